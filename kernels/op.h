@@ -1,0 +1,136 @@
+/* The op table: what kernels/ offers. Numbers only: no files, no model words. See ops.def for the contract. */
+#ifndef PARE_OP_H
+#define PARE_OP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../lib/base/err.h"
+#include "../lib/base/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
+enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
+enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
+enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
+
+/* Where and with how many threads calls run. One per process and device; a device error sticks in `err`. */
+struct exec {
+    enum device device;
+    int threads;
+    struct err err;
+};
+int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
+void exec_close(struct exec *x);
+const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
+
+/* One operand: rows of `cols` values (activations: f32, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 / f16 where
+ * the op says so (linear, embed, loss). g: gradient, f32, same shape, or NULL. */
+struct operand {
+    void *v;
+    float *g;
+    enum dtype dtype;
+    int64_t rows, cols;
+};
+
+/* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence stands at position pos0 + j.
+ * With kv_len > 0 (generation) the k and v operands of attention hold kv_len rows a sequence, of which the first pos0 + seq_len are valid,
+ * and this call's rows were just written at pos0. */
+struct batch {
+    int64_t n_seq, seq_len, pos0, kv_len;
+    const int32_t *ids;         /* [n_seq * seq_len] */
+    const int32_t *labels;      /* [n_seq * seq_len], -100 = not counted; only for loss */
+};
+
+struct norm_params { int64_t groups; float eps, plus1; };              /* plus1: 0 or 1, added to the weight */
+/* cos/sin: f32 [positions, dims/2], the factor m included. Halves (i, i + dims/2) rotate together, or neighbours (2i, 2i+1) if interleaved. */
+struct rope_params { int64_t heads, dims, positions; int interleaved; const float *cos, *sin; };
+struct attention_params { int64_t heads, kv_heads, head_dim, window; float scale, cap; };      /* window 0: none; w: itself and w-1 before. cap 0: none */
+struct act_params { enum act f; };
+struct scale_params { float scale, cap; };                             /* embed, add (scale), softcap */
+
+/* loss: in0 = student's normed hidden [T,E], in1 = teacher's [T,Et] (v NULL without one); w0 = student's head [V,E], w1 = its bias [V] or
+ * absent, w2 = teacher's head [Vt,Et], w3 = its bias. Per position t with label != -100:
+ *   ce[t] = -log softmax(z_s)[label];  kl[t] = sum_v p_t (log p_t - log p_s), p = softmax(z / temperature), over the first min(V,Vt) entries
+ *           of both (the rest of a padded vocabulary is cut off before the softmax of the kl part; ce uses all V of the student).
+ * Totals: gradients of  scale[0] * sum_t (ce_weight * ce[t] + kl_weight * kl[t])  are ADDED to in0.g, w0.g, w1.g where not NULL.
+ * `scale` points to one float (a device slot: 1 / counted predictions of the whole optimiser step).
+ * out: f64 [T,2] = ce, kl (0 where not counted, kl 0 without a teacher, ce always computed). Long sums are f64. */
+struct loss_params {
+    float ce_weight, kl_weight, temperature;
+    float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;      /* as softcap: cap 0 means scale only */
+    const float *scale;
+    int64_t chunk;              /* tokens at a time; scratch = chunk * (V + Vt) floats and what linear needs */
+};
+
+/* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
+ * step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t), step[3] clip factor.
+ * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p */
+struct adamw_params { float *p, *m, *v; const float *g; int64_t n; float beta1, beta2, eps, weight_decay; const float *step; };
+struct sumsq_params { double *out; };
+/* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
+ * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */
+struct seqstats_params { int64_t units, width; int norm; double *out_mean, *out_l2, *out_var; };
+struct rowcos_params { double *out; };
+
+struct call {
+    struct exec *x;
+    const struct batch *batch;
+    struct operand in[OP_INPUTS], w[OP_WEIGHTS], out;
+    float *memo;                /* [T, memo floats] */
+    void *scratch;              /* op_scratch() bytes, 64-byte aligned, contents undefined */
+    int64_t rows;               /* T = n_seq * seq_len */
+    union {
+        struct norm_params norm;
+        struct rope_params rope;
+        struct attention_params attention;
+        struct act_params act;
+        struct scale_params scale;
+        struct loss_params loss;
+        struct adamw_params adamw;
+        struct sumsq_params sumsq;
+        struct seqstats_params seqstats;
+        struct rowcos_params rowcos;
+    } p;
+};
+
+enum op {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) OP_##name,
+#include "ops.def"
+#undef OP
+    OP_COUNT
+};
+
+typedef void op_fn(const struct call *c);
+struct op_info {
+    const char *name;
+    int inputs, weights, cheap;
+    unsigned reads;
+    op_fn *forward[DEVICE_COUNT], *backward[DEVICE_COUNT];      /* NULL: a gap */
+};
+extern const struct op_info ops[OP_COUNT];
+
+int64_t op_memo(enum op op, const struct call *c);              /* floats a row */
+size_t op_scratch(enum op op, const struct call *c);            /* bytes; needs sizes, rows, x->threads and params, no data */
+void op_forward(enum op op, const struct call *c);
+void op_backward(enum op op, const struct call *c);
+
+/* Scratch of the rows that need it, each defined beside its CPU kernel. */
+size_t linear_scratch(const struct call *c);
+size_t norm_scratch(const struct call *c);
+size_t attention_scratch(const struct call *c);
+size_t loss_scratch(const struct call *c);
+size_t seqstats_scratch(const struct call *c);
+
+/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major.
+ * C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C; ta/tb: 'N' or 'T'. Runs on all threads unless called inside a parallel region. */
+void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda, const float *B, int64_t ldb,
+        float beta, float *C, int64_t ldc);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,67 @@
+/* Memory: see mem.h. */
+#include "mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void *must(void *p)
+{
+    if (!p) {
+        fputs("out of memory\n", stderr);
+        exit(1);
+    }
+    return p;
+}
+
+void *mem_alloc(size_t bytes) { return must(calloc(1, bytes ? bytes : 1)); }
+void *mem_grow(void *p, size_t bytes) { return must(realloc(p, bytes ? bytes : 1)); }
+char *mem_string(const char *s) { return must(strdup(s)); }
+
+char *mem_format(const char *format, ...)
+{
+    char *s = NULL;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(&s, format, args);
+    va_end(args);
+    return must(n < 0 ? NULL : s);
+}
+
+enum { HUGE = 2 << 20 };
+
+int arena_open(struct arena *a, size_t bytes, struct err *e)
+{
+    *a = (struct arena){0};
+    size_t size = (bytes + HUGE - 1) / HUGE * HUGE;
+    if (size < bytes)
+        return err_set(e, "cannot reserve %zu bytes of memory", bytes);
+    if (!size)
+        size = HUGE;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set(e, "cannot reserve %.2f GB of memory:", (double)size / 1e9);
+    if (size >= 2 * HUGE)
+        madvise(p, size, MADV_HUGEPAGE);        /* advice: a kernel without huge pages is only slower */
+    *a = (struct arena){.base = p, .size = size};
+    return 0;
+}
+
+void *arena_take(struct arena *a, size_t bytes)
+{
+    size_t n = arena_round(bytes);
+    if (n < bytes || n > a->size - a->used)
+        return NULL;
+    void *p = a->base + a->used;
+    a->used += n;
+    return p;
+}
+
+void arena_close(struct arena *a)
+{
+    if (a->base)
+        munmap(a->base, a->size);
+    *a = (struct arena){0};
+}

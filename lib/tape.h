@@ -1,0 +1,49 @@
+/* The model as a recorded straight tape: a family's lines become an array of calls; forward runs it 0..n, backward n..0 (ARCHITECTURE,
+ * idea 3). All memory is planned from liveness before the first step: record, look at tape_bytes, then tape_open.
+ *
+ * A training step is one tape: teacher lines without gradients, student lines, the loss. In the backward pass the cheap lines are rerun
+ * instead of kept; with `recompute` whole blocks are. A tape recorded for seq_len tokens runs for any shorter batch of the same n_seq or fewer. */
+#ifndef PARE_TAPE_H
+#define PARE_TAPE_H
+
+#include "model.h"
+
+enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
+
+struct tape_spec {
+    struct model *model, *teacher;      /* teacher: only with TAPE_LOSS; NULL without */
+    int64_t n_seq, seq_len;             /* the largest batch */
+    int64_t kv_len;                     /* > 0: k and v stay between calls for that many positions (generation); forward only */
+    enum tape_end end;
+    int train;                          /* gradients of every parameter of `model` (model_add_grads first) */
+    int recompute;
+    float ce_weight, kl_weight, temperature;    /* TAPE_LOSS; temperature 0 = 1 */
+    int64_t loss_chunk;                 /* 0: chosen */
+};
+
+struct tape;
+struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e);     /* NULL: e.g. an op that the device lacks, by name */
+int64_t tape_bytes(const struct tape *t);                              /* arena that tape_open will take */
+int tape_open(struct tape *t, struct err *e);
+void tape_close(struct tape *t);
+
+/* batch->labels needed for TAPE_LOSS. Positions beyond learned ones, ids >= vocab_size: -1 with the value named, nothing run. */
+int tape_forward(struct tape *t, const struct batch *b, struct err *e);
+int tape_backward(struct tape *t, const struct batch *b, struct err *e);       /* after tape_forward of the same batch; adds to the parameters' gradients */
+void tape_loss_scale(struct tape *t, float scale);                     /* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
+
+const double *tape_losses(const struct tape *t);                       /* [T][2]: ce and kl of each position, 0 where label = -100 */
+const float *tape_logits(const struct tape *t);                        /* [T, V], TAPE_LOGITS */
+
+/* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the end lines and head / loss.
+ * What block `from` reads must stand in tape_boundary(t, from). For layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
+int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e);
+float *tape_boundary(struct tape *t, int64_t block);                   /* [T,E]: input of block (block == L: of the end lines); valid from its writing until block+1 has run */
+
+/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). `rows` x `cols` f32. */
+enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's output */
+           TAP_BLOCK_INPUT };                /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
+typedef void tap_fn(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols);
+int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap_fn *fn, void *user, struct err *e);   /* before tape_open */
+
+#endif

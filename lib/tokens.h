@@ -1,0 +1,22 @@
+/* Token streams (kind "tokens"), in memory and as written: see formats/SPEC.md.
+ * Either one record `ids` u32 [n, N] (rows of N tokens) or one record per document `ids.0`, `ids.1`, ... u32 [len];
+ * beside each a record `bytes` (`bytes.0`, ...) u32 of the same shape: source bytes of each token (0 for added ones). */
+#ifndef PARE_TOKENS_H
+#define PARE_TOKENS_H
+
+#include "../formats/stream.h"
+
+struct tokens {
+    int64_t n;                  /* sequences */
+    int64_t *start;             /* [n + 1] into ids */
+    uint32_t *ids, *bytes;      /* bytes may be NULL */
+    uint32_t max_id;
+    char id[ST_DIGEST], tokenizer_id[ST_DIGEST];
+    json_t *head;
+};
+/* in: an opened stream of kind "tokens" (tool_in). limit: at most this many tokens (whole sequences; the last cut), 0 = all. */
+int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e);
+int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e);      /* ids beyond the vocabulary: names the id */
+void tokens_free(struct tokens *t);
+
+#endif

@@ -1,0 +1,63 @@
+/* The frame of every tool's main: options, help, streams with provenance, progress, exit status. The only place in lib/ that prints and exits.
+ *
+ * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but the asked-for condition failed. Messages: "tool: what: why" on stderr.
+ * Everything that a tool reads or writes as a stream goes through tool_in, tool_model and tool_out, which is how `hist` and `id` come to be:
+ * id = digest of tool, release, resolved options that matter, and the parents' ids; no clock, no host. */
+#ifndef PARE_TOOL_H
+#define PARE_TOOL_H
+
+#include <stdio.h>
+
+#include "../formats/stream.h"
+#include "../kernels/op.h"
+#include "model.h"
+
+#define PARE_RELEASE "0.1.0"
+
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_GROUP };     /* int, int64_t, double, const char *; GROUP: a heading in --help (name = text) */
+enum { OPT_SILENT_ID = 1 };     /* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and of hist's resolved options */
+struct opt {
+    const char *name;           /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
+    enum opt_type type;
+    void *value;                /* holds the default before tool_begin */
+    const char *arg, *help;     /* "N"; one line; the default is appended by the frame where the value is not 0 / NULL */
+    int flags;
+};
+
+struct tool_desc {
+    const char *name, *operands;        /* "MODEL TOKENS" */
+    const char *summary;                /* one line: what it does */
+    const char *description;            /* paragraphs: reads, writes, refuses */
+    const char *example;                /* shell lines that run as they stand; executed by the tests where they can be */
+    const struct opt *opts;             /* ends with {0} */
+    int min_operands, max_operands;     /* max -1: any number */
+    int uses;                           /* which common options it has */
+};
+enum { TOOL_OUTPUT = 1,         /* -o/--output FILE (default: stdout), --compress auto|none|N */
+       TOOL_COMPUTE = 2 };      /* --threads N, --device cpu|cuda */
+/* every tool: --help, --version, --quiet */
+
+struct tool;
+struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv);      /* exits 0 on --help, --version; 2 on wrong usage */
+int tool_operands(const struct tool *t);
+const char *tool_operand(const struct tool *t, int i);                  /* NULL beyond the last */
+struct err *tool_err(struct tool *t);                                   /* hand this to library calls */
+void tool_check(struct tool *t);                                        /* if tool_err is set: print it, remove unfinished outputs, exit 1 */
+_Noreturn void tool_die(struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));        /* status 1; a format ending in ':' gets strerror */
+_Noreturn void tool_usage(struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));      /* status 2 */
+_Noreturn void tool_refuse(struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));     /* status 3 */
+void tool_note(const struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));           /* a sentence on stderr unless --quiet */
+
+struct exec *tool_exec(struct tool *t);                                 /* opened on first use from --device and --threads */
+struct st_in *tool_in(struct tool *t, const char *path, const char *kind);      /* opens, checks the kind (wrong kind: one sentence naming both), registers a parent */
+struct model_in *tool_model(struct tool *t, const char *operand);       /* the same for a MODEL operand */
+/* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after all inputs are open. */
+struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
+struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);        /* a second output */
+json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);                  /* id and hist of what this run makes, for JSON records; new reference */
+/* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total units, rate, time left. */
+void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
+/* Memory and time before they are spent: "predicted memory 1.2 GB (weights 0.5, gradients ...)" as one note. */
+int tool_finish(struct tool *t);                                        /* ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees; returns the exit status */
+
+#endif
