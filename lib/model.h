@@ -77,8 +77,8 @@ int model_next(struct model_in *in, struct tensor *t);                 /* 1 tens
 int model_read(struct model_in *in, void *buf, int64_t n);             /* exactly n more bytes of the current tensor: 0 or -1 */
 void model_close(struct model_in *in);
 
-/* ---- writing a model stream: header and files first, then tensors in head order */
-int model_write_head(struct st_out *out, const json_t *stream_head, const struct model_head *h, struct model_in *files_from);
+/* ---- writing a model stream: tool_out(t, "model", model_head_to_json(h)) writes the header, this the files as records, then come the tensors in head order */
+int model_write_files(struct st_out *out, const struct model_head *h, struct model_in *files_from);
 
 /* ---- a Hugging Face directory from a model (lib/hf_export.c) */
 struct hf_export_opts { int64_t max_shard_size; enum dtype dtype; int keep_dtype, overwrite; };

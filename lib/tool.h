@@ -14,7 +14,8 @@
 
 #define PARE_RELEASE "0.1.0"
 
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_GROUP };     /* int, int64_t, double, const char *; GROUP: a heading in --help (name = text) */
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };    /* int, int64_t, double, const char *, struct opt_list (may be repeated); GROUP: a heading in --help (name = text) */
+struct opt_list { const char **text; int n; };
 enum { OPT_SILENT_ID = 1 };     /* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and of hist's resolved options */
 struct opt {
     const char *name;           /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
@@ -51,7 +52,11 @@ void tool_note(const struct tool *t, const char *format, ...) __attribute__((for
 struct exec *tool_exec(struct tool *t);                                 /* opened on first use from --device and --threads */
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);      /* opens, checks the kind (wrong kind: one sentence naming both), registers a parent */
 struct model_in *tool_model(struct tool *t, const char *operand);       /* the same for a MODEL operand */
-/* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after all inputs are open. */
+/* A parent that is no stream (a text file, say): `id` is a digest of what was read. */
+void tool_parent(struct tool *t, const char *path, const char *id);
+/* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after all inputs are open. An "id" in meta
+ * (hf-import: the model stays what it was) replaces the derived one.
+ * A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as typed], inputs: [{path, id}], device, threads, math}. */
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
 struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);        /* a second output */
 json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);                  /* id and hist of what this run makes, for JSON records; new reference */
