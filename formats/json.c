@@ -1,0 +1,55 @@
+/* Checked JSON: see json.h. */
+#include "json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../lib/base/file.h"
+
+/* Depth and number of values, before anything is built from them. Broken text may pass: jansson finds it afterwards. */
+static int scan(const char *text, int64_t n, const struct json_limits *limits, const char *what, struct err *e)
+{
+    int64_t values = 1;
+    int depth = 0;
+    for (int64_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (c == '"')
+            for (i++; i < n && text[i] != '"'; i++)
+                i += text[i] == '\\';
+        else if (c == '[' || c == '{')
+            depth++;
+        else if (c == ']' || c == '}')
+            depth--;
+        else if (c == ',' || c == ':')
+            values++;
+        if (depth > limits->depth)
+            return err_set(e, "%s: brackets are nested deeper than %d at byte %lld", what, limits->depth, (long long)i);
+        if (values > limits->values)
+            return err_set(e, "%s: more than %lld values", what, (long long)limits->values);
+    }
+    return 0;
+}
+
+json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *limits, const char *what, struct err *e)
+{
+    if (scan(text, n, limits, what, e))
+        return NULL;
+    json_error_t fault;
+    json_t *value = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &fault);
+    if (!value)
+        err_set(e, "%s is not valid JSON: line %d, column %d: %s", what, fault.line, fault.column, fault.text);
+    return value;
+}
+
+json_t *json_parse_file(const char *path, const struct json_limits *limits, struct err *e)
+{
+    int64_t n;
+    char *text = file_read(path, limits->bytes, &n, e);
+    if (!text)
+        return NULL;
+    char what[400];
+    snprintf(what, sizeof what, "'%s'", path);
+    json_t *value = json_parse_text(text, n, limits, what, e);
+    free(text);
+    return value;
+}

@@ -1,0 +1,80 @@
+/* Whole files and exact reads and writes: see file.h. Refused: what is no regular file, and sizes beyond the caller's limit. */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mem.h"
+
+int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e)
+{
+    for (int64_t done = 0; done < n;) {
+        ssize_t got = pread(fd, (char *)buf + done, (size_t)(n - done), offset + done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return err_set(e, "cannot read '%s':", path);
+        if (!got)
+            return err_set(e, "'%s' ends at byte %lld, where %lld more were expected", path, (long long)(offset + done), (long long)(n - done));
+        done += got;
+    }
+    return 0;
+}
+
+int file_pwrite(int fd, const char *path, const void *buf, int64_t n, int64_t offset, struct err *e)
+{
+    for (int64_t done = 0; done < n;) {
+        ssize_t put = pwrite(fd, (const char *)buf + done, (size_t)(n - done), offset + done);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return err_set(e, "cannot write '%s':", path);
+        done += put;
+    }
+    return 0;
+}
+
+static char *read_open(int fd, const char *path, int64_t limit, int64_t *bytes, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_set(e, "cannot read '%s':", path), NULL;
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, "'%s' is not a regular file", path), NULL;
+    if (st.st_size > limit)
+        return err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path, (long long)st.st_size, (long long)limit), NULL;
+    char *text = mem_alloc((size_t)st.st_size + 1);
+    if (file_pread(fd, path, text, st.st_size, 0, e)) {
+        free(text);
+        return NULL;
+    }
+    if (bytes)
+        *bytes = st.st_size;
+    return text;
+}
+
+char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, "cannot open '%s':", path), NULL;
+    char *text = read_open(fd, path, limit, bytes, e);
+    close(fd);
+    return text;
+}
+
+int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return err_set(e, "cannot create '%s':", path);
+    int failed = file_pwrite(fd, path, bytes, n, 0, e);
+    if (!failed && fsync(fd) < 0)
+        failed = err_set(e, "cannot write '%s':", path);
+    if (close(fd) < 0 && !failed)
+        failed = err_set(e, "cannot write '%s':", path);
+    return failed;
+}
