@@ -38,6 +38,7 @@ struct family_line {
 struct family_key {
     const char *fact, *key;     /* key NULL: the class has no key, the default holds */
     const char *fallback;       /* JSON text of the class default, or an expression name known to model_config.c such as "=num_attention_heads"; NULL: required */
+    const char *on_null;        /* what an explicit null means, in the same language; NULL: the same as an absent key */
 };
 
 struct family {
@@ -50,7 +51,7 @@ struct family {
     int norm_plus1;                             /* norms multiply by 1 + w */
     int any_width;                              /* its config class takes hidden_size that is no multiple of the heads */
     int explicit_head_dim;                      /* its config class honours head_dim */
-    const char *const *harmless;                /* config keys that do not change the function */
+    const char *const *harmless;                /* config keys that do not change the function; "key=JSON": only with this value (or null) */
 };
 
 extern const struct family *const families[];   /* NULL-terminated */

@@ -1,0 +1,88 @@
+/* Turns the .def file FAMILY_DEF into the tables of `const struct family FAMILY_ID`: the file is read once for each kind of row.
+ * No include guard: family.c includes it once a family. The language of a .def (its shared parts are in common.h):
+ *
+ *   FAMILY(.field = value, ...)                 the scalar fields of struct family
+ *   KEY(fact, key, default)                     a config key and the class default (JSON or =expression)
+ *   KEY_NULL(fact, key, default, null)          the same, and what an explicit null means
+ *   KEY_REQUIRED(fact, key)                     no default
+ *   NO_KEY(fact, value)                         the class has no key for it: the value always holds
+ *   TENSOR(name, rows, cols, when)              canonical tensor and its axes, in stream order (start, one layer, end)
+ *   STORED(name, layout), STORED_TRANSPOSED     how the checkpoint stores it
+ *   START / BLOCK / END(out, op, weight, in...) op lines
+ *   HARMLESS("key" or "key=JSON", ...)          config keys without effect on the function */
+#define FAMILY_JOIN2(a, b) a##_##b
+#define FAMILY_JOIN(a, b) FAMILY_JOIN2(a, b)
+#define FAMILY_TABLE(what) FAMILY_JOIN(FAMILY_ID, what)
+
+#include "rows.h"
+#undef KEY_ROW
+#define KEY_ROW(fact, key, fallback, null) {fact, key, fallback, null},
+static const struct family_key FAMILY_TABLE(keys)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef TENSOR
+#define TENSOR(name, rows, cols, when) {name, {AXIS_##rows, AXIS_##cols}, when},
+static const struct family_tensor FAMILY_TABLE(tensors)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef STORED_ROW
+#define STORED_ROW(name, layout, transposed) {name, layout, transposed},
+static const struct family_stored FAMILY_TABLE(stored)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#define FAMILY_LINE(out, op, weight, ...) {OP_##op, out, {__VA_ARGS__}, weight},
+#include "rows.h"
+#undef START
+#define START FAMILY_LINE
+static const struct family_line FAMILY_TABLE(start)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef BLOCK
+#define BLOCK FAMILY_LINE
+static const struct family_line FAMILY_TABLE(block)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef END
+#define END FAMILY_LINE
+static const struct family_line FAMILY_TABLE(end)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef HARMLESS
+#define HARMLESS(...) __VA_ARGS__,
+static const char *const FAMILY_TABLE(harmless)[] = {
+#include FAMILY_DEF
+    NULL
+};
+
+#include "rows.h"
+#undef FAMILY
+#define FAMILY(...) __VA_ARGS__,
+static const struct family FAMILY_ID = {
+#include FAMILY_DEF
+    .keys = FAMILY_TABLE(keys), .tensors = FAMILY_TABLE(tensors), .stored = FAMILY_TABLE(stored),
+    .start = FAMILY_TABLE(start), .block = FAMILY_TABLE(block), .end = FAMILY_TABLE(end), .harmless = FAMILY_TABLE(harmless),
+};
+
+#undef FAMILY_LINE
+#undef FAMILY_TABLE
+#undef FAMILY_JOIN
+#undef FAMILY_JOIN2
+#undef FAMILY_DEF
+#undef FAMILY_ID
