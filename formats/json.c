@@ -36,8 +36,12 @@ json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *l
         return NULL;
     json_error_t fault;
     json_t *value = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &fault);
-    if (!value)
+    if (!value) {
+        for (char *c = fault.text; *c; c++)     /* it quotes the text, which may hold anything */
+            if ((unsigned char)*c < ' ')
+                *c = ' ';
         err_set(e, "%s is not valid JSON: line %d, column %d: %s", what, fault.line, fault.column, fault.text);
+    }
     return value;
 }
 
