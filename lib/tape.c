@@ -1,0 +1,302 @@
+/* The tape: opening its memory and running it. See tape.h; recording and planning are in tape_record.c and tape_plan.c. */
+#include "tape.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tape_plan.h"
+
+/* ---- recording */
+
+static const struct model_head *head_of(const struct tape *t, int is_teacher)
+{
+    return is_teacher ? &t->spec.teacher->head : &t->spec.model->head;
+}
+
+static int spec_check(const struct tape_spec *s, struct err *e)
+{
+    if (s->n_seq < 1 || s->seq_len < 1)
+        return err_set(e, "a batch of %lld sequences of %lld tokens cannot be run", (long long)s->n_seq, (long long)s->seq_len);
+    if (s->kv_len && (s->train || s->n_seq != 1))
+        return err_set(e, "keeping k and v between calls is for generating one sequence");
+    const struct model *models[] = {s->model, s->teacher};
+    int64_t length = s->kv_len ? s->kv_len : s->seq_len;
+    for (int i = 0; i < 2; i++)
+        if (models[i] && models[i]->head.learned_positions && length > models[i]->head.max_position_embeddings)
+            return err_set(e, "a sequence of %lld tokens is longer than the %lld learned positions of the model", (long long)length,
+                           (long long)models[i]->head.max_position_embeddings);
+    return 0;
+}
+
+struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e)
+{
+    if (spec_check(spec, e))
+        return NULL;
+    struct tape *t = mem_alloc(sizeof *t);
+    t->x = x;
+    t->spec = *spec;
+    t->T = spec->n_seq * spec->seq_len;
+    t->positions = spec->kv_len ? spec->kv_len : spec->seq_len;
+    t->loss_scale = 1;
+    if (tape_record_lines(t, e)) {
+        tape_close(t);
+        return NULL;
+    }
+    tape_schedule(t);
+    tape_place(t);
+    return t;
+}
+
+static int64_t tables_bytes(const struct tape *t, int is_teacher)
+{
+    const struct model_head *h = head_of(t, is_teacher);
+    int64_t bytes = 0;
+    for (int i = 0; i < h->n_ropes; i++)
+        bytes += (h->ropes[i].long_after > 0 ? 4 : 2) * (int64_t)arena_round((size_t)(t->positions * h->ropes[i].dims / 2) * 4);
+    return bytes;
+}
+
+int64_t tape_bytes(const struct tape *t)
+{
+    return t->shared_floats * 4 + (int64_t)arena_round(t->scratch_bytes) + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
+}
+
+/* cos and sin of position * frequency, times the table's factor (families: rope types give frequencies and factor) */
+static void table_fill(float *cos_out, float *sin_out, int64_t positions, int64_t half, const double *inv_freq, double factor)
+{
+    for (int64_t p = 0; p < positions; p++)
+        for (int64_t i = 0; i < half; i++) {
+            double angle = (double)p * inv_freq[i];
+            cos_out[p * half + i] = (float)(factor * cos(angle));
+            sin_out[p * half + i] = (float)(factor * sin(angle));
+        }
+}
+
+static void tables_open(struct tape *t, int is_teacher)
+{
+    const struct model_head *h = head_of(t, is_teacher);
+    t->tables[is_teacher] = mem_alloc(sizeof *t->tables[0] * (size_t)(h->n_ropes + 1));
+    for (int i = 0; i < h->n_ropes; i++) {
+        const struct rope_table *r = &h->ropes[i];
+        size_t bytes = (size_t)(t->positions * r->dims / 2) * 4;
+        for (int k = 0; k <= (r->long_after > 0); k++) {
+            float *c = t->tables[is_teacher][i].cos[k] = arena_take(&t->arena, bytes);
+            float *s = t->tables[is_teacher][i].sin[k] = arena_take(&t->arena, bytes);
+            table_fill(c, s, t->positions, r->dims / 2, k ? r->long_inv_freq : r->inv_freq, k ? r->long_factor : r->factor);
+        }
+    }
+}
+
+int tape_open(struct tape *t, struct err *e)
+{
+    if (arena_open(&t->arena, (size_t)tape_bytes(t), e))
+        return -1;
+    t->shared = arena_take(&t->arena, (size_t)t->shared_floats * 4);
+    t->scratch = arena_take(&t->arena, t->scratch_bytes);
+    tables_open(t, 0);
+    if (t->spec.teacher)
+        tables_open(t, 1);
+    return 0;
+}
+
+void tape_close(struct tape *t)
+{
+    if (!t)
+        return;
+    arena_close(&t->arena);
+    free(t->tables[0]);
+    free(t->tables[1]);
+    free(t->slots);
+    free(t->lines);
+    free(t->events);
+    free(t->regions);
+    free(t->taps);
+    free(t->boundary);
+    free(t);
+}
+
+/* ---- calls */
+
+static float *region_ptr(const struct tape *t, int region)
+{
+    return region == NO_REGION || !t->shared ? NULL : t->shared + t->regions[region].offset;
+}
+
+static struct operand operand_of(const struct tape *t, int slot, int value, int grad, int64_t rows)
+{
+    if (slot == NO_SLOT)
+        return (struct operand){0};
+    return (struct operand){.v = region_ptr(t, value), .g = region_ptr(t, grad), .dtype = DT_F32, .rows = rows, .cols = t->slots[slot].cols};
+}
+
+static void call_rope(const struct tape *t, const struct line *l, const struct batch *b, struct rope_params *p)
+{
+    const struct rope_table *r = &head_of(t, l->is_teacher)->ropes[l->rope];
+    int64_t length = t->spec.kv_len ? t->spec.kv_len : b->seq_len;
+    int k = r->long_after > 0 && length > r->long_after;
+    p->cos = t->tables[l->is_teacher] ? t->tables[l->is_teacher][l->rope].cos[k] : NULL;
+    p->sin = t->tables[l->is_teacher] ? t->tables[l->is_teacher][l->rope].sin[k] : NULL;
+}
+
+struct call tape_call(const struct tape *t, const struct event *ev, const struct batch *b)
+{
+    const struct line *l = &t->lines[ev->line];
+    struct call c = l->sizes;
+    int64_t rows = b->n_seq * b->seq_len;
+    int trained = t->spec.train && !l->is_teacher;
+    c.x = t->x;
+    c.batch = b;
+    c.rows = rows;
+    c.scratch = t->scratch;
+    c.memo = region_ptr(t, ev->memo);
+    for (int i = 0; i < OP_INPUTS; i++) {
+        c.in[i] = operand_of(t, l->in[i], ev->in[i], ev->in_grad[i], rows);
+        if (l->in[i] != NO_SLOT && t->slots[l->in[i]].is_kv)
+            c.in[i].rows = t->spec.kv_len;
+    }
+    for (int i = 0; i < OP_WEIGHTS; i++)
+        if (l->w[i])
+            c.w[i] = (struct operand){.v = l->w[i]->v, .g = trained && i < 2 ? l->w[i]->g : NULL, .dtype = l->w[i]->dtype, .rows = l->w[i]->rows, .cols = l->w[i]->cols};
+    c.out = operand_of(t, l->out, ev->out, ev->out_grad, rows);
+    if (c.out.v && t->slots[l->out].is_kv)
+        c.out.v = (float *)c.out.v + b->pos0 * c.out.cols;
+    if (l->op == OP_loss) {
+        c.out.dtype = DT_F64;
+        c.out.cols = 2;
+        c.p.loss.scale = &t->loss_scale;
+    }
+    if (l->rope >= 0)
+        call_rope(t, l, b, &c.p.rope);
+    return c;
+}
+
+/* ---- running */
+
+static int batch_check(const struct tape *t, const struct batch *b, struct err *e)
+{
+    int64_t rows = b->n_seq * b->seq_len, vocab = t->spec.model->head.vocab_size;
+    if (b->n_seq < 1 || b->seq_len < 1 || rows > t->T || b->pos0 < 0 || b->pos0 + b->seq_len > t->positions || (b->pos0 && !t->spec.kv_len))
+        return err_set(e, "a batch of %lld x %lld tokens at position %lld does not fit the recorded %lld tokens and %lld positions", (long long)b->n_seq,
+                       (long long)b->seq_len, (long long)b->pos0, (long long)t->T, (long long)t->positions);
+    if (t->spec.teacher && t->spec.teacher->head.vocab_size < vocab)
+        vocab = t->spec.teacher->head.vocab_size;
+    for (int64_t i = 0; i < rows; i++) {
+        if (b->ids[i] < 0 || b->ids[i] >= vocab)
+            return err_set(e, "token id %d is beyond the vocabulary of %lld", b->ids[i], (long long)vocab);
+        if (b->labels && b->labels[i] != -100 && (b->labels[i] < 0 || b->labels[i] >= vocab))
+            return err_set(e, "label %d is beyond the vocabulary of %lld", b->labels[i], (long long)vocab);
+    }
+    return 0;
+}
+
+static void run_taps(const struct tape *t, int line, int after, const struct call *c)
+{
+    for (int i = 0; i < t->n_taps; i++) {
+        const struct tap_row *tap = &t->taps[i];
+        if (tap->line == line && tap->after == after)
+            tap->fn(tap->user, c->batch, after ? c->out.v : c->in[0].v, c->rows, t->slots[tap->slot].cols);
+    }
+}
+
+static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
+{
+    struct call c = tape_call(t, ev, b);
+    const struct line *l = &t->lines[ev->line];
+    if (ev->kind == EVENT_ZERO) {
+        memset(c.out.g, 0, (size_t)(c.rows * t->slots[l->out].cols) * 4);
+    } else if (ev->kind == EVENT_BACKWARD) {
+        op_backward(l->op, &c);
+    } else {
+        if (!ev->in_backward)
+            run_taps(t, ev->line, 0, &c);
+        op_forward(l->op, &c);
+        if (!ev->in_backward)
+            run_taps(t, ev->line, 1, &c);
+    }
+}
+
+static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to, struct err *e)
+{
+    struct batch batch = *b;
+    batch.kv_len = t->spec.kv_len;
+    if (batch_check(t, &batch, e))
+        return -1;
+    for (int i = 0; i < t->n_events; i++) {
+        const struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        int64_t layer = l->layer < 0 ? 0 : l->layer;
+        int skipped = !l->is_teacher && (layer < from || (l->layer < 0 && from > 0) || (layer >= to && layer < t->n_layers) || (layer == t->n_layers && to < t->n_layers));
+        if (ev->in_backward == in_backward && !(skipped && !in_backward))
+            run_event(t, ev, &batch);
+        if (t->x->err.set)
+            return err_set(e, "%s", t->x->err.msg);
+    }
+    return 0;
+}
+
+int tape_forward(struct tape *t, const struct batch *b, struct err *e)
+{
+    return run(t, b, 0, 0, t->n_layers, e);
+}
+
+int tape_backward(struct tape *t, const struct batch *b, struct err *e)
+{
+    return run(t, b, 1, 0, t->n_layers, e);
+}
+
+int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e)
+{
+    if (t->spec.train || from < 0 || to < from || to > t->n_layers)
+        return err_set(e, "blocks %lld to %lld cannot be run on their own", (long long)from, (long long)to);
+    return run(t, b, 0, from, to, e);
+}
+
+float *tape_boundary(struct tape *t, int64_t block)
+{
+    return region_ptr(t, t->slots[t->boundary[block]].value);
+}
+
+void tape_loss_scale(struct tape *t, float scale) { t->loss_scale = scale; }
+
+const double *tape_losses(const struct tape *t) { return (const double *)region_ptr(t, t->slots[t->last].value); }
+const float *tape_logits(const struct tape *t) { return region_ptr(t, t->slots[t->last].value); }
+
+/* ---- taps */
+
+static int tap_line(const struct tape *t, enum tap what, int64_t layer, const char *stem)
+{
+    int first_of_layer = -1, last = -1;
+    for (int i = 0; i < t->n_lines; i++) {
+        const struct line *l = &t->lines[i];
+        if (l->is_teacher)
+            continue;
+        if (first_of_layer < 0 && l->layer == layer)
+            first_of_layer = i;
+        if (l->op != OP_loss && l->out == t->normed)
+            last = i;
+        if (what != TAP_BLOCK_INPUT && l->op == OP_linear && l->layer == layer && l->stem && !strcmp(l->stem, stem))
+            return i;
+    }
+    if (what == TAP_BLOCK_INPUT)
+        return first_of_layer;
+    return layer < 0 && !strcmp(stem, "lm_head") ? last : -1;
+}
+
+int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap_fn *fn, void *user, struct err *e)
+{
+    int line = tap_line(t, what, layer, stem);
+    if (line < 0)
+        return err_set(e, "layer %lld has nothing to tap at \"%s\"", (long long)layer, stem ? stem : "its input");
+    const struct line *l = &t->lines[line];
+    int after = what == TAP_OUTPUT_OF || l->out == t->normed, slot = after ? l->out : l->in[0];
+    if (what == TAP_BLOCK_INPUT) {
+        slot = t->boundary[layer];
+        if (l->in[0] != slot)
+            return err_set(e, "layer %lld does not begin with the residual stream", (long long)layer);
+        after = 0;
+    }
+    t->taps = mem_grow(t->taps, sizeof *t->taps * (size_t)(t->n_taps + 1));
+    t->taps[t->n_taps++] = (struct tap_row){line, after, slot, fn, user};
+    return 0;
+}

@@ -1,0 +1,211 @@
+/* Planning: lines -> events (forward, reruns, backward) -> regions -> places. See tape_plan.h.
+ *
+ * The backward schedule is made by asking, line by line in reverse, for what that line's backward reads: a value that was dropped is rerun at
+ * that point, its own inputs first. So "rerun the cheap lines" and "recompute whole blocks" are one mechanism with two keep rules. */
+#include "tape_plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- events and the lives of regions */
+
+static int event_new(struct tape *t, enum event_kind kind, int line, int in_backward)
+{
+    t->events = mem_grow(t->events, sizeof *t->events * (size_t)(t->n_events + 1));
+    t->events[t->n_events] = (struct event){.kind = kind, .line = line, .in_backward = in_backward,
+        .in = {NO_REGION, NO_REGION, NO_REGION}, .in_grad = {NO_REGION, NO_REGION, NO_REGION}, .out = NO_REGION, .out_grad = NO_REGION, .memo = NO_REGION};
+    return t->n_events++;
+}
+
+static int region_new(struct tape *t, int slot)
+{
+    const struct slot *s = &t->slots[slot];
+    int64_t rows = s->is_kv ? t->spec.kv_len : t->T;
+    t->regions = mem_grow(t->regions, sizeof *t->regions * (size_t)(t->n_regions + 1));
+    t->regions[t->n_regions] = (struct region){.floats = (int64_t)arena_round((size_t)(rows * s->cols) * 4) / 4, .first = t->n_events, .last = t->n_events};
+    return t->n_regions++;
+}
+
+/* The region is used by the event that comes next. */
+static int region_use(struct tape *t, int region)
+{
+    if (region != NO_REGION)
+        t->regions[region].last = t->n_events;
+    return region;
+}
+
+static int grad_wanted(const struct tape *t, int slot)
+{
+    return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
+}
+
+/* Gradients begin as zeros, since backward adds. */
+static void grad_begin(struct tape *t, int slot, int in_backward)
+{
+    struct slot *s = &t->slots[slot];
+    if (s->grad != NO_REGION)
+        return;
+    s->grad = region_new(t, slot);
+    int ev = event_new(t, EVENT_ZERO, s->line, in_backward);
+    t->events[ev].out_grad = s->grad;
+}
+
+static void schedule_forward(struct tape *t, int line, int in_backward)
+{
+    struct line *l = &t->lines[line];
+    int in[OP_INPUTS], out = region_new(t, l->out), memo = l->memo == NO_SLOT ? NO_REGION : region_new(t, l->memo);
+    for (int i = 0; i < OP_INPUTS; i++)
+        in[i] = l->in[i] == NO_SLOT ? NO_REGION : region_use(t, t->slots[l->in[i]].value);
+    int grad = l->op == OP_loss && grad_wanted(t, l->in[0]) ? region_use(t, t->slots[l->in[0]].grad) : NO_REGION;
+    t->slots[l->out].value = out;
+    if (l->memo != NO_SLOT)
+        t->slots[l->memo].value = memo;
+    struct event *ev = &t->events[event_new(t, EVENT_FORWARD, line, in_backward)];
+    memcpy(ev->in, in, sizeof in);
+    ev->out = out;
+    ev->memo = memo;
+    ev->in_grad[0] = grad;
+}
+
+/* Makes the slot's value stand somewhere: it was kept, or its line is rerun here. */
+static void value_ensure(struct tape *t, int slot)
+{
+    if (slot == NO_SLOT || t->slots[slot].value != NO_REGION)
+        return;
+    const int line = t->slots[slot].line;
+    for (int i = 0; i < OP_INPUTS; i++)
+        value_ensure(t, t->lines[line].in[i]);
+    schedule_forward(t, line, 1);
+}
+
+static void schedule_backward(struct tape *t, int line)
+{
+    const struct line *l = &t->lines[line];
+    const unsigned reads = ops[l->op].reads;
+    int *out_grad = &t->slots[l->out].grad;
+    if (l->op == OP_loss || *out_grad == NO_REGION)
+        return;
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (reads & (READS_IN0 << i))
+            value_ensure(t, l->in[i]);
+    if (reads & READS_OUT)
+        value_ensure(t, l->out);
+    if (reads & READS_MEMO)
+        value_ensure(t, l->memo);
+
+    /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
+    int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_REGION && l->in[0] != l->in[1];
+    for (int i = passed; i < OP_INPUTS; i++)
+        if (grad_wanted(t, l->in[i]))
+            grad_begin(t, l->in[i], 1);
+
+    struct event ev = {.in = {NO_REGION, NO_REGION, NO_REGION}, .in_grad = {NO_REGION, NO_REGION, NO_REGION}, .out = NO_REGION, .memo = NO_REGION};
+    for (int i = 0; i < OP_INPUTS; i++) {
+        if (l->in[i] != NO_SLOT && (reads & (READS_IN0 << i)))
+            ev.in[i] = region_use(t, t->slots[l->in[i]].value);
+        if (grad_wanted(t, l->in[i]) && !(passed && i == 0))
+            ev.in_grad[i] = region_use(t, t->slots[l->in[i]].grad);
+    }
+    if (reads & READS_OUT)
+        ev.out = region_use(t, t->slots[l->out].value);
+    if (reads & READS_MEMO)
+        ev.memo = region_use(t, t->slots[l->memo].value);
+    ev.out_grad = region_use(t, *out_grad);
+    if (passed)
+        t->slots[l->in[0]].grad = *out_grad;
+    int index = event_new(t, EVENT_BACKWARD, line, 1);
+    ev.kind = EVENT_BACKWARD;
+    ev.line = line;
+    ev.in_backward = 1;
+    t->events[index] = ev;
+}
+
+/* Kept for the backward pass: everything that is not cheap to rerun; with recompute only what enters a block. */
+static void choose_kept(struct tape *t)
+{
+    for (int i = 0; i < t->n_slots; i++) {
+        const struct line *l = &t->lines[t->slots[i].line];
+        t->slots[i].keep = !t->spec.recompute && !ops[l->op].cheap;
+    }
+    for (int64_t b = 0; b <= t->n_layers; b++)
+        t->slots[t->boundary[b]].keep = 1;
+    t->slots[t->last].keep = 1;
+}
+
+void tape_schedule(struct tape *t)
+{
+    choose_kept(t);
+    for (int i = 0; i < t->n_lines; i++) {
+        if (t->lines[i].op == OP_loss && grad_wanted(t, t->lines[i].in[0]))
+            grad_begin(t, t->lines[i].in[0], 0);
+        schedule_forward(t, i, 0);
+    }
+    if (t->spec.train) {
+        for (int i = 0; i < t->n_slots; i++)
+            if (!t->slots[i].keep)
+                t->slots[i].value = NO_REGION;
+        for (int i = t->n_lines - 1; i >= 0; i--)
+            if (!t->lines[i].is_teacher)
+                schedule_backward(t, i);
+    }
+}
+
+/* ---- places: the largest regions first, each at the lowest offset where no region alive at the same time lies */
+
+static int by_size(const void *a, const void *b)
+{
+    const struct region *x = *(const struct region *const *)a, *y = *(const struct region *const *)b;
+    if (x->floats != y->floats)
+        return x->floats < y->floats ? 1 : -1;
+    return x->first != y->first ? (x->first > y->first ? 1 : -1) : (x > y) - (x < y);
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct region *x = *(const struct region *const *)a, *y = *(const struct region *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static int64_t place_one(struct region *r, struct region **placed, int n, struct region **alive)
+{
+    int k = 0;
+    for (int i = 0; i < n; i++)
+        if (placed[i]->first <= r->last && r->first <= placed[i]->last)
+            alive[k++] = placed[i];
+    qsort(alive, (size_t)k, sizeof *alive, by_offset);
+    int64_t offset = 0;
+    for (int i = 0; i < k && alive[i]->offset < offset + r->floats; i++)
+        if (alive[i]->offset + alive[i]->floats > offset)
+            offset = alive[i]->offset + alive[i]->floats;
+    return offset;
+}
+
+void tape_place(struct tape *t)
+{
+    struct region **order = mem_alloc(sizeof *order * (size_t)(t->n_regions + 1)), **alive = mem_alloc(sizeof *alive * (size_t)(t->n_regions + 1));
+    for (int i = 0; i < t->n_slots; i++)        /* results, and k and v of a generation, outlive the schedule */
+        if (t->slots[i].value != NO_REGION && (t->slots[i].is_kv || i == t->last || i == t->normed)) {
+            struct region *r = &t->regions[t->slots[i].value];
+            r->last = t->n_events;
+            if (t->slots[i].is_kv)
+                r->first = 0;
+        }
+    for (int i = 0; i < t->n_regions; i++)
+        order[i] = &t->regions[i];
+    qsort(order, (size_t)t->n_regions, sizeof *order, by_size);
+    t->shared_floats = 0;
+    for (int i = 0; i < t->n_regions; i++) {
+        order[i]->offset = place_one(order[i], order, i, alive);
+        if (order[i]->offset + order[i]->floats > t->shared_floats)
+            t->shared_floats = order[i]->offset + order[i]->floats;
+    }
+    free(order);
+    free(alive);
+    struct batch b = {.n_seq = t->spec.n_seq, .seq_len = t->spec.seq_len, .kv_len = t->spec.kv_len};
+    for (int i = 0; i < t->n_events; i++) {
+        struct call c = tape_call(t, &t->events[i], &b);
+        size_t bytes = t->events[i].kind == EVENT_ZERO ? 0 : op_scratch(t->lines[t->events[i].line].op, &c);
+        if (bytes > t->scratch_bytes)
+            t->scratch_bytes = bytes;
+    }
+}

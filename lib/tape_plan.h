@@ -1,0 +1,80 @@
+/* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by tape_record.c (family lines -> lines),
+ * tape_plan.c (lines -> events -> memory) and tape.c (running them).
+ *
+ * A slot is a value that a line writes ([T, cols] f32). A region is one stretch of life of a slot's value or gradient: a value that is dropped
+ * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap share memory. */
+#ifndef PARE_TAPE_PLAN_H
+#define PARE_TAPE_PLAN_H
+
+#include "tape.h"
+
+enum { NO_SLOT = -1, NO_REGION = -1 };
+
+struct slot {
+    const char *name;
+    int64_t cols;           /* floats a row */
+    int line;               /* that writes it */
+    int is_memo, is_kv;     /* kv: keeps kv_len rows between calls */
+    int keep;               /* stays until the backward pass is done with it */
+    int value, grad;        /* current region while the schedule is built */
+};
+
+struct line {
+    enum op op;
+    const char *stem;       /* of its weight, for taps */
+    int64_t layer;          /* -1 start, 0..L-1 blocks, L end, of its own model */
+    int is_teacher;
+    int in[OP_INPUTS], out, memo;
+    struct param *w[OP_WEIGHTS];
+    int rope;               /* index of the rope table, -1 */
+    struct call sizes;      /* params and column counts; no pointers */
+};
+
+enum event_kind { EVENT_FORWARD, EVENT_BACKWARD, EVENT_ZERO };     /* ZERO: a gradient region begins */
+struct event {
+    enum event_kind kind;
+    int line, in_backward;                              /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
+    int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo;     /* regions */
+};
+
+struct region {
+    int64_t floats, offset;     /* offset into the shared range, in floats */
+    int first, last;            /* events */
+};
+
+struct tap_row {
+    int line, after, slot;
+    tap_fn *fn;
+    void *user;
+};
+
+struct tape {
+    struct exec *x;
+    struct tape_spec spec;
+    int64_t T, n_layers, positions;
+    struct slot *slots;
+    struct line *lines;
+    struct event *events;
+    struct region *regions;
+    struct tap_row *taps;
+    int n_slots, n_lines, n_events, n_regions, n_taps;
+    int *boundary;              /* [L + 1] slots of x entering each block */
+    int normed, last;           /* slots: input of the head; loss or logits */
+    int64_t shared_floats;      /* what regions take together once placed */
+    size_t scratch_bytes;
+    struct { int64_t dims; float *cos[2], *sin[2]; } *tables[2];     /* rope tables of student and teacher: short and long */
+    float loss_scale;
+    struct arena arena;
+    float *shared;
+    void *scratch;
+};
+
+/* tape_record.c: fills lines, slots, boundary, normed, last. */
+int tape_record_lines(struct tape *t, struct err *e);
+/* tape_plan.c: fills events, regions, shared_floats, scratch_bytes. */
+void tape_schedule(struct tape *t);
+void tape_place(struct tape *t);
+/* The call of an event: sizes and params always, pointers once the arena is open. */
+struct call tape_call(const struct tape *t, const struct event *ev, const struct batch *b);
+
+#endif
