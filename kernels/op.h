@@ -105,6 +105,11 @@ enum op {
 };
 
 typedef void op_fn(const struct call *c);
+
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
+#include "ops.def"
+#undef OP
+
 struct op_info {
     const char *name;
     int inputs, weights, cheap;

@@ -1,0 +1,82 @@
+/* The op table and its dispatch, and the execution handle: see op.h. The table is ops.def read three more times. */
+#include "op.h"
+
+#include <assert.h>
+#include <omp.h>
+
+#ifdef PARE_CUDA
+#include "cuda/device.h"
+#define BUILT_YES(fn) fn
+#else
+#define BUILT_YES(fn) NULL
+#endif
+#define BUILT_NO(fn) NULL
+#define HAS_YES(fn) fn
+#define HAS_NO(fn) NULL
+
+const struct op_info ops[OP_COUNT] = {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) \
+    {#name, in, w, cheap, reads, {name##_fwd_cpu, BUILT_##cuda(name##_fwd_cuda)}, \
+     {HAS_##bwd(name##_bwd_cpu), BUILT_##cuda(HAS_##bwd(name##_bwd_cuda))}},
+#include "ops.def"
+#undef OP
+};
+
+int64_t op_memo(enum op op, const struct call *c)
+{
+    switch (op) {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) case OP_##name: return memo;
+#include "ops.def"
+#undef OP
+    case OP_COUNT: break;
+    }
+    return (void)c, 0;
+}
+
+size_t op_scratch(enum op op, const struct call *c)
+{
+    switch (op) {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) case OP_##name: return scratch;
+#include "ops.def"
+#undef OP
+    case OP_COUNT: break;
+    }
+    return (void)c, 0;
+}
+
+/* A gap must have been refused when the tape was recorded. After a device error further calls do nothing. */
+static void op_run(op_fn *fn, const struct call *c)
+{
+    assert(fn);
+    if (!c->x->err.set)
+        fn(c);
+}
+
+void op_forward(enum op op, const struct call *c) { op_run(ops[op].forward[c->x->device], c); }
+void op_backward(enum op op, const struct call *c) { op_run(ops[op].backward[c->x->device], c); }
+
+int exec_open(struct exec *x, enum device device, int threads)
+{
+    *x = (struct exec){.device = device};
+    if (threads < 0)
+        return err_set(&x->err, "threads %d: must be 0 (all cores) or more", threads);
+    x->threads = threads ? threads : omp_get_num_procs();
+    omp_set_dynamic(0);                         /* exactly that many, since results may depend on the number */
+    omp_set_num_threads(x->threads);
+    if (device == DEVICE_CPU)
+        return 0;
+#ifdef PARE_CUDA
+    return device_open(&x->err);
+#else
+    return err_set(&x->err, "this build has no CUDA kernels (make CUDA=1 adds them)");
+#endif
+}
+
+void exec_close(struct exec *x)
+{
+#ifdef PARE_CUDA
+    if (x->device == DEVICE_CUDA)
+        device_close();
+#endif
+    x->threads = 0;
+}
