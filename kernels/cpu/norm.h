@@ -26,11 +26,11 @@ static inline double *norm_sums(const struct call *c, int64_t n, int *used)
     return sums;
 }
 
-/* g[i] += sums of all threads at offset + i, of ranges `stride` long. */
+/* g[i] += sums of all threads at offset + i, of ranges `stride` long. Nothing if n is 0. */
 static inline void norm_reduce(const void *scratch, int threads, int64_t stride, int64_t offset, int64_t n, float *g)
 {
     const double *sums = scratch;
-    for (int64_t i = 0; g && i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         double s = 0;
         for (int j = 0; j < threads; j++)
             s += sums[j * stride + offset + i];

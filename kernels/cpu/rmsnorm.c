@@ -81,5 +81,5 @@ void rmsnorm_bwd_cpu(const struct call *c)
         for (int64_t t = 0; t < c->rows; t++)
             backward_row(c, t, dw);
     }
-    norm_reduce(c->scratch, used, n, 0, n, n ? c->w[0].g : NULL);
+    norm_reduce(c->scratch, used, n, 0, n, c->w[0].g);
 }

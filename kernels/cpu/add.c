@@ -1,0 +1,31 @@
+/* add: y = a + scale * b, any shape; da += dy, db += scale * dy. y may be a or b. */
+#include "../op.h"
+
+enum { SERIAL = 65536 };
+
+void add_fwd_cpu(const struct call *c)
+{
+    int64_t n = c->rows * c->in[0].cols;
+    const float *a = c->in[0].v, *b = c->in[1].v;
+    float *y = c->out.v, scale = c->p.scale.scale;
+#pragma omp parallel for simd schedule(static) num_threads(c->x->threads) if (n > SERIAL)
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] + scale * b[i];
+}
+
+static void add_scaled(const struct call *c, float *to, float scale)
+{
+    int64_t n = c->rows * c->in[0].cols;
+    const float *dy = c->out.g;
+#pragma omp parallel for simd schedule(static) num_threads(c->x->threads) if (n > SERIAL)
+    for (int64_t i = 0; i < n; i++)
+        to[i] += scale * dy[i];
+}
+
+void add_bwd_cpu(const struct call *c)
+{
+    if (c->in[0].g)
+        add_scaled(c, c->in[0].g, 1);
+    if (c->in[1].g)
+        add_scaled(c, c->in[1].g, c->p.scale.scale);
+}

@@ -1,0 +1,38 @@
+/* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16 or f16. Backward: dw[ids[t]] += scale * dy[t], in the order of t whatever the number of
+ * threads: each thread owns some columns. Ids must be below V (the tape checks them). */
+#include "../op.h"
+#include "vecmath.h"
+
+enum { COLUMNS = 128, SERIAL = 65536 };
+
+void embed_fwd_cpu(const struct call *c)
+{
+    const struct operand *w = &c->w[0];
+    int64_t E = w->cols, size = w->dtype == DT_F32 ? 4 : 2;
+    float scale = c->p.scale.scale, *out = c->out.v;
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * E > SERIAL)
+    for (int64_t t = 0; t < c->rows; t++) {
+        float *restrict y = out + t * E;
+        vec_widen(y, (const char *)w->v + c->batch->ids[t] * E * size, w->dtype, E);
+        for (int64_t i = 0; i < E && scale != 1; i++)
+            y[i] *= scale;
+    }
+}
+
+void embed_bwd_cpu(const struct call *c)
+{
+    int64_t E = c->w[0].cols;
+    float scale = c->p.scale.scale;
+    if (!c->w[0].g)
+        return;
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * E > SERIAL)
+    for (int64_t first = 0; first < E; first += COLUMNS) {
+        int64_t n = E - first < COLUMNS ? E - first : COLUMNS;
+        for (int64_t t = 0; t < c->rows; t++) {
+            const float *restrict dy = c->out.g + t * E + first;
+            float *restrict dw = c->w[0].g + c->batch->ids[t] * E + first;
+            for (int64_t i = 0; i < n; i++)
+                dw[i] += scale * dy[i];
+        }
+    }
+}
