@@ -1,0 +1,329 @@
+/* The tape against the golden models: losses, logits, hidden states and every gradient of each family; recomputation, shorter batches, parts,
+ * the key-value memory and the prediction of memory. Reads tests/golden; run from the repository root. */
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../formats/safetensors.h"
+#include "../../lib/tape.h"
+#include "check.h"
+
+static struct exec x;
+static struct err e;
+
+static void stop_on_error(const char *what)
+{
+    if (!e.set)
+        return;
+    printf("FAILED %s: %s\n", what, e.msg);
+    check_failed++;
+    exit(check_report());
+}
+
+struct golden {
+    struct safetensors *expected;
+    int32_t *ids, *labels;
+    int64_t B, T;
+};
+
+static float *golden_values(const struct golden *g, const char *name, int64_t *n)
+{
+    int i = sf_find(g->expected, name);
+    if (i < 0)
+        return NULL;
+    const struct tensor *t = sf_tensor(g->expected, i);
+    *n = tensor_count(t);
+    void *raw = mem_alloc((size_t)tensor_bytes(t));
+    float *v = mem_alloc((size_t)*n * 4);
+    sf_read(g->expected, i, 0, raw, tensor_bytes(t), &e);
+    to_f32(v, raw, t->dtype, *n);
+    free(raw);
+    return v;
+}
+
+static void golden_open(struct golden *g, const char *dir)
+{
+    char *path = mem_format("%s/expected.safetensors", dir);
+    g->expected = sf_open(path, &e);
+    stop_on_error(path);
+    free(path);
+    const struct tensor *t = sf_tensor(g->expected, sf_find(g->expected, "input_ids"));
+    g->B = t->shape[0];
+    g->T = t->shape[1];
+    int64_t n;
+    float *v = golden_values(g, "input_ids", &n);
+    g->ids = mem_alloc((size_t)n * 4);
+    g->labels = mem_alloc((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++) {
+        g->ids[i] = (int32_t)v[i];
+        g->labels[i] = i % g->T == g->T - 1 ? -100 : (int32_t)v[i + 1];
+    }
+    free(v);
+}
+
+static void golden_close(struct golden *g)
+{
+    sf_close(g->expected);
+    free(g->ids);
+    free(g->labels);
+}
+
+static double worst(const float *a, const float *b, int64_t n, double *largest)
+{
+    double w = 0, m = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - b[i]);
+        if (!(d <= w))
+            w = d;
+        if (fabs(b[i]) > m)
+            m = fabs(b[i]);
+    }
+    *largest = m;
+    return w;
+}
+
+/* The gradient of a canonical tensor out of the foreign ones: the row range of a fused one, transposed where stored so. */
+static float *golden_grad(const struct golden *g, const struct model *m, int index)
+{
+    const struct model_head *h = &m->head;
+    int64_t layer;
+    const struct family_tensor *row = model_head_axes(h, index, &layer);
+    const char *stem = strstr(row->name, "{L}.") ? strstr(row->name, "{L}.") + 4 : row->name, *suffix = strrchr(stem, '.');
+    for (const struct family_stored *s = h->family->stored; s->name; s++) {
+        int64_t at = 0, total = 0, here = -1;
+        char *layout = mem_string(s->layout), *save, *part;
+        for (part = strtok_r(layout, "|", &save); part; part = strtok_r(NULL, "|", &save)) {
+            char *name = mem_format("%s%s", part, suffix);
+            const struct param *p = model_param((struct model *)m, strstr(s->name, "{L}") ? layer : -1, name);
+            if (strlen(part) == (size_t)(suffix - stem) && !strncmp(part, stem, (size_t)(suffix - stem)) && !strstr(s->name, "{L}") == (layer < 0))
+                here = at;
+            at += p ? p->rows : 0;
+            free(name);
+        }
+        total = at;
+        free(layout);
+        if (here < 0)
+            continue;
+        char number[24], *name;
+        snprintf(number, sizeof number, "%lld", (long long)layer);
+        const char *mark = strstr(s->name, "{L}");
+        name = mark ? mem_format("grad.%.*s%s%s%s", (int)(mark - s->name), s->name, number, mark + 3, suffix) : mem_format("grad.%s%s", s->name, suffix);
+        int64_t n;
+        float *foreign = golden_values(g, name, &n);
+        free(name);
+        if (!foreign)
+            return NULL;
+        const struct param *p = &m->params[index];
+        float *v = mem_alloc((size_t)(p->rows * p->cols) * 4);
+        int transposed = s->transposed && p->cols > 1;
+        for (int64_t r = 0; r < p->rows; r++)
+            for (int64_t c = 0; c < p->cols; c++)
+                v[r * p->cols + c] = foreign[transposed ? c * total + here + r : (here + r) * p->cols + c];
+        free(foreign);
+        return v;
+    }
+    return NULL;
+}
+
+struct recorded { float *values; int64_t n; };
+static void keep(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+{
+    struct recorded *r = user;
+    (void)b;
+    r->n = rows * cols;
+    r->values = mem_grow(r->values, (size_t)r->n * 4);
+    memcpy(r->values, values, (size_t)r->n * 4);
+}
+
+static struct model *load(const char *dir, int how)
+{
+    struct model *m = mem_alloc(sizeof *m);
+    struct model_in *in = model_open(dir, &e);
+    stop_on_error(dir);
+    model_load(m, in, how, &e);
+    stop_on_error(dir);
+    model_close(in);
+    return m;
+}
+
+static void release(struct model *m)
+{
+    model_free(m);
+    free(m);
+}
+
+static struct tape *record(const struct tape_spec *s)
+{
+    struct tape *t = tape_record(&x, s, &e);
+    stop_on_error("recording");
+    return t;
+}
+
+static double mean_loss(const struct tape *t, int64_t B, int64_t T)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < B * T; i++)
+        sum += tape_losses(t)[2 * i];
+    return sum / (double)(B * (T - 1));
+}
+
+static void check_forward(const char *name, struct model *m, const struct golden *g)
+{
+    struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOGITS};
+    struct tape *t = record(&s);
+    int64_t L = m->head.num_hidden_layers, n;
+    struct recorded *blocks = mem_alloc(sizeof *blocks * (size_t)(L + 1)), normed = {0};
+    for (int64_t l = 0; l <= L; l++)
+        tape_tap(t, TAP_BLOCK_INPUT, l, NULL, keep, &blocks[l], &e);
+    tape_tap(t, TAP_INPUT_OF, -1, "lm_head", keep, &normed, &e);
+    tape_open(t, &e);
+    struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids};
+    tape_forward(t, &b, &e);
+    stop_on_error(name);
+    double largest;
+    for (int64_t l = 0; l <= L; l++) {
+        char *key = l ? mem_format("hidden.block.%lld", (long long)l - 1) : mem_string("hidden.embed");
+        float *want = golden_values(g, key, &n);
+        CHECK(want && n == blocks[l].n && worst(blocks[l].values, want, n, &largest) < 1e-4, "%s: %s is off", name, key);
+        free(want);
+        free(key);
+        free(blocks[l].values);
+    }
+    float *want = golden_values(g, "hidden.final_norm", &n);
+    CHECK(want && n == normed.n && worst(normed.values, want, n, &largest) < 1e-4, "%s: final norm is off", name);
+    free(want);
+    want = golden_values(g, "logits", &n);
+    double off = worst(tape_logits(t), want, n, &largest);
+    CHECK(off < 1e-4, "%s: logits are off by %g (largest %g)", name, off, largest);
+    /* block by block gives the same bits */
+    float *whole = mem_alloc((size_t)n * 4);
+    memcpy(whole, tape_logits(t), (size_t)n * 4);
+    for (int64_t l = 0; l < L; l++)
+        tape_forward_range(t, &b, l, l + 1, &e);
+    stop_on_error(name);
+    CHECK(!memcmp(whole, tape_logits(t), (size_t)n * 4), "%s: blocks run one by one give other logits", name);
+    free(whole);
+    free(want);
+    free(normed.values);
+    free(blocks);
+    tape_close(t);
+}
+
+static void check_backward(const char *name, struct model *m, const struct golden *g, int recompute)
+{
+    struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .recompute = recompute, .ce_weight = 1, .loss_chunk = 13};
+    struct tape *t = record(&s);
+    tape_open(t, &e);
+    memset(m->grads.base, 0, (size_t)m->n_values * 4);
+    tape_loss_scale(t, (float)(1.0 / (double)(g->B * (g->T - 1))));
+    struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids, .labels = g->labels};
+    tape_forward(t, &b, &e);
+    tape_backward(t, &b, &e);
+    stop_on_error(name);
+    int64_t n;
+    float *nll = golden_values(g, "nll", &n);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += nll[i];
+    CHECK(fabs(mean_loss(t, g->B, g->T) - sum / (double)n) < 1e-5, "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
+    free(nll);
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        float *want = golden_grad(g, m, i);
+        double largest = 0, off = want ? worst(m->params[i].g, want, m->params[i].rows * m->params[i].cols, &largest) : INFINITY;
+        CHECK(off <= 1e-4 * largest, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
+        free(want);
+    }
+    tape_close(t);
+}
+
+static void check_recompute(const char *name, struct model *m, const struct golden *g)
+{
+    float *kept = mem_alloc((size_t)m->n_values * 4);
+    memcpy(kept, m->grads.base, (size_t)m->n_values * 4);
+    check_backward(name, m, g, 1);
+    CHECK(!memcmp(kept, m->grads.base, (size_t)m->n_values * 4), "%s: recomputation changes the gradients", name);
+    free(kept);
+    struct tape_spec s = {.model = m, .n_seq = 4, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .ce_weight = 1, .loss_chunk = 1};
+    struct tape *a = record(&s);
+    s.recompute = 1;
+    struct tape *r = record(&s);
+    CHECK(tape_bytes(r) < tape_bytes(a), "%s: recomputation takes %lld bytes, keeping %lld", name, (long long)tape_bytes(r), (long long)tape_bytes(a));
+    tape_close(a);
+    tape_close(r);
+}
+
+/* One token at a time with kept k and v gives the logits of the whole sequence. */
+static void check_generation(const char *name, struct model *m, const struct golden *g)
+{
+    struct tape_spec s = {.model = m, .n_seq = 1, .seq_len = 5, .kv_len = g->T, .end = TAPE_LOGITS};
+    struct tape *t = record(&s);
+    tape_open(t, &e);
+    int64_t n, V = m->head.vocab_size;
+    float *want = golden_values(g, "logits", &n);
+    double off = 0, largest;
+    for (int64_t at = 0; at < g->T;) {
+        struct batch b = {.n_seq = 1, .seq_len = at ? 1 : 5, .pos0 = at, .ids = g->ids + at};
+        tape_forward(t, &b, &e);
+        stop_on_error(name);
+        double w = worst(tape_logits(t), want + at * V, b.seq_len * V, &largest);
+        off = w > off ? w : off;
+        at += b.seq_len;
+    }
+    CHECK(off < 1e-4, "%s: logits of step-by-step generation are off by %g", name, off);
+    free(want);
+    tape_close(t);
+}
+
+static void check_refusals(struct model *m, const struct golden *g)
+{
+    struct tape_spec s = {.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_LOGITS};
+    struct tape *t = record(&s);
+    tape_open(t, &e);
+    int32_t ids[] = {0, 1, (int32_t)m->head.vocab_size, 2};
+    struct err bad = {0};
+    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 4, .ids = ids}, &bad) < 0 && strstr(bad.msg, "beyond the vocabulary"), "an id beyond the vocabulary runs");
+    bad = (struct err){0};
+    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 5, .ids = g->ids}, &bad) < 0, "a batch larger than recorded runs");
+    tape_close(t);
+    s = (struct tape_spec){.model = m, .n_seq = 1, .seq_len = m->head.max_position_embeddings + 1, .end = TAPE_LOGITS};
+    bad = (struct err){0};
+    struct tape *long_one = tape_record(&x, &s, &bad);
+    CHECK((long_one == NULL) == m->head.learned_positions, "%s: sequences beyond the positions: %s", m->head.family->name, bad.msg);
+    tape_close(long_one);
+}
+
+static void check_family(const char *name)
+{
+    char *dir = mem_format("tests/golden/families/%s", name);
+    struct golden g = {0};
+    golden_open(&g, dir);
+    struct model *m = load(dir, MODEL_TRAIN);
+    model_add_grads(m, &e);
+    stop_on_error(name);
+    check_forward(name, m, &g);
+    check_backward(name, m, &g, 0);
+    check_recompute(name, m, &g);
+    check_generation(name, m, &g);
+    check_refusals(m, &g);
+    release(m);
+    struct model *frozen = load(dir, MODEL_FROZEN);
+    check_forward(name, frozen, &g);
+    release(frozen);
+    golden_close(&g);
+    free(dir);
+}
+
+int main(int argc, char **argv)
+{
+    exec_open(&x, DEVICE_CPU, 2);
+    DIR *d = opendir("tests/golden/families");
+    for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
+        if (f->d_name[0] != '.' && (argc < 2 || !strcmp(argv[1], f->d_name)))
+            check_family(f->d_name);
+    if (d)
+        closedir(d);
+    CHECK(check_passed > 0, "no golden families found: run from the repository root");
+    exec_close(&x);
+    return check_report();
+}
