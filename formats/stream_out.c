@@ -1,0 +1,349 @@
+/* Writing a tensor stream: see stream.h and SPEC.md. Gives a file that appears whole or not at all, or bytes in a pipe, plain or in one zstd
+ * frame; constant memory. Small pieces are gathered in a buffer, large ones go to the system as they lie.
+ * Refused: a terminal, records with more or fewer bytes than their shape makes. Whatever fails (full disk, closed pipe) sticks in the
+ * `struct err`, and the stream then never gets an end map. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "../lib/base/mem.h"
+#include "mpk.h"
+#include "stream.h"
+
+enum { ROOM = 256 << 10, DIRECT = 64 << 10 };
+
+struct st_out {
+    struct err *e;
+    char *path, *target, *temporary;    /* for messages; where it shall lie and lies until then (NULL: written in place) */
+    int fd;
+    unsigned char *buf;                 /* bytes [0, len) on their way to fd */
+    size_t len;
+    ZSTD_CCtx *z;                       /* NULL: plain */
+    struct digest end, data;            /* as in st_in */
+    struct tensor t;
+    int64_t left, chunk, records;
+    int open, ended;
+};
+
+/* ---- bytes */
+
+/* All of a, then all of b. */
+static int write_raw(struct st_out *out, const void *a, size_t na, const void *b, size_t nb)
+{
+    while (na + nb) {
+        struct iovec v[2] = {{(void *)a, na}, {(void *)b, nb}};
+        ssize_t r = writev(out->fd, v, 2);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return err_set(out->e, "cannot write %s:", out->path);
+        size_t ka = (size_t)r < na ? (size_t)r : na;
+        a = (const char *)a + ka;
+        na -= ka;
+        b = (const char *)b + ((size_t)r - ka);
+        nb -= (size_t)r - ka;
+    }
+    return 0;
+}
+
+static int buffer_flush(struct st_out *out)
+{
+    size_t n = out->len;
+    out->len = 0;
+    return write_raw(out, out->buf, n, NULL, 0);
+}
+
+static int write_zstd(struct st_out *out, const void *p, size_t n, ZSTD_EndDirective how)
+{
+    ZSTD_inBuffer in = {p, n, 0};
+    for (;;) {
+        ZSTD_outBuffer o = {out->buf, ROOM, out->len};
+        size_t left = ZSTD_compressStream2(out->z, &o, &in, how);
+        out->len = o.pos;
+        if (ZSTD_isError(left))
+            return err_set(out->e, "cannot write %s: zstd: %s", out->path, ZSTD_getErrorName(left));
+        if (how == ZSTD_e_continue ? in.pos == in.size : !left)
+            return 0;
+        if (out->len == ROOM && buffer_flush(out))
+            return -1;
+    }
+}
+
+static int write_bytes(struct st_out *out, const void *p, size_t n)
+{
+    if (out->z)
+        return write_zstd(out, p, n, ZSTD_e_continue);
+    if (n >= DIRECT) {
+        size_t len = out->len;
+        out->len = 0;
+        return write_raw(out, out->buf, len, p, n);
+    }
+    if (out->len + n > ROOM && buffer_flush(out))
+        return -1;
+    memcpy(out->buf + out->len, p, n);
+    out->len += n;
+    return 0;
+}
+
+/* value is stolen. */
+static int write_object(struct st_out *out, json_t *value)
+{
+    const char *why = NULL;
+    unsigned char *p = NULL;
+    size_t n = 0;
+    int r = mpk_encode(value, &p, &n, &why) ? err_set(out->e, "cannot write %s: %s", out->path, why) : write_bytes(out, p, n);
+    digest_add(&out->end, p, n);
+    free(p);
+    json_decref(value);
+    return r;
+}
+
+/* ---- opening and closing */
+
+/* A temporary name beside the file, on the same file system; a link is followed so that what it points to is replaced. */
+static int file_open(struct st_out *out, const char *path)
+{
+    struct stat st;
+    int there = !stat(path, &st);
+    if (there && !S_ISREG(st.st_mode)) {        /* a pipe, a device: written as it is */
+        if (S_ISDIR(st.st_mode))
+            errno = EISDIR;
+        else
+            out->fd = open(path, O_WRONLY | O_CLOEXEC);
+        return out->fd < 0 ? err_set(out->e, "cannot write %s:", path) : 0;
+    }
+    char *real = there ? realpath(path, NULL) : NULL;
+    out->target = real ? real : mem_string(path);
+    char *temporary = mem_format("%s.%ld.part", out->target, (long)getpid());
+    unlink(temporary);
+    out->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (out->fd < 0) {
+        err_set(out->e, "cannot write %s:", path);
+        free(temporary);
+        return -1;
+    }
+    out->temporary = temporary;
+    return 0;
+}
+
+static int output_open(struct st_out *out, const char *path)
+{
+    if (!strcmp(path, "-")) {
+        out->path = mem_string("standard output");
+        if ((out->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)) < 0)
+            return err_set(out->e, "cannot write standard output:");
+    } else {
+        out->path = mem_string(path);
+        if (file_open(out, path))
+            return -1;
+    }
+    if (isatty(out->fd))
+        return err_set(out->e, "%s is a terminal: a stream is binary, give it a file or a pipe", out->path);
+    return 0;
+}
+
+static int compression_open(struct st_out *out, int level)
+{
+    struct stat st;
+    if (fstat(out->fd, &st))
+        return err_set(out->e, "cannot write %s:", out->path);
+    if (S_ISFIFO(st.st_mode))
+        (void)fcntl(out->fd, F_SETPIPE_SZ, ST_CHUNK);           /* advice: a smaller pipe is only slower */
+    if (level < 0)
+        level = S_ISREG(st.st_mode);
+    if (!level)
+        return 0;
+    if (!(out->z = ZSTD_createCCtx()))
+        return err_set(out->e, "cannot write %s: no memory for zstd", out->path);
+    ZSTD_CCtx_setParameter(out->z, ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_setParameter(out->z, ZSTD_c_checksumFlag, 1);
+    return 0;
+}
+
+struct st_out *st_create(const char *path, int compress, struct err *e)
+{
+    struct st_out *out = mem_alloc(sizeof *out);
+    out->e = e;
+    out->fd = -1;
+    out->buf = mem_alloc(ROOM);
+    digest_open(&out->end);
+    if (e->set || output_open(out, path) || compression_open(out, compress)) {
+        st_abandon(out);
+        return NULL;
+    }
+    return out;
+}
+
+static void out_free(struct st_out *out)
+{
+    char hex[ST_DIGEST];
+    if (out->end.state)
+        digest_close(&out->end, hex);
+    if (out->data.state)
+        digest_close(&out->data, hex);
+    ZSTD_freeCCtx(out->z);
+    free(out->buf);
+    free(out->temporary);
+    free(out->target);
+    free(out->path);
+    free(out);
+}
+
+void st_abandon(struct st_out *out)
+{
+    if (!out)
+        return;
+    if (out->fd >= 0)
+        close(out->fd);
+    if (out->temporary)
+        unlink(out->temporary);
+    out_free(out);
+}
+
+/* The new name itself must survive a power cut, so the directory is synced too; where that cannot be done the file is still whole. */
+static void directory_sync(const char *path)
+{
+    char *dir = mem_string(path), *slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(dir);
+}
+
+int st_publish(struct st_out *out)
+{
+    struct err *e = out->e;
+    if (!e->set && !out->ended)
+        err_set(e, "cannot write %s: the stream was not ended", out->path);
+    if (!e->set && out->temporary && fsync(out->fd))
+        err_set(e, "cannot write %s:", out->path);
+    if (e->set) {
+        st_abandon(out);
+        return -1;
+    }
+    int fd = out->fd;
+    out->fd = -1;
+    if (close(fd) || (out->temporary && rename(out->temporary, out->target))) {
+        err_set(e, "cannot write %s:", out->path);
+        st_abandon(out);
+        return -1;
+    }
+    if (out->temporary)
+        directory_sync(out->target);
+    out_free(out);
+    return 0;
+}
+
+/* ---- records */
+
+int st_begin(struct st_out *out, const json_t *head)
+{
+    if (out->e->set)
+        return -1;
+    json_t *whole = json_pack("{s:i}", "pare", ST_VERSION);
+    json_object_update_missing(whole, (json_t *)head);
+    return write_object(out, whole);
+}
+
+static json_t *tensor_to_json(const struct tensor *t)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < t->ndim; i++)
+        json_array_append_new(shape, json_integer(t->shape[i]));
+    return json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", dtype_name(t->dtype), "shape", shape, "bytes", (json_int_t)tensor_bytes(t));
+}
+
+static int record_end(struct st_out *out)
+{
+    char hex[ST_DIGEST];
+    digest_close(&out->data, hex);
+    out->open = 0;
+    return write_object(out, json_pack("{s:s}", "digest", hex));
+}
+
+int st_record(struct st_out *out, const struct tensor *t)
+{
+    if (out->e->set)
+        return -1;
+    if (out->open)
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path, out->t.name, (long long)out->left);
+    json_t *map = tensor_bytes(t) < 0 || t->ndim > TENSOR_DIMS ? NULL : tensor_to_json(t);
+    if (!map)
+        return err_set(out->e, "cannot write %s: record %s has no possible name or shape", out->path, t->name);
+    if (write_object(out, map))
+        return -1;
+    out->t = *t;
+    out->left = tensor_bytes(t);
+    out->open = 1;
+    out->records++;
+    digest_open(&out->data);
+    return out->left ? 0 : record_end(out);
+}
+
+static int chunk_begin(struct st_out *out)
+{
+    uint32_t n = (uint32_t)(out->chunk = out->left < ST_CHUNK ? out->left : ST_CHUNK);
+    int size = n < 256 ? 1 : n < 65536 ? 2 : 4;
+    unsigned char h[5] = {size == 1 ? 0xc4 : size == 2 ? 0xc5 : 0xc6};
+    for (int i = size; i > 0; i--, n >>= 8)
+        h[i] = n & 255;
+    return write_bytes(out, h, 1 + (size_t)size);
+}
+
+int st_write(struct st_out *out, const void *data, int64_t n)
+{
+    const unsigned char *p = data;
+    if (out->e->set)
+        return -1;
+    if (n > out->left)
+        return err_set(out->e, "cannot write %s: record %s gets more bytes than its shape has", out->path, out->t.name);
+    while (n > 0) {
+        if (!out->chunk && chunk_begin(out))
+            return -1;
+        int64_t k = n < out->chunk ? n : out->chunk;
+        digest_add(&out->data, p, (size_t)k);
+        if (write_bytes(out, p, (size_t)k))
+            return -1;
+        p += k;
+        n -= k;
+        out->chunk -= k;
+        out->left -= k;
+        if (!out->left)
+            return record_end(out);
+    }
+    return 0;
+}
+
+int st_put(struct st_out *out, const struct tensor *t, const void *data)
+{
+    return st_record(out, t) ? -1 : st_write(out, data, tensor_bytes(t));
+}
+
+int st_end(struct st_out *out)
+{
+    char hex[ST_DIGEST];
+    if (out->e->set)
+        return -1;
+    if (out->open)
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path, out->t.name, (long long)out->left);
+    digest_close(&out->end, hex);
+    digest_open(&out->end);             /* the end map itself is not part of what it proves */
+    if (write_object(out, json_pack("{s:I, s:s}", "records", (json_int_t)out->records, "digest", hex)))
+        return -1;
+    if (out->z && write_zstd(out, NULL, 0, ZSTD_e_end))
+        return -1;
+    if (buffer_flush(out))
+        return -1;
+    out->ended = 1;
+    return 0;
+}
