@@ -313,6 +313,8 @@ struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind,
     return out;
 }
 
+const char *tool_output(const struct tool *t) { return t->output; }
+
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
 {
     return tool_out_path(t, t->output ? t->output : "-", kind, meta);

@@ -59,6 +59,7 @@ void tool_parent(struct tool *t, const char *path, const char *id);
  * A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as typed], inputs: [{path, id}], device, threads, math}. */
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
 struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);        /* a second output */
+const char *tool_output(const struct tool *t);                          /* what -o says, or NULL */
 json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);                  /* id and hist of what this run makes, for JSON records; new reference */
 /* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total units, rate, time left. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);

@@ -1,0 +1,224 @@
+/* The optimiser step: see train.h. */
+#include "train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int train_parse_loss(const char *text, double *ce, double *kl, struct err *e)
+{
+    *ce = *kl = 0;
+    for (const char *s = text;;) {
+        char *end;
+        double weight = strtod(s, &end);
+        if (end == s)
+            weight = 1;
+        else if (*end == '*')
+            end++;
+        double *part = !strncmp(end, "kl", 2) ? kl : !strncmp(end, "ce", 2) ? ce : NULL;
+        if (!part || *part || !(weight > 0) || weight > 1e6 || (end[2] && end[2] != '+'))
+            return err_set(e, "--loss is a sum of kl and ce, each at most once, with positive weights (kl, ce, kl+0.5ce), not \"%s\"", text);
+        *part = weight;
+        if (!end[2])
+            return 0;
+        s = end + 3;
+    }
+}
+
+double train_learning_rate(const struct train_options *o, int64_t step)
+{
+    if (step < o->warmup_steps)
+        return o->learning_rate * (double)(step + 1) / (double)o->warmup_steps;
+    double progress = (double)(step - o->warmup_steps) / (double)(o->max_steps - o->warmup_steps);
+    return o->min_learning_rate + 0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
+}
+
+json_t *train_options_json(const struct train_options *o)
+{
+    json_t *j = json_object();
+    const struct { const char *name; int64_t value; } integers[] = {
+        {"max-steps", o->max_steps}, {"batch-size", o->batch_size}, {"gradient-accumulation-steps", o->accumulation},
+        {"warmup-steps", o->warmup_steps}, {"seed", o->seed}};
+    const struct { const char *name; double value; } reals[] = {
+        {"learning-rate", o->learning_rate}, {"min-learning-rate", o->min_learning_rate}, {"weight-decay", o->weight_decay},
+        {"adam-beta1", o->beta1}, {"adam-beta2", o->beta2}, {"adam-epsilon", o->epsilon}, {"max-grad-norm", o->max_grad_norm},
+        {"temperature", o->temperature}, {"loss weight of ce", o->ce_weight}, {"loss weight of kl", o->kl_weight}};
+    for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
+        json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        json_object_set_new(j, reals[i].name, json_real(reals[i].value));
+    json_object_set_new(j, "order", json_string(o->shuffled ? "shuffled" : "sequential"));
+    return j;
+}
+
+static int64_t longest(const struct tokens *data)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < data->n; i++)
+        n = data->start[i + 1] - data->start[i] > n ? data->start[i + 1] - data->start[i] : n;
+    return n;
+}
+
+static int train_open_moments(struct trainer *t, struct err *e)
+{
+    size_t bytes = (size_t)t->student->n_values * sizeof(float);
+    if (arena_open(&t->moments, 2 * arena_round(bytes), e))
+        return -1;
+    t->m = arena_take(&t->moments, bytes);
+    t->v = arena_take(&t->moments, bytes);
+    return 0;
+}
+
+int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
+               const struct tokens *data, struct err *e)
+{
+    *t = (struct trainer){.o = *o, .x = x, .student = student, .teacher = teacher, .data = data};
+    int64_t n = longest(data);
+    if (n < 2)
+        return err_set(e, "the training data has no sequence of at least two tokens");
+    struct tape_spec spec = {.model = student, .teacher = teacher, .n_seq = o->batch_size, .seq_len = n - 1, .end = TAPE_LOSS, .train = 1,
+                             .recompute = o->recompute, .ce_weight = (float)o->ce_weight, .kl_weight = (float)o->kl_weight,
+                             .temperature = (float)o->temperature};
+    if (model_add_grads(student, e) || train_open_moments(t, e))
+        return -1;
+    t->tape = tape_record(x, &spec, e);
+    if (!t->tape || tape_open(t->tape, e))
+        return -1;
+    data_order_open(&t->order, data->n, o->shuffled, (uint64_t)o->seed);
+    data_batch_open(&t->batch, o->batch_size, n);
+    t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
+    return 0;
+}
+
+int64_t train_activation_bytes(const struct trainer *t) { return tape_bytes(t->tape); }
+int64_t train_moment_bytes(const struct trainer *t) { return (int64_t)t->moments.size; }
+
+void train_close(struct trainer *t)
+{
+    if (t->tape)
+        tape_close(t->tape);
+    arena_close(&t->moments);
+    data_order_close(&t->order);
+    data_batch_close(&t->batch);
+    free(t->rows);
+    *t = (struct trainer){0};
+}
+
+/* Takes the sequences of one step from the order; returns the predictions in them. */
+static int64_t train_take_rows(struct trainer *t)
+{
+    int64_t counted = 0;
+    for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
+        const int64_t *start = t->data->start + data_order_next(&t->order);
+        t->rows[i] = (struct data_row){t->data->ids + start[0], start[1] - start[0], 1};
+        counted += data_predictions(&t->rows[i]);
+    }
+    return counted;
+}
+
+static int train_micro_batch(struct trainer *t, const struct data_row *rows, double sums[2], struct err *e)
+{
+    data_batch_fill(&t->batch, rows, t->o.batch_size);
+    const struct batch *b = &t->batch.b;
+    if (tape_forward(t->tape, b, e))
+        return -1;
+    const double *losses = tape_losses(t->tape);
+    for (int64_t i = 0; i < b->n_seq * b->seq_len; i++) {
+        sums[0] += losses[2 * i];
+        sums[1] += losses[2 * i + 1];
+    }
+    return tape_backward(t->tape, b, e);
+}
+
+static double gradient_norm(struct trainer *t)
+{
+    double sum = 0;
+    struct call c = {.x = t->x, .rows = 1, .p.sumsq.out = &sum};
+    c.in[0] = (struct operand){.v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
+    op_forward(OP_sumsq, &c);
+    return sqrt(sum);
+}
+
+void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range, double learning_rate, double clip, int64_t step)
+{
+    const float slot[4] = {(float)learning_rate, (float)(1 / (1 - pow(o->beta1, (double)step))), (float)(1 / (1 - pow(o->beta2, (double)step))), (float)clip};
+    struct call c = {.x = x, .rows = 1, .p.adamw = *range};
+    c.p.adamw.beta1 = (float)o->beta1;
+    c.p.adamw.beta2 = (float)o->beta2;
+    c.p.adamw.eps = (float)o->epsilon;
+    c.p.adamw.step = slot;
+    op_forward(OP_adamw, &c);
+}
+
+/* One call for each run of neighbouring tensors that decay, or do not: matrices do, vectors (norms, biases) do not. */
+static void train_update(struct trainer *t, double learning_rate, double clip)
+{
+    const struct model_head *h = &t->student->head;
+    float *p = (float *)t->student->weights.base, *g = (float *)t->student->grads.base;
+    for (int64_t i = 0, at = 0; i < h->n_tensors;) {
+        int decays = h->tensors[i].ndim >= 2;
+        int64_t n = 0;
+        for (; i < h->n_tensors && (h->tensors[i].ndim >= 2) == decays; i++)
+            n += tensor_count(&h->tensors[i]);
+        struct adamw_params range = {.p = p + at, .m = t->m + at, .v = t->v + at, .g = g + at, .n = n,
+                                     .weight_decay = decays ? (float)t->o.weight_decay : 0};
+        train_adamw(t->x, &t->o, &range, learning_rate, clip, t->step + 1);
+        at += n;
+    }
+}
+
+static int train_finite(double value, const char *what, int64_t step, struct err *e)
+{
+    return isfinite(value) ? 0 : err_set(e, "step %lld: the %s is %s", (long long)step, what, isnan(value) ? "not a number" : "infinite");
+}
+
+/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. The loss is looked at before the backward pass of the next batch. */
+static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
+{
+    double sums[2] = {0, 0}, n = (double)r->predictions;
+    memset(t->student->grads.base, 0, (size_t)t->student->n_values * sizeof(float));
+    tape_loss_scale(t->tape, (float)(1 / n));
+    for (int64_t i = 0; i < t->o.accumulation; i++) {
+        if (*stop)
+            return 0;
+        if (train_micro_batch(t, t->rows + i * t->o.batch_size, sums, e))
+            return -1;
+        r->ce = sums[0] / n;
+        r->kl = sums[1] / n;
+        r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
+        if (train_finite(r->loss, "loss", r->step, e))
+            return -1;
+    }
+    r->grad_norm = gradient_norm(t);
+    return train_finite(r->grad_norm, "gradient's norm", r->step, e) ? -1 : 1;
+}
+
+int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
+{
+    int64_t position = t->order.position;
+    *r = (struct train_record){.step = t->step + 1, .predictions = train_take_rows(t), .learning_rate = train_learning_rate(&t->o, t->step)};
+    if (!r->predictions)
+        return err_set(e, "step %lld: its sequences have fewer than two tokens each, so there is nothing to predict", (long long)r->step);
+    int done = train_gradients(t, stop, r, e);
+    if (done != 1) {
+        t->order.position = position;
+        return done;
+    }
+    double max = t->o.max_grad_norm, clip = max > 0 ? fmin(1, max / (r->grad_norm + 1e-6)) : 1;
+    train_update(t, r->learning_rate, clip);
+    t->step++;
+    t->predictions += r->predictions;
+    return 1;
+}
+
+json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds)
+{
+    json_t *j = json_pack("{s:I, s:f, s:f}", "step", (json_int_t)r->step, "loss", r->loss, "ce", r->ce);
+    if (t->teacher)
+        json_object_set_new(j, "kl", json_real(r->kl));
+    json_object_set_new(j, "grad_norm", json_real(r->grad_norm));
+    json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
+    json_object_set_new(j, "tokens", json_integer(t->predictions));
+    json_object_set_new(j, "tokens_per_second", json_real(round(10 * (double)r->predictions / seconds) / 10));
+    return j;
+}

@@ -1,0 +1,62 @@
+/* Training and distillation: one optimiser step after the other (AdamW, warm-up, cosine decay, clipping by the global norm).
+ *
+ * Loss of a step = sum over all counted predictions of all its micro-batches of (ce_weight * CE + kl_weight * KL) / their number, with
+ * forward KL(teacher || student) over the whole vocabulary at `temperature` (no factor temperature^2; arXiv 2407.14679, equation 5). */
+#ifndef PARE_TRAIN_H
+#define PARE_TRAIN_H
+
+#include <signal.h>
+
+#include "data.h"
+#include "tape.h"
+
+struct train_options {
+    int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
+    double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm, temperature;      /* max_grad_norm 0: no clipping */
+    double ce_weight, kl_weight;
+    int shuffled, recompute;
+};
+
+/* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*ce": weights of the two parts. */
+int train_parse_loss(const char *text, double *ce, double *kl, struct err *e);
+/* What shapes the trajectory, under the names of the command line; the caller adds the ids of models and data. New reference. */
+json_t *train_options_json(const struct train_options *o);
+/* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine down to min_learning_rate. */
+double train_learning_rate(const struct train_options *o, int64_t step);
+
+struct trainer {
+    struct train_options o;
+    struct exec *x;
+    struct model *student, *teacher;
+    const struct tokens *data;
+    struct tape *tape;
+    struct arena moments;
+    float *m, *v;                       /* f32 [n_values], order of the weights */
+    struct data_order order;
+    struct data_batch batch;
+    struct data_row *rows;              /* of one optimiser step */
+    int64_t step, predictions;          /* steps done; predictions trained on so far */
+};
+/* The student must be loaded MODEL_TRAIN, the teacher (NULL without) in any way; both and the data are borrowed. Allocates the gradients.
+ * After train_open the memory is known; train_open_tape takes that of the activations. */
+int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
+               const struct tokens *data, struct err *e);
+int64_t train_activation_bytes(const struct trainer *t);
+int64_t train_moment_bytes(const struct trainer *t);
+void train_close(struct trainer *t);
+
+struct train_record {
+    int64_t step, predictions;          /* steps done, this one included; predictions of this step */
+    double loss, ce, kl, grad_norm, learning_rate;      /* means per counted prediction; the norm before clipping */
+};
+/* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1 error, for instance a loss or a gradient
+ * that is not finite: weights and moments are those of the step before. */
+int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e);
+
+/* A line of the log. New reference. */
+json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
+
+/* One AdamW update of n values; `decay` as it is multiplied by the learning rate. `step` from 1. For the trainer and its test. */
+void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range, double learning_rate, double clip, int64_t step);
+
+#endif
