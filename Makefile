@@ -38,7 +38,7 @@ objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 ldlibs  += -L$(dir $(shell command -v $(NVCC)))../lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 
-.PHONY: all list clean install check
+.PHONY: all list clean install check unit fuzzing sanitized fuzz fuzz-targets print-build man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
@@ -62,10 +62,50 @@ $(BINDIR)/%: $(BUILD)/bin/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(archive)
-	@mkdir -p $(@D)
+# ---- tests
+units   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+fuzzers := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
+sanitize := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" BUILD=build/sanitized BINDIR=build/sanitized/bin
+
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(archive)
+	$(if $(Q),@echo "  LD  $@")
+	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+
+unit: $(units:%=$(BUILD)/tests/unit/%)
+fuzzing: $(fuzzers:%=$(BUILD)/tests/fuzz/%)
+
+check:                                  ## runs the whole suite (installs Debian packages where they are missing)
+	sh tests/run
+
+sanitized:                              ## builds tools and fuzz drivers with AddressSanitizer and UndefinedBehaviorSanitizer into build/sanitized
+	$(Q)$(MAKE) $(sanitize) all fuzzing
+
+FUZZ    ?= $(fuzzers)
+SECONDS ?= 600
+fuzz: sanitized                         ## runs the fuzz drivers, or FUZZ=name, for SECONDS= each
+	$(Q)for f in $(FUZZ); do build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
+
+fuzz-targets print-build:
+	@echo $(if $(filter fuzz-targets,$@),$(fuzzers),$(BUILD))
+
+# ---- what is handed on
+man: $(tools:%=man/%.1)                 ## man pages, made from --help
+man/%.1: $(BINDIR)/% pipelines/man
+	@mkdir -p $(@D)
+	$(Q)sh pipelines/man $< > $@
+
+install: all man                        ## tools, the dispatcher `pare` and man pages under PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install $(tools:%=$(BINDIR)/%) $(DESTDIR)$(PREFIX)/bin
+	install pipelines/pare $(DESTDIR)$(PREFIX)/bin/pare
+	install -m 644 $(tools:%=man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+
+teacher: all                            ## trains the demonstration's teacher again (about half an hour on two cores)
+	sh pipelines/make-teacher
 
 list:                                   ## prints the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
