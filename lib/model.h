@@ -61,6 +61,11 @@ void model_head_list_tensors(struct model_head *h, enum dtype dtype);
 int model_head_check_tensors(const struct model_head *h, struct err *e);       /* names and shapes are those that the sizes imply */
 /* Writes the current sizes back into h->config under the keys the family uses (head_dim explicit where the class honours it). */
 void model_head_update_config(struct model_head *h);
+/* 0 if h->config alone, read again, gives this very head; else -1 and a sentence: sizes that the family's config.json cannot say (heads of
+ * gpt2 cut alone, layers of different width). For whoever writes a directory. */
+int model_head_check_config(const struct model_head *h, struct err *e);
+/* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as family_tensor.when means it. NULL is true. */
+int model_head_flag(const struct model_head *h, const char *when);
 int model_head_find(const struct model_head *h, const char *name);             /* index into tensors, -1 */
 /* The axes of canonical tensor i of h, and its layer (-1 outside the blocks). */
 const struct family_tensor *model_head_axes(const struct model_head *h, int i, int64_t *layer);
@@ -79,6 +84,8 @@ void model_close(struct model_in *in);
 
 /* ---- writing a model stream: tool_out(t, "model", model_head_to_json(h)) writes the header, this the files as records, then come the tensors in head order */
 int model_write_files(struct st_out *out, const struct model_head *h, struct model_in *files_from);
+/* Every tensor of `in` as it is, after its header and files. 0 or -1. */
+int model_copy(struct st_out *out, struct model_in *in);
 
 /* ---- a Hugging Face directory from a model (lib/hf_export.c) */
 struct hf_export_opts { int64_t max_shard_size; enum dtype dtype; int keep_dtype, overwrite; };

@@ -1,0 +1,188 @@
+/* A model in memory: the tensors of a head in one arena, read from a MODEL operand, or drawn at random, and written back as stream records.
+ * MODEL_TRAIN: every tensor f32, one contiguous range in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
+ * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, f32), everything else f32, each tensor aligned. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model.h"
+
+enum { CHUNK = 1 << 20 };
+
+/* Learned positions are read as f32 only (ops.def), vectors are small. */
+static enum dtype dtype_in_memory(const struct model_head *h, int i, int how)
+{
+    enum dtype d = h->tensors[i].dtype;
+    int64_t layer;
+    const struct family_tensor *t = model_head_axes(h, i, &layer);
+    int as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && (d == DT_BF16 || d == DT_F16) && t && t->axes[0] != AXIS_P;
+    return as_stored ? d : DT_F32;
+}
+
+/* Bytes that tensor i takes in the arena. */
+static int64_t bytes_in_memory(const struct model_head *h, int i, int how)
+{
+    int64_t n = dtype_bytes(dtype_in_memory(h, i, how), tensor_count(&h->tensors[i]));
+    return how == MODEL_FROZEN ? (int64_t)arena_round((size_t)n) : n;
+}
+
+static int64_t count_values(const struct model_head *h)
+{
+    int64_t n = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        n += tensor_count(&h->tensors[i]);
+    return n;
+}
+
+int64_t model_memory(const struct model_head *h, int how, int grads)
+{
+    int64_t bytes = grads ? 4 * count_values(h) : 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += bytes_in_memory(h, i, how);
+    return bytes;
+}
+
+/* Opens the arena and places every tensor; m->head must be there. From here on the head's dtypes are those in memory. */
+static int place(struct model *m, int how, struct err *e)
+{
+    struct model_head *h = &m->head;
+    m->n_values = count_values(h);
+    m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
+    if (arena_open(&m->weights, (size_t)model_memory(h, how, 0), e))
+        return -1;
+    for (int i = 0; i < h->n_tensors; i++) {
+        struct tensor *t = &h->tensors[i];
+        int64_t bytes = bytes_in_memory(h, i, how);
+        t->dtype = dtype_in_memory(h, i, how);
+        m->params[i] = (struct param){.v = m->weights.base + m->weights.used, .dtype = t->dtype, .rows = t->shape[0],
+                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
+        m->weights.used += (size_t)bytes;
+    }
+    return 0;
+}
+
+/* One tensor as stored in `from`, converted piece by piece where it is not stored as wanted. */
+static int read_param(const struct param *p, struct model_in *in, const struct tensor *from, void *chunk)
+{
+    int64_t n = tensor_count(from);
+    if (from->dtype == p->dtype)
+        return model_read(in, p->v, tensor_bytes(from));
+    int64_t step = from->dtype == DT_Q8_0 ? CHUNK / Q8_BYTES * Q8_BLOCK : CHUNK / dtype_bytes(from->dtype, 1);
+    for (int64_t at = 0; at < n; at += step) {
+        int64_t k = n - at < step ? n - at : step;
+        if (model_read(in, chunk, dtype_bytes(from->dtype, k)))
+            return -1;
+        to_f32((float *)p->v + at, chunk, from->dtype, k);
+    }
+    return 0;
+}
+
+int model_load(struct model *m, struct model_in *in, int how, struct err *e)
+{
+    *m = (struct model){0};
+    model_head_copy(&m->head, model_in_head(in));
+    struct tensor t;
+    void *chunk = mem_alloc(CHUNK);
+    int i = 0, rc = place(m, how, e), more = 0;
+    while (!rc && (more = model_next(in, &t)) > 0) {
+        if (i == m->head.n_tensors || strcmp(t.name, m->head.tensors[i].name) || tensor_count(&t) != m->params[i].rows * m->params[i].cols)
+            rc = err_set(e, "tensor %.100s came where the header lists %.100s", t.name, i < m->head.n_tensors ? m->head.tensors[i].name : "no more");
+        else
+            rc = read_param(&m->params[i++], in, &t, chunk);
+    }
+    free(chunk);
+    if (!rc && !more && i < m->head.n_tensors)
+        rc = err_set(e, "the model ends before tensor %s", m->head.tensors[i].name);
+    if (rc || more < 0) {
+        model_free(m);
+        return -1;
+    }
+    return 0;
+}
+
+static int ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcmp(s + n - k, end);
+}
+
+/* Matrices: normal; what writes to the residual stream smaller by sqrt(2 L), so that the stream's variance does not grow with depth
+ * (Radford et al. 2019, GPT-2, section 2.3). Each value has its own place in the generator: the same for any number of threads. */
+static void draw(const struct param *p, const char *name, double std, int64_t layers, struct rng rng)
+{
+    float *v = p->v;
+    if (ends_with(name, ".o_proj.weight") || ends_with(name, ".down_proj.weight"))
+        std /= sqrt(2 * (double)layers);
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < p->rows * p->cols; j++) {
+        struct rng r = {rng.key, 2 * (uint64_t)j};
+        v[j] = (float)(std * rng_normal(&r));
+    }
+}
+
+int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e)
+{
+    *m = (struct model){0};
+    const json_t *range = json_object_get(h->config, "initializer_range");
+    double std = range && !json_is_null(range) ? json_number_value(range) : 0.02;
+    if (!(std > 0 && std <= 1))
+        return err_set(e, "config.json: initializer_range %g must be above 0 and at most 1", std);
+    model_head_copy(&m->head, h);
+    model_head_list_tensors(&m->head, DT_F32);
+    if (place(m, MODEL_TRAIN, e)) {
+        model_free(m);
+        return -1;
+    }
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        const struct param *p = &m->params[i];
+        const char *name = m->head.tensors[i].name;
+        if (m->head.tensors[i].ndim == 2)
+            draw(p, name, std, h->num_hidden_layers, rng_open(seed, (uint64_t)i));
+        else if (ends_with(name, ".weight") && !h->family->norm_plus1)
+            for (int64_t j = 0; j < p->rows; j++)
+                ((float *)p->v)[j] = 1;         /* norms multiply by 1; biases and 1 + w norms stay 0 */
+    }
+    return 0;
+}
+
+int model_add_grads(struct model *m, struct err *e)
+{
+    if (arena_open(&m->grads, (size_t)m->n_values * sizeof(float), e))
+        return -1;
+    float *g = arena_take(&m->grads, (size_t)m->n_values * sizeof(float));
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        m->params[i].g = g;
+        g += m->params[i].rows * m->params[i].cols;
+    }
+    return 0;
+}
+
+struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix)
+{
+    char name[TENSOR_NAME];
+    if (layer >= 0)
+        snprintf(name, sizeof name, "layers.%lld.%s", (long long)layer, stem_and_suffix);
+    else
+        snprintf(name, sizeof name, "%s", stem_and_suffix);
+    int i = model_head_find(&m->head, name);
+    return i < 0 ? NULL : &m->params[i];
+}
+
+void model_free(struct model *m)
+{
+    model_head_free(&m->head);
+    free(m->params);
+    arena_close(&m->weights);
+    arena_close(&m->grads);
+    *m = (struct model){0};
+}
+
+int model_write(struct st_out *out, const struct model *m)
+{
+    for (int i = 0; i < m->head.n_tensors; i++)
+        if (st_put(out, &m->head.tensors[i], m->params[i].v))
+            return -1;
+    return 0;
+}
