@@ -60,7 +60,8 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
     t->slots[l->out].value = out;
     if (l->memo != NO_SLOT)
         t->slots[l->memo].value = memo;
-    struct event *ev = &t->events[event_new(t, EVENT_FORWARD, line, in_backward)];
+    const int index = event_new(t, EVENT_FORWARD, line, in_backward);
+    struct event *ev = &t->events[index];
     memcpy(ev->in, in, sizeof in);
     ev->out = out;
     ev->memo = memo;

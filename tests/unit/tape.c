@@ -189,6 +189,7 @@ static void check_forward(const char *name, struct model *m, const struct golden
         free(want);
         free(key);
         free(blocks[l].values);
+        blocks[l] = (struct recorded){0};
     }
     float *want = golden_values(g, "hidden.final_norm", &n);
     CHECK(want && n == normed.n && worst(normed.values, want, n, &largest) < 1e-4, "%s: final norm is off", name);
@@ -206,6 +207,8 @@ static void check_forward(const char *name, struct model *m, const struct golden
     free(whole);
     free(want);
     free(normed.values);
+    for (int64_t l = 0; l <= L; l++)
+        free(blocks[l].values);
     free(blocks);
     tape_close(t);
 }
@@ -231,7 +234,8 @@ static void check_backward(const char *name, struct model *m, const struct golde
     for (int i = 0; i < m->head.n_tensors; i++) {
         float *want = golden_grad(g, m, i);
         double largest = 0, off = want ? worst(m->params[i].g, want, m->params[i].rows * m->params[i].cols, &largest) : INFINITY;
-        CHECK(off <= 1e-4 * largest, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
+        /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums near 1 */
+        CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
         free(want);
     }
     tape_close(t);
