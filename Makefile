@@ -52,7 +52,7 @@ $(BUILD)/%.o: %.c
 $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  NVCC $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -c -o $@ $<
+	$(Q)$(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -MMD -MP -c -o $@ $<
 
 $(archive): $(objects)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -69,7 +69,9 @@ sanitize := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=al
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
-	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $(filter %.o,$^) $(archive) $(ldlibs)
+
+$(BUILD)/tests/unit/ops: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/twins/*.c))
 
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(archive)
 	$(if $(Q),@echo "  LD  $@")

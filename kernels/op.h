@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../lib/base/err.h"
-#include "../lib/base/tensor.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "../lib/base/err.h"
+#include "../lib/base/tensor.h"
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };

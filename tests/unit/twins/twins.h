@@ -1,0 +1,42 @@
+/* What a row of the op test knows: how to draw a random instance, and the op again in double precision, in the plainest possible way. */
+#ifndef PARE_TWINS_H
+#define PARE_TWINS_H
+
+#include "../../../kernels/op.h"
+#include "../../../lib/base/rng.h"
+
+enum { IN0, IN1, IN2, W0, W1, W2, W3, OUT, OPERANDS };
+
+/* One random instance. `shape` fills call.in/w/out (rows, cols, dtype of half-precision weights; rows 0 = absent), call.rows, call.p, batch
+ * (n_seq, seq_len, pos0; ids and tables from test_buffer). The frame then draws the values. */
+struct trial {
+    enum op op;
+    int number, large;          /* large: big enough that the kernel uses its threads */
+    struct rng rng;
+    struct call call;
+    struct batch batch;
+    double spread;              /* standard deviation of the values drawn; 1 if shape leaves it 0 */
+    double *v[OPERANDS];        /* the values, exactly those that the kernel gets; NULL if absent */
+    struct buffer *buffers;
+};
+
+struct op_test {
+    void (*shape)(struct trial *t);
+    void (*twin)(const struct trial *t, double *out);       /* out[rows * cols], from t->v */
+    double tolerance;           /* of |y - twin| / |twin|; gradients get ten times as much */
+    /* An op that does not fit the scheme tests itself instead: NULL, or what is wrong. Its x is t->call.x. */
+    const char *(*whole)(struct trial *t);
+};
+
+void *test_buffer(struct trial *t, size_t bytes);           /* exactly so many bytes with guards around them, which are checked; freed with the trial */
+int64_t test_size(struct trial *t, int64_t low, int64_t high);          /* low..high, odd sizes preferred */
+void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0);     /* batch and call.rows */
+struct operand test_operand(int64_t rows, int64_t cols);    /* f32 */
+void test_fill(struct trial *t, float *to, int64_t n, double spread);   /* normal values */
+double test_error(const float *got, const double *want, int64_t n);     /* larger of |got - want| / |want| and an eighth of the worst element's; NaN counts as 1 */
+
+#define TWIN(op) void op##_shape(struct trial *t); void op##_twin(const struct trial *t, double *out);
+TWIN(embed) TWIN(position) TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(actmul) TWIN(add) TWIN(softcap)
+#undef TWIN
+
+#endif
