@@ -1,0 +1,36 @@
+/* hf-import: a Hugging Face directory as a model stream. Shapes and refusals: lib/hf_in.c. */
+#include <sys/stat.h>
+
+#include "../lib/tool.h"
+
+static const struct opt opts[] = {{0}};
+
+static const struct tool_desc desc = {
+    .name = "hf-import", .operands = "DIR",
+    .summary = "Writes a Hugging Face model directory as a model stream.",
+    .description =
+        "Reads config.json, model.safetensors (or its shards) and the tokenizer's files. The stream has the tensors split and [out, in], each in its\n"
+        "own dtype, and the files as records; its id is that of the directory, so a rank made from one fits the other.\n"
+        "Refuses missing, unexpected or misshapen tensors, unknown families, and config keys that change the function and are not known.",
+    .example = "hf-import teacher/ -o teacher.tsz",
+    .opts = opts, .min_operands = 1, .max_operands = 1, .uses = TOOL_OUTPUT,
+};
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    const char *dir = tool_operand(t, 0);
+    struct stat st;
+    if (stat(dir, &st) < 0)
+        tool_die(t, "cannot open '%s':", dir);
+    if (!S_ISDIR(st.st_mode))
+        tool_die(t, "'%s' is not a directory", dir);
+    struct model_in *in = tool_model(t, dir);
+    struct model_head *h = model_in_head(in);
+    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
+    if (!model_write_files(out, h, in))
+        model_copy(out, in);
+    tool_check(t);
+    model_close(in);
+    return tool_finish(t);
+}
