@@ -33,8 +33,8 @@ void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tenso
 /* The rest of a record into fresh memory (free it), growing with the bytes that arrive, so that a shape alone allocates nothing. NULL on error. */
 void *record_read(struct st_in *in, const struct tensor *t, struct err *e);
 
-struct scores { struct axes axes; double **values; };                  /* values[entry]: NULL where absent */
-struct rank { struct axes axes; int32_t **order; };                    /* order[entry]: NULL where absent */
+struct scores { struct axes axes; void **values; };                    /* values[entry]: double *, NULL where absent */
+struct rank { struct axes axes; void **order; };                       /* order[entry]: int32_t *, NULL where absent */
 
 void scores_open(struct scores *s, const struct axes *a);              /* copies a; no values yet */
 double *scores_entry(struct scores *s, int64_t entry);                 /* the entry's values, zeros at first */

@@ -1,0 +1,147 @@
+/* The cut itself: rows and columns of each tensor by its axes, in constant memory (row blocks). See slice.h. */
+#include "slice.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer)
+{
+    if (axis == AXIS_E)
+        return &p->hidden;
+    if (layer < 0)
+        return NULL;
+    const struct slice_layer *y = &p->layers[layer];
+    return axis == AXIS_F ? &y->ffn : axis == AXIS_HD ? &y->hd : axis == AXIS_KD ? &y->kd : NULL;
+}
+
+/* A tensor as rows of columns, and which of them stay. NULL lists: all. */
+struct cut {
+    int64_t rows, cols, row_bytes, unit_bytes;      /* unit_bytes: of one entry; 0 where columns are not cut */
+    const struct kept *keep_rows, *keep_cols;
+};
+
+static const struct kept *only_if_cut(const struct kept *k) { return k && k->n < k->of ? k : NULL; }
+
+static int cut_open(struct cut *c, const struct slice_plan *p, const struct tensor *t, int dest, struct err *e)
+{
+    *c = (struct cut){.rows = t->ndim ? t->shape[0] : 1, .cols = t->ndim == 2 ? t->shape[1] : 1};
+    if (t->ndim == 1 && t->dtype == DT_Q8_0) {      /* blocks run along the vector */
+        c->rows = 1;
+        c->cols = t->shape[0];
+    }
+    c->row_bytes = dtype_bytes(t->dtype, c->cols);
+    if (dest < 0)
+        return 0;
+    int64_t layer;
+    const struct family_tensor *f = model_head_axes(&p->head, dest, &layer);
+    c->keep_rows = only_if_cut(slice_kept(p, f->axes[0], layer));
+    c->keep_cols = t->ndim == 2 ? only_if_cut(slice_kept(p, f->axes[1], layer)) : NULL;
+    if (t->dtype == DT_Q8_0 && (c->keep_cols || (t->ndim == 1 && c->keep_rows)))
+        return err_set(e, "tensor %s is q8_0, whose blocks of 32 cannot be cut along a row; convert it to f32 or bf16 first", t->name);
+    c->unit_bytes = c->keep_cols ? dtype_bytes(t->dtype, 1) : 0;
+    return 0;
+}
+
+/* The kept columns of one row, moved to `out`; returns past the end of what it wrote. out <= row is allowed. */
+static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
+{
+    if (!c->keep_cols) {
+        memmove(out, row, (size_t)c->row_bytes);
+        return out + c->row_bytes;
+    }
+    const struct kept *k = c->keep_cols;
+    size_t unit = (size_t)c->unit_bytes;
+    for (int64_t i = 0; i < k->n;) {
+        int64_t run = 1;
+        while (i + run < k->n && k->index[i + run] == k->index[i] + run)
+            run++;
+        memmove(out, row + (size_t)k->index[i] * unit, (size_t)run * unit);
+        out += (size_t)run * unit;
+        i += run;
+    }
+    return out;
+}
+
+int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest, slice_read_fn *read, slice_write_fn *write, void *user, struct err *e)
+{
+    struct cut c;
+    if (cut_open(&c, p, source, dest, e))
+        return -1;
+    int64_t block = c.row_bytes && c.row_bytes < ST_CHUNK ? ST_CHUNK / c.row_bytes : 1, next = 0;
+    unsigned char *buf = mem_alloc((size_t)((block < c.rows ? block : c.rows) * c.row_bytes) + 1);
+    int bad = 0;
+    for (int64_t from = 0; from < c.rows && !bad; from += block) {
+        int64_t n = c.rows - from < block ? c.rows - from : block;
+        unsigned char *out = buf;
+        if ((bad = read(user, buf, n * c.row_bytes)))
+            break;
+        for (int64_t r = from; r < from + n && write; r++)
+            if (!c.keep_rows || (next < c.keep_rows->n && c.keep_rows->index[next] == r)) {
+                out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
+                next++;
+            }
+        bad = out > buf && write(user, buf, out - buf);
+    }
+    free(buf);
+    return bad ? -1 : 0;
+}
+
+/* ---- both in memory */
+
+static int params_open(struct model *m, const struct model_head *h, struct err *e)
+{
+    size_t bytes = 0;
+    *m = (struct model){0};
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += arena_round((size_t)tensor_bytes(&h->tensors[i]));
+    if (arena_open(&m->weights, bytes, e))
+        return -1;
+    model_head_copy(&m->head, h);
+    m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
+    for (int i = 0; i < h->n_tensors; i++) {
+        const struct tensor *t = &h->tensors[i];
+        m->params[i] = (struct param){.v = arena_take(&m->weights, (size_t)tensor_bytes(t)), .dtype = t->dtype, .rows = t->shape[0],
+                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
+        m->n_values += tensor_count(t);
+    }
+    return 0;
+}
+
+struct both { struct model_in *in; unsigned char *source, *slice; };
+
+static int both_read(void *user, void *buf, int64_t n)
+{
+    struct both *b = user;
+    if (model_read(b->in, buf, n))
+        return -1;
+    memcpy(b->source, buf, (size_t)n);
+    b->source += n;
+    return 0;
+}
+
+static int both_write(void *user, const void *data, int64_t n)
+{
+    struct both *b = user;
+    memcpy(b->slice, data, (size_t)n);
+    b->slice += n;
+    return 0;
+}
+
+int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source, struct model *slice, struct err *e)
+{
+    struct tensor t;
+    int more = 1;
+    *slice = (struct model){0};
+    if (params_open(source, model_in_head(in), e) || params_open(slice, &p->head, e))
+        return -1;
+    for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
+        int dest = p->dest[i];
+        struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};
+        if (slice_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b, e))
+            return -1;
+    }
+    return more;
+}
