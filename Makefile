@@ -35,10 +35,10 @@ NVCC    ?= nvcc
 SM      ?= 90
 flags   += -DPARE_CUDA
 objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
-ldlibs  += -L$(dir $(shell command -v $(NVCC)))../lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++
+ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 
-.PHONY: all list clean install check unit fuzzing sanitized fuzz fuzz-targets print-build man teacher
+.PHONY: all list clean install check unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
@@ -93,6 +93,17 @@ fuzz: sanitized                         ## runs the fuzz drivers, or FUZZ=name, 
 
 fuzz-targets print-build:
 	@echo $(if $(filter fuzz-targets,$@),$(fuzzers),$(BUILD))
+
+# ---- speed
+$(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
+$(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
+$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(archive)
+	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+
+ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, train S135, kd L110 L15, kd S135 S90
+STEPS   ?= 5
+bench: $(BUILD)/tests/bench/bench       ## times evaluation, training and distillation beside the FMA loop: one JSON line for each of ROWS=
+	$(Q)echo '$(ROWS)' | tr ',' '\n' | while read -r row; do $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || exit 1; done
 
 # ---- what is handed on
 man: $(tools:%=man/%.1)                 ## man pages, made from --help

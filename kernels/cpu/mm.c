@@ -29,18 +29,24 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, float alp
 
 const char *exec_math_library(void) { return "plain loops"; }
 
+/* Long products are summed in pieces, the pieces in f64. */
 static float dot(const float *restrict a, int64_t stride, const float *restrict b, int64_t n)
 {
-    float s = 0;
-    if (stride == 1) {
+    enum { PIECE = 256 };
+    double sum = 0;
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int64_t end = n - first < PIECE ? n : first + PIECE;
+        float s = 0;
+        if (stride == 1)
 #pragma omp simd reduction(+ : s)
-        for (int64_t i = 0; i < n; i++)
-            s += a[i] * b[i];
-        return s;
+            for (int64_t i = first; i < end; i++)
+                s += a[i] * b[i];
+        else
+            for (int64_t i = first; i < end; i++)
+                s += a[i * stride] * b[i];
+        sum += (double)s;
     }
-    for (int64_t i = 0; i < n; i++)
-        s += a[i * stride] * b[i];
-    return s;
+    return (float)sum;
 }
 
 /* Rows of C are dealt to the threads; B is walked along its rows in both layouts. */
@@ -67,7 +73,10 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, float alp
 #if defined BLAS_mkl
 #include <mkl_cblas.h>
 #else
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"      /* BLIS's header carries its inline functions */
 #include <cblas.h>
+#pragma GCC diagnostic pop
 #endif
 
 #if defined BLAS_openblas
@@ -80,7 +89,12 @@ const char *exec_math_library(void)
 #elif defined BLAS_mkl
 const char *exec_math_library(void) { return "MKL"; }
 #else
-const char *exec_math_library(void) { return "BLIS"; }
+const char *exec_math_library(void)
+{
+    static char name[40];
+    snprintf(name, sizeof name, "BLIS %.30s", bli_info_get_version_str());
+    return name;
+}
 #endif
 
 static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda, const float *B, int64_t ldb,
