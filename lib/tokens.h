@@ -19,4 +19,11 @@ int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e);      /* ids beyond the vocabulary: names the id */
 void tokens_free(struct tokens *t);
 
+/* Joining streams of kind "tokens", in one pass and constant memory. Names: for messages, st_path of each.
+ * The header entries of the result (new reference): what all agree on, and "parts", the ids of all streams that were ever joined into it.
+ * NULL: another tokenizer, or a part that comes twice. */
+json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e);
+/* The records. -1: rows of different length, rows and documents, source bytes in some only. */
+int tokens_join(struct st_out *out, struct st_in *const *in, int n, struct err *e);
+
 #endif

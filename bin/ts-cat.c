@@ -1,0 +1,69 @@
+/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/tokens.h, lib/importance.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../lib/importance.h"
+#include "../lib/tokens.h"
+#include "../lib/tool.h"
+
+static const struct opt opts[] = {{0}};
+
+static const struct tool_desc desc = {
+    .name = "ts-cat", .operands = "FILE...",
+    .summary = "Joins token streams of one tokenizer, or calibration sums of one model.",
+    .description =
+        "tokens: the sequences of the first FILE, then of the second, and so on; rows must have one length. acts: the sums that one calibration over\n"
+        "all their sequences would have given. One FILE may be -. Memory does not grow with the tokens.\n"
+        "Refused: other kinds, different tokenizers or models, a shard that comes twice.",
+    .example = "ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
+    .opts = opts, .min_operands = 1, .max_operands = -1, .uses = TOOL_OUTPUT,
+};
+
+static void join_tokens(struct tool *t, struct st_in *const *in, int n)
+{
+    json_t *meta = tokens_join_meta(in, n, tool_err(t));
+    tool_check(t);
+    tokens_join(tool_out(t, "tokens", meta), in, n, tool_err(t));
+}
+
+static void join_acts(struct tool *t, struct st_in *const *in, int n)
+{
+    struct acts sum, next;
+    struct err *e = tool_err(t);
+    acts_read(&sum, in[0], e);
+    tool_check(t);
+    for (int i = 1; i < n; i++) {
+        acts_read(&next, in[i], e);
+        tool_check(t);
+        acts_merge(&sum, &next, st_path(in[0]), st_path(in[i]), e);
+        tool_check(t);
+        acts_free(&next);
+    }
+    acts_write(tool_out(t, "acts", acts_meta(&sum)), &sum);
+    acts_free(&sum);
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    int n = tool_operands(t), dashes = 0;
+    struct st_in **in = mem_alloc((size_t)n * sizeof *in);
+    const char *kind = NULL;
+    for (int i = 0; i < n; i++) {
+        if (!strcmp(tool_operand(t, i), "-") && dashes++)
+            tool_usage(t, "standard input (-) can be read once only");
+        in[i] = tool_in(t, tool_operand(t, i), kind);
+        kind = json_string_value(json_object_get(st_head(in[0]), "kind"));
+        if (strcmp(kind, "tokens") && strcmp(kind, "acts"))
+            tool_die(t, "%s holds a stream of kind \"%s\"; only tokens and acts can be joined", st_path(in[0]), kind);
+    }
+    if (!strcmp(kind, "tokens"))
+        join_tokens(t, in, n);
+    else
+        join_acts(t, in, n);
+    tool_check(t);
+    for (int i = 0; i < n; i++)
+        st_close(in[i]);
+    free(in);
+    return tool_finish(t);
+}

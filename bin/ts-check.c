@@ -1,0 +1,53 @@
+/* ts-check: whether streams are whole: every record, every digest, the end map, nothing after it. Silent if so. */
+#include "../lib/tool.h"
+
+static int verbose;
+
+static const struct opt opts[] = {
+    {"verbose", OPT_FLAG, &verbose, NULL, "a line for every file that is whole", 0},
+    {0},
+};
+
+static const struct tool_desc desc = {
+    .name = "ts-check", .operands = "[FILE]...",
+    .summary = "Checks that streams are whole.",
+    .description =
+        "Reads each FILE (standard input without one, or for -) to its end. Silent and status 0 if every record has the bytes and the digest that\n"
+        "it promises and the stream its end map; else a sentence for each file that is damaged or cut short, and status 1.",
+    .example = "ts-check --verbose *.tsz",
+    .opts = opts, .min_operands = 0, .max_operands = -1,
+};
+
+static int stream_check(const char *path, struct err *e)
+{
+    struct tensor x;
+    int64_t records = 0, bytes = 0;
+    struct st_in *in = st_open(path, e);
+    int more = in ? 1 : -1;
+    while (more > 0 && (more = st_next(in, &x)) > 0) {
+        records++;
+        bytes += tensor_bytes(&x);
+    }
+    if (!more && verbose)
+        printf("%s: %s, whole: %lld records, %lld bytes\n", st_path(in), json_string_value(json_object_get(st_head(in), "kind")),
+               (long long)records, (long long)bytes);
+    st_close(in);
+    return more;
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    struct err bad = {0};               /* the last that failed: told at exit, so that each is told once */
+    for (int i = 0; i == 0 || i < tool_operands(t); i++) {
+        struct err e = {0};
+        if (!stream_check(tool_operands(t) ? tool_operand(t, i) : "-", &e))
+            continue;
+        if (bad.set)
+            tool_note(t, "%s", bad.msg);
+        bad = e;
+    }
+    if (bad.set)
+        tool_die(t, "%s", bad.msg);
+    return tool_finish(t);
+}

@@ -1,0 +1,143 @@
+/* ts-dump: any stream, Hugging Face directory or GGUF file as text. Shapes and views: lib/dump.h. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../lib/dump.h"
+#include "../lib/tool.h"
+
+static int with_stats, with_hist, with_head, with_json;
+static const char *values;
+
+static const struct opt opts[] = {
+    {"stats", OPT_FLAG, &with_stats, NULL, "least, mean and greatest value of every record", 0},
+    {"hist", OPT_FLAG, &with_hist, NULL, "a shell script that makes the file again", 0},
+    {"head", OPT_FLAG, &with_head, NULL, "the whole header as JSON", 0},
+    {"json", OPT_FLAG, &with_json, NULL, "header and records as one JSON object", 0},
+    {"values", OPT_TEXT, &values, "NAME", "the values of one record, a row a line; file/NAME: the file as it is", 0},
+    {0},
+};
+
+static const struct tool_desc desc = {
+    .name = "ts-dump", .operands = "[FILE]",
+    .summary = "Prints what is in a stream, a Hugging Face directory or a GGUF file.",
+    .description =
+        "Without options: the header, a fact a line; the commands that made the file; then a line for every record: name, dtype, shape.\n"
+        "Without FILE, or for -, reads standard input. A stream that is damaged or ends early is shown as far as it goes; the status is then 1.",
+    .example = "ts-dump teacher/ | head",
+    .opts = opts, .min_operands = 0, .max_operands = 1,
+};
+
+/* Directories and GGUF files are read as models. Pipes are never looked into: what was read would be gone. */
+static int is_foreign_model(const char *path)
+{
+    struct stat st;
+    char magic[4] = "";
+    if (stat(path, &st) || S_ISDIR(st.st_mode))
+        return !stat(path, &st);
+    int fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY) : -1;
+    int found = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
+    if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+static json_t *source_open(struct tool *t, const char *path, struct dump_source *s)
+{
+    if (strcmp(path, "-") && is_foreign_model(path)) {
+        s->model = tool_model(t, path);
+        return model_head_to_json(model_in_head(s->model));
+    }
+    s->st = tool_in(t, path, NULL);
+    return json_incref(st_head(s->st));
+}
+
+static json_t *record_json(struct tool *t, struct dump_source *s, const struct tensor *x)
+{
+    struct dump_stats v;
+    json_t *shape = json_array();
+    for (int i = 0; i < x->ndim; i++)
+        json_array_append_new(shape, json_integer(x->shape[i]));
+    json_t *r = json_pack("{s:s, s:s, s:o, s:I}", "name", x->name, "dtype", dtype_name(x->dtype), "shape", shape, "bytes", (json_int_t)tensor_bytes(x));
+    if (with_stats && !dump_stats(s, x, &v, tool_err(t)) && v.n) {      /* infinite values have no JSON: their keys are left out */
+        json_object_set_new(r, "min", json_real(v.min));
+        json_object_set_new(r, "mean", json_real(v.mean));
+        json_object_set_new(r, "max", json_real(v.max));
+    }
+    return r;
+}
+
+static void print_json(struct tool *t, struct dump_source *s, json_t *head)
+{
+    struct tensor x;
+    json_t *records = json_array(), *all = json_pack("{s:O, s:o}", "head", head, "records", records);
+    while (dump_next(s, &x) > 0)
+        json_array_append_new(records, record_json(t, s, &x));
+    json_dumpf(all, stdout, JSON_INDENT(1));
+    putchar('\n');
+    json_decref(all);
+}
+
+static void print_records(struct tool *t, struct dump_source *s)
+{
+    struct tensor x;
+    struct dump_stats v;
+    char shape[160];
+    while (dump_next(s, &x) > 0) {
+        dump_shape(&x, shape);
+        printf("%s %s %s", x.name, dtype_name(x.dtype), shape);
+        if (with_stats && !dump_stats(s, &x, &v, tool_err(t)) && v.n + v.nan)
+            printf(v.nan ? " min %.6g mean %.6g max %.6g, %lld NaN" : " min %.6g mean %.6g max %.6g", v.min, v.mean, v.max, (long long)v.nan);
+        putchar('\n');
+    }
+}
+
+static void print_values(struct tool *t, struct dump_source *s, const char *path)
+{
+    struct tensor x;
+    int found = 0;
+    while (dump_next(s, &x) > 0)
+        if (!strcmp(x.name, values) && !found++)
+            dump_values(s, &x, stdout, tool_err(t));
+    tool_check(t);
+    if (!found)
+        tool_die(t, "%s has no record \"%s\"", path, values);
+}
+
+/* The files of a directory are no tensors: they are asked for by name. */
+static int print_file(struct dump_source *s)
+{
+    int64_t bytes;
+    const char *text = s->model && !strncmp(values, "file/", 5) ? model_in_file(s->model, values + 5, &bytes) : NULL;
+    if (text)
+        fwrite(text, 1, (size_t)bytes, stdout);
+    return text != NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    const char *path = tool_operands(t) ? tool_operand(t, 0) : "-";
+    struct dump_source s = {0};
+    if (with_hist + with_head + with_json + (values != NULL) > 1)
+        tool_usage(t, "--hist, --head, --json and --values exclude each other");
+    json_t *head = source_open(t, path, &s);
+    if (with_hist)
+        hist_script(head, path, stdout, tool_err(t));
+    else if (with_head)
+        json_dumpf(head, stdout, JSON_INDENT(2)), putchar('\n');
+    else if (with_json)
+        print_json(t, &s, head);
+    else if (values && !print_file(&s))
+        print_values(t, &s, path);
+    else if (!values) {
+        dump_head(head, stdout);
+        print_records(t, &s);
+    }
+    tool_check(t);
+    json_decref(head);
+    st_close(s.st);
+    model_close(s.model);
+    return tool_finish(t);
+}

@@ -1,0 +1,20 @@
+"""A stand-in for the tool `rank` in another language: scores on standard input, the order of every axis on standard output."""
+import struct
+import sys
+
+import stream
+
+header, records = stream.read(sys.stdin.buffer)
+if header["kind"] != "scores":
+    sys.exit("rank.py: scores are needed")
+orders = []
+for name, dtype, shape, data in records:
+    scores = struct.unpack("<%dd" % (len(data) // 8), data)
+    width = shape[-1]                           # each row has its own order, in numbers of the whole
+    order = []
+    for row in range(0, len(scores), width):
+        order += sorted(range(row, row + width), key=lambda i: (-scores[i], i))
+    orders.append((name, "i32", shape, struct.pack("<%di" % len(order), *order)))
+step = {"tool": "rank.py", "release": "0", "options": {}, "operands": [], "inputs": [{"path": "-", "id": header["id"]}], "id": stream.digest(header["id"].encode())}
+keep = {key: header[key] for key in ("model", "sizes")}
+stream.write(sys.stdout.buffer, {"kind": "rank", "id": step["id"], **keep, "hist": header["hist"] + [step]}, orders)
