@@ -89,6 +89,8 @@ const char *exec_math_library(void)
 #elif defined BLAS_mkl
 const char *exec_math_library(void) { return "MKL"; }
 #else
+char *bli_info_get_version_str(void);       /* cblas.h of BLIS does not declare it */
+
 const char *exec_math_library(void)
 {
     static char name[40];
