@@ -400,7 +400,7 @@ static void edit_family(json_t *head) { json_object_set_new(head, "family", json
 static void edit_config(json_t *head) { json_object_set_new(json_object_get(head, "config"), "hidden_size", json_integer(40)); }
 static void edit_no_config(json_t *head) { json_object_del(head, "config"); }
 static void edit_id(json_t *head) { json_object_set_new(head, "id", json_string("../../etc/passwd")); }
-static void edit_file(json_t *head) { json_array_append_new(json_object_get(head, "files"), json_pack("{s:s, s:i}", "name", "../x", "bytes", 3)); }
+static void edit_file(json_t *head) { json_array_append_new(json_object_get(head, "files"), json_pack("{s:s, s:i}", "name", "x/../../y", "bytes", 3)); }
 static void edit_file_bytes(json_t *head) { json_array_append_new(json_object_get(head, "files"), json_pack("{s:s, s:I}", "name", "x", "bytes", (json_int_t)-3)); }
 
 static void test_headers(void)
@@ -411,7 +411,7 @@ static void test_headers(void)
         {edit_q8, "q8_0 blocks"}, {edit_missing, "layers.0.o_proj.weight"}, {edit_last, "no tensor lm_head.weight"}, {edit_more, "do not know"},
         {edit_layers, "lists 3 layers, its config says 4"}, {edit_heads, "head_dim"}, {edit_rope, "rope is 1"}, {edit_scale, "attention_scale"},
         {edit_family, "family gpt2"}, {edit_config, "has shape"}, {edit_no_config, "config.json is no JSON object"}, {edit_id, "id is no digest"},
-        {edit_file, "../x"}, {edit_file_bytes, "-3 bytes"},
+        {edit_file, "x/../../y"}, {edit_file_bytes, "-3 bytes"},
     };
     struct err e = {0};
     struct model_head h, again;

@@ -79,6 +79,17 @@ static void test_load(void)
     CHECK(!load(&m, GOLDEN "gpt2", MODEL_FROZEN) && model_param(&m, -1, "embed_positions.weight")->rows == 64, "positions: %s", e.msg);
     check_values(GOLDEN "gpt2", "transformer.wpe.weight", model_param(&m, -1, "embed_positions.weight"), 64 * 42);
     model_free(&m);
+    /* kernels read learned positions as f32 only: a bf16 gpt2 keeps its matrices, not those [64, 42] */
+    CHECK(!load(&m, GOLDEN "gpt2", MODEL_FROZEN), "%s", e.msg);
+    model_head_list_tensors(&m.head, DT_BF16);
+    int64_t want = 0;
+    for (int i = 0; i < m.head.n_tensors; i++) {
+        const struct tensor *t = &m.head.tensors[i];
+        int wide = t->ndim == 1 || !strcmp(t->name, "embed_positions.weight");
+        want += (tensor_count(t) * (wide ? 4 : 2) + 63) / 64 * 64;
+    }
+    CHECK(model_memory(&m.head, MODEL_FROZEN, 0) == want, "memory of a frozen bf16 gpt2");
+    model_free(&m);
     CHECK(load(&m, GOLDEN "nowhere", MODEL_TRAIN) == -1 && strstr(e.msg, "nowhere"), "a missing directory: %s", e.msg);
 }
 
