@@ -1,0 +1,50 @@
+/* UTF-8: how long is the character here, and which is it. */
+#ifndef PARE_UTF8_H
+#define PARE_UTF8_H
+
+#include <stdint.h>
+
+/* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms, surrogates and values beyond 10FFFF are not. */
+static inline int utf8_length(const char *s, int64_t n)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    if (u[0] < 0x80)
+        return 1;
+    int len = u[0] >= 0xf5 ? 0 : u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 0;
+    if (!len || n < len)
+        return 0;
+    for (int i = 1; i < len; i++)
+        if ((u[i] & 0xc0) != 0x80)
+            return 0;
+    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
+        return 0;
+    return len;
+}
+
+/* The code point of a well-formed character of `len` bytes. */
+static inline uint32_t utf8_point(const char *s, int len)
+{
+    const unsigned char *u = (const unsigned char *)s;
+    if (len == 1)
+        return u[0];
+    uint32_t c = u[0] & (0xffu >> (len + 1));
+    for (int i = 1; i < len; i++)
+        c = c << 6 | (u[i] & 63);
+    return c;
+}
+
+/* The longest run at s that is well-formed throughout (*valid 1) or nowhere (*valid 0); its bytes, at least 1 (n > 0). */
+static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
+{
+    int64_t i = 0;
+    *valid = utf8_length(s, n) > 0;
+    while (i < n) {
+        int len = utf8_length(s + i, n - i);
+        if ((len > 0) != *valid)
+            break;
+        i += len ? len : 1;
+    }
+    return i;
+}
+
+#endif
