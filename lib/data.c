@@ -51,10 +51,10 @@ void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t see
         o->permutation = mem_alloc((size_t)n * sizeof *o->permutation);
 }
 
-/* Fisher and Yates. Stream 0 of a seed draws initial weights, stream 1 + epoch the order of that epoch. */
+/* Fisher and Yates. The low streams of a seed draw initial weights. */
 static void data_shuffle(struct data_order *o, int64_t epoch)
 {
-    struct rng rng = rng_open(o->seed, 1 + (uint64_t)epoch);
+    struct rng rng = rng_open(o->seed, ((uint64_t)1 << 32) + (uint64_t)epoch);
     int64_t *p = o->permutation;
     for (int64_t i = 0; i < o->n; i++)
         p[i] = i;
@@ -89,4 +89,11 @@ int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_na
         return 0;
     return err_set(e, "%s and %s come from different tokenizers (%.8s, %.8s), so their ids mean different things; --any-tokenizer goes on regardless",
                    a_name, b_name, a_id, b_id);
+}
+
+int data_check_model(const struct tokens *t, const char *tokens_name, const struct model_head *h, const char *model_name, int any_tokenizer, struct err *e)
+{
+    if (tokens_check(t, h->vocab_size, tokens_name, e))
+        return -1;
+    return any_tokenizer ? 0 : data_check_tokenizers(model_name, h->tokenizer_id, tokens_name, t->tokenizer_id, e);
 }

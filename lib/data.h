@@ -5,6 +5,7 @@
 #define PARE_DATA_H
 
 #include "../kernels/op.h"
+#include "model.h"
 #include "tokens.h"
 
 struct data_row {
@@ -34,7 +35,9 @@ void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t see
 int64_t data_order_next(struct data_order *o);
 void data_order_close(struct data_order *o);
 
-/* Tokens and models agree on what an id means if their tokenizers have the same digest; "" is unknown and agrees with all. */
+/* Models and tokens agree on what an id means if their tokenizers have the same digest; "" is unknown and agrees with all. */
 int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_name, const char *b_id, struct err *e);
+/* Tokens that a model can read: ids within its vocabulary, and of its tokenizer unless `any_tokenizer`. */
+int data_check_model(const struct tokens *t, const char *tokens_name, const struct model_head *h, const char *model_name, int any_tokenizer, struct err *e);
 
 #endif

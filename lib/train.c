@@ -33,6 +33,23 @@ double train_learning_rate(const struct train_options *o, int64_t step)
     return o->min_learning_rate + 0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
 }
 
+int train_options_resolve(struct train_options *o, struct err *e)
+{
+    if (o->max_steps < 1)
+        return err_set(e, "--max-steps N is needed, from 1");
+    if (o->warmup_steps == -1)
+        o->warmup_steps = (o->max_steps + 19) / 20;
+    if (o->min_learning_rate == -1)
+        o->min_learning_rate = o->learning_rate / 10;
+    if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 || o->accumulation > 1 << 20 || o->warmup_steps < 0)
+        return err_set(e, "batch size and accumulation steps are numbers from 1, warm-up steps from 0");
+    if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 && o->max_grad_norm >= 0))
+        return err_set(e, "learning rates, weight decay and --max-grad-norm are not negative");
+    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 && o->temperature > 0))
+        return err_set(e, "betas lie in [0, 1); epsilon and temperature are positive");
+    return 0;
+}
+
 json_t *train_options_json(const struct train_options *o)
 {
     json_t *j = json_object();
@@ -91,7 +108,6 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
 }
 
 int64_t train_activation_bytes(const struct trainer *t) { return tape_bytes(t->tape); }
-int64_t train_moment_bytes(const struct trainer *t) { return (int64_t)t->moments.size; }
 
 void train_close(struct trainer *t)
 {
@@ -219,6 +235,6 @@ json_t *train_record_json(const struct trainer *t, const struct train_record *r,
     json_object_set_new(j, "grad_norm", json_real(r->grad_norm));
     json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
     json_object_set_new(j, "tokens", json_integer(t->predictions));
-    json_object_set_new(j, "tokens_per_second", json_real(round(10 * (double)r->predictions / seconds) / 10));
+    json_object_set_new(j, "tokens_per_second", json_integer(llround((double)r->predictions / seconds)));
     return j;
 }

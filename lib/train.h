@@ -19,6 +19,8 @@ struct train_options {
 
 /* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*ce": weights of the two parts. */
 int train_parse_loss(const char *text, double *ce, double *kl, struct err *e);
+/* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) and refuses what makes no sense. */
+int train_options_resolve(struct train_options *o, struct err *e);
 /* What shapes the trajectory, under the names of the command line; the caller adds the ids of models and data. New reference. */
 json_t *train_options_json(const struct train_options *o);
 /* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine down to min_learning_rate. */
@@ -37,12 +39,11 @@ struct trainer {
     struct data_row *rows;              /* of one optimiser step */
     int64_t step, predictions;          /* steps done; predictions trained on so far */
 };
-/* The student must be loaded MODEL_TRAIN, the teacher (NULL without) in any way; both and the data are borrowed. Allocates the gradients.
- * After train_open the memory is known; train_open_tape takes that of the activations. */
+/* The student must be loaded MODEL_TRAIN, the teacher (NULL without) in any way; both and the data are borrowed. Allocates gradients,
+ * moments and activations, whose pages are first touched by the steps. */
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
                const struct tokens *data, struct err *e);
 int64_t train_activation_bytes(const struct trainer *t);
-int64_t train_moment_bytes(const struct trainer *t);
 void train_close(struct trainer *t);
 
 struct train_record {

@@ -1,0 +1,134 @@
+/* Training runs: see train_run.h. */
+#include "train_run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct checkpoint run_state(const struct train_run *r)
+{
+    const struct trainer *t = &r->trainer;
+    return (struct checkpoint){t->step, t->order.position, t->predictions, t->student->n_values, (float *)t->student->weights.base, t->m, t->v};
+}
+
+int train_run_check_dir(const struct train_run *r, struct err *e)
+{
+    if (!r->dir)
+        return 0;
+    if (mkdir(r->dir, 0777) && errno != EEXIST)
+        return err_set(e, "cannot make directory %s:", r->dir);
+    int64_t *steps, n = checkpoint_list(r->dir, &steps, e);
+    free(steps);
+    if (n > 0 && !r->resume)
+        return err_set(e, "%s holds checkpoints of an earlier run: go on from them with --resume, or take another directory", r->dir);
+    return n < 0 ? -1 : 0;
+}
+
+static int run_resume(struct train_run *r, char note[900], struct err *e)
+{
+    char damage[700];
+    struct checkpoint c = run_state(r);
+    int found = checkpoint_resume(r->dir, &c, json_object_get(r->head, "run"), damage, e);
+    if (found < 0)
+        return -1;
+    if (found) {
+        r->trainer.step = c.step;
+        r->trainer.order.position = c.position;
+        r->trainer.predictions = c.predictions;
+        r->last_saved = c.step;
+        snprintf(note, 900, "%s%sgoing on after step %lld", damage, damage[0] ? "; " : "", (long long)c.step);
+    } else {
+        snprintf(note, 900, "%s holds no checkpoint yet: starting from the beginning", r->dir);
+    }
+    return 0;
+}
+
+int train_run_open(struct train_run *r, char note[900], struct err *e)
+{
+    note[0] = 0;
+    r->last_saved = -1;
+    if (train_run_check_dir(r, e) || (r->resume && run_resume(r, note, e)))
+        return -1;
+    return r->log_path && !(r->log = train_log_open(r->log_path, r->trainer.step, e)) ? -1 : 0;
+}
+
+int train_run_save(struct train_run *r, struct err *e)
+{
+    struct checkpoint c = run_state(r);
+    if (!r->dir || r->last_saved == c.step)
+        return 0;
+    if (checkpoint_save(r->dir, &c, r->head, e))
+        return -1;
+    checkpoint_prune(r->dir, r->last_saved);
+    r->last_saved = c.step;
+    return 0;
+}
+
+static int due(int64_t step, int64_t every) { return every && step % every == 0; }
+
+int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec, struct err *e)
+{
+    double start = now();
+    int done = train_step(&r->trainer, stop, rec, e);
+    if (done != 1)
+        return done;
+    json_t *line = train_record_json(&r->trainer, rec, now() - start);
+    struct eval_sums sums;
+    int failed = 0;
+    if (r->evaluation && (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.max_steps)) {
+        failed = eval_run(r->evaluation, &sums, NULL, NULL, e);
+        json_object_set_new(line, "eval_nll", json_real(sums.nll));
+    }
+    if (!failed && r->log)
+        failed = train_log_line(r->log, line, e);
+    json_decref(line);
+    if (!failed && due(rec->step, r->save_steps))
+        failed = train_run_save(r, e);
+    return failed ? -1 : 1;
+}
+
+int train_run_close(struct train_run *r, struct err *e)
+{
+    int failed = r->log ? train_log_close(r->log, e) : 0;
+    eval_close(r->evaluation);
+    train_close(&r->trainer);
+    json_decref(r->head);
+    *r = (struct train_run){0};
+    return failed;
+}
+
+void train_run_memory(const struct train_run *r, char text[200])
+{
+    const struct trainer *t = &r->trainer;
+    double mb = 1e-6, weights = mb * 4 * (double)t->student->n_values, teacher = t->teacher ? mb * (double)t->teacher->weights.size : 0;
+    double activations = mb * (double)(train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0));
+    snprintf(text, 200, "%.0f MB: weights %.0f, gradients %.0f, moments %.0f, teacher %.0f, activations %.0f", 4 * weights + teacher + activations,
+             weights, weights, 2 * weights, teacher, activations);
+}
+
+json_t *train_result_head(struct model_in *student, struct model_in *teacher, struct model_in **files_from)
+{
+    *files_from = teacher && !model_in_head(student)->tokenizer_id[0] ? teacher : student;
+    const struct model_head *from = model_in_head(*files_from);
+    struct model_head h;
+    model_head_copy(&h, model_in_head(student));
+    model_head_list_tensors(&h, DT_F32);
+    struct model_head shown = h;
+    shown.files = from->files;
+    shown.n_files = from->n_files;
+    memcpy(shown.tokenizer_id, from->tokenizer_id, sizeof shown.tokenizer_id);
+    json_t *head = model_head_to_json(&shown);
+    json_object_del(head, "id");
+    model_head_free(&h);
+    return head;
+}
