@@ -1,0 +1,67 @@
+/* Any bytes as a stream: read to the end; read as what its header says it is (tokens, acts, scores, rank, model); as a single msgpack value. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../../lib/importance.h"
+#include "../../lib/tokens.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void payload_read(struct st_in *in)
+{
+    struct tensor t;
+    unsigned char buf[1000];
+    while (st_next(in, &t) > 0)
+        while (st_read(in, buf, sizeof buf) > 0)
+            ;
+}
+
+static void kind_read(struct st_in *in, struct err *e)
+{
+    const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
+    struct tokens tokens = {0};
+    struct acts acts = {0};
+    struct scores scores = {0};
+    struct rank rank = {0};
+    struct model_head model = {0};
+    if (!strcmp(kind, "tokens"))
+        tokens_load(&tokens, in, 0, e);
+    else if (!strcmp(kind, "acts"))
+        acts_read(&acts, in, e);
+    else if (!strcmp(kind, "scores"))
+        scores_read(&scores, in, e);
+    else if (!strcmp(kind, "rank"))
+        rank_read(&rank, in, e);
+    else if (!strcmp(kind, "model"))
+        model_head_from_json(&model, st_head(in), e);
+    tokens_free(&tokens);
+    acts_free(&acts);
+    scores_free(&scores);
+    rank_free(&rank);
+    model_head_free(&model);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char path[40];
+    int fd = memfd_create("stream", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+        abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    for (int how = 0; how < 2; how++) {
+        struct err e = {0};
+        struct st_in *in = st_open(path, &e);
+        if (in && how)
+            kind_read(in, &e);
+        else if (in)
+            payload_read(in);
+        st_close(in);
+    }
+    close(fd);
+    struct err e = {0};
+    json_decref(st_decode(data, size, &e));
+    return 0;
+}
