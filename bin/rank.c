@@ -1,0 +1,99 @@
+/* rank: scores (kind "scores") to orders, best first (kind "rank"); or a baseline order: random, or by the magnitude of weights. */
+#include "../lib/rank.h"
+#include "../lib/tool.h"
+
+#include <string.h>
+
+static int64_t seed = -1;
+static const char *magnitude;
+
+static const struct opt opts[] = {
+    {"random", OPT_INT, &seed, "SEED", "baseline: a random order of every axis; FILE (scores or a rank) gives the sizes only", 0},
+    {"magnitude", OPT_TEXT, &magnitude, "MODEL", "baseline: by the L2 norm of the weights that belong to a unit; no FILE", 0},
+    {0}};
+
+static const struct tool_desc desc = {
+    "rank", "[FILE]...", "Order the units of every axis, best first.",
+    "Reads scores (standard input without FILE); writes for each axis all units, the best first, equal scores in their own order. With several\n"
+    "FILEs the axes of a later one replace those of the earlier: `rank scores.tsz probe.tsz` takes the order of layers from probe-layers.\n"
+    "Refuses scores of different models.",
+    "  score-importance acts.tsz | rank > rank.tsz", opts, 0, -1, TOOL_OUTPUT};
+
+static void add_file(struct tool *t, struct scores *s, const char *path, const char *first)
+{
+    struct st_in *in = tool_in(t, path, "scores");
+    struct scores later;
+    struct err *e = tool_err(t);
+    if (!first)
+        scores_read(s, in, e);
+    else if (!scores_read(&later, in, e)) {
+        scores_replace(s, &later, first, path, e);
+        scores_free(&later);
+    }
+    tool_check(t);
+    st_close(in);
+}
+
+static void rank_files(struct tool *t, struct rank *r)
+{
+    struct scores s = {0};
+    add_file(t, &s, tool_operands(t) ? tool_operand(t, 0) : "-", NULL);
+    for (int i = 1; i < tool_operands(t); i++)
+        add_file(t, &s, tool_operand(t, i), tool_operand(t, 0));
+    rank_from_scores(r, &s);
+    scores_free(&s);
+}
+
+static void rank_magnitude(struct tool *t, struct rank *r)
+{
+    struct scores s;
+    struct model_in *in = tool_model(t, magnitude);
+    if (scores_magnitude(&s, in, tool_err(t)))
+        tool_check(t);
+    rank_from_scores(r, &s);
+    scores_free(&s);
+    model_close(in);
+}
+
+static void rank_shuffled(struct tool *t, struct rank *r)
+{
+    struct st_in *in = tool_in(t, tool_operands(t) ? tool_operand(t, 0) : "-", NULL);
+    const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
+    struct axes a;
+    struct tensor rest;
+    if (!kind || (strcmp(kind, "scores") && strcmp(kind, "rank") && strcmp(kind, "acts")))
+        tool_die(t, "%s holds a stream of kind \"%s\", which gives no sizes of axes", st_path(in), kind ? kind : "?");
+    if (axes_from_json(&a, st_head(in), st_path(in), tool_err(t)))
+        tool_check(t);
+    while (st_next(in, &rest) > 0) {
+    }
+    tool_check(t);
+    rank_random(r, &a, (uint64_t)seed);
+    axes_free(&a);
+    st_close(in);
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    struct rank r;
+    if (seed >= 0 && magnitude)
+        tool_usage(t, "--random and --magnitude are two baselines; give one");
+    if (seed < -1)
+        tool_usage(t, "--random SEED is a number from 0");
+    if (magnitude && tool_operands(t))
+        tool_usage(t, "--magnitude reads a MODEL and no FILE");
+    if (seed >= 0 && tool_operands(t) > 1)
+        tool_usage(t, "--random reads the sizes from one FILE");
+    if (magnitude)
+        rank_magnitude(t, &r);
+    else if (seed >= 0)
+        rank_shuffled(t, &r);
+    else
+        rank_files(t, &r);
+    json_t *meta = json_object();
+    axes_to_json(&r.axes, meta);
+    rank_write(tool_out(t, "rank", meta), &r);
+    rank_free(&r);
+    return tool_finish(t);
+}

@@ -1,0 +1,278 @@
+/* Taps on a tape, and what they add to the calibration sums. See calibrate.h. */
+#include "calibrate.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct tap_sum {
+    struct calibration *c;
+    int64_t stat, units, width;         /* stat: index into acts.stats */
+    int norm;                           /* as in seqstats */
+    struct tap_sum *next;               /* more sums of the same tap */
+};
+struct tap_block { struct calibration *c; int64_t layer; };
+
+struct calibration {
+    struct exec *x;
+    struct tape *tape;
+    struct acts acts;
+    int64_t n_seq, seq_len;
+    struct tap_sum **sums;              /* every one, for freeing */
+    int64_t n_sums;
+    struct tap_block *blocks;           /* [L + 1] */
+    double *stats[AGG_COUNT], *cosines; /* of one call: [n_seq, channels], [T] */
+    float *ring;                        /* [block_size][T, E]: what entered the last blocks */
+    void *scratch;
+    size_t scratch_bytes;
+};
+
+/* ---- while the tape runs */
+
+static void add_sum(const struct tap_sum *s, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+{
+    struct calibration *c = s->c;
+    struct acts_stat *stat = &c->acts.stats[s->stat];
+    struct call call = {.x = c->x, .batch = b, .in = {{.v = (void *)values, .dtype = DT_F32, .rows = rows, .cols = cols}}, .rows = rows,
+                        .scratch = c->scratch};
+    call.p.seqstats = (struct seqstats_params){s->units, s->width, s->norm, c->stats[AGG_MEAN], c->stats[AGG_L2], c->stats[AGG_VAR]};
+    op_forward(OP_seqstats, &call);
+    for (int64_t i = 0; i < b->n_seq; i++)
+        acts_stat_sample(stat, c->acts.samples + i, (const double *const[]){c->stats[0] + i * stat->units, c->stats[1] + i * stat->units,
+                                                                            c->stats[2] + i * stat->units});
+}
+
+static void tap_values(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+{
+    for (const struct tap_sum *s = user; s; s = s->next)
+        add_sum(s, b, values, rows, cols);
+}
+
+/* x entering block `layer` ends every block layer-n..layer-1. */
+static void tap_residual(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+{
+    (void)b;
+    const struct tap_block *t = user;
+    struct calibration *c = t->c;
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, slot = c->n_seq * c->seq_len * cols;
+    for (int64_t n = 1; n <= N && n <= t->layer; n++) {
+        float *before = c->ring + (t->layer - n) % N * slot;
+        struct call call = {.x = c->x, .in = {{.v = before, .dtype = DT_F32, .rows = rows, .cols = cols},
+                                              {.v = (void *)values, .dtype = DT_F32, .rows = rows, .cols = cols}}, .rows = rows};
+        call.p.rowcos.out = c->cosines;
+        op_forward(OP_rowcos, &call);
+        double sum = 0;
+        for (int64_t i = 0; i < rows; i++)
+            sum += c->cosines[i];
+        c->acts.block_cosine[(n - 1) * L + t->layer - n] += sum;
+    }
+    if (t->layer < L)
+        memcpy(c->ring + t->layer % N * slot, values, (size_t)(rows * cols) * sizeof *values);
+}
+
+int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
+{
+    if (tape_forward(c->tape, b, e))
+        return -1;
+    c->acts.samples += b->n_seq;
+    c->acts.positions += b->n_seq * b->seq_len;
+    return 0;
+}
+
+/* ---- placing the taps */
+
+static struct tap_sum *sum_new(struct calibration *c, struct tap_sum *next, int64_t units, int64_t width, int norm, const char *name, int64_t layer)
+{
+    char full[64];
+    struct tap_sum *s = mem_alloc(sizeof *s);
+    if (layer < 0)
+        snprintf(full, sizeof full, "%s", name);
+    else
+        snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
+    acts_add_stat(&c->acts, full, norm ? units : units * width);
+    *s = (struct tap_sum){c, c->acts.n_stats - 1, units, width, norm, next};
+    c->sums = mem_grow(c->sums, (size_t)(c->n_sums + 1) * sizeof *c->sums);
+    return c->sums[c->n_sums++] = s;
+}
+
+/* The axes of a linear line's weight. */
+static const enum axis *line_axes(const struct family *f, const struct family_line *line)
+{
+    char name[TENSOR_NAME];
+    snprintf(name, sizeof name, "layers.{L}.%s.weight", line->weight);
+    for (const struct family_tensor *t = f->tensors; t->name; t++)
+        if (!strcmp(t->name, name))
+            return t->axes;
+    return NULL;
+}
+
+/* The line before `line` in the block that wrote what it reads, NULL: the residual stream as it entered. */
+static const struct family_line *writer_of(const struct family_line *block, const struct family_line *line)
+{
+    for (const struct family_line *w = line; w-- > block;)
+        if (!strcmp(w->out, line->in[0]))
+            return w;
+    return NULL;
+}
+
+static int read_before(const struct family *f, const struct family_line *line)
+{
+    for (const struct family_line *l = f->block; l < line; l++)
+        if (l->op == OP_linear && !strcmp(l->in[0], line->in[0]) && writer_of(f->block, l) == writer_of(f->block, line))
+            return 1;
+    return 0;
+}
+
+/* "neuron_first", or with the stem's first word where several lines write F: neuron_first_gate, neuron_first_up. */
+static void first_name(const struct family *f, const struct family_line *line, char name[64])
+{
+    int lines = 0;
+    for (const struct family_line *l = f->block; l->out; l++)
+        lines += l->op == OP_linear && line_axes(f, l) && line_axes(f, l)[0] == AXIS_F;
+    snprintf(name, 64, lines > 1 ? "neuron_first_%.*s" : "neuron_first", (int)strcspn(line->weight, "_"), line->weight);
+}
+
+static int tap_inputs(struct calibration *c, const struct family *f, const struct family_line *line, enum axis in, int64_t layer, struct err *e)
+{
+    const struct axes_layer *y = &c->acts.axes.layers[layer];
+    struct tap_sum *s;
+    if (in == AXIS_F)
+        s = sum_new(c, NULL, y->intermediate_size, 1, 0, "neuron_in2", layer);
+    else if (in == AXIS_HD) {
+        int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
+        s = sum_new(c, NULL, H * D, 1, 0, "attn_channel", layer);
+        s = sum_new(c, s, H, D, 1, "head_norm", layer);
+        s = sum_new(c, s, K, H / K * D, 1, "group_norm", layer);
+    } else if (in == AXIS_E && !read_before(f, line)) {
+        char name[64];
+        const struct family_line *w = writer_of(f->block, line);
+        snprintf(name, sizeof name, "hidden.%" PRId64 ".%.30s", layer, w && w->weight ? w->weight : line->in[0]);
+        s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, name, -1);
+    } else
+        return 0;
+    return tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e);
+}
+
+static int tap_layer(struct calibration *c, const struct family *f, int64_t layer, struct err *e)
+{
+    for (const struct family_line *l = f->block; l->out; l++) {
+        const enum axis *axes = l->op == OP_linear ? line_axes(f, l) : NULL;
+        if (!axes)
+            continue;
+        if (tap_inputs(c, f, l, axes[1], layer, e))
+            return -1;
+        if (axes[0] == AXIS_F) {
+            char name[64];
+            first_name(f, l, name);
+            struct tap_sum *s = sum_new(c, NULL, c->acts.axes.layers[layer].intermediate_size, 1, 0, name, layer);
+            if (tape_tap(c->tape, TAP_OUTPUT_OF, layer, l->weight, tap_values, s, e))
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int tap_everything(struct calibration *c, const struct family *f, struct err *e)
+{
+    int64_t L = c->acts.axes.num_hidden_layers;
+    for (int64_t l = 0; l < L; l++)
+        if (tap_layer(c, f, l, e))
+            return -1;
+    struct tap_sum *s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, "hidden.final", -1);
+    if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
+        return -1;
+    c->blocks = mem_alloc((size_t)(L + 1) * sizeof *c->blocks);
+    for (int64_t l = 0; l <= L; l++) {
+        c->blocks[l] = (struct tap_block){c, l};
+        if (tape_tap(c->tape, TAP_BLOCK_INPUT, l, NULL, tap_residual, &c->blocks[l], e))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- memory */
+
+static int64_t widest(const struct calibration *c)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < c->acts.n_stats; i++)
+        most = c->acts.stats[i].units > most ? c->acts.stats[i].units : most;
+    return most;
+}
+
+static size_t stats_scratch(const struct calibration *c)
+{
+    size_t most = 1;
+    for (int64_t i = 0; i < c->n_sums; i++) {
+        const struct tap_sum *s = c->sums[i];
+        struct batch b = {.n_seq = c->n_seq, .seq_len = c->seq_len};
+        struct call call = {.x = c->x, .batch = &b, .in = {{.cols = s->units * s->width}}, .rows = c->n_seq * c->seq_len};
+        call.p.seqstats = (struct seqstats_params){.units = s->units, .width = s->width, .norm = s->norm};
+        size_t bytes = op_scratch(OP_seqstats, &call);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+int64_t calibrate_bytes(const struct calibration *c)
+{
+    int64_t T = c->n_seq * c->seq_len, sums = 0;
+    for (int64_t i = 0; i < c->acts.n_stats; i++)
+        sums += 2 * AGG_COUNT * c->acts.stats[i].units;
+    return tape_bytes(c->tape) + 8 * (sums + AGG_COUNT * c->n_seq * widest(c) + T) + 4 * c->acts.block_size * T * c->acts.axes.hidden_size +
+           (int64_t)c->scratch_bytes;
+}
+
+static void buffers_open(struct calibration *c)
+{
+    int64_t T = c->n_seq * c->seq_len, channels = widest(c);
+    for (int q = 0; q < AGG_COUNT; q++)
+        c->stats[q] = mem_alloc((size_t)(c->n_seq * channels) * sizeof(double));
+    c->cosines = mem_alloc((size_t)T * sizeof(double));
+    c->ring = mem_alloc((size_t)(c->acts.block_size * T * c->acts.axes.hidden_size) * sizeof(float));
+    c->scratch_bytes = arena_round(stats_scratch(c));
+    c->scratch = aligned_alloc(64, c->scratch_bytes);
+}
+
+struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len, int64_t block_size, struct err *e)
+{
+    struct calibration *c = mem_alloc(sizeof *c);
+    struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = seq_len, .end = TAPE_NO_HEAD};
+    struct axes axes;
+    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len};
+    axes_from_model(&axes, &m->head);
+    acts_open(&c->acts, &axes, block_size);
+    axes_free(&axes);
+    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, m->head.family, e)) {
+        calibrate_close(c);
+        return NULL;
+    }
+    buffers_open(c);
+    if (!c->scratch)
+        err_set(e, "no memory for %zu bytes of calibration scratch", c->scratch_bytes);
+    if (e->set || tape_open(c->tape, e)) {
+        calibrate_close(c);
+        return NULL;
+    }
+    return c;
+}
+
+struct acts *calibrate_acts(struct calibration *c) { return &c->acts; }
+
+void calibrate_close(struct calibration *c)
+{
+    tape_close(c->tape);
+    acts_free(&c->acts);
+    for (int64_t i = 0; i < c->n_sums; i++)
+        free(c->sums[i]);
+    free(c->sums);
+    free(c->blocks);
+    for (int q = 0; q < AGG_COUNT; q++)
+        free(c->stats[q]);
+    free(c->cosines);
+    free(c->ring);
+    free(c->scratch);
+    free(c);
+}
