@@ -7,7 +7,7 @@
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 4 << 20, PANEL_MIN = 64, PIECE = 512, COLUMNS = 64 };
+enum { ROWS_FEW = 4, PANEL_BYTES = 4 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768 };
 
 static int64_t panel_rows(const struct operand *w)
 {
@@ -27,41 +27,74 @@ static const char *row_of(const struct operand *w, int64_t i)
     return (const char *)w->v + i * w->cols * (w->dtype == DT_F32 ? 4 : 2);
 }
 
-static float dot(const float *restrict a, const float *restrict b, int64_t n)
+static inline __attribute__((always_inline)) float weight_at(const void *w, enum dtype d, int64_t i)
+{
+    if (d == DT_F32)
+        return ((const float *)w)[i];
+    return d == DT_BF16 ? vec_from_bits((uint32_t)((const uint16_t *)w)[i] << 16) : vec_from_f16(((const uint16_t *)w)[i]);
+}
+
+/* Products of weights w[0..n-1] with one or with four rows of x. */
+static inline __attribute__((always_inline)) void times_one(const void *restrict w, enum dtype d, const float *restrict x, int64_t n, double *sum)
 {
     float s = 0;
 #pragma omp simd reduction(+ : s)
     for (int64_t i = 0; i < n; i++)
-        s = FMA(a[i], b[i], s);
-    return s;
+        s = FMA(weight_at(w, d, i), x[i], s);
+    sum[0] += (double)s;
 }
 
-/* y[t][i] for all t of row i of the weights, a piece of the row at a time so that it is widened into the nearest cache. */
-static void row_times(const struct call *c, int64_t i)
+static inline __attribute__((always_inline)) void times_four(const void *restrict w, enum dtype d, const float *const x[ROWS_FEW], int64_t j,
+                                                             int64_t n, double sum[ROWS_FEW])
 {
-    const struct operand *w = &c->w[0];
-    int64_t M = w->rows, N = w->cols, size = w->dtype == DT_F32 ? 4 : 2;
-    const float *x = c->in[0].v, *bias = c->w[1].v;
-    float *y = c->out.v, piece[PIECE];
+    const float *restrict x0 = x[0] + j, *restrict x1 = x[1] + j, *restrict x2 = x[2] + j, *restrict x3 = x[3] + j;
+    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+    for (int64_t i = 0; i < n; i++) {
+        float f = weight_at(w, d, i);
+        s0 = FMA(f, x0[i], s0);
+        s1 = FMA(f, x1[i], s1);
+        s2 = FMA(f, x2[i], s2);
+        s3 = FMA(f, x3[i], s3);
+    }
+    sum[0] += (double)s0;
+    sum[1] += (double)s1;
+    sum[2] += (double)s2;
+    sum[3] += (double)s3;
+}
+
+/* y[t][i] for all t of row i of the weights, which are read once. The sum of a piece is f32, the rest f64. */
+static inline __attribute__((always_inline)) void row_times(const struct call *c, enum dtype d, int64_t i)
+{
+    int64_t M = c->w[0].rows, N = c->w[0].cols, last = c->rows - 1;
+    const char *w = row_of(&c->w[0], i);
+    const float *x[ROWS_FEW], *bias = c->w[1].v;
+    float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
+    for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
+        x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
         int64_t n = N - j < PIECE ? N - j : PIECE;
-        const void *p = row_of(w, i) + j * size;
-        if (w->dtype != DT_F32)
-            vec_widen(piece, p, w->dtype, n);
-        for (int64_t t = 0; t < c->rows; t++)
-            sum[t] += dot(w->dtype == DT_F32 ? p : piece, x + t * N + j, n);
+        const char *p = w + j * (d == DT_F32 ? 4 : 2);
+        if (last == 0)
+            times_one(p, d, x[0] + j, n, sum);
+        else
+            times_four(p, d, x, j, n, sum);
     }
-    for (int64_t t = 0; t < c->rows; t++)
-        y[t * M + i] = (float)(sum[t] + (bias ? bias[i] : 0));
+    for (int64_t t = 0; t <= last; t++)
+        y[t * M + i] = (float)(sum[t] + (bias ? (double)bias[i] : 0));
 }
 
 static void forward_few(const struct call *c)
 {
-    int64_t M = c->w[0].rows;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (M * c->w[0].cols > 65536)
+    int64_t M = c->rows > 0 ? c->w[0].rows : 0;
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (M * c->w[0].cols > SERIAL)
     for (int64_t i = 0; i < M; i++)
-        row_times(c, i);
+        switch (c->w[0].dtype) {
+        case DT_F32: row_times(c, DT_F32, i); break;
+        case DT_BF16: row_times(c, DT_BF16, i); break;
+        default: row_times(c, DT_F16, i); break;
+        }
 }
 
 /* Rows first..first+n-1 of the weights as f32: in place if they are, else in scratch. */
@@ -71,7 +104,7 @@ static const float *panel(const struct call *c, int64_t first, int64_t n)
     if (w->dtype == DT_F32)
         return (const float *)row_of(w, first);
     float *to = c->scratch;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n * w->cols > 65536)
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n * w->cols > SERIAL)
     for (int64_t i = 0; i < n; i++)
         vec_widen(to + i * w->cols, row_of(w, first + i), w->dtype, w->cols);
     return to;
@@ -88,7 +121,7 @@ void linear_fwd_cpu(const struct call *c)
         return;
     }
     if (bias)
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > 65536)
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > SERIAL)
         for (int64_t t = 0; t < c->rows; t++)
             memcpy(y + t * M, bias, (size_t)M * 4);
     for (int64_t first = 0; first < M; first += step) {
@@ -101,7 +134,7 @@ void linear_fwd_cpu(const struct call *c)
 static void backward_bias(const struct call *c, const float *dy, float *db)
 {
     int64_t M = c->w[0].rows;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > 65536)
+#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > SERIAL)
     for (int64_t first = 0; first < M; first += COLUMNS) {
         int64_t n = M - first < COLUMNS ? M - first : COLUMNS;
         double sum[COLUMNS] = {0};

@@ -103,12 +103,14 @@ static inline float vec_cdf(float x)
     return x < 0 ? tail : 1.0f - tail;
 }
 
-/* Half-precision bits to f32 without a branch: the exponent is moved by a multiplication, which also normalises subnormals. */
+/* Half-precision bits to f32 without a branch and without subnormal arithmetic, which is slow: the exponent moves by 112, once more for
+ * infinities and NaN; a subnormal gets the exponent of 2^-14, which is then taken away. */
 static inline float vec_from_f16(uint16_t h)
 {
-    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
-    float f = vec_from_bits(magnitude) * 0x1p112f;
-    uint32_t u = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : vec_bits(f);
+    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, u = magnitude + (112u << 23);
+    u += magnitude >= 0x0f800000u ? 112u << 23 : 0;
+    float small = vec_from_bits(magnitude + (113u << 23)) - 0x1p-14f;
+    u = magnitude < 0x00800000u ? vec_bits(small) : u;
     return vec_from_bits(u | (uint32_t)(h & 0x8000) << 16);
 }
 

@@ -55,7 +55,7 @@ void position_twin(const struct trial *t, double *out)
 void linear_shape(struct trial *t)
 {
     int64_t N = t->large ? 301 : test_size(t, 1, 150), M = t->large ? 263 : test_size(t, 1, 150);
-    test_rows(t, 1, t->number % 4 == 1 ? 1 + t->number / 4 % 5 : t->large ? 190 : test_size(t, 1, 40), 0);
+    test_rows(t, 1, t->number % 4 == 1 ? 1 + t->number / 4 % 5 : t->large ? 130 : test_size(t, 1, 40), 0);
     t->call.in[0] = test_operand(t->call.rows, N);
     t->call.w[0] = test_operand(M, N);
     t->call.w[0].dtype = (enum dtype[]){DT_F32, DT_BF16, DT_F16}[t->number % 3];
