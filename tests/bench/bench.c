@@ -1,0 +1,204 @@
+/* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON line. A row is one process, so that its memory is its own.
+ *
+ * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens, T predictions from T + 1 tokens; FLOPs are nominal,
+ * 2 per weight and token forward with full square attention, three times that for training. The register FMA loop runs just before and after and
+ * says what the machine could do at that moment; a run where it read under 90 % of the best reading is repeated. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "../../lib/base/rng.h"
+#include "../../lib/train.h"
+#include "../../lib/tape.h"
+#include "fma.h"
+
+struct shape { const char *name; int64_t E, L, H, K, D, F, V, B, T; };
+static const struct shape shapes[] = {
+    {"L15", 288, 6, 6, 6, 48, 768, 32000, 8, 256},
+    {"L110", 768, 12, 12, 12, 64, 2048, 32000, 4, 256},
+    {"S135", 576, 30, 9, 3, 64, 1536, 49152, 2, 512},
+    {"S90", 480, 30, 9, 3, 64, 1152, 49152, 2, 512},
+    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64},         /* for the test of this program */
+};
+
+static struct err e;
+static struct exec x;
+
+static void must(int failed)
+{
+    if (failed || e.set) {
+        fprintf(stderr, "bench: %s\n", e.set ? e.msg : x.err.msg);
+        exit(1);
+    }
+}
+
+static const struct shape *shape_find(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof shapes / sizeof *shapes; i++)
+        if (!strcmp(shapes[i].name, name))
+            return &shapes[i];
+    fprintf(stderr, "bench: no shape \"%s\"\n", name ? name : "");
+    exit(2);
+}
+
+static double flops(const struct shape *s, int64_t T)      /* forward, per token */
+{
+    double N = (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) + s->E * s->V);
+    return 2 * N + 4.0 * (double)(s->L * T * s->H * s->D);
+}
+
+static void make_model(struct model *m, const struct shape *s)
+{
+    struct model_head h = {0};
+    json_t *config = json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f}", "model_type", "llama", "architectures", "LlamaForCausalLM",
+        "hidden_size", s->E, "num_hidden_layers", s->L, "num_attention_heads", s->H, "num_key_value_heads", s->K, "head_dim", s->D,
+        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192, "tie_word_embeddings", 1, "rms_norm_eps", 1e-5);
+    must(model_head_from_config(&h, config, &e));
+    model_head_list_tensors(&h, DT_F32);
+    must(model_init_random(m, &h, 1, &e));
+    model_head_free(&h);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct row {
+    const struct shape *s, *teacher_shape;
+    struct model model, teacher;
+    struct tokens tokens;
+    struct trainer trainer;
+    struct tape *tape;              /* of an evaluation */
+    struct data_batch batch;
+    int64_t predicted;              /* bytes */
+    double flops;                   /* per token */
+};
+
+static void make_tokens(struct row *r)
+{
+    const struct shape *s = r->s;
+    int64_t n = s->B * (s->T + 1);
+    r->tokens = (struct tokens){.n = s->B, .start = mem_alloc(sizeof(int64_t) * (size_t)(s->B + 1)), .ids = mem_alloc((size_t)n * 4)};
+    struct rng g = rng_open(7, 0);
+    for (int64_t i = 0; i <= s->B; i++)
+        r->tokens.start[i] = i * (s->T + 1);
+    for (int64_t i = 0; i < n; i++)
+        r->tokens.ids[i] = (uint32_t)rng_below(&g, (uint64_t)s->V);
+    r->tokens.max_id = (uint32_t)s->V - 1;
+}
+
+static void open_eval(struct row *r)
+{
+    const struct shape *s = r->s;
+    struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
+    r->tape = tape_record(&x, &spec, &e);
+    must(!r->tape);
+    r->predicted += tape_bytes(r->tape);
+    must(tape_open(r->tape, &e));
+    struct data_row *rows = mem_alloc(sizeof *rows * (size_t)s->B);
+    for (int64_t i = 0; i < s->B; i++)
+        rows[i] = (struct data_row){.ids = r->tokens.ids + r->tokens.start[i], .n = s->T + 1, .first = 1};
+    data_batch_open(&r->batch, s->B, s->T + 1);
+    data_batch_fill(&r->batch, rows, s->B);
+    free(rows);
+}
+
+static void open_training(struct row *r, int recompute)
+{
+    struct train_options o = {.max_steps = 1000, .batch_size = r->s->B, .accumulation = 1, .warmup_steps = 10, .seed = 1, .learning_rate = 1e-4, .min_learning_rate = 1e-5,
+        .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1,
+        .ce_weight = r->teacher_shape ? 0 : 1, .kl_weight = r->teacher_shape ? 1 : 0, .recompute = recompute};
+    must(train_options_resolve(&o, &e));
+    must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->tokens, &e));
+    r->predicted += 4 * r->model.n_values + train_moment_bytes(&r->trainer) + train_activation_bytes(&r->trainer);
+}
+
+static void run_once(struct row *r)
+{
+    static const volatile sig_atomic_t go_on = 0;
+    struct train_record record;
+    if (r->tape)
+        must(tape_forward(r->tape, &r->batch.b, &e));
+    else
+        must(train_step(&r->trainer, &go_on, &record, &e) != 1);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double p = *(const double *)a, q = *(const double *)b;
+    return (p > q) - (p < q);
+}
+
+/* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while the loop says that the machine was busy. */
+static void measure(struct row *r, int steps, double *median, double *best, double fma[2])
+{
+    double *seconds = mem_alloc(sizeof *seconds * (size_t)steps), peak = 0;
+    run_once(r);
+    run_once(r);
+    for (int attempt = 0; attempt < 5; attempt++) {
+        fma[0] = fma_gflops(x.threads);
+        for (int i = 0; i < steps; i++) {
+            double t = now();
+            run_once(r);
+            seconds[i] = now() - t;
+        }
+        fma[1] = fma_gflops(x.threads);
+        peak = fmax(peak, fmax(fma[0], fma[1]));
+        if (fmin(fma[0], fma[1]) >= 0.9 * peak)
+            break;
+    }
+    qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
+    *best = seconds[0];
+    *median = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
+    free(seconds);
+}
+
+int main(int argc, char **argv)
+{
+    char task[16] = "", first[16] = "", second[16] = "";
+    int steps = 5, recompute = 0, threads = 0;
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i], "--recompute"))
+            recompute = 1;
+        else if (!strcmp(argv[i], "--steps") && i + 1 < argc)
+            steps = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
+            threads = atoi(argv[++i]);
+    if (argc < 2 || steps < 1 || sscanf(argv[1], "%15s %15s %15s", task, first, second) < 2 || (strcmp(task, "eval") && strcmp(task, "train") && strcmp(task, "kd"))) {
+        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' [--steps N] [--threads N] [--recompute]\n");
+        return 2;
+    }
+    int is_kd = !strcmp(task, "kd");
+    struct row r = {.s = shape_find(is_kd ? second : first), .teacher_shape = is_kd ? shape_find(first) : NULL};
+    must(exec_open(&x, DEVICE_CPU, threads));
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    r.predicted = usage.ru_maxrss * 1024;      /* program and libraries */
+    make_model(&r.model, r.s);
+    r.predicted += 4 * r.model.n_values;
+    r.flops = flops(r.s, r.s->T) * (strcmp(task, "eval") ? 3 : 1);
+    if (is_kd) {
+        make_model(&r.teacher, r.teacher_shape);
+        r.predicted += 4 * r.teacher.n_values;
+        r.flops += flops(r.teacher_shape, r.s->T);
+    }
+    make_tokens(&r);
+    if (strcmp(task, "eval"))
+        open_training(&r, recompute);
+    else
+        open_eval(&r);
+    double median, best, fma[2], tokens = (double)(r.s->B * r.s->T);
+    measure(&r, steps, &median, &best, fma);
+    getrusage(RUSAGE_SELF, &usage);
+    double fma_mean = (fma[0] + fma[1]) / 2, gflops = r.flops * tokens / median / 1e9;
+    printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
+           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld}\n",
+           argv[1], recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r.flops * tokens / best / 1e9, fma[0], fma[1],
+           gflops / fma_mean, usage.ru_maxrss / 1024, (long long)(r.predicted >> 20));
+    return 0;
+}

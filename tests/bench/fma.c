@@ -1,0 +1,47 @@
+/* The register FMA loop: see fma.h. */
+#include "fma.h"
+
+#include <omp.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#else
+enum { LANES = 8 };
+#endif
+typedef float lanes __attribute__((vector_size(LANES * 4)));
+
+/* Twelve independent chains, enough to hide a latency of four cycles on two units; variables, since an array would live in memory. */
+enum { CHAINS = 12 };
+#define EACH_CHAIN(X) X(a0) X(a1) X(a2) X(a3) X(a4) X(a5) X(a6) X(a7) X(a8) X(a9) X(a10) X(a11)
+
+static float fma_run(long rounds)
+{
+    lanes b = (lanes){0} + 0.999f, c = (lanes){0} + 1e-3f;
+#define X(a) lanes a = (lanes){0} + 0.1f;
+    EACH_CHAIN(X)
+#undef X
+    for (long r = 0; r < rounds; r++) {
+#define X(a) a = a * b + c; __asm__ volatile("" : "+v"(a));     /* fused by the compiler, but neither dropped nor merged over rounds */
+        EACH_CHAIN(X)
+#undef X
+    }
+#define X(a) + a[0]
+    return 0 EACH_CHAIN(X);
+#undef X
+}
+
+double fma_gflops(int threads)
+{
+    const long rounds = 8000000;
+    double best = 0;
+    volatile float sink = 0;
+    for (int attempt = 0; attempt < 5; attempt++) {
+        double start = omp_get_wtime();
+#pragma omp parallel num_threads(threads)
+        sink = fma_run(rounds);
+        double g = (double)threads * (double)rounds * CHAINS * LANES * 2 / (omp_get_wtime() - start) / 1e9;
+        best = g > best ? g : best;
+    }
+    (void)sink;
+    return best;
+}
