@@ -95,12 +95,16 @@ static int fill_block(struct hf_in *s, const struct hf_view *v, int64_t at, int6
     hf_view_row(v, r, &run);
     int64_t n = least(least(run, want), HF_BLOCK / row_bytes);
     n = n < 1 ? 1 : n;
-    arena_close(&s->block);
-    int64_t tile = least(HF_TILE, v->cols) * n * size;
-    if (arena_open(&s->block, arena_round((size_t)(n * row_bytes)) + arena_round((size_t)tile), e))
-        return -1;
-    unsigned char *rows = arena_take(&s->block, (size_t)(n * row_bytes));
-    if (read_columns(s, v, r, n, size, rows, arena_take(&s->block, (size_t)tile), e))
+    size_t rows_room = arena_round((size_t)(n * row_bytes)), tile_room = arena_round((size_t)(least(HF_TILE, v->cols) * n * size));
+    s->block_bytes = 0;
+    s->block.used = 0;
+    if (s->block.size < rows_room + tile_room) {
+        arena_close(&s->block);
+        if (arena_open(&s->block, rows_room + tile_room, e))
+            return -1;
+    }
+    unsigned char *rows = arena_take(&s->block, rows_room), *tile = arena_take(&s->block, tile_room);
+    if (read_columns(s, v, r, n, size, rows, tile, e))
         return -1;
     s->block_at = r * row_bytes;
     s->block_bytes = n * row_bytes;

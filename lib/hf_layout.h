@@ -32,7 +32,7 @@ int64_t hf_view_row(const struct hf_view *v, int64_t r, int64_t *run);
 /* dst[j * dst_stride + i] = src[i * src_stride + j] for i < n, j < m, in elements of `size` bytes (1, 2, 4, 8). */
 void hf_transpose(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t n, int64_t m, int64_t size);
 
-enum { HF_BLOCK = 32 << 20,                 /* bytes of a tensor held at once */
+enum { HF_BLOCK = 16 << 20,                 /* bytes of a tensor held at once */
        HF_TILE = 64 };                      /* columns transposed at once */
 
 #endif
