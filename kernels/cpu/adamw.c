@@ -1,0 +1,21 @@
+/* adamw: one step of AdamW (Loshchilov and Hutter 2019, algorithm 2) over a contiguous range of n f32 parameters, in one pass.
+ * p, m, v [n] updated in place from g [n]; learning rate, bias corrections and clip factor come from the device slot `step`. */
+#include <math.h>
+
+#include "../op.h"
+
+void adamw_fwd_cpu(const struct call *c)
+{
+    const struct adamw_params *a = &c->p.adamw;
+    const float *restrict g = a->g;
+    float *restrict p = a->p, *restrict m = a->m, *restrict v = a->v;
+    float lr = a->step[0], correct1 = a->step[1], correct2 = a->step[2], clip = a->step[3];
+    float b1 = a->beta1, b2 = a->beta2, rest1 = 1 - b1, rest2 = 1 - b2, eps = a->eps, decay = lr * a->weight_decay;
+#pragma omp parallel for simd schedule(static) num_threads(c->x->threads)
+    for (int64_t i = 0; i < a->n; i++) {
+        float x = g[i] * clip;
+        m[i] = b1 * m[i] + rest1 * x;
+        v[i] = b2 * v[i] + rest2 * (x * x);
+        p[i] = p[i] - decay * p[i] - lr * (m[i] * correct1) / (sqrtf(v[i] * correct2) + eps);
+    }
+}
