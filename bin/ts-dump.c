@@ -86,7 +86,8 @@ static void print_records(struct tool *t, struct dump_source *s)
     char shape[160];
     while (dump_next(s, &x) > 0) {
         dump_shape(&x, shape);
-        printf("%s %s %s", x.name, dtype_name(x.dtype), shape);
+        dump_text(x.name, stdout);
+        printf(" %s %s", dtype_name(x.dtype), shape);
         if (with_stats && !dump_stats(s, &x, &v, tool_err(t)) && v.n + v.nan)
             printf(v.nan ? " min %.6g mean %.6g max %.6g, %lld NaN" : " min %.6g mean %.6g max %.6g", v.min, v.mean, v.max, (long long)v.nan);
         putchar('\n');

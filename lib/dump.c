@@ -41,17 +41,26 @@ static void dump_model(const json_t *head, FILE *f)
     model_head_free(&h);
 }
 
+void dump_text(const char *s, FILE *f)
+{
+    for (; *s; s++)
+        fputc((unsigned char)*s < 32 || *s == 127 ? '?' : *s, f);
+}
+
 static void dump_entry(const char *key, const json_t *value, FILE *f)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-    if (json_is_string(value) && json_string_length(value))
-        fprintf(f, "%s: %s\n", key, json_string_value(value));
-    else if (!json_is_string(value) && text && strlen(text) <= LONG_VALUE)
-        fprintf(f, "%s: %s\n", key, text);
+    dump_text(key, f);
+    fputs(": ", f);
+    if (json_is_string(value))
+        dump_text(json_string_value(value), f);
+    else if (text && strlen(text) <= LONG_VALUE)
+        dump_text(text, f);
     else if (json_is_object(value))
-        fprintf(f, "%s: {%zu keys}\n", key, json_object_size(value));
-    else if (json_is_array(value))
-        fprintf(f, "%s: [%zu values]\n", key, json_array_size(value));
+        fprintf(f, "{%zu keys}", json_object_size(value));
+    else
+        fprintf(f, "[%zu values]", json_array_size(value));
+    fputc('\n', f);
     free(text);
 }
 

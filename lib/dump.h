@@ -16,6 +16,8 @@ int dump_next(struct dump_source *s, struct tensor *t);                /* as st_
 
 /* The header, a fact a line: long lists and maps are counted, not shown; models are summed up; steps of hist shown as commands. */
 void dump_head(const json_t *head, FILE *f);
+/* Text from a stream on one line: control characters become "?". */
+void dump_text(const char *s, FILE *f);
 /* Over all entries; nan: how many are none of the numbers. */
 struct dump_stats { double min, mean, max; int64_t n, nan; };
 int dump_stats(struct dump_source *s, const struct tensor *t, struct dump_stats *out, struct err *e);

@@ -139,8 +139,10 @@ static void roots_print(const json_t *hist, const struct target *targets, int64_
         for (size_t i = 0; i < input_count(step) && targets[s].n; i++)
             if (producer(hist, step, i, s) < 0) {
                 fputs("# needs ", f);
-                word_print(input_text(step, i, "path"), f);
-                fprintf(f, " (id %.32s)\n", input_text(step, i, "id"));
+                dump_text(input_text(step, i, "path"), f);
+                fputs(", id ", f);
+                dump_text(input_text(step, i, "id"), f);
+                fputc('\n', f);
             }
     }
 }
@@ -162,7 +164,11 @@ int hist_script(const json_t *head, const char *path, FILE *f, struct err *e)
                 target_add(&targets[p], input_text(step, i, "path"));
         }
     }
-    fprintf(f, "#!/bin/sh\n# usage: sh THIS OUTPUT\n# Makes again the stream of kind %s and id %s: the same bytes on the same machine.\n", kind ? kind : "?", id ? id : "?");
+    fputs("#!/bin/sh\n# usage: sh THIS OUTPUT\n# Makes again, to the same bytes on the same machine, the stream of kind ", f);
+    dump_text(kind ? kind : "?", f);
+    fputs(", id ", f);
+    dump_text(id ? id : "?", f);
+    fputc('\n', f);
     roots_print(hist, targets, n, f);
     fputs("set -e\n: \"${1:?usage: sh THIS OUTPUT}\"\ntmp=$(mktemp -d)\ntrap 'rm -rf \"$tmp\"' EXIT\n", f);
     for (int64_t s = 0; s < n; s++) {

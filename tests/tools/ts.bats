@@ -1,0 +1,287 @@
+# ts-check, ts-cat, ts-dump, and the stream as another language speaks it (stream.py, rank.py: Python with nothing but its own library).
+
+setup() {
+    bin=${PARE_BIN:-$PWD/bin}
+    PATH=$bin:$PATH
+    golden=$PWD/tests/golden/families
+    export PYTHONPATH=$PWD/tests/tools PYTHONDONTWRITEBYTECODE=1
+    cd "$BATS_TEST_TMPDIR"
+}
+
+# tokens NAME ID TOKENIZER FIRST N [LENGTH]: a stream of N rows whose ids count up from FIRST; LENGTH "documents": two documents of N ids
+tokens() {
+    python3 - "$@" <<'PY'
+import struct, sys, stream
+name, id, tokenizer, first, n, length = (sys.argv[1:] + ["4"])[:6]
+pack = lambda ids: struct.pack("<%dI" % len(ids), *ids)
+first, n = int(first), int(n)
+if length == "documents":
+    ids = list(range(first, first + n))
+    records = [(r + "." + str(i), "u32", [n], pack(ids)) for i in range(2) for r in ("ids", "bytes")]
+else:
+    ids, shape = list(range(first, first + n * int(length))), [n, int(length)]
+    records = [("ids", "u32", shape, pack(ids)), ("bytes", "u32", shape, pack(ids))]
+head = {"kind": "tokens", "id": id, "tokenizer_id": tokenizer, "bos": "no", "rows": n, "hist": []}
+stream.write(open(name, "wb"), head, records)
+PY
+}
+
+# scores NAME: random scores of a model of two layers
+scores() {
+    python3 - "$@" <<'PY'
+import random, struct, sys, stream
+random.seed(7)
+layer = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 50}
+axes = [("hidden_size", [30]), ("num_hidden_layers", [2])]
+for l in "01":
+    axes += [("intermediate_size." + l, [50]), ("num_attention_heads." + l, [2, 2]), ("num_key_value_heads." + l, [2])]
+records = []
+for name, shape in axes:
+    n = shape[0] * shape[-1] if len(shape) > 1 else shape[0]
+    records.append((name, "f64", shape, struct.pack("<%dd" % n, *(random.choice([random.random(), 0.5]) for _ in range(n)))))
+head = {"kind": "scores", "id": "5c0e", "model": "0de1", "sizes": {"hidden_size": 30, "layers": [layer] * 2}, "hist": []}
+stream.write(open(sys.argv[1], "wb"), head, records)
+PY
+}
+
+# ---- ts-check
+
+@test "ts-check is silent for whole streams and tells of them with --verbose" {
+    hf-import "$golden/llama" -o a.tsz
+    hf-import "$golden/llama" --compress none -o b.tsz
+    run ts-check a.tsz b.tsz
+    [ "$status" = 0 ]
+    [ -z "$output" ]
+    run ts-check --verbose a.tsz b.tsz
+    [ "$status" = 0 ]
+    [ "${#lines[@]}" = 2 ]
+    [[ ${lines[0]} == "a.tsz: model, whole: "*" records, "* ]]
+    ts-check < a.tsz
+    cat b.tsz | ts-check -
+}
+
+@test "ts-check finds a cut, a changed byte and what follows, each in a sentence naming the file" {
+    hf-import "$golden/llama" --compress none -o a.tsz
+    size=$(stat -c %s a.tsz)
+    head -c $((size - 1)) a.tsz > cut.tsz
+    head -c $((size / 2)) a.tsz > half.tsz
+    : > empty.tsz
+    { cat a.tsz; printf x; } > more.tsz
+    { head -c 3000 a.tsz; printf '\377\000'; tail -c +3003 a.tsz; } > changed.tsz
+    for name in cut half empty more changed; do
+        run ts-check $name.tsz
+        echo "$output"
+        [ "$status" = 1 ]
+        [ "${#lines[@]}" = 1 ]
+        [[ $output == "ts-check: $name.tsz"* ]]
+    done
+    run ts-check cut.tsz a.tsz half.tsz
+    [ "$status" = 1 ]
+    [ "${#lines[@]}" = 2 ]
+}
+
+@test "ts-check refuses what is no stream, what claims 8 GB, and unknown versions" {
+    printf 'hello, world' > text
+    printf '\336\000\001\244pare\335\377\377\377\377' > huge
+    printf '\202\244pare\002\244kind\241x' > later
+    run ts-check text
+    [ "$status" = 1 ]
+    [[ $output == *"text is not a pare stream"* ]]
+    run timeout 5 ts-check huge
+    [ "$status" = 1 ]
+    [[ $output == *"size beyond the limit"* ]]
+    run ts-check later
+    [ "$status" = 1 ]
+    [[ $output == *"version 2; this release reads version 1"* ]]
+    run ts-check nowhere
+    [ "$status" = 1 ]
+    [[ $output == *"nowhere: No such file or directory" ]]
+}
+
+@test "a stage whose input was cut does not end its output" {
+    tokens a.tsz aa t 0 3
+    head -c -5 a.tsz | ts-cat - > out.tsz || true
+    run ts-check out.tsz
+    [ "$status" = 1 ]
+    run ts-cat -o named.tsz <(head -c -5 a.tsz)
+    [ "$status" = 1 ]
+    [ ! -e named.tsz ]
+}
+
+# ---- ts-cat
+
+@test "ts-cat joins rows" {
+    tokens a.tsz aa t 0 3
+    tokens b.tsz bb t 100 2
+    ts-cat a.tsz b.tsz -o ab.tsz
+    ts-check ab.tsz
+    run ts-dump --values ids ab.tsz
+    [ "$output" = "0 1 2 3
+4 5 6 7
+8 9 10 11
+100 101 102 103
+104 105 106 107" ]
+    ts-dump ab.tsz | grep -q '^bytes u32 \[5, 4\]'
+    ts-dump ab.tsz | grep -q '^parts: \["aa", "bb"\]'
+    ts-dump ab.tsz | grep -q '^bos: no'
+    [ -z "$(ts-dump ab.tsz | grep '^rows:')" ]              # 3 and 2: true of neither all nor the whole
+}
+
+@test "ts-cat joins documents" {
+    tokens a.tsz aa t 0 3 documents
+    tokens b.tsz bb t 100 2 documents
+    cat b.tsz | ts-cat a.tsz - > ab.tsz
+    ts-check ab.tsz
+    [ "$(ts-dump ab.tsz | grep -c '^ids\.[0-3] u32')" = 4 ]
+    [ "$(ts-dump --values ids.2 ab.tsz)" = "100 101" ]
+    [ "$(ts-dump --values bytes.3 ab.tsz)" = "100 101" ]
+}
+
+@test "ts-cat refuses a shard twice, another tokenizer, another length, other forms, other kinds" {
+    tokens a.tsz aa t 0 3
+    tokens b.tsz bb t 0 3
+    tokens other.tsz cc u 0 3
+    tokens long.tsz dd t 0 3 5
+    tokens documents.tsz ee t 0 3 documents
+    scores scores.tsz
+    ts-cat a.tsz b.tsz -o ab.tsz
+    check() {       # check WORDS FILE...: refused in one sentence that has the words
+        run ts-cat "${@:2}" -o out.tsz
+        echo "$output"
+        [ "$status" = 1 ]
+        [ "${#lines[@]}" = 1 ]
+        [[ $output == *"$1"* ]]
+        [ ! -e out.tsz ]
+    }
+    check "a second time" a.tsz a.tsz
+    check "a second time" ab.tsz b.tsz
+    check "different tokenizers" a.tsz other.tsz
+    check "sequences of 5 tokens" a.tsz long.tsz
+    check "rows of tokens and documents" a.tsz documents.tsz
+    check 'kind "scores"; only tokens and acts' scores.tsz a.tsz
+    check 'kind "scores", but "tokens"' a.tsz scores.tsz
+    run ts-cat - - < a.tsz
+    [ "$status" = 2 ]
+}
+
+# ---- ts-dump
+
+@test "ts-dump shows streams, directories and pipes, and stands a reader that leaves" {
+    hf-import "$golden/llama" -o a.tsz
+    run ts-dump a.tsz
+    [ "$status" = 0 ]
+    [[ $output == *"kind: model"*"llama, 4 layers, hidden size 36, vocabulary 83, 44172 parameters"*"made by: hf-import "*"norm.weight f32 [36]"* ]]
+    ts-dump "$golden/llama" | grep -q '^lm_head.weight f32 \[83, 36\]$'
+    hf-import "$golden/gpt2" | ts-dump | grep -q '^model: gpt2'
+    set -o pipefail
+    ts-dump --quiet a.tsz | grep -q '^norm.weight' || [ $? = 141 ]
+    (set +o pipefail; ts-dump a.tsz | head -n 1)
+}
+
+@test "ts-dump prints values, statistics, JSON" {
+    python3 - <<'PY'
+import struct, stream
+inf = float("inf")
+records = [("f", "f32", [2, 2], struct.pack("<4f", 1.5, -2, 0, 0.25)), ("d", "f64", [1], struct.pack("<d", 0.1)), ("i", "i32", [3], struct.pack("<3i", -1, 0, 7)),
+           ("n", "f32", [3], struct.pack("<3f", inf, float("nan"), 1)), ("l", "i64", [1], struct.pack("<q", -2**62 - 1)), ("none", "f32", [0, 5], b""),
+           ("q", "q8_0", [32], struct.pack("<e32b", 0.5, *range(-16, 16))), ("file/x", "u8", [5], b"text\n")]
+stream.write(open("a.tsz", "wb"), {"kind": "x"}, records)
+PY
+    ts-check a.tsz
+    [ "$(ts-dump --values f a.tsz)" = "1.5 -2
+0 0.25" ]
+    [ "$(ts-dump --values d a.tsz)" = 0.10000000000000001 ]
+    [ "$(ts-dump --values i a.tsz)" = "-1 0 7" ]
+    [ "$(ts-dump --values l a.tsz)" = -4611686018427387905 ]
+    [ "$(ts-dump --values n a.tsz | tr -d -)" = "inf nan 1" ]
+    [ "$(ts-dump --values none a.tsz)" = "" ]
+    [ "$(ts-dump --values file/x a.tsz)" = text ]
+    [ "$(ts-dump --values q a.tsz | cut -d' ' -f1,32)" = "-8 7.5" ]
+    ts-dump --stats a.tsz | grep -q '^f f32 \[2, 2\] min -2 mean -0.0625 max 1.5$'
+    ts-dump --stats a.tsz | grep -q '^n .*, 1 NaN$'
+    ts-dump --stats a.tsz | grep -q '^none f32 \[0, 5\]$'
+    ts-dump --json --stats a.tsz | python3 -c 'import json, sys; x = json.load(sys.stdin)["records"]; assert x[0]["mean"] == -0.0625 and x[2]["shape"] == [3] and x[0]["bytes"] == 16'
+    ts-dump --head a.tsz | python3 -c 'import json, sys; assert json.load(sys.stdin) == {"pare": 1, "kind": "x"}'
+    run ts-dump --values nothing a.tsz
+    [ "$status" = 1 ]
+    [[ $output == *'a.tsz has no record "nothing"' ]]
+    run ts-dump --values f --json a.tsz
+    [ "$status" = 2 ]
+}
+
+@test "ts-dump --values file/NAME gives the files of a model as they are" {
+    hf-import "$golden/llama" -o a.tsz
+    ts-dump --values file/generation_config.json a.tsz | cmp - "$golden/llama/generation_config.json"
+    ts-dump --values file/generation_config.json "$golden/llama" | cmp - "$golden/llama/generation_config.json"
+}
+
+@test "ts-dump --hist remakes a file to the same bytes, through named files and pipes" {
+    tokens a.tsz aa t 0 3
+    tokens 'b c.tsz' bb t 100 2
+    tokens d.tsz dd t 200 2
+    ts-cat a.tsz 'b c.tsz' -o ab.tsz
+    ts-cat ab.tsz | ts-cat - d.tsz -o all.tsz
+    ts-dump --hist all.tsz > remake
+    cat remake
+    mv all.tsz first.tsz
+    rm ab.tsz
+    sh remake again.tsz
+    cmp first.tsz again.tsz
+    run sh remake
+    [ "$status" != 0 ]
+    [[ $output == *usage* ]]
+    run ts-dump --hist a.tsz
+    [ "$status" = 1 ]
+    [[ $output == *"a.tsz has no history"* ]]
+}
+
+@test "ts-dump --hist quotes whatever a foreign program has written" {
+    python3 - <<'PY'
+import stream
+step = {"id": "1", "tool": "x; touch harm1", "options": {"a b`touch harm2`": "$(touch harm3)"}, "operands": ["'; touch harm4; '"], "inputs": [{"path": "\ntouch harm5", "id": "\ntouch harm6"}]}
+stream.write(open("a.tsz", "wb"), {"kind": "x\ntouch harm7", "id": "\ntouch harm8", "hist": [step]}, [])
+PY
+    ts-dump --hist a.tsz > remake
+    cat remake
+    sh remake out.tsz || true
+    [ -z "$(ls | grep harm)" ]
+}
+
+# ---- any language
+
+@test "a stage in another language: Python ranks scores as the tool rank does" {
+    scores scores.tsz
+    ts-check scores.tsz
+    python3 "$PYTHONPATH/rank.py" < scores.tsz > other.tsz
+    ts-check other.tsz
+    rank scores.tsz > own.tsz
+    for axis in hidden_size num_hidden_layers intermediate_size.1 num_attention_heads.0 num_key_value_heads.1; do
+        [ "$(ts-dump --values $axis own.tsz)" = "$(ts-dump --values $axis other.tsz)" ]
+    done
+    rank scores.tsz | python3 -c 'import sys, stream; h, r = stream.read(sys.stdin.buffer); assert h["kind"] == "rank" and len(r) == 8, (h, r)'
+}
+
+@test "zstd -dc gives plain msgpack that another language reads" {
+    hf-import "$golden/llama" -o a.tsz
+    zstd -dc < a.tsz | python3 -c 'import sys, stream; h, r = stream.read(sys.stdin.buffer); assert h["family"] == "llama" and len(r) == 40'
+    zstd -q -19 -c < <(zstd -dc a.tsz) | ts-check
+}
+
+# ---- outputs that fail
+
+@test "full disks, terminals and missing folders are told and leave nothing" {
+    tokens a.tsz aa t 0 3
+    run bash -c 'ts-cat a.tsz > /dev/full'
+    [ "$status" = 1 ]
+    [[ $output == "ts-cat: cannot write standard output: No space left on device" ]]
+    run ts-cat a.tsz -o /dev/full
+    [ "$status" = 1 ]
+    [[ $output == *"cannot write /dev/full: No space left on device" ]]
+    run ts-cat a.tsz -o no/such/out.tsz
+    [ "$status" = 1 ]
+    [[ $output == *"no/such/out.tsz: No such file or directory" ]]
+    run script -qec "ts-cat a.tsz" /dev/null
+    [ "$status" = 1 ]
+    [[ $output == *"terminal"* ]]
+    [ "$(ls)" = a.tsz ]
+}
