@@ -6,7 +6,7 @@
 #include "model.h"
 #include "rank.h"
 
-/* Sizes asked for; 0: as in the source. drop_layers: "0,3,12-19" or NULL; not together with num_hidden_layers. */
+/* Sizes asked for; 0: as in the source. drop_layers: "0,3,12-19" or NULL; then num_hidden_layers is 0. */
 struct slice_target {
     int64_t hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, num_hidden_layers;
     const char *drop_layers;

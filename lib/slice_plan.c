@@ -168,9 +168,7 @@ static struct kept kept_layers(const struct planner *w)
     char *dropped = mem_alloc((size_t)L);
     struct kept k = kept_all(L);
     k.n = 0;
-    if (w->target.num_hidden_layers)
-        err_set(w->e, "--num-hidden-layers and --drop-layers say the same thing twice; give one");
-    else if (!parse_layers(w, dropped))
+    if (!parse_layers(w, dropped))
         for (int64_t l = 0; l < L; l++)
             if (!dropped[l])
                 k.index[k.n++] = l;
