@@ -115,7 +115,7 @@ static void open_training(struct row *r, int recompute)
         .ce_weight = r->teacher_shape ? 0 : 1, .kl_weight = r->teacher_shape ? 1 : 0, .recompute = recompute};
     must(train_options_resolve(&o, &e));
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->tokens, &e));
-    r->predicted += 4 * r->model.n_values + train_moment_bytes(&r->trainer) + train_activation_bytes(&r->trainer);
+    r->predicted += 12 * r->model.n_values + train_activation_bytes(&r->trainer);      /* gradients and two moments */
 }
 
 static void run_once(struct row *r)
