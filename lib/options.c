@@ -42,7 +42,7 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
 /* Parses argv[i] as an option; returns how many words it used, or -1. */
 static int option_parse(struct options *o, int i, int argc, char **argv, struct err *e)
 {
-    const char *word = argv[i], *name = word[1] == '-' ? word + 2 : !strcmp(word, "-o") ? "output" : "";
+    const char *word = argv[i], *name = word[1] == '-' ? word + 2 : !strcmp(word, "-o") ? "output" : !strcmp(word, "-m") ? "model" : "";
     const char *equals = strchr(name, '=');
     const struct opt *p = options_find(o, name, equals ? (size_t)(equals - name) : strlen(name));
     if (!p)
@@ -80,7 +80,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
 static void option_help(const struct opt *p, FILE *f)
 {
     char left[80];
-    snprintf(left, sizeof left, "%s--%s%s%s", strcmp(p->name, "output") ? "" : "-o, ", p->name, p->arg ? " " : "", p->arg ? p->arg : "");
+    snprintf(left, sizeof left, "%s--%s%s%s", !strcmp(p->name, "output") ? "-o, " : !strcmp(p->name, "model") ? "-m, " : "", p->name, p->arg ? " " : "", p->arg ? p->arg : "");
     fprintf(f, "  %-30s %s", left, p->help ? p->help : "");
     if (p->type == OPT_INT && *(int64_t *)p->value)
         fprintf(f, " (default %lld)", (long long)*(int64_t *)p->value);

@@ -14,7 +14,7 @@ struct options {
     const char **operands;
     int n_operands;
 };
-/* Fills values and operands (which point into argv). -1: usage error, message in e. "--" ends the options; "-" is an operand; -o is --output. */
+/* Fills values and operands (which point into argv). -1: usage error, message in e. "--" ends the options; "-" is an operand; -o is --output, -m is --model. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
 void options_help(const struct options *o, FILE *f);        /* the "Options:" part of --help */
 json_t *options_text(const char *s);                        /* a JSON string; bytes that are no UTF-8 (possible in paths) become "?" */

@@ -18,6 +18,7 @@ int tokenizer_special(const struct tokenizer *t, int which, uint32_t *ids, int m
 /* Ids of a text, special tokens in the text recognised, none added. spans: source bytes that each token covers (sums to n minus dropped bytes); may be NULL.
  * *ids and *spans grow as needed (start as NULL, 0; free them). Returns the number of ids, or -1. */
 struct ids { uint32_t *id; uint32_t *bytes; int64_t n, room; };
+void ids_push(struct ids *out, uint32_t id, uint32_t bytes);
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struct ids *out, struct err *e);      /* appends to out */
 int64_t tokenizer_dropped(const struct tokenizer *t);                   /* bytes so far that the vocabulary cannot express and that were left out */
 /* The bytes of a sequence; skip_special leaves special tokens out. malloc'd, NUL-terminated, *n its length. */

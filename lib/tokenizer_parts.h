@@ -42,7 +42,6 @@ void buffer_clear(struct buffer *b);
 void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total);
 void buffer_add_text(struct buffer *b, struct text t);
 void buffer_free(struct buffer *b);
-void ids_push(struct ids *out, uint32_t id, uint32_t bytes);
 
 /* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte prints */
 uint32_t byte_to_point(unsigned char byte);             /* 0x21 -> U+0021, 0x20 -> U+0120 */

@@ -18,6 +18,9 @@ struct tokens {
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e);
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e);      /* ids beyond the vocabulary: names the id */
 void tokens_free(struct tokens *t);
+/* The records of `total` tokens: rows of seq_length (what does not fill one is left out), or, seq_length 0, documents that end at ends[]
+ * (those beyond the total cut). bytes may be NULL. */
+int tokens_write(struct st_out *out, const uint32_t *ids, const uint32_t *bytes, int64_t total, const int64_t *ends, int64_t documents, int64_t seq_length);
 
 /* Joining streams of kind "tokens", in one pass and constant memory. Names: for messages, st_path of each.
  * The header entries of the result (new reference): what all agree on, and "parts", the ids of all streams that were ever joined into it.

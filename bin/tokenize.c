@@ -1,0 +1,200 @@
+/* tokenize: text, JSON lines or lists of ids into a token stream. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../formats/json.h"
+#include "../lib/base/file.h"
+#include "../lib/documents.h"
+#include "../lib/model_in.h"
+#include "../lib/tokenizer.h"
+#include "../lib/tokens.h"
+#include "../lib/tool.h"
+
+static struct { const char *model, *field, *separator, *bos; int64_t seq_length, max_tokens; int ids; } o = {.bos = "auto"};
+static const struct opt opts[] = {
+    {"model", OPT_TEXT, &o.model, "MODEL", "whose tokenizer: a directory, .tsz, .gguf, or a tokenizer.json", 0},
+    {"seq-length", OPT_INT, &o.seq_length, "N", "rows of N tokens, the documents joined; without it one sequence per document", 0},
+    {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens", 0},
+    {"field", OPT_TEXT, &o.field, "KEY", "the input is JSON lines; the text is in KEY (\"text\" for files named *.jsonl)", 0},
+    {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "what stands between documents in a file", 0},
+    {"bos", OPT_TEXT, &o.bos, "auto|yes|no|TOKEN", "what begins each document: as the tokenizer's post-processor says, always a BOS token, nothing, or TOKEN", 0},
+    {"ids", OPT_FLAG, &o.ids, NULL, "the input is decimal ids, a sequence per line; needs no tokenizer", 0},
+    {0}};
+static const struct tool_desc desc = {
+    .name = "tokenize", .operands = "[FILE]...",
+    .summary = "Turns text into a token stream.",
+    .description =
+        "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl file, or what stands between separators (--doc-sep, the\n"
+        "white space around it removed, empty pieces skipped). Without --seq-length every document is a sequence. With it the documents are joined,\n"
+        "each with its BOS, and cut into rows; what does not fill a row at the end is dropped. --bos auto also adds what the tokenizer puts at the end.\n"
+        "Special tokens that stand in the text count as such. Bytes that are no UTF-8 are encoded as bytes where the vocabulary has them; bytes that a\n"
+        "vocabulary lacks are left out, and counted in one note. The tokens (8 bytes each) are held in memory until they are written.\n"
+        "Refused: tokenizers other than BPE, parts of tokenizer.json that this release does not know, ids beyond the vocabulary.",
+    .example = "tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
+    .opts = opts, .min_operands = 0, .max_operands = -1, .uses = TOOL_OUTPUT,
+};
+
+struct job {
+    struct tool *tool;
+    struct tokenizer *tokenizer;        /* NULL with --ids */
+    struct ids all;
+    int64_t *ends, documents, room, vocab_size;      /* vocab_size 0: not known */
+    uint32_t begin[16], finish[16];     /* ids around every document */
+    int n_begin, n_finish;
+    json_t *meta, *sources;
+};
+
+/* ---- the tokenizer */
+
+/* The id of the token called `name` or, where `yes` was asked, of the model's BOS. */
+static int64_t bos_id(struct job *j, struct model_in *in)
+{
+    const char *name = strcmp(o.bos, "yes") ? o.bos : NULL;
+    const json_t *id = in ? json_object_get(model_in_head(in)->config, "bos_token_id") : NULL;
+    int64_t n;
+    const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
+    static const struct json_limits limits = {.values = 4000000, .depth = 64};
+    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json", tool_err(j->tool)) : NULL;
+    tool_check(j->tool);
+    const json_t *token = json_object_get(config, "bos_token");
+    if (!name)
+        name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
+    int64_t found = name ? tokenizer_id(j->tokenizer, name) : json_is_integer(id) ? json_integer_value(id) : -1;
+    if (found < 0 || found >= j->vocab_size)
+        tool_die(j->tool, "--bos %s: %s", o.bos, name ? "the vocabulary has no such token" : "neither the tokenizer nor the model names a BOS token; give its text to --bos");
+    json_decref(config);
+    return found;
+}
+
+static void bos_rule(struct job *j, struct model_in *in)
+{
+    if (strcmp(o.bos, "no"))
+        j->n_begin = tokenizer_special(j->tokenizer, 0, j->begin, 16);
+    if (!strcmp(o.bos, "auto"))
+        j->n_finish = tokenizer_special(j->tokenizer, 1, j->finish, 16);
+    else if (strcmp(o.bos, "no") && (strcmp(o.bos, "yes") || !j->n_begin)) {
+        j->begin[0] = (uint32_t)bos_id(j, in);
+        j->n_begin = 1;
+    }
+}
+
+static void tokenizer_use(struct job *j)
+{
+    struct tool *t = j->tool;
+    size_t length = strlen(o.model);
+    int64_t n;
+    char id[ST_DIGEST], *own = NULL;
+    struct model_in *in = NULL;
+    const char *text;
+    if (length > 5 && !strcmp(o.model + length - 5, ".json"))
+        text = own = file_read(o.model, MODEL_FILE_MAX, &n, tool_err(t));
+    else
+        text = model_in_file(in = tool_model(t, o.model), "tokenizer.json", &n);
+    tool_check(t);
+    if (!text)
+        tool_die(t, "%s has no tokenizer.json", o.model);
+    model_tokenizer_id(id, text, n);
+    if (own)
+        tool_parent(t, o.model, id);
+    struct err e = {0};
+    j->tokenizer = tokenizer_open(text, n, &e);
+    if (!j->tokenizer)
+        tool_die(t, "%s: %s", o.model, e.msg);
+    j->vocab_size = tokenizer_vocab_size(j->tokenizer);
+    json_object_set_new(j->meta, "tokenizer_id", json_string(id));
+    json_object_set_new(j->meta, "vocab_size", json_integer(j->vocab_size));
+    if (!o.ids)
+        bos_rule(j, in);
+    if (in)
+        model_close(in);
+    free(own);
+}
+
+/* ---- documents to ids */
+
+static void push_all(struct job *j, const uint32_t *ids, int n)
+{
+    for (int i = 0; i < n; i++)
+        ids_push(&j->all, ids[i], 0);
+}
+
+static void file_use(struct job *j, const char *path)
+{
+    struct err *e = tool_err(j->tool);
+    size_t length = strlen(path);
+    const char *field = o.field ? o.field : length > 6 && !strcmp(path + length - 6, ".jsonl") ? "text" : NULL, *text;
+    char digest[ST_DIGEST];
+    int64_t n;
+    struct stat st = {0};
+    struct documents *d = documents_open(path, o.ids ? "\n" : o.separator, o.ids ? NULL : field, e);
+    if (d)
+        stat(path, &st);
+    while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
+        push_all(j, j->begin, j->n_begin);
+        if (o.ids ? documents_ids(d, text, n, j->vocab_size, &j->all) : tokenizer_encode(j->tokenizer, text, n, &j->all, e) < 0)
+            break;
+        push_all(j, j->finish, j->n_finish);
+        if (j->documents == j->room)
+            j->ends = mem_grow(j->ends, (size_t)(j->room = 2 * j->room + 64) * sizeof *j->ends);
+        j->ends[j->documents++] = j->all.n;
+        if (S_ISREG(st.st_mode))
+            tool_progress(j->tool, documents_bytes(d), st.st_size, "bytes");
+    }
+    tool_check(j->tool);
+    json_t *source = json_pack("{s:I}", "bytes", (json_int_t)documents_bytes(d));
+    documents_close(d, digest);
+    json_object_set_new(source, "digest", json_string(digest));
+    json_array_append_new(j->sources, source);
+    tool_parent(j->tool, path, digest);
+}
+
+/* ---- the stream */
+
+static void write_stream(struct job *j)
+{
+    struct tool *t = j->tool;
+    int64_t total = o.max_tokens && j->all.n > o.max_tokens ? o.max_tokens : j->all.n, rows = o.seq_length ? total / o.seq_length : 0;
+    if (!total || (o.seq_length && !rows))
+        tool_die(t, "the input has %lld tokens, not enough for a sequence", (long long)total);
+    if (o.seq_length && total % o.seq_length)
+        tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped", (long long)(total % o.seq_length), (long long)o.seq_length);
+    json_t *bos = json_pack("{s:s, s:[], s:[]}", "rule", o.ids ? "none" : o.bos, "begin", "end");
+    for (int i = 0; i < j->n_begin; i++)
+        json_array_append_new(json_object_get(bos, "begin"), json_integer(j->begin[i]));
+    for (int i = 0; i < j->n_finish; i++)
+        json_array_append_new(json_object_get(bos, "end"), json_integer(j->finish[i]));
+    json_object_set_new(j->meta, "bos", bos);
+    if (o.seq_length)
+        json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
+    json_object_set_new(j->meta, "documents", json_integer(j->documents));
+    json_object_set_new(j->meta, "tokens", json_integer(o.seq_length ? rows * o.seq_length : total));
+    json_object_set_new(j->meta, "sources", j->sources);
+    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, total, j->ends, j->documents, o.seq_length);
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    struct job j = {.tool = t, .meta = json_object(), .sources = json_array()};
+    if (!o.ids && !o.model)
+        tool_usage(t, "whose tokenizer? Give -m MODEL (or --ids for lists of ids)");
+    if (o.seq_length < 0 || o.max_tokens < 0)
+        tool_usage(t, "--seq-length and --max-tokens are not negative");
+    if (o.ids && (o.field || o.separator || strcmp(o.bos, "auto")))
+        tool_usage(t, "--ids reads numbers as they are: no --field, --doc-sep or --bos");
+    if (o.field && o.separator)
+        tool_usage(t, "--field and --doc-sep exclude each other: a line of JSON is a document");
+    if (o.model)
+        tokenizer_use(&j);
+    for (int i = 0; i < tool_operands(t) || !i; i++)
+        file_use(&j, tool_operands(t) ? tool_operand(t, i) : "-");
+    if (j.tokenizer && tokenizer_dropped(j.tokenizer))
+        tool_note(t, "%lld bytes of the text cannot be expressed in this vocabulary and are left out", (long long)tokenizer_dropped(j.tokenizer));
+    write_stream(&j);
+    free(j.all.id);
+    free(j.all.bytes);
+    free(j.ends);
+    tokenizer_close(j.tokenizer);
+    return tool_finish(t);
+}
