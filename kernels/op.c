@@ -14,6 +14,8 @@
 #define HAS_YES(fn) fn
 #define HAS_NO(fn) NULL
 
+enum { THREADS_MOST = 1024 };       /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
+
 const struct op_info ops[OP_COUNT] = {
 #define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) \
     {#name, in, w, cheap, reads, {name##_fwd_cpu, BUILT_##cuda(name##_fwd_cuda)}, \
@@ -58,8 +60,8 @@ void op_backward(enum op op, const struct call *c) { op_run(ops[op].backward[c->
 int exec_open(struct exec *x, enum device device, int threads)
 {
     *x = (struct exec){.device = device};
-    if (threads < 0)
-        return err_set(&x->err, "threads %d: must be 0 (all cores) or more", threads);
+    if (threads < 0 || threads > THREADS_MOST)
+        return err_set(&x->err, "threads %d: must be 0 (all cores) or at most %d", threads, THREADS_MOST);
     x->threads = threads ? threads : omp_get_num_procs();
     omp_set_dynamic(0);                         /* exactly that many, since results may depend on the number */
     omp_set_num_threads(x->threads);

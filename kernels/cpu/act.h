@@ -29,7 +29,7 @@ static inline __attribute__((always_inline)) float act_value(enum act f, float x
         return x * vec_cdf(x);
     if (f == ACT_GELU_TANH)
         return x * act_gelu_gate(x);
-    return x > 0 ? x * x : 0;
+    return x <= 0 ? 0 : x * x;          /* NaN stays NaN */
 }
 
 static inline __attribute__((always_inline)) float act_slope(enum act f, float x)
@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) float act_slope(enum act f, float x
         float s = act_gelu_gate(x);
         return s * FMA(x * (1 - s), 1.59576912f * FMA(0.134145f * x, x, 1.0f), 1.0f);
     }
-    return x > 0 ? 2 * x : 0;
+    return x <= 0 ? 0 : 2 * x;
 }
 
 #endif

@@ -3,7 +3,7 @@
  * A trial of an op: values and, for its backward, gradients along signed directions against central differences of the twin; gradients are
  * added to what stands there; each gradient alone gives the same bytes as all of them, none wanted is accepted; inputs, and whatever backward
  * does not read, stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly the same values; guards around every
- * buffer stay whole. Rows with a CUDA kernel are run against the CPU where the build and the machine have a device.
+ * buffer stay whole; a NaN is not lost. Rows with a CUDA kernel are run against the CPU where the build and the machine have a device.
  * Also: the elementary functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these rows. */
 #include <assert.h>
 #include <math.h>
@@ -323,6 +323,20 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
     return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
 }
 
+/* A NaN among the inputs must be seen in the output: training relies on it to stop. Last of all, since it spoils the input. */
+static const char *check_nan(struct trial *t, struct exec *x)
+{
+    struct outcome o = {0};
+    int64_t n = count(&t->call, IN0), seen = 0;
+    if (!n)
+        return NULL;
+    ((float *)t->call.in[0].v)[rng_below(&t->rng, (uint64_t)n)] = NAN;
+    run_forward(t, x, &o);
+    for (int64_t i = 0; i < count(&t->call, OUT); i++)
+        seen += isnan(o.out[i]);
+    return seen ? NULL : "a NaN in in0 leaves no trace in the output";
+}
+
 static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda)
 {
     struct outcome o = {0}, again = {0};
@@ -356,7 +370,7 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
     for (int i = 0; i < OUT && !wrong; i++)
         if (kept[i] && memcmp(kept[i], operand(&t->call, i)->v, bytes_of(&t->call, i)))
             wrong = COMPLAIN("the values of %s were changed", names[i]);
-    return wrong;
+    return wrong ? wrong : check_nan(t, &x[t->number % 2]);
 }
 
 static void test_op(enum op op, struct exec x[2], struct exec *cuda)
