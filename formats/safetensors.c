@@ -101,13 +101,14 @@ static int by_offset(const void *a, const void *b)
     return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->t.name, y->t.name);
 }
 
-static int check_layout(const struct entry *x, int n, int64_t data, int64_t size, const char *path, struct err *e)
+static int check_layout(const struct safetensors *s, int first, int64_t data, int64_t size, const char *path, struct err *e)
 {
     int64_t at = data;
-    for (int i = 0; i < n; i++) {
-        if (x[i].offset != at)
-            return err_set(e, "'%s': tensor '%s' %s", path, x[i].t.name, x[i].offset < at ? "overlaps another one" : "leaves a gap before it");
-        at += tensor_bytes(&x[i].t);
+    for (int i = first; i < s->n; i++) {
+        const struct entry *x = &s->entries[i];
+        if (x->offset != at)
+            return err_set(e, "'%s': tensor '%s' %s", path, x->t.name, x->offset < at ? "overlaps another one" : "leaves a gap before it");
+        at += tensor_bytes(&x->t);
     }
     return at == size ? 0 : err_set(e, "'%s' has %" PRId64 " bytes after its last tensor", path, size - at);
 }
@@ -128,8 +129,9 @@ static int parse_header(struct safetensors *s, const json_t *header, int64_t dat
             return -1;
         s->n++;
     }
-    qsort(s->entries + first, (size_t)(s->n - first), sizeof *s->entries, by_offset);
-    return check_layout(s->entries + first, s->n - first, data, size, path, e);
+    if (s->n > first)
+        qsort(s->entries + first, (size_t)(s->n - first), sizeof *s->entries, by_offset);
+    return check_layout(s, first, data, size, path, e);
 }
 
 static int open_shard(struct safetensors *s, const char *path, struct err *e)
@@ -179,7 +181,8 @@ static int index_names(struct safetensors *s, const char *path, struct err *e)
     s->by_name = mem_alloc((size_t)s->n * sizeof *s->by_name);
     for (int i = 0; i < s->n; i++)
         s->by_name[i] = i;
-    qsort_r(s->by_name, (size_t)s->n, sizeof *s->by_name, by_name_order, s->entries);
+    if (s->n)
+        qsort_r(s->by_name, (size_t)s->n, sizeof *s->by_name, by_name_order, s->entries);
     for (int i = 1; i < s->n; i++)
         if (!strcmp(s->entries[s->by_name[i - 1]].t.name, s->entries[s->by_name[i]].t.name))
             return err_set(e, "'%s': tensor '%s' stands in two files", path, s->entries[s->by_name[i]].t.name);
