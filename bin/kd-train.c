@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../lib/tool.h"
 #include "../lib/train_run.h"
@@ -73,10 +72,8 @@ static void resolve_options(struct tool *t)
     o.shuffled = choice(t, "order", order, "sequential", "shuffled");
     if (train_parse_loss(loss, &o.ce_weight, &o.kl_weight, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
-    if (!data_name)
-        tool_usage(t, "--data TOKENS is needed");
-    if (!teacher_name != !o.kl_weight)
-        tool_usage(t, teacher_name ? "--loss %s does not use the --teacher" : "--loss %s needs a --teacher", loss);
+    if (!data_name || !teacher_name != !o.kl_weight)
+        tool_usage(t, !data_name ? "--data TOKENS is needed" : teacher_name ? "--loss %s does not use the --teacher" : "--loss %s needs a --teacher", loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
         tool_usage(t, "--save-steps and --eval-steps are numbers from 0; the latter needs --eval-data");
     if ((run.save_steps || run.resume) && !run.dir)
@@ -102,8 +99,7 @@ static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
-    if (teacher_name)
-        teacher_in = tool_model(t, teacher_name);
+    teacher_in = teacher_name ? tool_model(t, teacher_name) : NULL;
     if (teacher_in && !any_tokenizer)
         data_check_tokenizers(tool_operand(t, 0), model_in_head(student_in)->tokenizer_id, teacher_name, model_in_head(teacher_in)->tokenizer_id, tool_err(t));
     tool_check(t);
@@ -127,21 +123,10 @@ static struct st_out *open_output(struct tool *t)
     return out;
 }
 
-static json_t *checkpoint_head(struct tool *t)
-{
-    char id[ST_DIGEST];
-    json_t *hist = tool_hist(t, id), *settings = train_options_json(&o);
-    json_object_set_new(settings, "init", json_string(init));
-    json_object_set_new(settings, "student", json_string(model_in_head(student_in)->id));
-    json_object_set_new(settings, "teacher", json_string(teacher_in ? model_in_head(teacher_in)->id : ""));
-    json_object_set_new(settings, "data", json_string(data.id));
-    return json_pack("{s:s, s:o, s:o, s:o}", "id", id, "hist", hist, "model", model_head_to_json(&student.head), "run", settings);
-}
-
 static void open_run(struct tool *t)
 {
     struct err *e = tool_err(t);
-    char text[900];
+    char text[900], id[ST_DIGEST];
     if (!strcmp(init, "random"))
         model_init_random(&student, model_in_head(student_in), (uint64_t)o.seed, e);
     else
@@ -156,8 +141,9 @@ static void open_run(struct tool *t)
         run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &(struct eval_options){0}, e);
     tool_check(t);
     train_run_memory(&run, text);
-    tool_note(t, "memory predicted: %s", text);
-    run.head = checkpoint_head(t);
+    tool_note(t, "predicted memory %s", text);
+    json_t *hist = tool_hist(t, id);
+    train_run_identify(&run, hist, id, init, model_in_head(student_in)->id, teacher_in ? model_in_head(teacher_in)->id : "");
     train_run_open(&run, text, e);
     tool_check(t);
     if (text[0])
@@ -177,9 +163,8 @@ static _Noreturn void interrupted(struct tool *t)
 static void train(struct tool *t)
 {
     struct train_record r;
-    struct timespec start, now;
-    int64_t first = run.trainer.step, before = run.trainer.predictions;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    char pace[200];
+    int64_t first = run.trainer.step;
     while (run.trainer.step < o.max_steps) {
         int done = train_run_step(&run, &stop, &r, tool_err(t));
         if (done < 0 && run.last_saved >= 0)
@@ -187,11 +172,9 @@ static void train(struct tool *t)
         tool_check(t);
         if (!done || (stop && r.step < o.max_steps))
             interrupted(t);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        double seconds = (double)(now.tv_sec - start.tv_sec) + 1e-9 * (double)(now.tv_nsec - start.tv_nsec);
-        double rate = (double)(run.trainer.predictions - before) / seconds, left = seconds / (double)(r.step - first) * (double)(o.max_steps - r.step);
+        train_run_pace(&run, pace);
         if (r.step == first + 3 || r.step == o.max_steps)
-            tool_note(t, "step %lld: loss %.4f, %.0f tokens/s, %.0f s spent, about %.0f s left", (long long)r.step, r.loss, rate, seconds, left);
+            tool_note(t, "step %lld: loss %.4f, %s", (long long)r.step, r.loss, pace);
         tool_progress(t, r.step - first, o.max_steps - first, "steps");
     }
 }
@@ -200,7 +183,7 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     resolve_options(t);
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};     /* a second one ends the process */
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     open_inputs(t);

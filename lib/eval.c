@@ -9,7 +9,7 @@
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static int eval_check(const struct eval_options *o, struct err *e)
+int eval_options_check(const struct eval_options *o, struct err *e)
 {
     if (o->context < 0 || o->context == 1)
         return err_set(e, "a context of %lld tokens has no prediction", (long long)o->context);
@@ -62,7 +62,7 @@ int eval_windows(const struct tokens *t, const struct eval_options *o, struct da
 {
     *rows = NULL;
     *s = (struct eval_sums){0};
-    if (eval_check(o, e))
+    if (eval_options_check(o, e))
         return -1;
     int64_t total = t->start[t->n], stride = o->stride ? o->stride : o->context;
     *rows = mem_alloc((size_t)(o->context ? total / stride + 1 : t->n + 1) * sizeof **rows);

@@ -18,6 +18,7 @@ struct eval_sums {
     double nll, standard_error;         /* nats per counted prediction; of that mean over windows (ratio estimator), NAN for one window */
 };
 
+int eval_options_check(const struct eval_options *o, struct err *e);        /* what fits together at all */
 /* The windows as rows, *rows to be freed; s gets windows, tokens, left_out, predictions, bytes. -1: nothing to predict. */
 int eval_windows(const struct tokens *t, const struct eval_options *o, struct data_row **rows, struct eval_sums *s, struct err *e);
 /* Mean and standard error from sums of nll and counts per window. */

@@ -21,6 +21,16 @@ static struct checkpoint run_state(const struct train_run *r)
     return (struct checkpoint){t->step, t->order.position, t->predictions, t->student->n_values, (float *)t->student->weights.base, t->m, t->v};
 }
 
+void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init, const char *student, const char *teacher)
+{
+    json_t *settings = train_options_json(&r->trainer.o);
+    json_object_set_new(settings, "init", json_string(init));
+    json_object_set_new(settings, "student", json_string(student));
+    json_object_set_new(settings, "teacher", json_string(teacher));
+    json_object_set_new(settings, "data", json_string(r->trainer.data->id));
+    r->head = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "hist", hist, "model", model_head_to_json(&r->trainer.student->head), "run", settings);
+}
+
 int train_run_check_dir(const struct train_run *r, struct err *e)
 {
     if (!r->dir)
@@ -94,6 +104,9 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     json_decref(line);
     if (!failed && due(rec->step, r->save_steps))
         failed = train_run_save(r, e);
+    r->spent += now() - start;
+    r->steps++;
+    r->predictions += rec->predictions;
     return failed ? -1 : 1;
 }
 
@@ -110,10 +123,16 @@ int train_run_close(struct train_run *r, struct err *e)
 void train_run_memory(const struct train_run *r, char text[200])
 {
     const struct trainer *t = &r->trainer;
-    double mb = 1e-6, weights = mb * 4 * (double)t->student->n_values, teacher = t->teacher ? mb * (double)t->teacher->weights.size : 0;
+    double mb = 1e-6, weights = mb * 4 * (double)t->student->n_values, teacher = t->teacher ? mb * (double)model_memory(&t->teacher->head, MODEL_FROZEN, 0) : 0;
     double activations = mb * (double)(train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0));
-    snprintf(text, 200, "%.0f MB: weights %.0f, gradients %.0f, moments %.0f, teacher %.0f, activations %.0f", 4 * weights + teacher + activations,
+    snprintf(text, 200, "%.1f MB (weights %.1f, gradients %.1f, moments %.1f, teacher %.1f, activations %.1f)", 4 * weights + teacher + activations,
              weights, weights, 2 * weights, teacher, activations);
+}
+
+void train_run_pace(const struct train_run *r, char text[200])
+{
+    double left = r->spent / (double)r->steps * (double)(r->trainer.o.max_steps - r->trainer.step);
+    snprintf(text, 200, "%.0f tokens/s, %.0f s spent, about %.0f s left", (double)r->predictions / r->spent, r->spent, left);
 }
 
 json_t *train_result_head(struct model_in *student, struct model_in *teacher, struct model_in **files_from)

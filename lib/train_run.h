@@ -15,8 +15,13 @@ struct train_run {
     json_t *head;                       /* of checkpoints: id, hist, model, run (checkpoint.h) */
     struct train_log *log;
     int64_t last_saved;                 /* step of the newest whole checkpoint, -1 none */
+    double spent;                       /* seconds of the steps below, saving and evaluating included */
+    int64_t steps, predictions;         /* of this process */
 };
 
+/* Sets head: hist (stolen) and id of the run, and what a resumed run must share: the options, how the student began, the ids of models and
+ * data (teacher may be ""). */
+void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init, const char *student, const char *teacher);
 /* Makes the directory, loads the newest checkpoint where `resume` asks for it, cuts the log back to its step. note: what the user should know,
  * or "". Refuses a directory with checkpoints unless `resume` is set, and checkpoints of another run. */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
@@ -28,8 +33,9 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
 int train_run_save(struct train_run *r, struct err *e);
 int train_run_close(struct train_run *r, struct err *e);        /* log, evaluation, trainer */
 
-/* "1234 MB: weights 500, gradients ...": what the run will take, for people. */
+/* For people: "1234 MB (weights 500, gradients ...)", what the run will take; "1234 tokens/s, ... s spent, about ... s left". */
 void train_run_memory(const struct train_run *r, char text[200]);
+void train_run_pace(const struct train_run *r, char text[200]);
 /* The stream header of the trained model: the student's, all f32, without id, with the teacher's tokenizer and files where the student has
  * none; *files_from is where these come from. New reference. */
 json_t *train_result_head(struct model_in *student, struct model_in *teacher, struct model_in **files_from);
