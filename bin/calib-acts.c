@@ -14,7 +14,7 @@ static const struct opt opts[] = {
     {"max-tokens", OPT_INT, &max_tokens, "N", "stop before the sequence that would exceed N tokens; 0: use all", 0},
     {"first-sequence", OPT_INT, &first, "N", "pass over N sequences first; shards of one token stream are cut with this and --sequences", 0},
     {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: all", 0},
-    {"seq-length", OPT_INT, &seq_length, "N", "cut longer sequences to N tokens; 0: rows whole, documents to 2048", 0},
+    {"seq-length", OPT_INT, &seq_length, "N", "cut longer sequences to N tokens; 0: rows whole, documents to 2048 or the learned positions", 0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when model and tokens come from different tokenizers", 0},
     {"What is summed", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_INT, &block_size, "N", "longest contiguous block of layers whose importance is wanted; 0: all, to at most 32", 0},
@@ -95,7 +95,7 @@ int main(int argc, char **argv)
         tool_die(t, "--block-size %lld is more than the model's %lld layers", (long long)block_size, (long long)h->num_hidden_layers);
     struct sequences s;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, e) || model_load(&m, in, MODEL_FROZEN, e))
+    if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e))
         tool_check(t);
     struct job j = {.t = t, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
     int64_t most = m.head.num_hidden_layers < 32 ? m.head.num_hidden_layers : 32;

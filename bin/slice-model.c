@@ -135,7 +135,7 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
     const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
     if (!kind || strcmp(kind, "tokens"))
         tool_die(t, "%s holds a stream of kind \"%s\", but \"tokens\" is needed here", verify_name, kind ? kind : "?");
-    if (sequences_open(&s, in, verify_tokens, tool_err(t)) || sequences_next(&s, &ids, &n) <= 0) {
+    if (sequences_open(&s, in, verify_tokens, 0, tool_err(t)) || sequences_next(&s, &ids, &n) <= 0) {
         tool_check(t);
         tool_die(t, "%s holds no tokens", verify_name);
     }

@@ -27,14 +27,14 @@ static int record_next(struct sequences *s)
     return more;
 }
 
-int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, struct err *e)
+int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions, struct err *e)
 {
     *s = (struct sequences){.in = in, .e = e};
     int more = record_next(s);
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
     int rows = s->record.ndim == 2;
-    s->max_len = limit ? limit : rows ? s->row_len : DOCUMENT_TOKENS;
+    s->max_len = limit ? limit : rows ? s->row_len : positions && positions < DOCUMENT_TOKENS ? positions : DOCUMENT_TOKENS;
     return 0;
 }
 

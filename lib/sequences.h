@@ -15,8 +15,9 @@ struct sequences {
     struct tensor record;
     int ended;
 };
-/* in: opened with tool_in. limit: sequences are cut to their first so many tokens; 0: rows whole, documents to 2048. Reads up to the first ids. */
-int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, struct err *e);
+/* in: opened with tool_in. limit: sequences are cut to their first so many tokens; 0: rows whole, documents to 2048 or to
+ * `positions`, where the model has learned fewer (0: it has none that are learned). Reads up to the first ids. */
+int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions, struct err *e);
 /* 1: *ids (valid until the next call) and *n >= 1 tokens; 0: no more, digests checked; -1. Empty documents are passed over, but count in `index`. */
 int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n);
 void sequences_close(struct sequences *s);
