@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -76,5 +77,17 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
         failed = err_set(e, "cannot write '%s':", path);
     if (close(fd) < 0 && !failed)
         failed = err_set(e, "cannot write '%s':", path);
+    return failed;
+}
+
+int file_replace(const char *path, const void *bytes, int64_t n, struct err *e)
+{
+    char *temporary = mem_format("%s.%ld.tmp", path, (long)getpid());
+    int failed = file_write(temporary, bytes, n, e);
+    if (!failed && rename(temporary, path) < 0)
+        failed = err_set(e, "cannot rename '%s' to '%s':", temporary, path);
+    if (failed)
+        unlink(temporary);
+    free(temporary);
     return failed;
 }

@@ -10,6 +10,8 @@
 char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);
 /* A new or replaced file with these bytes, on disk (fsync) when it returns 0. */
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
+/* The same, but whole or not at all: under a temporary name beside it, then renamed. */
+int file_replace(const char *path, const void *bytes, int64_t n, struct err *e);
 /* `n` bytes at `offset`, whatever the kernel hands out at a time. A file that ends before: -1. */
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e);
 int file_pwrite(int fd, const char *path, const void *buf, int64_t n, int64_t offset, struct err *e);
