@@ -23,7 +23,8 @@ void tokens_free(struct tokens *t);
 int tokens_write(struct st_out *out, const uint32_t *ids, const uint32_t *bytes, int64_t total, const int64_t *ends, int64_t documents, int64_t seq_length);
 
 /* Joining streams of kind "tokens", in one pass and constant memory. Names: for messages, st_path of each.
- * The header entries of the result (new reference): what all agree on, and "parts", the ids of all streams that were ever joined into it.
+ * The header entries of the result (new reference): what all agree on, the counts "documents" and "tokens" added
+ * up, "sources" joined, and "parts", the ids of all streams that were ever joined into it.
  * NULL: another tokenizer, or a part that comes twice. */
 json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e);
 /* The records. -1: rows of different length, rows and documents, source bytes in some only. */

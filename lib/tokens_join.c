@@ -83,9 +83,26 @@ static void meta_agree(json_t *meta, const json_t *head)
             json_object_del(meta, key);
 }
 
+/* Counts add up and sources follow each other where all inputs tell them. */
+static void meta_add(json_t *meta, const char *key, const json_t *head, int first)
+{
+    json_t *sum = json_object_get(meta, key), *more = json_object_get(head, key);
+    if (first || !sum)
+        return;
+    if (json_is_integer(sum) && json_is_integer(more) && json_integer_value(more) <= INT64_MAX / 2 && json_integer_value(sum) <= INT64_MAX / 2)
+        json_object_set_new(meta, key, json_integer(json_integer_value(sum) + json_integer_value(more)));
+    else if (json_is_array(sum) && json_is_array(more)) {
+        json_t *all = json_copy(sum);
+        json_array_extend(all, more);
+        json_object_set_new(meta, key, all);
+    } else
+        json_object_del(meta, key);
+}
+
 json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
 {
-    json_t *meta = json_copy(st_head(in[0])), *parts = json_array();
+    static const char *const added[] = {"documents", "tokens", "sources"};
+    json_t *meta = json_copy(st_head(in[0])), *sums = json_copy(meta), *parts = json_array();
     const char *tokenizer = "", *from = "";
     int bad = 0;
     for (int i = 0; i < n && !bad; i++) {
@@ -94,8 +111,16 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
         bad = data_check_tokenizers(from, tokenizer, st_path(in[i]), own, e) || parts_add(parts, head, st_path(in[i]), e);
         if (*own)
             tokenizer = own, from = st_path(in[i]);
+        for (int k = 0; k < 3; k++)
+            meta_add(sums, added[k], head, i == 0);
         meta_agree(meta, head);
     }
+    for (int k = 0; k < 3; k++) {
+        json_object_del(meta, added[k]);
+        if (json_object_get(sums, added[k]))
+            json_object_set(meta, added[k], json_object_get(sums, added[k]));
+    }
+    json_decref(sums);
     json_object_del(meta, "pare");
     json_object_del(meta, "id");
     json_object_set_new(meta, "tokenizer_id", json_string(tokenizer));

@@ -21,7 +21,7 @@ if length == "documents":
 else:
     ids, shape = list(range(first, first + n * int(length))), [n, int(length)]
     records = [("ids", "u32", shape, pack(ids)), ("bytes", "u32", shape, pack(ids))]
-head = {"kind": "tokens", "id": id, "tokenizer_id": tokenizer, "bos": "no", "rows": n, "hist": []}
+head = {"kind": "tokens", "id": id, "tokenizer_id": tokenizer, "bos": "no", "first": first, "tokens": 4 * n, "sources": [id], "hist": []}
 stream.write(open(name, "wb"), head, records)
 PY
 }
@@ -124,7 +124,9 @@ PY
     ts-dump ab.tsz | grep -q '^bytes u32 \[5, 4\]'
     ts-dump ab.tsz | grep -q '^parts: \["aa", "bb"\]'
     ts-dump ab.tsz | grep -q '^bos: no'
-    [ -z "$(ts-dump ab.tsz | grep '^rows:')" ]              # 3 and 2: true of neither all nor the whole
+    ts-dump ab.tsz | grep -q '^tokens: 20'
+    ts-dump ab.tsz | grep -q '^sources: \["aa", "bb"\]'
+    [ -z "$(ts-dump ab.tsz | grep '^first:')" ]             # 0 and 100: not true of all
 }
 
 @test "ts-cat joins documents" {

@@ -399,6 +399,48 @@ static void test_digest(void)
     check(!strcmp(a, b) && strcmp(a, "99aa06d3014798d86001c324468d497f"), "digest of pieces", b);
 }
 
+/* ---- the worked example of SPEC.md: the bytes of its hex block, each line ending where two digits and a space no longer follow */
+
+static struct bytes example_read(void)
+{
+    FILE *f = fopen("formats/SPEC.md", "r");
+    struct bytes b = {mem_alloc(4096), 0};
+    char line[500];
+    int inside = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        if (!strncmp(line, "```", 3))
+            inside = !strncmp(line, "```hex", 6);
+        else if (inside)
+            for (char *p = line; b.n < 4096 && strspn(p, "0123456789abcdef") == 2 && p[2] == ' '; p += p[3] == ' ' && p[4] != ' ' ? 4 : 3)
+                b.p[b.n++] = (unsigned char)strtol(p, NULL, 16);
+    }
+    if (f)
+        fclose(f);
+    return b;
+}
+
+static void test_spec(void)
+{
+    static const uint32_t ids[] = {464, 3290, 13};
+    static const struct tensor t = {.name = "ids", .dtype = DT_U32, .ndim = 2, .shape = {1, 3}};
+    struct err e = {0};
+    char *path = in_dir("a.tsz");
+    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "example", "tokenizer_id", "", "hist");
+    struct st_out *out = st_create(path, 0, &e);
+    st_begin(out, head);
+    st_put(out, &t, ids);
+    st_end(out);
+    st_publish(out);
+    struct bytes ours = file_read(path), spec = example_read();
+    check(spec.n > 100 && ours.n == spec.n && !memcmp(ours.p, spec.p, spec.n), "the example of SPEC.md is what is written", e.msg);
+    file_write(path, spec.p, spec.n);
+    check(is_whole(path, &e), "the example of SPEC.md is read", e.msg);
+    json_decref(head);
+    free(ours.p);
+    free(spec.p);
+    free(path);
+}
+
 /* ---- outputs that fail */
 
 static void test_outputs(void)
@@ -481,6 +523,7 @@ int main(void)
     test_damage_is_seen_by_reader();
     test_hostile();
     test_hostile_pipe();
+    test_spec();
     test_outputs();
     char *rm = mem_format("rm -rf %s", dir);
     if (system(rm))
