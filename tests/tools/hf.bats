@@ -282,6 +282,9 @@ P
     run -1 export_ whole.tsz whole.tsz
     echo plain > file
     run -1 export_ "$llama" file
+    run -1 bash -c "trap '' XFSZ; ulimit -f 20; $BIN/hf-export $llama full"      # as on a full disk
+    [[ $output == *"cannot write"* ]]
+    [ ! -e full ]
     [ -z "$(ls -A | grep '^\.')" ]      # no temporary directory is left
 }
 
