@@ -1,0 +1,398 @@
+/* Tokenizers against what the tokenizers library makes of the same texts (tests/golden/tokenizers_small, by tests/hf/make_tokenizers.py), merges
+ * against the definition done plainly, spans, bytes that are no text, long pieces, refusals, and the scanner for large JSON files. */
+#include "../../lib/tokenizer.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../../formats/json_scan.h"
+#include "../../lib/base/file.h"
+#include "../../lib/base/rng.h"
+#include "../../lib/bpe_train.h"
+#include "../../lib/tokenizer_parts.h"
+#include "check.h"
+
+static const char folder[] = "tests/golden/tokenizers_small";
+
+static struct tokenizer *open_file(const char *path)
+{
+    struct err e = {0};
+    int64_t n = 0;
+    char *json = file_read(path, 1 << 26, &n, &e);
+    struct tokenizer *t = json ? tokenizer_open(json, n, &e) : NULL;
+    CHECK(t != NULL, "%s: %s", path, e.msg);
+    free(json);
+    return t;
+}
+
+static void ids_free(struct ids *x)
+{
+    free(x->id);
+    free(x->bytes);
+    *x = (struct ids){0};
+}
+
+/* Encodes, and checks that the spans add up to the text. */
+static struct ids encode(struct tokenizer *t, const char *s, int64_t n)
+{
+    struct ids x = {0};
+    struct err e = {0};
+    int64_t sum = 0, lost = tokenizer_dropped(t);
+    CHECK(tokenizer_encode(t, s, n, &x, &e) == x.n, "%s", e.msg);
+    for (int64_t i = 0; i < x.n; i++)
+        sum += x.bytes[i];
+    CHECK(sum + tokenizer_dropped(t) - lost == n, "spans add up to %lld of %lld bytes", (long long)sum, (long long)n);
+    return x;
+}
+
+static int same_ids(const json_t *want, const uint32_t *ids, int64_t n)
+{
+    int same = (int64_t)json_array_size(want) == n;
+    for (int64_t i = 0; i < n && same; i++)
+        same = json_integer_value(json_array_get(want, (size_t)i)) == ids[i];
+    return same;
+}
+
+/* ---- golden texts */
+
+static void check_line(struct tokenizer *t, const char *name, int line, const json_t *j)
+{
+    const json_t *text = json_object_get(j, "text"), *decoded = json_object_get(j, "decoded");
+    uint32_t special[16];
+    struct ids x = encode(t, json_string_value(text), (int64_t)json_string_length(text));
+    CHECK(same_ids(json_object_get(j, "ids"), x.id, x.n), "%s line %d: other ids", name, line);
+    CHECK(same_ids(json_object_get(j, "special_prefix"), special, tokenizer_special(t, 0, special, 16)), "%s line %d: other ids before a text", name, line);
+    CHECK(same_ids(json_object_get(j, "special_suffix"), special, tokenizer_special(t, 1, special, 16)), "%s line %d: other ids after a text", name, line);
+    int64_t n;
+    char *s = tokenizer_decode(t, x.id, x.n, 0, &n);
+    const json_t *want = decoded ? decoded : text;
+    /* where a token was cut out of a character, the library shows U+FFFD and this one the bytes */
+    int replaced = strstr(json_string_value(want), "\xef\xbf\xbd") != NULL;
+    CHECK(replaced || ((int64_t)json_string_length(want) == n && !memcmp(json_string_value(want), s, (size_t)n)), "%s line %d: decodes to \"%s\"", name, line, s);
+    free(s);
+    ids_free(&x);
+}
+
+static void check_golden(const char *name)
+{
+    char *path = mem_format("%s/%s", folder, name), *lines = mem_format("%sl", path), *at = NULL, *text, *line;
+    struct err e = {0};
+    struct tokenizer *t = open_file(path);
+    text = file_read(lines, 1 << 26, NULL, &e);
+    CHECK(text != NULL, "%s", e.msg);
+    int number = 0;
+    for (line = text ? strtok_r(text, "\n", &at) : NULL; line && t; line = strtok_r(NULL, "\n", &at)) {
+        json_t *j = json_loads(line, JSON_ALLOW_NUL, NULL);
+        check_line(t, name, ++number, j);
+        json_decref(j);
+    }
+    CHECK(number > 50, "%s: only %d lines", lines, number);
+    tokenizer_close(t);
+    free(text);
+    free(path);
+    free(lines);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+
+static void test_golden(void)
+{
+    struct dirent **entries;
+    int n = scandir(folder, &entries, NULL, by_name), kinds = 0;
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        size_t length = strlen(name);
+        if (length > 5 && !strcmp(name + length - 5, ".json")) {
+            check_golden(name);
+            kinds++;
+        }
+        free(entries[i]);
+    }
+    if (n >= 0)
+        free(entries);
+    CHECK(kinds >= 17, "only %d tokenizers in %s", kinds, folder);
+}
+
+/* ---- merging against its definition: the best-ranked pair, leftmost first, until none is left */
+
+enum { ALPHABET = 4, MERGES = 40 };
+
+static int64_t plain_merge(const json_t *vocab, const json_t *merges, const char *s, int64_t *ids)
+{
+    char *part[200];
+    int64_t n = 0;
+    for (; s[n]; n++)
+        part[n] = mem_format("%c", s[n]);
+    for (size_t best;;) {
+        int64_t at = -1;
+        best = json_array_size(merges);
+        for (int64_t i = 0; i + 1 < n; i++) {
+            char *pair = mem_format("%s %s", part[i], part[i + 1]);
+            for (size_t m = 0; m < best; m++)
+                if (!strcmp(json_string_value(json_array_get(merges, m)), pair)) {
+                    best = m;
+                    at = i;
+                }
+            free(pair);
+        }
+        if (at < 0)
+            break;
+        char *joined = mem_format("%s%s", part[at], part[at + 1]);
+        free(part[at]);
+        free(part[at + 1]);
+        part[at] = joined;
+        memmove(part + at + 1, part + at + 2, sizeof *part * (size_t)(--n - at - 1));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = json_integer_value(json_object_get(vocab, part[i]));
+        free(part[i]);
+    }
+    return n;
+}
+
+/* A vocabulary of random merges over few letters, each text spelled by one pair only. */
+static json_t *random_model(struct rng *r)
+{
+    json_t *vocab = json_object(), *merges = json_array();
+    char names[ALPHABET + MERGES][80];
+    int n = 0;
+    for (; n < ALPHABET; n++)
+        snprintf(names[n], sizeof names[n], "%c", 'a' + n);
+    while (n < ALPHABET + MERGES) {
+        const char *a = names[rng_below(r, (uint64_t)n)], *b = names[rng_below(r, (uint64_t)n)];
+        int known = strlen(a) + strlen(b) > 12;
+        char joined[80], *pair = mem_format("%s %s", a, b);
+        snprintf(joined, sizeof joined, "%.39s%.39s", a, b);
+        for (int i = 0; i < n; i++)
+            known |= !strcmp(names[i], joined);
+        if (!known) {
+            strcpy(names[n++], joined);
+            json_array_append_new(merges, json_string(pair));
+        }
+        free(pair);
+    }
+    for (int i = 0; i < n; i++)
+        json_object_set_new(vocab, names[i], json_integer(i));
+    return json_pack("{s:{s:s, s:o, s:o}}", "model", "type", "BPE", "vocab", vocab, "merges", merges);
+}
+
+static void test_merges(void)
+{
+    struct rng r = rng_open(5, 0);
+    for (int round = 0; round < 20; round++) {
+        json_t *j = random_model(&r), *model = json_object_get(j, "model");
+        char *json = json_dumps(j, 0);
+        struct err e = {0};
+        struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
+        CHECK(t != NULL, "%s", e.msg);
+        for (int k = 0; k < 30 && t; k++) {
+            char s[80] = {0};
+            int64_t want[80], n = 1 + (int64_t)rng_below(&r, sizeof s - 2), m;
+            for (int64_t i = 0; i < n; i++)
+                s[i] = (char)('a' + rng_below(&r, ALPHABET));
+            m = plain_merge(json_object_get(model, "vocab"), json_object_get(model, "merges"), s, want);
+            struct ids x = encode(t, s, n);
+            int same = x.n == m;
+            for (int64_t i = 0; i < m && same; i++)
+                same = x.id[i] == want[i];
+            CHECK(same, "round %d: \"%s\" merges otherwise", round, s);
+            ids_free(&x);
+        }
+        tokenizer_close(t);
+        free(json);
+        json_decref(j);
+    }
+}
+
+/* ---- bytes, long pieces */
+
+static void check_bytes(const char *name, const char *s, int64_t n)
+{
+    char *path = mem_format("%s/%s.json", folder, name);
+    struct tokenizer *t = open_file(path);
+    struct ids x = encode(t, s, n);
+    int64_t back;
+    char *text = tokenizer_decode(t, x.id, x.n, 0, &back);
+    CHECK(back == n && !memcmp(text, s, (size_t)n), "%s: %lld bytes come back as %lld", name, (long long)n, (long long)back);
+    free(text);
+    ids_free(&x);
+    tokenizer_close(t);
+    free(path);
+}
+
+static void test_bytes(void)
+{
+    struct rng r = rng_open(6, 0);
+    char s[2000];
+    for (size_t i = 0; i < sizeof s; i++)
+        s[i] = (char)rng_below(&r, 256);
+    check_bytes("gpt2", s, sizeof s);
+    check_bytes("llama3", s, sizeof s);
+    check_bytes("qwen2", "abc \xff\xfe d\xc3 \xc3", 12);
+    check_bytes("spm", "a\xff b\xe2\x82 \xf0\x9f", 10);
+}
+
+static void test_long(void)
+{
+    static const char *const names[] = {"gpt2", "spm", "metaspace_first"};
+    enum { LONG = 400000 };
+    char *s = mem_alloc(LONG);
+    for (int i = 0; i < LONG; i++)
+        s[i] = "the other "[i % 10 == 3 || i % 10 == 9 ? 0 : i % 10];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = mem_format("%s/%s.json", folder, names[i]);
+        struct tokenizer *t = open_file(path);
+        clock_t start = clock();
+        struct ids x = encode(t, s, LONG);
+        double spent = (double)(clock() - start) / CLOCKS_PER_SEC;
+        CHECK(spent < 5, "%s: %.1f s for %d letters without a space", names[i], spent, LONG);
+        ids_free(&x);
+        tokenizer_close(t);
+        free(path);
+    }
+    free(s);
+}
+
+static void test_special(void)
+{
+    struct tokenizer *t = open_file("tests/golden/tokenizers_small/gpt2.json");
+    struct ids x = encode(t, "a<|endoftext|>b", 15);
+    int64_t n;
+    char *s = tokenizer_decode(t, x.id, x.n, 1, &n);
+    CHECK(!strcmp(s, "ab"), "without special tokens: \"%s\"", s);
+    CHECK(x.n == 3 && x.id[1] == tokenizer_id(t, "<|endoftext|>") && x.bytes[1] == 13, "the special token is not one");
+    CHECK(tokenizer_id(t, "no such token") == -1 && tokenizer_vocab_size(t) == 420, "ids and sizes");
+    uint32_t beyond = 4000000000u;
+    free(s);
+    s = tokenizer_decode(t, &beyond, 1, 0, &n);
+    CHECK(n == 0, "an id beyond the vocabulary decodes to nothing");
+    free(s);
+    ids_free(&x);
+    tokenizer_close(t);
+}
+
+/* ---- what is refused */
+
+#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
+static const struct { const char *json, *says; } refused[] = {
+    {"", "not a JSON object"},
+    {"[]", "not a JSON object"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}", "not a JSON object"},
+    {"{}", "no model"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "no merges"},
+    {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", "entry 1"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1.5},\"merges\":[]}}", "entry 2"},
+    {"{\"model\":{\"vocab\":{\"a\":0 \"b\":1},\"merges\":[]}}", "vocabulary"},
+    {"{\"model\":{\"vocab\":{\"a\":4000000},\"merges\":[]}}", "4000000"},
+    {"{\"model\":{\"vocab\":{\"a\":99999999999999},\"merges\":[]}}", "entry 1"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", "a b"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"ab\"]}}", "merge 1"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[[\"a\"]]}}", "merge 1"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "0.1"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}", "</w>"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"continuing_subword_prefix\":\"##\"}}", "##"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", "<unk>"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}", "Lowercase"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}}", "regular expression"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\w"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "[a"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\",\"invert\":false}}", "&&"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"^a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "^"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i)a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "(?i"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}+\"},\"behavior\":\"Isolated\",\"invert\":false}}", "{2"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(\"},\"behavior\":\"Isolated\",\"invert\":false}}", "a("},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Upwards\",\"invert\":false}}", "Upwards"},
+    {"{" MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
+    {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", "BertProcessing"},
+    {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[7]}}}}", "id 7"},
+    {"{" MODEL ",\"added_tokens\":[{\"id\":1,\"content\":\"a\"}]}", "id 1"},
+    {"{" MODEL ",\"added_tokens\":[{\"id\":2000000000,\"content\":\"x\"}]}", "2000000000"},
+    {"{" MODEL ",\"added_tokens\":[{\"content\":\"x\"}]}", "added token 1"},
+};
+
+static void test_refused(void)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct err e = {0};
+        struct tokenizer *t = tokenizer_open(refused[i].json, (int64_t)strlen(refused[i].json), &e);
+        CHECK(!t && e.set, "accepted: %s", refused[i].json);
+        CHECK(strstr(e.msg, refused[i].says) != NULL, "%s: says '%s', not '%s'", refused[i].json, e.msg, refused[i].says);
+        tokenizer_close(t);
+    }
+    struct err e = {0};
+    struct tokenizer *t = tokenizer_open("{" MODEL "}", (int64_t)strlen("{" MODEL "}"), &e);
+    CHECK(t != NULL, "the plain model is refused: %s", e.msg);
+    tokenizer_close(t);
+}
+
+/* ---- the scanner, and the trainer's refusals */
+
+static void test_scanner(void)
+{
+    struct json_scan j;
+    int64_t n;
+    json_scan_open(&j, "  \"a\\u00e9\\ud83d\\ude00\\n\\\\\" , 12 ", 34);
+    const char *s = json_string_text(&j, &n);
+    CHECK(s && n == 9 && !memcmp(s, "a\xc3\xa9\xf0\x9f\x98\x80\n\\", 9), "escapes");
+    json_need(&j, ',');
+    CHECK(json_whole(&j) == 12 && !j.failed, "a number");
+    json_scan_close(&j);
+    static const char *const bad[] = {"\"\\ud83d\"", "\"\\x\"", "\"\\u12g4\"", "\"a", "a", "\"\\"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_scan_open(&j, bad[i], (int64_t)strlen(bad[i]));
+        CHECK(!json_string_text(&j, &n) && j.failed, "taken for a string: %s", bad[i]);
+        json_scan_close(&j);
+    }
+    static const char object[] = "{\"x\": [1, {\"y\": \"]}\"}], \"y\": {\"x\": 2}, \"x\": 3}";
+    static const char *const names[] = {"x", "y", "z"};
+    struct json_range v[3];
+    CHECK(!json_members((struct json_range){object, sizeof object - 1}, names, v, 3), "an object");
+    CHECK(v[0].n == 1 && *v[0].s == '3' && v[1].n == 8 && !v[2].n, "members %lld %lld %lld", (long long)v[0].n, (long long)v[1].n, (long long)v[2].n);
+}
+
+static void test_trainer(void)
+{
+    struct err e = {0};
+    const char *twice[] = {"<a>", "<a>"}, *byte[] = {"b"}, *one[] = {"<a>"};
+    CHECK(!bpe_train_open(twice, 2, &e) && strstr(e.msg, "twice"), "'%s'", e.msg);
+    e.set = 0;
+    CHECK(!bpe_train_open(byte, 1, &e) && strstr(e.msg, "byte"), "'%s'", e.msg);
+    e.set = 0;
+    struct bpe_trainer *b = bpe_train_open(one, 1, &e);
+    bpe_train_text(b, "abab<a>abab<a>cc", 16, &e);
+    int64_t n;
+    CHECK(!bpe_train_finish(b, 1000, &n, &e) && strstr(e.msg, "only"), "'%s'", e.msg);
+    bpe_train_close(b);
+    e.set = 0;
+    b = bpe_train_open(one, 1, &e);
+    bpe_train_text(b, "abab<a>abab<a>cc", 16, &e);
+    char *json = bpe_train_finish(b, 259, &n, &e);
+    struct tokenizer *t = json ? tokenizer_open(json, n, &e) : NULL;
+    CHECK(t != NULL, "%s", e.msg);
+    if (t) {
+        struct ids x = encode(t, "abab<a>", 7);
+        CHECK(x.n == 2 && x.id[0] == 258 && x.id[1] == 0, "%lld ids, first %u", (long long)x.n, x.id[0]);
+        ids_free(&x);
+    }
+    tokenizer_close(t);
+    free(json);
+    bpe_train_close(b);
+}
+
+int main(void)
+{
+    test_golden();
+    test_merges();
+    test_bytes();
+    test_long();
+    test_special();
+    test_refused();
+    test_scanner();
+    test_trainer();
+    return check_report();
+}
