@@ -70,7 +70,7 @@ size_t attention_scratch(const struct call *c)
 {
     const struct attention_params *a = &c->p.attention;
     size_t tiles = (size_t)c->x->threads * tile_floats(a->heads / a->kv_heads, a->head_dim);
-    return 4 * (tiles + (size_t)(part_count(c) - 1) * 2 * (size_t)(c->rows * a->kv_heads * a->head_dim));
+    return 4 * (tiles + (size_t)(part_count(c) - 1) * 2 * (size_t)(c->in[1].rows * a->kv_heads * a->head_dim));
 }
 
 static struct tile tile_of(const struct call *c, const struct shape *s)
@@ -322,7 +322,7 @@ static void backward_block(const struct call *c, const struct shape *s, const st
 static float *part_sums(const struct call *c, const struct shape *s, int64_t part, int which, int64_t seq, int64_t g)
 {
     float *base = (float *)c->scratch + (size_t)c->x->threads * tile_floats(s->group, s->D);
-    int64_t all = c->rows * s->ldk;
+    int64_t all = c->in[1].rows * s->ldk;
     return base + ((part - 1) * 2 + which) * all + (seq * s->a->kv_heads + g) * s->kv_rows * s->D;
 }
 

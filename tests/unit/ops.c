@@ -31,6 +31,12 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_actmul] = {actmul_shape, actmul_twin, 1e-6, NULL},
     [OP_add] = {add_shape, add_twin, 1e-6, NULL},
     [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, NULL},
+    [OP_attention] = {attention_shape, attention_twin, 2e-6, NULL},
+    [OP_loss] = {.whole = loss_whole},
+    [OP_adamw] = {.whole = adamw_whole},
+    [OP_sumsq] = {.whole = sumsq_whole},
+    [OP_seqstats] = {.whole = seqstats_whole},
+    [OP_rowcos] = {.whole = rowcos_whole},
 };
 
 /* ---- guarded buffers */

@@ -36,7 +36,9 @@ void test_fill(struct trial *t, float *to, int64_t n, double spread);   /* norma
 double test_error(const float *got, const double *want, int64_t n);     /* larger of |got - want| / |want| and an eighth of the worst element's; NaN counts as 1 */
 
 #define TWIN(op) void op##_shape(struct trial *t); void op##_twin(const struct trial *t, double *out);
-TWIN(embed) TWIN(position) TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(actmul) TWIN(add) TWIN(softcap)
+TWIN(embed) TWIN(position) TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(actmul) TWIN(add) TWIN(softcap) TWIN(attention)
 #undef TWIN
+const char *loss_whole(struct trial *t), *adamw_whole(struct trial *t), *sumsq_whole(struct trial *t), *seqstats_whole(struct trial *t),
+    *rowcos_whole(struct trial *t);
 
 #endif

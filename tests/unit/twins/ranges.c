@@ -1,0 +1,146 @@
+/* The ops that are not part of a tape: AdamW, sums of squares, statistics of activations, cosines of rows. */
+#include "twins.h"
+
+#include <math.h>
+#include <string.h>
+
+static double *doubles(struct trial *t, int64_t n) { return memset(test_buffer(t, (size_t)n * 8), 0, (size_t)n * 8); }
+
+static float *floats(struct trial *t, int64_t n, double spread)
+{
+    float *p = test_buffer(t, (size_t)n * 4);
+    test_fill(t, p, n, spread);
+    return p;
+}
+
+static int near(double got, double want, double tolerance) { return fabs(got - want) <= tolerance * fabs(want); }
+
+const char *adamw_whole(struct trial *t)
+{
+    static const float step[4] = {3e-3f, 1.7f, 2.9f, 0.5f};
+    int64_t n = t->large ? 100003 : test_size(t, 1, 300);
+    float *x[4];
+    double *want[3], b1 = 0.9f, b2 = 0.95f, eps = 1e-8f, lr = step[0], decay = t->number % 2 ? 0.1f : 0;
+    for (int i = 0; i < 4; i++)
+        x[i] = floats(t, n, i == 2 ? 1e-2 : 1);
+    for (int i = 0; i < 3; i++)
+        want[i] = doubles(t, n);
+    for (int64_t i = 0; i < n; i++) {
+        x[2][i] = fabsf(x[2][i]);
+        double g = (double)x[3][i] * step[3];
+        want[1][i] = b1 * x[1][i] + (1 - b1) * g;
+        want[2][i] = b2 * x[2][i] + (1 - b2) * g * g;
+        want[0][i] = x[0][i] - lr * decay * x[0][i] - lr * want[1][i] * step[1] / (sqrt(want[2][i] * step[2]) + eps);
+    }
+    t->call.p.adamw = (struct adamw_params){x[0], x[1], x[2], x[3], n, 0.9f, 0.95f, 1e-8f, (float)decay, step};
+    op_forward(OP_adamw, &t->call);
+    for (int i = 0; i < 3; i++)
+        if (test_error(x[i], want[i], n) > 1e-6)
+            return (const char *[]){"p differs", "m differs", "v differs"}[i];
+    return NULL;
+}
+
+const char *sumsq_whole(struct trial *t)
+{
+    int64_t rows = test_size(t, 1, 5), cols = t->large ? 50021 : test_size(t, 1, 300);
+    double want = 4, got = 4, again = 4;
+    float *x = floats(t, rows * cols, t->number % 2 ? 1 : 1e15);
+    for (int64_t i = 0; i < rows * cols; i++)
+        want += (double)x[i] * x[i];
+    t->call.in[0] = test_operand(rows, cols);
+    t->call.in[0].v = x;
+    t->call.p.sumsq.out = &got;
+    op_forward(OP_sumsq, &t->call);
+    struct exec other = *t->call.x;
+    other.threads = 3;
+    t->call.x = &other;
+    t->call.p.sumsq.out = &again;
+    op_forward(OP_sumsq, &t->call);
+    if (got != again)
+        return "the sum depends on the number of threads";
+    return near(got, want, 1e-12) ? NULL : "the sum differs";
+}
+
+/* s of position `at` and channel or unit `i`. */
+static double activity(const struct trial *t, const float *x, int64_t at, int64_t i)
+{
+    const struct seqstats_params *p = &t->call.p.seqstats;
+    const float *row = x + at * p->units * p->width;
+    double sum = 0;
+    if (!p->norm)
+        return row[i];
+    for (int64_t j = 0; j < p->width; j++)
+        sum += (double)row[i * p->width + j] * row[i * p->width + j];
+    return sqrt(sum);
+}
+
+static const char *seqstats_compare(const struct trial *t, const float *x, int64_t channels)
+{
+    const struct seqstats_params *p = &t->call.p.seqstats;
+    for (int64_t at = 0; at < t->batch.n_seq * channels; at++) {
+        int64_t first = at / channels * t->batch.seq_len, T = t->batch.seq_len;
+        double absolute = 0, squares = 0, mean = 0, variance = 0;
+        for (int64_t j = 0; j < T; j++) {
+            double s = activity(t, x, first + j, at % channels);
+            absolute += fabs(s) / (double)T;
+            squares += s * s;
+            mean += s / (double)T;
+        }
+        for (int64_t j = 0; j < T; j++)
+            variance += pow(activity(t, x, first + j, at % channels) - mean, 2) / (double)T;
+        if (p->out_mean && !near(p->out_mean[at], absolute, 1e-12))
+            return "mean differs";
+        if (p->out_l2 && !near(p->out_l2[at], sqrt(squares), 1e-12))
+            return "l2 differs";
+        if (p->out_var && fabs(p->out_var[at] - variance) > 1e-9 * variance + 1e-13 * squares / (double)T)
+            return "variance differs";
+    }
+    return NULL;
+}
+
+const char *seqstats_whole(struct trial *t)
+{
+    int norm = t->number % 2;
+    int64_t units = t->large ? 300 : test_size(t, 1, 12), width = test_size(t, 1, 9), channels = norm ? units : units * width;
+    test_rows(t, test_size(t, 1, 4), test_size(t, 1, 40), 0);
+    float *x = floats(t, t->call.rows * units * width, 1);
+    for (int64_t i = 0; i < t->call.rows * units * width; i++)
+        x[i] += t->number % 3 == 2 ? 1000 : 0;
+    double *out[3];
+    for (int i = 0; i < 3; i++)
+        out[i] = t->number % 5 == i ? NULL : doubles(t, t->batch.n_seq * channels);
+    t->call.in[0] = test_operand(t->call.rows, units * width);
+    t->call.in[0].v = x;
+    t->call.p.seqstats = (struct seqstats_params){units, width, norm, out[0], out[1], out[2]};
+    size_t scratch = op_scratch(OP_seqstats, &t->call);
+    t->call.scratch = scratch ? test_buffer(t, scratch) : NULL;
+    op_forward(OP_seqstats, &t->call);
+    return seqstats_compare(t, x, channels);
+}
+
+const char *rowcos_whole(struct trial *t)
+{
+    int64_t cols = t->large ? 3001 : test_size(t, 1, 90);
+    test_rows(t, 1, test_size(t, 1, 60), 0);
+    float *a = floats(t, t->call.rows * cols, 1), *b = floats(t, t->call.rows * cols, 1e-3);
+    memset(a, 0, (size_t)cols * 4);
+    double *out = doubles(t, t->call.rows);
+    t->call.in[0] = t->call.in[1] = test_operand(t->call.rows, cols);
+    t->call.in[0].v = a;
+    t->call.in[1].v = b;
+    t->call.p.rowcos.out = out;
+    op_forward(OP_rowcos, &t->call);
+    if (out[0] != 0)
+        return "the cosine of a row of zeros is not 0";
+    for (int64_t i = 1; i < t->call.rows; i++) {
+        double ab = 0, aa = 0, bb = 0;
+        for (int64_t j = i * cols; j < (i + 1) * cols; j++) {
+            ab += (double)a[j] * b[j];
+            aa += (double)a[j] * a[j];
+            bb += (double)b[j] * b[j];
+        }
+        if (!(fabs(out[i] - ab / sqrt(aa * bb)) < 1e-13))
+            return "a cosine differs";
+    }
+    return NULL;
+}
