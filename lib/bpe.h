@@ -12,10 +12,9 @@ struct merge { uint64_t pair; uint32_t rank, id; };     /* pair: left id << 32 |
 
 struct bpe {
     char *text;                         /* the tokens' texts, one after the other */
-    uint64_t *start;                    /* by id: place in text */
-    uint32_t *length;                   /* by id; NO_TOKEN: a hole */
+    struct token_text { uint64_t start; uint32_t length; } *tokens;     /* by id: place in text; length NO_TOKEN: a hole */
     int64_t size;                       /* largest id + 1 */
-    uint32_t *slots;                    /* open addressing by hash of the text: id + 1 */
+    struct slot { uint32_t id, tag; } *slots;   /* open addressing by hash of the text: id + 1, and other bits of the hash, so that misses stay here */
     uint64_t slot_mask;
     struct merge *merges;               /* open addressing by pair */
     uint64_t merge_mask;

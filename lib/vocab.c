@@ -56,8 +56,7 @@ void bpe_close(struct bpe *b)
         return;
     bpe_work_close(b->work);
     free(b->text);
-    free(b->start);
-    free(b->length);
+    free(b->tokens);
     free(b->slots);
     free(b->merges);
     free(b);
@@ -67,18 +66,21 @@ int64_t bpe_size(const struct bpe *b) { return b->size; }
 
 const char *bpe_text(const struct bpe *b, uint32_t id, int64_t *n)
 {
-    if (id >= b->size || b->length[id] == NO_TOKEN)
+    if (id >= b->size || b->tokens[id].length == NO_TOKEN)
         return NULL;
-    *n = b->length[id];
-    return b->text + b->start[id];
+    *n = b->tokens[id].length;
+    return b->text + b->tokens[id].start;
 }
 
-static uint64_t slot_of(const struct bpe *b, const char *s, int64_t n)
+/* Where a text with that hash stands in the table, or would. */
+static uint64_t slot_of(const struct bpe *b, uint64_t hash, const char *s, int64_t n)
 {
-    uint64_t i = hash_bytes(s, n) & b->slot_mask;
-    for (; b->slots[i]; i = (i + 1) & b->slot_mask) {
-        uint32_t id = b->slots[i] - 1;
-        if (b->length[id] == n && !memcmp(b->text + b->start[id], s, (size_t)n))
+    uint64_t i = hash & b->slot_mask;
+    for (; b->slots[i].id; i = (i + 1) & b->slot_mask) {
+        if (b->slots[i].tag != (uint32_t)(hash >> 32))
+            continue;
+        const struct token_text *t = &b->tokens[b->slots[i].id - 1];
+        if (t->length == n && !memcmp(b->text + t->start, s, (size_t)n))
             break;
     }
     return i;
@@ -86,33 +88,32 @@ static uint64_t slot_of(const struct bpe *b, const char *s, int64_t n)
 
 int64_t bpe_find(const struct bpe *b, const char *s, int64_t n)
 {
-    return (int64_t)b->slots[slot_of(b, s, n)] - 1;
+    return (int64_t)b->slots[slot_of(b, hash_bytes(s, n), s, n)].id - 1;
 }
 
 /* ---- the vocabulary */
 
-struct entry { uint64_t start; uint32_t length, id; };
+struct entry { struct token_text text; uint32_t id; };
 
 static void vocab_tables(struct bpe *b, const struct entry *entries, int64_t count, int64_t size)
 {
-    b->size = size;
-    b->start = mem_alloc((size_t)size * sizeof *b->start + 1);
-    b->length = mem_alloc((size_t)size * sizeof *b->length + 1);
-    memset(b->length, 0xff, (size_t)size * sizeof *b->length);
     uint64_t slots = 16;
     while (slots < 2 * (uint64_t)count)
         slots *= 2;
     free(b->slots);
     b->slots = mem_alloc(slots * sizeof *b->slots);
     b->slot_mask = slots - 1;
+    b->size = size;
+    b->tokens = mem_grow(NULL, (size_t)size * sizeof *b->tokens + 1);
+    for (int64_t i = 0; i < size; i++)
+        b->tokens[i] = (struct token_text){0, NO_TOKEN};
+    for (int64_t i = 0; i < count; i++)
+        b->tokens[entries[i].id] = entries[i].text;
     for (int64_t i = 0; i < count; i++) {
-        b->start[entries[i].id] = entries[i].start;
-        b->length[entries[i].id] = entries[i].length;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t id = entries[i].id;
-        if (b->start[id] == entries[i].start)
-            b->slots[slot_of(b, b->text + b->start[id], b->length[id])] = id + 1;
+        const struct token_text *t = &entries[i].text;
+        uint64_t hash = hash_bytes(b->text + t->start, t->length);
+        if (b->tokens[entries[i].id].start == t->start)         /* of two texts with one id the last counts */
+            b->slots[slot_of(b, hash, b->text + t->start, t->length)] = (struct slot){entries[i].id + 1, (uint32_t)(hash >> 32)};
     }
 }
 
@@ -135,7 +136,7 @@ int bpe_read_vocab(struct bpe *b, const char *json, int64_t n, struct err *e)
             break;
         if (count == room)
             entries = mem_grow(entries, (size_t)(room = 2 * room + 1024) * sizeof *entries);
-        entries[count++] = (struct entry){(uint64_t)used, (uint32_t)length, (uint32_t)id};
+        entries[count++] = (struct entry){{(uint64_t)used, (uint32_t)length}, (uint32_t)id};
         largest = id > largest ? id : largest;
         used += length;
     }
