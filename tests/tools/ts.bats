@@ -139,6 +139,26 @@ PY
     [ "$(ts-dump --values bytes.3 ab.tsz)" = "100 101" ]
 }
 
+@test "ts-cat joins calibration sums of shards into those of the whole, and refuses a shard twice" {
+    tokens all.tsz aa "" 0 6
+    calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 -o whole.tsz
+    calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 --sequences 2 -o a.tsz
+    calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 --first-sequence 2 | ts-cat a.tsz - -o joined.tsz
+    ts-check joined.tsz
+    python3 - <(zstd -dc whole.tsz) <(zstd -dc joined.tsz) <<'PY'
+import struct, sys, stream
+(ha, a), (hb, b) = (stream.read(open(p, "rb")) for p in sys.argv[1:])
+assert [r[:3] for r in a] == [r[:3] for r in b] and len(a) > 10
+assert (ha["samples"], ha["positions"]) == (hb["samples"], hb["positions"]) == (6, 24)
+for (name, _, _, x), (_, _, _, y) in zip(a, b):
+    x, y = (struct.unpack("<%dd" % (len(v) // 8), v) for v in (x, y))
+    assert all(abs(p - q) <= 1e-12 * (1 + abs(p)) for p, q in zip(x, y)), name
+PY
+    run ts-cat joined.tsz a.tsz -o twice.tsz
+    [ "$status" = 1 ]
+    [[ $output == *"a shard counts once"* ]]
+}
+
 @test "ts-cat refuses a shard twice, another tokenizer, another length, other forms, other kinds" {
     tokens a.tsz aa t 0 3
     tokens b.tsz bb t 0 3

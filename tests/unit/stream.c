@@ -470,6 +470,11 @@ static void test_outputs(void)
     out = st_create(path, 0, &e);
     check(st_publish(out) < 0 && strstr(e.msg, "not ended"), "publish without end", e.msg);
     e.set = 0;
+    out = st_create(path, 0, &e);
+    st_begin(out, head);
+    err_set(&e, "another input is damaged");
+    check(st_end(out) < 0 && st_publish(out) < 0, "an error elsewhere withholds the end map", e.msg);
+    e.set = 0;
     check(!st_create(nowhere, 0, &e) && strstr(e.msg, nowhere) && strstr(e.msg, strerror(ENOENT)), "no such directory", e.msg);
     e.set = 0;
     check(!st_create(dir, 0, &e) && strstr(e.msg, strerror(EISDIR)), "a directory", e.msg);
