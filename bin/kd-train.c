@@ -44,7 +44,7 @@ static const struct opt opts[] = {
     {"log", OPT_TEXT, &run.log_path, "FILE", "a JSON object a line for every step", OPT_SILENT_ID},
     {"output-dir", OPT_TEXT, &run.dir, "DIR", "for checkpoints, and for model.tsz where there is no -o", OPT_SILENT_ID},
     {"save-steps", OPT_INT, &run.save_steps, "N", "a checkpoint after every N steps; the last two are kept", OPT_SILENT_ID},
-    {"resume", OPT_FLAG, &run.resume, NULL, "go on from the newest checkpoint in --output-dir, to the same bits", OPT_SILENT_ID},
+    {"resume", OPT_FLAG, &run.resume, NULL, "go on from the newest checkpoint in --output-dir: with as many --threads to the same bits", OPT_SILENT_ID},
     {0}};
 
 static const struct tool_desc desc = {

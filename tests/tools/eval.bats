@@ -1,0 +1,131 @@
+# eval-ppl and dump-logits: golden losses and logits of every family, windows, records, thresholds, refusals.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden
+    GOLDEN="python3 $PWD/tests/tools/golden.py"
+    LLAMA=$G/families/llama
+    export OMP_WAIT_POLICY=passive              # short runs of many threads: do not spin
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+golden_tokens() { $GOLDEN ids "$1/expected.safetensors" input_ids | "$BIN/tokenize" --ids -o "$2"; }
+value() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$@"; }
+record() { "$BIN/eval-ppl" --quiet "$@"; }
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+@test "the mean loss of every golden family and every cut model" {
+    for dir in "$G"/families/*; do
+        golden_tokens "$dir" tokens.tsz
+        models=$(ls -d "$dir" "$G/slice/${dir##*/}"/*/config.json 2> names || true)
+        record ${models//\/config.json/} tokens.tsz >> records
+    done
+    [ "$(wc -l < records)" -gt 30 ]
+    $GOLDEN nll records 1e-5
+}
+
+@test "the logits of every golden family, by dump-logits" {
+    for dir in "$G"/families/*/; do
+        golden_tokens "$dir" tokens.tsz
+        "$BIN/dump-logits" --quiet "$dir" tokens.tsz --full --compress none -o logits.tsz
+        $GOLDEN logits logits.tsz "$dir/expected.safetensors" 1e-4
+    done
+    [ "$("$BIN/dump-logits" --quiet "$dir" tokens.tsz --full --max-tokens 40 | "$BIN/ts-dump" - | grep -c '^logits')" = 1 ]
+}
+
+@test "windows: joined rows, strides, first scored position, against the same windows cut by hand" {
+    golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
+    $GOLDEN ids "$LLAMA/expected.safetensors" input_ids | tr '\n' ' ' > text
+    window() { cut -d ' ' -f "$1-$2" text | "$BIN/tokenize" --ids -o "w$1.tsz"; record "$LLAMA" "w$1.tsz" "${@:3}" > "w$1.json"; }
+    window 1 20; window 21 40; window 41 60
+    record "$LLAMA" rows.tsz --context 20 > whole.json
+    python3 - <<'P'
+import json, math
+whole, parts = json.load(open("whole.json")), [json.load(open("w%d.json" % n)) for n in (1, 21, 41)]
+means = [p["nll"] for p in parts]
+mean = sum(means) / 3
+assert (whole["windows"], whole["tokens"], whole["tokens_left_out"], whole["predictions"]) == (3, 60, 6, 57)
+assert abs(whole["nll"] - mean) < 1e-6
+assert abs(whole["standard_error"] - math.sqrt(sum((m - mean) ** 2 for m in means) / 2 / 3)) < 1e-6
+assert abs(whole["ppl"] - math.exp(whole["nll"])) < 1e-6 * whole["ppl"]
+assert parts[0]["standard_error"] is None
+P
+    window 1 20; window 9 28 --score-from 12; window 17 36 --score-from 12
+    record "$LLAMA" rows.tsz --context 20 --stride 8 --max-tokens 36 > whole.json
+    python3 - <<'P'
+import json
+whole, parts = json.load(open("whole.json")), [json.load(open("w%d.json" % n)) for n in (1, 9, 17)]
+assert [p["predictions"] for p in parts] == [19, 8, 8]
+assert whole["windows"] == 3 and whole["predictions"] == whole["tokens"] - 1 == 35
+assert abs(whole["nll"] - sum(p["nll"] * p["predictions"] for p in parts) / 35) < 1e-6
+P
+    record "$LLAMA" rows.tsz --context 16 --score-from 9 > half.json
+    [ "$(value half.json predictions)" = 28 ]                           # 7 of each of 4 windows, as llama-perplexity counts 255 of 512
+}
+
+@test "documents of any length; batches of any size give the same loss" {
+    printf '%s\n' '5 6 7' '8' '9 10 11 12 13 14 15 16' '17 18' | "$BIN/tokenize" --ids -o docs.tsz
+    for n in 1 2 3 7; do
+        record "$LLAMA" docs.tsz --batch-size $n > $n.json
+        [ "$(value $n.json predictions) $(value $n.json windows)" = "10 3" ]
+    done
+    python3 -c 'import json; a = [json.load(open("%d.json" % n))["nll"] for n in (1, 2, 3, 7)]; assert max(a) - min(a) < 1e-6, a'
+}
+
+@test "several models, records and table, threshold" {
+    golden_tokens "$LLAMA" tokens.tsz
+    "$BIN/hf-import" "$LLAMA" -o llama.tsz
+    record "$LLAMA" llama.tsz "$G/slice/llama/ffn" tokens.tsz > records
+    python3 - <<'P'
+import json
+a, b, c = map(json.loads, open("records"))
+assert a["model_id"] == b["model_id"] != c["model_id"] and a["nll"] == b["nll"] != c["nll"]
+assert a["parameters"] > c["parameters"] and a["bits_per_byte"] is None and a["peak_rss"] > 1e6 and a["family"] == "llama"
+P
+    [ "$(record "$LLAMA" llama.tsz tokens.tsz --table | wc -l)" = 3 ]
+    record "$LLAMA" tokens.tsz --max-nll 6.1
+    refused 3 "above 6" record "$LLAMA" tokens.tsz --max-nll 6
+    [ -n "$output" ]
+    [ "$("$BIN/hf-import" "$LLAMA" | record - tokens.tsz | cut -d, -f2-13)" = "$(head -n 1 records | cut -d, -f2-13)" ]
+}
+
+@test "bits per byte count the source bytes of the predicted tokens" {
+    python3 - "$PWD" "$BATS_TEST_DIRNAME" <<'P'
+import struct, sys
+sys.path.insert(0, sys.argv[2])
+import stream
+ids, lengths = [5, 6, 7, 8], [100, 2, 0, 3]
+stream.write(open("t.tsz", "wb"), {"kind": "tokens", "id": "0" * 32, "tokenizer_id": "", "hist": []},
+             [("ids", "u32", [1, 4], struct.pack("<4I", *ids)), ("bytes", "u32", [1, 4], struct.pack("<4I", *lengths))])
+P
+    record "$LLAMA" t.tsz > r.json
+    python3 -c 'import json, math; r = json.load(open("r.json")); assert r["bytes"] == 5 and abs(r["bits_per_byte"] - r["nll"] * 3 / math.log(2) / 5) < 1e-9, r'
+}
+
+@test "refused: ids beyond the vocabulary, other tokenizers, learned positions, impossible windows, full disk" {
+    "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
+    refused 1 "token id 83" record "$LLAMA" beyond.tsz
+    refused 1 "token id 83" "$BIN/dump-logits" --quiet "$LLAMA" beyond.tsz --full -o x.tsz
+    golden_tokens "$LLAMA" tokens.tsz
+    refused 1 "learned positions" record "$G/families/gpt2" tokens.tsz --context 66
+    refused 2 "stride" record "$LLAMA" tokens.tsz --context 8 --stride 9
+    refused 2 "stride" record "$LLAMA" tokens.tsz --stride 9
+    refused 1 "no window" record "$LLAMA" tokens.tsz --context 67
+    refused 2 "--full" "$BIN/dump-logits" --quiet "$LLAMA" tokens.tsz -o x.tsz
+    refused 1 "No space" bash -c '"$1" --quiet "$2" tokens.tsz --full > /dev/full' - "$BIN/dump-logits" "$LLAMA"
+    refused 1 "standard output" bash -c '"$1" --quiet "$2" tokens.tsz > /dev/full' - "$BIN/eval-ppl" "$LLAMA"
+    [ ! -e x.tsz ]
+}
+
+@test "dump-logits takes no more memory for more sequences" {
+    seq 1 40 | awk '{ for (i = 1; i <= 32; i++) printf "%d ", (i * $1) % 83; print "" }' > forty
+    for i in $(seq 25); do cat forty; done | "$BIN/tokenize" --ids --seq-length 32 -o many.tsz
+    head -n 2 forty | "$BIN/tokenize" --ids --seq-length 32 -o few.tsz
+    peak() { python3 -c 'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$BIN/dump-logits" --quiet "$LLAMA" "$1" --full --compress none; }
+    [ $(($(peak many.tsz) - $(peak few.tsz))) -lt 4000 ]                # kB; the logits of all are 10 MB
+}

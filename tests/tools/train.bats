@@ -1,0 +1,193 @@
+# kd-train: golden trajectories, going on after any kind of end, refusals.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden
+    GOLDEN="python3 $PWD/tests/tools/golden.py"
+    STUDENT=$G/slice/llama/all TEACHER=$G/families/llama
+    export OMP_WAIT_POLICY=passive              # short runs of many threads: do not spin
+    cd "$BATS_TEST_TMPDIR" || exit
+    $GOLDEN ids "$G/train/data.safetensors" tokens | "$BIN/tokenize" --ids -o data.tsz
+}
+
+golden_run() { "$BIN/kd-train" "$STUDENT" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"; }
+short_run() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet "$@"; }
+without_speed() { sed 's/,"tokens_per_second":[0-9]*//' "$1"; }
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+@test "the golden trajectories: kl and ce, losses, norms, rates and final weights" {
+    golden_run --teacher "$TEACHER" --log kl.log -o kl.tsz
+    golden_run --loss ce --log ce.log -o ce.tsz
+    for mode in kl ce; do
+        $GOLDEN trajectory $mode.log "$G/train/$mode.json" 1e-5
+        "$BIN/hf-export" --quiet $mode.tsz $mode
+        $GOLDEN weights $mode "$G/train/$mode.final.safetensors" 1e-4
+    done
+}
+
+@test "two micro-batches of one sequence are one of two; recomputing and f32 teachers change nothing" {
+    golden_run --teacher "$TEACHER" --log one.log -o one.tsz
+    golden_run --teacher "$TEACHER" --log two.log -o two.tsz --batch-size 1 --gradient-accumulation-steps 2
+    $GOLDEN trajectory two.log "$G/train/kl.json" 1e-5
+    golden_run --teacher "$TEACHER" --log again.log -o again.tsz --recompute --teacher-dtype f32
+    cmp <(without_speed one.log) <(without_speed again.log)
+    cmp one.tsz again.tsz
+}
+
+@test "sequences of different lengths: the mean is over all predictions of a step" {
+    printf '%s\n' '1 2 3 4 5 6 7 8 9' '10 11' | "$BIN/tokenize" --ids -o uneven.tsz
+    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 2 --order sequential --quiet --log together.log -o a.tsz
+    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 1 --gradient-accumulation-steps 2 --order sequential --quiet --log apart.log -o b.tsz
+    "$BIN/eval-ppl" --quiet "$STUDENT" uneven.tsz > eval.json
+    python3 - <<'P'
+import json
+together, apart, whole = (json.load(open(f)) for f in ("together.log", "apart.log", "eval.json"))
+assert together["tokens"] == apart["tokens"] == whole["predictions"] == 9
+for key in ("loss", "grad_norm"):
+    assert abs(together[key] - apart[key]) < 1e-5, key
+assert abs(together["loss"] - whole["nll"]) < 1e-6
+P
+}
+
+@test "killed again and again, also while saving: the same bits as an uninterrupted run" {
+    short_run --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 --output-dir whole --log whole.log
+    tries=0
+    until timeout -s KILL "0.$((1 + tries % 5))" "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 \
+        --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 \
+        --output-dir cut --log cut.log --save-steps 1 --resume 2>> notes; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ]
+    done
+    [ $tries -gt 0 ]
+    cmp whole/model.tsz cut/model.tsz
+    cmp <(without_speed whole.log) <(without_speed cut.log)
+    [ "$(ls cut)" = "$(printf '%s\n' checkpoint-23.tsz checkpoint-24.tsz model.tsz)" ]
+}
+
+@test "a save that died halfway, a damaged newest checkpoint, a log that is ahead: the one before is taken" {
+    short_run --max-steps 12 --output-dir whole --log whole.log
+    run -1 short_run --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --teacher "$TEACHER" --eval-steps 1 --eval-data data.tsz -o /dev/full
+    [ "$(ls cut)" = "$(printf '%s\n' checkpoint-12.tsz checkpoint-9.tsz)" ]
+    size=$(stat -c %s cut/checkpoint-12.tsz)
+    head -c $((size / 2)) cut/checkpoint-12.tsz > cut/checkpoint-15.tsz.99999.part
+    printf 'xxxx' | dd of=cut/checkpoint-12.tsz bs=1 seek=$((size / 2)) conv=notrunc status=none
+    printf '{"step":13,"lo' >> cut.log
+    run --separate-stderr "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 \
+        --learning-rate 1e-3 --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --resume
+    [ "$status" = 0 ]
+    [[ $stderr == *"damaged"*"checkpoint-12.tsz"*"after step 9"* ]]
+    cmp whole/model.tsz cut/model.tsz
+    cmp <(without_speed whole.log) <(without_speed cut.log | sed 's/,"eval_nll":[0-9.]*//')
+    [ ! -e cut/checkpoint-15.tsz.99999.part ]
+}
+
+@test "all checkpoints damaged: refused, nothing started anew" {
+    short_run --max-steps 2 --output-dir run --save-steps 1
+    for f in run/checkpoint-*; do truncate -s -1 "$f"; done
+    rm run/model.tsz
+    refused 1 "no whole checkpoint" short_run --max-steps 2 --output-dir run --resume
+    [ ! -e run/model.tsz ]
+}
+
+@test "SIGTERM and SIGINT: saved, status 1, and --resume goes on to the same bits" {
+    short_run --max-steps 300 --output-dir whole
+    for signal in TERM INT; do
+        "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 \
+            --max-steps 300 --output-dir $signal --log $signal.log --resume 2> notes &
+        pid=$!
+        for i in $(seq 200); do [ -s $signal.log ] && break; sleep 0.02; done
+        kill -$signal $pid
+        status=0
+        wait $pid || status=$?
+        [ $status = 1 ]
+        grep -q 'resume' notes
+        [ "$(ls $signal | wc -l)" = 1 ]
+        short_run --max-steps 300 --output-dir $signal --log $signal.log --resume
+        cmp whole/model.tsz $signal/model.tsz
+        [ "$(wc -l < $signal.log)" = 300 ]
+    done
+}
+
+@test "--resume refuses what would be another run, and names it" {
+    short_run --max-steps 4 --output-dir run --save-steps 2
+    "$BIN/tokenize" --ids -o other.tsz <<< "1 2 3 4 5"
+    refused 1 'learning-rate 0.001, but now it is 0.002' short_run --max-steps 4 --output-dir run --resume --learning-rate 2e-3
+    refused 1 'max-steps 4, but now it is 5' short_run --max-steps 5 --output-dir run --resume
+    refused 1 'seed' short_run --max-steps 4 --output-dir run --resume --seed 2
+    refused 1 'order' short_run --max-steps 4 --output-dir run --resume --order sequential
+    refused 1 'loss weight of ce' short_run --max-steps 4 --output-dir run --resume --loss kl+0.1ce
+    refused 1 'data' short_run --max-steps 4 --output-dir run --resume --data other.tsz
+    refused 1 'student' "$BIN/kd-train" "$TEACHER" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 \
+        --learning-rate 1e-3 --quiet --max-steps 4 --output-dir run --resume
+    refused 1 'earlier run' short_run --max-steps 4 --output-dir run
+    short_run --max-steps 4 --output-dir run --resume --recompute --save-steps 1
+}
+
+@test "a loss that is not a number stops with the step, and the last checkpoint stays" {
+    python3 - "$STUDENT" <<'P'
+import json, shutil, struct, sys
+shutil.copytree(sys.argv[1], "broken")
+data = bytearray(open("broken/model.safetensors", "rb").read())
+n, = struct.unpack("<Q", data[:8])
+t = json.loads(data[8:8 + n])["model.norm.weight"]["data_offsets"]
+data[8 + n + t[0]:8 + n + t[0] + 4] = struct.pack("<f", float("nan"))
+open("broken/model.safetensors", "wb").write(data)
+P
+    refused 1 "step 1: the loss is not a number" "$BIN/kd-train" broken --loss ce --data data.tsz --max-steps 4 --output-dir run --quiet
+    [ -z "$(ls run)" ]
+    hot() { "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 40 --warmup-steps 40 --learning-rate 4e13 --max-grad-norm 0 --output-dir hot "$@"; }
+    run -1 --separate-stderr hot --quiet --save-steps 1 --log hot.log
+    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "(loss|"gradient's norm")" is "(infinite|"not a number")"; the checkpoint of step "([0-9]+)" in hot stays"$ ]]
+    [ "${BASH_REMATCH[1]}" = $((BASH_REMATCH[4] + 1)) ]
+    [ -e "hot/checkpoint-${BASH_REMATCH[4]}.tsz" ] && [ ! -e hot/model.tsz ]
+    [ "$(wc -l < hot.log)" = "${BASH_REMATCH[4]}" ]
+    "$BIN/ts-check" "hot/checkpoint-${BASH_REMATCH[4]}.tsz"
+    refused 1 "step ${BASH_REMATCH[1]}: " hot --quiet --resume
+}
+
+@test "random initialisation from a directory with only config and tokenizer" {
+    mkdir bare
+    cp "$STUDENT/config.json" bare/
+    for n in 1 2; do
+        "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 --batch-size 2 --seed 5 --quiet -o $n.tsz
+    done
+    cmp 1.tsz 2.tsz
+    "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 --batch-size 2 --seed 6 --quiet -o 3.tsz
+    run ! cmp -s 1.tsz 3.tsz
+    refused 1 "no weights" "$BIN/kd-train" bare --teacher "$TEACHER" --data data.tsz --max-steps 2 --quiet -o 4.tsz
+    [ ! -e 4.tsz ]
+}
+
+@test "the tokenizer travels: the student's, else the teacher's; different ones are refused" {
+    cp -r "$STUDENT" named; cp -r "$TEACHER" teacher
+    echo '{"model": {"type": "BPE", "vocab": {}, "merges": []}}' > named/tokenizer.json
+    echo '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}' > teacher/tokenizer.json
+    refused 1 "different tokenizers" "$BIN/kd-train" named --teacher teacher --data data.tsz --max-steps 1 --quiet -o x.tsz
+    "$BIN/kd-train" named --teacher teacher --data data.tsz --max-steps 1 --any-tokenizer --quiet -o own.tsz
+    "$BIN/kd-train" "$STUDENT" --teacher teacher --data data.tsz --max-steps 1 --quiet -o given.tsz
+    "$BIN/hf-export" --quiet own.tsz own
+    "$BIN/hf-export" --quiet given.tsz given
+    cmp own/tokenizer.json named/tokenizer.json
+    cmp given/tokenizer.json teacher/tokenizer.json
+}
+
+@test "usage and data that cannot work" {
+    refused 2 "--max-steps" short_run -o x.tsz
+    refused 2 "needs a --teacher" golden_run -o x.tsz
+    refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
+    refused 2 "--loss is a sum" golden_run --loss mse -o x.tsz
+    refused 2 "--order is sequential or shuffled" golden_run --loss ce --order random -o x.tsz
+    refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz
+    "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
+    refused 1 "token id 83" golden_run --loss ce --data beyond.tsz -o x.tsz
+    "$BIN/tokenize" --ids -o single.tsz <<< "1"
+    refused 1 "two tokens" golden_run --loss ce --data single.tsz -o x.tsz
+    refused 1 "/nowhere/x.tsz" golden_run --loss ce -o /nowhere/x.tsz
+    refused 1 "kind" golden_run --loss ce --data <("$BIN/hf-import" "$STUDENT") -o x.tsz
+    [ ! -e x.tsz ]
+}
