@@ -76,6 +76,8 @@ int64_t model_head_bytes(const struct model_head *h);
 struct model_in;
 struct model_in *model_open(const char *operand, struct err *e);       /* NULL on error; says which file was missing (pytorch_model.bin or tokenizer.model alone: one helpful sentence) */
 struct model_head *model_in_head(struct model_in *in);                 /* borrowed */
+/* Of a GGUF file, a sentence on what was dequantised and what is missing, or ""; NULL for other operands. */
+const char *model_in_note(const struct model_in *in);
 /* The bytes of tokenizer.json etc. (NUL after the end); NULL if there is no such file. Must be called before the first model_next. */
 const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes);
 int model_next(struct model_in *in, struct tensor *t);                 /* 1 tensor begins (order of head->tensors), 0 end (digests fine), -1 error */

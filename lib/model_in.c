@@ -2,15 +2,27 @@
  * In: a directory, a regular file (told by its first bytes), a FIFO or "-" (model streams). Refused: anything else, reading past a tensor. */
 #include "model_in.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 const char *const model_file_names[] = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
     "generation_config.json", "chat_template.jinja", "LICENSE", NULL
 };
+
+static int is_gguf(const char *path)
+{
+    char magic[4] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : pread(fd, magic, 4, 0);
+    if (fd >= 0)
+        close(fd);
+    return n == 4 && !memcmp(magic, "GGUF", 4);
+}
 
 static int open_operand(struct model_in *in, const char *operand, struct err *e)
 {
@@ -24,6 +36,8 @@ static int open_operand(struct model_in *in, const char *operand, struct err *e)
         return hf_in_open(in, operand, e);
     if ((n > 12 && !strcmp(operand + n - 12, ".safetensors")) || (n > 5 && !strcmp(operand + n - 5, ".json")))
         return err_set(e, "'%s' is one file of a model directory: name the directory instead", operand);
+    if (S_ISREG(st.st_mode) && is_gguf(operand))
+        return gguf_in_open(in, operand, e);
     return stream_in_open(in, operand, e);
 }
 
@@ -40,6 +54,8 @@ struct model_in *model_open(const char *operand, struct err *e)
 }
 
 struct model_head *model_in_head(struct model_in *in) { return &in->head; }
+
+const char *model_in_note(const struct model_in *in) { return in->note; }
 
 const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes)
 {
@@ -78,6 +94,7 @@ void model_close(struct model_in *in)
         return;
     in->source->close(in->self);
     model_head_free(&in->head);
+    free(in->note);
     free(in);
 }
 

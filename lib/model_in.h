@@ -20,11 +20,13 @@ struct model_in {
     struct err *err;
     int current;                                        /* index of the tensor being read, -1 before the first */
     int64_t left;                                       /* bytes of it that were not read */
+    char *note;                                         /* of a GGUF file, see model_in_note; freed by model_close */
 };
 
 /* They set source, self and head. On -1 head and self are released already. */
 int hf_in_open(struct model_in *in, const char *dir, struct err *e);
 int stream_in_open(struct model_in *in, const char *path, struct err *e);
+int gguf_in_open(struct model_in *in, const char *path, struct err *e);
 
 /* The files that travel with a model, NULL-terminated, and how large one may be. */
 extern const char *const model_file_names[];

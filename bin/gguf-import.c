@@ -1,0 +1,35 @@
+/* gguf-import: a GGUF file as a model stream. Types, architectures and refusals: lib/gguf_in.c. */
+#include "../lib/tool.h"
+
+static const struct opt opts[] = {{0}};
+
+static const struct tool_desc desc = {
+    .name = "gguf-import", .operands = "FILE.gguf",
+    .summary = "Writes a GGUF file as a model stream.",
+    .description =
+        "Reads architectures llama (mistral too), qwen2, qwen3, nemotron, gpt2 and phi3, and tensors of F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K\n"
+        "Q6_K. Quantised tensors become f32, the others keep their dtype; permuted and fused ones are put back as the model's directory has them, so the\n"
+        "id of an unquantised file is that of the directory. config.json and the tokenizer (byte-level BPE and SentencePiece BPE) are rebuilt from the\n"
+        "metadata; a tokenizer that cannot be is left out, with a note.\n"
+        "Refuses other architectures and types, split files, experts, and metadata that may change the function and are not known.",
+    .example = "gguf-import model.gguf -o model.tsz",
+    .opts = opts, .min_operands = 1, .max_operands = 1, .uses = TOOL_OUTPUT,
+};
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    struct model_head *h = model_in_head(in);
+    const char *note = model_in_note(in);
+    if (!note)
+        tool_die(t, "'%s' is no GGUF file", tool_operand(t, 0));
+    if (*note)
+        tool_note(t, "%s", note);
+    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
+    if (!model_write_files(out, h, in))
+        model_copy(out, in);
+    tool_check(t);
+    model_close(in);
+    return tool_finish(t);
+}
