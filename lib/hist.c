@@ -134,17 +134,25 @@ static void step_print(const json_t *hist, int64_t s, const char *path, FILE *f)
 
 static void roots_print(const json_t *hist, const struct target *targets, int64_t n, FILE *f)
 {
+    struct target told = {0};
     for (int64_t s = 0; s < n; s++) {
         const json_t *step = json_array_get(hist, (size_t)s);
-        for (size_t i = 0; i < input_count(step) && targets[s].n; i++)
-            if (producer(hist, step, i, s) < 0) {
-                fputs("# needs ", f);
-                dump_text(input_text(step, i, "path"), f);
-                fputs(", id ", f);
-                dump_text(input_text(step, i, "id"), f);
-                fputc('\n', f);
-            }
+        for (size_t i = 0; i < input_count(step) && targets[s].n; i++) {
+            const char *path = input_text(step, i, "path");
+            int known = told.n;
+            if (producer(hist, step, i, s) >= 0)
+                continue;
+            target_add(&told, path);
+            if (told.n == known)
+                continue;
+            fputs("# needs ", f);
+            dump_text(strcmp(path, "-") ? path : "(standard input)", f);
+            fputs(", id ", f);
+            dump_text(input_text(step, i, "id"), f);
+            fputc('\n', f);
+        }
     }
+    free(told.paths);
 }
 
 int hist_script(const json_t *head, const char *path, FILE *f, struct err *e)
