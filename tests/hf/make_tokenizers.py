@@ -17,9 +17,9 @@ seen 3 of 12 and 1999 of 2024. Der Fluß fließt über die Brücke, où l'été 
     return {"key": [1, 2, 3], 'other': None}  # a comment
 \tindented\twith\ttabs\n\n\n   three spaces and    four. HELLO World, hello WORLD! the the the and and other others another mother brother.
 """
-TEXTS = ["", " ", "a", "Hello world", " Hello", "Hello  world  ", "   ", "\n", "\n\n\n\n\n", "\t\t a", "a\r\nb\r\n", "I'm don't WE'LL they'VE 'tis", "1 22 333 4444 55555",
+TEXTS = ["", " ", "a", "Hello world", " Hello", "Hello  world  ", "   ", "\n", "\n\n\n\n\n", "\t\t a", "\t" * 9 + "a", "a\r\nb\r\n", "I'm don't WE'LL they'VE 'tis", "1 22 333 4444 55555",
          "½ ² Ⅷ ٣٤ ४", "café cafe\u0301 Å \u212b ǅ", "Привет, как дела?", "日本語と中文", "안녕하세요 \u1100\u1161\u11a8", "😀 👩‍👩‍👧 🇩🇪", "مرحبا بالعالم", "a\u00a0b\u3000c\u180ed\u0085e",
-         "<s> x </s> <unk>", "<|endoftext|>a<|endoftext|> <|endoftext|>", "  lead <lead> and <trail>  tail  <both>  x", "a word aword word, WORD word", "▁a ▁ b▁c", "\x00\x01\x7f",
+         "<s> x </s> <unk>", "<|endoftext|>a<|endoftext|> <|endoftext|>", "  lead <lead> and <trail>  tail  <both>  x", "a word aword word, WORD word", "x anotherword another", "中、文。〆ヶ", "▁a ▁ b▁c", "\x00\x01\x7f",
          "x" * 300, "the" * 40 + " " * 33 + "\n" * 17, "def f(x):\n    return x  # 🙂\n", "http://a.b/c?d=e&f=%20#g", "\u0344\u0958\u0915\u093c"]
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
@@ -71,7 +71,8 @@ def kinds():
     j = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True))
     n = len(j["model"]["vocab"])
     j["added_tokens"] += [added(n, "<lead>", lstrip=True), added(n + 1, "<trail>", rstrip=True), added(n + 2, "<both>", True, lstrip=True, rstrip=True),
-                          added(n + 3, "word", single_word=True), added(n + 4, "   "), added(n + 5, "    ", normalized=False)]
+                          added(n + 3, "word", single_word=True), added(n + 4, "   "), added(n + 5, "    ", normalized=False),
+                          added(n + 6, "\t\t"), added(n + 7, "\t\t\t\t")]
     j["post_processor"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
     yield "added", j
     j = byte_level(split(LLAMA3), special=("<|begin|>", "<|end|>"))
@@ -92,13 +93,17 @@ def kinds():
     j["model"]["vocab"] = {text: i for i, text in enumerate(k for k in j["model"]["vocab"] if k not in lacking)}
     yield "smollm", j
     yield "digits", byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=False), level]))
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)      # learns merges over every border, so that borders show
     for behavior in "removed", "merged_with_previous", "merged_with_next", "contiguous":
-        yield "split_" + behavior, byte_level(split(r"[\s,.]|\d{2}", behavior), 300)
-    yield "split_inverted", byte_level(split(r"\p{L}+|\p{Han}", "removed", True), 300)
-    j = byte_level(level, 300)
-    j["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"String": "e"}, "behavior": "MergedWithPrevious", "invert": False}, j["pre_tokenizer"]]}
-    yield "split_string", j
+        yield "split_" + behavior, {**byte_level(whole), "pre_tokenizer": json.loads(split(r"[\s,.]|\d{2}", behavior).__getstate__())}
+    yield "split_inverted", {**byte_level(whole), "pre_tokenizer": json.loads(split(r"\p{L}+|\p{Han}", "removed", True).__getstate__())}
+    yield "split_string", {**byte_level(whole), "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"String": "e"}, "behavior": "MergedWithPrevious", "invert": False}, json.loads(level.__getstate__())]}}
     yield "spm", sentencepiece(False)
+    j = sentencepiece(False)
+    j["model"]["vocab"].update({text: len(j["model"]["vocab"]) + i for i, text in enumerate([",▁", "▁▁", "▁▁▁"])})
+    j["model"]["merges"] = [[",", "▁"], ["▁", "▁"], ["▁▁", "▁"]] + j["model"]["merges"]
+    yield "spm_across", j           # a merge that reaches over the start of a word
     for scheme in "always", "first", "never":
         j = sentencepiece(True)
         j["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": scheme != "first"}
