@@ -44,7 +44,8 @@ static void append(struct ids *to, const uint32_t *ids, int64_t n)
         to->id = mem_grow(to->id, (size_t)to->room * sizeof *to->id);
         to->bytes = mem_grow(to->bytes, (size_t)to->room * sizeof *to->bytes);
     }
-    memcpy(to->id + to->n, ids, (size_t)n * sizeof *ids);
+    if (n)
+        memcpy(to->id + to->n, ids, (size_t)n * sizeof *ids);
     to->n += n;
 }
 

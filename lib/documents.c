@@ -73,7 +73,7 @@ static int documents_piece(struct documents *d, const char **text, int64_t *n)
     int64_t length = d->separator ? (int64_t)strlen(d->separator) : 0, seen = 0;
     const char *at;
     for (;;) {
-        at = length ? memmem(d->buffer + d->from + seen, (size_t)(d->n - d->from - seen), d->separator, (size_t)length) : NULL;
+        at = length && d->buffer ? memmem(d->buffer + d->from + seen, (size_t)(d->n - d->from - seen), d->separator, (size_t)length) : NULL;
         if (at || d->ended)
             break;
         seen = d->n - d->from - length + 1;
