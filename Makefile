@@ -38,7 +38,7 @@ objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 
-.PHONY: all list clean install check unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
+.PHONY: all list clean install check check-hf check-smollm2 unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
@@ -82,6 +82,14 @@ fuzzing: $(fuzzers:%=$(BUILD)/tests/fuzz/%)
 
 check:                                  ## runs the whole suite (installs Debian packages where they are missing)
 	sh tests/run
+
+PYTHON  ?= python3
+check-hf: all                           ## checks against transformers and tokenizers (PYTHON= one that has them, and torch)
+	$(PYTHON) tests/hf/export.py $(BINDIR) tests/golden/families/* $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
+	$(PYTHON) tests/hf/encode.py $(BINDIR) $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
+
+check-smollm2: all                      ## checks every figure of a real model, SmolLM2-135M-Instruct (TEXTS= a directory with wikitext-2 raw)
+	sh tests/smollm2/check $(TEXTS)
 
 sanitized:                              ## builds tools and fuzz drivers with AddressSanitizer and UndefinedBehaviorSanitizer into build/sanitized
 	$(Q)$(MAKE) $(sanitize) all fuzzing
