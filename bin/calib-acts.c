@@ -35,6 +35,7 @@ struct job {
     int32_t *ids;
     int64_t n_seq, len, room;   /* sequences waiting in the batch, their common length, most sequences of a batch */
     int64_t tokens, end;        /* taken so far; one past the last sequence taken */
+    int64_t vocab_size;
 };
 
 static void run_batch(struct job *j)
@@ -45,16 +46,18 @@ static void run_batch(struct job *j)
     j->n_seq = 0;
 }
 
-static void add_sequence(struct job *j, const uint32_t *ids, int64_t n, int64_t index)
+static void add_sequence(struct job *j, const struct sequences *s, const uint32_t *ids, int64_t n)
 {
+    if (sequences_check(s, ids, n, j->vocab_size))
+        tool_check(j->t);
     if (j->n_seq == j->room || n != j->len)
         run_batch(j);
     j->len = n;
     for (int64_t i = 0; i < n; i++)
-        j->ids[j->n_seq * n + i] = ids[i] > INT32_MAX ? INT32_MAX : (int32_t)ids[i];
+        j->ids[j->n_seq * n + i] = (int32_t)ids[i];
     j->n_seq++;
     j->tokens += n;
-    j->end = index + 1;
+    j->end = s->index;
 }
 
 /* All sequences are read, so that a damaged stream is noticed wherever the damage is. */
@@ -70,7 +73,7 @@ static void run_all(struct job *j, struct sequences *s)
         full |= index >= first && ((max_tokens && j->tokens + n > max_tokens) || (sequences && index >= first + sequences));
         if (index < first || full)
             continue;
-        add_sequence(j, ids, n, index);
+        add_sequence(j, s, ids, n);
         tool_progress(j->t, j->tokens, total > j->tokens ? total : j->tokens + 1, "tokens");
     }
     tool_check(j->t);
@@ -97,7 +100,7 @@ int main(int argc, char **argv)
     struct model m;
     if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e))
         tool_check(t);
-    struct job j = {.t = t, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
+    struct job j = {.t = t, .vocab_size = m.head.vocab_size, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
     int64_t most = m.head.num_hidden_layers < 32 ? m.head.num_hidden_layers : 32;
     if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, s.max_len, block_size ? block_size : most, e)))
         tool_check(t);

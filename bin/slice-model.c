@@ -139,7 +139,7 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
         tool_check(t);
         tool_die(t, "%s holds no tokens", verify_name);
     }
-    if (slice_verify(p, source, slice, ids, n, &v, tool_err(t)))
+    if (sequences_check(&s, ids, n, source->head.vocab_size) || slice_verify(p, source, slice, ids, n, &v, tool_err(t)))
         tool_check(t);
     if (!v.agrees)
         tool_refuse(t, "the slice differs from the masked model: by %.3g at token %" PRId64 ", logit %" PRId64 " (logits reach %.3g)", v.difference, v.token,

@@ -72,6 +72,14 @@ int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
     }
 }
 
+int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, int64_t vocab_size)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= vocab_size)
+            return err_set(s->e, "%s holds the token id %u, beyond the model's vocabulary of %lld", st_path(s->in), ids[i], (long long)vocab_size);
+    return 0;
+}
+
 void sequences_close(struct sequences *s)
 {
     free(s->ids);

@@ -20,6 +20,8 @@ struct sequences {
 int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions, struct err *e);
 /* 1: *ids (valid until the next call) and *n >= 1 tokens; 0: no more, digests checked; -1. Empty documents are passed over, but count in `index`. */
 int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n);
+/* -1, naming stream and id, if one of the n ids is beyond the vocabulary. */
+int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, int64_t vocab_size);
 void sequences_close(struct sequences *s);
 
 #endif

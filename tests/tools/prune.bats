@@ -1,0 +1,185 @@
+# calib-acts, score-importance, rank, probe-layers, slice-model: golden scores, rankings and cuts; shards; proofs; refusals.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools PYTHONDONTWRITEBYTECODE=1
+    export OMP_NUM_THREADS=1            # the models are tiny
+    prune="python3 $PWD/tests/tools/prune.py"
+    cd "$BATS_TEST_TMPDIR"
+}
+
+families="llama nemotron gpt2 qwen3 phi3 llama_bias"
+
+# ranked FAMILY: its tokens, acts, scores and rank as FAMILY.*.tsz
+ranked() {
+    $prune tokens "$1" "$1.tokens.tsz"
+    calib-acts --quiet "$GOLDEN/families/$1" "$1.tokens.tsz" -o "$1.acts.tsz"
+    score-importance "$1.acts.tsz" -o "$1.scores.tsz"
+    rank "$1.scores.tsz" -o "$1.rank.tsz"
+}
+
+refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no output
+    local status_wanted=$1 words=$2; shift 2
+    rm -f refused.tsz
+    run "-$status_wanted" --separate-stderr "$@" -o refused.tsz
+    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
+    [[ $stderr == *"$words"* ]] || { echo "$stderr"; false; }
+    [ ! -e refused.tsz ]
+}
+
+@test "scores of every axis in nine aggregations, block importance of every contiguous block" { $prune scores $families; }
+@test "rankings, from pipes" { $prune ranks $families; }
+@test "losses without each layer and each contiguous block" { $prune losses $families; }
+@test "golden cuts: tensors byte for byte, logits, proof before writing" { $prune cuts $families; }
+
+@test "shards join to what one pass gives; a part joined twice is refused" {
+    $prune tokens llama all.tsz
+    model=$GOLDEN/families/llama
+    calib-acts --quiet "$model" all.tsz -o one.tsz
+    calib-acts --quiet "$model" all.tsz --sequences 1 -o a.tsz
+    calib-acts --quiet "$model" all.tsz --first-sequence 1 --sequences 3 -o b.tsz
+    calib-acts --quiet "$model" all.tsz --first-sequence 4 --batch-size 1 -o c.tsz
+    ts-cat b.tsz a.tsz c.tsz -o joined.tsz
+    $prune close one.tsz joined.tsz 1e-12
+    for batch in mean l2 var; do
+        score-importance --batch $batch --seq var one.tsz -o x.tsz
+        score-importance --batch $batch --seq var joined.tsz -o y.tsz
+        $prune close x.tsz y.tsz 1e-12
+    done
+    refused 1 "a shard counts once" ts-cat joined.tsz b.tsz
+    calib-acts --quiet "$model" all.tsz --first-sequence 3 -o overlap.tsz
+    refused 1 "a shard counts once" ts-cat b.tsz overlap.tsz
+    refused 1 "--block-size" ts-cat a.tsz <(calib-acts --quiet "$model" all.tsz --first-sequence 1 --block-size 2)
+    $prune tokens qwen3 other.tsz
+    calib-acts --quiet "$GOLDEN/families/qwen3" other.tsz -o other-acts.tsz
+    refused 1 "is of model" ts-cat a.tsz other-acts.tsz
+}
+
+@test "batches do not change the sums; documents of different lengths are one sample each" {
+    model=$GOLDEN/families/gpt2
+    $prune tokens gpt2 rows.tsz
+    calib-acts --quiet "$model" rows.tsz -o a.tsz
+    calib-acts --quiet "$model" rows.tsz --batch-size 1 -o b.tsz
+    $prune close a.tsz b.tsz 1e-6
+    printf '1 2 3 4 5\n6 7\n8 9 10 11 12\n13\n' | tokenize --quiet --ids -o documents.tsz
+    calib-acts "$model" documents.tsz -o d.tsz 2> note
+    grep -q '4 samples, 13 positions' note
+    calib-acts "$model" documents.tsz --max-tokens 8 -o d.tsz 2> note
+    grep -q '2 samples, 7 positions' note
+}
+
+@test "keeping everything keeps every byte; what is before a dropped layer keeps its ranking" {
+    for family in $families; do
+        slice-model "$GOLDEN/families/$family" -o all.tsz
+        rm -rf out
+        hf-export --quiet all.tsz out
+        $prune same "$GOLDEN/families/$family" out
+    done
+    ranked llama
+    slice-model "$GOLDEN/families/llama" --drop-layers 3 -o cut.tsz
+    calib-acts --quiet cut.tsz llama.tokens.tsz | score-importance -o cut-scores.tsz
+    for axis in intermediate_size.2 num_attention_heads.1 num_key_value_heads.0; do
+        ts-dump --values $axis llama.scores.tsz > a
+        ts-dump --values $axis cut-scores.tsz > b
+        cmp a b
+    done
+    slice-model "$GOLDEN/families/llama" --drop-layers 0,2-3 --dry-run | grep -q 'layers dropped: 0 2 3'
+}
+
+@test "a probe replaces the order of layers, and its best block is what leaves" {
+    ranked llama
+    probe-layers --quiet "$GOLDEN/families/llama" llama.tokens.tsz --block-size 2 --table -o probe.tsz 2> table
+    block=$(sed -n 3p table | cut -d' ' -f1)
+    rank llama.scores.tsz probe.tsz -o both.tsz
+    slice-model "$GOLDEN/families/llama" --rank both.tsz --num-hidden-layers 2 -o by-rank.tsz
+    slice-model "$GOLDEN/families/llama" --drop-layers "$block" -o by-name.tsz
+    hf-export --quiet by-rank.tsz x
+    hf-export --quiet by-name.tsz y
+    $prune same x y
+    cmp <(ts-dump --values hidden_size both.tsz) <(ts-dump --values hidden_size llama.rank.tsz)
+    ! cmp -s <(ts-dump --values num_hidden_layers both.tsz) <(ts-dump --values num_hidden_layers llama.rank.tsz)
+    refused 1 "has no order of hidden_size" slice-model "$GOLDEN/families/llama" --rank <(rank probe.tsz) --hidden-size 20
+}
+
+@test "baselines: random orders by seed, magnitude of weights" {
+    ranked llama
+    rank --random 1 llama.scores.tsz -o a.tsz
+    rank --random 1 < llama.rank.tsz > b.tsz
+    rank --random 2 llama.scores.tsz -o c.tsz
+    [ "$($prune orders a.tsz)" = "$($prune orders b.tsz)" ]
+    [ "$($prune orders a.tsz)" != "$($prune orders c.tsz)" ]
+    rank --magnitude "$GOLDEN/families/llama" -o m.tsz
+    $prune orders m.tsz
+    $prune magnitude "$GOLDEN/families/llama" m.tsz
+    for r in a m; do
+        slice-model --quiet "$GOLDEN/families/llama" --rank $r.tsz --hidden-size 20 --intermediate-size 11 --num-attention-heads 2 --num-hidden-layers 2 \
+            --verify llama.tokens.tsz -o $r.slice.tsz
+    done
+    refused 2 "two baselines" rank --random 1 --magnitude m.tsz
+}
+
+@test "a rank of another model is refused; the same model renamed or as a stream is not" {
+    ranked llama
+    cp -r "$GOLDEN/families/llama" renamed
+    hf-import renamed -o llama.tsz
+    for model in renamed llama.tsz; do
+        slice-model $model --rank llama.rank.tsz --hidden-size 24 -o $(basename $model .tsz)-cut.tsz
+    done
+    cmp renamed-cut.tsz llama-cut.tsz || cmp <(ts-dump --values layers.0.q_proj.weight renamed-cut.tsz) <(ts-dump --values layers.0.q_proj.weight llama-cut.tsz)
+    hf-import renamed | slice-model - --rank llama.rank.tsz --hidden-size 24 > /dev/null
+    cp -r renamed other
+    $prune other other
+    refused 1 "another model" slice-model other --rank llama.rank.tsz --hidden-size 24
+    slice-model other --rank llama.rank.tsz --hidden-size 24 --any-model -o any.tsz
+    refused 1 "hidden size" slice-model "$GOLDEN/families/qwen3" --rank llama.rank.tsz --hidden-size 24 --any-model
+}
+
+@test "targets that cannot be reached, lists that are none, wrong streams" {
+    ranked llama
+    cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
+    refused 1 "--hidden-size 37 is more than the model has (36)" $cut --hidden-size 37
+    refused 1 "--intermediate-size 46 is more than layer 0 has (45)" $cut --intermediate-size 46
+    refused 1 "do not divide" $cut --num-attention-heads 3
+    refused 1 "in a group" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "--num-hidden-layers 5" $cut --num-hidden-layers 5
+    refused 1 "layers are 0 to 3" $cut --drop-layers 1,4
+    refused 1 "layers are 0 to 3" $cut --drop-layers 9999999999999999999
+    refused 1 "is no list" $cut --drop-layers 1,,2
+    refused 1 "is no list" $cut --drop-layers x
+    refused 1 "leaves no layer" $cut --drop-layers 0-3
+    refused 2 "give one" $cut --drop-layers 1 --num-hidden-layers 3
+    refused 2 "from 1" $cut --hidden-size -3
+    refused 1 "needs a rank" slice-model "$GOLDEN/families/llama" --hidden-size 24
+    refused 1 '"scores"' slice-model "$GOLDEN/families/llama" --rank llama.scores.tsz --hidden-size 24
+    refused 1 '"tokens" is needed' $cut --hidden-size 24 --verify llama.scores.tsz
+    refused 1 '"acts" is needed' score-importance llama.scores.tsz
+    refused 2 "mean, l2 or var" score-importance --batch max llama.acts.tsz
+    refused 1 "neuron_first.0" score-importance --neuron neuron_first llama.acts.tsz
+    refused 1 "more than the model's 4" calib-acts "$GOLDEN/families/llama" llama.tokens.tsz --block-size 5
+    refused 1 "leaves nothing" probe-layers "$GOLDEN/families/llama" llama.tokens.tsz --block-size 4
+    head -c 700 llama.acts.tsz > short.tsz
+    refused 1 "" score-importance short.tsz
+    printf '1 2 99999\n' | tokenize --quiet --ids -o beyond.tsz
+    refused 1 "99999, beyond the model" calib-acts --quiet "$GOLDEN/families/llama" beyond.tsz
+    refused 1 "99999, beyond the model" $cut --hidden-size 24 --verify beyond.tsz
+}
+
+@test "dry-run counts what the slice will have, and writes nothing" {
+    ranked llama
+    # shellcheck disable=SC2046
+    slice-model "$GOLDEN/families/llama" --rank llama.rank.tsz $($prune target llama all) --dry-run -o none.tsz > plan
+    [ ! -e none.tsz ]
+    [ "$(awk '/^parameters/ { print $3 }' plan)" = "$($prune expect llama all parameters.total)" ]
+    [ "$(awk '/^non-embedding/ { print $4 }' plan)" = "$($prune expect llama all parameters.non_embedding)" ]
+    # shellcheck disable=SC2046
+    slice-model "$GOLDEN/families/llama" --rank llama.rank.tsz $($prune target llama all) -o slice.tsz
+    slice-model slice.tsz --dry-run | awk '/^parameters/ { exit $2 != $3 }'
+}
+
+@test "a tensor of over 2 GB in less than 1 GB of memory" {
+    [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
+    $prune big big
+    (ulimit -v 1000000; rank --magnitude big -o rank.tsz; slice-model big --rank rank.tsz --hidden-size 16 -o slice.tsz)
+    rm -rf big
+    ts-dump slice.tsz | grep -q 'embed_tokens.weight bf16 \[1100000, 16\]'
+}
