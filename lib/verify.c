@@ -145,7 +145,7 @@ static double dot(const double *a, const double *b, int64_t n)
 static double *linear(const struct naive *w, const struct param *p, const double *bias, const double *x)
 {
     double *y = new_value(w, p->rows);
-#pragma omp parallel
+#pragma omp parallel if (p->rows * p->cols * w->T > 1 << 20)
     {
         double *row = mem_alloc((size_t)p->cols * sizeof *row);
 #pragma omp for

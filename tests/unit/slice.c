@@ -1,0 +1,174 @@
+/* The proof of a slice: it holds for a right cut of each kind, and every planted mistake is found. The naive forward pass itself gives the golden
+ * logits (float64) to 1e-6. Run from the repository's root. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../formats/safetensors.h"
+#include "../../lib/verify.h"
+#include "check.h"
+
+enum { T = 24 };
+
+static struct err e;
+static uint32_t ids[T];
+
+/* A rank that is the reverse of the original order everywhere. */
+static void rank_reversed(struct rank *r, const struct model_head *h)
+{
+    struct axes a;
+    struct scores s;
+    struct tensor t;
+    axes_from_model(&a, h);
+    scores_open(&s, &a);
+    for (int64_t i = 0; i < axes_count(&a); i++) {
+        axes_tensor(&a, i, DT_F64, &t);
+        double *v = scores_entry(&s, i);
+        for (int64_t j = 0; j < tensor_count(&t); j++)
+            v[j] = (double)j;
+    }
+    rank_from_scores(r, &s);
+    scores_free(&s);
+    axes_free(&a);
+}
+
+struct cut { struct model_in *in; struct rank rank; struct slice_plan plan; struct model source, slice; };
+
+static void cut_open(struct cut *c, const char *family, const struct slice_target *target)
+{
+    char dir[200];
+    snprintf(dir, sizeof dir, "tests/golden/families/%s", family);
+    *c = (struct cut){.in = model_open(dir, &e)};
+    if (c->in)
+        rank_reversed(&c->rank, model_in_head(c->in));
+    int bad = !c->in || slice_plan_make(&c->plan, model_in_head(c->in), &c->rank, "rank", target, &e) || slice_load(&c->plan, c->in, &c->source, &c->slice, &e);
+    CHECK(!bad, "%s: %s", family, e.msg);
+    if (bad)
+        exit(check_report());
+}
+
+static void cut_close(struct cut *c)
+{
+    model_free(&c->source);
+    model_free(&c->slice);
+    slice_plan_free(&c->plan);
+    rank_free(&c->rank);
+    model_close(c->in);
+}
+
+static int agrees(struct cut *c)
+{
+    struct verdict v;
+    CHECK(!slice_verify(&c->plan, &c->source, &c->slice, ids, T, &v, &e), "%s", e.msg);
+    return v.agrees;
+}
+
+static void flip(struct model *m, const char *name, int64_t entry)
+{
+    int i = model_head_find(&m->head, name);
+    CHECK(i >= 0, "no tensor %s", name);
+    size_t size = (size_t)dtype_bytes(m->params[i].dtype, 1);
+    float x;
+    to_f32(&x, (char *)m->params[i].v + (size_t)entry * size, m->params[i].dtype, 1);
+    x += 0.125f;
+    from_f32((char *)m->params[i].v + (size_t)entry * size, m->params[i].dtype, &x, 1);
+}
+
+static void test_right_cuts(void)
+{
+    static const char *const names[] = {"llama", "llama31", "llama_bias", "mistral", "qwen2", "qwen3", "nemotron", "gpt2", "phi3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct slice_target keep = {0};
+        struct cut c;
+        cut_open(&c, names[i], &keep);
+        const struct layer *y = &c.source.head.layers[0];
+        struct slice_target all = {.hidden_size = c.source.head.hidden_size - 5, .intermediate_size = y->intermediate_size / 2,
+                                   .num_key_value_heads = y->num_key_value_heads > 2 ? y->num_key_value_heads - 1 : 1, .drop_layers = "0"};
+        cut_close(&c);
+        cut_open(&c, names[i], &all);
+        CHECK(agrees(&c), "%s: every axis", names[i]);
+        cut_close(&c);
+    }
+}
+
+/* What a wrong cut would do, one at a time, to a slice of llama that loses some of everything. */
+static void test_planted_mistakes(void)
+{
+    static const struct slice_target target = {.hidden_size = 30, .intermediate_size = 20, .num_attention_heads = 4, .num_hidden_layers = 3};
+    static const char *const tensors[] = {"embed_tokens.weight", "layers.0.q_proj.weight", "layers.1.k_proj.weight", "layers.2.v_proj.weight",
+        "layers.0.o_proj.weight", "layers.0.gate_proj.weight", "layers.1.up_proj.weight", "layers.2.down_proj.weight", "layers.1.input_layernorm.weight",
+        "layers.1.post_attention_layernorm.weight", "norm.weight", "lm_head.weight"};
+    struct cut c;
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        cut_open(&c, "llama", &target);
+        flip(&c.slice, tensors[i], !strcmp(tensors[i], "embed_tokens.weight") ? ids[0] * 30 : 3);
+        CHECK(!agrees(&c), "one wrong entry of %s is found", tensors[i]);
+        cut_close(&c);
+    }
+    cut_open(&c, "llama", &target);         /* the cut took channel 6.. of the reversed rank; the plan now says 5 stayed instead */
+    c.plan.hidden.index[0]--;
+    CHECK(!agrees(&c), "another channel of the residual stream is found");
+    c.plan.hidden.index[0]++;
+    CHECK(agrees(&c), "and nothing else was wrong");
+    c.plan.layers[1].ffn.index[0]--;
+    CHECK(!agrees(&c), "another neuron is found");
+    c.plan.layers[1].ffn.index[0]++;
+    c.plan.layers[2].heads.index[0]--;
+    CHECK(!agrees(&c), "another head is found");
+    c.plan.layers[2].heads.index[0]++;
+    c.plan.layers[0].source--;
+    CHECK(!agrees(&c), "another layer is found");
+    c.plan.layers[0].source++;
+    c.slice.head.norm_eps *= 2;
+    CHECK(!agrees(&c), "a wrong epsilon is found");
+    c.slice.head.norm_eps /= 2;
+    c.slice.head.layers[1].attention_scale *= 1.01;
+    CHECK(!agrees(&c), "a score scale that follows the new sizes is found");
+    cut_close(&c);
+}
+
+static void read_tensor(struct safetensors *s, const char *name, void *out)
+{
+    int i = sf_find(s, name);
+    CHECK(i >= 0 && !sf_read(s, i, 0, out, tensor_bytes(sf_tensor(s, i)), &e), "%s: %s", name, e.msg);
+}
+
+static void test_golden_logits(void)
+{
+    static const char *const names[] = {"llama", "llama31", "mistral", "qwen3", "nemotron", "gpt2", "phi3"};
+    for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
+        char path[200];
+        struct cut c;
+        snprintf(path, sizeof path, "tests/golden/families/%s/expected.safetensors", names[f]);
+        cut_open(&c, names[f], &(struct slice_target){0});
+        struct safetensors *s = sf_open(path, &e);
+        const struct tensor *t = sf_tensor(s, sf_find(s, "logits"));
+        int64_t len = t->shape[1], V = t->shape[2], wide = sf_tensor(s, sf_find(s, "input_ids"))->dtype == DT_I64;
+        double *want = malloc((size_t)tensor_bytes(t)), *got = malloc((size_t)(len * V) * sizeof *got), worst = 0;
+        int64_t *raw = malloc((size_t)(t->shape[0] * len) * 8);
+        uint32_t text[128];
+        read_tensor(s, "logits", want);
+        read_tensor(s, "input_ids", raw);
+        for (int64_t i = 0; i < len; i++)
+            text[i] = wide ? (uint32_t)raw[i] : ((uint32_t *)raw)[i];
+        CHECK(!naive_logits(&c.source, NULL, text, len, got, &e), "%s", e.msg);
+        for (int64_t i = 0; i < len * V; i++)
+            worst = fmax(worst, fabs(got[i] - want[i]));
+        CHECK(t->dtype == DT_F64 && worst < 1e-6, "%s: logits off by %g", names[f], worst);
+        free(want);
+        free(got);
+        free(raw);
+        sf_close(s);
+        cut_close(&c);
+    }
+}
+
+int main(void)
+{
+    for (int i = 0; i < T; i++)
+        ids[i] = (uint32_t)(i * 29 % 71);
+    test_right_cuts();
+    test_planted_mistakes();
+    test_golden_logits();
+    return check_report();
+}
