@@ -57,7 +57,7 @@ P
 @test "killed again and again, also while saving: the same bits as an uninterrupted run" {
     short_run --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 --output-dir whole --log whole.log
     tries=0
-    until timeout -s KILL "0.$((1 + tries % 5))" "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 \
+    until timeout -s KILL "$((tries / 20)).$((1 + tries % 5))" "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 \
         --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 \
         --output-dir cut --log cut.log --save-steps 1 --resume 2>> notes; do
         tries=$((tries + 1))
