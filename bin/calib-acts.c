@@ -104,8 +104,7 @@ int main(int argc, char **argv)
     int64_t most = m.head.num_hidden_layers < 32 ? m.head.num_hidden_layers : 32;
     if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, s.max_len, block_size ? block_size : most, e)))
         tool_check(t);
-    tool_note(t, "predicted memory %.1f MB (model %.1f, activations and sums %.1f)", 1e-6 * (double)(model_memory(&m.head, MODEL_FROZEN, 0) + calibrate_bytes(j.c)),
-              1e-6 * (double)model_memory(&m.head, MODEL_FROZEN, 0), 1e-6 * (double)calibrate_bytes(j.c));
+    tool_predict_memory(t, NULL, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations and sums", calibrate_bytes(j.c), 0}, {0}});
     j.ids = mem_alloc((size_t)(j.room * s.max_len) * sizeof *j.ids);
     run_all(&j, &s);
     struct acts *a = calibrate_acts(j.c);

@@ -59,8 +59,7 @@ int main(int argc, char **argv)
     struct tape *tape = tape_record(tool_exec(t), &spec, e);
     if (!tape || tape_open(tape, e))
         tool_check(t);
-    tool_note(t, "predicted memory %.1f MB (weights %.1f, activations and logits %.1f)", 1e-6 * (double)(model_memory(&m.head, MODEL_FROZEN, 0) + tape_bytes(tape)),
-              1e-6 * (double)model_memory(&m.head, MODEL_FROZEN, 0), 1e-6 * (double)tape_bytes(tape));
+    tool_predict_memory(t, NULL, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations and logits", tape_bytes(tape), 0}, {0}});
     struct st_out *out = tool_out(t, "logits", json_pack("{s:s, s:I, s:b}", "tokenizer_id", m.head.tokenizer_id, "vocab_size", (json_int_t)vocab, "full", 1));
     const uint32_t *ids;
     while (sequences_next(&s, &ids, &n) > 0) {

@@ -1,8 +1,7 @@
 /* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for each model, or a table for people, out. */
 #include <math.h>
-#include <sys/resource.h>
-#include <time.h>
 
+#include "../lib/base/usage.h"
 #include "../lib/eval.h"
 #include "../lib/tool.h"
 
@@ -28,19 +27,10 @@ static const struct tool_desc desc = {
     "mean over windows, bits_per_byte counts the source bytes of the predicted tokens. Sums are f64.",
     "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table", opts, 2, -1, TOOL_COMPUTE};
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 static json_t *record(struct tool *t, const char *name, const struct model_head *h, const struct tokens *tokens, const struct eval_sums *s, double seconds)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     int64_t non_embedding, parameters = model_head_parameters(h, &non_embedding);
     json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "model", name, "model_id", h->id, "family", h->family->name, "tokens_id", tokens->id);
     const struct { const char *name; int64_t value; } integers[] = {
@@ -55,7 +45,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_head 
     json_object_set_new(j, "bits_per_byte", number_or_null(s->bytes > 0 ? s->nll * (double)s->predictions / M_LN2 / (double)s->bytes : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)s->tokens / seconds)));
-    json_object_set_new(j, "peak_rss", json_integer(1024 * (json_int_t)usage.ru_maxrss));
+    json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
     json_object_set_new(j, "threads", json_integer(tool_exec(t)->threads));
     json_object_set_new(j, "math", json_string(exec_math_library()));
     return j;
@@ -89,12 +79,11 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     tool_check(t);
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
-    tool_note(t, "%s: predicted memory %.1f MB (weights %.1f, activations %.1f)", name, 1e-6 * (double)(model_memory(&m.head, MODEL_FROZEN, 0) + eval_bytes(v)),
-              1e-6 * (double)model_memory(&m.head, MODEL_FROZEN, 0), 1e-6 * (double)eval_bytes(v));
-    double start = now();
+    tool_predict_memory(t, name, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations", eval_bytes(v), 0}, {0}});
+    double start = usage_seconds();
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
-    json_t *j = record(t, name, &m.head, tokens, &sums, now() - start);
+    json_t *j = record(t, name, &m.head, tokens, &sums, usage_seconds() - start);
     if (table)
         print_row(j);
     else if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))

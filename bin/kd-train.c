@@ -140,8 +140,9 @@ static void open_run(struct tool *t)
     if (eval_name)
         run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &(struct eval_options){0}, e);
     tool_check(t);
-    train_run_memory(&run, text);
-    tool_note(t, "predicted memory %s", text);
+    struct memory_part parts[TRAIN_PARTS];
+    train_run_memory(&run, parts);
+    tool_predict_memory(t, NULL, parts);
     json_t *hist = tool_hist(t, id);
     train_run_identify(&run, hist, id, init, model_in_head(student_in)->id, teacher_in ? model_in_head(teacher_in)->id : "");
     train_run_open(&run, text, e);
@@ -192,11 +193,5 @@ int main(int argc, char **argv)
     train(t);
     model_write(out, &student);
     train_run_close(&run, tool_err(t));
-    model_close(student_in);
-    model_close(teacher_in);
-    tokens_free(&data);
-    tokens_free(&eval_data);
-    model_free(&student);
-    model_free(&teacher);
-    return tool_finish(t);
+    return tool_finish(t);      /* models and tokens go with the process */
 }

@@ -74,6 +74,8 @@ int exec_open(struct exec *x, enum device device, int threads)
 #endif
 }
 
+int64_t exec_library_bytes(const struct exec *x) { return (int64_t)x->threads * 3700000; }
+
 void exec_close(struct exec *x)
 {
 #ifdef PARE_CUDA

@@ -25,6 +25,7 @@ struct exec {
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
 void exec_close(struct exec *x);
+int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
 const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
 
 /* One operand: rows of `cols` values (activations: f32, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 / f16 where

@@ -5,9 +5,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/usage.h"
 #include "options.h"
 
 enum { TOOL_OUTPUTS = 8 };
@@ -27,13 +27,6 @@ struct tool {
     double progress_start, progress_last;
     int progress_shown;
 };
-
-static double clock_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void tool_common_options(struct tool *t)
 {
@@ -324,7 +317,7 @@ struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
 
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit)
 {
-    double now = clock_now();
+    double now = usage_seconds();
     if (!t->progress_start)
         t->progress_start = now;
     if (t->quiet || !isatty(2) || (now - t->progress_last < 1.0 / 6 && done < total))
@@ -337,6 +330,18 @@ void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit
     if (done >= total)
         tool_clear_progress(t);
     fflush(stderr);
+}
+
+void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts)
+{
+    char text[500] = "";
+    int64_t program = usage_resident_bytes() + (t->exec_is_open ? exec_library_bytes(&t->exec) : 0), total = program, loaded = 0;
+    for (const struct memory_part *p = parts; p->name; p++) {
+        *(p->loaded ? &loaded : &total) += p->bytes;
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
+    }
+    int64_t rest = program - loaded;
+    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
 }
 
 int tool_finish(struct tool *t)

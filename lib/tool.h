@@ -10,6 +10,7 @@
 
 #include "../formats/stream.h"
 #include "../kernels/op.h"
+#include "base/usage.h"
 #include "model.h"
 
 #define PARE_RELEASE "0.1.0"
@@ -63,7 +64,9 @@ const char *tool_output(const struct tool *t);                          /* what 
 json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);                  /* id and hist of what this run makes, for JSON records; new reference */
 /* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total units, rate, time left. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
-/* Memory and time before they are spent: "predicted memory 1.2 GB (weights 0.5, gradients ...)" as one note. */
+/* Memory before it is spent, as one note: "predicted memory 1234.5 MB (weights 500.0, ..., program and data 20.0)". `what` names the
+ * operand it is about, or is NULL. */
+void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
 int tool_finish(struct tool *t);                                        /* ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees; returns the exit status */
 
 #endif

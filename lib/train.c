@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/usage.h"
+
 int train_parse_loss(const char *text, double *ce, double *kl, struct err *e)
 {
     *ce = *kl = 0;
@@ -236,5 +238,6 @@ json_t *train_record_json(const struct trainer *t, const struct train_record *r,
     json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
     json_object_set_new(j, "tokens", json_integer(t->predictions));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)r->predictions / seconds)));
+    json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
     return j;
 }

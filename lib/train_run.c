@@ -6,14 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "base/usage.h"
 
 static struct checkpoint run_state(const struct train_run *r)
 {
@@ -88,11 +82,11 @@ static int due(int64_t step, int64_t every) { return every && step % every == 0;
 
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec, struct err *e)
 {
-    double start = now();
+    double start = usage_seconds();
     int done = train_step(&r->trainer, stop, rec, e);
     if (done != 1)
         return done;
-    json_t *line = train_record_json(&r->trainer, rec, now() - start);
+    json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
     struct eval_sums sums;
     int failed = 0;
     if (r->evaluation && (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.max_steps)) {
@@ -104,7 +98,7 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     json_decref(line);
     if (!failed && due(rec->step, r->save_steps))
         failed = train_run_save(r, e);
-    r->spent += now() - start;
+    r->spent += usage_seconds() - start;
     r->steps++;
     r->predictions += rec->predictions;
     return failed ? -1 : 1;
@@ -120,13 +114,18 @@ int train_run_close(struct train_run *r, struct err *e)
     return failed;
 }
 
-void train_run_memory(const struct train_run *r, char text[200])
+void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS])
 {
     const struct trainer *t = &r->trainer;
-    double mb = 1e-6, weights = mb * 4 * (double)t->student->n_values, teacher = t->teacher ? mb * (double)model_memory(&t->teacher->head, MODEL_FROZEN, 0) : 0;
-    double activations = mb * (double)(train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0));
-    snprintf(text, 200, "%.1f MB (weights %.1f, gradients %.1f, moments %.1f, teacher %.1f, activations %.1f)", 4 * weights + teacher + activations,
-             weights, weights, 2 * weights, teacher, activations);
+    int64_t weights = 4 * t->student->n_values;
+    struct memory_part *p = parts;
+    *p++ = (struct memory_part){"weights", weights, 1};
+    if (t->teacher)
+        *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
+    *p++ = (struct memory_part){"gradients", weights, 0};
+    *p++ = (struct memory_part){"moments", 2 * weights, 0};
+    *p++ = (struct memory_part){"activations", train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0), 0};
+    *p = (struct memory_part){0};
 }
 
 void train_run_pace(const struct train_run *r, char text[200])

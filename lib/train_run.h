@@ -2,6 +2,7 @@
 #ifndef PARE_TRAIN_RUN_H
 #define PARE_TRAIN_RUN_H
 
+#include "base/usage.h"
 #include "checkpoint.h"
 #include "eval.h"
 #include "train.h"
@@ -33,8 +34,9 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
 int train_run_save(struct train_run *r, struct err *e);
 int train_run_close(struct train_run *r, struct err *e);        /* log, evaluation, trainer */
 
-/* For people: "1234 MB (weights 500, gradients ...)", what the run will take; "1234 tokens/s, ... s spent, about ... s left". */
-void train_run_memory(const struct train_run *r, char text[200]);
+enum { TRAIN_PARTS = 6 };
+void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);        /* what the run will take; models are loaded */
+/* For people: "1234 tokens/s, ... s spent, about ... s left". */
 void train_run_pace(const struct train_run *r, char text[200]);
 /* The stream header of the trained model: the student's, all f32, without id, with the teacher's tokenizer and files where the student has
  * none; *files_from is where these come from. New reference. */

@@ -1,4 +1,5 @@
 /* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON line. A row is one process, so that its memory is its own.
+ * `bench fma` prints what the FMA loop reads, `bench library` the name of the library of matrix products.
  *
  * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens, T predictions from T + 1 tokens; FLOPs are nominal,
  * 2 per weight and token forward with full square attention, three times that for training. The register FMA loop runs just before and after and
@@ -6,10 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 
 #include "../../lib/base/rng.h"
+#include "../../lib/base/usage.h"
 #include "../../lib/train.h"
 #include "../../lib/tape.h"
 #include "fma.h"
@@ -59,13 +59,6 @@ static void make_model(struct model *m, const struct shape *s)
     model_head_list_tensors(&h, DT_F32);
     must(model_init_random(m, &h, 1, &e));
     model_head_free(&h);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 struct row {
@@ -143,9 +136,9 @@ static void measure(struct row *r, int steps, double *median, double *best, doub
     for (int attempt = 0; attempt < 5; attempt++) {
         fma[0] = fma_gflops(x.threads);
         for (int i = 0; i < steps; i++) {
-            double t = now();
+            double t = usage_seconds();
             run_once(r);
-            seconds[i] = now() - t;
+            seconds[i] = usage_seconds() - t;
         }
         fma[1] = fma_gflops(x.threads);
         peak = fmax(peak, fmax(fma[0], fma[1]));
@@ -169,16 +162,20 @@ int main(int argc, char **argv)
             steps = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
             threads = atoi(argv[++i]);
+    if (argc >= 2 && !strcmp(argv[1], "library"))
+        return puts(exec_math_library()) < 0;
+    if (argc >= 2 && !strcmp(argv[1], "fma")) {
+        must(exec_open(&x, DEVICE_CPU, threads));
+        return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
+    }
     if (argc < 2 || steps < 1 || sscanf(argv[1], "%15s %15s %15s", task, first, second) < 2 || (strcmp(task, "eval") && strcmp(task, "train") && strcmp(task, "kd"))) {
-        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' [--steps N] [--threads N] [--recompute]\n");
+        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute]\n");
         return 2;
     }
     int is_kd = !strcmp(task, "kd");
     struct row r = {.s = shape_find(is_kd ? second : first), .teacher_shape = is_kd ? shape_find(first) : NULL};
     must(exec_open(&x, DEVICE_CPU, threads));
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    r.predicted = usage.ru_maxrss * 1024;      /* program and libraries */
+    r.predicted = usage_resident_bytes() + exec_library_bytes(&x);
     make_model(&r.model, r.s);
     r.predicted += 4 * r.model.n_values;
     r.flops = flops(r.s, r.s->T) * (strcmp(task, "eval") ? 3 : 1);
@@ -194,11 +191,10 @@ int main(int argc, char **argv)
         open_eval(&r);
     double median, best, fma[2], tokens = (double)(r.s->B * r.s->T);
     measure(&r, steps, &median, &best, fma);
-    getrusage(RUSAGE_SELF, &usage);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r.flops * tokens / median / 1e9;
     printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
            "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld}\n",
            argv[1], recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r.flops * tokens / best / 1e9, fma[0], fma[1],
-           gflops / fma_mean, usage.ru_maxrss / 1024, (long long)(r.predicted >> 20));
+           gflops / fma_mean, (long)(usage_peak_bytes() >> 20), (long long)(r.predicted >> 20));
     return 0;
 }

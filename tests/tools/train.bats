@@ -13,7 +13,7 @@ setup() {
 
 golden_run() { "$BIN/kd-train" "$STUDENT" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"; }
 short_run() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet "$@"; }
-without_speed() { sed 's/,"tokens_per_second":[0-9]*//' "$1"; }
+without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
 refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
     run --separate-stderr "-$1" "${@:3}"
     [ "${#stderr_lines[@]}" = 1 ]
@@ -67,6 +67,28 @@ P
     cmp whole/model.tsz cut/model.tsz
     cmp <(without_speed whole.log) <(without_speed cut.log)
     [ "$(ls cut)" = "$(printf '%s\n' checkpoint-23.tsz checkpoint-24.tsz model.tsz)" ]
+}
+
+@test "memory is predicted within 5 % of what is used, by training and by evaluation" {
+    python3 -c "
+import random
+random.seed(1)
+for i in range(64): print(*[random.randrange(83) for _ in range(257)])" > long.ids
+    "$BIN/tokenize" --ids long.ids -o long.tsz
+    mkdir wide
+    sed 's/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1024/; s/"max_position_embeddings": [0-9]*/"max_position_embeddings": 256/' \
+        "$TEACHER/config.json" > wide/config.json
+    "$BIN/kd-train" wide --init random --loss ce --data long.tsz --max-steps 2 --batch-size 8 --log wide.log -o wide.tsz 2> note
+    "$BIN/eval-ppl" wide.tsz long.tsz > eval.json 2>> note
+    [ -n "$PARE_SANITIZED" ] && skip "a sanitizer takes memory of its own"
+    python3 - <<'PYTHON'
+import json, re
+predicted = [float(x) for x in re.findall(r"predicted memory ([0-9.]+) MB", open("note").read())]
+used = [json.loads(open("wide.log").readlines()[-1])["peak_rss"] / 1e6, json.load(open("eval.json"))["peak_rss"] / 1e6]
+for p, u in zip(predicted, used, strict=True):
+    print(p, u)
+    assert abs(p / u - 1) < 0.05, (p, u)
+PYTHON
 }
 
 @test "a save that died halfway, a damaged newest checkpoint, a log that is ahead: the one before is taken" {
