@@ -25,6 +25,10 @@ struct exec {
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
 void exec_close(struct exec *x);
+/* First thing in a main that computes. A thread that waits at the end of a parallel region spins; gcc's runtime lets it spin for milliseconds, which on
+ * cores that other processes use as well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet
+ * machine). The runtime reads its setting only when a program starts: this sets it, unless the user has, and starts the program again. */
+void exec_wait_briefly(char **argv);
 int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
 const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
 

@@ -127,6 +127,8 @@ static void tool_check_usage(struct tool *t)
 
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
+    if (d->uses & TOOL_COMPUTE)
+        exec_wait_briefly(argv);
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
     t->compress = "auto";

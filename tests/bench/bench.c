@@ -153,6 +153,7 @@ static void measure(struct row *r, int steps, double *median, double *best, doub
 
 int main(int argc, char **argv)
 {
+    exec_wait_briefly(argv);
     char task[16] = "", first[16] = "", second[16] = "";
     int steps = 5, recompute = 0, threads = 0;
     for (int i = 2; i < argc; i++)
