@@ -1,10 +1,10 @@
 /* The op table and its dispatch, and the execution handle: see op.h. The table is ops.def read three more times. */
 #include "op.h"
 
-#include <stdlib.h>
-#include <unistd.h>
 #include <assert.h>
 #include <omp.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #ifdef PARE_CUDA
 #include "cuda/device.h"
