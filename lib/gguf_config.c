@@ -358,7 +358,7 @@ static double llama3_positions(const double *divisor, int64_t n, double theta, d
     double P0 = 0;
     for (int64_t i = 0; i < n && !P0; i++) {
         double s = (1 / divisor[i] - 1 / factor) / (1 - 1 / factor);
-        if (s > 0.01 && s < 0.99)
+        if (s > 1e-5 && s < 1 - 1e-5)
             P0 = nearbyint((1 + 3 * s) * 2 * M_PI * pow(theta, (double)i / (double)n));
     }
     for (int64_t i = 0; i < n && P0; i++)

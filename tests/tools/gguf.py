@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Writes GGUF files as llama.cpp's converter does, with python3's own library; the tests import them.
+
+    gguf.py make DIR OUT [TYPE] ['PYTHON']   DIR's model; its matrices as F32, F16, BF16 as they are, or as TYPE (Q8_0, Q4_0, F32); PYTHON runs
+                                             on M (metadata {key: value}) and T {name: (type, shape, bytes)} before they are written
+    gguf.py tiny DIR                         a llama directory of widths that quantise, whose values Q8_0 and Q4_0 hold exactly
+    gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model without tensors worth the name
+    gguf.py same A B                         streams (uncompressed) with the same id and, widened to f32, the same tensors
+"""
+import json, math, os, random, re, struct, sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hf"))
+import st, stream
+
+TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
+ARCH = {"mistral": "llama"}
+NAMES = [(r"model\.embed_tokens|transformer\.wte", "token_embd"), (r"transformer\.wpe", "position_embd"), (r"model\.norm|transformer\.ln_f", "output_norm"),
+         (r"lm_head", "output"), (r"input_layernorm|ln_1", "attn_norm"), (r"post_attention_layernorm|ln_2", "ffn_norm"), (r"self_attn\.([qkv])_proj", r"attn_\1"),
+         (r"self_attn\.([qk])_norm", r"attn_\1_norm"), (r"self_attn\.qkv_proj|attn\.c_attn", "attn_qkv"), (r"self_attn\.o_proj|attn\.c_proj", "attn_output"),
+         (r"mlp\.gate_up_proj|mlp\.up_proj|mlp\.c_fc", "ffn_up"), (r"mlp\.gate_proj", "ffn_gate"), (r"mlp\.down_proj|mlp\.c_proj", "ffn_down")]
+
+def rename(name):
+    stem, suffix = name.rsplit(".", 1)
+    layer = re.match(r"(?:model\.layers|transformer\.h)\.(\d+)\.(.*)", stem)
+    for pattern, to in NAMES:
+        found = re.fullmatch(pattern, layer.group(2) if layer else stem)
+        if found:
+            return (f"blk.{layer.group(1)}." if layer else "") + found.expand(to) + "." + suffix
+    raise KeyError(name)
+
+def floats(dtype, data):
+    if dtype == "BF16":
+        return struct.unpack(f"<{len(data) // 2}f", b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
+    code, size = {"F32": ("f", 4), "F16": ("e", 2)}[dtype]
+    return struct.unpack(f"<{len(data) // size}{code}", data)
+
+def rows(data, n):
+    size = len(data) // n
+    return [data[i * size:(i + 1) * size] for i in range(n)]
+
+def permute(data, n, heads):
+    """q and k rows: neighbours rotate, row 2 j + s of a head is the checkpoint's s * D/2 + j."""
+    r, D = rows(data, n), n // heads
+    return b"".join(r[h * D + s * (D // 2) + j] for h in range(heads) for j in range(D // 2) for s in range(2))
+
+def transpose(dtype, shape, data):
+    size = st.SIZE[dtype]
+    return shape[::-1], b"".join(data[(i * shape[1] + j) * size:(i * shape[1] + j + 1) * size] for j in range(shape[1]) for i in range(shape[0]))
+
+def quantise(kind, values):
+    """Blocks of 32 whose scale is that of tiny(): exact for its values."""
+    out = []
+    for i in range(0, len(values), 32):
+        q = [round(v * 256) for v in values[i:i + 32]]
+        assert [x / 256 for x in q] == list(values[i:i + 32]) and -8 <= min(q) and max(q) < 8
+        out.append(struct.pack("<e", 1 / 256))
+        out.append(struct.pack("<32b", *q) if kind == "Q8_0" else bytes(q[j] + 8 | q[j + 16] + 8 << 4 for j in range(16)))
+    return b"".join(out)
+
+def tensors(folder, config, kind):
+    made = {}
+    for name, (dtype, shape, data) in st.load(folder).items():
+        to = rename(name)
+        if config["model_type"] == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight", name):
+            shape, data = transpose(dtype, shape, data)
+        if ARCH.get(config["model_type"], config["model_type"]) == "llama" and re.search(r"attn_[qk]\.", to):
+            heads = config["num_attention_heads"] if "attn_q" in to else config["num_key_value_heads"]
+            data = permute(data, shape[0], heads)
+        if len(shape) == 1:
+            plus = 1 if config["model_type"] == "nemotron" and "norm.weight" in to else 0
+            dtype, data = "F32", struct.pack(f"<{shape[0]}f", *(x + plus for x in floats(dtype, data)))
+        elif kind:
+            values = floats(dtype, data)
+            dtype, data = kind, struct.pack(f"<{len(values)}f", *values) if kind == "F32" else quantise(kind, values)
+        made[to] = dtype, shape, data
+    return made
+
+def metadata(c):
+    arch = ARCH.get(c["model_type"], c["model_type"])
+    rope = c.get("rope_parameters") or {}
+    E, H = c.get("hidden_size", c.get("n_embd")), c.get("num_attention_heads", c.get("n_head"))
+    D = c.get("head_dim", E // H)
+    M = {"general.architecture": arch, "general.name": "tiny"}
+    put = lambda key, value: M.__setitem__(arch + "." + key, value)
+    put("context_length", c.get("max_position_embeddings", c.get("n_positions")))
+    put("embedding_length", E)
+    put("block_count", c.get("num_hidden_layers", c.get("n_layer")))
+    put("feed_forward_length", c.get("intermediate_size", c.get("n_inner")))
+    put("attention.head_count", H)
+    if "num_key_value_heads" in c:
+        put("attention.head_count_kv", c["num_key_value_heads"])
+        put("rope.freq_base", float(rope.get("rope_theta", c.get("rope_theta"))))
+        put("rope.dimension_count", int(c.get("partial_rotary_factor", 1) * D))
+    if D != E // H or E % H:
+        put("attention.key_length", D)
+        put("attention.value_length", D)
+    if "rms_norm_eps" in c:
+        put("attention.layer_norm_rms_epsilon", c["rms_norm_eps"])
+    else:
+        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("layer_norm_epsilon")))
+    if c["model_type"] == "mistral":
+        put("attention.sliding_window", c["sliding_window"])
+    M.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})
+    return M
+
+def llama3_divisors(c):
+    s = c["rope_scaling"]
+    D, P0, factor, low, high = c["head_dim"], s["original_max_position_embeddings"], s["factor"], s["low_freq_factor"], s["high_freq_factor"]
+    for i in range(D // 2):
+        wave = 2 * math.pi * c["rope_theta"] ** (2 * i / D)
+        smooth = (P0 / wave - low) / (high - low)
+        yield 1.0 if wave < P0 / high else factor if wave > P0 / low else 1 / ((1 - smooth) / factor + smooth)
+
+def text(s):
+    s = s.encode() if isinstance(s, str) else s
+    return struct.pack("<Q", len(s)) + s
+
+def value(v):
+    if isinstance(v, bool):
+        return struct.pack("<I?", 7, v)
+    if isinstance(v, int):
+        return struct.pack("<II", 4, v)
+    if isinstance(v, float):
+        return struct.pack("<If", 6, v)
+    if isinstance(v, (str, bytes)):
+        return struct.pack("<I", 8) + text(v)
+    kind = 8 if isinstance(v[0], (str, bytes)) else 6 if isinstance(v[0], float) else 5
+    return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(text(x) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", x) for x in v)
+
+def write(path, M, T, version=3):
+    head = b"GGUF" + struct.pack("<IQQ", version, len(T), len(M)) + b"".join(text(k) + value(v) for k, v in M.items())
+    data = b""
+    for name, (dtype, shape, raw) in T.items():
+        data += b"\0" * (-len(data) % 32)
+        head += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
+        head += struct.pack("<IQ", TYPES.get(dtype, dtype), len(data))
+        data += raw
+    with open(path, "wb") as f:
+        f.write(head + b"\0" * (-len(head) % 32) + data)
+
+def make(folder, out, kind=None, code=""):
+    if kind not in TYPES:
+        kind, code = None, kind or code
+    c = json.load(open(folder + "/config.json"))
+    M, T = metadata(c), tensors(folder, c, kind)
+    if (c.get("rope_scaling") or {}).get("rope_type") == "llama3":
+        d = list(llama3_divisors(c))
+        T["rope_freqs.weight"] = "F32", [len(d)], struct.pack(f"<{len(d)}f", *d)
+    if os.path.exists(folder + "/tokenizer.json"):
+        M.update(vocabulary(folder + "/tokenizer.json", "gpt-2"))
+    exec(code, {"M": M, "T": T, "struct": struct})
+    write(out, M, T)
+
+def vocabulary(path, pre):
+    t = json.load(open(path, encoding="utf-8"))
+    added = {a["id"]: a for a in t["added_tokens"]}
+    token = {i: s for s, i in t["model"]["vocab"].items()} | {i: a["content"] for i, a in added.items()}
+    n = max(token) + 1
+    kinds = [3 if added.get(i, {}).get("special") else 4 if i in added else 1 for i in range(n)]
+    M = {"tokenizer.ggml.tokens": [token[i] for i in range(n)], "tokenizer.ggml.token_type": kinds, "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2}
+    merges = [m if isinstance(m, str) else " ".join(m) for m in t["model"]["merges"]]
+    if pre != "spm":
+        return M | {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": merges}
+    made = {"".join(m.split(" ")): -float(i) for i, m in reversed(list(enumerate(merges)))}
+    kinds[0] = 2
+    for i in range(n):
+        kinds[i] = 6 if re.fullmatch("<0x..>", token[i]) else kinds[i]
+    return M | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [made.get(token[i], -1e4) for i in range(n)]}
+
+def vocab(path, out, pre):
+    M = vocabulary(path, pre)
+    n = len(M["tokenizer.ggml.tokens"])
+    config = {"model_type": "gpt2", "n_embd": 2, "n_head": 1, "n_layer": 1, "n_positions": 4, "n_inner": 1, "layer_norm_epsilon": 1e-5}
+    shapes = {"token_embd.weight": [n, 2], "position_embd.weight": [4, 2], "output_norm.weight": [2], "output_norm.bias": [2]}
+    for name, shape in {"attn_norm": [2], "attn_qkv": [6, 2], "attn_output": [2, 2], "ffn_norm": [2], "ffn_up": [1, 2], "ffn_down": [2, 1]}.items():
+        shapes |= {f"blk.0.{name}.weight": shape, f"blk.0.{name}.bias": shape[:1]}
+    write(out, metadata(config) | M, {name: ("F32", shape, bytes(4 * st.product(shape))) for name, shape in shapes.items()})
+
+def tiny(folder):
+    r = random.Random(1)
+    c = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+         "vocab_size": 40, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32"}
+    T = {}
+    def put(name, *shape):
+        values = [r.randrange(-8, 8) / 256 for _ in range(st.product(shape))] if len(shape) > 1 else [1.0] * shape[0]
+        T[name + ".weight"] = "F32", list(shape), struct.pack(f"<{len(values)}f", *values)
+    put("model.embed_tokens", 40, 64)
+    for i in range(2):
+        b = f"model.layers.{i}."
+        for name, *shape in (("input_layernorm", 64), ("post_attention_layernorm", 64), ("self_attn.q_proj", 64, 64), ("self_attn.k_proj", 32, 64), ("self_attn.v_proj", 32, 64),
+                             ("self_attn.o_proj", 64, 64), ("mlp.gate_proj", 96, 64), ("mlp.up_proj", 96, 64), ("mlp.down_proj", 64, 96)):
+            put(b + name, *shape)
+    put("model.norm", 64)
+    os.mkdir(folder)
+    json.dump(c, open(folder + "/config.json", "w"))
+    st.save(folder, T)
+
+def same(a, b):
+    (ha, ra), (hb, rb) = (stream.read(open(path, "rb")) for path in (a, b))
+    wide = lambda records: {n: (s, floats(d.upper(), raw)) for n, d, s, raw in records if not n.startswith("file/")}
+    assert ha["id"] == hb["id"], (ha["id"], hb["id"])
+    x, y = wide(ra), wide(rb)
+    assert x.keys() == y.keys(), x.keys() ^ y.keys()
+    assert not [n for n in x if x[n] != y[n]], [n for n in x if x[n] != y[n]]
+
+if __name__ == "__main__":
+    {"make": make, "tiny": tiny, "vocab": vocab, "same": same}[sys.argv[1]](*sys.argv[2:])
