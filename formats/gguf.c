@@ -98,7 +98,7 @@ static int64_t take_count(struct gguf *g, int64_t each, const char *what, struct
 {
     uint64_t n = take_number(g, 8, e);
     if (!e->set && n > (uint64_t)((g->size - g->at) / each))
-        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold", g->path, what, n);
+        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold (cut short?)", g->path, what, n);
     return e->set ? 0 : (int64_t)n;
 }
 

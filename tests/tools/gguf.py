@@ -127,16 +127,20 @@ def value(v):
     kind = 8 if isinstance(v[0], (str, bytes)) else 6 if isinstance(v[0], float) else 5
     return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(text(x) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", x) for x in v)
 
-def write(path, M, T, version=3):
-    head = b"GGUF" + struct.pack("<IQQ", version, len(T), len(M)) + b"".join(text(k) + value(v) for k, v in M.items())
-    data = b""
-    for name, (dtype, shape, raw) in T.items():
-        data += b"\0" * (-len(data) % 32)
+def header(M, T, version=3):
+    """T {name: (type, shape, bytes)}: everything before the data."""
+    head, at = b"GGUF" + struct.pack("<IQQ", version, len(T), len(M)) + b"".join(text(k) + value(v) for k, v in M.items()), 0
+    for name, (dtype, shape, size) in T.items():
         head += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
-        head += struct.pack("<IQ", TYPES.get(dtype, dtype), len(data))
-        data += raw
+        head += struct.pack("<IQ", TYPES.get(dtype, dtype), at)
+        at += size + -size % 32
+    return head + b"\0" * (-len(head) % 32)
+
+def write(path, M, T):
     with open(path, "wb") as f:
-        f.write(head + b"\0" * (-len(head) % 32) + data)
+        f.write(header(M, {name: (d, s, len(raw)) for name, (d, s, raw) in T.items()}))
+        for _, _, raw in T.values():
+            f.write(raw + b"\0" * (-len(raw) % 32))
 
 def make(folder, out, kind=None, code=""):
     if kind not in TYPES:

@@ -1,0 +1,185 @@
+# gguf-import and GGUF files as MODEL operands: every family against its directory, quantised files, tokenizers, rope tables, what is refused.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    ROOT=$PWD
+    G=$PWD/tests/golden
+    GGUF="python3 $PWD/tests/tools/gguf.py"
+    export PYTHONPATH=$PWD/tests/tools:$PWD/tests/hf
+    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+both() {        # both DIR [TYPE] [CODE]: directory and GGUF file as streams
+    $GGUF make "$1" m.gguf "${@:2}"
+    "$BIN/gguf-import" m.gguf --compress none --quiet -o gguf.tsz
+    "$BIN/hf-import" "$1" --compress none -o hf.tsz
+}
+
+refused() {     # refused FILE WORDS: in one line, and no file is written
+    run -1 --separate-stderr "$BIN/gguf-import" "$1" -o refused.tsz
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+    [ ! -e refused.tsz ]
+}
+
+changed() {     # changed CODE WORDS: llama with metadata or tensors changed is refused
+    $GGUF make "$G/families/llama" m.gguf "$1"
+    refused m.gguf "$2"
+}
+
+@test "every family: id and tensors are those of its directory" {
+    for dir in "$G"/families/*; do
+        both "$dir"
+        $GGUF same gguf.tsz hf.tsz
+    done
+}
+
+@test "pruned shapes: heads whose size is not hidden size by heads" {
+    for dir in "$G"/slice/{llama,qwen3,nemotron}/all; do
+        both "$dir"
+        $GGUF same gguf.tsz hf.tsz
+    done
+}
+
+@test "quantised files: f32, rows of q and k in place, the id of what they hold" {
+    $GGUF tiny tiny
+    for type in F32 Q8_0 Q4_0; do
+        both tiny $type
+        $GGUF same gguf.tsz hf.tsz
+    done
+    run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
+    [ "$stderr" = "gguf-import: tensors become f32: 15 of type Q4_0; no tokenizer.json: 'm.gguf' has no tokenizer" ]
+}
+
+@test "every tool takes the file as MODEL: logits are the directory's" {
+    $GGUF tiny tiny
+    $GGUF make tiny m.gguf Q8_0
+    echo "1 2 3 4 5 6 7 8 9 10 11 12 13" | "$BIN/tokenize" --ids -o ids.tsz
+    "$BIN/dump-logits" tiny ids.tsz --full --quiet -o a.tsz
+    "$BIN/dump-logits" m.gguf ids.tsz --full --quiet -o b.tsz
+    cmp <("$BIN/ts-dump" --values logits.0 a.tsz) <("$BIN/ts-dump" --values logits.0 b.tsz)
+    "$BIN/ts-dump" m.gguf | grep -q 'q_proj.weight f32 \[64, 64\]'
+}
+
+@test "there and back: the directory exported from the file" {
+    $GGUF tiny tiny
+    $GGUF make tiny m.gguf Q8_0
+    "$BIN/hf-export" m.gguf back
+    python3 "$ROOT/tests/hf/st.py" same tiny back
+    grep -q '"rms_norm_eps": 1e-5,' back/config.json
+}
+
+@test "a tied model that stores its head all the same stays tied; another head unties it" {
+    $GGUF tiny tiny
+    both tiny F32 'T["output.weight"] = T["token_embd.weight"]'
+    $GGUF same gguf.tsz hf.tsz
+    $GGUF make tiny m.gguf F32 'd, s, b = T["token_embd.weight"]; T["output.weight"] = d, s, b[::-1]'
+    "$BIN/gguf-import" m.gguf --quiet -o x.tsz
+    "$BIN/ts-dump" x.tsz | grep -q '^lm_head.weight f32 \[40, 64\]'
+    "$BIN/ts-dump" --head x.tsz | grep -q '"tie_word_embeddings": false'
+}
+
+@test "llama with biases on q, k, v alone is qwen2" {
+    $GGUF tiny tiny
+    $GGUF make tiny m.gguf F32 '
+for i in range(2):
+    for n, size in ("q", 64), ("k", 32), ("v", 32):
+        T["blk.%d.attn_%s.bias" % (i, n)] = "F32", [size], struct.pack("<%df" % size, *range(size))'
+    "$BIN/gguf-import" m.gguf --quiet -o x.tsz
+    "$BIN/ts-dump" --head x.tsz | grep -q '"model_type": "qwen2"'
+    # stored 0 1 2 3 ... are channels 0 8 1 9 ... of a head of 16
+    [ "$("$BIN/ts-dump" --values layers.0.q_proj.bias x.tsz | tr '\n' ' ' | cut -d ' ' -f 1-3,9-10)" = "0 2 4 1 3" ]
+}
+
+@test "rope scaling: linear, yarn, divisors that are no llama3" {
+    scaling() {
+        $GGUF make "$G/families/llama" m.gguf "$1"
+        "$BIN/gguf-import" m.gguf --quiet | "$BIN/ts-dump" --head | tr -d ' \n' | sed 's/.*"rope_scaling":\({[^}]*}\).*/\1/'
+    }
+    [ "$(scaling 'M["llama.rope.scaling.type"] = "linear"; M["llama.rope.scaling.factor"] = 2.0')" = '{"rope_type":"linear","factor":2.0}' ]
+    [ "$(scaling 'M["llama.rope.scaling.type"] = "yarn"; M["llama.rope.scaling.factor"] = 4.0; M["llama.rope.scaling.original_context_length"] = 16')" \
+        = '{"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":16}' ]
+    [[ $(scaling 'T["rope_freqs.weight"] = "F32", [4], struct.pack("<4f", 1, 3, 2, 5)') \
+        == '{"rope_type":"longrope","short_factor":[1.0,3.0,2.0,5.0],"long_factor":[1.0,3.0,2.0,5.0],'* ]]
+}
+
+@test "tokenizers: ids of the golden texts through the rebuilt tokenizer.json" {
+    for pair in gpt2:gpt-2 smollm:smollm qwen2:qwen2 llama3:llama-bpe spm:spm; do
+        name=${pair%:*}
+        $GGUF vocab "$G/tokenizers_small/$name.json" m.gguf "${pair#*:}"
+        "$BIN/tokenize" -m m.gguf --bos no --quiet "$G/tokenizers_small/$name.jsonl" | python3 -c '
+import json, stream, struct, sys
+got = [list(struct.unpack("<%dI" % (len(d) // 4), d)) for n, _, _, d in stream.read(sys.stdin.buffer)[1] if n.startswith("ids.")]
+want = [json.loads(line)["ids"] for line in open(sys.argv[1], encoding="utf-8")]
+assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers_small/$name.jsonl"
+    done
+}
+
+@test "BOS and EOS as the metadata say" {
+    head_of() { "$BIN/ts-dump" "$1" | grep '^bos'; }
+    $GGUF vocab "$G/tokenizers_small/spm.json" m.gguf spm
+    printf a | "$BIN/tokenize" -m m.gguf -o a.tsz
+    [ "$(head_of a.tsz)" = 'bos: {"rule": "auto", "begin": [1], "end": []}' ]
+    "$BIN/ts-dump" --values file/tokenizer_config.json m.gguf | grep -q '"bos_token":"<s>","eos_token":"</s>"'
+    [ "$("$BIN/ts-dump" --values file/generation_config.json m.gguf)" = '{"bos_token_id":1,"eos_token_id":2}' ]
+}
+
+@test "a tokenizer that cannot be rebuilt is missed only where it is needed" {
+    $GGUF vocab "$G/tokenizers_small/gpt2.json" m.gguf tekken
+    run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
+    [ "$status" = 0 ]
+    [[ $stderr == *"no tokenizer.json: 'm.gguf': the pre-tokenizer tekken is not supported (gpt-2, smollm, llama-bpe, qwen2, default are)" ]]
+    run -1 --separate-stderr sh -c "echo a | '$BIN/tokenize' -m m.gguf -o a.tsz"
+    [[ $stderr == *"pre-tokenizer tekken"* ]]
+}
+
+@test "refused: architectures, metadata, parts, experts, windows" {
+    changed 'M["general.architecture"] = "rwkv6"' "architecture rwkv6, which is not supported (llama, qwen2, qwen3, nemotron, gpt2, phi3 are)"
+    changed 'del M["general.architecture"]' "no general.architecture"
+    changed 'del M["llama.block_count"]' "no metadata llama.block_count"
+    changed 'M["llama.attention.clamp_kqv"] = 8.0' "llama.attention.clamp_kqv may change the function"
+    changed 'M["split.count"] = 3' "one of 3 parts"
+    changed 'M["llama.expert_count"] = 8' "experts"
+    changed 'M["llama.rope.dimension_count"] = 6' "rope.dimension_count 6 of heads of 8"
+    changed 'M["llama.attention.value_length"] = 4' "keys of 8 and values of 4"
+    changed 'M["llama.feed_forward_length"] = [45, 45, 45, 40]' "differs between layers"
+    changed 'M["llama.attention.head_count"] = 10**9' "num_attention_heads is 1000000000"
+}
+
+@test "refused: tensors that are missing, misshapen, unknown, of other types" {
+    changed 'del T["blk.1.attn_k.weight"]' "no tensor blk.1.attn_k.weight"
+    changed 'd, s, b = T["blk.1.ffn_up.weight"]; T["blk.1.ffn_up.weight"] = d, s[::-1], b' "blk.1.ffn_up.weight has shape [36, 45], but its metadata ask for [45, 36]"
+    changed 'T["blk.0.attn_sinks.weight"] = T["output_norm.weight"]' "blk.0.attn_sinks.weight that family llama does not know"
+    changed 'd, s, b = T["output_norm.weight"]; T["output_norm.weight"] = 10, s, b' "has type Q2_K (10), which is not supported"
+}
+
+@test "refused: files that are cut short or no GGUF" {
+    $GGUF make "$G/families/llama" m.gguf
+    for n in 10 1000 3000 100000; do
+        head -c $n m.gguf > cut.gguf
+        refused cut.gguf "cut short"
+    done
+    head -c 20 m.gguf > cut.gguf
+    refused cut.gguf "the number of tensors is 39, more than the rest of the file can hold (cut short?)"
+    run -1 --separate-stderr "$BIN/gguf-import" "$G/families/llama" -o refused.tsz
+    [[ $stderr == *"is no GGUF file" ]]
+}
+
+@test "constant memory: a tensor of 246 MB under 200 MB of address space" {
+    [ -z "$PARE_SANITIZED" ] || skip "the sanitizer needs more"
+    python3 - <<'P'
+import gguf, st
+E, F, V = 1024, 1024, 60000
+M = gguf.metadata({"model_type": "llama", "hidden_size": E, "intermediate_size": F, "num_hidden_layers": 1, "num_attention_heads": 8, "num_key_value_heads": 8,
+                   "head_dim": 128, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e4})
+shapes = {"blk.0.attn_norm": [E], "blk.0.attn_q": [E, E], "blk.0.attn_k": [E, E], "blk.0.attn_v": [E, E], "blk.0.attn_output": [E, E], "blk.0.ffn_norm": [E],
+          "blk.0.ffn_gate": [F, E], "blk.0.ffn_up": [F, E], "blk.0.ffn_down": [E, F], "output_norm": [E], "token_embd": [V, E]}
+head = gguf.header(M, {name + ".weight": ("F32", shape, 4 * st.product(shape)) for name, shape in shapes.items()})
+with open("large.gguf", "wb") as f:
+    f.write(head)
+    f.truncate(len(head) + sum(4 * st.product(s) for s in shapes.values()))
+P
+    (ulimit -v 200000; "$BIN/gguf-import" large.gguf --quiet > large.tsz)
+    "$BIN/ts-check" large.tsz
+}
