@@ -15,7 +15,7 @@
 #include "../op.h"
 #include "vecmath.h"
 
-enum { ROWS = 192, KEYS = 128, DIRECT_ROWS = 8 };
+enum { ROWS = 192, QUERIES_MIN = 16, QUERIES_MAX = 64, KEYS = 128, DIRECT_ROWS = 8 };
 static const float LOWEST = -1e30f;         /* below every score; finite, so that differences stay numbers */
 
 struct shape {
@@ -36,7 +36,8 @@ struct block {                              /* queries t0 .. t0 + n - 1 of seque
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static int64_t block_queries(int64_t group) { return most(ROWS / group, 16); }
+/* Enough rows for a fast matrix product, few enough queries that little is computed above the diagonal. */
+static int64_t block_queries(int64_t group) { return least(QUERIES_MAX, most(QUERIES_MIN, ROWS / group)); }
 
 static struct shape shape_of(const struct call *c)
 {
