@@ -38,7 +38,7 @@ objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 
-.PHONY: all list clean install check check-hf check-smollm2 unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
+.PHONY: all list clean install check check-hf check-smollm2 check-large unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
@@ -90,6 +90,9 @@ check-hf: all                           ## checks against transformers and token
 
 check-smollm2: all                      ## checks every figure of a real model, SmolLM2-135M-Instruct (TEXTS= a directory with wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
+
+check-large: all                        ## import, rank, slice, export a generated 10 GB checkpoint in 1 GB of address space
+	sh tests/large
 
 sanitized:                              ## builds tools and fuzz drivers with AddressSanitizer and UndefinedBehaviorSanitizer into build/sanitized
 	$(Q)$(MAKE) $(sanitize) all fuzzing

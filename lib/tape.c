@@ -225,8 +225,8 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
     for (int i = 0; i < t->n_events; i++) {
         const struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
-        int64_t layer = l->layer < 0 ? 0 : l->layer;
-        int skipped = !l->is_teacher && (layer < from || (l->layer < 0 && from > 0) || (layer >= to && layer < t->n_layers) || (layer == t->n_layers && to < t->n_layers));
+        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
+        int skipped = !l->is_teacher && outside;
         if (ev->in_backward == in_backward && !(skipped && !in_backward))
             run_event(t, ev, &batch);
         if (t->x->err.set)

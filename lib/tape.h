@@ -38,7 +38,7 @@ const float *tape_logits(const struct tape *t);                        /* [T, V]
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the end lines and head / loss.
  * What block `from` reads must stand in tape_boundary(t, from). For layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e);
-float *tape_boundary(struct tape *t, int64_t block);                   /* [T,E]: input of block (block == L: of the end lines); valid from its writing until block+1 has run */
+float *tape_boundary(struct tape *t, int64_t block);                   /* [T,E]: input of block (block == L: of the end lines); valid from its writing until that block has run */
 
 /* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). `rows` x `cols` f32. */
 enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's output */
