@@ -143,11 +143,11 @@ static const char *compare(const struct naive *k)
     for (int64_t i = 0; i < 2 * c->rows; i++)
         if (!(fabs(out[i] - k->out[i]) <= 2e-6 * (1 + fabs(k->out[i]))))
             return i % 2 ? "kl differs" : "ce differs";
-    if (c->in[0].g && test_error(c->in[0].g, k->dx, c->rows * c->w[0].cols) > 3e-6)
+    if (c->in[0].g && test_error(c->in[0].g, k->dx, c->rows * c->w[0].cols) > 1e-5)
         return "gradient of in0 differs";
-    if (c->w[0].g && test_error(c->w[0].g, k->dw, c->w[0].rows * c->w[0].cols) > 3e-6)
+    if (c->w[0].g && test_error(c->w[0].g, k->dw, c->w[0].rows * c->w[0].cols) > 1e-5)
         return "gradient of w0 differs";
-    return c->w[1].g && test_error(c->w[1].g, k->db, c->w[1].rows) > 3e-6 ? "gradient of w1 differs" : NULL;
+    return c->w[1].g && test_error(c->w[1].g, k->db, c->w[1].rows) > 1e-5 ? "gradient of w1 differs" : NULL;
 }
 
 /* All gradients first; then one that is not wanted stays untouched, and the values are the same to the last bit. */
