@@ -109,7 +109,6 @@ int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t 
             m->start = space_before(t.s, m->start, from);
         if (a->rstrip)
             m->end = space_after(t, m->end);
-        *at = m->end;
         return 1;
     }
     return 0;

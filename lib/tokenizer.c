@@ -116,7 +116,8 @@ static int encode_piece(void *context, struct text piece, struct err *e)
 
 typedef int part_use(struct encoding *c, struct text part, struct err *e);
 
-/* Cuts the tokens of `set` out of a text; what lies between goes to `rest`. */
+/* Cuts the tokens of `set` out of a text; what lies between goes to `rest`. White space that rstrip has taken may itself hold a token, which then
+ * counts as well, with no bytes left to cover: so does the tokenizers library. */
 static int encode_around(struct encoding *c, const struct added_set *set, struct text t, part_use *rest, struct err *e)
 {
     struct added_match m;
@@ -124,8 +125,10 @@ static int encode_around(struct encoding *c, const struct added_set *set, struct
     while (added_find(set, t, &at, from, &m)) {
         if (m.start > from && rest(c, text_part(t, from, m.start), e))
             return -1;
+        if (m.start < from)
+            m.start = from < m.end ? from : m.end;
         ids_push(c->out, m.token->id, (uint32_t)text_weight(text_part(t, m.start, m.end)));
-        from = m.end;
+        from = from > m.end ? from : m.end;
     }
     return from < t.n ? rest(c, text_part(t, from, t.n), e) : 0;
 }
