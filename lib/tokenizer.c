@@ -117,7 +117,7 @@ static int encode_piece(void *context, struct text piece, struct err *e)
 typedef int part_use(struct encoding *c, struct text part, struct err *e);
 
 /* Cuts the tokens of `set` out of a text; what lies between goes to `rest`. White space that rstrip has taken may itself hold a token, which then
- * counts as well, with no bytes left to cover: so does the tokenizers library. */
+ * counts as well, with no bytes left to cover: so does the tokenizers library (which may then go on to repeat white space; that is not copied). */
 static int encode_around(struct encoding *c, const struct added_set *set, struct text t, part_use *rest, struct err *e)
 {
     struct added_match m;
