@@ -101,6 +101,8 @@ int main(int argc, char **argv)
     if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e))
         tool_check(t);
     struct job j = {.t = t, .vocab_size = m.head.vocab_size, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
+    if (s.max_len > INT32_MAX || j.room > INT32_MAX / s.max_len)
+        tool_usage(t, "a pass of %lld sequences of %lld tokens is more than memory can hold: lower --batch-size or --seq-length", (long long)j.room, (long long)s.max_len);
     int64_t most = m.head.num_hidden_layers < 32 ? m.head.num_hidden_layers : 32;
     if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, s.max_len, block_size ? block_size : most, e)))
         tool_check(t);

@@ -112,9 +112,9 @@ int main(int argc, char **argv)
     if (table)
         printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token", "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
     for (int i = 0; i < n; i++)
-        failed += evaluate(t, tool_operand(t, i), tokens_name, &tokens) > max_nll && max_nll > 0;
+        failed += !(evaluate(t, tool_operand(t, i), tokens_name, &tokens) <= max_nll) && max_nll > 0;     /* not a number: failed too */
     if (failed)
-        tool_refuse(t, "%d of %d models have an nll above %g", failed, n, max_nll);
+        tool_refuse(t, "%d of %d models have no nll of at most %g", failed, n, max_nll);
     tokens_free(&tokens);
     return tool_finish(t);
 }

@@ -1,4 +1,5 @@
 /* generate: continues a text. Model in, text out as it comes; keys and values of what was read stay in memory, so a token costs one position. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,8 @@ int main(int argc, char **argv)
     const float *logits = length > x.ids.n ? generator_read(&g, x.ids.id, x.ids.n, tool_err(t)) : NULL;
     while (logits) {
         next = sample_token(&sampler, logits);
+        if (!isfinite(logits[next]))
+            tool_die(t, "%s gives logits that are no finite numbers after token %lld", tool_operand(t, 0), (long long)x.ids.n);
         if (is_one_of(next, eos, n_eos))
             break;
         append(&x.ids, &(uint32_t){(uint32_t)next}, 1);

@@ -17,13 +17,13 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     .name = "hf-export", .operands = "MODEL DIR",
-    .summary = "Writes a model as a Hugging Face directory that transformers loads.",
+    .summary = "Write a model as a Hugging Face directory that transformers loads.",
     .description =
         "MODEL is a directory, a model stream, a GGUF file, or - for standard input. DIR appears whole or not at all: config.json, model.safetensors\n"
         "(or shards with an index), and the tokenizer's files. Quantised weights become f32; otherwise dtypes are kept unless --dtype rounds them.\n"
         "Where transformers' class for the family cannot say the shape, the same function is written as another model_type, with a note; where\n"
         "there is none, the model is refused and the shapes that would work are named. A DIR that is not empty is refused without --overwrite.",
-    .example = "hf-export student.tsz small/ --dtype bf16",
+    .example = "  hf-export student.tsz small/ --dtype bf16",
     .opts = opts, .min_operands = 2, .max_operands = 2,
 };
 
@@ -51,6 +51,8 @@ int main(int argc, char **argv)
     if (!o.keep_dtype && d != DT_F32 && d != DT_F16 && d != DT_BF16)
         tool_usage(t, "--dtype is keep, f32, f16 or bf16, not \"%s\"", dtype);
     o.dtype = o.keep_dtype ? DT_F32 : (enum dtype)d;
+    if (!strcmp(tool_operand(t, 1), "-"))
+        tool_usage(t, "a directory cannot go to standard output (-): give DIR a name");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     char note[400];
     hf_export(in, tool_operand(t, 1), &o, note, tool_err(t));

@@ -7,12 +7,12 @@ static const struct opt opts[] = {{0}};
 
 static const struct tool_desc desc = {
     .name = "hf-import", .operands = "DIR",
-    .summary = "Writes a Hugging Face model directory as a model stream.",
+    .summary = "Write a Hugging Face model directory as a model stream.",
     .description =
         "Reads config.json, model.safetensors (or its shards) and the tokenizer's files. The stream has the tensors split and [out, in], each in its\n"
         "own dtype, and the files as records; its id is that of the directory, so a rank made from one fits the other.\n"
         "Refuses missing, unexpected or misshapen tensors, unknown families, and config keys that change the function and are not known.",
-    .example = "hf-import teacher/ -o teacher.tsz",
+    .example = "  hf-import teacher/ -o teacher.tsz",
     .opts = opts, .min_operands = 1, .max_operands = 1, .uses = TOOL_OUTPUT,
 };
 

@@ -10,7 +10,7 @@ static struct train_options o = {.batch_size = 8, .accumulation = 1, .warmup_ste
                                  .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1};
 static struct train_run run;
 static const char *teacher_name, *data_name, *eval_name, *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
-static int any_tokenizer;
+static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -23,9 +23,9 @@ static const struct opt opts[] = {
     {"loss", OPT_TEXT, &loss, "SUM", "kl, ce or a weighted sum such as kl+0.5ce", 0},
     {"temperature", OPT_REAL, &o.temperature, "X", "of both softmaxes of the kl part; its loss is not multiplied by X squared", 0},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-steps", OPT_INT, &o.max_steps, "N", "optimiser steps; required", 0},
-    {"batch-size", OPT_INT, &o.batch_size, "N", "sequences a forward pass", 0},
-    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N", "forward passes an optimiser step", 0},
+    {"max-steps", OPT_INT, &o.max_steps, "N", "optimiser steps; required", OPT_FROM_1},
+    {"batch-size", OPT_INT, &o.batch_size, "N", "sequences a forward pass", OPT_FROM_1},
+    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N", "forward passes an optimiser step", OPT_FROM_1},
     {"order", OPT_TEXT, &order, "shuffled|sequential", "of the sequences in an epoch", 0},
     {"seed", OPT_INT, &o.seed, "N", "of the order and of random weights", 0},
     {"recompute", OPT_FLAG, &o.recompute, NULL, "keep only the inputs of blocks: less memory, a third more work", OPT_SILENT_ID},
@@ -70,6 +70,8 @@ static void resolve_options(struct tool *t)
 {
     struct err e = {0};
     o.shuffled = choice(t, "order", order, "sequential", "shuffled");
+    random_init = choice(t, "init", init, "keep", "random");
+    f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
     if (train_parse_loss(loss, &o.ce_weight, &o.kl_weight, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_name || !teacher_name != !o.kl_weight)
@@ -127,13 +129,13 @@ static void open_run(struct tool *t)
 {
     struct err *e = tool_err(t);
     char text[900], id[ST_DIGEST];
-    if (!strcmp(init, "random"))
+    if (random_init)
         model_init_random(&student, model_in_head(student_in), (uint64_t)o.seed, e);
     else
         model_load(&student, student_in, MODEL_TRAIN, e);
     tool_check(t);
     if (teacher_in)
-        model_load(&teacher, teacher_in, strcmp(teacher_dtype, "f32") ? MODEL_FROZEN : MODEL_TRAIN, e);
+        model_load(&teacher, teacher_in, f32_teacher ? MODEL_TRAIN : MODEL_FROZEN, e);
     tool_check(t);
     train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
     tool_check(t);

@@ -15,17 +15,17 @@ static int any_model, dry_run;
 static const struct opt opts[] = {
     {"Target shape (what is not given stays)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"rank", OPT_TEXT, &rank_name, "FILE", "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
-    {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", 0},
-    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", 0},
-    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer; the same number leaves every KV group", 0},
-    {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", 0},
-    {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", 0},
+    {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", OPT_FROM_1},
+    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", OPT_FROM_1},
+    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer; the same number leaves every KV group", OPT_FROM_1},
+    {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", OPT_FROM_1},
+    {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST", "drop these layers instead, counted from 0, such as 3,12-19", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank made from another model of the same sizes", 0},
     {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing", OPT_SILENT_ID},
     {"verify", OPT_TEXT, &verify_name, "TOKENS", "before a byte is written, compare the slice with the source whose dropped units are held at zero; status 3 if they differ", OPT_SILENT_ID},
-    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID},
+    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 
 static const struct tool_desc desc = {
@@ -126,6 +126,7 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
 
 static void verify(struct tool *t, const struct slice_plan *p, const struct model *source, const struct model *slice)
 {
+    tool_stdin_once(t, verify_name);
     struct st_in *in = st_open(verify_name, tool_err(t));       /* no parent: what is verified with does not change what is made */
     struct sequences s;
     struct verdict v;
@@ -168,12 +169,8 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    const int64_t sizes[] = {target.hidden_size, target.intermediate_size, target.num_attention_heads, target.num_key_value_heads, target.num_hidden_layers};
-    for (int i = 0; i < 5; i++)
-        if (sizes[i] < 0)
-            tool_usage(t, "a target size is a number from 1, not %" PRId64, sizes[i]);
-    if (verify_tokens < 1)
-        tool_usage(t, "--verify-tokens is a number from 1");
+    if (target.drop_layers && !*target.drop_layers)
+        tool_usage(t, "--drop-layers is a list such as 0,3,12-19, not empty");
     if (target.num_hidden_layers && target.drop_layers)
         tool_usage(t, "--num-hidden-layers and --drop-layers both choose the layers; give one");
     struct model_in *in = tool_model(t, tool_operand(t, 0));

@@ -23,7 +23,7 @@ static const struct opt opts[] = {
     {0}};
 static const struct tool_desc desc = {
     .name = "tokenize", .operands = "[FILE]...",
-    .summary = "Turns text into a token stream.",
+    .summary = "Turn text into a token stream.",
     .description =
         "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl file, or what stands between separators (--doc-sep, the\n"
         "white space around it removed, empty pieces skipped). Without --seq-length every document is a sequence. With it the documents are joined,\n"
@@ -31,7 +31,7 @@ static const struct tool_desc desc = {
         "Special tokens that stand in the text count as such. Bytes that are no UTF-8 are encoded as bytes where the vocabulary has them; bytes that a\n"
         "vocabulary lacks are left out, and counted in one note. The tokens (8 bytes each) are held in memory until they are written.\n"
         "Refused: tokenizers other than BPE, parts of tokenizer.json that this release does not know, ids beyond the vocabulary.",
-    .example = "tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
+    .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
     .opts = opts, .min_operands = 0, .max_operands = -1, .uses = TOOL_OUTPUT,
 };
 
@@ -127,6 +127,7 @@ static void file_use(struct job *j, const char *path)
     char digest[ST_DIGEST];
     int64_t n;
     struct stat st = {0};
+    tool_stdin_once(j->tool, path);
     struct documents *d = documents_open(path, o.ids ? "\n" : o.separator, o.ids ? NULL : field, e);
     if (d)
         stat(path, &st);
@@ -156,7 +157,8 @@ static void write_stream(struct job *j)
     struct tool *t = j->tool;
     int64_t total = o.max_tokens && j->all.n > o.max_tokens ? o.max_tokens : j->all.n, rows = o.seq_length ? total / o.seq_length : 0;
     if (!total || (o.seq_length && !rows))
-        tool_die(t, "the input has %lld tokens, not enough for a sequence", (long long)total);
+        tool_die(t, o.seq_length ? "the input has %lld tokens, not enough for a row of %lld" : "the input has %lld tokens, not enough for a sequence", (long long)total,
+                 (long long)o.seq_length);
     if (o.seq_length && total % o.seq_length)
         tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped", (long long)(total % o.seq_length), (long long)o.seq_length);
     json_t *bos = json_pack("{s:s, s:[], s:[]}", "rule", o.ids ? "none" : o.bos, "begin", "end");

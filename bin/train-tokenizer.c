@@ -17,12 +17,12 @@ static const struct opt opts[] = {
     {0}};
 static const struct tool_desc desc = {
     .name = "train-tokenizer", .operands = "FILE...",
-    .summary = "Learns a byte-level BPE tokenizer from text and writes its tokenizer.json.",
+    .summary = "Learn a byte-level BPE tokenizer from text and write its tokenizer.json.",
     .description =
         "Text is split as for GPT-2; the most frequent pair of neighbours becomes a token until there are --vocab-size, of equally frequent pairs the one\n"
         "with the smaller ids. Special tokens in the text are cut out. Every byte has a token, so that any text can be encoded. A FILE may be -.\n"
         "Refused: a vocabulary larger than the text supports (a pair must occur twice).",
-    .example = "train-tokenizer --vocab-size 1024 corpus.txt -o tokenizer.json",
+    .example = "  train-tokenizer --vocab-size 1024 corpus.txt -o tokenizer.json",
     .opts = opts, .min_operands = 1, .max_operands = -1, .uses = 0,
 };
 

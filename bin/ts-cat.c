@@ -10,12 +10,12 @@ static const struct opt opts[] = {{0}};
 
 static const struct tool_desc desc = {
     .name = "ts-cat", .operands = "FILE...",
-    .summary = "Joins token streams of one tokenizer, or calibration sums of one model.",
+    .summary = "Join token streams of one tokenizer, or calibration sums of one model.",
     .description =
         "tokens: the sequences of the first FILE, then of the second, and so on; rows must have one length. acts: the sums that one calibration over\n"
         "all their sequences would have given. One FILE may be -. Memory does not grow with the tokens.\n"
         "Refused: other kinds, different tokenizers or models, a shard that comes twice.",
-    .example = "ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
+    .example = "  ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
     .opts = opts, .min_operands = 1, .max_operands = -1, .uses = TOOL_OUTPUT,
 };
 
@@ -46,12 +46,10 @@ static void join_acts(struct tool *t, struct st_in *const *in, int n)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    int n = tool_operands(t), dashes = 0;
+    int n = tool_operands(t);
     struct st_in **in = mem_alloc((size_t)n * sizeof *in);
     const char *kind = NULL;
     for (int i = 0; i < n; i++) {
-        if (!strcmp(tool_operand(t, i), "-") && dashes++)
-            tool_usage(t, "standard input (-) can be read once only");
         in[i] = tool_in(t, tool_operand(t, i), kind);
         kind = json_string_value(json_object_get(st_head(in[0]), "kind"));
         if (strcmp(kind, "tokens") && strcmp(kind, "acts"))

@@ -10,11 +10,11 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     .name = "ts-check", .operands = "[FILE]...",
-    .summary = "Checks that streams are whole.",
+    .summary = "Check that streams are whole.",
     .description =
         "Reads each FILE (standard input without one, or for -) to its end. Silent and status 0 if every record has the bytes and the digest that\n"
         "it promises and the stream its end map; else a sentence for each file that is damaged or cut short, and status 1.",
-    .example = "ts-check --verbose *.tsz",
+    .example = "  ts-check --verbose *.tsz",
     .opts = opts, .min_operands = 0, .max_operands = -1,
 };
 
@@ -41,7 +41,9 @@ int main(int argc, char **argv)
     struct err bad = {0};               /* the last that failed: told at exit, so that each is told once */
     for (int i = 0; i == 0 || i < tool_operands(t); i++) {
         struct err e = {0};
-        if (!stream_check(tool_operands(t) ? tool_operand(t, i) : "-", &e))
+        const char *path = tool_operands(t) ? tool_operand(t, i) : "-";
+        tool_stdin_once(t, path);
+        if (!stream_check(path, &e))
             continue;
         if (bad.set)
             tool_note(t, "%s", bad.msg);

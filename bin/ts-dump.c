@@ -21,11 +21,11 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     .name = "ts-dump", .operands = "[FILE]",
-    .summary = "Prints what is in a stream, a Hugging Face directory or a GGUF file.",
+    .summary = "Print what is in a stream, a Hugging Face directory or a GGUF file.",
     .description =
         "Without options: the header, a fact a line; the commands that made the file; then a line for every record: name, dtype, shape.\n"
         "Without FILE, or for -, reads standard input. A stream that is damaged or ends early is shown as far as it goes; the status is then 1.",
-    .example = "ts-dump teacher/ | head",
+    .example = "  ts-dump teacher/ | head",
     .opts = opts, .min_operands = 0, .max_operands = 1,
 };
 

@@ -23,6 +23,8 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
         long long v = strtoll(text, &end, 10);
         if (end == text || *end || errno)
             return err_set(e, "--%s takes a whole number, not \"%s\"", p->name, text);
+        if ((p->flags & OPT_FROM_1) && v < 1)
+            return err_set(e, "--%s is a number from 1, not %lld", p->name, v);
         *(int64_t *)p->value = v;
     } else if (p->type == OPT_REAL) {
         double v = strtod(text, &end);
@@ -82,7 +84,8 @@ static void option_help(const struct opt *p, FILE *f)
     char left[80];
     snprintf(left, sizeof left, "%s--%s%s%s", !strcmp(p->name, "output") ? "-o, " : !strcmp(p->name, "model") ? "-m, " : "", p->name, p->arg ? " " : "", p->arg ? p->arg : "");
     fprintf(f, "  %-30s %s", left, p->help ? p->help : "");
-    if (p->type == OPT_INT && *(int64_t *)p->value)
+    int told = p->help && strstr(p->help, "-1");      /* -1 stands for a rule; it is a default worth printing where the help says which */
+    if (p->type == OPT_INT && *(int64_t *)p->value && (*(int64_t *)p->value != -1 || told))
         fprintf(f, " (default %lld)", (long long)*(int64_t *)p->value);
     else if (p->type == OPT_REAL && *(double *)p->value != 0)
         fprintf(f, " (default %g)", *(double *)p->value);
