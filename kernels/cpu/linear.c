@@ -7,7 +7,8 @@
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 4 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768 };
+enum { ROWS_FEW = 4, PANEL_BYTES = 4 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768,
+       AHEAD = 4096, LINE = 64 };        /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
 static int64_t panel_rows(const struct operand *w)
 {
@@ -71,6 +72,8 @@ static inline __attribute__((always_inline)) void row_times(const struct call *c
     const float *x[ROWS_FEW], *bias = c->w[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
+    for (int64_t at = 0; at < N * (d == DT_F32 ? 4 : 2); at += LINE)
+        __builtin_prefetch(w + AHEAD + at);     /* may lie past the end, which is allowed */
     for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
