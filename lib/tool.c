@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ struct tool {
     struct options options;
     struct err err;
     struct exec exec;
-    int exec_is_open, quiet, help, version;
+    int exec_is_open, quiet, help, version, stdin_taken;
     int64_t threads;
     const char *output, *compress, *device;
     struct opt common[8];
@@ -129,6 +130,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
     if (d->uses & TOOL_COMPUTE)
         exec_wait_briefly(argv);
+    signal(SIGXFSZ, SIG_IGN);           /* a file size limit is an error of the write, told in a sentence */
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
     t->compress = "auto";
@@ -194,8 +196,15 @@ void tool_parent(struct tool *t, const char *path, const char *id)
     json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", options_text(path), "id", id));
 }
 
+void tool_stdin_once(struct tool *t, const char *path)
+{
+    if (!strcmp(path, "-") && t->stdin_taken++)
+        tool_usage(t, "standard input (-) can be read once only");
+}
+
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
 {
+    tool_stdin_once(t, path);
     struct st_in *in = st_open(path, &t->err);
     tool_check(t);
     const json_t *head = st_head(in);
@@ -209,6 +218,7 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
 
 struct model_in *tool_model(struct tool *t, const char *operand)
 {
+    tool_stdin_once(t, operand);
     struct model_in *in = model_open(operand, &t->err);
     tool_check(t);
     const struct model_head *h = model_in_head(in);

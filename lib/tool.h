@@ -17,7 +17,8 @@
 
 enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };    /* int, int64_t, double, const char *, struct opt_list (may be repeated); GROUP: a heading in --help (name = text) */
 struct opt_list { const char **text; int n; };
-enum { OPT_SILENT_ID = 1 };     /* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and of hist's resolved options */
+enum { OPT_SILENT_ID = 1,       /* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and of hist's resolved options */
+       OPT_FROM_1 = 2 };        /* a given value is a number from 1 (0 stands for: not given) */
 struct opt {
     const char *name;           /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
     enum opt_type type;
@@ -55,6 +56,7 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind);      
 struct model_in *tool_model(struct tool *t, const char *operand);       /* the same for a MODEL operand */
 /* A parent that is no stream (a text file, say): `id` is a digest of what was read. */
 void tool_parent(struct tool *t, const char *path, const char *id);
+void tool_stdin_once(struct tool *t, const char *path);     /* before opening an operand: a second - is wrong usage. tool_in and tool_model do it */
 /* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after all inputs are open. An "id" in meta
  * (hf-import: the model stays what it was) replaces the derived one.
  * A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as typed], inputs: [{path, id}], device, threads, math}. */

@@ -1,0 +1,90 @@
+# What a hurried user does wrong: the same stream twice, sizes that are none, weights that are no numbers, limits of the system, two runs at once.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden
+    MODEL=$G/families/llama
+    ROOT=$PWD
+    export OMP_WAIT_POLICY=passive
+    cd "$BATS_TEST_TMPDIR" || exit
+    for i in 1 2 3 4; do echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; done > ids.txt
+    "$BIN/tokenize" --ids --seq-length 16 ids.txt -o data.tsz
+}
+
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+with_nan() {    # with_nan DIR: the model with one weight that is not a number
+    cp -r "$MODEL" "$1"
+    python3 - "$1/model.safetensors" <<'END'
+import json, struct, sys
+b = bytearray(open(sys.argv[1], "rb").read())
+n = struct.unpack("<Q", b[:8])[0]
+t = next(v for k, v in json.loads(b[8:8 + n]).items() if "down_proj" in k)
+assert t["dtype"] == "F32"
+at = 8 + n + t["data_offsets"][0]
+b[at:at + 4] = struct.pack("<f", float("nan"))
+open(sys.argv[1], "wb").write(b)
+END
+}
+
+@test "standard input is read once" {
+    "$BIN/hf-import" "$MODEL" -o model.tsz
+    refused 2 "read once only" "$BIN/eval-ppl" --quiet - - data.tsz < model.tsz
+    refused 2 "read once only" "$BIN/kd-train" - --teacher - --data data.tsz --max-steps 1 < model.tsz
+    refused 2 "read once only" "$BIN/slice-model" - --drop-layers 1 --verify - < model.tsz
+    refused 2 "read once only" "$BIN/ts-check" - - < model.tsz
+    refused 2 "read once only" "$BIN/ts-cat" - - < data.tsz
+    refused 2 "read once only" "$BIN/tokenize" --ids - - < ids.txt
+}
+
+@test "a size of 0 is no size, an empty list no list, an unknown choice no default" {
+    refused 2 "--hidden-size is a number from 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
+    refused 2 "--drop-layers is a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
+    refused 2 '--init is keep or random, not "randm"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --init randm
+    refused 2 '--teacher-dtype is keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
+    refused 2 "not 99999999 and 1" "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --batch-size 99999999
+    refused 2 "standard output" "$BIN/hf-export" "$MODEL" -
+}
+
+@test "lengths beyond the data's are the data's; beyond memory they are refused by name" {
+    "$BIN/calib-acts" --quiet "$MODEL" data.tsz --seq-length 99999999999 | "$BIN/ts-check"
+    refused 2 "lower --batch-size" "$BIN/calib-acts" "$MODEL" data.tsz --batch-size 999999999
+    "$BIN/tokenize" --ids ids.txt -o documents.tsz
+    refused 2 "lower --batch-size" "$BIN/calib-acts" "$MODEL" documents.tsz --seq-length 99999999999
+}
+
+@test "weights that are no numbers do not pass a threshold, are not ranked, and generate nothing" {
+    with_nan nan
+    refused 3 "no nll of at most 9" "$BIN/eval-ppl" --quiet nan data.tsz --max-nll 9
+    refused 1 "no finite numbers" "$BIN/rank" --magnitude nan
+    refused 1 "no finite numbers" "$BIN/generate" nan --prompt-ids 1
+}
+
+@test "a limit on file sizes is told in a sentence, and leaves nothing behind" {
+    mkdir out
+    refused 1 "File too large" bash -c "ulimit -f 8; '$BIN/hf-export' '$MODEL' out/dir"
+    refused 1 "File too large" bash -c "ulimit -f 8; '$BIN/hf-import' '$MODEL' -o out/file"
+    [ -z "$(ls -A out)" ]
+}
+
+@test "two runs do not share an output directory" {
+    mkdir run
+    exec 9< run
+    flock 9
+    refused 1 "run is the output directory of another run" "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 --batch-size 2 --output-dir run
+    exec 9<&-
+    "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 --batch-size 2 --output-dir run --quiet
+}
+
+@test "the dispatcher works behind a link, and tells its release" {
+    mkdir inst
+    cp "$ROOT/pipelines/pare" "$BIN/ts-check" inst
+    ln -s inst/pare p
+    ./p ts-check data.tsz
+    [ "$(./p --version)" = "$(inst/ts-check --version)" ]
+}
