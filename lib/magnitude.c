@@ -1,4 +1,5 @@
 /* Weight magnitude as a baseline score: one pass over a model's tensors in row blocks. See scores_magnitude in rank.h. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -98,11 +99,12 @@ int scores_magnitude(struct scores *s, struct model_in *in, struct err *e)
     for (int i = 0; (more = model_next(in, &t)) > 0; i++)
         if (tensor_add(s, in, &t, i))
             return -1;
-    for (int64_t i = 0; i < axes_count(&s->axes); i++) {
+    for (int64_t i = 0; i < axes_count(&s->axes) && !more && !e->set; i++) {
         axes_tensor(&s->axes, i, DT_F64, &t);
         double *v = scores_entry(s, i);
         for (int64_t j = 0; j < tensor_count(&t); j++)
-            v[j] = sqrt(v[j]);
+            if (!isfinite(v[j] = sqrt(v[j])))
+                return err_set(e, "the model has weights that are no finite numbers: the norm of unit %" PRId64 " of %s", j, t.name);
     }
     return more || e->set ? -1 : 0;
 }
