@@ -34,7 +34,7 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
     int rows = s->record.ndim == 2;
-    s->max_len = limit ? limit : rows ? s->row_len : positions && positions < DOCUMENT_TOKENS ? positions : DOCUMENT_TOKENS;
+    s->max_len = limit && !(rows && limit > s->row_len) ? limit : rows ? s->row_len : positions && positions < DOCUMENT_TOKENS ? positions : DOCUMENT_TOKENS;
     return 0;
 }
 

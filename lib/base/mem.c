@@ -1,6 +1,7 @@
 /* Memory: see mem.h. */
 #include "mem.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 static void *must(void *p)
 {
     if (!p) {
-        fputs("out of memory\n", stderr);
+        fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
         exit(1);
     }
     return p;
