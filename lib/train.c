@@ -43,8 +43,11 @@ int train_options_resolve(struct train_options *o, struct err *e)
         o->warmup_steps = (o->max_steps + 19) / 20;
     if (o->min_learning_rate == -1)
         o->min_learning_rate = o->learning_rate / 10;
-    if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 || o->accumulation > 1 << 20 || o->warmup_steps < 0)
-        return err_set(e, "batch size and accumulation steps are numbers from 1, warm-up steps from 0");
+    if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 || o->accumulation > 1 << 20)
+        return err_set(e, "--batch-size and --gradient-accumulation-steps are numbers from 1 to %d, not %lld and %lld", 1 << 20, (long long)o->batch_size,
+                       (long long)o->accumulation);
+    if (o->warmup_steps < 0)
+        return err_set(e, "--warmup-steps is a number from 0, or -1, not %lld", (long long)o->warmup_steps);
     if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 && o->max_grad_norm >= 0))
         return err_set(e, "learning rates, weight decay and --max-grad-norm are not negative");
     if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 && o->temperature > 0))

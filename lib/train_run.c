@@ -2,10 +2,13 @@
 #include "train_run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/usage.h"
 
@@ -25,12 +28,14 @@ void train_run_identify(struct train_run *r, json_t *hist, const char *id, const
     r->head = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "hist", hist, "model", model_head_to_json(&r->trainer.student->head), "run", settings);
 }
 
-int train_run_check_dir(const struct train_run *r, struct err *e)
+int train_run_check_dir(struct train_run *r, struct err *e)
 {
     if (!r->dir)
         return 0;
     if (mkdir(r->dir, 0777) && errno != EEXIST)
         return err_set(e, "cannot make directory %s:", r->dir);
+    if (r->lock <= 0 && (r->lock = open(r->dir, O_RDONLY | O_CLOEXEC)) > 0 && flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return err_set(e, "%s is the output directory of another run that is still going on", r->dir);
     int64_t *steps, n = checkpoint_list(r->dir, &steps, e);
     free(steps);
     if (n > 0 && !r->resume)
@@ -110,6 +115,8 @@ int train_run_close(struct train_run *r, struct err *e)
     eval_close(r->evaluation);
     train_close(&r->trainer);
     json_decref(r->head);
+    if (r->lock > 0)
+        close(r->lock);
     *r = (struct train_run){0};
     return failed;
 }

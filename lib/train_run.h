@@ -13,6 +13,7 @@ struct train_run {
     const char *dir, *log_path;         /* NULL: no checkpoints, no log */
     int64_t save_steps, eval_steps;     /* 0: none; after the last step only */
     int resume;
+    int lock;                           /* descriptor of dir, held against a second run there; 0: none yet */
     json_t *head;                       /* of checkpoints: id, hist, model, run (checkpoint.h) */
     struct train_log *log;
     int64_t last_saved;                 /* step of the newest whole checkpoint, -1 none */
@@ -26,8 +27,8 @@ void train_run_identify(struct train_run *r, json_t *hist, const char *id, const
 /* Makes the directory, loads the newest checkpoint where `resume` asks for it, cuts the log back to its step. note: what the user should know,
  * or "". Refuses a directory with checkpoints unless `resume` is set, and checkpoints of another run. */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
-/* Refuses an output directory that holds checkpoints, or cannot be made. Cheap: to be called before models are loaded. */
-int train_run_check_dir(const struct train_run *r, struct err *e);
+/* Refuses an output directory that holds checkpoints, is another living run's, or cannot be made. Cheap: to be called before models are loaded. */
+int train_run_check_dir(struct train_run *r, struct err *e);
 /* One step, its line in the log (evaluation included), its checkpoint where one is due: 1, 0 when stopped before the step was done, -1. */
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec, struct err *e);
 /* A checkpoint of the last step that was done, unless it is there already. */
