@@ -104,6 +104,16 @@ for i in range(2):
         == '{"rope_type":"longrope","short_factor":[1.0,3.0,2.0,5.0],"long_factor":[1.0,3.0,2.0,5.0],'* ]]
 }
 
+@test "phi3: longrope from its two tensors, the window from metadata" {
+    $GGUF make "$G/families/phi3" m.gguf '
+M["phi3.rope.scaling.original_context_length"], M["phi3.rope.scaling.attn_factor"], M["phi3.attention.sliding_window"] = 16, 1.5, 9
+T["rope_factors_short.weight"], T["rope_factors_long.weight"] = (("F32", [4], struct.pack("<4f", *x)) for x in ((1, 1, 1.25, 1.5), (1, 2, 3, 4)))'
+    "$BIN/gguf-import" m.gguf --quiet | "$BIN/ts-dump" --head | tr -d ' \n' > head
+    grep -q '"rope_scaling":{"type":"longrope","short_factor":\[1.0,1.0,1.25,1.5\],"long_factor":\[1.0,2.0,3.0,4.0\],"attention_factor":1.5}' head
+    grep -q '"original_max_position_embeddings":16' head
+    grep -q '"sliding_window":9' head
+}
+
 @test "tokenizers: ids of the golden texts through the rebuilt tokenizer.json" {
     for pair in gpt2:gpt-2 smollm:smollm qwen2:qwen2 llama3:llama-bpe spm:spm; do
         name=${pair%:*}
