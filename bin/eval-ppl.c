@@ -1,5 +1,6 @@
 /* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for each model, or a table for people, out. */
 #include <math.h>
+#include <string.h>
 
 #include "../lib/base/usage.h"
 #include "../lib/eval.h"
@@ -54,7 +55,9 @@ static json_t *record(struct tool *t, const char *name, const struct model_head 
 static void print_row(const json_t *j)
 {
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
-    printf("%-32s %12lld", json_string_value(json_object_get(j, "model")), (long long)json_integer_value(json_object_get(j, "parameters")));
+    const char *name = json_string_value(json_object_get(j, "model"));
+    size_t n = strlen(name), room = 32;         /* the end of a long name says more than its beginning */
+    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name, (long long)json_integer_value(json_object_get(j, "parameters")));
     for (int i = 0; i < 4; i++) {
         const json_t *value = json_object_get(j, columns[i]);
         if (json_is_null(value))

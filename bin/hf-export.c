@@ -41,6 +41,17 @@ static int64_t parse_size(const char *text)
     return -1;
 }
 
+/* A file of the directory that is about to be replaced. (The directory itself may be the source: it is read before it is replaced.) */
+static int lies_inside(const char *file, const char *dir)
+{
+    char *f = realpath(file, NULL), *d = realpath(dir, NULL);
+    size_t n = d ? strlen(d) : 0;
+    int inside = f && d && !strncmp(f, d, n) && f[n] == '/';
+    free(f);
+    free(d);
+    return inside;
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -53,6 +64,8 @@ int main(int argc, char **argv)
     o.dtype = o.keep_dtype ? DT_F32 : (enum dtype)d;
     if (!strcmp(tool_operand(t, 1), "-"))
         tool_usage(t, "a directory cannot go to standard output (-): give DIR a name");
+    if (lies_inside(tool_operand(t, 0), tool_operand(t, 1)))
+        tool_usage(t, "%s lies inside %s, which would be replaced", tool_operand(t, 0), tool_operand(t, 1));
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     char note[400];
     hf_export(in, tool_operand(t, 1), &o, note, tool_err(t));

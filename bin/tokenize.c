@@ -90,10 +90,8 @@ static void tokenizer_use(struct job *j)
     if (length > 5 && !strcmp(o.model + length - 5, ".json"))
         text = own = file_read(o.model, MODEL_FILE_MAX, &n, tool_err(t));
     else
-        text = model_in_file(in = tool_model(t, o.model), "tokenizer.json", &n);
+        text = model_in_tokenizer(in = tool_model(t, o.model), o.model, &n, tool_err(t));
     tool_check(t);
-    if (!text)
-        tool_die(t, "%s has no tokenizer.json", o.model);
     model_tokenizer_id(id, text, n);
     if (own)
         tool_parent(t, o.model, id);

@@ -195,6 +195,8 @@ static void out_free(struct st_out *out)
     free(out);
 }
 
+const char *st_temporary(const struct st_out *out) { return out->temporary; }
+
 void st_abandon(struct st_out *out)
 {
     if (!out)

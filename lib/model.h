@@ -80,6 +80,8 @@ struct model_head *model_in_head(struct model_in *in);                 /* borrow
 const char *model_in_note(const struct model_in *in);
 /* The bytes of tokenizer.json etc. (NUL after the end); NULL if there is no such file. Must be called before the first model_next. */
 const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes);
+/* tokenizer.json; NULL with an error that says what `operand` has instead. */
+const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t *bytes, struct err *e);
 int model_next(struct model_in *in, struct tensor *t);                 /* 1 tensor begins (order of head->tensors), 0 end (digests fine), -1 error */
 int model_read(struct model_in *in, void *buf, int64_t n);             /* exactly n more bytes of the current tensor: 0 or -1 */
 void model_close(struct model_in *in);

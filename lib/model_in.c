@@ -62,6 +62,15 @@ const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes)
     return in->err->set ? NULL : in->source->file(in->self, name, bytes, in->err);
 }
 
+const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t *bytes, struct err *e)
+{
+    const char *text = model_in_file(in, "tokenizer.json", bytes);
+    if (!text)
+        err_set(e, "%s has no tokenizer.json%s", operand, model_in_file(in, "tokenizer.model", bytes)
+                ? ", only a SentencePiece tokenizer.model: AutoTokenizer of transformers reads it, and its save_pretrained writes a tokenizer.json" : "");
+    return text;
+}
+
 int model_next(struct model_in *in, struct tensor *t)
 {
     if (in->err->set)

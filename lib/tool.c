@@ -126,11 +126,32 @@ static void tool_check_usage(struct tool *t)
         tool_usage(t, "--compress is auto, none or a zstd level from 1 to 19, not \"%s\"", t->compress);
 }
 
+/* Unfinished files, for the signal handler: an interrupted tool leaves nothing half-written behind. */
+static const char *volatile unfinished[TOOL_OUTPUTS];
+
+static void on_end(int sig)
+{
+    for (int i = 0; i < TOOL_OUTPUTS; i++)
+        if (unfinished[i])
+            unlink(unfinished[i]);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void tool_signals(void)
+{
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (signal(ends[i], on_end) == SIG_IGN)
+            signal(ends[i], SIG_IGN);           /* nohup and background jobs stay as they were */
+    signal(SIGXFSZ, SIG_IGN);                   /* a file size limit is an error of the write, told in a sentence */
+}
+
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
     if (d->uses & TOOL_COMPUTE)
         exec_wait_briefly(argv);
-    signal(SIGXFSZ, SIG_IGN);           /* a file size limit is an error of the write, told in a sentence */
+    tool_signals();
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
     t->compress = "auto";
@@ -290,6 +311,7 @@ static struct st_out *tool_create(struct tool *t, const char *path)
     tool_check(t);
     if (t->n_outputs == TOOL_OUTPUTS)
         tool_die(t, "too many outputs");
+    unfinished[t->n_outputs] = st_temporary(out);
     t->outputs[t->n_outputs++] = out;
     return out;
 }
@@ -364,6 +386,7 @@ int tool_finish(struct tool *t)
         if (st_end(out))
             tool_check(t);
         t->outputs[i] = NULL;
+        unfinished[i] = NULL;
         st_publish(out);
         tool_check(t);
     }

@@ -88,3 +88,17 @@ END
     ./p ts-check data.tsz
     [ "$(./p --version)" = "$(inst/ts-check --version)" ]
 }
+
+@test "hf-export does not replace the directory that holds its operand" {
+    "$BIN/hf-export" "$MODEL" dir 2> /dev/null
+    "$BIN/hf-import" dir -o dir/model.tsz
+    refused 2 "lies inside" "$BIN/hf-export" dir/model.tsz dir --overwrite
+    [ -e dir/model.tsz ]
+}
+
+@test "a SentencePiece model alone is told, and how to get a tokenizer.json" {
+    mkdir spm
+    cp "$MODEL/config.json" "$MODEL/model.safetensors" spm
+    echo x > spm/tokenizer.model
+    refused 1 save_pretrained "$BIN/tokenize" -m spm ids.txt
+}
