@@ -89,7 +89,7 @@ assert a["parameters"] > c["parameters"] and a["bits_per_byte"] is None and a["p
 P
     [ "$(record "$LLAMA" llama.tsz tokens.tsz --table | wc -l)" = 3 ]
     record "$LLAMA" tokens.tsz --max-nll 6.1
-    refused 3 "above 6" record "$LLAMA" tokens.tsz --max-nll 6
+    refused 3 "at most 6" record "$LLAMA" tokens.tsz --max-nll 6
     [ -n "$output" ]
     [ "$("$BIN/hf-import" "$LLAMA" | record - tokens.tsz | cut -d, -f2-13)" = "$(head -n 1 records | cut -d, -f2-13)" ]
 }
