@@ -4,7 +4,8 @@
  * out: f64 [T,2] = ce, kl of each position, 0 where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
  * the gradient with respect to the student's logit z_s[v] is
  *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) * (1 - (z_s[v] / cap)^2) * logit_scale
- * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to the maximum, sums of them f64.
+ * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to the maximum, sums of them f32 over
+ * PIECE entries and f64 over the pieces.
  * Scratch: student's logits [chunk,V], which become their gradients, teacher's [chunk,Vt], one block of a head widened to f32. */
 #include <math.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include "../op.h"
 #include "vecmath.h"
 
-enum { WIDE = 1 << 19, COLUMNS = 256 };     /* floats in a widened block of a head; columns a bias sum */
+enum { WIDE = 1 << 19, COLUMNS = 256, PIECE = 1024 };    /* floats in a widened block of a head; columns of a bias sum; entries of an f32 sum */
 
 struct head {                               /* z [n,V] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
@@ -108,13 +109,13 @@ static float row_max(const float *z, int64_t n)
     return max;
 }
 
-/* sum of e^((z - max) * sharp) */
-static double sum_exp(const float *z, int64_t n, float max, float sharp)
+/* sum of e^((z - max) * sharp) over a piece */
+static float piece_sum(const float *z, int64_t n, float max, float sharp)
 {
-    double sum = 0;
+    float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++)
-        sum += (double)vec_exp((z[i] - max) * sharp);
+        sum += vec_exp((z[i] - max) * sharp);
     return sum;
 }
 
@@ -136,10 +137,19 @@ static double teacher_weights(float *restrict zt, const float *restrict zs, int6
 /* Softmax over a row's first n entries: e^((z - max) * sharp) / sum. */
 struct soft { float max, sharp; double sum; };
 
+/* One pass over memory: where a piece has a new maximum, the sum so far is taken relative to it. */
 static struct soft soften(const float *z, int64_t n, float sharp)
 {
-    struct soft s = {.max = row_max(z, n), .sharp = sharp};
-    s.sum = sum_exp(z, n, s.max, sharp);
+    struct soft s = {.max = z[0], .sharp = sharp};
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int64_t k = n - first < PIECE ? n - first : PIECE;
+        float max = row_max(z + first, k);
+        if (max > s.max) {
+            s.sum *= exp((double)(s.max - max) * (double)sharp);
+            s.max = max;
+        }
+        s.sum += (double)piece_sum(z + first, k, s.max, sharp);
+    }
     return s;
 }
 
