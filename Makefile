@@ -35,10 +35,17 @@ NVCC    ?= nvcc
 SM      ?= 90
 flags   += -DPARE_CUDA
 objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
+compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM)
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
+ifeq ($(CUDA),emulated)
+flags   += -DPARE_CUDA
+objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu)) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
+compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off -Itests/emulator
+ldlibs  += -lstdc++
+endif
 
-.PHONY: all list clean install check check-hf check-smollm2 check-large unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
+.PHONY: all list clean install emulated check check-hf check-smollm2 check-large unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
@@ -52,7 +59,12 @@ $(BUILD)/%.o: %.c
 $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  NVCC $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -MMD -MP -c -o $@ $<
+	$(Q)$(compile_cu) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/emulator/%.o: tests/emulator/%.cpp
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX $<")
+	$(Q)$(compile_cu) -MMD -MP -c -o $@ $<
 
 $(archive): $(objects)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -101,6 +113,9 @@ FUZZ    ?= $(fuzzers)
 SECONDS ?= 600
 fuzz: sanitized                         ## runs the fuzz drivers, or FUZZ=name, for SECONDS= each
 	$(Q)for f in $(FUZZ); do build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
+
+emulated:                               ## builds tools and unit tests with the CUDA kernels on the emulator into build/emulated
+	$(Q)$(MAKE) CUDA=emulated BUILD=build/emulated BINDIR=build/emulated/bin all unit
 
 fuzz-targets print-build:
 	@echo $(if $(filter fuzz-targets,$@),$(fuzzers),$(BUILD))

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #ifdef PARE_CUDA
@@ -61,7 +62,7 @@ void op_backward(enum op op, const struct call *c) { op_run(ops[op].backward[c->
 
 int exec_open(struct exec *x, enum device device, int threads)
 {
-    *x = (struct exec){.device = device};
+    *x = (struct exec){.device = device, .compute = device == DEVICE_CPU ? DT_F32 : DT_BF16};
     if (threads < 0 || threads > THREADS_MOST)
         return err_set(&x->err, "threads %d: must be 0 (all cores) or at most %d", threads, THREADS_MOST);
     x->threads = threads ? threads : omp_get_num_procs();
@@ -70,11 +71,38 @@ int exec_open(struct exec *x, enum device device, int threads)
     if (device == DEVICE_CPU)
         return 0;
 #ifdef PARE_CUDA
-    return device_open(&x->err);
+    return device_open(x);
 #else
     return err_set(&x->err, "this build has no CUDA kernels (make CUDA=1 adds them)");
 #endif
 }
+
+/* ---- memory: the device's, or the process's own */
+
+#ifdef PARE_CUDA
+static int device_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e)
+{
+    size_t size = arena_round(bytes), available = device_available(x);
+    *a = (struct arena){0};
+    if (size > available)
+        return err_set(e, "the device has %.2f GB of memory left, and %.2f GB more are needed", (double)available / 1e9, (double)size / 1e9);
+    void *base = device_alloc(x, size);
+    if (!base)
+        return err_set(e, "%s", x->err.msg);
+    *a = (struct arena){.base = base, .size = size, .release = device_free};
+    device_zero(x, base, size);
+    return 0;
+}
+#define HERE_OR_THERE(here, there) (x->device == DEVICE_CPU ? (here) : (there))
+#else
+#define HERE_OR_THERE(here, there) ((void)x, (here))
+#endif
+
+int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e) { return HERE_OR_THERE(arena_open(a, bytes, e), device_arena(x, a, bytes, e)); }
+void exec_put(struct exec *x, void *there, const void *here, size_t n) { HERE_OR_THERE((void)memcpy(there, here, n), device_put(x, there, here, n)); }
+void exec_get(struct exec *x, void *here, const void *there, size_t n) { HERE_OR_THERE((void)memcpy(here, there, n), device_get(x, here, there, n)); }
+void exec_copy(struct exec *x, void *to, const void *from, size_t n) { HERE_OR_THERE((void)memcpy(to, from, n), device_copy(x, to, from, n)); }
+void exec_zero(struct exec *x, void *there, size_t n) { HERE_OR_THERE((void)memset(there, 0, n), device_zero(x, there, n)); }
 
 void exec_wait_briefly(char **argv)
 {
@@ -89,7 +117,7 @@ void exec_close(struct exec *x)
 {
 #ifdef PARE_CUDA
     if (x->device == DEVICE_CUDA)
-        device_close();
+        device_close(x);
 #endif
     x->threads = 0;
 }

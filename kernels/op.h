@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 #include "../lib/base/err.h"
+#include "../lib/base/mem.h"
 #include "../lib/base/tensor.h"
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
@@ -17,14 +18,26 @@ enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
 enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
-/* Where and with how many threads calls run. One per process and device; a device error sticks in `err`. */
+/* Where and with how many threads calls run. One per process and device; a device error sticks in `err`.
+ * compute: type of activations and their gradients, DT_F32, or on a CUDA device DT_BF16 (then matrices of weights are bf16 too). */
+struct gpu;
 struct exec {
     enum device device;
     int threads;
+    enum dtype compute;
+    int tf32;                   /* CUDA with DT_F32: products with 10 bits of fraction */
+    struct gpu *gpu;            /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
     struct err err;
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
 void exec_close(struct exec *x);
+
+/* Memory where the calls run: the one door for everything that kernels read or write. On the CPU these are mmap, memcpy and memset. */
+int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e);  /* as arena_open, on the device; zeros */
+void exec_put(struct exec *x, void *there, const void *here, size_t bytes);    /* host to device */
+void exec_get(struct exec *x, void *here, const void *there, size_t bytes);    /* device to host, after all calls made before */
+void exec_zero(struct exec *x, void *there, size_t bytes);
+void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);      /* both on the device */
 /* First thing in a main that computes. A thread that waits at the end of a parallel region spins; gcc's runtime lets it spin for milliseconds, which on
  * cores that other processes use as well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet
  * machine). The runtime reads its setting only when a program starts: this sets it, unless the user has, and starts the program again. */
@@ -32,8 +45,9 @@ void exec_wait_briefly(char **argv);
 int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
 const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
 
-/* One operand: rows of `cols` values (activations: f32, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 / f16 where
- * the op says so (linear, embed, loss). g: gradient, f32, same shape, or NULL. */
+/* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 /
+ * f16 where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient, same shape, or NULL; f32, but for activations of
+ * type bf16, whose gradients are bf16 too. */
 struct operand {
     void *v;
     float *g;
@@ -74,7 +88,8 @@ struct loss_params {
 /* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
  * step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t), step[3] clip factor.
  * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p */
-struct adamw_params { float *p, *m, *v; const float *g; int64_t n; float beta1, beta2, eps, weight_decay; const float *step; };
+/* copy: bf16 [n], set to the new p in the same pass, or NULL. */
+struct adamw_params { float *p, *m, *v; const float *g; int64_t n; float beta1, beta2, eps, weight_decay; const float *step; void *copy; };
 struct sumsq_params { double *out; };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
  * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */

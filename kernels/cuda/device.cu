@@ -1,29 +1,76 @@
-/* The CUDA device: opened once, memory, copies. See device.h. */
-#include <cuda_runtime.h>
+/* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes to one stream, in the order it was given. */
+#include "cuda.h"
 
-#include "device.h"
-
-static struct err *errors;
-
-static int check(cudaError_t status, const char *what)
+int device_open(struct exec *x)
 {
-    return status == cudaSuccess ? 0 : err_set(errors, "CUDA device: cannot %s: %s", what, cudaGetErrorString(status));
+    struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
+    cudaDeviceProp p;
+    x->gpu = g;
+    if (!g)
+        return err_set(&x->err, "no memory for the CUDA device's handle");
+    g->err = &x->err;
+    if (cuda_check(g->err, cudaSetDevice(0), "open device 0") || cuda_check(g->err, cudaGetDeviceProperties(&p, 0), "start device 0") ||
+        cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "make a stream"))
+        return -1;
+    g->major = p.major;
+    g->processors = p.multiProcessorCount;
+    return 0;
 }
 
-int device_open(struct err *e)
+void device_close(struct exec *x)
 {
-    errors = e;
-    return check(cudaSetDevice(0), "open device 0") ? -1 : check(cudaFree(0), "start device 0");
+    if (x->gpu && x->gpu->stream)
+        cudaStreamDestroy(x->gpu->stream);
+    free(x->gpu);
+    x->gpu = NULL;
 }
 
-void device_close(void) { cudaDeviceSynchronize(); }
-
-void *device_alloc(size_t bytes)
+void *device_alloc(struct exec *x, size_t bytes)
 {
     void *p = NULL;
-    return check(cudaMalloc(&p, bytes ? bytes : 1), "allocate memory") ? NULL : p;
+    return cuda_check(&x->err, cudaMalloc(&p, bytes ? bytes : 1), "allocate memory") ? NULL : p;
 }
 
-void device_free(void *p) { check(cudaFree(p), "free memory"); }
-void device_put(void *device, const void *host, size_t bytes) { check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copy to the device"); }
-void device_get(void *host, const void *device, size_t bytes) { check(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "copy from the device"); }
+void device_free(void *p, size_t bytes)
+{
+    (void)bytes;
+    cudaFree(p);
+}
+
+size_t device_available(struct exec *x)
+{
+    size_t available = 0, total = 0;
+    cuda_check(&x->err, cudaMemGetInfo(&available, &total), "ask for free memory");
+    return available;
+}
+
+static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)
+{
+    if (!x->err.set && bytes)
+        cuda_check(&x->err, cudaMemcpyAsync(to, from, bytes, kind, x->gpu->stream), what);
+}
+
+static void wait(struct exec *x)
+{
+    if (!x->err.set)
+        cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "finish the work given to it");
+}
+
+void device_put(struct exec *x, void *device, const void *host, size_t bytes) { copy(x, device, host, bytes, cudaMemcpyHostToDevice, "copy to the device"); }
+
+void device_get(struct exec *x, void *host, const void *device, size_t bytes)
+{
+    copy(x, host, device, bytes, cudaMemcpyDeviceToHost, "copy from the device");
+    wait(x);
+}
+
+void device_copy(struct exec *x, void *to, const void *from, size_t bytes)
+{
+    copy(x, to, from, bytes, cudaMemcpyDeviceToDevice, "copy on the device");
+}
+
+void device_zero(struct exec *x, void *device, size_t bytes)
+{
+    if (!x->err.set && bytes)
+        cuda_check(&x->err, cudaMemsetAsync(device, 0, bytes, x->gpu->stream), "clear memory");
+}

@@ -1,4 +1,4 @@
-/* Memory of the CUDA device, for C. Errors stick in the `struct err` given to device_open (that of the exec handle). */
+/* The CUDA device behind the doors of op.h (exec_open, exec_arena, exec_put, ...), for C. Errors stick in the exec handle. */
 #ifndef PARE_DEVICE_H
 #define PARE_DEVICE_H
 
@@ -8,14 +8,16 @@
 extern "C" {
 #endif
 
-#include "../../lib/base/err.h"
-
-int device_open(struct err *e);                                 /* -1: no usable device, with the driver's words */
-void device_close(void);
-void *device_alloc(size_t bytes);                               /* NULL after an error */
-void device_free(void *p);
-void device_put(void *device, const void *host, size_t bytes);
-void device_get(void *host, const void *device, size_t bytes);  /* after all kernels started before */
+struct exec;
+int device_open(struct exec *x);                                /* -1: no usable device, with the driver's words */
+void device_close(struct exec *x);
+void *device_alloc(struct exec *x, size_t bytes);               /* NULL after an error; contents undefined */
+void device_free(void *p, size_t bytes);
+size_t device_available(struct exec *x);                        /* bytes that device_alloc could give */
+void device_put(struct exec *x, void *device, const void *host, size_t bytes);          /* host may be used again at once */
+void device_get(struct exec *x, void *host, const void *device, size_t bytes);          /* after all work given before */
+void device_zero(struct exec *x, void *device, size_t bytes);
+void device_copy(struct exec *x, void *to, const void *from, size_t bytes);             /* both on the device */
 
 #ifdef __cplusplus
 }

@@ -1,26 +1,8 @@
 /* rmsnorm on CUDA: see kernels/cpu/rmsnorm.c for formulas and shapes. One block a row and group; weight gradients by one block for each 32
  * columns that walks over all rows, so nothing is added in an order that varies. Operands and memo are device memory. */
-#include <cuda_runtime.h>
-
-#include "../op.h"
+#include "cuda.h"
 
 enum { THREADS = 256, LANES = 32, WALKERS = 32 };
-
-/* Sum over the block, the same in every thread, in an order that never changes. */
-static __device__ double block_sum(double s)
-{
-    __shared__ double part[THREADS];
-    part[threadIdx.x] = s;
-    for (int n = THREADS / 2; n; n /= 2) {
-        __syncthreads();
-        if (threadIdx.x < n)
-            part[threadIdx.x] += part[threadIdx.x + n];
-    }
-    __syncthreads();
-    s = part[0];
-    __syncthreads();
-    return s;
-}
 
 static __device__ float weight_at(const float *w, int64_t i, float plus1) { return w ? w[i] + plus1 : 1; }
 
@@ -61,7 +43,7 @@ static __global__ void backward(const float *x, const float *w, const float *dy,
 /* x, dy [rows, cols]; memo holds one value for each `n` values of x. dw[i] += sum over rows of dy x r, 32 columns a block. */
 static __global__ void backward_weight(const float *x, const float *dy, const float *memo, int64_t rows, int64_t cols, int64_t n, float *dw)
 {
-    __shared__ double part[WALKERS][LANES];
+    SHARED(double, part, [WALKERS][LANES]);
     int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
     double s = 0;
     for (int64_t t = threadIdx.y; t < rows && i < cols; t += WALKERS) {
@@ -77,22 +59,15 @@ static __global__ void backward_weight(const float *x, const float *dy, const fl
     dw[i] += (float)s;
 }
 
-static void started(const struct call *c, const char *what)
-{
-    cudaError_t status = cudaGetLastError();
-    if (status != cudaSuccess)
-        err_set(&c->x->err, "CUDA device: cannot run %s: %s", what, cudaGetErrorString(status));
-}
-
 void rmsnorm_fwd_cuda(const struct call *c)
 {
     const struct norm_params *p = &c->p.norm;
     int64_t n = c->in[0].cols / p->groups;
     if (c->rows <= 0)
         return;
-    forward<<<(unsigned)(c->rows * p->groups), THREADS>>>((const float *)c->in[0].v, (const float *)c->w[0].v, (float *)c->out.v, c->memo, n,
+    LAUNCH(c, forward, (unsigned)(c->rows * p->groups), THREADS, 0, (const float *)c->in[0].v, (const float *)c->w[0].v, (float *)c->out.v, c->memo, n,
                                                            p->groups, c->w[0].rows == n ? 0 : n, p->plus1, p->eps);
-    started(c, "rmsnorm forward");
+    launched(c, "rmsnorm forward");
 }
 
 void rmsnorm_bwd_cuda(const struct call *c)
@@ -101,10 +76,10 @@ void rmsnorm_bwd_cuda(const struct call *c)
     int64_t n = c->in[0].cols / p->groups, blocks = c->rows * p->groups;
     const float *x = (const float *)c->in[0].v, *w = (const float *)c->w[0].v;
     if (blocks > 0 && c->in[0].g)
-        backward<<<(unsigned)blocks, THREADS>>>(x, w, c->out.g, c->in[0].g, c->memo, n, p->groups, c->w[0].rows == n ? 0 : n, p->plus1);
+        LAUNCH(c, backward, (unsigned)blocks, THREADS, 0, x, w, c->out.g, c->in[0].g, c->memo, n, p->groups, c->w[0].rows == n ? 0 : n, p->plus1);
     if (blocks > 0 && w && c->w[0].g) {
         int64_t cols = c->w[0].rows, rows = blocks * n / cols;     /* shared weights: every group is a row */
-        backward_weight<<<(unsigned)((cols + LANES - 1) / LANES), dim3(LANES, WALKERS)>>>(x, c->out.g, c->memo, rows, cols, n, c->w[0].g);
+        LAUNCH(c, backward_weight, blocks_of(cols, LANES), dim3(LANES, WALKERS), 0, x, c->out.g, c->memo, rows, cols, n, c->w[0].g);
     }
-    started(c, "rmsnorm backward");
+    launched(c, "rmsnorm backward");
 }

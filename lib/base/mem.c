@@ -62,7 +62,9 @@ void *arena_take(struct arena *a, size_t bytes)
 
 void arena_close(struct arena *a)
 {
-    if (a->base)
+    if (a->release)
+        a->release(a->base, a->size);
+    else if (a->base)
         munmap(a->base, a->size);
     *a = (struct arena){0};
 }

@@ -20,6 +20,7 @@ char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 struct arena {
     unsigned char *base;
     size_t size, used;
+    void (*release)(void *base, size_t size);      /* NULL: the process's own memory */
 };
 int arena_open(struct arena *a, size_t bytes, struct err *e);       /* -1: names the bytes asked for */
 void *arena_take(struct arena *a, size_t bytes);                    /* NULL only if the arena was opened too small: a bug of the caller */

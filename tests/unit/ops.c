@@ -136,27 +136,27 @@ struct outcome {                    /* what a run left; g: gradients of inputs a
 static void *copy(struct trial *t, const void *from, size_t bytes) { return memcpy(test_buffer(t, bytes), from, bytes); }
 
 /* Where the kernel sees a host buffer: the buffer itself, or a copy on the device. */
-static void *lend(enum device d, void *host, size_t bytes)
+static void *lend(struct exec *x, void *host, size_t bytes)
 {
 #ifdef PARE_CUDA
-    if (d == DEVICE_CUDA && host) {
-        void *p = device_alloc(bytes);
-        device_put(p, host, bytes);
+    if (x->device == DEVICE_CUDA && host) {
+        void *p = device_alloc(x, bytes);
+        device_put(x, p, host, bytes);
         return p;
     }
 #endif
-    return (void)d, (void)bytes, host;
+    return (void)x, (void)bytes, host;
 }
 
-static void give_back(enum device d, void *host, void *lent, size_t bytes)
+static void give_back(struct exec *x, void *host, void *lent, size_t bytes)
 {
 #ifdef PARE_CUDA
-    if (d == DEVICE_CUDA && host) {
-        device_get(host, lent, bytes);
-        device_free(lent);
+    if (x->device == DEVICE_CUDA && host) {
+        device_get(x, host, lent, bytes);
+        device_free(lent, bytes);
     }
 #endif
-    (void)d, (void)host, (void)lent, (void)bytes;
+    (void)x, (void)host, (void)lent, (void)bytes;
 }
 
 /* One call in one direction on x: c holds host buffers throughout. */
@@ -168,20 +168,20 @@ static void call_op(struct trial *t, struct exec *x, const struct call *host, in
     size_t memo = (size_t)(op_memo(t->op, &c) * c.rows) * 4, scratch = op_scratch(t->op, &c);
     for (int i = 0; i < OPERANDS; i++) {
         struct operand *o = operand(&c, i);
-        o->v = lend(x->device, o->v, bytes_of(&h, i));
-        o->g = lend(x->device, o->g, (size_t)count(&h, i) * 4);
+        o->v = lend(x, o->v, bytes_of(&h, i));
+        o->g = lend(x, o->g, (size_t)count(&h, i) * 4);
     }
-    c.memo = lend(x->device, h.memo, memo);
+    c.memo = lend(x, h.memo, memo);
     h.scratch = scratch ? test_buffer(t, scratch) : NULL;
-    c.scratch = lend(x->device, h.scratch, scratch);
+    c.scratch = lend(x, h.scratch, scratch);
     omp_set_num_threads(x->threads);            /* exec_open did so for the last handle; here there are several */
     (back ? op_backward : op_forward)(t->op, &c);
     for (int i = 0; i < OPERANDS; i++) {
-        give_back(x->device, operand(&h, i)->v, operand(&c, i)->v, bytes_of(&h, i));
-        give_back(x->device, operand(&h, i)->g, operand(&c, i)->g, (size_t)count(&h, i) * 4);
+        give_back(x, operand(&h, i)->v, operand(&c, i)->v, bytes_of(&h, i));
+        give_back(x, operand(&h, i)->g, operand(&c, i)->g, (size_t)count(&h, i) * 4);
     }
-    give_back(x->device, h.memo, c.memo, memo);
-    give_back(x->device, h.scratch, c.scratch, scratch);
+    give_back(x, h.memo, c.memo, memo);
+    give_back(x, h.scratch, c.scratch, scratch);
 }
 
 static void run_forward(struct trial *t, struct exec *x, struct outcome *o)

@@ -32,7 +32,7 @@ const char *adamw_whole(struct trial *t)
         want[2][i] = b2 * x[2][i] + (1 - b2) * g * g;
         want[0][i] = x[0][i] - lr * decay * x[0][i] - lr * want[1][i] * step[1] / (sqrt(want[2][i] * step[2]) + eps);
     }
-    t->call.p.adamw = (struct adamw_params){x[0], x[1], x[2], x[3], n, 0.9f, 0.95f, 1e-8f, (float)decay, step};
+    t->call.p.adamw = (struct adamw_params){x[0], x[1], x[2], x[3], n, 0.9f, 0.95f, 1e-8f, (float)decay, step, NULL};
     op_forward(OP_adamw, &t->call);
     for (int i = 0; i < 3; i++)
         if (test_error(x[i], want[i], n) > 1e-6)

@@ -1,0 +1,216 @@
+/* What the CUDA kernels share: launches, shared arrays, errors, loads and stores by type, sums over warps and blocks, elementwise passes.
+ * Kernels are templates on the type of the activations, float or bf16, and compute in f32 (long sums in f64). Everything runs in the one stream of
+ * the device handle. With the headers of tests/emulator found first, the same sources run on the CPU. */
+#ifndef PARE_CUDA_H
+#define PARE_CUDA_H
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "../op.h"
+#include "device.h"
+
+typedef __nv_bfloat16 bf16;
+
+enum { WARP = 32, SHARED_PLAIN = 48 << 10 };        /* beyond that many bytes a kernel must be told */
+static const unsigned ALL_LANES = 0xffffffffu;
+
+/* ---- launches and shared memory.
+ * LAUNCH(c, kernel, grid, block, dynamic shared bytes, arguments...): `c` the call; a kernel that is a template with commas goes in parentheses.
+ * SHARED(float, tile, [32][33]); declares an array of the block. SHARED_DYNAMIC(T, name); is a T * to the dynamic bytes, 128-byte aligned. */
+#ifdef CUDA_EMULATED
+#define LAUNCH(c, kernel, grid, block, shared, ...) ((void)(c), emulated_launch(#kernel, grid, block, shared, kernel, __VA_ARGS__))
+#define SHARED(type, name, dims) \
+    static const char name##_place = 0; \
+    typedef type name##_array dims; \
+    name##_array &name = *(name##_array *)emulated_shared(&name##_place, sizeof(name##_array))
+#define SHARED_DYNAMIC(type, name) type *name = (type *)emulated_shared_dynamic()
+#else
+#define LAUNCH(c, kernel, grid, block, shared, ...) launch((c)->x->gpu->stream, grid, block, shared, kernel, __VA_ARGS__)
+#define SHARED(type, name, dims) __shared__ type name dims
+#define SHARED_DYNAMIC(type, name) \
+    extern __shared__ __align__(128) unsigned char dynamic_bytes[]; \
+    type *name = (type *)dynamic_bytes
+template <class... P, class... A>
+static inline void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... arguments)
+{
+    if (shared > SHARED_PLAIN)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    kernel<<<grid, block, shared, stream>>>(arguments...);
+}
+#endif
+
+/* ---- the device handle (exec.gpu) */
+struct matmul_cache;
+struct gpu {
+    struct err *err;                /* of the exec handle */
+    cudaStream_t stream;
+    int major, processors;          /* compute capability, multiprocessors */
+    size_t workspace_bytes;
+    void *workspace;                /* of matrix products */
+    struct matmul_cache *products;
+};
+
+static inline int cuda_check(struct err *e, cudaError_t status, const char *what)
+{
+    return status == cudaSuccess ? 0 : err_set(e, "CUDA device: cannot %s: %s", what, cudaGetErrorString(status));
+}
+
+/* After the launches of a call: "rmsnorm forward". */
+static inline void launched(const struct call *c, const char *what)
+{
+    cudaError_t status = cudaGetLastError();
+    if (status != cudaSuccess)
+        err_set(&c->x->err, "CUDA device: cannot run %s: %s", what, cudaGetErrorString(status));
+}
+
+/* Runs a statement with T standing for the type of activations. */
+#define BY_DTYPE(dtype, T, ...) \
+    do { \
+        if ((dtype) == DT_BF16) { \
+            typedef bf16 T; \
+            __VA_ARGS__; \
+        } else { \
+            typedef float T; \
+            __VA_ARGS__; \
+        } \
+    } while (0)
+
+static inline unsigned blocks_of(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
+
+/* ---- loads and stores: N values as f32, one by one (N 1) or 16 bytes at once (N == VECTOR<T>, pointer aligned to 16) */
+template <class T> constexpr int VECTOR = 16 / (int)sizeof(T);
+
+template <int N> static __device__ __forceinline__ void load(const float *p, float (&v)[N])
+{
+    if constexpr (N == 1) {
+        v[0] = *p;
+    } else {
+        static_assert(N % 4 == 0, "16 bytes at a time");
+#pragma unroll
+        for (int i = 0; i < N; i += 4) {
+            float4 q = *(const float4 *)(p + i);
+            v[i] = q.x, v[i + 1] = q.y, v[i + 2] = q.z, v[i + 3] = q.w;
+        }
+    }
+}
+
+template <int N> static __device__ __forceinline__ void store(float *p, const float (&v)[N])
+{
+    if constexpr (N == 1) {
+        *p = v[0];
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; i += 4)
+            *(float4 *)(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
+    }
+}
+
+static __device__ __forceinline__ unsigned pack_bf16(float low, float high)
+{
+    __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    unsigned u;
+    memcpy(&u, &both, sizeof u);
+    return u;
+}
+
+template <int N> static __device__ __forceinline__ void load(const bf16 *p, float (&v)[N])
+{
+    if constexpr (N == 1) {
+        v[0] = __bfloat162float(*p);
+    } else {
+        static_assert(N == 8, "16 bytes at a time");
+        uint4 q = *(const uint4 *)p;
+        const unsigned u[4] = {q.x, q.y, q.z, q.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            v[2 * i] = __uint_as_float(u[i] << 16);
+            v[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
+        }
+    }
+}
+
+template <int N> static __device__ __forceinline__ void store(bf16 *p, const float (&v)[N])
+{
+    if constexpr (N == 1)
+        *p = __float2bfloat16(v[0]);
+    else
+        *(uint4 *)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+}
+
+static __device__ __forceinline__ float widen(float x) { return x; }
+static __device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }
+static __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+template <class T> static __device__ __forceinline__ T narrow(float x);
+template <> __device__ __forceinline__ float narrow<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16(x); }
+
+static inline int aligned16(const void *p) { return (uintptr_t)p % 16 == 0; }
+
+/* ---- sums: the same in every thread, in an order that never changes. The block has a multiple of 32 threads in x, at most 1024. */
+template <class V> static __device__ __forceinline__ V warp_sum(V v)
+{
+#pragma unroll
+    for (int bits = WARP / 2; bits; bits /= 2)
+        v += __shfl_xor_sync(ALL_LANES, v, bits);
+    return v;
+}
+
+template <class V> static __device__ __forceinline__ V warp_max(V v)
+{
+#pragma unroll
+    for (int bits = WARP / 2; bits; bits /= 2) {
+        V other = __shfl_xor_sync(ALL_LANES, v, bits);
+        v = v > other ? v : other;      /* of two NaNs one stays; a NaN against a number may go: callers look at sums for those */
+    }
+    return v;
+}
+
+template <class V> static __device__ V block_sum(V v)
+{
+    SHARED(V, part, [WARP]);
+    v = warp_sum(v);
+    __syncthreads();                    /* what an earlier sum left has been read */
+    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    return warp_sum(threadIdx.x % WARP < blockDim.x / WARP ? part[threadIdx.x % WARP] : (V)0);
+}
+
+template <class V> static __device__ V block_max(V v)
+{
+    SHARED(V, part, [WARP]);
+    v = warp_max(v);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    return warp_max(part[threadIdx.x % WARP < blockDim.x / WARP ? threadIdx.x % WARP : 0]);
+}
+
+/* ---- elementwise passes over n values: f.at<N>(i) does values i..i+N-1. `f` is a struct with template <int N> __device__ void at(int64_t) const. */
+enum { MAP_THREADS = 256 };
+
+template <int N, class F> static __global__ void __launch_bounds__(MAP_THREADS) map_kernel(int64_t n, F f)
+{
+    int64_t i = ((int64_t)blockIdx.x * MAP_THREADS + threadIdx.x) * N;
+    if (i + N <= n)
+        f.template at<N>(i);
+    else
+        for (; i < n; i++)
+            f.template at<1>(i);
+}
+
+/* T: the type that decides how many values make 16 bytes; `aligned`: all pointers of f are to 16 bytes. */
+template <class T, class F> static inline void map(const struct call *c, int64_t n, int aligned, F f)
+{
+    if (n <= 0)
+        return;
+    if (aligned)
+        LAUNCH(c, (map_kernel<VECTOR<T>, F>), blocks_of(n, (int64_t)MAP_THREADS * VECTOR<T>), MAP_THREADS, 0, n, f);
+    else
+        LAUNCH(c, (map_kernel<1, F>), blocks_of(n, MAP_THREADS), MAP_THREADS, 0, n, f);
+}
+
+#endif
