@@ -104,8 +104,6 @@ static void fiber_main(void)
         (*body)();
         warp *w = &warps[current->warp];
         w->lanes &= ~(1u << current->lane);
-        memset(w->deposit[0][current->lane], NAN_BYTE, EMULATED_DEPOSIT);
-        memset(w->deposit[1][current->lane], NAN_BYTE, EMULATED_DEPOSIT);
         live--;
         if (--w->live && w->arrived == w->live)
             warp_release(current->warp);
@@ -149,7 +147,10 @@ const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned 
     warp *w = &warps[f->warp];
     if (bytes > EMULATED_DEPOSIT || (w->lanes & ~mask))
         die("a warp collective with mask %08x while lanes %08x are alive", mask, w->lanes);
-    f->turn ^= 1;
+    f->turn ^= 1;               /* two sides: who is still reading the last collective's deposits may be a step behind */
+    for (int i = 0; w->lanes != ~0u && i < LANES; i++)
+        if (!(w->lanes >> i & 1))
+            memset(w->deposit[f->turn][i], NAN_BYTE, EMULATED_DEPOSIT);
     if (bytes)
         memcpy(w->deposit[f->turn][f->lane], mine, bytes);
     if (++w->arrived < w->live)

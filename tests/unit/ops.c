@@ -318,6 +318,8 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
     struct outcome other = {0};
     double tolerance = tests[t->op].tolerance, e;
     run_forward(t, x, &other);
+    if (x->err.set)
+        return COMPLAIN("%s: %s", who, x->err.msg);
     if ((e = distance(other.out, o->out, count(&t->call, OUT))) > tolerance)
         return COMPLAIN("%s: output differs by %.2g, allowed %.2g", who, e, tolerance);
     if (!ops[t->op].backward[x->device])
