@@ -30,17 +30,18 @@ room     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 objects := $(call room,lib/base) $(call room,formats) $(call room,kernels) $(call room,kernels/cpu) $(call room,lib)
 archive := $(BUILD)/libpare.a
 
+cu      := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 ifeq ($(CUDA),1)
 NVCC    ?= nvcc
 SM      ?= 90
 flags   += -DPARE_CUDA
-objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
+objects += $(cu)
 compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM)
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 ifeq ($(CUDA),emulated)
 flags   += -DPARE_CUDA
-objects += $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu)) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
+objects += $(cu) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
 compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off -Itests/emulator
 ldlibs  += -lstdc++
 endif
