@@ -118,7 +118,7 @@ struct call {
 };
 
 enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) OP_##name,
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) OP_##name,
 #include "ops.def"
 #undef OP
     OP_COUNT
@@ -126,7 +126,7 @@ enum op {
 
 typedef void op_fn(const struct call *c);
 
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
 #include "ops.def"
 #undef OP
 
@@ -143,12 +143,17 @@ size_t op_scratch(enum op op, const struct call *c);            /* bytes; needs 
 void op_forward(enum op op, const struct call *c);
 void op_backward(enum op op, const struct call *c);
 
-/* Scratch of the rows that need it, each defined beside its CPU kernel. */
+/* Scratch of the rows that need it, each defined beside its kernel. */
 size_t linear_scratch(const struct call *c);
 size_t norm_scratch(const struct call *c);
 size_t attention_scratch(const struct call *c);
 size_t loss_scratch(const struct call *c);
 size_t seqstats_scratch(const struct call *c);
+size_t embed_scratch_cuda(const struct call *c);
+size_t norm_scratch_cuda(const struct call *c);
+size_t attention_scratch_cuda(const struct call *c);
+size_t loss_scratch_cuda(const struct call *c);
+size_t sumsq_scratch_cuda(const struct call *c);
 
 /* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major.
  * C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C; ta/tb: 'N' or 'T'. Runs on all threads unless called inside a parallel region. */

@@ -50,7 +50,14 @@ struct gpu {
     size_t workspace_bytes;
     void *workspace;                /* of matrix products */
     struct matmul_cache *products;
+    int64_t odd_size, odd_multiple; /* the first size that made products slow, and what it should have been a multiple of; 0: none */
 };
+int matmul_open(struct gpu *g);
+void matmul_close(struct gpu *g);
+
+/* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are f32. An error sticks in the exec handle. */
+int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype a, int64_t lda, const void *B,
+            enum dtype b, int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
 
 static inline int cuda_check(struct err *e, cudaError_t status, const char *what)
 {

@@ -14,14 +14,17 @@ int device_open(struct exec *x)
         return -1;
     g->major = p.major;
     g->processors = p.multiProcessorCount;
-    return 0;
+    return matmul_open(g);
 }
 
 void device_close(struct exec *x)
 {
-    if (x->gpu && x->gpu->stream)
-        cudaStreamDestroy(x->gpu->stream);
-    free(x->gpu);
+    struct gpu *g = x->gpu;
+    if (g && g->stream) {
+        matmul_close(g);
+        cudaStreamDestroy(g->stream);
+    }
+    free(g);
     x->gpu = NULL;
 }
 

@@ -1,0 +1,48 @@
+/* act on CUDA: see kernels/cpu/act.c. */
+#include "act.h"
+
+template <enum act F, class T> struct act_forward {
+    const T *x;
+    T *y;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N];
+        load(x + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = act_value<F>(v[k]);
+        store(y + i, v);
+    }
+};
+
+template <enum act F, class T> struct act_backward {
+    const T *x, *dy;
+    T *dx;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N], g[N], sum[N];
+        load(x + i, v);
+        load(dy + i, g);
+        load(dx + i, sum);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            sum[k] += g[k] * act_slope<F>(v[k]);
+        store(dx + i, sum);
+    }
+};
+
+void act_fwd_cuda(const struct call *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->out.v);
+    BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned, act_forward<F, T>{(const T *)c->in[0].v, (T *)c->out.v})));
+    launched(c, "act forward");
+}
+
+void act_bwd_cuda(const struct call *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->out.g) && aligned16(c->in[0].g);
+    if (c->in[0].g)
+        BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
+                                         act_backward<F, T>{(const T *)c->in[0].v, (const T *)c->out.g, (T *)c->in[0].g})));
+    launched(c, "act backward");
+}

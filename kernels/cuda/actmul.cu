@@ -1,0 +1,60 @@
+/* actmul on CUDA: see kernels/cpu/actmul.c. Backward makes both gradients in one pass. */
+#include "act.h"
+
+template <enum act F, class T> struct actmul_forward {
+    const T *a, *b;
+    T *y;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float u[N], v[N];
+        load(a + i, u);
+        load(b + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            u[k] = act_value<F>(u[k]) * v[k];
+        store(y + i, u);
+    }
+};
+
+template <enum act F, class T> struct actmul_backward {
+    const T *a, *b, *dy;
+    T *da, *db;                 /* each may be NULL */
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float u[N], v[N], g[N], sum[N];
+        load(a + i, u);
+        load(b + i, v);
+        load(dy + i, g);
+        if (da) {
+            load(da + i, sum);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                sum[k] += g[k] * v[k] * act_slope<F>(u[k]);
+            store(da + i, sum);
+        }
+        if (db) {
+            load(db + i, sum);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                sum[k] += g[k] * act_value<F>(u[k]);
+            store(db + i, sum);
+        }
+    }
+};
+
+void actmul_fwd_cuda(const struct call *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.v);
+    BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
+                                     actmul_forward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v, (T *)c->out.v})));
+    launched(c, "actmul forward");
+}
+
+void actmul_bwd_cuda(const struct call *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.g) && aligned16(c->in[0].g) && aligned16(c->in[1].g);
+    if (c->in[0].g || c->in[1].g)
+        BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
+                                         actmul_backward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v, (const T *)c->out.g, (T *)c->in[0].g, (T *)c->in[1].g})));
+    launched(c, "actmul backward");
+}

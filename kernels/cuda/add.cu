@@ -1,0 +1,40 @@
+/* add on CUDA: see kernels/cpu/add.c. */
+#include "cuda.h"
+
+template <class T> struct add_scaled {          /* y = a + scale * b */
+    const T *a, *b;
+    T *y;
+    float scale;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float u[N], v[N];
+        load(a + i, u);
+        load(b + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            u[k] += scale * v[k];
+        store(y + i, u);
+    }
+};
+
+template <class T> static void add(const struct call *c, const void *a, const void *b, void *y, float scale)
+{
+    map<T>(c, c->rows * c->in[0].cols, aligned16(a) && aligned16(b) && aligned16(y), add_scaled<T>{(const T *)a, (const T *)b, (T *)y, scale});
+}
+
+void add_fwd_cuda(const struct call *c)
+{
+    BY_DTYPE(c->out.dtype, T, add<T>(c, c->in[0].v, c->in[1].v, c->out.v, c->p.scale.scale));
+    launched(c, "add forward");
+}
+
+void add_bwd_cuda(const struct call *c)
+{
+    BY_DTYPE(c->out.dtype, T, {
+        if (c->in[0].g)
+            add<T>(c, c->in[0].g, c->out.g, c->in[0].g, 1);
+        if (c->in[1].g)
+            add<T>(c, c->in[1].g, c->out.g, c->in[1].g, c->p.scale.scale);
+    });
+    launched(c, "add backward");
+}

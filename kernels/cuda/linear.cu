@@ -1,0 +1,113 @@
+/* linear on CUDA: see kernels/cpu/linear.c; the products are cuBLASLt's. Weights are of the activations' type; with f32 activations they may also be
+ * bf16 or f16 (frozen) and are widened a panel of rows at a time into scratch. Refuses other pairs. */
+#include "cuda.h"
+
+enum { LANES = 32, WALKERS = 32 };
+
+template <class T> struct fill_bias {
+    const float *bias;
+    T *y;
+    int64_t M;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N];
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = bias[(i + k) % M];
+        store(y + i, v);
+    }
+};
+
+template <class W> struct widen_values {
+    const W *from;
+    float *to;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N];
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = widen(from[i + k]);
+        store(to + i, v);
+    }
+};
+
+/* Rows first..first+n-1 of the weights in the type of the activations. */
+static const void *panel(const struct call *c, int64_t first, int64_t n)
+{
+    const struct operand *w = &c->w[0];
+    int64_t at = first * w->cols;
+    if (w->dtype == c->in[0].dtype)
+        return (const char *)w->v + at * (w->dtype == DT_F32 ? 4 : 2);
+    float *to = (float *)c->scratch;
+    if (w->dtype == DT_BF16)
+        map<float>(c, n * w->cols, 1, widen_values<bf16>{(const bf16 *)w->v + at, to});
+    else
+        map<float>(c, n * w->cols, 1, widen_values<__half>{(const __half *)w->v + at, to});
+    return to;
+}
+
+/* Weights rows that are multiplied at once: all, or as many as scratch holds widened. */
+static int64_t step_rows(const struct call *c)
+{
+    const struct operand *w = &c->w[0];
+    return w->dtype == c->in[0].dtype || !w->cols ? w->rows : (int64_t)linear_scratch(c) / (4 * w->cols);
+}
+
+static int refused(const struct call *c)
+{
+    if (c->w[0].dtype != c->in[0].dtype && c->in[0].dtype != DT_F32)
+        return err_set(&c->x->err, "linear: weights of type %s and activations of type %s have no CUDA kernel", dtype_name(c->w[0].dtype), dtype_name(c->in[0].dtype));
+    return 0;
+}
+
+void linear_fwd_cuda(const struct call *c)
+{
+    int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
+    enum dtype d = c->in[0].dtype;
+    const float *bias = (const float *)c->w[1].v;
+    if (refused(c))
+        return;
+    if (bias)
+        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v), fill_bias<T>{bias, (T *)c->out.v, M}));
+    for (int64_t first = 0; first < M; first += n) {
+        n = M - first < step ? M - first : step;
+        void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);
+        cuda_mm(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N, bias ? 1 : 0, y, d, M);
+    }
+    launched(c, "linear forward");
+}
+
+/* db[i] += sum over rows of dy, LANES columns a block. */
+template <class T> static __global__ void backward_bias(const T *dy, int64_t rows, int64_t M, float *db)
+{
+    SHARED(double, part, [WALKERS][LANES]);
+    int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
+    double s = 0;
+    for (int64_t t = threadIdx.y; t < rows && i < M; t += WALKERS)
+        s += (double)widen(dy[t * M + i]);
+    part[threadIdx.y][threadIdx.x] = s;
+    __syncthreads();
+    if (threadIdx.y || i >= M)
+        return;
+    for (int k = 1; k < WALKERS; k++)
+        s += part[k][threadIdx.x];
+    db[i] += (float)s;
+}
+
+void linear_bwd_cuda(const struct call *c)
+{
+    int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
+    enum dtype d = c->in[0].dtype;
+    if (refused(c) || c->rows <= 0)
+        return;
+    for (int64_t first = 0; c->in[0].g && first < M; first += n) {
+        n = M - first < step ? M - first : step;
+        const void *dy = (const char *)c->out.g + first * (d == DT_F32 ? 4 : 2);
+        cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N, 1, c->in[0].g, d, N);
+    }
+    if (c->w[0].g)
+        cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, 1, c->w[0].g, DT_F32, N);
+    if (c->w[1].v && c->w[1].g)
+        BY_DTYPE(d, T, LAUNCH(c, backward_bias<T>, blocks_of(M, LANES), dim3(LANES, WALKERS), 0, (const T *)c->out.g, c->rows, M, c->w[1].g));
+    launched(c, "linear backward");
+}

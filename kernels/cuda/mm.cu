@@ -1,0 +1,172 @@
+/* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for each shape. Row-major as mm() of op.h:
+ *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32.
+ * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_note. Refuses factors of
+ * different types. */
+#include <cublasLt.h>
+
+#include "cuda.h"
+
+struct shape {
+    int64_t M, N, K, lda, ldb, ldc;
+    int32_t ta, tb, in, out, alignment[3];      /* in, out: enum dtype; alignment of A, B, C in bytes, at most 16 */
+    int32_t has_beta;
+};
+struct product {
+    struct shape shape;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t a, b, c;
+    cublasLtMatmulAlgo_t algo;
+    struct product *next;
+};
+enum { BUCKETS = 1024 };
+struct matmul_cache {
+    cublasLtHandle_t library;
+    struct product *buckets[BUCKETS];
+};
+
+static int check(struct err *e, cublasStatus_t status, const char *what)
+{
+    return status == CUBLAS_STATUS_SUCCESS ? 0 : err_set(e, "cuBLASLt cannot %s: status %d", what, (int)status);
+}
+
+int matmul_open(struct gpu *g)
+{
+    g->workspace_bytes = (size_t)(g->major >= 9 ? 32 : 4) << 20;
+    g->products = (struct matmul_cache *)calloc(1, sizeof *g->products);
+    if (!g->products)
+        return err_set(g->err, "no memory for the shapes of matrix products");
+    if (cuda_check(g->err, cudaMalloc(&g->workspace, g->workspace_bytes), "allocate the workspace of matrix products"))
+        return -1;
+    return check(g->err, cublasLtCreate(&g->products->library), "start");
+}
+
+static void product_free(struct product *p)
+{
+    if (p->desc)
+        cublasLtMatmulDescDestroy(p->desc);
+    cublasLtMatrixLayout_t layouts[] = {p->a, p->b, p->c};
+    for (cublasLtMatrixLayout_t l : layouts)
+        if (l)
+            cublasLtMatrixLayoutDestroy(l);
+    free(p);
+}
+
+void matmul_close(struct gpu *g)
+{
+    struct matmul_cache *m = g->products;
+    for (int i = 0; m && i < BUCKETS; i++)
+        for (struct product *p = m->buckets[i], *next; p; p = next) {
+            next = p->next;
+            product_free(p);
+        }
+    if (m && m->library)
+        cublasLtDestroy(m->library);
+    cudaFree(g->workspace);
+    free(m);
+}
+
+static cudaDataType_t type_of(int32_t d) { return d == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+/* The library's matrices lie column by column: C^T = op(B)^T op(A)^T, so its first factor is B. */
+static int layouts_create(struct product *p)
+{
+    const struct shape *s = &p->shape;
+    int64_t a_rows = s->ta == 'N' ? s->M : s->K, a_cols = s->ta == 'N' ? s->K : s->M;
+    int64_t b_rows = s->tb == 'N' ? s->K : s->N, b_cols = s->tb == 'N' ? s->N : s->K;
+    return cublasLtMatrixLayoutCreate(&p->b, type_of(s->in), (uint64_t)b_cols, (uint64_t)b_rows, s->ldb) ||
+           cublasLtMatrixLayoutCreate(&p->a, type_of(s->in), (uint64_t)a_cols, (uint64_t)a_rows, s->lda) ||
+           cublasLtMatrixLayoutCreate(&p->c, type_of(s->out), (uint64_t)s->N, (uint64_t)s->M, s->ldc);
+}
+
+static int algo_choose(struct product *p, const struct gpu *g)
+{
+    const struct shape *s = &p->shape;
+    const struct { cublasLtMatmulPreferenceAttributes_t name; int32_t bytes; } alignments[] = {
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->alignment[1]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->alignment[0]},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->alignment[2]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->alignment[2]}};
+    cublasLtMatmulPreference_t preference;
+    cublasLtMatmulHeuristicResult_t best;
+    uint64_t workspace = g->workspace_bytes;
+    int found = 0;
+    if (cublasLtMatmulPreferenceCreate(&preference))
+        return -1;
+    int failed = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    for (const auto &a : alignments) {
+        uint32_t bytes = (uint32_t)a.bytes;
+        failed |= cublasLtMatmulPreferenceSetAttribute(preference, a.name, &bytes, sizeof bytes);
+    }
+    failed = failed || cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c, p->c, preference, 1, &best, &found) || !found;
+    cublasLtMatmulPreferenceDestroy(preference);
+    p->algo = best.algo;
+    return failed ? -1 : 0;
+}
+
+static struct product *product_new(const struct call *c, const struct shape *s)
+{
+    struct product *p = (struct product *)calloc(1, sizeof *p);
+    cublasComputeType_t compute = s->in == DT_F32 && c->x->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    int32_t first = s->tb == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T, second = s->ta == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T;
+    if (!p)
+        return NULL;
+    p->shape = *s;
+    if (cublasLtMatmulDescCreate(&p->desc, compute, CUDA_R_32F) ||
+        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) ||
+        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) || layouts_create(p) || algo_choose(p, c->x->gpu)) {
+        product_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static const struct product *product_get(const struct call *c, const struct shape *s)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof *s; i++)
+        hash = (hash ^ ((const unsigned char *)s)[i]) * 1099511628211u;
+    struct product **bucket = &c->x->gpu->products->buckets[hash % BUCKETS];
+    for (struct product *p = *bucket; p; p = p->next)
+        if (!memcmp(&p->shape, s, sizeof *s))
+            return p;
+    struct product *p = product_new(c, s);
+    if (p) {
+        p->next = *bucket;
+        *bucket = p;
+    }
+    return p;
+}
+
+static int32_t alignment_of(const void *p)
+{
+    int32_t n = 16;
+    while ((uintptr_t)p % (uintptr_t)n)
+        n /= 2;
+    return n;
+}
+
+/* Products whose rows do not begin at multiples of 16 bytes cannot be fetched in one piece. */
+static void remember_odd(struct gpu *g, const struct shape *s)
+{
+    int64_t each = s->in == DT_BF16 ? 8 : 4, odd = s->lda % each ? s->lda : s->ldb % each ? s->ldb : s->ldc % each ? s->ldc : 0;
+    if (odd && !g->odd_size && s->M > 1 && s->N > 1)
+        g->odd_size = odd, g->odd_multiple = each;
+}
+
+int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype a, int64_t lda, const void *B,
+            enum dtype b, int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc)
+{
+    struct gpu *g = c->x->gpu;
+    if (M <= 0 || N <= 0 || c->x->err.set)
+        return c->x->err.set ? -1 : 0;
+    if (a != b || (a != DT_F32 && a != DT_BF16) || (ct != DT_F32 && ct != a))
+        return err_set(&c->x->err, "a product of %s and %s into %s has no CUDA kernel", dtype_name(a), dtype_name(b), dtype_name(ct));
+    struct shape s;
+    memset(&s, 0, sizeof s);            /* compared as bytes */
+    s.M = M, s.N = N, s.K = K, s.lda = lda, s.ldb = ldb, s.ldc = ldc, s.ta = ta, s.tb = tb, s.in = a, s.out = ct, s.has_beta = beta != 0;
+    s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B), s.alignment[2] = alignment_of(C);
+    remember_odd(g, &s);
+    const struct product *p = product_get(c, &s);
+    if (!p)
+        return err_set(&c->x->err, "cuBLASLt has no algorithm for a product of %lld x %lld x %lld (%s)", (long long)M, (long long)N, (long long)K, dtype_name(a));
+    return check(&c->x->err, cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C, p->c, C, p->c, &p->algo, g->workspace,
+                                            g->workspace_bytes, g->stream), "multiply");
+}

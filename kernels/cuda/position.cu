@@ -1,0 +1,85 @@
+/* position on CUDA: see kernels/cpu/position.c; the weights may also be bf16. */
+#include "cuda.h"
+
+template <class W, class T> struct position_forward {
+    const T *x;
+    const W *w;
+    T *y;
+    int64_t E, seq_len;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        const W *row = w + i / E % seq_len * E + i % E;
+        float v[N];
+        load(x + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] += widen(row[k]);
+        store(y + i, v);
+    }
+};
+
+template <class W, class T> static void forward(const struct call *c)
+{
+    int64_t E = c->in[0].cols;
+    position_forward<W, T> f = {(const T *)c->in[0].v, (const W *)c->w[0].v + c->batch->pos0 * E, (T *)c->out.v, E, c->batch->seq_len};
+    map<T>(c, c->rows * E, aligned16(f.x) && aligned16(f.y) && E % VECTOR<T> == 0, f);
+}
+
+void position_fwd_cuda(const struct call *c)
+{
+    BY_DTYPE(c->out.dtype, T, {
+        if (c->w[0].dtype == DT_BF16)
+            forward<bf16, T>(c);
+        else
+            forward<float, T>(c);
+    });
+    launched(c, "position forward");
+}
+
+template <class T> struct add_gradient {
+    const T *dy;
+    T *dx;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N], u[N];
+        load(dy + i, v);
+        load(dx + i, u);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            u[k] += v[k];
+        store(dx + i, u);
+    }
+};
+
+/* i: of dw, one position's row after the other; summed over the sequences in their order. */
+template <class T> struct add_positions {
+    const T *dy;
+    float *dw;
+    int64_t n_seq, stride;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float s[N], v[N];
+        load(dw + i, s);
+        for (int64_t q = 0; q < n_seq; q++) {
+            load(dy + q * stride + i, v);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                s[k] += v[k];
+        }
+        store(dw + i, s);
+    }
+};
+
+void position_bwd_cuda(const struct call *c)
+{
+    int64_t E = c->in[0].cols, stride = c->batch->seq_len * E;
+    BY_DTYPE(c->out.dtype, T, {
+        const T *dy = (const T *)c->out.g;
+        float *dw = c->w[0].g ? c->w[0].g + c->batch->pos0 * E : NULL;
+        if (c->in[0].g)
+            map<T>(c, c->rows * E, aligned16(dy) && aligned16(c->in[0].g), add_gradient<T>{dy, (T *)c->in[0].g});
+        if (dw)
+            map<T>(c, stride, aligned16(dy) && aligned16(dw) && stride % VECTOR<T> == 0, add_positions<T>{dy, dw, c->batch->n_seq, stride});
+    });
+    launched(c, "position backward");
+}

@@ -1,0 +1,72 @@
+/* rope on CUDA: see kernels/cpu/rope.c. A thread turns N pairs of one head (N neighbouring pairs where sizes allow), or passes on N channels beyond
+ * `dims`. */
+#include "cuda.h"
+
+template <class T> struct turn {
+    const T *from;
+    T *to;
+    const float *cosine, *sine;         /* of pos0 on */
+    int64_t seq_len, heads, D, half, each;      /* each: work items of a head, half + D - dims */
+    float sign;
+    int interleaved, clear;             /* clear: `to` is set, else added to */
+
+    template <int N> __device__ void put(T *y, float (&v)[N]) const
+    {
+        float before[N];
+        if (!clear) {
+            load(y, before);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                v[k] += before[k];
+        }
+        store(y, v);
+    }
+
+    template <int N> __device__ void at(int64_t item) const
+    {
+        int64_t i = item % each, head = item / each, row = head / heads;
+        const T *x = from + head * D;
+        T *y = to + head * D;
+        float a[N], b[N], c[N], s[N], u[N], v[N];
+        if (i >= half) {
+            load(x + half + i, a);
+            put(y + half + i, a);
+            return;
+        }
+        int64_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half, angle = row % seq_len * half + i;
+        load(x + first, a);
+        load(x + second, b);
+        load(cosine + angle, c);
+        load(sine + angle, s);
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            u[k] = a[k] * c[k] - b[k] * (sign * s[k]);
+            v[k] = b[k] * c[k] + a[k] * (sign * s[k]);
+        }
+        put(y + first, u);
+        put(y + second, v);
+    }
+};
+
+template <class T> static void turn_rows(const struct call *c, const void *from, void *to, float sign, int clear)
+{
+    const struct rope_params *p = &c->p.rope;
+    int64_t D = c->in[0].cols / p->heads, half = p->dims / 2, each = half + D - p->dims;
+    turn<T> f = {(const T *)from, (T *)to, p->cos + c->batch->pos0 * half, p->sin + c->batch->pos0 * half, c->batch->seq_len, p->heads, D, half, each,
+                 sign, p->interleaved, clear};
+    int even = !p->interleaved && D % VECTOR<T> == 0 && half % VECTOR<T> == 0;
+    map<T>(c, c->rows * p->heads * each, even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
+}
+
+void rope_fwd_cuda(const struct call *c)
+{
+    BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->in[0].v, c->out.v, 1, 1));
+    launched(c, "rope forward");
+}
+
+void rope_bwd_cuda(const struct call *c)
+{
+    if (c->in[0].g)
+        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, 0));
+    launched(c, "rope backward");
+}
