@@ -21,17 +21,17 @@
 enum { TRIALS = 20, FIRST_LARGE = 16, GUARD = 128, DIRECTIONS = 3, GARBAGE = 0xff };
 
 static const struct op_test tests[OP_COUNT] = {
-    [OP_embed] = {embed_shape, embed_twin, 1e-6, NULL},
-    [OP_position] = {position_shape, position_twin, 1e-6, NULL},
-    [OP_linear] = {linear_shape, linear_twin, 1e-6, NULL},
-    [OP_rmsnorm] = {rmsnorm_shape, rmsnorm_twin, 1e-6, NULL},
-    [OP_layernorm] = {layernorm_shape, layernorm_twin, 1e-6, NULL},
-    [OP_rope] = {rope_shape, rope_twin, 1e-6, NULL},
-    [OP_act] = {act_shape, act_twin, 1e-6, NULL},
-    [OP_actmul] = {actmul_shape, actmul_twin, 1e-6, NULL},
-    [OP_add] = {add_shape, add_twin, 1e-6, NULL},
-    [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, NULL},
-    [OP_attention] = {attention_shape, attention_twin, 2e-6, NULL},
+    [OP_embed] = {embed_shape, embed_twin, 1e-6, 2, NULL},
+    [OP_position] = {position_shape, position_twin, 1e-6, 2, NULL},
+    [OP_linear] = {linear_shape, linear_twin, 1e-6, 2, NULL},
+    [OP_rmsnorm] = {rmsnorm_shape, rmsnorm_twin, 1e-6, 2, NULL},
+    [OP_layernorm] = {layernorm_shape, layernorm_twin, 1e-6, 2, NULL},
+    [OP_rope] = {rope_shape, rope_twin, 1e-6, 2, NULL},
+    [OP_act] = {act_shape, act_twin, 1e-6, 2, NULL},
+    [OP_actmul] = {actmul_shape, actmul_twin, 1e-6, 2, NULL},
+    [OP_add] = {add_shape, add_twin, 1e-6, 2, NULL},
+    [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, 2, NULL},
+    [OP_attention] = {attention_shape, attention_twin, 2e-6, 4, NULL},
     [OP_loss] = {.whole = loss_whole},
     [OP_adamw] = {.whole = adamw_whole},
     [OP_sumsq] = {.whole = sumsq_whole},
@@ -107,6 +107,8 @@ void test_fill(struct trial *t, float *to, int64_t n, double spread)
 static struct operand *operand(struct call *c, int i) { return i < W0 ? &c->in[i] : i < OUT ? &c->w[i - W0] : &c->out; }
 static int64_t count(struct call *c, int i) { return operand(c, i)->rows * operand(c, i)->cols; }
 static size_t bytes_of(struct call *c, int i) { return (size_t)dtype_bytes(operand(c, i)->dtype, count(c, i)); }
+static enum dtype grad_dtype(struct call *c, int i) { return i < W0 || i == OUT ? operand(c, i)->dtype : DT_F32; }
+static size_t grad_bytes(struct call *c, int i) { return (size_t)dtype_bytes(grad_dtype(c, i), count(c, i)); }
 
 /* Values of inputs and weights, rounded to their dtype; the double ones are exactly the same. */
 static void draw_values(struct trial *t)
@@ -159,17 +161,34 @@ static void give_back(struct exec *x, void *host, void *lent, size_t bytes)
     (void)x, (void)host, (void)lent, (void)bytes;
 }
 
+/* What a call reads besides its operands: ids, tables of angles. */
+static void lend_rest(struct trial *t, struct exec *x, struct call *c, struct batch *b, int back)
+{
+    size_t ids = b->ids ? (size_t)c->rows * sizeof *b->ids : 0;
+    struct rope_params *p = t->op == OP_rope ? &c->p.rope : NULL;
+    size_t table = p ? (size_t)(p->positions * p->dims / 2) * 4 : 0;
+    const void *host[] = {t->batch.ids, p ? t->call.p.rope.cos : NULL, p ? t->call.p.rope.sin : NULL};
+    const void **lent[] = {(const void **)&b->ids, p ? (const void **)&p->cos : NULL, p ? (const void **)&p->sin : NULL};
+    for (int i = 0; i < 3; i++)
+        if (host[i] && back)
+            give_back(x, (void *)host[i], (void *)*lent[i], i ? table : ids);
+        else if (host[i])
+            *lent[i] = lend(x, (void *)host[i], i ? table : ids);
+}
+
 /* One call in one direction on x: c holds host buffers throughout. */
 static void call_op(struct trial *t, struct exec *x, const struct call *host, int back)
 {
     struct call c = *host, h = *host;
+    struct batch batch = t->batch;
     c.x = h.x = x;
-    c.batch = &t->batch;
+    c.batch = &batch;
+    lend_rest(t, x, &c, &batch, 0);
     size_t memo = (size_t)(op_memo(t->op, &c) * c.rows) * 4, scratch = op_scratch(t->op, &c);
     for (int i = 0; i < OPERANDS; i++) {
         struct operand *o = operand(&c, i);
         o->v = lend(x, o->v, bytes_of(&h, i));
-        o->g = lend(x, o->g, (size_t)count(&h, i) * 4);
+        o->g = lend(x, o->g, grad_bytes(&h, i));
     }
     c.memo = lend(x, h.memo, memo);
     h.scratch = scratch ? test_buffer(t, scratch) : NULL;
@@ -178,8 +197,9 @@ static void call_op(struct trial *t, struct exec *x, const struct call *host, in
     (back ? op_backward : op_forward)(t->op, &c);
     for (int i = 0; i < OPERANDS; i++) {
         give_back(x, operand(&h, i)->v, operand(&c, i)->v, bytes_of(&h, i));
-        give_back(x, operand(&h, i)->g, operand(&c, i)->g, (size_t)count(&h, i) * 4);
+        give_back(x, operand(&h, i)->g, operand(&c, i)->g, grad_bytes(&h, i));
     }
+    lend_rest(t, x, &c, &batch, 1);
     give_back(x, h.memo, c.memo, memo);
     give_back(x, h.scratch, c.scratch, scratch);
 }
@@ -211,7 +231,7 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
         if (flag[i] && !(reads & flag[i]))
             p->v = test_buffer(t, bytes_of(&c, i));
         if (i < OUT)
-            p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], (size_t)count(&c, i) * 4) : NULL;
+            p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], grad_bytes(&c, i)) : NULL;
     }
     call_op(t, x, &c, 1);
 }
@@ -280,7 +300,7 @@ static double gradient_error(struct trial *t, int i, const float *dy, const floa
 /* ---- the checks of a trial: each returns NULL or what is wrong */
 
 static char complaint[800];
-static double worst_value, worst_gradient;
+static double worst_value, worst_gradient, worst_bf16;
 
 #define COMPLAIN(...) (snprintf(complaint, sizeof complaint, __VA_ARGS__), complaint)
 
@@ -315,20 +335,110 @@ static const char *check_backward(struct trial *t, struct exec *x, struct outcom
 /* Another device or number of threads must come close to `o`. */
 static const char *check_against(struct trial *t, struct exec *x, const struct outcome *o, float *dy, float *const before[OUT], const char *who)
 {
-    struct outcome other = {0};
-    double tolerance = tests[t->op].tolerance, e;
+    struct outcome other = {0}, again = {0};
+    double tolerance = tests[t->op].tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;       /* other sums in another order: both may be off */
     run_forward(t, x, &other);
     if (x->err.set)
         return COMPLAIN("%s: %s", who, x->err.msg);
     if ((e = distance(other.out, o->out, count(&t->call, OUT))) > tolerance)
         return COMPLAIN("%s: output differs by %.2g, allowed %.2g", who, e, tolerance);
+    if (x->device == DEVICE_CUDA) {
+        run_forward(t, x, &again);
+        if (memcmp(other.out, again.out, bytes_of(&t->call, OUT)))
+            return COMPLAIN("%s: output: two runs differ", who);
+    }
     if (!ops[t->op].backward[x->device])
         return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
     run_backward(t, x, &other, dy, before, ~0u);
+    for (int i = 0; i < OUT && x->device == DEVICE_CUDA; i++) {
+        run_backward(t, x, &again, dy, before, 1u << i);
+        if (other.g[i] && memcmp(other.g[i], again.g[i], grad_bytes(&t->call, i)))
+            return COMPLAIN("%s: gradient of %s alone differs from that with the others", who, names[i]);
+    }
     for (int i = 0; i < OUT; i++)
         if (o->g[i] && (e = distance(other.g[i], o->g[i], count(&t->call, i))) > tolerance)
             return COMPLAIN("%s: gradient of %s differs by %.2g, allowed %.2g", who, names[i], e, tolerance);
     return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
+}
+
+/* ---- bf16 on a device: activations and matrices of weights rounded to bf16, vectors f32 */
+
+static void *narrowed(struct trial *t, float *values, int64_t n)      /* values lose what bf16 does not hold */
+{
+    uint16_t *to = test_buffer(t, (size_t)n * sizeof *to);
+    from_f32(to, DT_BF16, values, n);
+    to_f32(values, to, DT_BF16, n);
+    return to;
+}
+
+/* Two copies of the trial's call: `narrow` with bf16 operands, `wide` with the same values in f32. Also of dy and of what stands in the gradients. */
+static void narrow_call(struct trial *t, struct call *wide, struct call *narrow, float *dy[2], float *before[2][OUT])
+{
+    for (int i = 0; i < OPERANDS; i++) {
+        struct operand *w = operand(wide, i), *n = operand(narrow, i);
+        int64_t count_i = count(&t->call, i);
+        int is_matrix = i == W0 && (t->op == OP_linear || t->op == OP_embed || t->op == OP_position), is_vector = i >= W0 && i < OUT && !is_matrix;
+        if (!count_i)
+            continue;
+        w->dtype = DT_F32;
+        n->dtype = is_vector ? DT_F32 : DT_BF16;
+        if (i < OUT) {
+            float *f = test_buffer(t, (size_t)count_i * 4);
+            to_f32(f, operand(&t->call, i)->v, operand(&t->call, i)->dtype, count_i);
+            w->v = f;
+            n->v = is_vector ? f : narrowed(t, f, count_i);
+            before[0][i] = copy(t, before[1][i], (size_t)count_i * 4);
+            before[1][i] = i < W0 ? narrowed(t, before[0][i], count_i) : before[0][i];
+        }
+    }
+    dy[0] = copy(t, dy[1], (size_t)count(&t->call, OUT) * 4);
+    dy[1] = narrowed(t, dy[0], count(&t->call, OUT));
+}
+
+static float *widened(struct trial *t, const void *from, enum dtype d, int64_t n)
+{
+    float *to = test_buffer(t, (size_t)n * 4);
+    to_f32(to, from, d, n);
+    return to;
+}
+
+/* The device in bf16 against the CPU in f32 on the same values. Bound: 2^-9, the rounding to bf16, for each time that a value is rounded between the
+ * inputs and the result, where the result of a sum of rounded values is taken to be as far off as one of them. */
+static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cuda, float *dy, float *const before[OUT])
+{
+    struct call whole = t->call, narrow = t->call, wide = t->call;
+    struct outcome want = {0}, got = {0};
+    float *dys[2] = {NULL, dy}, *befores[2][OUT];
+    int64_t n = count(&t->call, OUT);
+    double tolerance = tests[t->op].roundings / 512.0, e;
+    memcpy(befores[1], before, sizeof befores[1]);
+    narrow_call(t, &wide, &narrow, dys, befores);
+    t->call = narrow;
+    cuda->compute = DT_BF16;
+    run_forward(t, cuda, &got);
+    if (ops[t->op].backward[DEVICE_CUDA])
+        run_backward(t, cuda, &got, dys[1], befores[1], ~0u);
+    cuda->compute = DT_F32;
+    t->call = wide;
+    run_forward(t, cpu, &want);
+    float *out = widened(t, got.out, DT_BF16, n);
+    e = distance(out, want.out, n) / tolerance;
+    want.out = out;                                         /* backward is compared on the same values, too */
+    if (ops[t->op].backward[DEVICE_CPU])
+        run_backward(t, cpu, &want, dys[0], befores[0], ~0u);
+    t->call = whole;
+    worst_bf16 = fmax(worst_bf16, e);
+    if (e > 1)
+        return COMPLAIN("CUDA in bf16: output differs by %.2g, allowed %.2g", e * tolerance, tolerance);
+    for (int i = 0; i < OUT; i++) {
+        if (!got.g[i])
+            continue;
+        e = distance(widened(t, got.g[i], grad_dtype(&narrow, i), count(&wide, i)), want.g[i], count(&wide, i)) / tolerance;
+        worst_bf16 = fmax(worst_bf16, e);
+        if (e > 1)
+            return COMPLAIN("CUDA in bf16: gradient of %s differs by %.2g, allowed %.2g", names[i], e * tolerance, tolerance);
+    }
+    return cuda->err.set ? COMPLAIN("CUDA in bf16: %s", cuda->err.msg) : NULL;
 }
 
 /* A NaN among the inputs must be seen in the output: training relies on it to stop. Last of all, since it spoils the input. */
@@ -375,17 +485,21 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
         wrong = check_against(t, &x[1 - t->number % 2], &o, dy, before, "one or two threads");
     if (!wrong && cuda && ops[t->op].forward[DEVICE_CUDA])
         wrong = check_against(t, cuda, &o, dy, before, "CUDA");
+    if (!wrong && cuda && ops[t->op].forward[DEVICE_CUDA])
+        wrong = check_bf16(t, &x[0], cuda, dy, before);
     for (int i = 0; i < OUT && !wrong; i++)
         if (kept[i] && memcmp(kept[i], operand(&t->call, i)->v, bytes_of(&t->call, i)))
             wrong = COMPLAIN("the values of %s were changed", names[i]);
-    return wrong ? wrong : check_nan(t, &x[t->number % 2]);
+    if (!wrong)
+        wrong = check_nan(t, &x[t->number % 2]);
+    return wrong || !cuda || !ops[t->op].forward[DEVICE_CUDA] ? wrong : check_nan(t, cuda);
 }
 
 static void test_op(enum op op, struct exec x[2], struct exec *cuda)
 {
     const struct op_test *test = &tests[op];
     int failed = check_failed;
-    worst_value = worst_gradient = 0;
+    worst_value = worst_gradient = worst_bf16 = 0;
     CHECK(test->shape || test->whole, "%s has no test", ops[op].name);
     for (int number = 0; number < TRIALS && (test->shape || test->whole) && check_failed == failed; number++) {
         struct trial t = {.op = op, .number = number, .large = number >= FIRST_LARGE, .rng = rng_open(1, (uint64_t)(op * 100 + number))};
@@ -398,8 +512,10 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
               (long long)t.call.in[0].cols, (long long)t.call.w[0].rows, (long long)t.call.w[0].cols, (long long)t.call.out.cols, wrong);
         buffers_free(&t);
     }
-    printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s\n", ops[op].name, worst_value, worst_gradient,
-           !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build" : cuda ? "run" : "not run, no device");
+    printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s", ops[op].name, worst_value, worst_gradient,
+           !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build\n" : cuda ? "run" : "not run, no device\n");
+    if (cuda && ops[op].forward[DEVICE_CUDA])
+        printf(", %.2f of what bf16 may be off\n", worst_bf16);
 }
 
 /* ---- below the ops */
@@ -479,10 +595,12 @@ static int chosen(int argc, char **argv, const char *name)
 int main(int argc, char **argv)
 {
     struct exec x[2], device, *cuda = NULL;
-    if (exec_open(&device, DEVICE_CUDA, 0) == 0)
+    if (exec_open(&device, DEVICE_CUDA, 0) == 0) {
         cuda = &device;
-    else
+        cuda->compute = DT_F32;
+    } else {
         printf("no CUDA: %s\n", device.err.msg);
+    }
     CHECK(exec_open(&x[0], DEVICE_CPU, 1) == 0 && exec_open(&x[1], DEVICE_CPU, 2) == 0, "cannot open the CPU");
     if (chosen(argc, argv, "vecmath"))
         test_elementary();

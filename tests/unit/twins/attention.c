@@ -7,11 +7,11 @@
 /* Heads in groups, windows, caps, head sizes of pruned models, blocks of queries and keys that do and do not fill up, rows of a longer cache. */
 void attention_shape(struct trial *t)
 {
-    static const int64_t sizes[] = {7, 8, 64, 80, 128, 1};
-    int64_t K = test_size(t, 1, 3), H = K * test_size(t, 1, 4), D = t->large ? test_size(t, 5, 16) : sizes[t->number % 6];
+    static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33}, large_sizes[] = {13, 64, 16, 8};
+    int64_t K = test_size(t, 1, 3), H = K * test_size(t, 1, 4), D = t->large ? large_sizes[t->number % 4] : sizes[t->number % 9];
     int64_t n_seq = t->large ? 1 : test_size(t, 1, 3), T = t->large ? 300 + 50 * (t->number % 4) : test_size(t, 1, 40);
     int cached = t->number % 4 == 3;
-    test_rows(t, n_seq, cached ? test_size(t, 1, 6) : T, cached ? test_size(t, 0, T) : 0);
+    test_rows(t, n_seq, cached ? test_size(t, 1, 6) : T, cached ? test_size(t, 0, t->number % 8 == 7 ? 600 : T) : 0);
     t->batch.kv_len = cached ? t->batch.pos0 + t->batch.seq_len + (int64_t)rng_below(&t->rng, 5) : 0;
     t->call.in[0] = t->call.out = test_operand(t->call.rows, H * D);
     t->call.in[1] = t->call.in[2] = test_operand(n_seq * (cached ? t->batch.kv_len : t->batch.seq_len), K * D);

@@ -24,6 +24,7 @@ struct op_test {
     void (*shape)(struct trial *t);
     void (*twin)(const struct trial *t, double *out);       /* out[rows * cols], from t->v */
     double tolerance;           /* of |y - twin| / |twin|; gradients get ten times as much */
+    int roundings;              /* bf16: how often a value is rounded on its way from the inputs to an output or gradient */
     /* An op that does not fit the scheme tests itself instead: NULL, or what is wrong. Its x is t->call.x. */
     const char *(*whole)(struct trial *t);
 };

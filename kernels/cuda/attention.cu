@@ -1,0 +1,115 @@
+/* attention on CUDA: see kernels/cpu/attention.c for formulas and shapes. Here: the shape of a call, its scratch, and the two small kernels around the
+ * large ones of attention_tensor.cu (bf16) and attention_plain.cu (f32).
+ *
+ * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a last kernel joins. Refuses head sizes above 256. */
+#include "attention.h"
+
+enum { HEAD_MOST = 256, ROWS_FEW = 64, KEYS_EACH = 128, SPLITS_MOST = 32, WARPS = 4 };
+
+static int splits_of(const struct call *c, int64_t keys)
+{
+    const struct attention_params *a = &c->p.attention;
+    int64_t splits = (keys + KEYS_EACH - 1) / KEYS_EACH;
+    return c->batch->kv_len <= 0 || c->batch->seq_len * (a->heads / a->kv_heads) > ROWS_FEW ? 1 : (int)min(splits, (int64_t)SPLITS_MOST);
+}
+
+/* Forward: the pieces of a split; backward: two floats a row and head. A call does one of them. */
+size_t attention_scratch_cuda(const struct call *c)
+{
+    const struct attention_params *a = &c->p.attention;
+    int64_t splits = splits_of(c, c->batch->kv_len), rows = c->rows * a->heads;
+    int64_t parts = splits > 1 ? splits * rows * (a->head_dim + 2) : 0;
+    return (size_t)(parts > 2 * rows ? parts : 2 * rows) * sizeof(float);
+}
+
+static attention_shape shape_of(const struct call *c)
+{
+    const struct attention_params *a = &c->p.attention;
+    const struct batch *b = c->batch;
+    attention_shape s = {};
+    s.heads = (int)a->heads;
+    s.kv_heads = (int)a->kv_heads;
+    s.group = s.heads / s.kv_heads;
+    s.D = (int)a->head_dim;
+    s.window = (int)a->window;
+    s.seq_len = (int)b->seq_len;
+    s.kv_rows = (int)(b->kv_len > 0 ? b->kv_len : b->seq_len);
+    s.offset = b->kv_len > 0 ? (int)b->pos0 : 0;
+    s.rows = s.seq_len * s.group;
+    s.group_inverse = s.group > 1 ? (unsigned)((((uint64_t)1 << 32) + (uint64_t)s.group - 1) / (uint64_t)s.group) : 0;
+    s.ldq = a->heads * a->head_dim;
+    s.ldk = a->kv_heads * a->head_dim;
+    s.scale = a->scale;
+    s.cap = a->cap;
+    s.items = (int)(b->n_seq * a->kv_heads);
+    s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0;
+    const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v, c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
+    for (const void *p : all)
+        s.aligned = s.aligned && aligned16(p);
+    return s;
+}
+
+static int head_refused(const struct call *c)
+{
+    long long D = (long long)c->p.attention.head_dim;
+    return D > HEAD_MOST ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld", HEAD_MOST, D) : 0;
+}
+
+/* One warp a row and head. */
+template <class T> static __global__ void join_parts(attention_shape s, float *parts, int splits, T *out, float *memo)
+{
+    int i = (int)blockIdx.x * WARPS + (int)threadIdx.x / WARP, item = i / s.rows, r = i % s.rows, seq = item / s.kv_heads, g = item % s.kv_heads;
+    if (item >= s.items)
+        return;
+    float max = -INFINITY, sum = 0;
+    for (int j = 0; j < splits; j++)
+        max = fmaxf(max, part_of(s, parts, j, item, r)[s.D]);
+    for (int j = 0; j < splits; j++)
+        sum += part_of(s, parts, j, item, r)[s.D + 1] * expf(part_of(s, parts, j, item, r)[s.D] - max);
+    for (int d = (int)threadIdx.x % WARP; d < s.D; d += WARP) {
+        float o = 0;
+        for (int j = 0; j < splits; j++)
+            o += part_of(s, parts, j, item, r)[d] * expf(part_of(s, parts, j, item, r)[s.D] - max);
+        out[row_at(s, seq, g, r) + d] = narrow<T>(o / sum);
+    }
+    if (memo && threadIdx.x % WARP == 0)
+        memo[memo_at(s, seq, g, r)] = max + logf(sum);
+}
+
+/* log-sum-exp and delta = sum of do * o, one warp a row and head. */
+template <class T> static __global__ void row_stats_kernel(attention_shape s, const T *out, const T *dout, const float *memo, float2 *stats)
+{
+    int i = (int)blockIdx.x * WARPS + (int)threadIdx.x / WARP, item = i / s.rows, r = i % s.rows, seq = item / s.kv_heads, g = item % s.kv_heads;
+    float delta = 0;
+    if (item >= s.items)
+        return;
+    for (int d = (int)threadIdx.x % WARP; d < s.D; d += WARP)
+        delta += widen(out[row_at(s, seq, g, r) + d]) * widen(dout[row_at(s, seq, g, r) + d]);
+    delta = warp_sum(delta);
+    if (threadIdx.x % WARP == 0)
+        stats[i] = make_float2(memo[memo_at(s, seq, g, r)], delta);
+}
+
+void attention_fwd_cuda(const struct call *c)
+{
+    if (c->rows <= 0 || head_refused(c))
+        return;
+    attention_launch l = {c, shape_of(c), 1, (float *)c->scratch, NULL};
+    l.splits = splits_of(c, l.s.offset + l.s.seq_len);
+    (c->out.dtype == DT_BF16 ? attention_tensor_forward : attention_plain_forward)(&l);
+    if (l.splits > 1)
+        BY_DTYPE(c->out.dtype, T, LAUNCH(c, join_parts<T>, blocks_of((int64_t)l.s.items * l.s.rows, WARPS), WARPS * WARP, 0, l.s, l.parts, l.splits,
+                                         (T *)c->out.v, c->memo));
+    launched(c, "attention forward");
+}
+
+void attention_bwd_cuda(const struct call *c)
+{
+    if (c->rows <= 0 || head_refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
+        return;
+    attention_launch l = {c, shape_of(c), 1, NULL, (const float2 *)c->scratch};
+    BY_DTYPE(c->out.dtype, T, LAUNCH(c, row_stats_kernel<T>, blocks_of((int64_t)l.s.items * l.s.rows, WARPS), WARPS * WARP, 0, l.s, (const T *)c->out.v,
+                                     (const T *)(void *)c->out.g, c->memo, (float2 *)c->scratch));
+    (c->out.dtype == DT_BF16 ? attention_tensor_backward : attention_plain_backward)(&l);
+    launched(c, "attention backward");
+}

@@ -1,0 +1,178 @@
+/* Tiles of attention on tensor cores: loading them, and the two kinds of product, for one warp of MT times 16 rows.
+ *
+ * A tile is [rows, DP] bf16 in shared memory, DP the head size rounded up to a multiple of 16, the rest zeros. Its rows are LD = DP + 8 apart: an odd
+ * number of 16-byte pieces, so that the eight rows which ldmatrix reads at once lie in different banks. */
+#ifndef PARE_ATTENTION_TENSOR_H
+#define PARE_ATTENTION_TENSOR_H
+
+#include "attention.h"
+#include "mma.h"
+
+/* n: how many of the 8 values at `from` exist, none if it is not positive. */
+static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n, bool aligned)
+{
+    if (aligned) {
+        async_copy(to, from, n <= 0);
+        return;
+    }
+    for (int i = 0; i < 8; i++)
+        to[i] = i < n ? from[i] : narrow<bf16>(0);
+}
+
+/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. */
+template <int DP, int N, int THREADS>
+static __device__ __forceinline__ void load_rows(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first)
+{
+    enum { PIECES = DP / 8, LD = DP + 8 };
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
+        int row = i / PIECES, column = i % PIECES * 8, r = first + row;
+        int n = r < s.rows ? s.D - column : 0;
+        load_piece(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x, n, s.aligned);
+    }
+}
+
+/* Keys first .. first + N - 1 of k or v; zeros from `end` on, where a cache may hold anything. */
+template <int DP, int N, int THREADS>
+static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first, int end)
+{
+    enum { PIECES = DP / 8, LD = DP + 8 };
+    x += key_at(s, seq, g, first);
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
+        int row = i / PIECES, column = i % PIECES * 8;
+        int n = first + row < end ? s.D - column : 0;
+        load_piece(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x, n, s.aligned);
+    }
+}
+
+template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c)[MT][NT][4])
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                c[m][n][e] = 0;
+}
+
+/* c = A B^T for A [16 MT, 16 DEPTH] at a and B [8 NT, 16 DEPTH] at b, tiles with the same LD. */
+template <int MT, int NT, int DEPTH, int LD> static __device__ __forceinline__ void rows_times_rows(float (&c)[MT][NT][4], const bf16 *a, const bf16 *b)
+{
+    int lane = (int)threadIdx.x % WARP;
+    a += lane % 16 * LD + lane / 16 * 8;
+    b += (lane / 16 * 8 + lane % 8) * LD + lane / 8 % 2 * 8;
+    clear(c);
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++) {
+        uint32_t fa[MT][4], fb[4];
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+            ldmatrix(fa[m], a + m * 16 * LD + k * 16);
+#pragma unroll
+        for (int n = 0; n < NT; n += 2) {
+            ldmatrix(fb, b + n * 8 * LD + k * 16);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma(c[m][n], fa[m], fb);
+                mma(c[m][n + 1], fa[m], fb + 2);
+            }
+        }
+    }
+}
+
+/* c += A B for A [16 MT, 16 DEPTH] in registers and B [16 DEPTH, 8 NT] at b. */
+template <int MT, int NT, int DEPTH, int LD>
+static __device__ __forceinline__ void weights_times_rows(float (&c)[MT][NT][4], const uint32_t (&a)[MT][DEPTH][4], const bf16 *b)
+{
+    int lane = (int)threadIdx.x % WARP;
+    b += lane % 16 * LD + lane / 16 * 8;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++)
+#pragma unroll
+        for (int n = 0; n < NT; n += 2) {
+            uint32_t fb[4];
+            ldmatrix_transposed(fb, b + k * 16 * LD + n * 8);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma(c[m][n], a[m][k], fb);
+                mma(c[m][n + 1], a[m][k], fb + 2);
+            }
+        }
+}
+
+/* Sums of one product as the left operand of the next: the layouts agree (see mma.h). */
+template <int MT, int NT> static __device__ __forceinline__ void to_fragments(uint32_t (&a)[MT][NT / 2][4], const float (&c)[MT][NT][4])
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int side = 0; side < 2; side++)
+                a[m][n / 2][n % 2 * 2 + side] = pack_bf16(c[m][n][2 * side], c[m][n][2 * side + 1]);
+}
+
+/* Two neighbouring values to (or, ADD, onto) columns i, i + 1 of a row of n. */
+template <bool ADD> static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool paired, float a, float b)
+{
+    if (paired) {
+        if (i >= n)
+            return;
+        if (ADD) {
+            uint32_t u = *(const uint32_t *)(row + i);
+            a += __uint_as_float(u << 16);
+            b += __uint_as_float(u & 0xffff0000u);
+        }
+        *(uint32_t *)(row + i) = pack_bf16(a, b);
+        return;
+    }
+    if (i < n)
+        row[i] = narrow<bf16>(ADD ? a + widen(row[i]) : a);
+    if (i + 1 < n)
+        row[i + 1] = narrow<bf16>(ADD ? b + widen(row[i + 1]) : b);
+}
+
+/* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale score / cap), where
+ * tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is multiplied by cap. Also the slope of x over the scaled score. */
+static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
+struct score_rule { float factor, inner, cap, slope; };
+
+static __device__ __forceinline__ score_rule score_rule_of(const attention_shape &s)
+{
+    return s.cap > 0 ? score_rule{LOG2_E, 2 * LOG2_E * s.scale / s.cap, s.cap, 1 / s.cap} : score_rule{LOG2_E * s.scale, 0, 0, 0};
+}
+
+static __device__ __forceinline__ float capped(const score_rule &rule, float score)
+{
+    return rule.cap - 2 * rule.cap / (1 + exp2_fast(rule.inner * score));
+}
+
+template <int MT, int NT> static __device__ __forceinline__ void cap_scores(const score_rule &rule, float (&x)[MT][NT][4])
+{
+    if (rule.cap <= 0)
+        return;
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                x[m][n][e] = capped(rule, x[m][n][e]);
+}
+
+/* row_stats to the base 2 */
+static __device__ __forceinline__ float2 row_stats2(const attention_shape &s, const float2 *stats, int item, int r)
+{
+    float2 of_row = row_stats(s, stats, item, r);
+    return make_float2(of_row.x * LOG2_E, of_row.y);
+}
+
+static __device__ __forceinline__ float cap_slope(const score_rule &rule, float x)
+{
+    return 1 - x * rule.slope * (x * rule.slope);
+}
+
+#endif
