@@ -98,7 +98,8 @@ int main(int argc, char **argv)
         tool_die(t, "--block-size %lld is more than the model's %lld layers", (long long)block_size, (long long)h->num_hidden_layers);
     struct sequences s;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e))
+    if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e) ||
+        model_move(&m, tool_exec(t), e))
         tool_check(t);
     struct job j = {.t = t, .vocab_size = m.head.vocab_size, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
     if (s.max_len > INT32_MAX || j.room > INT32_MAX / s.max_len)

@@ -34,7 +34,7 @@ static void dump_sequence(struct tool *t, struct tape *tape, struct st_out *out,
     tool_check(t);
     struct tensor r = {.dtype = DT_F32, .ndim = 2, .shape = {n, vocab}};
     snprintf(r.name, sizeof r.name, "logits.%lld", (long long)index);
-    st_put(out, &r, tape_logits(tape));
+    st_put(out, &r, tape_logits(tape, 0, n));
     tool_check(t);
 }
 
@@ -52,7 +52,8 @@ int main(int argc, char **argv)
     tool_check(t);
     struct sequences s;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, model_in_head(in)->learned_positions ? model_in_head(in)->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e))
+    if (sequences_open(&s, tokens, seq_length, model_in_head(in)->learned_positions ? model_in_head(in)->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e) ||
+        model_move(&m, tool_exec(t), e))
         tool_check(t);
     int64_t vocab = m.head.vocab_size, n, done = 0;
     struct tape_spec spec = {.model = &m, .n_seq = 1, .seq_len = s.max_len, .end = TAPE_LOGITS};

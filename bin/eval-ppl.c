@@ -80,6 +80,8 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     if (!data_check_model(tokens, tokens_name, model_in_head(in), name, any_tokenizer, e))
         model_load(&m, in, MODEL_FROZEN, e);
     tool_check(t);
+    model_move(&m, tool_exec(t), e);
+    tool_check(t);
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
     tool_predict_memory(t, name, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations", eval_bytes(v), 0}, {0}});

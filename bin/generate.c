@@ -102,7 +102,8 @@ static void read_model(struct tool *t, struct text *x, struct model *m, int64_t 
     if (!x->ids.n)
         tool_die(t, "the prompt has no tokens, and the model's tokenizer puts none before a text");
     *n_eos = ignore_eos ? 0 : model_eos(in, eos, MAX_EOS, tool_err(t));
-    model_load(m, in, MODEL_FROZEN, tool_err(t));
+    if (!model_load(m, in, MODEL_FROZEN, tool_err(t)))
+        model_move(m, tool_exec(t), tool_err(t));
     tool_check(t);
     model_close(in);
 }

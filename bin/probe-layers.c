@@ -109,7 +109,7 @@ int main(int argc, char **argv)
     if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), model_in_head(in)->tokenizer_id, tool_operand(t, 1), tokens.tokenizer_id, e))
         tool_check(t);
     struct eval_options o = {.context = context};
-    if (eval_windows(&tokens, &o, &rows, &sums, e) || model_load(&m, in, MODEL_FROZEN, e))
+    if (eval_windows(&tokens, &o, &rows, &sums, e) || model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
     int64_t most = 2;
     for (int64_t i = 0; i < sums.windows; i++)

@@ -119,6 +119,15 @@ int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e) { r
 void exec_put(struct exec *x, void *there, const void *here, size_t n) { HERE_OR_THERE((void)memcpy(there, here, n), device_put(x, there, here, n)); }
 void exec_get(struct exec *x, void *here, const void *there, size_t n) { HERE_OR_THERE((void)memcpy(here, there, n), device_get(x, here, there, n)); }
 void exec_copy(struct exec *x, void *to, const void *from, size_t n) { HERE_OR_THERE((void)memcpy(to, from, n), device_copy(x, to, from, n)); }
+
+static const void *copied(struct exec *x, void **here, const void *there, size_t n)
+{
+    *here = mem_grow(*here, n);
+    exec_get(x, *here, there, n);
+    return *here;
+}
+
+const void *exec_view(struct exec *x, void **here, const void *there, size_t n) { return x->device == DEVICE_CPU ? there : copied(x, here, there, n); }
 void exec_zero(struct exec *x, void *there, size_t n) { HERE_OR_THERE((void)memset(there, 0, n), device_zero(x, there, n)); }
 
 void exec_wait_briefly(char **argv)
@@ -126,6 +135,12 @@ void exec_wait_briefly(char **argv)
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1))
         return;
     execv("/proc/self/exe", argv);      /* returns only on failure: then it is merely slower */
+}
+
+int64_t exec_slow_size(const struct exec *x, int64_t *multiple)
+{
+    *multiple = 1;
+    return HERE_OR_THERE(0, device_slow_size(x, multiple));
 }
 
 int64_t exec_library_bytes(const struct exec *x) { return (int64_t)x->threads * 3700000; }

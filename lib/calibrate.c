@@ -23,53 +23,55 @@ struct calibration {
     struct tap_sum **sums;              /* every one, for freeing */
     int64_t n_sums;
     struct tap_block *blocks;           /* [L + 1] */
-    double *stats[AGG_COUNT], *cosines; /* of one call: [n_seq, channels], [T] */
-    float *ring;                        /* [block_size][T, E]: what entered the last blocks */
+    double *stats[AGG_COUNT], *cosines; /* of one call, fetched: [n_seq, channels], [T] */
+    struct arena arena;                 /* where calls run: */
+    double *stats_there[AGG_COUNT], *cosines_there;
+    unsigned char *ring;                /* [block_size][T, E]: what entered the last blocks */
     void *scratch;
     size_t scratch_bytes;
 };
 
 /* ---- while the tape runs */
 
-static void add_sum(const struct tap_sum *s, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+static void add_sum(const struct tap_sum *s, const struct batch *b, const struct operand *values)
 {
     struct calibration *c = s->c;
     struct acts_stat *stat = &c->acts.stats[s->stat];
-    struct call call = {.x = c->x, .batch = b, .in = {{.v = (void *)values, .dtype = DT_F32, .rows = rows, .cols = cols}}, .rows = rows,
-                        .scratch = c->scratch};
-    call.p.seqstats = (struct seqstats_params){s->units, s->width, s->norm, c->stats[AGG_MEAN], c->stats[AGG_L2], c->stats[AGG_VAR]};
+    struct call call = {.x = c->x, .batch = b, .in = {*values}, .rows = values->rows, .scratch = c->scratch};
+    call.p.seqstats = (struct seqstats_params){s->units, s->width, s->norm, c->stats_there[AGG_MEAN], c->stats_there[AGG_L2], c->stats_there[AGG_VAR]};
     op_forward(OP_seqstats, &call);
+    for (int q = 0; q < AGG_COUNT; q++)
+        exec_get(c->x, c->stats[q], c->stats_there[q], (size_t)(b->n_seq * stat->units) * sizeof(double));
     for (int64_t i = 0; i < b->n_seq; i++)
         acts_stat_sample(stat, c->acts.samples + i, (const double *const[]){c->stats[0] + i * stat->units, c->stats[1] + i * stat->units,
                                                                             c->stats[2] + i * stat->units});
 }
 
-static void tap_values(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+static void tap_values(void *user, const struct batch *b, const struct operand *values)
 {
     for (const struct tap_sum *s = user; s; s = s->next)
-        add_sum(s, b, values, rows, cols);
+        add_sum(s, b, values);
 }
 
 /* x entering block `layer` ends every block layer-n..layer-1. */
-static void tap_residual(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+static void tap_residual(void *user, const struct batch *b, const struct operand *values)
 {
     (void)b;
     const struct tap_block *t = user;
     struct calibration *c = t->c;
-    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, slot = c->n_seq * c->seq_len * cols;
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, slot = dtype_bytes(values->dtype, c->n_seq * c->seq_len * values->cols);
     for (int64_t n = 1; n <= N && n <= t->layer; n++) {
-        float *before = c->ring + (t->layer - n) % N * slot;
-        struct call call = {.x = c->x, .in = {{.v = before, .dtype = DT_F32, .rows = rows, .cols = cols},
-                                              {.v = (void *)values, .dtype = DT_F32, .rows = rows, .cols = cols}}, .rows = rows};
-        call.p.rowcos.out = c->cosines;
+        struct call call = {.x = c->x, .in = {*values, *values}, .rows = values->rows, .p.rowcos.out = c->cosines_there};
+        call.in[0].v = c->ring + (t->layer - n) % N * slot;
         op_forward(OP_rowcos, &call);
+        exec_get(c->x, c->cosines, c->cosines_there, (size_t)values->rows * sizeof(double));
         double sum = 0;
-        for (int64_t i = 0; i < rows; i++)
+        for (int64_t i = 0; i < values->rows; i++)
             sum += c->cosines[i];
         c->acts.block_cosine[(n - 1) * L + t->layer - n] += sum;
     }
     if (t->layer < L)
-        memcpy(c->ring + t->layer % N * slot, values, (size_t)(rows * cols) * sizeof *values);
+        exec_copy(c->x, c->ring + t->layer % N * slot, values->v, (size_t)dtype_bytes(values->dtype, values->rows * values->cols));
 }
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
@@ -216,24 +218,41 @@ static size_t stats_scratch(const struct calibration *c)
     return most;
 }
 
-int64_t calibrate_bytes(const struct calibration *c)
+static size_t stats_bytes(const struct calibration *c) { return (size_t)(c->n_seq * widest(c)) * sizeof(double); }
+static size_t cosines_bytes(const struct calibration *c) { return (size_t)(c->n_seq * c->seq_len) * sizeof(double); }
+
+static size_t ring_bytes(const struct calibration *c)
 {
-    int64_t T = c->n_seq * c->seq_len, sums = 0;
-    for (int64_t i = 0; i < c->acts.n_stats; i++)
-        sums += 2 * AGG_COUNT * c->acts.stats[i].units;
-    return tape_bytes(c->tape) + 8 * (sums + AGG_COUNT * c->n_seq * widest(c) + T) + 4 * c->acts.block_size * T * c->acts.axes.hidden_size +
-           (int64_t)c->scratch_bytes;
+    return (size_t)dtype_bytes(c->x->compute, c->acts.block_size * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
 }
 
-static void buffers_open(struct calibration *c)
+static size_t arena_bytes(const struct calibration *c)
 {
-    int64_t T = c->n_seq * c->seq_len, channels = widest(c);
-    for (int q = 0; q < AGG_COUNT; q++)
-        c->stats[q] = mem_alloc((size_t)(c->n_seq * channels) * sizeof(double));
-    c->cosines = mem_alloc((size_t)T * sizeof(double));
-    c->ring = mem_alloc((size_t)(c->acts.block_size * T * c->acts.axes.hidden_size) * sizeof(float));
-    c->scratch_bytes = arena_round(stats_scratch(c));
-    c->scratch = aligned_alloc(64, c->scratch_bytes);
+    return AGG_COUNT * arena_round(stats_bytes(c)) + arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c)) + arena_round(c->scratch_bytes);
+}
+
+int64_t calibrate_bytes(const struct calibration *c)
+{
+    int64_t sums = 0;
+    for (int64_t i = 0; i < c->acts.n_stats; i++)
+        sums += 2 * AGG_COUNT * c->acts.stats[i].units;
+    return tape_bytes(c->tape) + 8 * sums + (int64_t)(AGG_COUNT * stats_bytes(c) + cosines_bytes(c) + arena_bytes(c));
+}
+
+static int buffers_open(struct calibration *c, struct err *e)
+{
+    c->scratch_bytes = stats_scratch(c);
+    if (exec_arena(c->x, &c->arena, arena_bytes(c), e))
+        return -1;
+    for (int q = 0; q < AGG_COUNT; q++) {
+        c->stats[q] = mem_alloc(stats_bytes(c));
+        c->stats_there[q] = arena_take(&c->arena, stats_bytes(c));
+    }
+    c->cosines = mem_alloc(cosines_bytes(c));
+    c->cosines_there = arena_take(&c->arena, cosines_bytes(c));
+    c->ring = arena_take(&c->arena, ring_bytes(c));
+    c->scratch = arena_take(&c->arena, c->scratch_bytes);
+    return 0;
 }
 
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len, int64_t block_size, struct err *e)
@@ -249,10 +268,7 @@ struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_se
         calibrate_close(c);
         return NULL;
     }
-    buffers_open(c);
-    if (!c->scratch)
-        err_set(e, "no memory for %zu bytes of calibration scratch", c->scratch_bytes);
-    if (e->set || tape_open(c->tape, e)) {
+    if (buffers_open(c, e) || tape_open(c->tape, e)) {
         calibrate_close(c);
         return NULL;
     }
@@ -272,7 +288,6 @@ void calibrate_close(struct calibration *c)
     for (int q = 0; q < AGG_COUNT; q++)
         free(c->stats[q]);
     free(c->cosines);
-    free(c->ring);
-    free(c->scratch);
+    arena_close(&c->arena);
     free(c);
 }

@@ -19,7 +19,24 @@ static struct tensor checkpoint_tensor(const char *name, int64_t n)
     return t;
 }
 
+enum { PIECE = 1 << 18 };       /* values at a time */
 static const char *const checkpoint_records[] = {"weights", "m", "v"};
+
+/* One record of a checkpoint, a piece at a time: it may lie on a device. */
+static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const char *name, const float *from, float *piece)
+{
+    int64_t n = c->model->n_values;
+    struct tensor t = checkpoint_tensor(name, n);
+    if (st_record(out, &t))
+        return -1;
+    for (int64_t at = 0, k; at < n; at += k) {
+        k = n - at < PIECE ? n - at : PIECE;
+        exec_get(c->x, piece, from + at, (size_t)k * sizeof *piece);
+        if (st_write(out, piece, k * (int64_t)sizeof *piece))
+            return -1;
+    }
+    return 0;
+}
 
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e)
 {
@@ -27,17 +44,22 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
     json_t *all = json_pack("{s:s, s:O, s:I, s:I, s:I, s:O, s:O, s:O}", "kind", "checkpoint", "id", json_object_get(head, "id"),
                             "step", (json_int_t)c->step, "position", (json_int_t)c->position, "predictions", (json_int_t)c->predictions,
                             "run", json_object_get(head, "run"), "model", json_object_get(head, "model"), "hist", json_object_get(head, "hist"));
-    const float *data[] = {c->weights, c->m, c->v};
+    const float *data[] = {(const float *)c->model->weights.base, c->m, c->v};
     struct st_out *out = st_create(path, 0, e);     /* numbers in training do not compress */
     int status = -1;
     if (out) {
         st_begin(out, all);
-        for (int i = 0; i < 3; i++) {
-            struct tensor t = checkpoint_tensor(checkpoint_records[i], c->n_values);
-            st_put(out, &t, data[i]);
+        float *piece = mem_alloc(PIECE * sizeof *piece);
+        for (int i = 0; i < 3; i++)
+            checkpoint_put(out, c, checkpoint_records[i], data[i], piece);
+        free(piece);
+        if (c->x->err.set) {
+            err_set(e, "%s", c->x->err.msg);
+            st_abandon(out);
+        } else {
+            st_end(out);
+            status = st_publish(out);
         }
-        st_end(out);
-        status = st_publish(out);
     }
     json_decref(all);
     free(path);
@@ -131,21 +153,39 @@ static int checkpoint_integer(const json_t *head, const char *key, int64_t *valu
     return json_is_integer(j) && *value >= 0 ? 0 : -1;
 }
 
+/* The record at hand goes to `to`, or to the weights. */
+static int checkpoint_take(struct st_in *in, struct checkpoint *c, float *to, struct err *e)
+{
+    float *piece = mem_alloc(PIECE * sizeof *piece);
+    int64_t at = 0, bytes;
+    while ((bytes = st_read(in, piece, PIECE * (int64_t)sizeof *piece)) > 0) {
+        int64_t k = bytes / (int64_t)sizeof *piece;
+        if (to)
+            exec_put(c->x, to + at, piece, (size_t)bytes);
+        else
+            model_weights_put(c->model, at, piece, k);
+        at += k;
+    }
+    free(piece);
+    return c->x->err.set ? err_set(e, "%s", c->x->err.msg) : (int)bytes;
+}
+
 static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e)
 {
     const json_t *head = st_head(in);
     if (checkpoint_integer(head, "step", &c->step) || checkpoint_integer(head, "position", &c->position) ||
         checkpoint_integer(head, "predictions", &c->predictions))
         return err_set(e, "%s has no whole numbers step, position and predictions", st_path(in));
-    float *data[] = {c->weights, c->m, c->v};
+    float *moments[] = {NULL, c->m, c->v};
+    int64_t n = c->model->n_values;
     struct tensor t;
     for (int i = 0; i < 3; i++) {
         int found = st_next(in, &t);
         if (found < 0)
             return -1;
-        if (!found || strcmp(t.name, checkpoint_records[i]) || t.dtype != DT_F32 || t.ndim != 1 || t.shape[0] != c->n_values)
-            return err_set(e, "%s does not hold %s of %lld numbers where a checkpoint has them", st_path(in), checkpoint_records[i], (long long)c->n_values);
-        if (st_read_all(in, &t, data[i]))
+        if (!found || strcmp(t.name, checkpoint_records[i]) || t.dtype != DT_F32 || t.ndim != 1 || t.shape[0] != n)
+            return err_set(e, "%s does not hold %s of %lld numbers where a checkpoint has them", st_path(in), checkpoint_records[i], (long long)n);
+        if (checkpoint_take(in, c, moments[i], e))
             return -1;
     }
     int more = st_next(in, &t);

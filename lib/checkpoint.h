@@ -9,11 +9,14 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "../formats/stream.h"
+#include "../kernels/op.h"
+#include "model.h"
 
 struct checkpoint {
-    int64_t step, position, predictions, n_values;
-    float *weights, *m, *v;             /* borrowed; filled by loading */
+    int64_t step, position, predictions;
+    struct exec *x;
+    struct model *model;                /* borrowed, as m and v, which lie where x runs calls; filled by loading */
+    float *m, *v;
 };
 
 /* head: "id", "hist", "model", "run"; borrowed. */

@@ -30,7 +30,7 @@ const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n,
             return NULL;
         g->position += last;
     }
-    return tape_logits(g->tape) + (last - 1) * g->vocab;
+    return tape_logits(g->tape, last - 1, 1);
 }
 
 int64_t generator_bytes(const struct generator *g) { return tape_bytes(g->tape); }

@@ -48,6 +48,7 @@ int64_t model_memory(const struct model_head *h, int how, int grads)
 static int place(struct model *m, int how, struct err *e)
 {
     struct model_head *h = &m->head;
+    m->how = how;
     m->n_values = count_values(h);
     m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
     if (arena_open(&m->weights, (size_t)model_memory(h, how, 0), e))
@@ -147,11 +148,110 @@ int model_init_random(struct model *m, const struct model_head *h, uint64_t seed
     return 0;
 }
 
+/* ---- to another device */
+
+/* What the host has of tensor i of `m`, n entries from `at` on, in the type of `p`; `from` or converted in the two buffers. */
+static const void *converted(const void *from, enum dtype d, const struct param *p, int64_t n, float *wide, void *narrow)
+{
+    if (d == p->dtype)
+        return from;
+    to_f32(wide, from, d, n);
+    if (p->dtype == DT_F32)
+        return wide;
+    from_f32(narrow, p->dtype, wide, n);
+    return narrow;
+}
+
+static void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
+{
+    int64_t n = to->rows * to->cols, step = CHUNK / 4;
+    float *wide = mem_alloc(CHUNK);
+    void *narrow = mem_alloc(CHUNK);
+    for (int64_t at = 0; at < n; at += step) {
+        int64_t k = n - at < step ? n - at : step;
+        const void *v = converted((const char *)from + dtype_bytes(d, at), d, to, k, wide, narrow);
+        exec_put(x, (char *)to->v + dtype_bytes(to->dtype, at), v, (size_t)dtype_bytes(to->dtype, k));
+    }
+    free(wide);
+    free(narrow);
+}
+
+/* Frozen: each tensor on its own, matrices of the type that is computed in. */
+static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        struct tensor *t = &m->head.tensors[i];
+        if (t->ndim == 2 && x->compute != DT_F32)
+            t->dtype = x->compute;
+        bytes += arena_round((size_t)tensor_bytes(t));
+    }
+    if (exec_arena(x, there, bytes, e))
+        return -1;
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        struct param *p = &m->params[i], was = *p;
+        p->dtype = m->head.tensors[i].dtype;
+        p->v = arena_take(there, (size_t)tensor_bytes(&m->head.tensors[i]));
+        param_put(x, p, was.v, was.dtype);
+    }
+    return 0;
+}
+
+/* Trained: one f32 range, and where bf16 is computed in, one of copies beside it. */
+static int move_trained(struct model *m, struct exec *x, struct arena *there, struct err *e)
+{
+    size_t n = (size_t)m->n_values;
+    if (exec_arena(x, there, n * sizeof(float), e) || (x->compute != DT_F32 && exec_arena(x, &m->copies, n * 2, e)))
+        return -1;
+    there->used = n * sizeof(float);
+    struct arena host = m->weights;
+    m->weights = *there;
+    model_weights_put(m, 0, (const float *)host.base, m->n_values);
+    m->weights = host;
+    for (int64_t i = 0, at = 0; i < m->head.n_tensors; i++) {
+        struct param *p = &m->params[i];
+        int is_copy = m->copies.base && p->cols > 1;
+        p->dtype = is_copy ? DT_BF16 : DT_F32;
+        p->v = is_copy ? m->copies.base + 2 * at : there->base + 4 * at;
+        at += p->rows * p->cols;
+    }
+    return 0;
+}
+
+int model_move(struct model *m, struct exec *x, struct err *e)
+{
+    struct arena there = {0};
+    if (x->device == DEVICE_CPU)
+        return 0;
+    m->x = x;
+    if (m->how == MODEL_TRAIN ? move_trained(m, x, &there, e) : move_frozen(m, x, &there, e)) {
+        arena_close(&there);
+        return -1;
+    }
+    arena_close(&m->weights);
+    m->weights = there;
+    return x->err.set ? err_set(e, "%s", x->err.msg) : 0;
+}
+
+void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n)
+{
+    struct param weights = {.v = (float *)m->weights.base + at, .dtype = DT_F32, .rows = n, .cols = 1};
+    struct param copies = {.v = m->copies.base + 2 * at, .dtype = DT_BF16, .rows = n, .cols = 1};
+    if (!m->x) {
+        memcpy(weights.v, values, (size_t)n * sizeof *values);
+        return;
+    }
+    param_put(m->x, &weights, values, DT_F32);
+    if (m->copies.base)
+        param_put(m->x, &copies, values, DT_F32);
+}
+
 int model_add_grads(struct model *m, struct err *e)
 {
-    if (arena_open(&m->grads, (size_t)m->n_values * sizeof(float), e))
+    size_t bytes = (size_t)m->n_values * sizeof(float);
+    if (m->x ? exec_arena(m->x, &m->grads, bytes, e) : arena_open(&m->grads, bytes, e))
         return -1;
-    float *g = arena_take(&m->grads, (size_t)m->n_values * sizeof(float));
+    float *g = arena_take(&m->grads, bytes);
     for (int i = 0; i < m->head.n_tensors; i++) {
         m->params[i].g = g;
         g += m->params[i].rows * m->params[i].cols;
@@ -176,13 +276,33 @@ void model_free(struct model *m)
     free(m->params);
     arena_close(&m->weights);
     arena_close(&m->grads);
+    arena_close(&m->copies);
     *m = (struct model){0};
+}
+
+/* The record of a tensor of `n` f32 values, which lie where calls run. */
+static int write_values(struct st_out *out, const struct tensor *t, struct exec *x, const float *from, int64_t n)
+{
+    float *piece = mem_alloc(CHUNK);
+    int failed = st_record(out, t);
+    for (int64_t at = 0, k; at < n && !failed; at += k) {
+        k = n - at < CHUNK / 4 ? n - at : CHUNK / 4;
+        exec_get(x, piece, from + at, (size_t)k * sizeof *piece);
+        failed = st_write(out, piece, k * (int64_t)sizeof *piece);
+    }
+    free(piece);
+    return failed;
 }
 
 int model_write(struct st_out *out, const struct model *m)
 {
-    for (int i = 0; i < m->head.n_tensors; i++)
-        if (st_put(out, &m->head.tensors[i], m->params[i].v))
+    const float *weight = (const float *)m->weights.base;
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        const struct tensor *t = &m->head.tensors[i];
+        int failed = m->x ? write_values(out, t, m->x, weight, tensor_count(t)) : st_put(out, t, m->params[i].v);
+        if (failed)
             return -1;
+        weight += tensor_count(t);
+    }
     return 0;
 }

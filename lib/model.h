@@ -97,17 +97,23 @@ struct hf_export_opts { int64_t max_shard_size; enum dtype dtype; int keep_dtype
 int hf_export(struct model_in *in, const char *dir, const struct hf_export_opts *o, char note[400], struct err *e);
 
 /* ---- a model in memory */
-struct param { void *v; float *g; enum dtype dtype; int64_t rows, cols; };     /* vectors: cols = 1 */
+struct param { void *v; float *g; enum dtype dtype; int64_t rows, cols; };     /* vectors: cols = 1; v and g lie where calls run */
 struct model {
     struct model_head head;
     struct param *params;       /* parallel to head.tensors */
     struct arena weights, grads;
+    struct arena copies;        /* bf16 [n_values], where matrices of a MODEL_TRAIN model are computed with so: AdamW writes it with the weights */
+    int how;                    /* MODEL_TRAIN or MODEL_FROZEN */
     int64_t n_values;           /* entries of all tensors together (each range starts at its running sum: no padding) */
+    struct exec *x;             /* where weights and gradients lie; NULL: the host */
 };
 enum { MODEL_TRAIN = 1,         /* all f32, one contiguous range */
        MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / f32 as stored (f64 and q8_0 become f32); vectors f32 */
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);      /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0 */
+/* To where x runs calls, matrices in the type it computes in; nothing to do on the CPU. Before model_add_grads. */
+int model_move(struct model *m, struct exec *x, struct err *e);
+void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);   /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
 int model_add_grads(struct model *m, struct err *e);           /* one contiguous f32 range m->grads.base, order and length of the weights */
 int64_t model_memory(const struct model_head *h, int how, int grads);          /* bytes that loading will take */
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);     /* layer -1: outside blocks; NULL if absent */

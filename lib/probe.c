@@ -3,16 +3,17 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 
 struct run {
     struct probe *p;
+    struct exec *exec;
     struct tape *tape;
     const struct batch *b;
     int64_t E;
-    float *x;                   /* [T, E]: what enters the block at hand */
+    struct arena memory;
+    void *x;                    /* [T, E], where calls run: what enters the block at hand */
     struct err *e;
 };
 
@@ -25,27 +26,28 @@ static double loss_sum(const struct run *r)
     return sum;
 }
 
-static size_t residual_bytes(const struct run *r) { return (size_t)(r->b->n_seq * r->b->seq_len * r->E) * sizeof(float); }
+static size_t residual_bytes(const struct run *r) { return (size_t)dtype_bytes(r->exec->compute, r->b->n_seq * r->b->seq_len * r->E); }
 
-static void keep_entry(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+static void keep_entry(void *user, const struct batch *b, const struct operand *values)
 {
     (void)b;
-    memcpy(((struct run *)user)->x, values, (size_t)(rows * cols) * sizeof *values);
+    struct run *r = user;
+    exec_copy(r->exec, r->x, values->v, residual_bytes(r));
 }
 
 static int probe_from(struct run *r, int64_t layer)
 {
     struct probe *p = r->p;
     for (int64_t n = p->shortest; n <= p->longest && layer + n <= p->layers; n++) {
-        memcpy(tape_boundary(r->tape, layer + n), r->x, residual_bytes(r));
+        exec_copy(r->exec, tape_boundary(r->tape, layer + n), r->x, residual_bytes(r));
         if (tape_forward_range(r->tape, r->b, layer + n, p->layers, r->e))
             return -1;
         p->without[(n - 1) * p->layers + layer] += loss_sum(r);
     }
-    memcpy(tape_boundary(r->tape, layer), r->x, residual_bytes(r));
+    exec_copy(r->exec, tape_boundary(r->tape, layer), r->x, residual_bytes(r));
     if (tape_forward_range(r->tape, r->b, layer, layer + 1, r->e))
         return -1;
-    memcpy(r->x, tape_boundary(r->tape, layer + 1), residual_bytes(r));
+    exec_copy(r->exec, r->x, tape_boundary(r->tape, layer + 1), residual_bytes(r));
     return 0;
 }
 
@@ -72,12 +74,13 @@ int probe_run(struct probe *p, struct exec *x, struct model *m, const struct dat
 {
     struct tape_spec spec = {.model = m, .n_seq = batch_size, .seq_len = most - 1, .end = TAPE_LOSS, .ce_weight = 1};
     struct data_batch batch;
-    struct run r = {.p = p, .tape = tape_record(x, &spec, e), .b = &batch.b, .E = m->head.hidden_size, .e = e};
+    struct run r = {.p = p, .exec = x, .tape = tape_record(x, &spec, e), .b = &batch.b, .E = m->head.hidden_size, .e = e};
     p->layers = m->head.num_hidden_layers;
     p->without = mem_alloc((size_t)(p->longest * p->layers) * sizeof *p->without);
     data_batch_open(&batch, batch_size, most);
-    if (r.tape && !tape_tap(r.tape, TAP_BLOCK_INPUT, 0, NULL, keep_entry, &r, e) && !tape_open(r.tape, e)) {
-        r.x = mem_alloc((size_t)(batch_size * (most - 1) * r.E) * sizeof *r.x);
+    if (r.tape && !tape_tap(r.tape, TAP_BLOCK_INPUT, 0, NULL, keep_entry, &r, e) && !tape_open(r.tape, e) &&
+        !exec_arena(x, &r.memory, (size_t)dtype_bytes(x->compute, batch_size * (most - 1) * r.E), e)) {
+        r.x = r.memory.base;
         for (int64_t done = 0; done < n_rows && !e->set; done += batch.b.n_seq) {
             data_batch_fill(&batch, rows + done, n_rows - done < batch_size ? n_rows - done : batch_size);
             for (int64_t i = 0; i < batch.b.n_seq; i++)
@@ -89,7 +92,7 @@ int probe_run(struct probe *p, struct exec *x, struct model *m, const struct dat
     probe_means(p);
     tape_close(r.tape);
     data_batch_close(&batch);
-    free(r.x);
+    arena_close(&r.memory);
     return e->set ? -1 : 0;
 }
 

@@ -38,7 +38,6 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
     t->spec = *spec;
     t->T = spec->n_seq * spec->seq_len;
     t->positions = spec->kv_len ? spec->kv_len : spec->seq_len;
-    t->loss_scale = 1;
     if (tape_record_lines(t, e)) {
         tape_close(t);
         return NULL;
@@ -57,9 +56,12 @@ static int64_t tables_bytes(const struct tape *t, int is_teacher)
     return bytes;
 }
 
+static size_t ids_bytes(const struct tape *t) { return (size_t)t->T * sizeof *t->ids; }
+
 int64_t tape_bytes(const struct tape *t)
 {
-    return t->shared_floats * 4 + (int64_t)arena_round(t->scratch_bytes) + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
+    size_t bytes = (size_t)t->shared_bytes + arena_round(t->scratch_bytes) + 2 * arena_round(ids_bytes(t)) + arena_round(sizeof *t->loss_scale);
+    return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
 /* cos and sin of position * frequency, times the table's factor (families: rope types give frequencies and factor) */
@@ -73,6 +75,13 @@ static void table_fill(float *cos_out, float *sin_out, int64_t positions, int64_
         }
 }
 
+static float *table_put(struct tape *t, const float *from, size_t bytes)
+{
+    float *to = arena_take(&t->arena, bytes);
+    exec_put(t->x, to, from, bytes);
+    return to;
+}
+
 static void tables_open(struct tape *t, int is_teacher)
 {
     const struct model_head *h = head_of(t, is_teacher);
@@ -80,20 +89,27 @@ static void tables_open(struct tape *t, int is_teacher)
     for (int i = 0; i < h->n_ropes; i++) {
         const struct rope_table *r = &h->ropes[i];
         size_t bytes = (size_t)(t->positions * r->dims / 2) * 4;
+        float *c = mem_alloc(bytes), *s = mem_alloc(bytes);
         for (int k = 0; k <= (r->long_after > 0); k++) {
-            float *c = t->tables[is_teacher][i].cos[k] = arena_take(&t->arena, bytes);
-            float *s = t->tables[is_teacher][i].sin[k] = arena_take(&t->arena, bytes);
             table_fill(c, s, t->positions, r->dims / 2, k ? r->long_inv_freq : r->inv_freq, k ? r->long_factor : r->factor);
+            t->tables[is_teacher][i].cos[k] = table_put(t, c, bytes);
+            t->tables[is_teacher][i].sin[k] = table_put(t, s, bytes);
         }
+        free(c);
+        free(s);
     }
 }
 
 int tape_open(struct tape *t, struct err *e)
 {
-    if (arena_open(&t->arena, (size_t)tape_bytes(t), e))
+    if (exec_arena(t->x, &t->arena, (size_t)tape_bytes(t), e))
         return -1;
-    t->shared = arena_take(&t->arena, (size_t)t->shared_floats * 4);
+    t->shared = arena_take(&t->arena, (size_t)t->shared_bytes);
     t->scratch = arena_take(&t->arena, t->scratch_bytes);
+    t->ids = arena_take(&t->arena, ids_bytes(t));
+    t->labels = arena_take(&t->arena, ids_bytes(t));
+    t->loss_scale = arena_take(&t->arena, sizeof *t->loss_scale);
+    tape_loss_scale(t, 1);
     tables_open(t, 0);
     if (t->spec.teacher)
         tables_open(t, 1);
@@ -113,12 +129,14 @@ void tape_close(struct tape *t)
     free(t->regions);
     free(t->taps);
     free(t->boundary);
+    free(t->host);
+    free(t->widened);
     free(t);
 }
 
 /* ---- calls */
 
-static float *region_ptr(const struct tape *t, int region)
+static void *region_ptr(const struct tape *t, int region)
 {
     return region == NO_REGION || !t->shared ? NULL : t->shared + t->regions[region].offset;
 }
@@ -127,7 +145,7 @@ static struct operand operand_of(const struct tape *t, int slot, int value, int 
 {
     if (slot == NO_SLOT)
         return (struct operand){0};
-    return (struct operand){.v = region_ptr(t, value), .g = region_ptr(t, grad), .dtype = DT_F32, .rows = rows, .cols = t->slots[slot].cols};
+    return (struct operand){.v = region_ptr(t, value), .g = region_ptr(t, grad), .dtype = tape_slot_dtype(t, slot), .rows = rows, .cols = t->slots[slot].cols};
 }
 
 static void call_rope(const struct tape *t, const struct line *l, const struct batch *b, struct rope_params *p)
@@ -160,11 +178,11 @@ struct call tape_call(const struct tape *t, const struct event *ev, const struct
             c.w[i] = (struct operand){.v = l->w[i]->v, .g = trained && i < 2 ? l->w[i]->g : NULL, .dtype = l->w[i]->dtype, .rows = l->w[i]->rows, .cols = l->w[i]->cols};
     c.out = operand_of(t, l->out, ev->out, ev->out_grad, rows);
     if (c.out.v && t->slots[l->out].is_kv)
-        c.out.v = (float *)c.out.v + b->pos0 * c.out.cols;
+        c.out.v = (char *)c.out.v + dtype_bytes(c.out.dtype, b->pos0 * c.out.cols);
     if (l->op == OP_loss) {
         c.out.dtype = DT_F64;
         c.out.cols = 2;
-        c.p.loss.scale = &t->loss_scale;
+        c.p.loss.scale = t->loss_scale;
     }
     if (l->rope >= 0)
         call_rope(t, l, b, &c.p.rope);
@@ -192,10 +210,11 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
 
 static void run_taps(const struct tape *t, int line, int after, const struct call *c)
 {
+    const struct operand *values = after ? &c->out : &c->in[0];
     for (int i = 0; i < t->n_taps; i++) {
         const struct tap_row *tap = &t->taps[i];
         if (tap->line == line && tap->after == after)
-            tap->fn(tap->user, c->batch, after ? c->out.v : c->in[0].v, c->rows, t->slots[tap->slot].cols);
+            tap->fn(tap->user, c->batch, values);
     }
 }
 
@@ -204,7 +223,7 @@ static void run_event(struct tape *t, const struct event *ev, const struct batch
     struct call c = tape_call(t, ev, b);
     const struct line *l = &t->lines[ev->line];
     if (ev->kind == EVENT_ZERO) {
-        memset(c.out.g, 0, (size_t)(c.rows * t->slots[l->out].cols) * 4);
+        exec_zero(t->x, c.out.g, (size_t)dtype_bytes(c.out.dtype, c.rows * t->slots[l->out].cols));
     } else if (ev->kind == EVENT_BACKWARD) {
         op_backward(l->op, &c);
     } else {
@@ -216,12 +235,24 @@ static void run_event(struct tape *t, const struct event *ev, const struct batch
     }
 }
 
+static void batch_put(struct tape *t, const struct batch *b)
+{
+    size_t bytes = (size_t)(b->n_seq * b->seq_len) * sizeof *t->ids;
+    exec_put(t->x, t->ids, b->ids, bytes);
+    if (b->labels)
+        exec_put(t->x, t->labels, b->labels, bytes);
+}
+
 static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to, struct err *e)
 {
     struct batch batch = *b;
     batch.kv_len = t->spec.kv_len;
     if (batch_check(t, &batch, e))
         return -1;
+    if (!in_backward)
+        batch_put(t, b);
+    batch.ids = t->ids;
+    batch.labels = t->labels;
     for (int i = 0; i < t->n_events; i++) {
         const struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
@@ -252,15 +283,30 @@ int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int6
     return run(t, b, 0, from, to, e);
 }
 
-float *tape_boundary(struct tape *t, int64_t block)
+void *tape_boundary(struct tape *t, int64_t block)
 {
     return region_ptr(t, t->slots[t->boundary[block]].value);
 }
 
-void tape_loss_scale(struct tape *t, float scale) { t->loss_scale = scale; }
+void tape_loss_scale(struct tape *t, float scale) { exec_put(t->x, t->loss_scale, &scale, sizeof scale); }
 
-const double *tape_losses(const struct tape *t) { return (const double *)region_ptr(t, t->slots[t->last].value); }
-const float *tape_logits(const struct tape *t) { return region_ptr(t, t->slots[t->last].value); }
+const double *tape_losses(struct tape *t)
+{
+    return exec_view(t->x, &t->host, region_ptr(t, t->slots[t->last].value), (size_t)t->T * 2 * sizeof(double));
+}
+
+const float *tape_logits(struct tape *t, int64_t first, int64_t rows)
+{
+    int64_t cols = t->slots[t->last].cols, n = rows * cols;
+    enum dtype d = tape_slot_dtype(t, t->last);
+    const char *from = region_ptr(t, t->slots[t->last].value);
+    const void *v = exec_view(t->x, &t->host, from + dtype_bytes(d, first * cols), (size_t)dtype_bytes(d, n));
+    if (d == DT_F32)
+        return v;
+    t->widened = mem_grow(t->widened, (size_t)n * sizeof *t->widened);
+    to_f32(t->widened, v, d, n);
+    return t->widened;
+}
 
 /* ---- taps */
 
@@ -289,14 +335,10 @@ int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap
     if (line < 0)
         return err_set(e, "layer %lld has nothing to tap at \"%s\"", (long long)layer, stem ? stem : "its input");
     const struct line *l = &t->lines[line];
-    int after = what == TAP_OUTPUT_OF || l->out == t->normed, slot = after ? l->out : l->in[0];
-    if (what == TAP_BLOCK_INPUT) {
-        slot = t->boundary[layer];
-        if (l->in[0] != slot)
-            return err_set(e, "layer %lld does not begin with the residual stream", (long long)layer);
-        after = 0;
-    }
+    int after = what == TAP_OUTPUT_OF || (what != TAP_BLOCK_INPUT && l->out == t->normed);
+    if (what == TAP_BLOCK_INPUT && l->in[0] != t->boundary[layer])
+        return err_set(e, "layer %lld does not begin with the residual stream", (long long)layer);
     t->taps = mem_grow(t->taps, sizeof *t->taps * (size_t)(t->n_taps + 1));
-    t->taps[t->n_taps++] = (struct tap_row){line, after, slot, fn, user};
+    t->taps[t->n_taps++] = (struct tap_row){line, after, fn, user};
     return 0;
 }

@@ -27,23 +27,23 @@ int64_t tape_bytes(const struct tape *t);                              /* arena 
 int tape_open(struct tape *t, struct err *e);
 void tape_close(struct tape *t);
 
-/* batch->labels needed for TAPE_LOSS. Positions beyond learned ones, ids >= vocab_size: -1 with the value named, nothing run. */
+/* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond learned ones, ids >= vocab_size: -1 with the value named, nothing run. */
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);       /* after tape_forward of the same batch; adds to the parameters' gradients */
 void tape_loss_scale(struct tape *t, float scale);                     /* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
 
-const double *tape_losses(const struct tape *t);                       /* [T][2]: ce and kl of each position, 0 where label = -100 */
-const float *tape_logits(const struct tape *t);                        /* [T, V], TAPE_LOGITS */
+const double *tape_losses(struct tape *t);                             /* [T][2]: ce and kl of each position, 0 where label = -100 */
+const float *tape_logits(struct tape *t, int64_t first, int64_t rows); /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the end lines and head / loss.
  * What block `from` reads must stand in tape_boundary(t, from). For layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e);
-float *tape_boundary(struct tape *t, int64_t block);                   /* [T,E]: input of block (block == L: of the end lines); valid from its writing until that block has run */
+void *tape_boundary(struct tape *t, int64_t block);                    /* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines); valid from its writing until that block has run */
 
-/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). `rows` x `cols` f32. */
+/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). The values lie where calls run. */
 enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's output */
            TAP_BLOCK_INPUT };                /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
-typedef void tap_fn(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols);
+typedef void tap_fn(void *user, const struct batch *b, const struct operand *values);
 int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap_fn *fn, void *user, struct err *e);   /* before tape_open */
 
 #endif

@@ -17,12 +17,18 @@ static int event_new(struct tape *t, enum event_kind kind, int line, int in_back
     return t->n_events++;
 }
 
+enum dtype tape_slot_dtype(const struct tape *t, int slot)
+{
+    const struct slot *s = &t->slots[slot];
+    return s->is_memo || t->lines[s->line].op == OP_loss ? DT_F32 : t->x->compute;
+}
+
 static int region_new(struct tape *t, int slot)
 {
     const struct slot *s = &t->slots[slot];
-    int64_t rows = s->is_kv ? t->spec.kv_len : t->T;
+    int64_t rows = s->is_kv ? t->spec.kv_len : t->T, bytes = dtype_bytes(tape_slot_dtype(t, slot), rows * s->cols);
     t->regions = mem_grow(t->regions, sizeof *t->regions * (size_t)(t->n_regions + 1));
-    t->regions[t->n_regions] = (struct region){.floats = (int64_t)arena_round((size_t)(rows * s->cols) * 4) / 4, .first = t->n_events, .last = t->n_events};
+    t->regions[t->n_regions] = (struct region){.bytes = (int64_t)arena_round((size_t)bytes), .first = t->n_events, .last = t->n_events};
     return t->n_regions++;
 }
 
@@ -156,8 +162,8 @@ void tape_schedule(struct tape *t)
 static int by_size(const void *a, const void *b)
 {
     const struct region *x = *(const struct region *const *)a, *y = *(const struct region *const *)b;
-    if (x->floats != y->floats)
-        return x->floats < y->floats ? 1 : -1;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
     return x->first != y->first ? (x->first > y->first ? 1 : -1) : (x > y) - (x < y);
 }
 
@@ -175,9 +181,9 @@ static int64_t place_one(struct region *r, struct region **placed, int n, struct
             alive[k++] = placed[i];
     qsort(alive, (size_t)k, sizeof *alive, by_offset);
     int64_t offset = 0;
-    for (int i = 0; i < k && alive[i]->offset < offset + r->floats; i++)
-        if (alive[i]->offset + alive[i]->floats > offset)
-            offset = alive[i]->offset + alive[i]->floats;
+    for (int i = 0; i < k && alive[i]->offset < offset + r->bytes; i++)
+        if (alive[i]->offset + alive[i]->bytes > offset)
+            offset = alive[i]->offset + alive[i]->bytes;
     return offset;
 }
 
@@ -194,11 +200,11 @@ void tape_place(struct tape *t)
     for (int i = 0; i < t->n_regions; i++)
         order[i] = &t->regions[i];
     qsort(order, (size_t)t->n_regions, sizeof *order, by_size);
-    t->shared_floats = 0;
+    t->shared_bytes = 0;
     for (int i = 0; i < t->n_regions; i++) {
         order[i]->offset = place_one(order[i], order, i, alive);
-        if (order[i]->offset + order[i]->floats > t->shared_floats)
-            t->shared_floats = order[i]->offset + order[i]->floats;
+        if (order[i]->offset + order[i]->bytes > t->shared_bytes)
+            t->shared_bytes = order[i]->offset + order[i]->bytes;
     }
     free(order);
     free(alive);

@@ -1,7 +1,7 @@
 /* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by tape_record.c (family lines -> lines),
  * tape_plan.c (lines -> events -> memory) and tape.c (running them).
  *
- * A slot is a value that a line writes ([T, cols] f32). A region is one stretch of life of a slot's value or gradient: a value that is dropped
+ * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A region is one stretch of life of a slot's value or gradient: a value that is dropped
  * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap share memory. */
 #ifndef PARE_TAPE_PLAN_H
 #define PARE_TAPE_PLAN_H
@@ -12,7 +12,7 @@ enum { NO_SLOT = -1, NO_REGION = -1 };
 
 struct slot {
     const char *name;
-    int64_t cols;           /* floats a row */
+    int64_t cols;           /* entries a row */
     int line;               /* that writes it */
     int is_memo, is_kv;     /* kv: keeps kv_len rows between calls */
     int keep;               /* stays until the backward pass is done with it */
@@ -38,12 +38,12 @@ struct event {
 };
 
 struct region {
-    int64_t floats, offset;     /* offset into the shared range, in floats */
+    int64_t bytes, offset;      /* offset into the shared range */
     int first, last;            /* events */
 };
 
 struct tap_row {
-    int line, after, slot;
+    int line, after;
     tap_fn *fn;
     void *user;
 };
@@ -60,20 +60,24 @@ struct tape {
     int n_slots, n_lines, n_events, n_regions, n_taps;
     int *boundary;              /* [L + 1] slots of x entering each block */
     int normed, last;           /* slots: input of the head; loss or logits */
-    int64_t shared_floats;      /* what regions take together once placed */
+    int64_t shared_bytes;       /* what regions take together once placed */
     size_t scratch_bytes;
     struct { int64_t dims; float *cos[2], *sin[2]; } *tables[2];     /* rope tables of student and teacher: short and long */
-    float loss_scale;
     struct arena arena;
-    float *shared;
+    unsigned char *shared;
     void *scratch;
+    int32_t *ids, *labels;      /* of the batch, where calls run */
+    float *loss_scale;          /* one, where calls run */
+    void *host;                 /* what was fetched of losses or logits */
+    float *widened;             /* logits that are not f32 */
 };
 
 /* tape_record.c: fills lines, slots, boundary, normed, last. */
 int tape_record_lines(struct tape *t, struct err *e);
-/* tape_plan.c: fills events, regions, shared_floats, scratch_bytes. */
+/* tape_plan.c: fills events, regions, shared_bytes, scratch_bytes. */
 void tape_schedule(struct tape *t);
 void tape_place(struct tape *t);
+enum dtype tape_slot_dtype(const struct tape *t, int slot);
 /* The call of an event: sizes and params always, pointers once the arena is open. */
 struct call tape_call(const struct tape *t, const struct event *ev, const struct batch *b);
 

@@ -20,8 +20,8 @@ struct tool {
     struct exec exec;
     int exec_is_open, quiet, help, version, stdin_taken;
     int64_t threads;
-    const char *output, *compress, *device;
-    struct opt common[8];
+    const char *output, *compress, *device, *compute;
+    struct opt common[9];
     json_t *inputs, *hist;              /* [{path, id}], and the steps of all parents, each once */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
@@ -40,6 +40,7 @@ static void tool_common_options(struct tool *t)
     if (uses & TOOL_COMPUTE) {
         *p++ = (struct opt){"threads", OPT_INT, &t->threads, "N", "threads; 0: all cores", OPT_SILENT_ID};
         *p++ = (struct opt){"device", OPT_TEXT, &t->device, "cpu|cuda", "where to compute", OPT_SILENT_ID};
+        *p++ = (struct opt){"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32", "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU", OPT_SILENT_ID};
     }
     *p++ = (struct opt){"quiet", OPT_FLAG, &t->quiet, NULL, "no notes and no progress on standard error", OPT_SILENT_ID};
     *p++ = (struct opt){"help", OPT_FLAG, &t->help, NULL, "print this and exit", OPT_SILENT_ID};
@@ -108,6 +109,16 @@ void tool_note(const struct tool *t, const char *format, ...)
     fputc('\n', stderr);
 }
 
+static void tool_check_compute(struct tool *t)
+{
+    static const char *const all[] = {"auto", "f32", "tf32", "bf16"};
+    int i = 0, cpu = !strcmp(t->device, "cpu");
+    while (i < 4 && strcmp(t->compute, all[i]))
+        i++;
+    if (i == 4 || (cpu && i > 1))
+        tool_usage(t, "--compute is auto%s or f32%s, not \"%s\"", cpu ? "" : ", bf16, tf32", cpu ? " on the CPU" : "", t->compute);
+}
+
 static void tool_check_usage(struct tool *t)
 {
     const struct tool_desc *d = t->desc;
@@ -118,6 +129,7 @@ static void tool_check_usage(struct tool *t)
         tool_usage(t, "unexpected operand \"%s\": usage: %s [OPTION]... %s", t->options.operands[d->max_operands], d->name, d->operands ? d->operands : "");
     if (strcmp(t->device, "cpu") && strcmp(t->device, "cuda"))
         tool_usage(t, "--device is cpu or cuda, not \"%s\"", t->device);
+    tool_check_compute(t);
     if (t->threads < 0 || t->threads > 4096)
         tool_usage(t, "--threads is a number from 0 to 4096, not %lld", (long long)t->threads);
     char *end;
@@ -156,6 +168,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     t->desc = d;
     t->compress = "auto";
     t->device = "cpu";
+    t->compute = "auto";
     t->inputs = json_array();
     t->hist = json_array();
     tool_common_options(t);
@@ -191,6 +204,9 @@ struct exec *tool_exec(struct tool *t)
         enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
         if (exec_open(&t->exec, device, (int)t->threads))
             tool_exit(t, 1, t->exec.err.msg);
+        t->exec.tf32 = !strcmp(t->compute, "tf32");
+        if (t->exec.tf32 || !strcmp(t->compute, "f32"))
+            t->exec.compute = DT_F32;
         t->exec_is_open = 1;
     }
     return &t->exec;
@@ -289,6 +305,8 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
     if (t->desc->uses & TOOL_COMPUTE) {
         struct exec *x = tool_exec(t);
         json_object_set_new(step, "device", json_string(t->device));
+        if (x->device != DEVICE_CPU)
+            json_object_set_new(step, "compute", json_string(x->tf32 ? "tf32" : dtype_name(x->compute)));
         json_object_set_new(step, "threads", json_integer(x->threads));
         json_object_set_new(step, "math", json_string(exec_math_library()));
     }
@@ -381,6 +399,8 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
 int tool_finish(struct tool *t)
 {
     tool_check(t);
+    if (t->exec_is_open && t->exec.err.set)
+        tool_exit(t, 1, t->exec.err.msg);
     for (int i = 0; i < t->n_outputs; i++) {
         struct st_out *out = t->outputs[i];
         if (st_end(out))
@@ -390,11 +410,11 @@ int tool_finish(struct tool *t)
         st_publish(out);
         tool_check(t);
     }
-    if (t->exec_is_open) {
-        if (t->exec.err.set)
-            tool_exit(t, 1, t->exec.err.msg);
+    int64_t multiple, slow = t->exec_is_open ? exec_slow_size(&t->exec, &multiple) : 0;
+    if (slow)
+        tool_note(t, "a size of %lld made matrix products slower than one that is a multiple of %lld", (long long)slow, (long long)multiple);
+    if (t->exec_is_open)
         exec_close(&t->exec);
-    }
     if (fflush(stdout) || ferror(stdout))
         tool_die(t, "cannot write to standard output:");
     tool_clear_progress(t);

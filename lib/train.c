@@ -81,13 +81,26 @@ static int64_t longest(const struct tokens *data)
     return n;
 }
 
+/* Sum of squares of the whole gradient. */
+static struct call norm_call(const struct trainer *t)
+{
+    struct call c = {.x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->norm_slot};
+    c.in[0] = (struct operand){.v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
+    return c;
+}
+
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->student->n_values * sizeof(float);
-    if (arena_open(&t->moments, 2 * arena_round(bytes), e))
+    size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float);
+    struct call c = norm_call(t);
+    size_t scratch = op_scratch(OP_sumsq, &c);
+    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + 2 * arena_round(slot) + arena_round(scratch), e))
         return -1;
     t->m = arena_take(&t->moments, bytes);
     t->v = arena_take(&t->moments, bytes);
+    t->step_slot = arena_take(&t->moments, slot);
+    t->norm_slot = arena_take(&t->moments, slot);
+    t->norm_scratch = arena_take(&t->moments, scratch);
     return 0;
 }
 
@@ -101,7 +114,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
     struct tape_spec spec = {.model = student, .teacher = teacher, .n_seq = o->batch_size, .seq_len = n - 1, .end = TAPE_LOSS, .train = 1,
                              .recompute = o->recompute, .ce_weight = (float)o->ce_weight, .kl_weight = (float)o->kl_weight,
                              .temperature = (float)o->temperature};
-    if (model_add_grads(student, e) || train_open_moments(t, e))
+    if (model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) || train_open_moments(t, e))
         return -1;
     t->tape = tape_record(x, &spec, e);
     if (!t->tape || tape_open(t->tape, e))
@@ -141,22 +154,23 @@ static int train_micro_batch(struct trainer *t, const struct data_row *rows, dou
 {
     data_batch_fill(&t->batch, rows, t->o.batch_size);
     const struct batch *b = &t->batch.b;
-    if (tape_forward(t->tape, b, e))
+    if (tape_forward(t->tape, b, e) || tape_backward(t->tape, b, e))
         return -1;
-    const double *losses = tape_losses(t->tape);
+    const double *losses = tape_losses(t->tape);        /* only now, so that a device has the backward pass to do meanwhile */
     for (int64_t i = 0; i < b->n_seq * b->seq_len; i++) {
         sums[0] += losses[2 * i];
         sums[1] += losses[2 * i + 1];
     }
-    return tape_backward(t->tape, b, e);
+    return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
 static double gradient_norm(struct trainer *t)
 {
     double sum = 0;
-    struct call c = {.x = t->x, .rows = 1, .p.sumsq.out = &sum};
-    c.in[0] = (struct operand){.v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
+    struct call c = norm_call(t);
+    exec_zero(t->x, t->norm_slot, sizeof sum);
     op_forward(OP_sumsq, &c);
+    exec_get(t->x, &sum, t->norm_slot, sizeof sum);
     return sqrt(sum);
 }
 
@@ -167,7 +181,7 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
     c.p.adamw.beta1 = (float)o->beta1;
     c.p.adamw.beta2 = (float)o->beta2;
     c.p.adamw.eps = (float)o->epsilon;
-    c.p.adamw.step = slot;
+    exec_put(x, (void *)range->step, slot, sizeof slot);
     op_forward(OP_adamw, &c);
 }
 
@@ -182,7 +196,8 @@ static void train_update(struct trainer *t, double learning_rate, double clip)
         for (; i < h->n_tensors && (h->tensors[i].ndim >= 2) == decays; i++)
             n += tensor_count(&h->tensors[i]);
         struct adamw_params range = {.p = p + at, .m = t->m + at, .v = t->v + at, .g = g + at, .n = n,
-                                     .weight_decay = decays ? (float)t->o.weight_decay : 0};
+                                     .weight_decay = decays ? (float)t->o.weight_decay : 0, .step = t->step_slot,
+                                     .copy = t->student->copies.base ? t->student->copies.base + 2 * at : NULL};
         train_adamw(t->x, &t->o, &range, learning_rate, clip, t->step + 1);
         at += n;
     }
@@ -197,7 +212,7 @@ static int train_finite(double value, const char *what, int64_t step, struct err
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
 {
     double sums[2] = {0, 0}, n = (double)r->predictions;
-    memset(t->student->grads.base, 0, (size_t)t->student->n_values * sizeof(float));
+    exec_zero(t->x, t->student->grads.base, (size_t)t->student->n_values * sizeof(float));
     tape_loss_scale(t->tape, (float)(1 / n));
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)
@@ -227,6 +242,8 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
     }
     double max = t->o.max_grad_norm, clip = max > 0 ? fmin(1, max / (r->grad_norm + 1e-6)) : 1;
     train_update(t, r->learning_rate, clip);
+    if (t->x->err.set)
+        return err_set(e, "%s", t->x->err.msg);
     t->step++;
     t->predictions += r->predictions;
     return 1;

@@ -34,6 +34,9 @@ struct trainer {
     struct tape *tape;
     struct arena moments;
     float *m, *v;                       /* f32 [n_values], order of the weights */
+    float *step_slot;                   /* what adamw reads of the step */
+    double *norm_slot;                  /* sum of squares of the gradient */
+    void *norm_scratch;
     struct data_order order;
     struct data_batch batch;
     struct data_row *rows;              /* of one optimiser step */
@@ -57,7 +60,8 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 /* A line of the log. New reference. */
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
 
-/* One AdamW update of n values; `decay` as it is multiplied by the learning rate. `step` from 1. For the trainer and its test. */
+/* One AdamW update of range->n values, after what it needs of the step was put into range->step, four floats where x runs calls. `step` from 1.
+ * For the trainer and its test. */
 void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range, double learning_rate, double clip, int64_t step);
 
 #endif

@@ -15,7 +15,7 @@
 static struct checkpoint run_state(const struct train_run *r)
 {
     const struct trainer *t = &r->trainer;
-    return (struct checkpoint){t->step, t->order.position, t->predictions, t->student->n_values, (float *)t->student->weights.base, t->m, t->v};
+    return (struct checkpoint){t->step, t->order.position, t->predictions, t->x, t->student, t->m, t->v};
 }
 
 void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init, const char *student, const char *teacher)

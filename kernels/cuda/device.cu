@@ -77,3 +77,9 @@ void device_zero(struct exec *x, void *device, size_t bytes)
     if (!x->err.set && bytes)
         cuda_check(&x->err, cudaMemsetAsync(device, 0, bytes, x->gpu->stream), "clear memory");
 }
+
+int64_t device_slow_size(const struct exec *x, int64_t *multiple)
+{
+    *multiple = x->gpu->odd_multiple;
+    return x->gpu->odd_size;
+}

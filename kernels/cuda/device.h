@@ -3,6 +3,7 @@
 #define PARE_DEVICE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,6 +18,7 @@ size_t device_available(struct exec *x);                        /* bytes that de
 void device_put(struct exec *x, void *device, const void *host, size_t bytes);          /* host may be used again at once */
 void device_get(struct exec *x, void *host, const void *device, size_t bytes);          /* after all work given before */
 void device_zero(struct exec *x, void *device, size_t bytes);
+int64_t device_slow_size(const struct exec *x, int64_t *multiple);
 void device_copy(struct exec *x, void *to, const void *from, size_t bytes);             /* both on the device */
 
 #ifdef __cplusplus

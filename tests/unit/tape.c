@@ -127,13 +127,17 @@ static float *golden_grad(const struct golden *g, const struct model *m, int ind
 }
 
 struct recorded { float *values; int64_t n; };
-static void keep(void *user, const struct batch *b, const float *values, int64_t rows, int64_t cols)
+static void keep(void *user, const struct batch *b, const struct operand *values)
 {
     struct recorded *r = user;
     (void)b;
-    r->n = rows * cols;
+    r->n = values->rows * values->cols;
+    size_t bytes = (size_t)dtype_bytes(values->dtype, r->n);
+    void *raw = mem_alloc(bytes);
+    exec_get(&x, raw, values->v, bytes);
     r->values = mem_grow(r->values, (size_t)r->n * 4);
-    memcpy(r->values, values, (size_t)r->n * 4);
+    to_f32(r->values, raw, values->dtype, r->n);
+    free(raw);
 }
 
 static struct model *load(const char *dir, int how)
@@ -160,11 +164,12 @@ static struct tape *record(const struct tape_spec *s)
     return t;
 }
 
-static double mean_loss(const struct tape *t, int64_t B, int64_t T)
+static double mean_loss(struct tape *t, int64_t B, int64_t T)
 {
+    const double *losses = tape_losses(t);
     double sum = 0;
     for (int64_t i = 0; i < B * T; i++)
-        sum += tape_losses(t)[2 * i];
+        sum += losses[2 * i];
     return sum / (double)(B * (T - 1));
 }
 
@@ -195,15 +200,15 @@ static void check_forward(const char *name, struct model *m, const struct golden
     CHECK(want && n == normed.n && worst(normed.values, want, n, &largest) < 1e-4, "%s: final norm is off", name);
     free(want);
     want = golden_values(g, "logits", &n);
-    double off = worst(tape_logits(t), want, n, &largest);
+    double off = worst(tape_logits(t, 0, g->B * g->T), want, n, &largest);
     CHECK(off < 1e-4, "%s: logits are off by %g (largest %g)", name, off, largest);
     /* block by block gives the same bits */
     float *whole = mem_alloc((size_t)n * 4);
-    memcpy(whole, tape_logits(t), (size_t)n * 4);
+    memcpy(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4);
     for (int64_t l = 0; l < L; l++)
         tape_forward_range(t, &b, l, l + 1, &e);
     stop_on_error(name);
-    CHECK(!memcmp(whole, tape_logits(t), (size_t)n * 4), "%s: blocks run one by one give other logits", name);
+    CHECK(!memcmp(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4), "%s: blocks run one by one give other logits", name);
     free(whole);
     free(want);
     free(normed.values);
@@ -270,7 +275,7 @@ static void check_generation(const char *name, struct model *m, const struct gol
         struct batch b = {.n_seq = 1, .seq_len = at ? 1 : 5, .pos0 = at, .ids = g->ids + at};
         tape_forward(t, &b, &e);
         stop_on_error(name);
-        double w = worst(tape_logits(t), want + at * V, b.seq_len * V, &largest);
+        double w = worst(tape_logits(t, 0, b.seq_len), want + at * V, b.seq_len * V, &largest);
         off = w > off ? w : off;
         at += b.seq_len;
     }

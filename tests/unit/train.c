@@ -42,14 +42,14 @@ static void test_options(void)
 static void test_adamw(void)
 {
     struct train_options o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
-    float p[3] = {1, -2, 0.5f}, m[3] = {0}, v[3] = {0};
+    float p[3] = {1, -2, 0.5f}, m[3] = {0}, v[3] = {0}, slot[4];
     double q[3] = {1, -2, 0.5}, a[3] = {0}, b[3] = {0};
     struct exec x;
     exec_open(&x, DEVICE_CPU, 1);
     for (int t = 1; t <= 2; t++) {
         const float g[3] = {0.3f * t, -4, 1e-3f};
         double lr = 0.01 * t, clip = 0.5;
-        struct adamw_params range = {.p = p, .m = m, .v = v, .g = g, .n = 3, .weight_decay = 0.1f};
+        struct adamw_params range = {.p = p, .m = m, .v = v, .g = g, .n = 3, .weight_decay = 0.1f, .step = slot};
         train_adamw(&x, &o, &range, lr, clip, t);
         for (int i = 0; i < 3; i++) {
             double y = clip * g[i];
