@@ -1,0 +1,262 @@
+/* rmsnorm and layernorm on CUDA, which differ by the mean only: see kernels/cpu/rmsnorm.c and layernorm.c for formulas and shapes.
+ *
+ * A piece is the n channels of one row and group. LANES threads share a piece: a warp up to WARP_MOST channels (a block takes several pieces), else the
+ * block. Backward walks over x and dy once: a block takes every gridDim.x-th piece, adds dx, and keeps its sums of the weight gradients in shared
+ * memory, where each thread has its own columns; a second kernel adds up the blocks in their order. With f32 activations sums are f64. */
+#ifndef PARE_CUDA_NORM_H
+#define PARE_CUDA_NORM_H
+
+#include "cuda.h"
+
+namespace norm {
+
+enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, WALKERS = 8 };
+
+template <class T> struct sum_type { typedef double type; };
+template <> struct sum_type<bf16> { typedef float type; };
+
+/* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
+struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; };
+
+template <int LANES, class V> static __device__ __forceinline__ V lanes_sum(V v)
+{
+    if constexpr (LANES == WARP)
+        return warp_sum(v);
+    else
+        return block_sum(v);
+}
+
+/* w + plus1 at N columns of a piece */
+template <int N> static __device__ __forceinline__ void weights(const shape &s, const float *w, int64_t i, float (&f)[N])
+{
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        f[k] = 1;
+    if (!w)
+        return;
+    load(w + i, f);
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        f[k] += s.plus1;
+}
+
+template <class T, int N, int LANES, bool CENTRED>
+static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T *y, float *memo)
+{
+    typedef typename sum_type<T>::type sum_t;
+    int64_t p = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N;
+    if (p >= s.pieces)
+        return;
+    int64_t g = p % s.groups;
+    sum_t mean = 0, square = 0;
+    float v[N], f[N], shift[N] = {};
+    x += p * s.n;
+    y += p * s.n;
+    if constexpr (CENTRED) {
+        for (int64_t i = first; i < s.n; i += LANES * N) {
+            load(x + i, v);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                mean += (sum_t)v[k];
+        }
+        mean = lanes_sum<LANES>(mean) / (sum_t)s.n;
+    }
+    for (int64_t i = first; i < s.n; i += LANES * N) {
+        load(x + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            square += ((sum_t)v[k] - mean) * ((sum_t)v[k] - mean);
+    }
+    square = lanes_sum<LANES>(square) / (sum_t)s.n + (sum_t)s.eps;
+    float m = (float)mean, r = (float)(1 / sqrt(square));
+    if (first == 0) {
+        memo[CENTRED ? 2 * p : p] = CENTRED ? m : r;
+        if (CENTRED)
+            memo[2 * p + 1] = r;
+    }
+    for (int64_t i = first; i < s.n; i += LANES * N) {
+        load(x + i, v);
+        weights(s, s.w ? s.w + g * s.w_step : NULL, i, f);
+        if (CENTRED && s.b)
+            load(s.b + g * s.b_step + i, shift);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = (v[k] - m) * r * f[k] + shift[k];
+        store(y + i, v);
+    }
+}
+
+/* A thread's columns of dw and db of the block: [n] each, or nothing. */
+template <class V> struct sums { V *dw, *db; };
+
+/* One piece: dx where wanted, and the thread's columns of the sums. */
+template <class T, int N, int LANES, bool CENTRED>
+static __device__ __forceinline__ void backward_piece(const shape &s, const float *w, const T *x, const T *dy, T *dx, const float *memo, int64_t first,
+                                                      sums<typename sum_type<T>::type> to)
+{
+    typedef typename sum_type<T>::type sum_t;
+    float m = CENTRED ? memo[0] : 0, r = memo[CENTRED], v[N], d[N], f[N], old[N];
+    sum_t u = 0, uh = 0;
+    for (int64_t i = first; dx && i < s.n; i += LANES * N) {
+        load(x + i, v);
+        load(dy + i, d);
+        weights(s, w, i, f);
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            u += (sum_t)(d[k] * f[k]);
+            uh += (sum_t)(d[k] * f[k]) * (sum_t)(v[k] - m);
+        }
+    }
+    float shift = CENTRED && dx ? (float)(lanes_sum<LANES>(u) / (sum_t)s.n) : 0, back = dx ? (float)(lanes_sum<LANES>(uh) * r * r / (sum_t)s.n) : 0;
+    for (int64_t i = first; i < s.n; i += LANES * N) {
+        load(x + i, v);
+        load(dy + i, d);
+        if (to.dw)
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                to.dw[i + k] += (sum_t)(d[k] * ((v[k] - m) * r));
+        if (CENTRED && to.db)
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                to.db[i + k] += (sum_t)d[k];
+        if (!dx)
+            continue;
+        weights(s, w, i, f);
+        load(dx + i, old);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            old[k] += r * (d[k] * f[k] - shift - (v[k] - m) * back);
+        store(dx + i, old);
+    }
+}
+
+/* Block (i, group) takes pieces of its group, or of all groups where they share everything; its sums go to parts[i][group]. */
+template <class T, int N, int LANES, bool CENTRED>
+static __global__ void __launch_bounds__(THREADS)
+    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, typename sum_type<T>::type *dw_parts, typename sum_type<T>::type *db_parts)
+{
+    typedef typename sum_type<T>::type sum_t;
+    enum { TEAMS = THREADS / LANES };
+    SHARED_DYNAMIC(sum_t, all);
+    int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N, stride = gridDim.y, wide = s.n * gridDim.y, out = blockIdx.y * s.n;
+    int64_t both = (dw_parts != NULL) + (db_parts != NULL);
+    sums<sum_t> to = {dw_parts ? all + team * both * s.n : NULL, db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL};
+    for (int64_t i = threadIdx.x; i < TEAMS * both * s.n; i += THREADS)
+        all[i] = 0;
+    __syncthreads();
+    for (int64_t k = (int64_t)blockIdx.x * TEAMS + team; k < s.pieces / stride; k += (int64_t)gridDim.x * TEAMS) {
+        int64_t p = k * stride + blockIdx.y;
+        backward_piece<T, N, LANES, CENTRED>(s, s.w ? s.w + p % s.groups * s.w_step : NULL, x + p * s.n, dy + p * s.n, dx ? dx + p * s.n : NULL,
+                                             memo + (CENTRED ? 2 * p : p), first, to);
+    }
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < s.n; i += THREADS)
+        for (int which = 0; which < both; which++) {
+            sum_t sum = 0;
+            for (int64_t j = 0; j < TEAMS; j++)
+                sum += all[(j * both + which) * s.n + i];
+            (which == 0 && dw_parts ? dw_parts : db_parts)[blockIdx.x * wide + out + i] = sum;
+        }
+}
+
+/* g[i] += sum over parts of part[i]; blocks of 32 columns and WALKERS threads for each. */
+template <class V> static __global__ void add_parts(const V *parts, int count, int64_t n, float *g)
+{
+    SHARED(double, sum, [WALKERS][WARP]);
+    int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
+    double s = 0;
+    for (int64_t j = threadIdx.y; j < count && i < n; j += WALKERS)
+        s += (double)parts[j * n + i];
+    sum[threadIdx.y][threadIdx.x] = s;
+    __syncthreads();
+    if (threadIdx.y || i >= n)
+        return;
+    for (int k = 1; k < WALKERS; k++)
+        s += sum[k][threadIdx.x];
+    g[i] += (float)s;
+}
+
+/* ---- host */
+
+static inline shape shape_of(const struct call *c)
+{
+    const struct norm_params *p = &c->p.norm;
+    int64_t n = c->in[0].cols / p->groups;
+    return {c->rows * p->groups, p->groups, n, c->w[0].rows > n ? n : 0, c->w[1].rows > n ? n : 0, p->plus1, p->eps, (const float *)c->w[0].v,
+            (const float *)c->w[1].v};
+}
+
+/* Blocks that sum up backward, [parts, groups]; 1 group where all share weight and bias. */
+struct parts { int64_t count, groups; };
+
+static inline parts parts_of(const struct call *c)
+{
+    int64_t n = c->in[0].cols / c->p.norm.groups, groups = c->w[0].rows > n || c->w[1].rows > n ? c->p.norm.groups : 1;
+    int64_t pieces = c->rows * c->p.norm.groups / groups, blocks = n <= WARP_MOST ? (pieces + THREADS / WARP - 1) / (THREADS / WARP) : pieces;
+    return {min(blocks, (int64_t)PARTS_MOST), groups};
+}
+
+/* g += sums of the parts; where all groups share it every group of a part counts. */
+template <class V> static void launch_sum(const struct call *c, const V *from, parts k, int64_t n, int64_t step, float *g)
+{
+    int64_t wide = step ? k.groups * n : n, count = step ? k.count : k.count * k.groups;
+    LAUNCH(c, add_parts<V>, blocks_of(wide, WARP), dim3(WARP, WALKERS), 0, from, (int)count, wide, g);
+}
+
+template <class T, int N, int LANES, bool CENTRED> static void launch_forward(const struct call *c)
+{
+    shape s = shape_of(c);
+    LAUNCH(c, (forward<T, N, LANES, CENTRED>), blocks_of(s.pieces, THREADS / LANES), THREADS, 0, s, (const T *)c->in[0].v, (T *)c->out.v, c->memo);
+}
+
+template <class T, int N, int LANES, bool CENTRED> static void launch_backward(const struct call *c)
+{
+    typedef typename sum_type<T>::type sum_t;
+    shape s = shape_of(c);
+    parts k = parts_of(c);
+    int64_t all = k.count * k.groups * s.n;
+    float *dw = s.w ? c->w[0].g : NULL, *db = s.b ? c->w[1].g : NULL;
+    sum_t *dws = dw ? (sum_t *)c->scratch : NULL, *dbs = db ? (sum_t *)c->scratch + all : NULL;
+    size_t shared = (size_t)((dw != NULL) + (db != NULL)) * (size_t)(THREADS / LANES * s.n) * sizeof(sum_t);
+    LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups), THREADS, shared, s, (const T *)c->in[0].v,
+           (const T *)(void *)c->out.g, (T *)(void *)c->in[0].g, c->memo, dws, dbs);
+    if (dw)
+        launch_sum(c, dws, k, s.n, s.w_step, dw);
+    if (db)
+        launch_sum(c, dbs, k, s.n, s.b_step, db);
+}
+
+/* 16 bytes at a time if every pointer and row allows it. */
+static inline int is_aligned(const struct call *c, int64_t vector)
+{
+    return c->in[0].cols / c->p.norm.groups % vector == 0 && aligned16(c->in[0].v) && aligned16(c->in[0].g) && aligned16(c->out.v) && aligned16(c->out.g) &&
+           aligned16(c->w[0].v) && aligned16(c->w[1].v);
+}
+
+#define NORM_RUN(launch) \
+    do { \
+        int short_ = c->in[0].cols / c->p.norm.groups <= norm::WARP_MOST; \
+        if (norm::is_aligned(c, VECTOR<T>) && short_) \
+            norm::launch<T, VECTOR<T>, WARP, CENTRED>(c); \
+        else if (norm::is_aligned(c, VECTOR<T>)) \
+            norm::launch<T, VECTOR<T>, norm::THREADS, CENTRED>(c); \
+        else if (short_) \
+            norm::launch<T, 1, WARP, CENTRED>(c); \
+        else \
+            norm::launch<T, 1, norm::THREADS, CENTRED>(c); \
+    } while (0)
+
+template <bool CENTRED> static void run_forward(const struct call *c)
+{
+    if (c->rows > 0)
+        BY_DTYPE(c->in[0].dtype, T, NORM_RUN(launch_forward));
+}
+
+template <bool CENTRED> static void run_backward(const struct call *c)
+{
+    if (c->rows > 0)
+        BY_DTYPE(c->in[0].dtype, T, NORM_RUN(launch_backward));
+}
+
+}
+#endif
