@@ -128,6 +128,11 @@ static const void *copied(struct exec *x, void **here, const void *there, size_t
 }
 
 const void *exec_view(struct exec *x, void **here, const void *there, size_t n) { return x->device == DEVICE_CPU ? there : copied(x, here, there, n); }
+int64_t exec_available(struct exec *x) { return HERE_OR_THERE(INT64_MAX, (int64_t)device_available(x)); }
+int exec_capture(struct exec *x) { return HERE_OR_THERE(0, device_capture(x)); }
+struct exec_graph *exec_captured(struct exec *x) { return HERE_OR_THERE(NULL, device_captured(x)); }
+void exec_replay(struct exec *x, struct exec_graph *g) { HERE_OR_THERE((void)g, device_replay(x, g)); }
+void exec_graph_free(struct exec *x, struct exec_graph *g) { HERE_OR_THERE((void)g, device_graph_free(g)); }
 void exec_zero(struct exec *x, void *there, size_t n) { HERE_OR_THERE((void)memset(there, 0, n), device_zero(x, there, n)); }
 
 void exec_wait_briefly(char **argv)

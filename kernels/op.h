@@ -40,6 +40,7 @@ void exec_zero(struct exec *x, void *there, size_t bytes);
 void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);      /* both on the device */
 /* Where the host can read what stands `there` after all calls made before: there itself, or a copy of it in *here, which grows as needed (free it). */
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
+int64_t exec_available(struct exec *x);                                /* bytes that exec_arena could give; INT64_MAX: not known before trying */
 /* First thing in a main that computes. A thread that waits at the end of a parallel region spins; gcc's runtime lets it spin for milliseconds, which on
  * cores that other processes use as well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet
  * machine). The runtime reads its setting only when a program starts: this sets it, unless the user has, and starts the program again. */
@@ -47,6 +48,14 @@ void exec_wait_briefly(char **argv);
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple);        /* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
 int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
 const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
+
+/* A run of calls as one: calls (and exec_zero, exec_copy) after exec_capture are kept, not run, until exec_captured gives them as a whole; what differs
+ * from replay to replay lies in memory that they read. 0: this device cannot, calls run as always. */
+struct exec_graph;
+int exec_capture(struct exec *x);
+struct exec_graph *exec_captured(struct exec *x);                      /* NULL after an error */
+void exec_replay(struct exec *x, struct exec_graph *g);
+void exec_graph_free(struct exec *x, struct exec_graph *g);
 
 /* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 /
  * f16 where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient, same shape, or NULL; f32, but for activations of

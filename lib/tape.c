@@ -120,6 +120,8 @@ void tape_close(struct tape *t)
 {
     if (!t)
         return;
+    for (int i = 0; i < 2; i++)
+        exec_graph_free(t->x, t->captures[i].graph);
     arena_close(&t->arena);
     free(t->tables[0]);
     free(t->tables[1]);
@@ -235,6 +237,39 @@ static void run_event(struct tape *t, const struct event *ev, const struct batch
     }
 }
 
+static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to)
+{
+    for (int i = 0; i < t->n_events && !t->x->err.set; i++) {
+        const struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
+        int skipped = !l->is_teacher && outside;
+        if (ev->in_backward == in_backward && !(skipped && !in_backward))
+            run_event(t, ev, b);
+    }
+}
+
+/* 1 if the whole direction was run as one; 0: it must be run event by event. */
+static int run_captured(struct tape *t, const struct batch *b, int in_backward)
+{
+    struct tape_capture *c = &t->captures[in_backward];
+    if (!c->runs) {
+        c->n_seq = b->n_seq;
+        c->seq_len = b->seq_len;
+    }
+    if (c->n_seq != b->n_seq || c->seq_len != b->seq_len || !c->runs++)
+        return 0;
+    if (!c->graph) {
+        if (!exec_capture(t->x))
+            return 0;
+        run_events(t, b, in_backward, 0, t->n_layers);
+        c->graph = exec_captured(t->x);
+    }
+    if (c->graph)
+        exec_replay(t->x, c->graph);
+    return 1;
+}
+
 static void batch_put(struct tape *t, const struct batch *b)
 {
     size_t bytes = (size_t)(b->n_seq * b->seq_len) * sizeof *t->ids;
@@ -253,17 +288,10 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
         batch_put(t, b);
     batch.ids = t->ids;
     batch.labels = t->labels;
-    for (int i = 0; i < t->n_events; i++) {
-        const struct event *ev = &t->events[i];
-        const struct line *l = &t->lines[ev->line];
-        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
-        int skipped = !l->is_teacher && outside;
-        if (ev->in_backward == in_backward && !(skipped && !in_backward))
-            run_event(t, ev, &batch);
-        if (t->x->err.set)
-            return err_set(e, "%s", t->x->err.msg);
-    }
-    return 0;
+    int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len;
+    if (!whole || !run_captured(t, &batch, in_backward))
+        run_events(t, &batch, in_backward, from, to);
+    return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
 int tape_forward(struct tape *t, const struct batch *b, struct err *e)

@@ -48,6 +48,13 @@ struct tap_row {
     void *user;
 };
 
+/* All events of one direction for batches of one shape, as the device keeps them; the first run is an ordinary one, in which libraries choose. */
+struct tape_capture {
+    int64_t n_seq, seq_len;
+    int runs;
+    struct exec_graph *graph;
+};
+
 struct tape {
     struct exec *x;
     struct tape_spec spec;
@@ -68,6 +75,7 @@ struct tape {
     void *scratch;
     int32_t *ids, *labels;      /* of the batch, where calls run */
     float *loss_scale;          /* one, where calls run */
+    struct tape_capture captures[2];    /* forward, backward */
     void *host;                 /* what was fetched of losses or logits */
     float *widened;             /* logits that are not f32 */
 };

@@ -2,6 +2,7 @@
 #include "train.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,6 +105,25 @@ static int train_open_moments(struct trainer *t, struct err *e)
     return 0;
 }
 
+/* Says which options would make a step fit that does not. */
+static int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e)
+{
+    int64_t needed = tape_bytes(t->tape), available = exec_available(t->x);
+    char advice[100] = "";
+    if (needed <= available)
+        return 0;
+    struct tape_spec lean = *spec;
+    lean.recompute = 1;
+    struct tape *other = spec->recompute ? NULL : tape_record(t->x, &lean, e);
+    if (other)
+        snprintf(advice, sizeof advice, "; with --recompute %.2f GB", 1e-9 * (double)tape_bytes(other));
+    tape_close(other);
+    int64_t fits = (int64_t)((double)spec->n_seq * (double)available / (double)needed);
+    return err_set(e, "activations of %lld x %lld tokens take %.2f GB, and the device has %.2f GB left%s; with --batch-size %lld (and more "
+                   "--gradient-accumulation-steps) they might fit", (long long)spec->n_seq, (long long)spec->seq_len, 1e-9 * (double)needed,
+                   1e-9 * (double)available, advice, (long long)(fits > 1 ? fits : 1));
+}
+
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
                const struct tokens *data, struct err *e)
 {
@@ -117,7 +137,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
     if (model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) || train_open_moments(t, e))
         return -1;
     t->tape = tape_record(x, &spec, e);
-    if (!t->tape || tape_open(t->tape, e))
+    if (!t->tape || train_check_memory(t, &spec, e) || tape_open(t->tape, e))
         return -1;
     data_order_open(&t->order, data->n, o->shuffled, (uint64_t)o->seed);
     data_batch_open(&t->batch, o->batch_size, n);

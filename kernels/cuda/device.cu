@@ -78,6 +78,42 @@ void device_zero(struct exec *x, void *device, size_t bytes)
         cuda_check(&x->err, cudaMemsetAsync(device, 0, bytes, x->gpu->stream), "clear memory");
 }
 
+/* ---- graphs */
+
+struct exec_graph { cudaGraphExec_t run; };
+
+int device_capture(struct exec *x)
+{
+    return !x->err.set && !cuda_check(&x->err, cudaStreamBeginCapture(x->gpu->stream, cudaStreamCaptureModeRelaxed), "begin a graph");
+}
+
+struct exec_graph *device_captured(struct exec *x)
+{
+    cudaGraph_t graph = NULL;
+    struct exec_graph *g = (struct exec_graph *)calloc(1, sizeof *g);
+    int failed = cuda_check(&x->err, cudaStreamEndCapture(x->gpu->stream, &graph), "end a graph") || !g ||
+                 cuda_check(&x->err, cudaGraphInstantiate(&g->run, graph, 0), "make a graph");
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (!failed && !x->err.set)
+        return g;
+    device_graph_free(g);
+    return NULL;
+}
+
+void device_replay(struct exec *x, struct exec_graph *g)
+{
+    if (!x->err.set)
+        cuda_check(&x->err, cudaGraphLaunch(g->run, x->gpu->stream), "run a graph");
+}
+
+void device_graph_free(struct exec_graph *g)
+{
+    if (g && g->run)
+        cudaGraphExecDestroy(g->run);
+    free(g);
+}
+
 int64_t device_slow_size(const struct exec *x, int64_t *multiple)
 {
     *multiple = x->gpu->odd_multiple;

@@ -18,6 +18,11 @@ size_t device_available(struct exec *x);                        /* bytes that de
 void device_put(struct exec *x, void *device, const void *host, size_t bytes);          /* host may be used again at once */
 void device_get(struct exec *x, void *host, const void *device, size_t bytes);          /* after all work given before */
 void device_zero(struct exec *x, void *device, size_t bytes);
+struct exec_graph;
+int device_capture(struct exec *x);                             /* 1; 0 after an error */
+struct exec_graph *device_captured(struct exec *x);
+void device_replay(struct exec *x, struct exec_graph *g);
+void device_graph_free(struct exec_graph *g);
 int64_t device_slow_size(const struct exec *x, int64_t *multiple);
 void device_copy(struct exec *x, void *to, const void *from, size_t bytes);             /* both on the device */
 

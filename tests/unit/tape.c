@@ -1,5 +1,6 @@
 /* The tape against the golden models: losses, logits, hidden states and every gradient of each family; recomputation, shorter batches, parts,
- * the key-value memory and the prediction of memory. Reads tests/golden; run from the repository root. */
+ * the key-value memory and the prediction of memory. Reads tests/golden; run from the repository root.
+ * usage: tape [--cuda] [FAMILY]: all families, on the CPU or in f32 on the CUDA device. */
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -145,7 +146,8 @@ static struct model *load(const char *dir, int how)
     struct model *m = mem_alloc(sizeof *m);
     struct model_in *in = model_open(dir, &e);
     stop_on_error(dir);
-    model_load(m, in, how, &e);
+    if (!model_load(m, in, how, &e))
+        model_move(m, &x, &e);
     stop_on_error(dir);
     model_close(in);
     return m;
@@ -218,12 +220,19 @@ static void check_forward(const char *name, struct model *m, const struct golden
     tape_close(t);
 }
 
+static float *gradients(const struct model *m)
+{
+    float *g = mem_alloc((size_t)m->n_values * 4);
+    exec_get(&x, g, m->grads.base, (size_t)m->n_values * 4);
+    return g;
+}
+
 static void check_backward(const char *name, struct model *m, const struct golden *g, int recompute)
 {
     struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .recompute = recompute, .ce_weight = 1, .loss_chunk = 13};
     struct tape *t = record(&s);
     tape_open(t, &e);
-    memset(m->grads.base, 0, (size_t)m->n_values * 4);
+    exec_zero(&x, m->grads.base, (size_t)m->n_values * 4);
     tape_loss_scale(t, (float)(1.0 / (double)(g->B * (g->T - 1))));
     struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids, .labels = g->labels};
     tape_forward(t, &b, &e);
@@ -236,23 +245,26 @@ static void check_backward(const char *name, struct model *m, const struct golde
         sum += nll[i];
     CHECK(fabs(mean_loss(t, g->B, g->T) - sum / (double)n) < 1e-5, "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
     free(nll);
-    for (int i = 0; i < m->head.n_tensors; i++) {
+    float *grads = gradients(m), *got = grads;
+    for (int i = 0; i < m->head.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
         float *want = golden_grad(g, m, i);
-        double largest = 0, off = want ? worst(m->params[i].g, want, m->params[i].rows * m->params[i].cols, &largest) : INFINITY;
+        double largest = 0, off = want ? worst(got, want, m->params[i].rows * m->params[i].cols, &largest) : INFINITY;
         /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums near 1 */
         CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
         free(want);
     }
+    free(grads);
     tape_close(t);
 }
 
 static void check_recompute(const char *name, struct model *m, const struct golden *g)
 {
-    float *kept = mem_alloc((size_t)m->n_values * 4);
-    memcpy(kept, m->grads.base, (size_t)m->n_values * 4);
+    float *kept = gradients(m);
     check_backward(name, m, g, 1);
-    CHECK(!memcmp(kept, m->grads.base, (size_t)m->n_values * 4), "%s: recomputation changes the gradients", name);
+    float *now = gradients(m);
+    CHECK(!memcmp(kept, now, (size_t)m->n_values * 4), "%s: recomputation changes the gradients", name);
     free(kept);
+    free(now);
     struct tape_spec s = {.model = m, .n_seq = 4, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .ce_weight = 1, .loss_chunk = 1};
     struct tape *a = record(&s);
     s.recompute = 1;
@@ -325,7 +337,14 @@ static void check_family(const char *name)
 
 int main(int argc, char **argv)
 {
-    exec_open(&x, DEVICE_CPU, 2);
+    int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
+    argc -= cuda;
+    argv += cuda;
+    if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
+        printf("%s\n", x.err.msg);
+        return 1;
+    }
+    x.compute = DT_F32;
     DIR *d = opendir("tests/golden/families");
     for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
         if (f->d_name[0] != '.' && (argc < 2 || !strcmp(argv[1], f->d_name)))
