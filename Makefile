@@ -12,6 +12,7 @@ V       ?= 0
 .SECONDARY:
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 
 base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS)
@@ -36,7 +37,10 @@ NVCC    ?= nvcc
 SM      ?= 90
 flags   += -DPARE_CUDA
 objects += $(cu)
-compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM)
+CUBLAS  ?=
+cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) $(CUBLAS:%=%/lib64/libcublasLt.so*)))
+compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) $(CUBLAS:%=-I%/include)
+ldlibs  += $(if $(cublas),$(cublas) -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
 ifeq ($(CUDA),emulated)
