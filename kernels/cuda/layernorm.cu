@@ -3,12 +3,12 @@
 
 void layernorm_fwd_cuda(const struct call *c)
 {
-    norm::run_forward<true>(c);
+    norms::run_forward<true>(c);
     launched(c, "layernorm forward");
 }
 
 void layernorm_bwd_cuda(const struct call *c)
 {
-    norm::run_backward<true>(c);
+    norms::run_backward<true>(c);
     launched(c, "layernorm backward");
 }

@@ -8,7 +8,7 @@
 
 #include "cuda.h"
 
-namespace norm {
+namespace norms {
 
 enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, WALKERS = 8 };
 
@@ -235,15 +235,15 @@ static inline int is_aligned(const struct call *c, int64_t vector)
 
 #define NORM_RUN(launch) \
     do { \
-        int short_ = c->in[0].cols / c->p.norm.groups <= norm::WARP_MOST; \
-        if (norm::is_aligned(c, VECTOR<T>) && short_) \
-            norm::launch<T, VECTOR<T>, WARP, CENTRED>(c); \
-        else if (norm::is_aligned(c, VECTOR<T>)) \
-            norm::launch<T, VECTOR<T>, norm::THREADS, CENTRED>(c); \
+        int short_ = c->in[0].cols / c->p.norm.groups <= norms::WARP_MOST; \
+        if (norms::is_aligned(c, VECTOR<T>) && short_) \
+            norms::launch<T, VECTOR<T>, WARP, CENTRED>(c); \
+        else if (norms::is_aligned(c, VECTOR<T>)) \
+            norms::launch<T, VECTOR<T>, norms::THREADS, CENTRED>(c); \
         else if (short_) \
-            norm::launch<T, 1, WARP, CENTRED>(c); \
+            norms::launch<T, 1, WARP, CENTRED>(c); \
         else \
-            norm::launch<T, 1, norm::THREADS, CENTRED>(c); \
+            norms::launch<T, 1, norms::THREADS, CENTRED>(c); \
     } while (0)
 
 template <bool CENTRED> static void run_forward(const struct call *c)

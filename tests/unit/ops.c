@@ -14,11 +14,9 @@
 #include "check.h"
 #include "../../kernels/cpu/vecmath.h"
 #include "twins/twins.h"
-#ifdef PARE_CUDA
-#include "../../kernels/cuda/device.h"
-#endif
 
-enum { TRIALS = 20, FIRST_LARGE = 16, GUARD = 128, DIRECTIONS = 3, GARBAGE = 0xff };
+enum { TRIALS = 20, FIRST_LARGE = 16, DIRECTIONS = 3 };
+enum { ON_CPU, IN_F32, IN_BF16, MODES };    /* where and how a row that tests itself is run */
 
 static const struct op_test tests[OP_COUNT] = {
     [OP_embed] = {embed_shape, embed_twin, 1e-6, 2, NULL},
@@ -39,70 +37,7 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_rowcos] = {.whole = rowcos_whole},
 };
 
-/* ---- guarded buffers */
-
-struct buffer {
-    struct buffer *next;
-    size_t bytes;
-    unsigned char *base;
-};
-
-void *test_buffer(struct trial *t, size_t bytes)
-{
-    struct buffer *b = calloc(1, sizeof *b);
-    size_t all = (bytes + 2 * GUARD + 63) & ~(size_t)63;
-    assert(b);
-    *b = (struct buffer){t->buffers, bytes, aligned_alloc(64, all)};
-    assert(b->base);
-    memset(b->base, GARBAGE, all);
-    memset(b->base, 0xa5, GUARD);
-    memset(b->base + GUARD + bytes, 0xa5, GUARD);
-    t->buffers = b;
-    return b->base + GUARD;
-}
-
-static int guards_whole(const struct trial *t)
-{
-    for (const struct buffer *b = t->buffers; b; b = b->next)
-        for (size_t i = 0; i < GUARD; i++)
-            if (b->base[i] != 0xa5 || b->base[GUARD + b->bytes + i] != 0xa5)
-                return 0;
-    return 1;
-}
-
-static void buffers_free(struct trial *t)
-{
-    for (struct buffer *b = t->buffers, *next; b; b = next) {
-        next = b->next;
-        free(b->base);
-        free(b);
-    }
-    t->buffers = NULL;
-}
-
 /* ---- drawing a trial */
-
-int64_t test_size(struct trial *t, int64_t low, int64_t high)
-{
-    int64_t n = low + (int64_t)rng_below(&t->rng, (uint64_t)(high - low + 1));
-    return n % 2 == 0 && n < high && rng_below(&t->rng, 2) ? n + 1 : n;
-}
-
-void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0)
-{
-    t->batch.n_seq = n_seq;
-    t->batch.seq_len = seq_len;
-    t->batch.pos0 = pos0;
-    t->call.rows = n_seq * seq_len;
-}
-
-struct operand test_operand(int64_t rows, int64_t cols) { return (struct operand){.dtype = DT_F32, .rows = rows, .cols = cols}; }
-
-void test_fill(struct trial *t, float *to, int64_t n, double spread)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (float)(spread * rng_normal(&t->rng));
-}
 
 static struct operand *operand(struct call *c, int i) { return i < W0 ? &c->in[i] : i < OUT ? &c->w[i - W0] : &c->out; }
 static int64_t count(struct call *c, int i) { return operand(c, i)->rows * operand(c, i)->cols; }
@@ -137,73 +72,6 @@ struct outcome {                    /* what a run left; g: gradients of inputs a
 
 static void *copy(struct trial *t, const void *from, size_t bytes) { return memcpy(test_buffer(t, bytes), from, bytes); }
 
-/* Where the kernel sees a host buffer: the buffer itself, or a copy on the device. */
-static void *lend(struct exec *x, void *host, size_t bytes)
-{
-#ifdef PARE_CUDA
-    if (x->device == DEVICE_CUDA && host) {
-        void *p = device_alloc(x, bytes);
-        device_put(x, p, host, bytes);
-        return p;
-    }
-#endif
-    return (void)x, (void)bytes, host;
-}
-
-static void give_back(struct exec *x, void *host, void *lent, size_t bytes)
-{
-#ifdef PARE_CUDA
-    if (x->device == DEVICE_CUDA && host) {
-        device_get(x, host, lent, bytes);
-        device_free(lent, bytes);
-    }
-#endif
-    (void)x, (void)host, (void)lent, (void)bytes;
-}
-
-/* What a call reads besides its operands: ids, tables of angles. */
-static void lend_rest(struct trial *t, struct exec *x, struct call *c, struct batch *b, int back)
-{
-    size_t ids = b->ids ? (size_t)c->rows * sizeof *b->ids : 0;
-    struct rope_params *p = t->op == OP_rope ? &c->p.rope : NULL;
-    size_t table = p ? (size_t)(p->positions * p->dims / 2) * 4 : 0;
-    const void *host[] = {t->batch.ids, p ? t->call.p.rope.cos : NULL, p ? t->call.p.rope.sin : NULL};
-    const void **lent[] = {(const void **)&b->ids, p ? (const void **)&p->cos : NULL, p ? (const void **)&p->sin : NULL};
-    for (int i = 0; i < 3; i++)
-        if (host[i] && back)
-            give_back(x, (void *)host[i], (void *)*lent[i], i ? table : ids);
-        else if (host[i])
-            *lent[i] = lend(x, (void *)host[i], i ? table : ids);
-}
-
-/* One call in one direction on x: c holds host buffers throughout. */
-static void call_op(struct trial *t, struct exec *x, const struct call *host, int back)
-{
-    struct call c = *host, h = *host;
-    struct batch batch = t->batch;
-    c.x = h.x = x;
-    c.batch = &batch;
-    lend_rest(t, x, &c, &batch, 0);
-    size_t memo = (size_t)(op_memo(t->op, &c) * c.rows) * 4, scratch = op_scratch(t->op, &c);
-    for (int i = 0; i < OPERANDS; i++) {
-        struct operand *o = operand(&c, i);
-        o->v = lend(x, o->v, bytes_of(&h, i));
-        o->g = lend(x, o->g, grad_bytes(&h, i));
-    }
-    c.memo = lend(x, h.memo, memo);
-    h.scratch = scratch ? test_buffer(t, scratch) : NULL;
-    c.scratch = lend(x, h.scratch, scratch);
-    omp_set_num_threads(x->threads);            /* exec_open did so for the last handle; here there are several */
-    (back ? op_backward : op_forward)(t->op, &c);
-    for (int i = 0; i < OPERANDS; i++) {
-        give_back(x, operand(&h, i)->v, operand(&c, i)->v, bytes_of(&h, i));
-        give_back(x, operand(&h, i)->g, operand(&c, i)->g, grad_bytes(&h, i));
-    }
-    lend_rest(t, x, &c, &batch, 1);
-    give_back(x, h.memo, c.memo, memo);
-    give_back(x, h.scratch, c.scratch, scratch);
-}
-
 static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
 {
     struct call c = t->call;
@@ -214,7 +82,7 @@ static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
     o->memo = memo ? test_buffer(t, (size_t)memo * 4) : NULL;
     c.out.v = o->out;
     c.memo = o->memo;
-    call_op(t, x, &c, 0);
+    test_call(t, &c, 0);
 }
 
 /* Gradients: `dy` comes in, `before` stands there already; wanted: a bit for each of inputs and weights. What backward does not read is garbage. */
@@ -233,24 +101,11 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
         if (i < OUT)
             p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], grad_bytes(&c, i)) : NULL;
     }
-    call_op(t, x, &c, 1);
+    c.x = x;
+    test_call(t, &c, 1);
 }
 
 /* ---- comparing */
-
-double test_error(const float *got, const double *want, int64_t n)
-{
-    double difference = 0, norm = 0, worst = 0;
-    for (int64_t i = 0; i < n; i++) {
-        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        norm += want[i] * want[i];
-    }
-    double rms = sqrt(norm / (double)(n ? n : 1)) + 1e-30;
-    for (int64_t i = 0; i < n; i++)
-        worst = fmax(worst, fabs((double)got[i] - want[i]) / (rms + fabs(want[i])));
-    double error = fmax(sqrt(difference) / (sqrt(norm) + 1e-30), worst / 8);
-    return isfinite(difference) ? error : 1;
-}
 
 static double distance(const float *a, const float *b, int64_t n)
 {
@@ -363,14 +218,6 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
 
 /* ---- bf16 on a device: activations and matrices of weights rounded to bf16, vectors f32 */
 
-static void *narrowed(struct trial *t, float *values, int64_t n)      /* values lose what bf16 does not hold */
-{
-    uint16_t *to = test_buffer(t, (size_t)n * sizeof *to);
-    from_f32(to, DT_BF16, values, n);
-    to_f32(values, to, DT_BF16, n);
-    return to;
-}
-
 /* Two copies of the trial's call: `narrow` with bf16 operands, `wide` with the same values in f32. Also of dy and of what stands in the gradients. */
 static void narrow_call(struct trial *t, struct call *wide, struct call *narrow, float *dy[2], float *before[2][OUT])
 {
@@ -386,20 +233,13 @@ static void narrow_call(struct trial *t, struct call *wide, struct call *narrow,
             float *f = test_buffer(t, (size_t)count_i * 4);
             to_f32(f, operand(&t->call, i)->v, operand(&t->call, i)->dtype, count_i);
             w->v = f;
-            n->v = is_vector ? f : narrowed(t, f, count_i);
+            n->v = is_vector ? f : test_narrow(t, f, count_i);
             before[0][i] = copy(t, before[1][i], (size_t)count_i * 4);
-            before[1][i] = i < W0 ? narrowed(t, before[0][i], count_i) : before[0][i];
+            before[1][i] = i < W0 ? test_narrow(t, before[0][i], count_i) : before[0][i];
         }
     }
     dy[0] = copy(t, dy[1], (size_t)count(&t->call, OUT) * 4);
-    dy[1] = narrowed(t, dy[0], count(&t->call, OUT));
-}
-
-static float *widened(struct trial *t, const void *from, enum dtype d, int64_t n)
-{
-    float *to = test_buffer(t, (size_t)n * 4);
-    to_f32(to, from, d, n);
-    return to;
+    dy[1] = test_narrow(t, dy[0], count(&t->call, OUT));
 }
 
 /* The device in bf16 against the CPU in f32 on the same values. Bound: 2^-9, the rounding to bf16, for each time that a value is rounded between the
@@ -421,7 +261,7 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     cuda->compute = DT_F32;
     t->call = wide;
     run_forward(t, cpu, &want);
-    float *out = widened(t, got.out, DT_BF16, n);
+    float *out = test_widen(t, got.out, DT_BF16, n);
     e = distance(out, want.out, n) / tolerance;
     want.out = out;                                         /* backward is compared on the same values, too */
     if (ops[t->op].backward[DEVICE_CPU])
@@ -433,7 +273,7 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     for (int i = 0; i < OUT; i++) {
         if (!got.g[i])
             continue;
-        e = distance(widened(t, got.g[i], grad_dtype(&narrow, i), count(&wide, i)), want.g[i], count(&wide, i)) / tolerance;
+        e = distance(test_widen(t, got.g[i], grad_dtype(&narrow, i), count(&wide, i)), want.g[i], count(&wide, i)) / tolerance;
         worst_bf16 = fmax(worst_bf16, e);
         if (e > 1)
             return COMPLAIN("CUDA in bf16: gradient of %s differs by %.2g, allowed %.2g", names[i], e * tolerance, tolerance);
@@ -495,22 +335,39 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
     return wrong || !cuda || !ops[t->op].forward[DEVICE_CUDA] ? wrong : check_nan(t, cuda);
 }
 
+static const char *run_trial(struct trial *t, struct exec x[2], struct exec *cuda, int mode)
+{
+    t->call.x = mode == ON_CPU ? &x[t->number % 2] : cuda;
+    t->call.batch = &t->batch;
+    if (!tests[t->op].whole)
+        return check_op(t, x, cuda);
+    if (mode != ON_CPU)
+        cuda->compute = mode == IN_BF16 ? DT_BF16 : DT_F32;
+    const char *wrong = tests[t->op].whole(t);
+    if (mode == ON_CPU)
+        return wrong;
+    cuda->compute = DT_F32;
+    if (cuda->err.set)
+        return COMPLAIN("CUDA: %s", cuda->err.msg);
+    return wrong ? COMPLAIN("CUDA%s: %s", mode == IN_BF16 ? " in bf16" : "", wrong) : NULL;
+}
+
 static void test_op(enum op op, struct exec x[2], struct exec *cuda)
 {
     const struct op_test *test = &tests[op];
     int failed = check_failed;
     worst_value = worst_gradient = worst_bf16 = 0;
     CHECK(test->shape || test->whole, "%s has no test", ops[op].name);
-    for (int number = 0; number < TRIALS && (test->shape || test->whole) && check_failed == failed; number++) {
+    int modes = test->whole && cuda && ops[op].forward[DEVICE_CUDA] ? MODES : 1, trials = test->shape || test->whole ? TRIALS * modes : 0;
+    for (int i = 0; i < trials && check_failed == failed; i++) {
+        int number = i / modes;
         struct trial t = {.op = op, .number = number, .large = number >= FIRST_LARGE, .rng = rng_open(1, (uint64_t)(op * 100 + number))};
-        t.call.x = &x[number % 2];
-        t.call.batch = &t.batch;
-        const char *wrong = test->whole ? test->whole(&t) : check_op(&t, x, cuda);
-        if (!wrong && !guards_whole(&t))
+        const char *wrong = run_trial(&t, x, cuda, i % modes);
+        if (!wrong && !test_guards_whole(&t))
             wrong = "something was written past the end of a buffer";
         CHECK(!wrong, "%s, trial %d (%lld rows, in0 %lld, w0 %lld x %lld, out %lld): %s", ops[op].name, number, (long long)t.call.rows,
               (long long)t.call.in[0].cols, (long long)t.call.w[0].rows, (long long)t.call.w[0].cols, (long long)t.call.out.cols, wrong);
-        buffers_free(&t);
+        test_buffers_free(&t);
     }
     printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s", ops[op].name, worst_value, worst_gradient,
            !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build\n" : cuda ? "run" : "not run, no device\n");
@@ -578,9 +435,9 @@ static void test_product(void)
                 want[i] += (double)alpha * (ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) * (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
         }
         mm(ta, tb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
-        CHECK(test_error(C, want, M * ldc) < 1e-6 && guards_whole(&t), "mm %c%c %lld x %lld x %lld, beta %g, with %s", ta, tb, (long long)M,
+        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t), "mm %c%c %lld x %lld x %lld, beta %g, with %s", ta, tb, (long long)M,
               (long long)N, (long long)K, (double)beta, exec_math_library());
-        buffers_free(&t);
+        test_buffers_free(&t);
     }
 }
 

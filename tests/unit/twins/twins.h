@@ -25,7 +25,8 @@ struct op_test {
     void (*twin)(const struct trial *t, double *out);       /* out[rows * cols], from t->v */
     double tolerance;           /* of |y - twin| / |twin|; gradients get ten times as much */
     int roundings;              /* bf16: how often a value is rounded on its way from the inputs to an output or gradient */
-    /* An op that does not fit the scheme tests itself instead: NULL, or what is wrong. Its x is t->call.x. */
+    /* An op that does not fit the scheme tests itself instead: NULL, or what is wrong. Its x is t->call.x, whose `compute` says what type its activations
+     * have; calls through test_call. */
     const char *(*whole)(struct trial *t);
 };
 
@@ -34,6 +35,12 @@ int64_t test_size(struct trial *t, int64_t low, int64_t high);          /* low..
 void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0);     /* batch and call.rows */
 struct operand test_operand(int64_t rows, int64_t cols);    /* f32 */
 void test_fill(struct trial *t, float *to, int64_t n, double spread);   /* normal values */
+void *test_narrow(struct trial *t, float *values, int64_t n);           /* a copy in bf16; values lose what that does not hold */
+float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n);
+/* The call in one direction where host->x is: what its pointers lead to in the trial's buffers is carried to a device and back. Takes scratch itself. */
+void test_call(struct trial *t, const struct call *host, int back);
+int test_guards_whole(const struct trial *t);
+void test_buffers_free(struct trial *t);
 double test_error(const float *got, const double *want, int64_t n);     /* larger of |got - want| / |want| and an eighth of the worst element's; NaN counts as 1 */
 
 #define TWIN(op) void op##_shape(struct trial *t); void op##_twin(const struct trial *t, double *out);

@@ -1,0 +1,34 @@
+/* adamw on CUDA: see kernels/cpu/adamw.c. One pass over p, m, v and g, which also writes the bf16 copy of p where one is kept. */
+#include "cuda.h"
+
+struct adamw_step {
+    struct adamw_params a;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float lr = a.step[0], correct1 = a.step[1], correct2 = a.step[2], clip = a.step[3], decay = lr * a.weight_decay, p[N], m[N], v[N], g[N];
+        load(a.p + i, p);
+        load(a.m + i, m);
+        load(a.v + i, v);
+        load(a.g + i, g);
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            float x = g[k] * clip;
+            m[k] = a.beta1 * m[k] + (1 - a.beta1) * x;
+            v[k] = a.beta2 * v[k] + (1 - a.beta2) * (x * x);
+            p[k] = p[k] - decay * p[k] - lr * (m[k] * correct1) / (sqrtf(v[k] * correct2) + a.eps);
+        }
+        store(a.p + i, p);
+        store(a.m + i, m);
+        store(a.v + i, v);
+        if (a.copy)
+            store((bf16 *)a.copy + i, p);
+    }
+};
+
+void adamw_fwd_cuda(const struct call *c)
+{
+    const struct adamw_params *a = &c->p.adamw;
+    int aligned = aligned16(a->p) && aligned16(a->m) && aligned16(a->v) && aligned16(a->g) && aligned16(a->copy);
+    map<bf16>(c, a->n, aligned, adamw_step{*a});
+    launched(c, "adamw");
+}

@@ -1,0 +1,52 @@
+/* sumsq on CUDA: see kernels/cpu/sumsq.c. The range is cut in pieces by its length alone; their sums, in scratch, are added in order. */
+#include "cuda.h"
+
+enum { PIECES = 1024, THREADS = 256 };
+
+size_t sumsq_scratch_cuda(const struct call *c)
+{
+    (void)c;
+    return PIECES * sizeof(double);
+}
+
+template <class T, int N> static __global__ void __launch_bounds__(THREADS) piece_sums(const T *x, int64_t n, int64_t piece, double *sums)
+{
+    int64_t end = min((blockIdx.x + 1) * piece, n);
+    double sum = 0;
+    for (int64_t i = blockIdx.x * piece + threadIdx.x * N; i < end; i += THREADS * N) {
+        float v[N];
+        if (i + N <= end)
+            load(x + i, v);
+        else
+            for (int k = 0; k < N; k++)
+                v[k] = i + k < end ? widen(x[i + k]) : 0;
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            sum += (double)v[k] * v[k];
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = sum;
+}
+
+static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, double *out)
+{
+    double sum = 0;
+    for (int i = (int)threadIdx.x; i < PIECES; i += THREADS)
+        sum += sums[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        out[0] += sum;
+}
+
+void sumsq_fwd_cuda(const struct call *c)
+{
+    int64_t n = c->in[0].rows * c->in[0].cols, piece = ((n + PIECES - 1) / PIECES + 7) / 8 * 8;     /* whole vectors */
+    double *sums = (double *)c->scratch;
+    if (aligned16(c->in[0].v))
+        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, VECTOR<T>>), PIECES, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+    else
+        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, 1>), PIECES, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+    LAUNCH(c, add_sums, 1, THREADS, 0, sums, c->p.sumsq.out);
+    launched(c, "sumsq");
+}
