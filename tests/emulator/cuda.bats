@@ -1,0 +1,67 @@
+# Tools with --device cuda: bf16 against f32, going on from checkpoints on the same and on another device, refusals. PARE_BIN: a build that has the
+# CUDA kernels, on the emulator or with a card.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/build/emulated/bin}
+    G=$PWD/tests/golden
+    GOLDEN="python3 $PWD/tests/tools/golden.py"
+    STUDENT=$G/slice/llama/all TEACHER=$G/families/llama
+    cd "$BATS_TEST_TMPDIR" || exit
+    $GOLDEN ids "$G/train/data.safetensors" tokens | "$BIN/tokenize" --ids -o data.tsz
+}
+
+golden_run() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"; }
+without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
+
+@test "the losses of every family in bf16 are within 1 % of those in f32" {
+    for family in "$G"/families/*; do
+        $GOLDEN ids "$family/expected.safetensors" input_ids | "$BIN/tokenize" --ids -o family.tsz
+        "$BIN/eval-ppl" "$family" family.tsz --device cuda --quiet >> records
+    done
+    [ "$(wc -l < records)" = "$(ls "$G/families" | wc -l)" ]
+    $GOLDEN nll records 0.04
+}
+
+@test "two hundred steps in bf16: every loss within 1 % of f32 on the CPU; two runs give the same bytes" {
+    long() { golden_run --max-steps 200 --temperature 1 --loss ce+kl "$@"; }
+    long --device cuda --log bf16.log -o one.tsz
+    long --device cuda --log again.log -o two.tsz
+    long --device cpu --log f32.log -o f32.tsz
+    cmp one.tsz two.tsz
+    python3 - <<'P'
+import json
+a, b = ([json.loads(l)["loss"] for l in open(f)] for f in ("bf16.log", "f32.log"))
+worst = max(abs(x / y - 1) for x, y in zip(a, b, strict=True))
+print(worst)
+assert len(a) == 200 and worst < 0.01
+P
+}
+
+@test "cut off and resumed on the device: the same bits; recomputation changes nothing" {
+    for compute in bf16 f32; do
+        golden_run --device cuda --compute $compute --output-dir whole.$compute --log whole.$compute.log
+        golden_run --device cuda --compute $compute --output-dir cut.$compute --log cut.$compute.log --save-steps 5
+        rm cut.$compute/model.tsz cut.$compute/checkpoint-12.tsz 2> /dev/null || rm cut.$compute/model.tsz
+        golden_run --device cuda --compute $compute --output-dir cut.$compute --log cut.$compute.log --resume --recompute
+        cmp whole.$compute/model.tsz cut.$compute/model.tsz
+        cmp <(without_speed whole.$compute.log) <(without_speed cut.$compute.log)
+    done
+}
+
+@test "begun on the device, finished on the CPU: the golden trajectory" {
+    golden_run --device cuda --compute f32 --output-dir run --log run.log --save-steps 5
+    rm run/model.tsz
+    [ -e run/checkpoint-10.tsz ]
+    golden_run --device cpu --output-dir run --log run.log --resume
+    $GOLDEN trajectory run.log "$G/train/kl.json" 1e-5
+}
+
+@test "a step that is too large for the device is refused before it begins, with the options that would make it fit" {
+    python3 -c 'for i in range(64): print(*[(7 * i + j) % 83 for j in range(512)])' | "$BIN/tokenize" --ids -o long.tsz
+    run -1 --separate-stderr "$BIN/kd-train" "$STUDENT" --loss ce --data long.tsz --max-steps 1 --batch-size 8192 --device cuda --quiet -o x.tsz
+    [[ $stderr == *"the device has"*"--recompute"*"--batch-size"* ]] || { echo "$stderr"; false; }
+    [ ! -e x.tsz ]
+    run -2 --separate-stderr "$BIN/eval-ppl" "$TEACHER" data.tsz --device cpu --compute bf16
+    [[ $stderr == *"--compute"* ]]
+}
