@@ -128,7 +128,7 @@ fuzz-targets print-build:
 # ---- speed
 $(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
-$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(archive)
+$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, train S135, kd L110 L15, kd S135 S90

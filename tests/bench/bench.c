@@ -3,7 +3,10 @@
  *
  * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens, T predictions from T + 1 tokens; FLOPs are nominal,
  * 2 per weight and token forward with full square attention, three times that for training. The register FMA loop runs just before and after and
- * says what the machine could do at that moment; a run where it read under 90 % of the best reading is repeated. */
+ * says what the machine could do at that moment; a run where it read under 90 % of the best reading is repeated.
+ *
+ * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of the square, and no FMA loop runs; --ops adds a line
+ * for each op against what the device can do, measured in the same run. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +16,19 @@
 #include "../../lib/train.h"
 #include "../../lib/tape.h"
 #include "fma.h"
+#include "profile.h"
 
-struct shape { const char *name; int64_t E, L, H, K, D, F, V, B, T; };
+struct shape { const char *name; int64_t E, L, H, K, D, F, V, B, T, B_gpu, T_gpu, untied; };
 static const struct shape shapes[] = {
-    {"L15", 288, 6, 6, 6, 48, 768, 32000, 8, 256},
-    {"L110", 768, 12, 12, 12, 64, 2048, 32000, 4, 256},
-    {"S135", 576, 30, 9, 3, 64, 1536, 49152, 2, 512},
-    {"S90", 480, 30, 9, 3, 64, 1152, 49152, 2, 512},
-    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64},         /* for the test of this program */
+    {"L15", 288, 6, 6, 6, 48, 768, 32000, 8, 256, 0, 0, 0},
+    {"L110", 768, 12, 12, 12, 64, 2048, 32000, 4, 256, 0, 0, 0},
+    {"S135", 576, 30, 9, 3, 64, 1536, 49152, 2, 512, 32, 2048, 0},
+    {"S90", 480, 30, 9, 3, 64, 1152, 49152, 2, 512, 32, 2048, 0},
+    {"B1", 2048, 22, 32, 4, 64, 5632, 32000, 1, 2048, 8, 2048, 1},             /* TinyLlama, and half of it */
+    {"B06", 1536, 22, 24, 4, 64, 4096, 32000, 1, 2048, 8, 2048, 1},
+    {"B8", 4096, 32, 32, 8, 128, 14336, 128256, 1, 4096, 1, 4096, 1},          /* Llama 3.1 8B, and Minitron's width-pruned one */
+    {"B4", 3072, 32, 32, 8, 128, 9216, 128256, 1, 4096, 1, 4096, 1},
+    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},         /* for the test of this program */
 };
 
 static struct err e;
@@ -46,7 +54,7 @@ static const struct shape *shape_find(const char *name)
 static double flops(const struct shape *s, int64_t T)      /* forward, per token */
 {
     double N = (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) + s->E * s->V);
-    return 2 * N + 4.0 * (double)(s->L * T * s->H * s->D);
+    return 2 * N + (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
 }
 
 static void make_model(struct model *m, const struct shape *s)
@@ -54,7 +62,7 @@ static void make_model(struct model *m, const struct shape *s)
     struct model_head h = {0};
     json_t *config = json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f}", "model_type", "llama", "architectures", "LlamaForCausalLM",
         "hidden_size", s->E, "num_hidden_layers", s->L, "num_attention_heads", s->H, "num_key_value_heads", s->K, "head_dim", s->D,
-        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192, "tie_word_embeddings", 1, "rms_norm_eps", 1e-5);
+        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192, "tie_word_embeddings", !s->untied, "rms_norm_eps", 1e-5);
     must(model_head_from_config(&h, config, &e));
     model_head_list_tensors(&h, DT_F32);
     must(model_init_random(m, &h, 1, &e));
@@ -68,7 +76,7 @@ struct row {
     struct trainer trainer;
     struct tape *tape;              /* of an evaluation */
     struct data_batch batch;
-    int64_t predicted;              /* bytes */
+    int64_t predicted, device;      /* bytes; of the device, what was there before */
     double flops;                   /* per token */
 };
 
@@ -90,7 +98,7 @@ static void open_eval(struct row *r)
     const struct shape *s = r->s;
     struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
     r->tape = tape_record(&x, &spec, &e);
-    must(!r->tape);
+    must(!r->tape || model_move(&r->model, &x, &e));
     r->predicted += tape_bytes(r->tape);
     must(tape_open(r->tape, &e));
     struct data_row *rows = mem_alloc(sizeof *rows * (size_t)s->B);
@@ -127,6 +135,47 @@ static int by_value(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
+static void sort_times(double *seconds, int steps, double *median, double *best)
+{
+    qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
+    *best = seconds[0];
+    *median = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
+}
+
+/* On a device: three runs first, in which algorithms are chosen and graphs made. */
+static void measure_device(struct row *r, int steps, double *median, double *best)
+{
+    double *seconds = mem_alloc(sizeof *seconds * (size_t)steps);
+    for (int i = -3; i < steps; i++) {
+        double t = usage_seconds();
+        run_once(r);
+        if (r->tape)
+            tape_losses(r->tape);       /* waits, as a step does of itself */
+        if (i >= 0)
+            seconds[i] = usage_seconds() - t;
+    }
+    sort_times(seconds, steps, median, best);
+    free(seconds);
+}
+
+static void print_device(struct row *r, const char *name, int steps, int ops, int recompute)
+{
+    double median, best, tokens = (double)(r->s->B * r->s->T);
+    int64_t slow, multiple;
+    measure_device(r, steps, &median, &best);
+    struct ceiling c = {0};
+    if (ops) {
+        must(profile_ceiling(&x, &c, &e));
+        profile_print(r->tape ? r->tape : r->trainer.tape, r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
+    }
+    slow = exec_slow_size(&x, &multiple);
+    printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
+           "\"mfu_of_989\":%.4f,\"used_gb\":%.2f,\"product_tflops\":%.1f,\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n", name,
+           x.tf32 ? "tf32" : dtype_name(x.compute), recompute ? "true" : "false", (long long)r->s->B, (long long)r->s->T, tokens / median, 1e3 * median,
+           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)), c.product / 1e12,
+           c.copy / 1e9, (long long)slow);
+}
+
 /* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while the loop says that the machine was busy. */
 static void measure(struct row *r, int steps, double *median, double *best, double fma[2])
 {
@@ -145,17 +194,34 @@ static void measure(struct row *r, int steps, double *median, double *best, doub
         if (fmin(fma[0], fma[1]) >= 0.9 * peak)
             break;
     }
-    qsort(seconds, (size_t)steps, sizeof *seconds, by_value);
-    *best = seconds[0];
-    *median = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
+    sort_times(seconds, steps, median, best);
     free(seconds);
+}
+
+/* The shape with a device's batch, or the one asked for. */
+static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
+{
+    static struct shape both[2];
+    static int used;
+    struct shape *s = &both[used++ % 2];
+    *s = *shape_find(name);
+    if (x.device != DEVICE_CPU && s->B_gpu) {
+        s->B = s->B_gpu;
+        s->T = s->T_gpu;
+    }
+    s->B = B ? B : s->B;
+    s->T = T ? T : s->T;
+    return s;
 }
 
 int main(int argc, char **argv)
 {
     exec_wait_briefly(argv);
     char task[16] = "", first[16] = "", second[16] = "";
-    int steps = 5, recompute = 0, threads = 0;
+    int steps = 5, recompute = 0, threads = 0, ops_too = 0;
+    int64_t batch = 0, length = 0;
+    enum device device = DEVICE_CPU;
+    const char *compute = "";
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--recompute"))
             recompute = 1;
@@ -163,6 +229,16 @@ int main(int argc, char **argv)
             steps = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
             threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--ops"))
+            ops_too = 1;
+        else if (!strcmp(argv[i], "--batch") && i + 1 < argc)
+            batch = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--seq") && i + 1 < argc)
+            length = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--compute") && i + 1 < argc)
+            compute = argv[++i];
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
+            device = strcmp(argv[++i], "cuda") ? DEVICE_CPU : DEVICE_CUDA;
     if (argc >= 2 && !strcmp(argv[1], "library"))
         return puts(exec_math_library()) < 0;
     if (argc >= 2 && !strcmp(argv[1], "fma")) {
@@ -170,12 +246,17 @@ int main(int argc, char **argv)
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
     }
     if (argc < 2 || steps < 1 || sscanf(argv[1], "%15s %15s %15s", task, first, second) < 2 || (strcmp(task, "eval") && strcmp(task, "train") && strcmp(task, "kd"))) {
-        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute]\n");
+        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute]\n"
+                "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
         return 2;
     }
     int is_kd = !strcmp(task, "kd");
-    struct row r = {.s = shape_find(is_kd ? second : first), .teacher_shape = is_kd ? shape_find(first) : NULL};
-    must(exec_open(&x, DEVICE_CPU, threads));
+    must(exec_open(&x, device, threads));
+    x.tf32 = !strcmp(compute, "tf32");
+    if (x.tf32 || !strcmp(compute, "f32"))
+        x.compute = DT_F32;
+    struct row r = {.s = shape_for(is_kd ? second : first, batch, length), .teacher_shape = is_kd ? shape_for(first, batch, length) : NULL};
+    r.device = exec_available(&x);
     r.predicted = usage_resident_bytes() + exec_library_bytes(&x);
     make_model(&r.model, r.s);
     r.predicted += 4 * r.model.n_values;
@@ -190,6 +271,11 @@ int main(int argc, char **argv)
         open_training(&r, recompute);
     else
         open_eval(&r);
+    if (device != DEVICE_CPU) {
+        print_device(&r, argv[1], steps, ops_too, recompute);
+        exec_close(&x);
+        return 0;
+    }
     double median, best, fma[2], tokens = (double)(r.s->B * r.s->T);
     measure(&r, steps, &median, &best, fma);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r.flops * tokens / median / 1e9;
