@@ -131,9 +131,13 @@ $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
 $(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
+ifneq ($(CUDA),0)
+ROWS    ?= eval S135, train S135, kd S135 S90, train B06, kd B1 B06, kd B8 B4
+BENCH_OPTIONS ?= --device cuda --ops
+endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, train S135, kd L110 L15, kd S135 S90
 STEPS   ?= 5
-bench: $(BUILD)/tests/bench/bench       ## times evaluation, training and distillation beside the FMA loop: one JSON line for each of ROWS=
+bench: $(BUILD)/tests/bench/bench       ## times evaluation, training and distillation, one JSON line for each of ROWS=; with CUDA=1 on a card, with its ops
 	$(Q)echo '$(ROWS)' | tr ',' '\n' | while read -r row; do $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || exit 1; done
 
 # ---- what is handed on

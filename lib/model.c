@@ -150,30 +150,33 @@ int model_init_random(struct model *m, const struct model_head *h, uint64_t seed
 
 /* ---- to another device */
 
-/* What the host has of tensor i of `m`, n entries from `at` on, in the type of `p`; `from` or converted in the two buffers. */
-static const void *converted(const void *from, enum dtype d, const struct param *p, int64_t n, float *wide, void *narrow)
+enum { MOVED = 4 << 20, CONVERTED = 1 << 16 };         /* values that go at once, and that a thread converts at a time */
+
+/* n values of type d as type `to`: `from` itself, or what was made of it in `buffer`. */
+static const void *converted(const void *from, enum dtype d, enum dtype to, int64_t n, void *buffer)
 {
-    if (d == p->dtype)
+    if (d == to)
         return from;
-    to_f32(wide, from, d, n);
-    if (p->dtype == DT_F32)
-        return wide;
-    from_f32(narrow, p->dtype, wide, n);
-    return narrow;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < n; at += CONVERTED) {
+        float wide[CONVERTED];
+        int64_t k = n - at < CONVERTED ? n - at : CONVERTED;
+        to_f32(wide, (const char *)from + dtype_bytes(d, at), d, k);
+        from_f32((char *)buffer + dtype_bytes(to, at), to, wide, k);
+    }
+    return buffer;
 }
 
 static void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
 {
-    int64_t n = to->rows * to->cols, step = CHUNK / 4;
-    float *wide = mem_alloc(CHUNK);
-    void *narrow = mem_alloc(CHUNK);
-    for (int64_t at = 0; at < n; at += step) {
-        int64_t k = n - at < step ? n - at : step;
-        const void *v = converted((const char *)from + dtype_bytes(d, at), d, to, k, wide, narrow);
+    int64_t n = to->rows * to->cols;
+    void *buffer = d == to->dtype ? NULL : mem_alloc(MOVED * sizeof(float));
+    for (int64_t at = 0; at < n; at += MOVED) {
+        int64_t k = n - at < MOVED ? n - at : MOVED;
+        const void *v = converted((const char *)from + dtype_bytes(d, at), d, to->dtype, k, buffer);
         exec_put(x, (char *)to->v + dtype_bytes(to->dtype, at), v, (size_t)dtype_bytes(to->dtype, k));
     }
-    free(wide);
-    free(narrow);
+    free(buffer);
 }
 
 /* Frozen: each tensor on its own, matrices of the type that is computed in. */

@@ -134,6 +134,8 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
     struct tape_spec spec = {.model = student, .teacher = teacher, .n_seq = o->batch_size, .seq_len = n - 1, .end = TAPE_LOSS, .train = 1,
                              .recompute = o->recompute, .ce_weight = (float)o->ce_weight, .kl_weight = (float)o->kl_weight,
                              .temperature = (float)o->temperature};
+    if (teacher)
+        teacher->how = MODEL_FROZEN;            /* however it was loaded: it needs no f32 masters */
     if (model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) || train_open_moments(t, e))
         return -1;
     t->tape = tape_record(x, &spec, e);
