@@ -146,12 +146,18 @@ template <int N> static __device__ __forceinline__ void store(bf16 *p, const flo
         *(uint4 *)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
+static __device__ __forceinline__ double widen(double x) { return x; }
 static __device__ __forceinline__ float widen(float x) { return x; }
 static __device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }
 static __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
 template <class T> static __device__ __forceinline__ T narrow(float x);
 template <> __device__ __forceinline__ float narrow<float>(float x) { return x; }
 template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16(x); }
+
+/* What long sums are kept in: f64 with f32 activations. */
+template <class T> struct long_sum_of { typedef double type; };
+template <> struct long_sum_of<bf16> { typedef float type; };
+template <class T> using long_sum = typename long_sum_of<T>::type;
 
 static inline int aligned16(const void *p) { return (uintptr_t)p % 16 == 0; }
 

@@ -1,8 +1,6 @@
 /* linear on CUDA: see kernels/cpu/linear.c; the products are cuBLASLt's. Weights are of the activations' type; with f32 activations they may also be
  * bf16 or f16 (frozen) and are widened a panel of rows at a time into scratch. Refuses other pairs. */
-#include "cuda.h"
-
-enum { LANES = 32, WALKERS = 32 };
+#include "weights.h"
 
 template <class T> struct fill_bias {
     const float *bias;
@@ -18,32 +16,9 @@ template <class T> struct fill_bias {
     }
 };
 
-template <class W> struct widen_values {
-    const W *from;
-    float *to;
-    template <int N> __device__ void at(int64_t i) const
-    {
-        float v[N];
-#pragma unroll
-        for (int k = 0; k < N; k++)
-            v[k] = widen(from[i + k]);
-        store(to + i, v);
-    }
-};
-
-/* Rows first..first+n-1 of the weights in the type of the activations. */
 static const void *panel(const struct call *c, int64_t first, int64_t n)
 {
-    const struct operand *w = &c->w[0];
-    int64_t at = first * w->cols;
-    if (w->dtype == c->in[0].dtype)
-        return (const char *)w->v + at * (w->dtype == DT_F32 ? 4 : 2);
-    float *to = (float *)c->scratch;
-    if (w->dtype == DT_BF16)
-        map<float>(c, n * w->cols, 1, widen_values<bf16>{(const bf16 *)w->v + at, to});
-    else
-        map<float>(c, n * w->cols, 1, widen_values<__half>{(const __half *)w->v + at, to});
-    return to;
+    return weight_panel(c, &c->w[0], c->in[0].dtype, (float *)c->scratch, first, n);
 }
 
 /* Weights rows that are multiplied at once: all, or as many as scratch holds widened. */
@@ -53,12 +28,7 @@ static int64_t step_rows(const struct call *c)
     return w->dtype == c->in[0].dtype || !w->cols ? w->rows : (int64_t)linear_scratch(c) / (4 * w->cols);
 }
 
-static int refused(const struct call *c)
-{
-    if (c->w[0].dtype != c->in[0].dtype && c->in[0].dtype != DT_F32)
-        return err_set(&c->x->err, "linear: weights of type %s and activations of type %s have no CUDA kernel", dtype_name(c->w[0].dtype), dtype_name(c->in[0].dtype));
-    return 0;
-}
+static int refused(const struct call *c) { return weights_refused(c, "linear", &c->w[0], c->in[0].dtype); }
 
 void linear_fwd_cuda(const struct call *c)
 {
@@ -77,23 +47,6 @@ void linear_fwd_cuda(const struct call *c)
     launched(c, "linear forward");
 }
 
-/* db[i] += sum over rows of dy, LANES columns a block. */
-template <class T> static __global__ void backward_bias(const T *dy, int64_t rows, int64_t M, float *db)
-{
-    SHARED(double, part, [WALKERS][LANES]);
-    int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
-    double s = 0;
-    for (int64_t t = threadIdx.y; t < rows && i < M; t += WALKERS)
-        s += (double)widen(dy[t * M + i]);
-    part[threadIdx.y][threadIdx.x] = s;
-    __syncthreads();
-    if (threadIdx.y || i >= M)
-        return;
-    for (int k = 1; k < WALKERS; k++)
-        s += part[k][threadIdx.x];
-    db[i] += (float)s;
-}
-
 void linear_bwd_cuda(const struct call *c)
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
@@ -108,6 +61,6 @@ void linear_bwd_cuda(const struct call *c)
     if (c->w[0].g)
         cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, 1, c->w[0].g, DT_F32, N);
     if (c->w[1].v && c->w[1].g)
-        BY_DTYPE(d, T, LAUNCH(c, backward_bias<T>, blocks_of(M, LANES), dim3(LANES, WALKERS), 0, (const T *)c->out.g, c->rows, M, c->w[1].g));
+        BY_DTYPE(d, T, add_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, M, c->w[1].g));
     launched(c, "linear backward");
 }

@@ -6,14 +6,11 @@
 #ifndef PARE_CUDA_NORM_H
 #define PARE_CUDA_NORM_H
 
-#include "cuda.h"
+#include "weights.h"
 
 namespace norms {
 
-enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, WALKERS = 8 };
-
-template <class T> struct sum_type { typedef double type; };
-template <> struct sum_type<bf16> { typedef float type; };
+enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512 };
 
 /* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
 struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; };
@@ -43,7 +40,7 @@ template <int N> static __device__ __forceinline__ void weights(const shape &s, 
 template <class T, int N, int LANES, bool CENTRED>
 static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T *y, float *memo)
 {
-    typedef typename sum_type<T>::type sum_t;
+    typedef long_sum<T> sum_t;
     int64_t p = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N;
     if (p >= s.pieces)
         return;
@@ -92,9 +89,9 @@ template <class V> struct sums { V *dw, *db; };
 /* One piece: dx where wanted, and the thread's columns of the sums. */
 template <class T, int N, int LANES, bool CENTRED>
 static __device__ __forceinline__ void backward_piece(const shape &s, const float *w, const T *x, const T *dy, T *dx, const float *memo, int64_t first,
-                                                      sums<typename sum_type<T>::type> to)
+                                                      sums<long_sum<T>> to)
 {
-    typedef typename sum_type<T>::type sum_t;
+    typedef long_sum<T> sum_t;
     float m = CENTRED ? memo[0] : 0, r = memo[CENTRED], v[N], d[N], f[N], old[N];
     sum_t u = 0, uh = 0;
     for (int64_t i = first; dx && i < s.n; i += LANES * N) {
@@ -133,9 +130,9 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
 /* Block (i, group) takes pieces of its group, or of all groups where they share everything; its sums go to parts[i][group]. */
 template <class T, int N, int LANES, bool CENTRED>
 static __global__ void __launch_bounds__(THREADS)
-    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, typename sum_type<T>::type *dw_parts, typename sum_type<T>::type *db_parts)
+    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, long_sum<T> *dw_parts, long_sum<T> *db_parts)
 {
-    typedef typename sum_type<T>::type sum_t;
+    typedef long_sum<T> sum_t;
     enum { TEAMS = THREADS / LANES };
     SHARED_DYNAMIC(sum_t, all);
     int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N, stride = gridDim.y, wide = s.n * gridDim.y, out = blockIdx.y * s.n;
@@ -157,23 +154,6 @@ static __global__ void __launch_bounds__(THREADS)
                 sum += all[(j * both + which) * s.n + i];
             (which == 0 && dw_parts ? dw_parts : db_parts)[blockIdx.x * wide + out + i] = sum;
         }
-}
-
-/* g[i] += sum over parts of part[i]; blocks of 32 columns and WALKERS threads for each. */
-template <class V> static __global__ void add_parts(const V *parts, int count, int64_t n, float *g)
-{
-    SHARED(double, sum, [WALKERS][WARP]);
-    int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
-    double s = 0;
-    for (int64_t j = threadIdx.y; j < count && i < n; j += WALKERS)
-        s += (double)parts[j * n + i];
-    sum[threadIdx.y][threadIdx.x] = s;
-    __syncthreads();
-    if (threadIdx.y || i >= n)
-        return;
-    for (int k = 1; k < WALKERS; k++)
-        s += sum[k][threadIdx.x];
-    g[i] += (float)s;
 }
 
 /* ---- host */
@@ -200,7 +180,7 @@ static inline parts parts_of(const struct call *c)
 template <class V> static void launch_sum(const struct call *c, const V *from, parts k, int64_t n, int64_t step, float *g)
 {
     int64_t wide = step ? k.groups * n : n, count = step ? k.count : k.count * k.groups;
-    LAUNCH(c, add_parts<V>, blocks_of(wide, WARP), dim3(WARP, WALKERS), 0, from, (int)count, wide, g);
+    add_row_sums(c, from, count, wide, wide, g);
 }
 
 template <class T, int N, int LANES, bool CENTRED> static void launch_forward(const struct call *c)
@@ -211,7 +191,7 @@ template <class T, int N, int LANES, bool CENTRED> static void launch_forward(co
 
 template <class T, int N, int LANES, bool CENTRED> static void launch_backward(const struct call *c)
 {
-    typedef typename sum_type<T>::type sum_t;
+    typedef long_sum<T> sum_t;
     shape s = shape_of(c);
     parts k = parts_of(c);
     int64_t all = k.count * k.groups * s.n;

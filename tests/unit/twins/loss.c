@@ -7,7 +7,10 @@
 struct naive {
     struct trial *t;
     double *z[2], *g, *out, *dx, *dw, *db;      /* logits of student and teacher, gradient of a row of logits; what the kernel should leave */
+    double largest;                             /* logit before scale and cap */
 };
+
+static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16; }
 
 static void loss_shape(struct trial *t)
 {
@@ -31,6 +34,8 @@ static void loss_shape(struct trial *t)
     c->w[3] = test_operand(t->number % 3 ? 0 : c->w[2].rows, 1);
     c->w[0].dtype = (enum dtype[]){DT_F32, DT_F32, DT_BF16, DT_F16}[t->number % 4];
     c->w[2].dtype = (enum dtype[]){DT_F16, DT_BF16, DT_F32}[t->number % 3];
+    if (is_bf16(t))
+        c->in[0].dtype = c->in[1].dtype = c->w[0].dtype = c->w[2].dtype = DT_BF16;
     c->out = test_operand(c->rows, 2);
     c->out.dtype = DT_F64;
     int64_t chunk = t->number % 2 ? test_size(t, 1, c->rows) : 0;
@@ -55,7 +60,7 @@ static void draw_labels(struct trial *t)
 
 static double *doubles(struct trial *t, int64_t n) { return memset(test_buffer(t, (size_t)n * 8), 0, (size_t)n * 8); }
 
-/* Values rounded to the operand's dtype; gradients of f32 ones are pre-filled, and their doubles with them. */
+/* Values rounded to the operand's dtype; gradients, where wanted, are pre-filled, and their doubles with them. */
 static void draw_operand(struct trial *t, struct operand *o, double **exact, double **gradient, double spread)
 {
     int64_t n = o->rows * o->cols;
@@ -71,23 +76,27 @@ static void draw_operand(struct trial *t, struct operand *o, double **exact, dou
         (*exact)[i] = (double)f[i];
     if (!gradient)
         return;
-    o->g = test_buffer(t, (size_t)n * 4);
+    float *g = test_buffer(t, (size_t)n * 4);
     *gradient = doubles(t, n);
-    test_fill(t, o->g, n, 1);
+    test_fill(t, g, n, 1);
+    o->g = o == &t->call.in[0] && is_bf16(t) ? test_narrow(t, g, n) : g;
     for (int64_t i = 0; i < n; i++)
-        (*gradient)[i] = (double)o->g[i];
+        (*gradient)[i] = (double)g[i];
 }
 
-static void naive_logits(const struct naive *k, int who, int64_t row)
+/* In bf16 the product is rounded, before bias, scale and cap. */
+static void naive_logits(struct naive *k, int who, int64_t row)
 {
     const struct loss_params *p = &k->t->call.p.loss;
     int64_t V = k->t->call.w[2 * who].rows, E = k->t->call.w[2 * who].cols;
     const double *x = k->t->v[IN0 + who] + row * E, *w = k->t->v[W0 + 2 * who], *b = k->t->v[W1 + 2 * who];
     double scale = who ? p->teacher_logit_scale : p->logit_scale, cap = who ? p->teacher_logit_cap : p->logit_cap;
     for (int64_t v = 0; v < V; v++) {
-        double s = b ? b[v] : 0;
+        double s = 0;
         for (int64_t e = 0; e < E; e++)
             s += x[e] * w[v * E + e];
+        k->largest = fmax(k->largest, fabs(s));
+        s = (is_bf16(k->t) ? (double)bf16_to_f32(f32_to_bf16((float)s)) : s) + (b ? b[v] : 0);
         k->z[who][v] = cap != 0 ? cap * tanh(scale * s / cap) : scale * s;
     }
 }
@@ -136,18 +145,22 @@ static void naive_gradients(const struct naive *k, int64_t row)
     }
 }
 
+/* In bf16 a product near the middle of two numbers may be rounded the other way: a logit is off by 2^-8 of itself then, a loss by what two logits are.
+ * Gradients of logits are rounded to bf16, of which two or three may be all that counts, and in0's once more. */
 static const char *compare(const struct naive *k)
 {
     const struct call *c = &k->t->call;
     const double *out = c->out.v;
+    int bf16 = is_bf16(k->t);
+    double value = bf16 ? 2 * k->largest / 256 : 2e-6, gradient = bf16 ? 4 / 512.0 : 1e-5;
     for (int64_t i = 0; i < 2 * c->rows; i++)
-        if (!(fabs(out[i] - k->out[i]) <= 2e-6 * (1 + fabs(k->out[i]))))
+        if (!(fabs(out[i] - k->out[i]) <= value * (bf16 ? 1 : 1 + fabs(k->out[i]))))
             return i % 2 ? "kl differs" : "ce differs";
-    if (c->in[0].g && test_error(c->in[0].g, k->dx, c->rows * c->w[0].cols) > 1e-5)
+    if (c->in[0].g && test_error(test_widen(k->t, c->in[0].g, c->in[0].dtype, c->rows * c->w[0].cols), k->dx, c->rows * c->w[0].cols) > gradient)
         return "gradient of in0 differs";
-    if (c->w[0].g && test_error(c->w[0].g, k->dw, c->w[0].rows * c->w[0].cols) > 1e-5)
+    if (c->w[0].g && test_error(c->w[0].g, k->dw, c->w[0].rows * c->w[0].cols) > gradient)
         return "gradient of w0 differs";
-    return c->w[1].g && test_error(c->w[1].g, k->db, c->w[1].rows) > 1e-5 ? "gradient of w1 differs" : NULL;
+    return c->w[1].g && test_error(c->w[1].g, k->db, c->w[1].rows) > gradient ? "gradient of w1 differs" : NULL;
 }
 
 /* All gradients first; then one that is not wanted stays untouched, and the values are the same to the last bit. */
@@ -171,7 +184,7 @@ static const char *run_twice(struct naive *k)
         counted = c->batch->labels[i] >= 0 ? i : counted;
     if (counted < 0)
         return NULL;
-    ((float *)c->in[0].v)[counted * c->w[0].cols] = NAN;
+    from_f32((char *)c->in[0].v + counted * c->w[0].cols * (is_bf16(k->t) ? 2 : 4), c->in[0].dtype, &(float){NAN}, 1);
     test_call(k->t, c, 0);
     return isnan(((double *)c->out.v)[2 * counted]) ? NULL : "a NaN in in0 leaves no trace in the loss";
 }

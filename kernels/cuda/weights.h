@@ -1,0 +1,66 @@
+/* What kernels with weights share: frozen half-precision weights in the type of f32 activations, a panel of rows at a time, and sums over rows for the
+ * gradients of vectors. */
+#ifndef PARE_CUDA_WEIGHTS_H
+#define PARE_CUDA_WEIGHTS_H
+
+#include "cuda.h"
+
+enum { WALKERS = 16 };
+
+template <class W> struct widen_values {
+    const W *from;
+    float *to;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float v[N];
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = widen(from[i + k]);
+        store(to + i, v);
+    }
+};
+
+/* Rows first..first+n-1 of a matrix of weights in the type of the activations: in place, or widened to `wide`, which is aligned to 16. */
+static inline const void *weight_panel(const struct call *c, const struct operand *w, enum dtype activations, float *wide, int64_t first, int64_t n)
+{
+    int64_t at = first * w->cols;
+    if (w->dtype == activations)
+        return (const char *)w->v + at * (w->dtype == DT_F32 ? 4 : 2);
+    if (w->dtype == DT_BF16)
+        map<float>(c, n * w->cols, 1, widen_values<bf16>{(const bf16 *)w->v + at, wide});
+    else
+        map<float>(c, n * w->cols, 1, widen_values<__half>{(const __half *)w->v + at, wide});
+    return wide;
+}
+
+/* Weights of another type than the activations are widened, which bf16 activations do not allow. */
+static inline int weights_refused(const struct call *c, const char *op, const struct operand *w, enum dtype activations)
+{
+    if (w->v && w->dtype != activations && activations != DT_F32)
+        return err_set(&c->x->err, "%s: weights of type %s and activations of type %s have no CUDA kernel", op, dtype_name(w->dtype), dtype_name(activations));
+    return 0;
+}
+
+/* g[i] += sum over rows of x[row][i], in an order that the number of rows decides; x [rows, n] with row stride ld. */
+template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, float *g)
+{
+    SHARED(double, part, [WALKERS][WARP]);
+    int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
+    double s = 0;
+    for (int64_t t = threadIdx.y; t < rows && i < n; t += WALKERS)
+        s += (double)widen(x[t * ld + i]);
+    part[threadIdx.y][threadIdx.x] = s;
+    __syncthreads();
+    if (threadIdx.y || i >= n)
+        return;
+    for (int k = 1; k < WALKERS; k++)
+        s += part[k][threadIdx.x];
+    g[i] += (float)s;
+}
+
+template <class V> static inline void add_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, int64_t ld, float *g)
+{
+    LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, g);
+}
+
+#endif
