@@ -158,13 +158,13 @@ static void measure_device(struct row *r, int steps, double *median, double *bes
     free(seconds);
 }
 
-static void print_device(struct row *r, const char *name, int steps, int ops, int recompute)
+static void print_device(struct row *r, const char *name, int steps, int with_ops, int recompute)
 {
     double median, best, tokens = (double)(r->s->B * r->s->T);
     int64_t slow, multiple;
     measure_device(r, steps, &median, &best);
     struct ceiling c = {0};
-    if (ops) {
+    if (with_ops) {
         must(profile_ceiling(&x, &c, &e));
         profile_print(r->tape ? r->tape : r->trainer.tape, r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
     }
