@@ -17,10 +17,18 @@ enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
 enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
+enum op {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) OP_##name,
+#include "ops.def"
+#undef OP
+    OP_COUNT
+};
+
 /* Where and with how many threads calls run. One per process and device; a device error sticks in `err`. */
 struct exec {
     enum device device;
     int threads;
+    double seconds[OP_COUNT][2];        /* spent so far in each op, forward and backward: a profile at the price of two clock readings a call */
     struct err err;
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
@@ -68,7 +76,8 @@ struct loss_params {
     float ce_weight, kl_weight, temperature;
     float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;      /* as softcap: cap 0 means scale only */
     const float *scale;
-    int64_t chunk;              /* tokens at a time; scratch = chunk * (V + Vt) floats and what linear needs */
+    int64_t chunk;              /* tokens at a time; scratch with gradients: chunk * (V + min(V,Vt)) floats and little more, without them a few MB */
+    int gradients;              /* 0: losses only */
 };
 
 /* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
@@ -100,13 +109,6 @@ struct call {
         struct seqstats_params seqstats;
         struct rowcos_params rowcos;
     } p;
-};
-
-enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda) OP_##name,
-#include "ops.def"
-#undef OP
-    OP_COUNT
 };
 
 typedef void op_fn(const struct call *c);
