@@ -137,10 +137,14 @@ size_t attention_scratch(const struct call *c);
 size_t loss_scratch(const struct call *c);
 size_t seqstats_scratch(const struct call *c);
 
-/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major.
- * C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C; ta/tb: 'N' or 'T'. Runs on all threads unless called inside a parallel region. */
-void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda, const float *B, int64_t ldb,
-        float beta, float *C, int64_t ldc);
+/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major, f32.
+ * C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.
+ * mm_share, called by all threads of a parallel region, computes each one's share and waits for nobody; mm, called inside a region, computes the whole on the
+ * calling thread. */
+void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+/* Where share i of `shares` of n things begins, in whole units. */
+int64_t mm_share_start(int64_t n, int64_t unit, int64_t shares, int64_t i);
 
 #ifdef __cplusplus
 }

@@ -134,7 +134,7 @@ static const float *head_rows(const struct range *r, const struct head *h, int64
 
 static void head_product(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v, int64_t width)
 {
-    mm('N', 'T', k->n, width, h->E, 1, h->x, h->E, head_rows(r, h, v, width), h->E, 0, piece_logits(c, k, r, h, v), width);
+    mm('N', 'T', k->n, width, h->E, h->x, h->E, head_rows(r, h, v, width), h->E, 0, piece_logits(c, k, r, h, v), width);
 }
 
 /* Bias, scale and cap of n logits from entry v on. */
@@ -344,9 +344,9 @@ static void range_gradients(const struct call *c, const struct work *k, const st
             else
                 memset(g + t * width, 0, (size_t)width * sizeof *g);
         if (c->in[0].g)
-            mm('N', 'N', k->n, h->E, width, 1, g, width, head_rows(r, h, v, width), h->E, v > r->first, r->dx, h->E);
+            mm('N', 'N', k->n, h->E, width, g, width, head_rows(r, h, v, width), h->E, v > r->first, r->dx, h->E);
         if (c->w[0].g)
-            mm('T', 'N', width, h->E, k->n, 1, g, width, h->x, h->E, 1, c->w[0].g + v * h->E, h->E);
+            mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, 1, c->w[0].g + v * h->E, h->E);
         if (c->w[1].g)
             bias_gradient(g, k->n, width, c->w[1].g + v);
     }
