@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../lib/base/usage.h"
+
 #ifdef PARE_CUDA
 #include "cuda/device.h"
 #define BUILT_YES(fn) fn
@@ -67,15 +69,18 @@ size_t op_scratch(enum op op, const struct call *c)
 }
 
 /* A gap must have been refused when the tape was recorded. After a device error further calls do nothing. */
-static void op_run(op_fn *fn, const struct call *c)
+static void op_run(op_fn *fn, const struct call *c, double *seconds)
 {
     assert(fn);
-    if (!c->x->err.set)
-        fn(c);
+    if (c->x->err.set)
+        return;
+    double start = usage_seconds();
+    fn(c);
+    *seconds += usage_seconds() - start;
 }
 
-void op_forward(enum op op, const struct call *c) { op_run(ops[op].forward[c->x->device], c); }
-void op_backward(enum op op, const struct call *c) { op_run(ops[op].backward[c->x->device], c); }
+void op_forward(enum op op, const struct call *c) { op_run(ops[op].forward[c->x->device], c, &c->x->seconds[op][0]); }
+void op_backward(enum op op, const struct call *c) { op_run(ops[op].backward[c->x->device], c, &c->x->seconds[op][1]); }
 
 int exec_open(struct exec *x, enum device device, int threads)
 {

@@ -18,6 +18,13 @@ enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
 enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
+enum op {
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) OP_##name,
+#include "ops.def"
+#undef OP
+    OP_COUNT
+};
+
 /* Where and with how many threads calls run. One per process and device; a device error sticks in `err`.
  * compute: type of activations and their gradients, DT_F32, or on a CUDA device DT_BF16 (then matrices of weights are bf16 too). */
 struct gpu;
@@ -27,6 +34,7 @@ struct exec {
     enum dtype compute;
     int tf32;                   /* CUDA with DT_F32: products with 10 bits of fraction */
     struct gpu *gpu;            /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
+    double seconds[OP_COUNT][2];        /* spent so far in each op, forward and backward: a profile at the price of two clock readings a call */
     struct err err;
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
@@ -94,7 +102,8 @@ struct loss_params {
     float ce_weight, kl_weight, temperature;
     float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;      /* as softcap: cap 0 means scale only */
     const float *scale;
-    int64_t chunk;              /* tokens at a time; scratch = chunk * (V + Vt) floats and what linear needs */
+    int64_t chunk;              /* tokens at a time; scratch with gradients: chunk * (V + min(V,Vt)) floats and little more, without them a few MB */
+    int gradients;              /* 0: losses only */
 };
 
 /* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
@@ -129,13 +138,6 @@ struct call {
     } p;
 };
 
-enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) OP_##name,
-#include "ops.def"
-#undef OP
-    OP_COUNT
-};
-
 typedef void op_fn(const struct call *c);
 
 #define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
@@ -167,10 +169,14 @@ size_t attention_scratch_cuda(const struct call *c);
 size_t loss_scratch_cuda(const struct call *c);
 size_t sumsq_scratch_cuda(const struct call *c);
 
-/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major.
- * C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C; ta/tb: 'N' or 'T'. Runs on all threads unless called inside a parallel region. */
-void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda, const float *B, int64_t ldb,
-        float beta, float *C, int64_t ldc);
+/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major, f32.
+ * C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.
+ * mm_share, called by all threads of a parallel region, computes each one's share and waits for nobody; mm, called inside a region, computes the whole on the
+ * calling thread. */
+void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+/* Where share i of `shares` of n things begins, in whole units. */
+int64_t mm_share_start(int64_t n, int64_t unit, int64_t shares, int64_t i);
 
 #ifdef __cplusplus
 }

@@ -201,7 +201,7 @@ static int record_loss(struct recorder *r, int normed, int teacher_normed)
     struct model *m = t->spec.model, *teacher = t->spec.teacher;
     struct line l = {.op = OP_loss, .stem = "lm_head", .layer = t->n_layers, .in = {normed, teacher_normed, NO_SLOT}, .rope = -1};
     struct loss_params p = {.ce_weight = t->spec.ce_weight, .kl_weight = teacher ? t->spec.kl_weight : 0, .teacher_logit_scale = 1,
-                            .temperature = t->spec.temperature > 0 ? t->spec.temperature : 1};
+                            .temperature = t->spec.temperature > 0 ? t->spec.temperature : 1, .gradients = t->spec.train};
     l.w[0] = head_weight(m);
     l.w[1] = model_param(m, -1, "lm_head.bias");
     head_scales(&m->head, &p.logit_scale, &p.logit_cap);

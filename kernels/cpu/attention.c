@@ -145,7 +145,7 @@ static float dot(const float *restrict a, const float *restrict b, int64_t n)
 static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const float *x, const float *y, float *out)
 {
     if (R > DIRECT_ROWS) {
-        mm('N', 'T', R, n, s->D, 1, x, s->D, y, s->ldk, 0, out, n);
+        mm('N', 'T', R, n, s->D, x, s->D, y, s->ldk, 0, out, n);
         return;
     }
     for (int64_t j = 0; j < n; j++)
@@ -157,7 +157,7 @@ static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const flo
 static void rows_add_keys(const struct shape *s, int64_t R, int64_t n, const float *p, const float *y, float *restrict out)
 {
     if (R > DIRECT_ROWS) {
-        mm('N', 'N', R, s->D, n, 1, p, n, y, s->ldk, 1, out, s->D);
+        mm('N', 'N', R, s->D, n, p, n, y, s->ldk, 1, out, s->D);
         return;
     }
     for (int64_t j = 0; j < n; j++)
@@ -300,17 +300,17 @@ static void backward_block(const struct call *c, const struct shape *s, const st
     for (int64_t key = b->first_key, n; key < b->end_key; key += n) {
         n = least(KEYS, b->end_key - key);
         const float *k = key_row(s, b, c->in[1].v, key), *v = key_row(s, b, c->in[2].v, key);
-        mm('N', 'T', R, n, D, 1, t.q, D, k, s->ldk, 0, t.s, n);
-        mm('N', 'T', R, n, D, 1, t.x, D, v, s->ldk, 0, t.d, n);
+        mm('N', 'T', R, n, D, t.q, D, k, s->ldk, 0, t.s, n);
+        mm('N', 'T', R, n, D, t.x, D, v, s->ldk, 0, t.d, n);
         if (s->a->cap > 0)
             cap_scores(t.s, R * n, s->a->cap);
         score_gradients(s, b, &t, key, n);
         if (dv)
-            mm('T', 'N', n, D, R, 1, t.s, n, t.x, D, 1, dv + key * ld, ld);
+            mm('T', 'N', n, D, R, t.s, n, t.x, D, 1, dv + key * ld, ld);
         if (dk)
-            mm('T', 'N', n, D, R, 1, t.d, n, t.q, D, 1, dk + key * ld, ld);
+            mm('T', 'N', n, D, R, t.d, n, t.q, D, 1, dk + key * ld, ld);
         if (c->in[0].g)
-            mm('N', 'N', R, D, n, 1, t.d, n, k, s->ldk, 1, t.y, D);
+            mm('N', 'N', R, D, n, t.d, n, k, s->ldk, 1, t.y, D);
     }
     for (int64_t r = 0; c->in[0].g && r < R; r++) {
         float *restrict dq = (float *)query_row(s, b, c->in[0].g, r);

@@ -1,13 +1,13 @@
 /* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 (frozen), w1 f32 or absent.
  * Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64).
- * Half-precision weights are widened a panel of rows at a time, never as a whole. Up to ROWS_FEW rows (generation) weights are read once,
+ * Half-precision weights are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows (generation) weights are read once,
  * straight from memory, without a matrix product. Refuses nothing. */
 #include "../op.h"
 #include "vecmath.h"
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 4 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768,
+enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768,
        AHEAD = 4096, LINE = 64 };        /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
 static int64_t panel_rows(const struct operand *w)
@@ -20,7 +20,7 @@ static int64_t panel_rows(const struct operand *w)
 size_t linear_scratch(const struct call *c)
 {
     const struct operand *w = &c->w[0];
-    return w->dtype == DT_F32 ? 0 : (size_t)(panel_rows(w) * w->cols) * 4;
+    return w->dtype == DT_F32 ? 0 : (size_t)(c->x->threads * panel_rows(w) * w->cols) * 4;
 }
 
 static const char *row_of(const struct operand *w, int64_t i)
@@ -100,36 +100,49 @@ static void forward_few(const struct call *c)
         }
 }
 
-/* Rows first..first+n-1 of the weights as f32: in place if they are, else in scratch. */
+/* Rows first..first+n-1 of the weights as f32: in place if they are, else in the calling thread's scratch. */
 static const float *panel(const struct call *c, int64_t first, int64_t n)
 {
     const struct operand *w = &c->w[0];
     if (w->dtype == DT_F32)
         return (const float *)row_of(w, first);
-    float *to = c->scratch;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n * w->cols > SERIAL)
-    for (int64_t i = 0; i < n; i++)
-        vec_widen(to + i * w->cols, row_of(w, first + i), w->dtype, w->cols);
+    float *to = (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols;
+    vec_widen(to, row_of(w, first), w->dtype, n * w->cols);
     return to;
+}
+
+/* Half-precision weights: each thread takes columns of y, that is rows of w, which it widens for itself. */
+static void forward_half(const struct call *c, float *y, int add)
+{
+    const struct operand *w = &c->w[0];
+    int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
+    int64_t end = mm_share_start(M, 1, threads, i + 1), n;
+    for (int64_t first = mm_share_start(M, 1, threads, i); first < end; first += n) {
+        n = end - first < panel_rows(w) ? end - first : panel_rows(w);
+        mm('N', 'T', c->rows, n, N, c->in[0].v, N, panel(c, first, n), N, add, y + first, M);
+    }
 }
 
 void linear_fwd_cpu(const struct call *c)
 {
     const struct operand *w = &c->w[0];
-    int64_t M = w->rows, N = w->cols, step = w->dtype == DT_F32 ? M : panel_rows(w);
+    int64_t M = w->rows, N = w->cols;
     const float *bias = c->w[1].v;
     float *y = c->out.v;
     if (c->rows <= ROWS_FEW) {
         forward_few(c);
         return;
     }
-    if (bias)
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > SERIAL)
-        for (int64_t t = 0; t < c->rows; t++)
-            memcpy(y + t * M, bias, (size_t)M * 4);
-    for (int64_t first = 0; first < M; first += step) {
-        int64_t n = M - first < step ? M - first : step;
-        mm('N', 'T', c->rows, n, N, 1, c->in[0].v, N, panel(c, first, n), N, bias ? 1 : 0, y + first, M);
+#pragma omp parallel num_threads(c->x->threads) if (c->rows * M * N > SERIAL)
+    {
+        if (bias)
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < c->rows; t++)
+                memcpy(y + t * M, bias, (size_t)M * 4);
+        if (w->dtype == DT_F32)
+            mm_share('N', 'T', c->rows, M, N, c->in[0].v, N, w->v, N, bias != NULL, y, M);
+        else
+            forward_half(c, y, bias != NULL);
     }
 }
 
@@ -137,7 +150,7 @@ void linear_fwd_cpu(const struct call *c)
 static void backward_bias(const struct call *c, const float *dy, float *db)
 {
     int64_t M = c->w[0].rows;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * M > SERIAL)
+#pragma omp for schedule(static) nowait
     for (int64_t first = 0; first < M; first += COLUMNS) {
         int64_t n = M - first < COLUMNS ? M - first : COLUMNS;
         double sum[COLUMNS] = {0};
@@ -149,17 +162,34 @@ static void backward_bias(const struct call *c, const float *dy, float *db)
     }
 }
 
+/* Half-precision weights: each thread takes rows of dx and widens all of w for itself. */
+static void backward_half(const struct call *c, const float *dy, float *dx)
+{
+    const struct operand *w = &c->w[0];
+    int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
+    int64_t t = mm_share_start(c->rows, 1, threads, i), rows = mm_share_start(c->rows, 1, threads, i + 1) - t;
+    for (int64_t first = 0, n; first < M; first += n) {
+        n = M - first < panel_rows(w) ? M - first : panel_rows(w);
+        mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N, 1, dx + t * N, N);
+    }
+}
+
+/* Nobody waits between the three gradients: each reads only what stood there before. */
 void linear_bwd_cpu(const struct call *c)
 {
     const struct operand *w = &c->w[0];
-    int64_t M = w->rows, N = w->cols, step = w->dtype == DT_F32 ? M : panel_rows(w);
+    int64_t M = w->rows, N = w->cols;
     const float *dy = c->out.g;
-    for (int64_t first = 0; c->in[0].g && first < M; first += step) {
-        int64_t n = M - first < step ? M - first : step;
-        mm('N', 'N', c->rows, N, n, 1, dy + first, M, panel(c, first, n), N, 1, c->in[0].g, N);
+    float *dx = c->in[0].g;
+#pragma omp parallel num_threads(c->x->threads) if (c->rows * M * N > SERIAL)
+    {
+        if (dx && w->dtype == DT_F32)
+            mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, 1, dx, N);
+        else if (dx)
+            backward_half(c, dy, dx);
+        if (w->g)
+            mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, 1, w->g, N);
+        if (c->w[1].v && c->w[1].g)
+            backward_bias(c, dy, c->w[1].g);
     }
-    if (w->g)
-        mm('T', 'N', M, N, c->rows, 1, dy, M, c->in[0].v, N, 1, w->g, N);
-    if (c->w[1].v && c->w[1].g)
-        backward_bias(c, dy, c->w[1].g);
 }

@@ -1,21 +1,28 @@
-/* loss: output head and losses in one, a chunk of tokens at a time: logits of all tokens never exist at once, gradients are added at once.
+/* loss: output head and losses in one, a chunk of tokens and a piece of the vocabulary at a time: logits of all tokens never exist at once, gradients are
+ * added at once.
  *
  * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et], w3 [Vt]: heads (f32, bf16, f16) and biases.
  * out: f64 [T,2] = ce, kl of each position, 0 where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
  * the gradient with respect to the student's logit z_s[v] is
  *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) * (1 - (z_s[v] / cap)^2) * logit_scale
- * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to the maximum, sums of them f32 over
- * PIECE entries and f64 over the pieces.
- * Scratch: student's logits [chunk,V], which become their gradients, teacher's [chunk,Vt], one block of a head widened to f32. */
+ * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to the maximum so far, sums of them f32 over
+ * RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018).
+ *
+ * Each thread has a range of the vocabulary and walks over it in pieces that its own cache holds, since everything but the products is bound by
+ * memory: values are taken from a piece right after its product, and in a second walk over the kept pieces gradients are made and used while they
+ * are there. Threads meet three times a chunk: the sums of the ranges become those of the rows, and the ranges' parts of in0's gradient are
+ * added up, both in the order of the ranges. Without gradients nothing is kept.
+ * Scratch: sums of each row for each range; its part of in0's gradient; logits of student and teacher, [piece][chunk, entries]; a widened piece. */
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "../op.h"
 #include "vecmath.h"
 
-enum { WIDE = 1 << 19, COLUMNS = 256, PIECE = 1024 };    /* floats in a widened block of a head; columns of a bias sum; entries of an f32 sum */
+enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, RUN = 512 };
 
-struct head {                               /* z [n,V] = cap(x [n,E] w^T + bias) */
+struct head {                               /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
     const float *x;
     int64_t V, E;
@@ -23,14 +30,39 @@ struct head {                               /* z [n,V] = cap(x [n,E] w^T + bias)
     float *z;
 };
 
+/* Of entries so far: their maximum, and the sum of e^((z - max) * sharp). */
+struct soft { double sum; float max, sharp; };
+
+/* What a row's gradient is made of: first * e^(..) + second * e^(..) - teacher * e^(..), times (1 - (z slope)^2) gain. */
+struct mix { float first, max, sharp, second, max2, sharp2, teacher, max3, slope, gain; };
+
+struct row {
+    struct soft ce, kl, teacher;
+    double cross;                           /* sum of the teacher's e^(..) times (z_t - z_s) */
+    float label;                            /* the student's logit of the label, where the range has it */
+    struct mix mix;
+};
+
 struct work {
     struct head student, teacher;
-    float *wide;
-    int64_t n, shared;                      /* rows of this chunk; entries that both vocabularies have */
+    struct row *rows;                       /* [ranges][n] */
+    float *dx, *wide;                       /* [ranges][n, E], [ranges][piece, E] */
+    int64_t n, shared, piece, ranges;       /* rows of this chunk; entries that both vocabularies have; entries of a piece */
     const int32_t *labels;
     double *out;
-    int want_gradient;
+    int one_softmax;                        /* of the student serves both losses */
 };
+
+/* What one thread works on: entries first .. end - 1. */
+struct range {
+    int64_t index, first, end;
+    struct row *rows;
+    float *dx, *wide;
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static size_t rounded(int64_t floats) { return ((size_t)floats + 15) & ~(size_t)15; }
 
 static int64_t chunk_rows(const struct call *c)
 {
@@ -38,228 +70,318 @@ static int64_t chunk_rows(const struct call *c)
     return chunk > 0 && chunk < c->rows ? chunk : c->rows;
 }
 
-static int64_t wide_rows(const struct operand *w)
+static int64_t piece_entries(const struct call *c)
 {
-    int64_t rows = w->cols > 0 ? WIDE / w->cols : 0;
-    return rows < 16 ? 16 : rows > w->rows ? w->rows : rows;
+    int64_t piece = least(PIECE_FLOATS / most(1, chunk_rows(c)), HEAD_FLOATS / most(1, most(c->w[0].cols, c->w[2].cols)));
+    return most(PIECE_MIN, piece / PIECE_MIN * PIECE_MIN);
 }
 
-static size_t wide_floats(const struct operand *w)
+static int64_t shared_entries(const struct call *c) { return least(c->w[0].rows, c->w[2].rows); }
+
+static size_t wide_floats(const struct call *c)
 {
-    return w->rows > 0 && w->dtype != DT_F32 ? (size_t)(wide_rows(w) * w->cols) : 0;
+    size_t floats = 0;
+    for (int i = 0; i <= 2; i += 2)
+        if (c->w[i].rows > 0 && c->w[i].dtype != DT_F32 && rounded(piece_entries(c) * c->w[i].cols) > floats)
+            floats = rounded(piece_entries(c) * c->w[i].cols);
+    return floats;
 }
 
-static size_t logit_floats(const struct call *c, const struct operand *w)
+/* Logits that are kept at a time, of a head of V entries: all, or a piece of each range. */
+static size_t logit_floats(const struct call *c, int64_t V)
 {
-    return ((size_t)(chunk_rows(c) * w->rows) + 15) & ~(size_t)15;
+    return rounded(chunk_rows(c) * (c->p.loss.gradients ? V : c->x->threads * least(V, piece_entries(c))));
 }
+
+static size_t row_floats(const struct call *c) { return rounded(chunk_rows(c) * (int64_t)(sizeof(struct row) / sizeof(float))); }
+static size_t dx_floats(const struct call *c) { return c->p.loss.gradients ? rounded(chunk_rows(c) * c->w[0].cols) : 0; }
 
 size_t loss_scratch(const struct call *c)
 {
-    size_t s = wide_floats(&c->w[0]), t = wide_floats(&c->w[2]);
-    return 4 * (logit_floats(c, &c->w[0]) + logit_floats(c, &c->w[2]) + (s > t ? s : t));
+    size_t range = row_floats(c) + dx_floats(c) + wide_floats(c);
+    return sizeof(float) * ((size_t)c->x->threads * range + logit_floats(c, c->w[0].rows) + logit_floats(c, shared_entries(c)));
 }
 
-/* The rows of a head in f32, `*rows` of them from `from` on: in place, or widened block by block. */
-static const float *head_rows(const struct call *c, const struct head *h, float *wide, int64_t from, int64_t *rows)
+static struct range range_of(const struct call *c, const struct work *k, int64_t i)
 {
-    int64_t left = h->V - from;
-    if (h->w->dtype == DT_F32) {
-        *rows = left;
-        return (const float *)h->w->v + from * h->E;
-    }
-    *rows = left < wide_rows(h->w) ? left : wide_rows(h->w);
-#pragma omp parallel for schedule(static) num_threads(c->x->threads)
-    for (int64_t i = 0; i < *rows; i++)
-        vec_widen(wide + i * h->E, (const uint16_t *)h->w->v + (from + i) * h->E, h->w->dtype, h->E);
-    return wide;
+    struct range r = {.index = i, .rows = k->rows + i * k->n, .dx = k->dx + (size_t)i * dx_floats(c), .wide = k->wide + (size_t)i * wide_floats(c)};
+    int64_t units = (k->student.V + PIECE_MIN - 1) / PIECE_MIN;
+    r.first = least(units * i / k->ranges * PIECE_MIN, k->student.V);
+    r.end = least(units * (i + 1) / k->ranges * PIECE_MIN, k->student.V);
+    return r;
 }
 
-static void head_products(const struct call *c, const struct work *k, const struct head *h)
+/* Where the piece that begins at entry v ends. Pieces end where the vocabularies part. */
+static int64_t piece_end(const struct work *k, const struct range *r, int64_t v)
 {
-    for (int64_t v = 0, rows; v < h->V; v += rows) {
-        const float *w = head_rows(c, h, k->wide, v, &rows);
-        mm('N', 'T', k->n, rows, h->E, 1, h->x, h->E, w, h->E, 0, h->z + v, h->V);
-    }
+    int64_t end = least(v + k->piece, r->end);
+    return v < k->shared ? least(end, k->shared) : end;
 }
 
-/* Bias, scale and cap of one row of logits. */
-static void finish_logits(const struct head *h, float *restrict z)
+static float *piece_logits(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v)
+{
+    return h->z + k->n * (c->p.loss.gradients ? v : r->index * least(h->V, k->piece));
+}
+
+/* `rows` rows of a head from v on, in f32: in place, or widened. */
+static const float *head_rows(const struct range *r, const struct head *h, int64_t v, int64_t rows)
+{
+    if (h->w->dtype == DT_F32)
+        return (const float *)h->w->v + v * h->E;
+    vec_widen(r->wide, (const uint16_t *)h->w->v + v * h->E, h->w->dtype, rows * h->E);
+    return r->wide;
+}
+
+static void head_product(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v, int64_t width)
+{
+    mm('N', 'T', k->n, width, h->E, h->x, h->E, head_rows(r, h, v, width), h->E, 0, piece_logits(c, k, r, h, v), width);
+}
+
+/* Bias, scale and cap of n logits from entry v on. */
+static void finish_logits(const struct head *h, int64_t v, float *restrict z, int64_t n)
 {
     const float *restrict bias = h->bias->v;
-    for (int64_t v = 0; bias && v < h->V; v++)
-        z[v] += bias[v];
+    for (int64_t i = 0; bias && i < n; i++)
+        z[i] += bias[v + i];
     if (h->cap > 0) {
         float inner = h->scale / h->cap;
 #pragma omp simd
-        for (int64_t v = 0; v < h->V; v++)
-            z[v] = h->cap * vec_tanh(inner * z[v]);
+        for (int64_t i = 0; i < n; i++)
+            z[i] = h->cap * vec_tanh(inner * z[i]);
     } else if (h->scale != 1) {
-        for (int64_t v = 0; v < h->V; v++)
-            z[v] *= h->scale;
+        for (int64_t i = 0; i < n; i++)
+            z[i] *= h->scale;
     }
 }
 
-static float row_max(const float *z, int64_t n)
+/* The maximum of what was seen and of z; returns what sums so far are to be multiplied with. */
+static double raise_max(struct soft *s, const float *z, int64_t n)
 {
-    float max = z[0];
+    float max = z[0], before = s->max;
 #pragma omp simd reduction(max : max)
     for (int64_t i = 0; i < n; i++)
         max = z[i] > max ? z[i] : max;
-    return max;
+    if (!(max > before))
+        return 1;
+    s->max = max;
+    return exp((double)(before - max) * (double)s->sharp);
 }
 
-/* sum of e^((z - max) * sharp) over a piece */
-static float piece_sum(const float *z, int64_t n, float max, float sharp)
+static void add_entries(struct soft *s, const float *z, int64_t n)
 {
-    float sum = 0;
+    s->sum *= raise_max(s, z, n);
+    float max = s->max, sharp = s->sharp, sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++)
         sum += vec_exp((z[i] - max) * sharp);
-    return sum;
+    s->sum += (double)sum;
 }
 
-/* zt becomes e^((zt - max) * sharp); returns their sum, and in *cross the sum of them times (zt - zs). */
-static double teacher_weights(float *restrict zt, const float *restrict zs, int64_t n, float max, float sharp, double *cross)
+static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n)
 {
-    double sum = 0, products = 0;
-#pragma omp simd reduction(+ : sum, products)
+    struct soft *s = &r->teacher;
+    double before = raise_max(s, zt, n);
+    float max = s->max, sharp = s->sharp, sum = 0, cross = 0;
+#pragma omp simd reduction(+ : sum, cross)
     for (int64_t i = 0; i < n; i++) {
         float e = vec_exp((zt[i] - max) * sharp);
-        sum += (double)e;
-        products += (double)e * ((double)zt[i] - (double)zs[i]);
-        zt[i] = e;
+        sum += e;
+        cross += e * (zt[i] - zs[i]);
     }
-    *cross = products;
-    return sum;
-}
-
-/* Softmax over a row's first n entries: e^((z - max) * sharp) / sum. */
-struct soft { float max, sharp; double sum; };
-
-/* One pass over memory: where a piece has a new maximum, the sum so far is taken relative to it. */
-static struct soft soften(const float *z, int64_t n, float sharp)
-{
-    struct soft s = {.max = z[0], .sharp = sharp};
-    for (int64_t first = 0; first < n; first += PIECE) {
-        int64_t k = n - first < PIECE ? n - first : PIECE;
-        float max = row_max(z + first, k);
-        if (max > s.max) {
-            s.sum *= exp((double)(s.max - max) * (double)sharp);
-            s.max = max;
-        }
-        s.sum += (double)piece_sum(z + first, k, s.max, sharp);
-    }
-    return s;
+    s->sum = s->sum * before + (double)sum;
+    r->cross = r->cross * before + (double)cross;
 }
 
 static double log_sum(const struct soft *s) { return (double)s->max * s->sharp + log(s->sum); }
 
-/* What the gradient of a row is made of: first * e^(..) + second * e^(..) - teacher * et, times (1 - (z slope)^2) gain. */
-struct mix { float first, max, sharp, second, max2, sharp2, teacher, slope, gain; };
+static void begin_row(const struct call *c, struct row *r)
+{
+    float sharp = 1 / c->p.loss.temperature;
+    *r = (struct row){.ce = {.max = -INFINITY, .sharp = 1}, .kl = {.max = -INFINITY, .sharp = sharp}, .teacher = {.max = -INFINITY, .sharp = sharp}};
+}
 
-static inline __attribute__((always_inline)) void mix_range(float *restrict z, const float *restrict et, int64_t n, struct mix m, int two)
+/* Entries v .. v + width - 1 of row t. zt: of the teacher, or NULL. */
+static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v, int64_t width, float *z, float *zt)
+{
+    int64_t at = k->labels[t] - v;
+    finish_logits(&k->student, v, z, width);
+    if (zt)
+        finish_logits(&k->teacher, v, zt, width);
+    if (at >= 0 && at < width)
+        r->label = z[at];
+    for (int64_t i = 0; i < width; i += RUN) {
+        int64_t n = least(RUN, width - i);
+        add_entries(&r->ce, z + i, n);
+        if (zt && !k->one_softmax)
+            add_entries(&r->kl, z + i, n);
+        if (zt)
+            add_teacher_entries(r, zt + i, z + i, n);
+    }
+}
+
+/* Adds what another range has seen; returns what that one's sums were multiplied with, and in *own what these were. */
+static double soft_add(struct soft *s, const struct soft *other, double *own)
+{
+    float max = other->max > s->max ? other->max : s->max;
+    double theirs = other->max == max ? 1 : exp((double)(other->max - max) * (double)s->sharp);
+    *own = s->max == max ? 1 : exp((double)(s->max - max) * (double)s->sharp);
+    s->sum = s->sum * *own + other->sum * theirs;
+    s->max = max;
+    return theirs;
+}
+
+/* The row's sums over the whole vocabulary, left in range 0. */
+static struct row *merge_row(const struct work *k, int64_t t)
+{
+    struct row *r = &k->rows[t];
+    for (int64_t i = 1; i < k->ranges; i++) {
+        const struct row *other = &k->rows[i * k->n + t];
+        double own;
+        soft_add(&r->ce, &other->ce, &own);
+        soft_add(&r->kl, &other->kl, &own);
+        double theirs = soft_add(&r->teacher, &other->teacher, &own);
+        r->cross = r->cross * own + other->cross * theirs;
+        r->label += other->label;
+    }
+    if (k->one_softmax)
+        r->kl = r->ce;
+    return r;
+}
+
+/* The row's losses, and how its gradient is mixed. */
+static void end_row(const struct call *c, const struct work *k, int64_t t)
+{
+    const struct loss_params *p = &c->p.loss;
+    struct row *r = merge_row(k, t);
+    double a = (double)p->scale[0] * p->ce_weight, b = k->shared ? (double)p->scale[0] * p->kl_weight * r->teacher.sharp : 0;
+    k->out[2 * t] = log_sum(&r->ce) - (double)r->label;
+    if (k->shared)
+        k->out[2 * t + 1] = r->cross / r->teacher.sum * r->teacher.sharp - log_sum(&r->teacher) + log_sum(&r->kl);
+    r->mix = (struct mix){.first = (float)(a / r->ce.sum), .max = r->ce.max, .sharp = 1, .gain = k->student.scale};
+    if (k->student.cap > 0)
+        r->mix.slope = 1 / k->student.cap;
+    if (b == 0)
+        return;
+    r->mix.second = (float)(b / r->kl.sum);
+    r->mix.max2 = r->kl.max;
+    r->mix.sharp2 = r->kl.sharp;
+    r->mix.teacher = (float)(b / r->teacher.sum);
+    r->mix.max3 = r->teacher.max;
+    if (k->one_softmax) {
+        r->mix.first += r->mix.second;
+        r->mix.second = 0;
+    }
+}
+
+static inline __attribute__((always_inline)) void mix_entries(float *restrict z, const float *restrict zt, int64_t n, struct mix m, int two)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         float x = z[i] * m.slope, g = m.first * vec_exp((z[i] - m.max) * m.sharp);
         if (two)
             g += m.second * vec_exp((z[i] - m.max2) * m.sharp2);
-        if (et)
-            g -= m.teacher * et[i];
+        if (zt)
+            g -= m.teacher * vec_exp((zt[i] - m.max3) * m.sharp2);
         z[i] = g * (1 - x * x) * m.gain;
     }
 }
 
-/* z becomes d loss / d (x w^T). ce: softmax over V; kl: student's over the first `shared`, where et / et_sum is the teacher's. et NULL: no kl. */
-static void row_gradient(const struct call *c, const struct work *k, float *z, int32_t label, const struct soft *ce, const struct soft *kl,
-                         const float *et, double et_sum)
+/* Logits v .. v + width - 1 of row t become d loss / d (x w^T). */
+static void row_gradient(const struct call *c, const struct work *k, int64_t t, int64_t v, int64_t width, float *z, const float *zt)
 {
-    const struct loss_params *p = &c->p.loss;
+    const struct mix *m = &k->rows[t].mix;
+    int64_t at = k->labels[t] - v;
+    if (zt && m->teacher != 0)
+        m->second != 0 ? mix_entries(z, zt, width, *m, 1) : mix_entries(z, zt, width, *m, 0);
+    else
+        mix_entries(z, NULL, width, *m, 0);
+    if (at >= 0 && at < width) {
+        float x = k->rows[t].label * m->slope;
+        z[at] -= c->p.loss.scale[0] * c->p.loss.ce_weight * (1 - x * x) * m->gain;
+    }
+}
+
+static int counted(const struct work *k, int64_t t) { return k->labels[t] >= 0; }
+
+static void range_values(const struct call *c, const struct work *k, const struct range *r)
+{
+    for (int64_t t = 0; t < k->n; t++)
+        begin_row(c, &r->rows[t]);
+    for (int64_t v = r->first, width; v < r->end; v += width) {
+        width = piece_end(k, r, v) - v;
+        float *z = piece_logits(c, k, r, &k->student, v), *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
+        head_product(c, k, r, &k->student, v, width);
+        if (zt)
+            head_product(c, k, r, &k->teacher, v, width);
+        for (int64_t t = 0; t < k->n; t++)
+            if (counted(k, t))
+                row_values(k, &r->rows[t], t, v, width, z + t * width, zt ? zt + t * width : NULL);
+    }
+}
+
+static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bias)
+{
+    for (int64_t v = 0; v < width; v += PIECE_MIN) {
+        int64_t n = least(PIECE_MIN, width - v);
+        double sums[PIECE_MIN] = {0};
+        for (int64_t t = 0; t < rows; t++)
+            for (int64_t i = 0; i < n; i++)
+                sums[i] += (double)g[t * width + v + i];
+        for (int64_t i = 0; i < n; i++)
+            bias[v + i] += (float)sums[i];
+    }
+}
+
+static void range_gradients(const struct call *c, const struct work *k, const struct range *r)
+{
     const struct head *h = &k->student;
-    double a = (double)p->scale[0] * p->ce_weight, b = et ? (double)p->scale[0] * p->kl_weight * kl->sharp : 0;
-    struct mix m = {.first = (float)(a / ce->sum), .max = ce->max, .sharp = 1, .slope = h->cap > 0 ? 1 / h->cap : 0, .gain = h->scale};
-    float x = z[label] * m.slope, hit = (float)a * (1 - x * x) * m.gain;
-    int64_t shared = b != 0 ? k->shared : 0;
-    mix_range(z + shared, NULL, h->V - shared, m, 0);
-    if (b != 0) {
-        m.second = (float)(b / kl->sum);
-        m.max2 = kl->max;
-        m.sharp2 = kl->sharp;
-        m.teacher = (float)(b / et_sum);
-        if (shared == h->V && kl->sharp == 1) {         /* one softmax serves both */
-            m.first += m.second;
-            mix_range(z, et, shared, m, 0);
-        } else {
-            mix_range(z, et, shared, m, 1);
+    for (int64_t v = r->first, width; v < r->end; v += width) {
+        width = piece_end(k, r, v) - v;
+        float *g = piece_logits(c, k, r, h, v), *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
+        for (int64_t t = 0; t < k->n; t++)
+            if (counted(k, t))
+                row_gradient(c, k, t, v, width, g + t * width, zt ? zt + t * width : NULL);
+            else
+                memset(g + t * width, 0, (size_t)width * sizeof *g);
+        if (c->in[0].g)
+            mm('N', 'N', k->n, h->E, width, g, width, head_rows(r, h, v, width), h->E, v > r->first, r->dx, h->E);
+        if (c->w[0].g)
+            mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, 1, c->w[0].g + v * h->E, h->E);
+        if (c->w[1].g)
+            bias_gradient(g, k->n, width, c->w[1].g + v);
+    }
+}
+
+/* Row t's gradient of in0, from the parts of all ranges that are not empty. */
+static void add_dx(const struct call *c, const struct work *k, int64_t t, float *restrict dx)
+{
+    for (int64_t i = 0; i < k->ranges; i++) {
+        struct range r = range_of(c, k, i);
+        for (int64_t e = 0; r.first < r.end && e < k->student.E; e++)
+            dx[e] += r.dx[t * k->student.E + e];
+    }
+}
+
+/* dx: gradient of this chunk's rows of in0, or NULL. */
+static void run_chunk(const struct call *c, const struct work *k, int with_gradient, float *dx)
+{
+#pragma omp parallel num_threads(c->x->threads)
+    {
+        struct range r = range_of(c, k, omp_get_thread_num());
+        range_values(c, k, &r);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < k->n; t++)
+            if (counted(k, t))
+                end_row(c, k, t);
+        if (with_gradient) {
+            range_gradients(c, k, &r);
+#pragma omp barrier
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < (dx ? k->n : 0); t++)
+                add_dx(c, k, t, dx + t * k->student.E);
         }
     }
-    z[label] -= hit;
-}
-
-/* One counted position: values into out[2], and where wanted the student's logits turned into their gradient. */
-static void row_loss(const struct call *c, const struct work *k, int64_t t)
-{
-    const struct head *s = &k->student;
-    float *z = s->z + t * s->V, *zt = k->shared ? k->teacher.z + t * k->teacher.V : NULL, sharp = 1 / c->p.loss.temperature;
-    double *out = k->out + 2 * t, et_sum = 0, cross;
-    finish_logits(s, z);
-    struct soft ce = soften(z, s->V, 1), kl = ce;
-    out[0] = log_sum(&ce) - (double)z[k->labels[t]];
-    if (zt) {
-        finish_logits(&k->teacher, zt);
-        if (k->shared < s->V || sharp != 1)
-            kl = soften(z, k->shared, sharp);
-        struct soft teacher = {.max = row_max(zt, k->shared), .sharp = sharp};
-        et_sum = teacher.sum = teacher_weights(zt, z, k->shared, teacher.max, sharp, &cross);
-        out[1] = cross / et_sum * sharp - log_sum(&teacher) + log_sum(&kl);
-    }
-    if (k->want_gradient)
-        row_gradient(c, k, z, k->labels[t], &ce, &kl, zt, et_sum);
-}
-
-static int counted(const struct call *c, int64_t t) { return c->batch->labels[t] >= 0; }
-
-static void chunk_values(const struct call *c, const struct work *k, int64_t from)
-{
-    head_products(c, k, &k->student);
-    if (k->shared)
-        head_products(c, k, &k->teacher);
-#pragma omp parallel for schedule(static) num_threads(c->x->threads)
-    for (int64_t t = 0; t < k->n; t++)
-        if (counted(c, from + t))
-            row_loss(c, k, t);
-        else if (k->want_gradient)
-            memset(k->student.z + t * k->student.V, 0, (size_t)k->student.V * sizeof(float));
-}
-
-static void bias_gradient(const struct call *c, const struct work *k)
-{
-    const struct head *h = &k->student;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads)
-    for (int64_t v = 0; v < h->V; v += COLUMNS) {
-        int64_t n = h->V - v < COLUMNS ? h->V - v : COLUMNS;
-        double sums[COLUMNS] = {0};
-        for (int64_t t = 0; t < k->n; t++)
-            for (int64_t i = 0; i < n; i++)
-                sums[i] += (double)h->z[t * h->V + v + i];
-        for (int64_t i = 0; i < n; i++)
-            c->w[1].g[v + i] += (float)sums[i];
-    }
-}
-
-static void chunk_gradients(const struct call *c, const struct work *k, int64_t from)
-{
-    const struct head *h = &k->student;
-    float *dx = c->in[0].g ? c->in[0].g + from * h->E : NULL;
-    for (int64_t v = 0, rows; dx && v < h->V; v += rows) {
-        const float *w = head_rows(c, h, k->wide, v, &rows);
-        mm('N', 'N', k->n, h->E, rows, 1, h->z + v, h->V, w, h->E, 1, dx, h->E);
-    }
-    if (c->w[0].g)
-        mm('T', 'N', h->V, h->E, k->n, 1, h->z, h->V, h->x, h->E, 1, c->w[0].g, h->E);
-    if (c->w[1].g)
-        bias_gradient(c, k);
 }
 
 static struct head head_of(const struct call *c, int i, float *z)
@@ -270,29 +392,37 @@ static struct head head_of(const struct call *c, int i, float *z)
                          .scale = i ? p->teacher_logit_scale : p->logit_scale, .cap = i ? p->teacher_logit_cap : p->logit_cap};
 }
 
+static struct work work_of(const struct call *c)
+{
+    int64_t ranges = c->x->threads;
+    float *dx = (float *)c->scratch + (size_t)ranges * row_floats(c), *wide = dx + (size_t)ranges * dx_floats(c);
+    float *z = wide + (size_t)ranges * wide_floats(c), *zt = z + logit_floats(c, c->w[0].rows);
+    struct work k = {.student = head_of(c, 0, z), .teacher = head_of(c, 1, zt), .rows = c->scratch, .dx = dx, .wide = wide, .ranges = ranges,
+                     .piece = piece_entries(c)};
+    if (c->in[1].v && c->w[2].v)
+        k.shared = shared_entries(c);
+    k.one_softmax = k.shared == k.student.V && c->p.loss.temperature == 1;
+    return k;
+}
+
 void loss_fwd_cpu(const struct call *c)
 {
     const struct loss_params *p = &c->p.loss;
-    float *z = c->scratch, *zt = z + logit_floats(c, &c->w[0]);
-    struct work k = {.student = head_of(c, 0, z), .teacher = head_of(c, 1, zt), .wide = zt + logit_floats(c, &c->w[2])};
+    struct work k = work_of(c);
     const float *x = k.student.x, *xt = k.teacher.x;
-    if (c->in[1].v && c->w[2].v)
-        k.shared = k.student.V < k.teacher.V ? k.student.V : k.teacher.V;
-    k.want_gradient = (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
+    int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
     memset(c->out.v, 0, (size_t)c->rows * 2 * sizeof(double));
     for (int64_t t = 0; t < c->rows; t += k.n) {
         k.n = 1;
-        if (!counted(c, t))
+        k.labels = c->batch->labels + t;
+        if (!counted(&k, 0))
             continue;
-        k.n = c->rows - t < chunk_rows(c) ? c->rows - t : chunk_rows(c);
-        while (!counted(c, t + k.n - 1))        /* what is not counted at either end costs nothing */
+        k.n = least(chunk_rows(c), c->rows - t);
+        while (!counted(&k, k.n - 1))           /* what is not counted at either end costs nothing */
             k.n--;
         k.student.x = x + t * k.student.E;
         k.teacher.x = k.shared ? xt + t * k.teacher.E : NULL;
-        k.labels = c->batch->labels + t;
         k.out = (double *)c->out.v + 2 * t;
-        chunk_values(c, &k, t);
-        if (k.want_gradient)
-            chunk_gradients(c, &k, t);
+        run_chunk(c, &k, with_gradient, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
     }
 }

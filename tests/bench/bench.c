@@ -214,17 +214,37 @@ static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
     return s;
 }
 
+/* Where the time of a step goes, on stderr: milliseconds and shares of the ops, forward and backward, and what is left between them. */
+static void profile(struct row *r, int steps)
+{
+    memset(x.seconds, 0, sizeof x.seconds);
+    double start = usage_seconds(), rest = 1;
+    for (int i = 0; i < steps; i++)
+        run_once(r);
+    double all = usage_seconds() - start;
+    for (int op = 0; op < OP_COUNT; op++) {
+        const double *s = x.seconds[op];
+        rest -= (s[0] + s[1]) / all;
+        if (s[0] + s[1] > 0)
+            fprintf(stderr, "%-10s forward %8.2f ms %5.1f %%   backward %8.2f ms %5.1f %%\n", ops[op].name, 1e3 * s[0] / steps, 100 * s[0] / all,
+                    1e3 * s[1] / steps, 100 * s[1] / all);
+    }
+    fprintf(stderr, "%-10s         %8.2f ms %5.1f %%   a step   %8.2f ms\n", "between", 1e3 * rest * all / steps, 100 * rest, 1e3 * all / steps);
+}
+
 int main(int argc, char **argv)
 {
     exec_wait_briefly(argv);
     char task[16] = "", first[16] = "", second[16] = "";
-    int steps = 5, recompute = 0, threads = 0, ops_too = 0;
+    int steps = 5, recompute = 0, threads = 0, ops_too = 0, profiled = 0;
     int64_t batch = 0, length = 0;
     enum device device = DEVICE_CPU;
     const char *compute = "";
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--recompute"))
             recompute = 1;
+        else if (!strcmp(argv[i], "--profile"))
+            profiled = 1;
         else if (!strcmp(argv[i], "--steps") && i + 1 < argc)
             steps = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
@@ -246,7 +266,7 @@ int main(int argc, char **argv)
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
     }
     if (argc < 2 || steps < 1 || sscanf(argv[1], "%15s %15s %15s", task, first, second) < 2 || (strcmp(task, "eval") && strcmp(task, "train") && strcmp(task, "kd"))) {
-        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute]\n"
+        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute] [--profile]\n"
                 "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
         return 2;
     }
@@ -278,6 +298,8 @@ int main(int argc, char **argv)
     }
     double median, best, fma[2], tokens = (double)(r.s->B * r.s->T);
     measure(&r, steps, &median, &best, fma);
+    if (profiled)
+        profile(&r, steps);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r.flops * tokens / median / 1e9;
     printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
            "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld}\n",

@@ -86,7 +86,7 @@ static double run_loss(const struct golden *g, struct exec *x, int which, float 
     struct operand head = {g->identity, NULL, DT_F32, g->V, g->V};
     struct call c = {.x = x, .batch = &b, .rows = g->n, .in = {{g->student, dz, DT_F32, g->n, g->V}, {g->teacher, NULL, DT_F32, g->n, g->V}},
                      .w = {[0] = head, [2] = head}, .out = {out, NULL, DT_F64, g->n, 2}};
-    c.p.loss = (struct loss_params){(float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3};
+    c.p.loss = (struct loss_params){(float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3, 1};
     c.scratch = aligned_alloc(64, (op_scratch(OP_loss, &c) + 63) & ~(size_t)63);
     memset(dz, 0, (size_t)(g->n * g->V) * sizeof *dz);
     op_forward(OP_loss, &c);

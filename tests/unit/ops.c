@@ -416,27 +416,28 @@ static void test_product(void)
 {
     struct trial t = {.rng = rng_open(2, 0)};
     for (int number = 0; number < 40; number++) {
-        int64_t M = number < 8 ? 1 : test_size(&t, 1, 40), N = test_size(&t, 1, 70), K = test_size(&t, 1, 60), extra = number % 3;
+        int64_t M = number < 8 ? 1 : test_size(&t, 1, 40), N = test_size(&t, 1, number % 3 ? 70 : 300), K = test_size(&t, 1, 60), extra = number % 3;
         char ta = number & 1 ? 'T' : 'N', tb = number & 2 ? 'T' : 'N';
         int64_t lda = (ta == 'N' ? K : M) + extra, ldb = (tb == 'N' ? N : K) + extra, ldc = N + extra;
-        float alpha = number & 4 ? 1 : 0.5f, beta = number & 8 ? 0 : 1.5f;
+        int add = !(number & 8);
         float *A = test_buffer(&t, (size_t)(M * K + (M + K) * extra) * 4), *B = test_buffer(&t, (size_t)(K * N + (K + N) * extra) * 4);
         float *C = test_buffer(&t, (size_t)(M * ldc) * 4);
         double *want = test_buffer(&t, (size_t)(M * ldc) * 8);
         test_fill(&t, A, M * K + (M + K) * extra, 1);
         test_fill(&t, B, K * N + (K + N) * extra, 1);
-        if (beta != 0)              /* else what stands there, NaN, must not be read */
+        if (add)                    /* else what stands there, NaN, must not be read */
             test_fill(&t, C, M * ldc, 1);
         for (int64_t i = 0; i < M * ldc; i++) {
             if (i % ldc >= N)
                 C[i] = 7;
-            want[i] = i % ldc >= N ? 7 : beta == 0 ? 0 : (double)beta * C[i];
+            want[i] = i % ldc >= N ? 7 : add ? (double)C[i] : 0;
             for (int64_t k = 0; k < K && i % ldc < N; k++)
-                want[i] += (double)alpha * (ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) * (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
+                want[i] += (double)(ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) * (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
         }
-        mm(ta, tb, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
-        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t), "mm %c%c %lld x %lld x %lld, beta %g, with %s", ta, tb, (long long)M,
-              (long long)N, (long long)K, (double)beta, exec_math_library());
+#pragma omp parallel num_threads(1 + number % 6)
+        mm_share(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t), "mm %c%c %lld x %lld x %lld, add %d, with %s", ta, tb, (long long)M,
+              (long long)N, (long long)K, add, exec_math_library());
         test_buffers_free(&t);
     }
 }

@@ -40,7 +40,7 @@ static void loss_shape(struct trial *t)
     c->out.dtype = DT_F64;
     int64_t chunk = t->number % 2 ? test_size(t, 1, c->rows) : 0;
     c->p.loss = (struct loss_params){t->number % 6 == 1 ? 0 : 0.8f, t->number % 6 == 2 ? 0 : 1.5f, (float[]){1, 2, 0.5f}[t->number / 2 % 3],
-                                     t->number % 7 == 3 ? 0.6f : 1, t->number % 4 == 3 ? 6 : 0, 1.2f, t->number % 4 == 2 ? 5 : 0, NULL, chunk};
+                                     t->number % 7 == 3 ? 0.6f : 1, t->number % 4 == 3 ? 6 : 0, 1.2f, t->number % 4 == 2 ? 5 : 0, NULL, chunk, 1};
 }
 
 static void draw_labels(struct trial *t)
