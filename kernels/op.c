@@ -99,6 +99,8 @@ int exec_open(struct exec *x, enum device device, int threads)
 #endif
 }
 
+int exec_crews(const struct exec *x) { return x->device == DEVICE_CPU ? x->threads : 1; }
+
 /* ---- memory: the device's, or the process's own */
 
 #ifdef PARE_CUDA

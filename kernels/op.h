@@ -39,6 +39,7 @@ struct exec {
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
 void exec_close(struct exec *x);
+int exec_crews(const struct exec *x);           /* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a device */
 
 /* Memory where the calls run: the one door for everything that kernels read or write. On the CPU these are mmap, memcpy and memset. */
 int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e);  /* as arena_open, on the device; zeros */

@@ -220,33 +220,55 @@ static void run_taps(const struct tape *t, int line, int after, const struct cal
     }
 }
 
+void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c)
+{
+    const struct line *l = &t->lines[ev->line];
+    if (ev->kind == EVENT_ZERO)
+        exec_zero(c->x, c->out.g, (size_t)dtype_bytes(c->out.dtype, c->rows * t->slots[l->out].cols));
+    else if (ev->kind == EVENT_BACKWARD)
+        op_backward(l->op, c);
+    else
+        op_forward(l->op, c);
+}
+
 static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
 {
     struct call c = tape_call(t, ev, b);
-    const struct line *l = &t->lines[ev->line];
-    if (ev->kind == EVENT_ZERO) {
-        exec_zero(t->x, c.out.g, (size_t)dtype_bytes(c.out.dtype, c.rows * t->slots[l->out].cols));
-    } else if (ev->kind == EVENT_BACKWARD) {
-        op_backward(l->op, &c);
-    } else {
-        if (!ev->in_backward)
-            run_taps(t, ev->line, 0, &c);
-        op_forward(l->op, &c);
-        if (!ev->in_backward)
-            run_taps(t, ev->line, 1, &c);
+    int tapped = ev->kind == EVENT_FORWARD && !ev->in_backward;
+    if (tapped)
+        run_taps(t, ev->line, 0, &c);
+    tape_run_call(t, ev, &c);
+    if (tapped)
+        run_taps(t, ev->line, 1, &c);
+}
+
+/* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many. */
+static int events_select(const struct tape *t, int in_backward, int64_t from, int64_t to, const struct event **events)
+{
+    int n = 0;
+    for (int i = 0; i < t->n_events; i++) {
+        const struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
+        if (ev->in_backward == in_backward && (in_backward || l->is_teacher || !outside))
+            events[n++] = ev;
     }
+    return n;
 }
 
 static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to)
 {
-    for (int i = 0; i < t->n_events && !t->x->err.set; i++) {
-        const struct event *ev = &t->events[i];
-        const struct line *l = &t->lines[ev->line];
-        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
-        int skipped = !l->is_teacher && outside;
-        if (ev->in_backward == in_backward && !(skipped && !in_backward))
-            run_event(t, ev, b);
+    const struct event **events = mem_alloc(sizeof *events * (size_t)(t->n_events + 1));
+    int n = events_select(t, in_backward, from, to, events), stretch;
+    for (int i = 0; i < n && !t->x->err.set; i += stretch ? stretch : 1) {
+        for (stretch = 0; tape_parts(t, b->n_seq) > 1 && i + stretch < n && tape_is_apart(t, events[i + stretch]) && events[i]->stretch == events[i + stretch]->stretch;)
+            stretch++;
+        if (stretch)
+            tape_run_apart(t, events + i, stretch, b);
+        else
+            run_event(t, events[i], b);
     }
+    free(events);
 }
 
 /* 1 if the whole direction was run as one; 0: it must be run event by event. */

@@ -190,6 +190,7 @@ static int64_t place_one(struct region *r, struct region **placed, int n, struct
 void tape_place(struct tape *t)
 {
     struct region **order = mem_alloc(sizeof *order * (size_t)(t->n_regions + 1)), **alive = mem_alloc(sizeof *alive * (size_t)(t->n_regions + 1));
+    tape_stretch(t);
     for (int i = 0; i < t->n_slots; i++)        /* results, and k and v of a generation, outlive the schedule */
         if (t->slots[i].value != NO_REGION && (t->slots[i].is_kv || i == t->last || i == t->normed)) {
             struct region *r = &t->regions[t->slots[i].value];
@@ -215,4 +216,7 @@ void tape_place(struct tape *t)
         if (bytes > t->scratch_bytes)
             t->scratch_bytes = bytes;
     }
+    t->part_scratch_bytes = tape_part_scratch(t);
+    size_t parts = (size_t)exec_crews(t->x) * t->part_scratch_bytes;
+    t->scratch_bytes = parts > t->scratch_bytes ? parts : t->scratch_bytes;
 }
