@@ -8,10 +8,11 @@ template <class T> struct fill_bias {
     int64_t M;
     template <int N> __device__ void at(int64_t i) const
     {
+        const float *row = bias + i % M;
         float v[N];
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = bias[(i + k) % M];
+            v[k] = row[k];
         store(y + i, v);
     }
 };
@@ -38,7 +39,7 @@ void linear_fwd_cuda(const struct call *c)
     if (refused(c))
         return;
     if (bias)
-        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v), fill_bias<T>{bias, (T *)c->out.v, M}));
+        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0, fill_bias<T>{bias, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
         n = M - first < step ? M - first : step;
         void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);

@@ -98,6 +98,7 @@ static void open_eval(struct row *r)
     const struct shape *s = r->s;
     struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
     r->tape = tape_record(&x, &spec, &e);
+    r->model.how = MODEL_FROZEN;
     must(!r->tape || model_move(&r->model, &x, &e));
     r->predicted += tape_bytes(r->tape);
     must(tape_open(r->tape, &e));
