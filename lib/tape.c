@@ -43,6 +43,7 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
         return NULL;
     }
     tape_schedule(t);
+    tape_plan_weights(t);
     tape_place(t);
     return t;
 }
@@ -131,6 +132,7 @@ void tape_close(struct tape *t)
     free(t->regions);
     free(t->taps);
     free(t->boundary);
+    free(t->cleared);
     free(t->host);
     free(t->widened);
     free(t);
@@ -178,6 +180,9 @@ struct call tape_call(const struct tape *t, const struct event *ev, const struct
     for (int i = 0; i < OP_WEIGHTS; i++)
         if (l->w[i])
             c.w[i] = (struct operand){.v = l->w[i]->v, .g = trained && i < 2 ? l->w[i]->g : NULL, .dtype = l->w[i]->dtype, .rows = l->w[i]->rows, .cols = l->w[i]->cols};
+    for (int i = 0; i < OP_INPUTS; i++)
+        c.in[i].fresh = ev->in_fresh[i];
+    c.w[0].fresh = ev->w_fresh && t->first_pass;
     c.out = operand_of(t, l->out, ev->out, ev->out_grad, rows);
     if (c.out.v && t->slots[l->out].is_kv)
         c.out.v = (char *)c.out.v + dtype_bytes(c.out.dtype, b->pos0 * c.out.cols);
@@ -220,33 +225,55 @@ static void run_taps(const struct tape *t, int line, int after, const struct cal
     }
 }
 
+void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c)
+{
+    const struct line *l = &t->lines[ev->line];
+    if (ev->kind == EVENT_ZERO)
+        exec_zero(c->x, c->out.g, (size_t)dtype_bytes(c->out.dtype, c->rows * t->slots[l->out].cols));
+    else if (ev->kind == EVENT_BACKWARD)
+        op_backward(l->op, c);
+    else
+        op_forward(l->op, c);
+}
+
 static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
 {
     struct call c = tape_call(t, ev, b);
-    const struct line *l = &t->lines[ev->line];
-    if (ev->kind == EVENT_ZERO) {
-        exec_zero(t->x, c.out.g, (size_t)dtype_bytes(c.out.dtype, c.rows * t->slots[l->out].cols));
-    } else if (ev->kind == EVENT_BACKWARD) {
-        op_backward(l->op, &c);
-    } else {
-        if (!ev->in_backward)
-            run_taps(t, ev->line, 0, &c);
-        op_forward(l->op, &c);
-        if (!ev->in_backward)
-            run_taps(t, ev->line, 1, &c);
+    int tapped = ev->kind == EVENT_FORWARD && !ev->in_backward;
+    if (tapped)
+        run_taps(t, ev->line, 0, &c);
+    tape_run_call(t, ev, &c);
+    if (tapped)
+        run_taps(t, ev->line, 1, &c);
+}
+
+/* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many. */
+static int events_select(const struct tape *t, int in_backward, int64_t from, int64_t to, const struct event **events)
+{
+    int n = 0;
+    for (int i = 0; i < t->n_events; i++) {
+        const struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
+        if (ev->in_backward == in_backward && (in_backward || l->is_teacher || !outside))
+            events[n++] = ev;
     }
+    return n;
 }
 
 static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to)
 {
-    for (int i = 0; i < t->n_events && !t->x->err.set; i++) {
-        const struct event *ev = &t->events[i];
-        const struct line *l = &t->lines[ev->line];
-        int outside = l->layer < 0 ? from > 0 : l->layer == t->n_layers ? to < t->n_layers : l->layer < from || l->layer >= to;
-        int skipped = !l->is_teacher && outside;
-        if (ev->in_backward == in_backward && !(skipped && !in_backward))
-            run_event(t, ev, b);
+    const struct event **events = mem_alloc(sizeof *events * (size_t)(t->n_events + 1));
+    int n = events_select(t, in_backward, from, to, events), stretch;
+    for (int i = 0; i < n && !t->x->err.set; i += stretch ? stretch : 1) {
+        for (stretch = 0; tape_parts(t, b->n_seq) > 1 && i + stretch < n && tape_is_apart(t, events[i + stretch]) && events[i]->stretch == events[i + stretch]->stretch;)
+            stretch++;
+        if (stretch)
+            tape_run_apart(t, events + i, stretch, b);
+        else
+            run_event(t, events[i], b);
     }
+    free(events);
 }
 
 /* 1 if the whole direction was run as one; 0: it must be run event by event. */
@@ -301,7 +328,23 @@ int tape_forward(struct tape *t, const struct batch *b, struct err *e)
 
 int tape_backward(struct tape *t, const struct batch *b, struct err *e)
 {
-    return run(t, b, 1, 0, t->n_layers, e);
+    int failed = run(t, b, 1, 0, t->n_layers, e);
+    t->first_pass = 0;
+    return failed;
+}
+
+void tape_clear_gradients(struct tape *t)
+{
+    const struct param *p = t->spec.model->params;
+    int n = t->spec.model->head.n_tensors;
+    for (int i = 0, first; i < n; i++) {
+        int64_t values = 0;
+        for (first = i; i < n && t->cleared[i]; i++)        /* parameters that follow one another are cleared as one */
+            values += p[i].rows * p[i].cols;
+        if (values)
+            exec_zero(t->x, p[first].g, (size_t)values * sizeof *p[first].g);
+    }
+    t->first_pass = 1;
 }
 
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e)

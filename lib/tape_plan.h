@@ -1,5 +1,5 @@
 /* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by tape_record.c (family lines -> lines),
- * tape_plan.c (lines -> events -> memory) and tape.c (running them).
+ * tape_plan.c (lines -> events -> memory), tape.c (running them) and tape_parts.c (running them sequence by sequence).
  *
  * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A region is one stretch of life of a slot's value or gradient: a value that is dropped
  * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap share memory. */
@@ -35,6 +35,8 @@ struct event {
     enum event_kind kind;
     int line, in_backward;                              /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
     int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo;     /* regions */
+    int in_fresh[OP_INPUTS], w_fresh;                   /* nothing stands in the gradient of that input; nor, in a step's first pass, of w0: the op sets it */
+    int stretch;                                        /* events of one stretch can be run sequence by sequence (tape_parts.c) */
 };
 
 struct region {
@@ -68,13 +70,15 @@ struct tape {
     int *boundary;              /* [L + 1] slots of x entering each block */
     int normed, last;           /* slots: input of the head; loss or logits */
     int64_t shared_bytes;       /* what regions take together once placed */
-    size_t scratch_bytes;
+    size_t scratch_bytes, part_scratch_bytes;
     struct { int64_t dims; float *cos[2], *sin[2]; } *tables[2];     /* rope tables of student and teacher: short and long */
     struct arena arena;
     unsigned char *shared;
     void *scratch;
     int32_t *ids, *labels;      /* of the batch, where calls run */
     float *loss_scale;          /* one, where calls run */
+    char *cleared;              /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
+    int first_pass;             /* of a step */
     struct tape_capture captures[2];    /* forward, backward */
     void *host;                 /* what was fetched of losses or logits */
     float *widened;             /* logits that are not f32 */
@@ -84,9 +88,20 @@ struct tape {
 int tape_record_lines(struct tape *t, struct err *e);
 /* tape_plan.c: fills events, regions, shared_bytes, scratch_bytes. */
 void tape_schedule(struct tape *t);
+void tape_plan_weights(struct tape *t);                 /* fills cleared and w_fresh */
 void tape_place(struct tape *t);
 enum dtype tape_slot_dtype(const struct tape *t, int slot);
 /* The call of an event: sizes and params always, pointers once the arena is open. */
 struct call tape_call(const struct tape *t, const struct event *ev, const struct batch *b);
+
+/* tape.c: runs an event's op with the call. */
+void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c);
+/* tape_parts.c: numbers the stretches, and lets regions live from the beginning to the end of one, since threads run apart in it; into how many parts a batch of n_seq sequences is taken apart, 1: not; whether an event can be run so; scratch that each part needs;
+ * and running n such events. */
+void tape_stretch(struct tape *t);
+int64_t tape_parts(const struct tape *t, int64_t n_seq);
+int tape_is_apart(const struct tape *t, const struct event *ev);
+size_t tape_part_scratch(const struct tape *t);
+void tape_run_apart(struct tape *t, const struct event *const *events, int n, const struct batch *b);
 
 #endif

@@ -239,7 +239,7 @@ static int train_finite(double value, const char *what, int64_t step, struct err
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
 {
     double sums[2] = {0, 0}, n = (double)r->predictions;
-    exec_zero(t->x, t->student->grads.base, (size_t)t->student->n_values * sizeof(float));
+    tape_clear_gradients(t->tape);
     tape_loss_scale(t->tape, (float)(1 / n));
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)

@@ -105,6 +105,30 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
     test_call(t, &c, 1);
 }
 
+/* Fresh gradients that the op says it sets: whatever stands there, the result is that of adding to zeros. */
+static const char *check_fresh(struct trial *t, struct exec *x, const struct outcome *o, float *dy)
+{
+    struct outcome added = *o, set = *o;
+    float *zeros[OUT], *garbage[OUT];
+    int sets = ops[t->op].sets >> x->device & 1;
+    for (int i = 0; i < OUT; i++) {
+        size_t bytes = grad_bytes(&t->call, i);
+        zeros[i] = memset(test_buffer(t, bytes), 0, bytes);
+        garbage[i] = sets && i <= W0 ? test_buffer(t, bytes) : zeros[i];
+    }
+    run_backward(t, x, &added, dy, zeros, ~0u);
+    for (int i = 0; i <= W0 && sets; i++)
+        operand(&t->call, i)->fresh = 1;
+    run_backward(t, x, &set, dy, garbage, ~0u);
+    for (int i = 0; i <= W0; i++) {
+        operand(&t->call, i)->fresh = 0;
+        for (int64_t j = 0; added.g[i] && j < count(&t->call, i); j++)
+            if (!(added.g[i][j] == set.g[i][j]))
+                return i < W0 ? "a fresh gradient of an input is not set" : "the fresh gradient of w0 is not set";
+    }
+    return NULL;
+}
+
 /* ---- comparing */
 
 static double distance(const float *a, const float *b, int64_t n)
@@ -169,6 +193,9 @@ static const char *check_backward(struct trial *t, struct exec *x, struct outcom
     run_backward(t, x, o, dy, before, ~0u);
     run_backward(t, x, &again, dy, before, ~0u);
     run_backward(t, x, &alone, dy, before, 0);
+    const char *wrong = check_fresh(t, x, o, dy);
+    if (wrong)
+        return wrong;
     for (int i = 0; i < OUT; i++) {
         size_t bytes = (size_t)count(&t->call, i) * 4;
         if (!o->g[i])
