@@ -121,8 +121,8 @@ void tape_close(struct tape *t)
 {
     if (!t)
         return;
-    for (int i = 0; i < 2; i++)
-        exec_graph_free(t->x, t->captures[i].graph);
+    for (int i = 0; i < 4; i++)
+        exec_graph_free(t->x, t->captures[i / 2][i % 2].graph);
     arena_close(&t->arena);
     free(t->tables[0]);
     free(t->tables[1]);
@@ -279,7 +279,7 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
 /* 1 if the whole direction was run as one; 0: it must be run event by event. */
 static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 {
-    struct tape_capture *c = &t->captures[in_backward];
+    struct tape_capture *c = &t->captures[in_backward][t->first_pass];
     if (!c->runs) {
         c->n_seq = b->n_seq;
         c->seq_len = b->seq_len;

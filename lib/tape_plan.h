@@ -79,7 +79,7 @@ struct tape {
     float *loss_scale;          /* one, where calls run */
     char *cleared;              /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
     int first_pass;             /* of a step */
-    struct tape_capture captures[2];    /* forward, backward */
+    struct tape_capture captures[2][2]; /* forward, backward; then of a later pass of a step, of the first one */
     void *host;                 /* what was fetched of losses or logits */
     float *widened;             /* logits that are not f32 */
 };

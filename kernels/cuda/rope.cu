@@ -72,6 +72,6 @@ void rope_fwd_cuda(const struct call *c)
 void rope_bwd_cuda(const struct call *c)
 {
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, 0));
+        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].fresh));
     launched(c, "rope backward");
 }
