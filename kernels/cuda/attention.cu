@@ -42,6 +42,9 @@ static attention_shape shape_of(const struct call *c)
     s.ldk = a->kv_heads * a->head_dim;
     s.scale = a->scale;
     s.cap = a->cap;
+    s.set_q = c->in[0].fresh;
+    s.set_k = c->in[1].fresh;
+    s.set_v = c->in[2].fresh;
     s.items = (int)(b->n_seq * a->kv_heads);
     s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0;
     const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v, c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
@@ -133,11 +136,20 @@ void attention_fwd_cuda(const struct call *c)
     launched(c, "attention forward");
 }
 
+/* Fresh gradients of keys that no query can see. */
+static void zero_unseen(const struct call *c, const attention_shape *s)
+{
+    for (int i = 1; i < OP_INPUTS && s->kv_rows > s->offset + s->seq_len; i++)
+        if (c->in[i].g && c->in[i].fresh)
+            device_zero(c->x, c->in[i].g, (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
+}
+
 void attention_bwd_cuda(const struct call *c)
 {
     if (c->rows <= 0 || refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
         return;
     attention_launch l = {c, shape_of(c), 1, NULL, (const float2 *)c->scratch};
+    zero_unseen(c, &l.s);
     launch_row_stats(&l);
     (c->out.dtype == DT_BF16 ? attention_tensor_backward : attention_plain_backward)(&l);
     launched(c, "attention backward");

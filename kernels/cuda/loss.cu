@@ -242,13 +242,22 @@ static void chunk_gradients(const struct call *c, void *z, float *wide, int64_t 
     int64_t E = w->cols, ld = logits_ld(c, 0), step = wide_rows(c, w), size = d == DT_BF16 ? 2 : 4, rows;
     for (int64_t v = 0; c->in[0].g && v < w->rows; v += rows) {
         rows = min(w->rows - v, step);
-        cuda_mm(c, 'N', 'N', n, E, rows, 1, (char *)z + v * size, d, ld, weight_panel(c, w, d, wide, v, rows), d, E, 1,
+        cuda_mm(c, 'N', 'N', n, E, rows, 1, (char *)z + v * size, d, ld, weight_panel(c, w, d, wide, v, rows), d, E, v > 0 || !c->in[0].fresh,
                 (char *)(void *)c->in[0].g + from * E * size, d, E);
     }
     if (w->g)
-        cuda_mm(c, 'T', 'N', w->rows, E, n, 1, z, d, ld, rows_from(&c->in[0], from), d, E, 1, w->g, DT_F32, E);
+        cuda_mm(c, 'T', 'N', w->rows, E, n, 1, z, d, ld, rows_from(&c->in[0], from), d, E, from > 0 || !w->fresh, w->g, DT_F32, E);
     if (c->w[1].g)
         BY_DTYPE(d, T, add_row_sums(c, (const T *)z, n, w->rows, ld, c->w[1].g));
+}
+
+/* Fresh gradients that neither loss has a part in. */
+static void zero_fresh(const struct call *c)
+{
+    const struct operand *all[] = {&c->in[0], &c->w[0]};
+    for (const struct operand *o : all)
+        if (o->g && o->fresh)
+            device_zero(c->x, o->g, (size_t)dtype_bytes(o == all[0] ? o->dtype : DT_F32, o->rows * o->cols));
 }
 
 void loss_fwd_cuda(const struct call *c)
@@ -262,6 +271,8 @@ void loss_fwd_cuda(const struct call *c)
     r.want_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (r.shared && p->kl_weight != 0));
     if (weights_refused(c, "loss", &c->w[0], d) || weights_refused(c, "loss", &c->w[2], d))
         return;
+    if (!r.want_gradient)
+        zero_fresh(c);
     for (int64_t t = 0, n; t < c->rows; t += n) {
         n = min(c->rows - t, chunk_rows(c));
         head_products(c, 0, z, wide, t, n);

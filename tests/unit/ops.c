@@ -122,8 +122,11 @@ static const char *check_fresh(struct trial *t, struct exec *x, const struct out
     run_backward(t, x, &set, dy, garbage, ~0u);
     for (int i = 0; i <= W0; i++) {
         operand(&t->call, i)->fresh = 0;
-        for (int64_t j = 0; added.g[i] && j < count(&t->call, i); j++)
-            if (!(added.g[i][j] == set.g[i][j]))
+        int64_t n = added.g[i] ? count(&t->call, i) : 0;
+        const float *want = n ? test_widen(t, added.g[i], grad_dtype(&t->call, i), n) : NULL;
+        const float *got = n ? test_widen(t, set.g[i], grad_dtype(&t->call, i), n) : NULL;
+        for (int64_t j = 0; j < n; j++)
+            if (!(want[j] == got[j]))
                 return i < W0 ? "a fresh gradient of an input is not set" : "the fresh gradient of w0 is not set";
     }
     return NULL;
@@ -232,6 +235,9 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
     }
     if (!ops[t->op].backward[x->device])
         return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
+    const char *wrong = x->device == DEVICE_CUDA ? check_fresh(t, x, &other, dy) : NULL;
+    if (wrong)
+        return COMPLAIN("%s: %s", who, wrong);
     run_backward(t, x, &other, dy, before, ~0u);
     for (int i = 0; i < OUT && x->device == DEVICE_CUDA; i++) {
         run_backward(t, x, &again, dy, before, 1u << i);
@@ -286,7 +292,10 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     run_forward(t, cuda, &got);
     if (ops[t->op].backward[DEVICE_CUDA])
         run_backward(t, cuda, &got, dys[1], befores[1], ~0u);
+    const char *wrong = ops[t->op].backward[DEVICE_CUDA] ? check_fresh(t, cuda, &got, dys[1]) : NULL;
     cuda->compute = DT_F32;
+    if (wrong)
+        return COMPLAIN("CUDA in bf16: %s", wrong);
     t->call = wide;
     run_forward(t, cpu, &want);
     float *out = test_widen(t, got.out, DT_BF16, n);
