@@ -53,8 +53,9 @@ endif
 .PHONY: all list clean install emulated check check-hf check-smollm2 check-large unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
-# Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
+# Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with square roots and selections become vector code; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
+$(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
