@@ -129,7 +129,8 @@ fuzz-targets print-build:
 # ---- speed
 $(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
-$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o $(archive)
+$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
 ifneq ($(CUDA),0)
