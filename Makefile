@@ -16,7 +16,7 @@ comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 
 base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS)
-libs    := -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -lm
+libs    := -lmsgpackc -lzstd -ljansson -lpcre2-8 -lutf8proc -lm
 blas.onednn := -ldnnl
 blas.openblas := -lopenblas
 blas.blis := -lblis
@@ -53,8 +53,9 @@ endif
 .PHONY: all list clean install emulated check check-hf check-smollm2 check-large unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
-# Speed is bought in named files only: the kernels. The two -fno flags let loops with square roots and selections become vector code; no value changes.
+# Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with square roots and selections become vector code; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
+$(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -128,7 +129,8 @@ fuzz-targets print-build:
 # ---- speed
 $(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
-$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o $(archive)
+$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
 ifneq ($(CUDA),0)

@@ -18,7 +18,8 @@
 #include "../lib/base/err.h"
 #include "../lib/base/tensor.h"
 
-enum { ST_VERSION = 1, ST_CHUNK = 1 << 20, ST_DIGEST = 33 };    /* digest: XXH3-128 as 32 hex digits and a NUL */
+enum { ST_VERSION = 1, ST_CHUNK = 1 << 20, ST_DIGEST = 33,      /* digest: XXH3-128 as 32 hex digits and a NUL */
+       ST_BLOCK = 256 << 10 };          /* bytes that a filter best passes on at a time: read, hashed and written they stay in a core's own cache */
 
 /* ---- reading. path "-" is stdin. Opening reads the header (refused beyond limits of size, depth and count, before any allocation by
  * a library). A wrong magic, an unknown version, a truncated or damaged record, a missing end map: -1, never a short read. */

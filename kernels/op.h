@@ -118,7 +118,8 @@ struct sumsq_params { double *out; };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
  * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */
 struct seqstats_params { int64_t units, width; int norm; double *out_mean, *out_l2, *out_var; };
-struct rowcos_params { double *out; };
+/* in0: a ring of `slots` activations [in0.rows, N]; see rowcos.c. out: f64 [to - from][back][T], entries of points that do not exist untouched. */
+struct rowcos_params { int64_t slots, from, to, back; double *out; };
 
 struct call {
     struct exec *x;

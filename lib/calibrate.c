@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+enum { GROUP = 8 };     /* inputs of blocks that are compared with the earlier ones at a time: those are then read once for all of them */
+
 struct tap_sum {
     struct calibration *c;
     int64_t stat, units, width;         /* stat: index into acts.stats */
@@ -23,10 +25,10 @@ struct calibration {
     struct tap_sum **sums;              /* every one, for freeing */
     int64_t n_sums;
     struct tap_block *blocks;           /* [L + 1] */
-    double *stats[AGG_COUNT], *cosines; /* of one call, fetched: [n_seq, channels], [T] */
+    double *stats[AGG_COUNT], *cosines; /* of one call, fetched: [n_seq, channels], [GROUP][block_size][T] */
     struct arena arena;                 /* where calls run: */
     double *stats_there[AGG_COUNT], *cosines_there;
-    unsigned char *ring;                /* [block_size][T, E]: what entered the last blocks */
+    unsigned char *ring;                /* [block_size + GROUP][T, E]: what entered the last blocks */
     void *scratch;
     size_t scratch_bytes;
 };
@@ -53,25 +55,34 @@ static void tap_values(void *user, const struct batch *b, const struct operand *
         add_sum(s, b, values);
 }
 
-/* x entering block `layer` ends every block layer-n..layer-1. */
+/* x entering block p ends every block p-n..p-1. Points from..to - 1 are in the ring, and all that they are compared with. */
+static void add_cosines(struct calibration *c, const struct operand *values, int64_t from, int64_t to)
+{
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = values->rows;
+    struct call call = {.x = c->x, .in = {*values}, .rows = T, .p.rowcos = {N + GROUP, from, to, N, c->cosines_there}};
+    call.in[0].v = c->ring;
+    call.in[0].rows = c->n_seq * c->seq_len;
+    op_forward(OP_rowcos, &call);
+    exec_get(c->x, c->cosines, c->cosines_there, (size_t)((to - from) * N * T) * sizeof(double));
+    for (int64_t p = from; p < to; p++)
+        for (int64_t n = 1; n <= N && n <= p; n++) {
+            const double *cosines = c->cosines + ((p - from) * N + n - 1) * T;
+            double sum = 0;
+            for (int64_t i = 0; i < T; i++)
+                sum += cosines[i];
+            c->acts.block_cosine[(n - 1) * L + p - n] += sum;
+        }
+}
+
 static void tap_residual(void *user, const struct batch *b, const struct operand *values)
 {
     (void)b;
     const struct tap_block *t = user;
     struct calibration *c = t->c;
-    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, slot = dtype_bytes(values->dtype, c->n_seq * c->seq_len * values->cols);
-    for (int64_t n = 1; n <= N && n <= t->layer; n++) {
-        struct call call = {.x = c->x, .in = {*values, *values}, .rows = values->rows, .p.rowcos.out = c->cosines_there};
-        call.in[0].v = c->ring + (t->layer - n) % N * slot;
-        op_forward(OP_rowcos, &call);
-        exec_get(c->x, c->cosines, c->cosines_there, (size_t)values->rows * sizeof(double));
-        double sum = 0;
-        for (int64_t i = 0; i < values->rows; i++)
-            sum += c->cosines[i];
-        c->acts.block_cosine[(n - 1) * L + t->layer - n] += sum;
-    }
-    if (t->layer < L)
-        exec_copy(c->x, c->ring + t->layer % N * slot, values->v, (size_t)dtype_bytes(values->dtype, values->rows * values->cols));
+    int64_t slot = dtype_bytes(values->dtype, c->n_seq * c->seq_len * values->cols), bytes = dtype_bytes(values->dtype, values->rows * values->cols);
+    exec_copy(c->x, c->ring + t->layer % (c->acts.block_size + GROUP) * slot, values->v, (size_t)bytes);
+    if (t->layer % GROUP == GROUP - 1 || t->layer == c->acts.axes.num_hidden_layers)
+        add_cosines(c, values, t->layer - t->layer % GROUP, t->layer + 1);
 }
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
@@ -219,11 +230,11 @@ static size_t stats_scratch(const struct calibration *c)
 }
 
 static size_t stats_bytes(const struct calibration *c) { return (size_t)(c->n_seq * widest(c)) * sizeof(double); }
-static size_t cosines_bytes(const struct calibration *c) { return (size_t)(c->n_seq * c->seq_len) * sizeof(double); }
+static size_t cosines_bytes(const struct calibration *c) { return (size_t)(GROUP * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double); }
 
 static size_t ring_bytes(const struct calibration *c)
 {
-    return (size_t)dtype_bytes(c->x->compute, c->acts.block_size * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
+    return (size_t)dtype_bytes(c->x->compute, (c->acts.block_size + GROUP) * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
 }
 
 static size_t arena_bytes(const struct calibration *c)

@@ -126,11 +126,11 @@ int model_copy(struct st_out *out, struct model_in *in)
 {
     struct tensor t;
     int more;
-    char *block = mem_alloc(ST_CHUNK);
+    char *block = mem_alloc(ST_BLOCK);
     while ((more = model_next(in, &t)) > 0) {
         int failed = st_record(out, &t);
         while (!failed && in->left) {
-            int64_t n = in->left < ST_CHUNK ? in->left : ST_CHUNK;
+            int64_t n = in->left < ST_BLOCK ? in->left : ST_BLOCK;
             failed = model_read(in, block, n) || st_write(out, block, n);
         }
         if (failed) {

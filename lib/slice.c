@@ -49,7 +49,8 @@ static int cut_open(struct cut *c, const struct slice_plan *p, const struct tens
 static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
 {
     if (!c->keep_cols) {
-        memmove(out, row, (size_t)c->row_bytes);
+        if (out != row)
+            memmove(out, row, (size_t)c->row_bytes);
         return out + c->row_bytes;
     }
     const struct kept *k = c->keep_cols;
@@ -70,7 +71,7 @@ int slice_tensor(const struct slice_plan *p, const struct tensor *source, int de
     struct cut c;
     if (cut_open(&c, p, source, dest, e))
         return -1;
-    int64_t block = c.row_bytes && c.row_bytes < ST_CHUNK ? ST_CHUNK / c.row_bytes : 1, next = 0;
+    int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0;
     unsigned char *buf = mem_alloc((size_t)((block < c.rows ? block : c.rows) * c.row_bytes) + 1);
     int bad = 0;
     for (int64_t from = 0; from < c.rows && !bad; from += block) {

@@ -16,10 +16,10 @@ struct joining {
 
 static int record_copy(struct st_out *out, struct st_in *in)
 {
-    unsigned char *block = mem_alloc(ST_CHUNK);
+    unsigned char *block = mem_alloc(ST_BLOCK);
     int64_t n;
     int r = 0;
-    while ((n = st_read(in, block, ST_CHUNK)) > 0 && !(r = st_write(out, block, n)))
+    while ((n = st_read(in, block, ST_BLOCK)) > 0 && !(r = st_write(out, block, n)))
         ;
     free(block);
     return n < 0 || r ? -1 : 0;

@@ -1,18 +1,27 @@
 /* seqstats: how active each unit is over a sequence. in0 [n_seq * seq_len, units * width]; s = the channel itself (norm 0) or the L2 norm of
  * a unit's `width` channels at each position (norm 1). Out, f64 [n_seq, channels], each NULL if not wanted:
- * mean |s|, sqrt(sum s^2), and the population variance of s around its signed mean (Welford 1962, so exact far from zero too). */
+ * mean |s|, sqrt(sum s^2), and the population variance of s around its signed mean. The variance comes from sums of differences to the first position,
+ * in f64, which is as exact far from zero as near it. Positions are taken several at a time: what bounds this op is how often the sums are loaded and stored. */
 #include <math.h>
 
 #include "../op.h"
+#include "vecmath.h"
 
-enum { BLOCK = 128 };
+enum { BLOCK = 128, TOGETHER = 8, LINE = 16 };
 
-struct sums { double absolute[BLOCK], squares[BLOCK], mean[BLOCK], spread[BLOCK]; };
+struct sums { double origin[BLOCK], absolute[BLOCK], squares[BLOCK], off[BLOCK], off_squares[BLOCK]; };
 
 size_t seqstats_scratch(const struct call *c)
 {
     (void)c;
     return 0;
+}
+
+/* The rows that come next are asked for: they lie too far apart for the hardware to see it. */
+static void row_ahead(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LINE)
+        __builtin_prefetch(x + i);      /* may lie past the end, which is allowed */
 }
 
 static void load_channels(const float *restrict x, int64_t n, double *restrict s)
@@ -32,42 +41,73 @@ static void load_norms(const float *x, int64_t n, int64_t width, double *restric
     }
 }
 
-/* Takes in the position after `seen` others. */
-static void add_position(struct sums *restrict a, const double *restrict s, int64_t n, int64_t seen)
+static inline __attribute__((always_inline)) double times_plus(double a, double b, double c)
 {
-    double share = 1.0 / (double)(seen + 1);
+#ifdef __FMA__
+    return __builtin_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* Takes in `positions` (a constant, so that the loop over them is none) positions of n channels. */
+static inline __attribute__((always_inline)) void add_positions(struct sums *restrict a, double (*restrict s)[BLOCK], int positions, int64_t n)
+{
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        double off = s[i] - a->mean[i];
-        a->absolute[i] += fabs(s[i]);
-        a->squares[i] += s[i] * s[i];
-        a->mean[i] += off * share;
-        a->spread[i] += off * (s[i] - a->mean[i]);
+        double absolute = a->absolute[i], squares = a->squares[i], off = a->off[i], off_squares = a->off_squares[i];
+#pragma GCC unroll 8
+        for (int k = 0; k < positions; k++) {
+            double v = s[k][i], d = v - a->origin[i];
+            absolute += fabs(v);
+            squares = times_plus(v, v, squares);
+            off += d;
+            off_squares = times_plus(d, d, off_squares);
+        }
+        a->absolute[i] = absolute;
+        a->squares[i] = squares;
+        a->off[i] = off;
+        a->off_squares[i] = off_squares;
+    }
+}
+
+static void put_stats(const struct seqstats_params *p, const struct sums *a, int64_t at, int64_t n, double T)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double shift = a->off[i] / T;
+        if (p->out_mean)
+            p->out_mean[at + i] = a->absolute[i] / T;
+        if (p->out_l2)
+            p->out_l2[at + i] = sqrt(a->squares[i]);
+        if (p->out_var)
+            p->out_var[at + i] = a->off_squares[i] < a->off[i] * shift ? 0 : a->off_squares[i] / T - shift * shift;      /* a NaN stays */
     }
 }
 
 static void block_stats(const struct call *c, int64_t seq, int64_t from, int64_t n, int64_t channels)
 {
     const struct seqstats_params *p = &c->p.seqstats;
-    int64_t T = c->batch->seq_len, cols = p->units * p->width, at = seq * channels + from;
+    int64_t T = c->batch->seq_len, cols = p->units * p->width, positions;
     struct sums a = {0};
-    double s[BLOCK];
-    for (int64_t t = 0; t < T; t++) {
-        const float *row = (const float *)c->in[0].v + (seq * T + t) * cols;
-        if (p->norm)
-            load_norms(row + from * p->width, n, p->width, s);
+    double s[TOGETHER][BLOCK];
+    for (int64_t t = 0; t < T; t += positions) {
+        positions = T - t < TOGETHER ? 1 : TOGETHER;
+        for (int64_t k = 0; k < positions; k++) {
+            const float *row = (const float *)c->in[0].v + (seq * T + t + k) * cols;
+            row_ahead(row + TOGETHER * cols + from * p->width, n * p->width);
+            if (p->norm)
+                load_norms(row + from * p->width, n, p->width, s[k]);
+            else
+                load_channels(row + from, n, s[k]);
+        }
+        if (t == 0)
+            memcpy(a.origin, s[0], (size_t)n * sizeof *s[0]);
+        if (positions == TOGETHER)
+            add_positions(&a, s, TOGETHER, n);
         else
-            load_channels(row + from, n, s);
-        add_position(&a, s, n, t);
+            add_positions(&a, s, 1, n);
     }
-    for (int64_t i = 0; i < n; i++) {
-        if (p->out_mean)
-            p->out_mean[at + i] = a.absolute[i] / (double)T;
-        if (p->out_l2)
-            p->out_l2[at + i] = sqrt(a.squares[i]);
-        if (p->out_var)
-            p->out_var[at + i] = a.spread[i] / (double)T;
-    }
+    put_stats(p, &a, seq * channels + from, n, (double)T);
 }
 
 void seqstats_fwd_cpu(const struct call *c)

@@ -21,10 +21,20 @@ template <class T> static __global__ void __launch_bounds__(THREADS) cosines(con
         out[blockIdx.x] = aa == 0 || bb == 0 ? 0 : ab / (sqrt(aa) * sqrt(bb));
 }
 
+template <class T> static void pair(const struct call *c, int64_t p, int64_t n)
+{
+    const struct rowcos_params *r = &c->p.rowcos;
+    const T *ring = (const T *)c->in[0].v;
+    int64_t slot = c->in[0].rows * c->in[0].cols;
+    LAUNCH(c, cosines<T>, (unsigned)c->rows, THREADS, 0, ring + p % r->slots * slot, ring + (p - n) % r->slots * slot, c->in[0].cols,
+           r->out + ((p - r->from) * r->back + n - 1) * c->rows);
+}
+
 void rowcos_fwd_cuda(const struct call *c)
 {
-    if (c->rows > 0)
-        BY_DTYPE(c->in[0].dtype, T,
-                 LAUNCH(c, cosines<T>, (unsigned)c->rows, THREADS, 0, (const T *)c->in[0].v, (const T *)c->in[1].v, c->in[0].cols, c->p.rowcos.out));
+    const struct rowcos_params *r = &c->p.rowcos;
+    for (int64_t p = r->from; p < r->to && c->rows > 0; p++)
+        for (int64_t n = 1; n <= r->back && n <= p; n++)
+            BY_DTYPE(c->in[0].dtype, T, pair<T>(c, p, n));
     launched(c, "rowcos");
 }

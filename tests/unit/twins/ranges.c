@@ -130,29 +130,43 @@ const char *seqstats_whole(struct trial *t)
     return seqstats_compare(t, x, channels);
 }
 
-const char *rowcos_whole(struct trial *t)
+/* Of row i of two of the ring's points. */
+static double cosine(const float *a, const float *b, int64_t i, int64_t cols)
 {
-    int64_t cols = t->large ? 3001 : test_size(t, 1, 90);
-    test_rows(t, 1, test_size(t, 1, 60), 0);
-    float *a = floats(t, t->call.rows * cols, 1), *b = floats(t, t->call.rows * cols, 1e-3);
-    memset(a, 0, (size_t)cols * 4);
-    double *out = doubles(t, t->call.rows);
-    t->call.in[0] = t->call.in[1] = test_operand(t->call.rows, cols);
-    t->call.in[0].v = as_activations(t, &t->call.in[0], a);
-    t->call.in[1].v = as_activations(t, &t->call.in[1], b);
-    t->call.p.rowcos.out = out;
-    test_call(t, &t->call, 0);
-    if (out[0] != 0)
-        return "the cosine of a row of zeros is not 0";
-    for (int64_t i = 1; i < t->call.rows; i++) {
-        double ab = 0, aa = 0, bb = 0;
-        for (int64_t j = i * cols; j < (i + 1) * cols; j++) {
-            ab += (double)a[j] * b[j];
-            aa += (double)a[j] * a[j];
-            bb += (double)b[j] * b[j];
-        }
-        if (!(fabs(out[i] - ab / sqrt(aa * bb)) < 1e-13))
-            return "a cosine differs";
+    double ab = 0, aa = 0, bb = 0;
+    for (int64_t j = i * cols; j < (i + 1) * cols; j++) {
+        ab += (double)a[j] * b[j];
+        aa += (double)a[j] * a[j];
+        bb += (double)b[j] * b[j];
+    }
+    return aa == 0 || bb == 0 ? 0 : ab / sqrt(aa * bb);
+}
+
+static const char *rowcos_compare(const struct trial *t, const float *ring)
+{
+    const struct rowcos_params *r = &t->call.p.rowcos;
+    int64_t T = t->call.rows, cols = t->call.in[0].cols, slot = t->call.in[0].rows * cols;
+    for (int64_t at = 0; at < (r->to - r->from) * r->back * T; at++) {
+        int64_t p = r->from + at / T / r->back, n = 1 + at / T % r->back;
+        double want = p < n ? 0 : cosine(ring + p % r->slots * slot, ring + (p - n) % r->slots * slot, at % T, cols);
+        if (!(fabs(r->out[at] - want) < 1e-13))
+            return p < n ? "a cosine of a point that does not exist was written" : "a cosine differs";
     }
     return NULL;
+}
+
+const char *rowcos_whole(struct trial *t)
+{
+    int64_t cols = t->large ? 3001 : test_size(t, 1, 90), back = test_size(t, 1, 7), points = test_size(t, 1, 9), from = test_size(t, 0, 12), slots = back + points;
+    test_rows(t, 1, test_size(t, 1, 60), 0);
+    t->call.in[0] = test_operand(t->call.rows + test_size(t, 0, 2), cols);
+    int64_t slot = t->call.in[0].rows * cols;
+    float *ring = floats(t, slots * slot, t->number % 2 ? 1 : 1e-3);
+    memset(ring + from % slots * slot, 0, (size_t)cols * 4);
+    struct operand all = test_operand(slots * t->call.in[0].rows, cols);
+    t->call.in[0].v = as_activations(t, &all, ring);
+    t->call.in[0].dtype = all.dtype;
+    t->call.p.rowcos = (struct rowcos_params){slots, from, from + points, back, doubles(t, points * back * t->call.rows)};
+    test_call(t, &t->call, 0);
+    return rowcos_compare(t, ring);
 }
