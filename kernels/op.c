@@ -22,8 +22,8 @@
 enum { THREADS_MOST = 1024 };       /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
 
 const struct op_info ops[OP_COUNT] = {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) \
-    {#name, in, w, cheap, reads, {name##_fwd_cpu, BUILT_##cuda(name##_fwd_cuda)}, \
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) \
+    {#name, in, w, cheap, reads, fresh, {name##_fwd_cpu, BUILT_##cuda(name##_fwd_cuda)}, \
      {HAS_##bwd(name##_bwd_cpu), BUILT_##cuda(HAS_##bwd(name##_bwd_cuda))}},
 #include "ops.def"
 #undef OP
@@ -32,7 +32,7 @@ const struct op_info ops[OP_COUNT] = {
 int64_t op_memo(enum op op, const struct call *c)
 {
     switch (op) {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) case OP_##name: return memo;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) case OP_##name: return memo;
 #include "ops.def"
 #undef OP
     case OP_COUNT: break;
@@ -44,7 +44,7 @@ int64_t op_memo(enum op op, const struct call *c)
 static size_t op_scratch_cuda(enum op op, const struct call *c)
 {
     switch (op) {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) case OP_##name: return cuda_scratch;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) case OP_##name: return cuda_scratch;
 #include "ops.def"
 #undef OP
     case OP_COUNT: break;
@@ -60,7 +60,7 @@ size_t op_scratch(enum op op, const struct call *c)
         return op_scratch_cuda(op, c);
 #endif
     switch (op) {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) case OP_##name: return scratch;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) case OP_##name: return scratch;
 #include "ops.def"
 #undef OP
     case OP_COUNT: break;

@@ -15,11 +15,12 @@ extern "C" {
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
+enum { ADDS = 0, SETS_ON_CPU = 1 << DEVICE_CPU, SETS_ON_CUDA = 1 << DEVICE_CUDA, SETS = SETS_ON_CPU | SETS_ON_CUDA };
 enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
 enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) OP_##name,
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) OP_##name,
 #include "ops.def"
 #undef OP
     OP_COUNT
@@ -74,6 +75,7 @@ struct operand {
     float *g;
     enum dtype dtype;
     int64_t rows, cols;
+    int fresh;                  /* nothing stands in g yet: an op that SETS gradients (ops.def) sets this one instead of adding to it */
 };
 
 /* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence stands at position pos0 + j.
@@ -142,14 +144,14 @@ struct call {
 
 typedef void op_fn(const struct call *c);
 
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, cuda, cuda_scratch) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
 #include "ops.def"
 #undef OP
 
 struct op_info {
     const char *name;
     int inputs, weights, cheap;
-    unsigned reads;
+    unsigned reads, sets;       /* sets: bit 1 << device: fresh gradients of inputs and of w0 are set; else they must be zeroed before */
     op_fn *forward[DEVICE_COUNT], *backward[DEVICE_COUNT];      /* NULL: a gap */
 };
 extern const struct op_info ops[OP_COUNT];

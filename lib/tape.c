@@ -43,6 +43,7 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
         return NULL;
     }
     tape_schedule(t);
+    tape_plan_weights(t);
     tape_place(t);
     return t;
 }
@@ -120,8 +121,8 @@ void tape_close(struct tape *t)
 {
     if (!t)
         return;
-    for (int i = 0; i < 2; i++)
-        exec_graph_free(t->x, t->captures[i].graph);
+    for (int i = 0; i < 4; i++)
+        exec_graph_free(t->x, t->captures[i / 2][i % 2].graph);
     arena_close(&t->arena);
     free(t->tables[0]);
     free(t->tables[1]);
@@ -131,6 +132,7 @@ void tape_close(struct tape *t)
     free(t->regions);
     free(t->taps);
     free(t->boundary);
+    free(t->cleared);
     free(t->host);
     free(t->widened);
     free(t);
@@ -178,6 +180,9 @@ struct call tape_call(const struct tape *t, const struct event *ev, const struct
     for (int i = 0; i < OP_WEIGHTS; i++)
         if (l->w[i])
             c.w[i] = (struct operand){.v = l->w[i]->v, .g = trained && i < 2 ? l->w[i]->g : NULL, .dtype = l->w[i]->dtype, .rows = l->w[i]->rows, .cols = l->w[i]->cols};
+    for (int i = 0; i < OP_INPUTS; i++)
+        c.in[i].fresh = ev->in_fresh[i];
+    c.w[0].fresh = ev->w_fresh && t->first_pass;
     c.out = operand_of(t, l->out, ev->out, ev->out_grad, rows);
     if (c.out.v && t->slots[l->out].is_kv)
         c.out.v = (char *)c.out.v + dtype_bytes(c.out.dtype, b->pos0 * c.out.cols);
@@ -274,7 +279,7 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
 /* 1 if the whole direction was run as one; 0: it must be run event by event. */
 static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 {
-    struct tape_capture *c = &t->captures[in_backward];
+    struct tape_capture *c = &t->captures[in_backward][t->first_pass];
     if (!c->runs) {
         c->n_seq = b->n_seq;
         c->seq_len = b->seq_len;
@@ -323,7 +328,23 @@ int tape_forward(struct tape *t, const struct batch *b, struct err *e)
 
 int tape_backward(struct tape *t, const struct batch *b, struct err *e)
 {
-    return run(t, b, 1, 0, t->n_layers, e);
+    int failed = run(t, b, 1, 0, t->n_layers, e);
+    t->first_pass = 0;
+    return failed;
+}
+
+void tape_clear_gradients(struct tape *t)
+{
+    const struct param *p = t->spec.model->params;
+    int n = t->spec.model->head.n_tensors;
+    for (int i = 0, first; i < n; i++) {
+        int64_t values = 0;
+        for (first = i; i < n && t->cleared[i]; i++)        /* parameters that follow one another are cleared as one */
+            values += p[i].rows * p[i].cols;
+        if (values)
+            exec_zero(t->x, p[first].g, (size_t)values * sizeof *p[first].g);
+    }
+    t->first_pass = 1;
 }
 
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e)

@@ -30,6 +30,7 @@ void tape_close(struct tape *t);
 /* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond learned ones, ids >= vocab_size: -1 with the value named, nothing run. */
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);       /* after tape_forward of the same batch; adds to the parameters' gradients */
+void tape_clear_gradients(struct tape *t);                              /* before the first pass of a step: the parameters' gradients begin anew */
 void tape_loss_scale(struct tape *t, float scale);                     /* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
 
 const double *tape_losses(struct tape *t);                             /* [T][2]: ce and kl of each position, 0 where label = -100 */

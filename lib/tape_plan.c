@@ -45,7 +45,9 @@ static int grad_wanted(const struct tape *t, int slot)
     return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
 }
 
-/* Gradients begin as zeros, since backward adds. */
+static int sets_gradients(const struct tape *t, enum op op) { return ops[op].sets >> t->x->device & 1; }
+
+/* Gradients begin as zeros where an op adds to them. */
 static void grad_begin(struct tape *t, int slot, int in_backward)
 {
     struct slot *s = &t->slots[slot];
@@ -102,11 +104,17 @@ static void schedule_backward(struct tape *t, int line)
 
     /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
     int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_REGION && l->in[0] != l->in[1];
-    for (int i = passed; i < OP_INPUTS; i++)
-        if (grad_wanted(t, l->in[i]))
-            grad_begin(t, l->in[i], 1);
-
     struct event ev = {.in = {NO_REGION, NO_REGION, NO_REGION}, .in_grad = {NO_REGION, NO_REGION, NO_REGION}, .out = NO_REGION, .memo = NO_REGION};
+    for (int i = passed; i < OP_INPUTS; i++) {
+        if (!grad_wanted(t, l->in[i]))
+            continue;
+        ev.in_fresh[i] = t->slots[l->in[i]].grad == NO_REGION && sets_gradients(t, l->op);
+        if (ev.in_fresh[i])
+            t->slots[l->in[i]].grad = region_new(t, l->in[i]);
+        else
+            grad_begin(t, l->in[i], 1);
+    }
+
     for (int i = 0; i < OP_INPUTS; i++) {
         if (l->in[i] != NO_SLOT && (reads & (READS_IN0 << i)))
             ev.in[i] = region_use(t, t->slots[l->in[i]].value);
@@ -155,6 +163,33 @@ void tape_schedule(struct tape *t)
             if (!t->lines[i].is_teacher)
                 schedule_backward(t, i);
     }
+}
+
+/* The first event that has a gradient of a parameter sets it, if its op can; other parameters' gradients are cleared before a step. */
+void tape_plan_weights(struct tape *t)
+{
+    const struct model *m = t->spec.model;
+    int n = m->head.n_tensors;
+    char *seen = mem_alloc((size_t)n + 1);
+    t->cleared = mem_alloc((size_t)n + 1);
+    memset(t->cleared, 1, (size_t)n);
+    for (int i = 0; t->spec.train && i < t->n_events; i++) {
+        struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        if (l->is_teacher || (ev->kind != EVENT_BACKWARD && !(ev->kind == EVENT_FORWARD && l->op == OP_loss)))
+            continue;
+        for (int k = 0; k < 2; k++) {
+            int64_t at = l->w[k] ? l->w[k] - m->params : -1;
+            if (at < 0 || seen[at])
+                continue;
+            seen[at] = 1;
+            if (k == 0 && sets_gradients(t, l->op)) {
+                ev->w_fresh = 1;
+                t->cleared[at] = 0;
+            }
+        }
+    }
+    free(seen);
 }
 
 /* ---- places: the largest regions first, each at the lowest offset where no region alive at the same time lies */

@@ -35,6 +35,7 @@ struct event {
     enum event_kind kind;
     int line, in_backward;                              /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
     int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo;     /* regions */
+    int in_fresh[OP_INPUTS], w_fresh;                   /* nothing stands in the gradient of that input; nor, in a step's first pass, of w0: the op sets it */
     int stretch;                                        /* events of one stretch can be run sequence by sequence (tape_parts.c) */
 };
 
@@ -76,7 +77,9 @@ struct tape {
     void *scratch;
     int32_t *ids, *labels;      /* of the batch, where calls run */
     float *loss_scale;          /* one, where calls run */
-    struct tape_capture captures[2];    /* forward, backward */
+    char *cleared;              /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
+    int first_pass;             /* of a step */
+    struct tape_capture captures[2][2]; /* forward, backward; then of a later pass of a step, of the first one */
     void *host;                 /* what was fetched of losses or logits */
     float *widened;             /* logits that are not f32 */
 };
@@ -85,6 +88,7 @@ struct tape {
 int tape_record_lines(struct tape *t, struct err *e);
 /* tape_plan.c: fills events, regions, shared_bytes, scratch_bytes. */
 void tape_schedule(struct tape *t);
+void tape_plan_weights(struct tape *t);                 /* fills cleared and w_fresh */
 void tape_place(struct tape *t);
 enum dtype tape_slot_dtype(const struct tape *t, int slot);
 /* The call of an event: sizes and params always, pointers once the arena is open. */

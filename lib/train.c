@@ -196,14 +196,18 @@ static double gradient_norm(struct trainer *t)
     return sqrt(sum);
 }
 
-void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range, double learning_rate, double clip, int64_t step)
+void train_step_put(struct exec *x, const struct train_options *o, float *slot, double learning_rate, double clip, int64_t step)
 {
-    const float slot[4] = {(float)learning_rate, (float)(1 / (1 - pow(o->beta1, (double)step))), (float)(1 / (1 - pow(o->beta2, (double)step))), (float)clip};
+    const float values[4] = {(float)learning_rate, (float)(1 / (1 - pow(o->beta1, (double)step))), (float)(1 / (1 - pow(o->beta2, (double)step))), (float)clip};
+    exec_put(x, slot, values, sizeof values);
+}
+
+void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range)
+{
     struct call c = {.x = x, .rows = 1, .p.adamw = *range};
     c.p.adamw.beta1 = (float)o->beta1;
     c.p.adamw.beta2 = (float)o->beta2;
     c.p.adamw.eps = (float)o->epsilon;
-    exec_put(x, (void *)range->step, slot, sizeof slot);
     op_forward(OP_adamw, &c);
 }
 
@@ -212,6 +216,7 @@ static void train_update(struct trainer *t, double learning_rate, double clip)
 {
     const struct model_head *h = &t->student->head;
     float *p = (float *)t->student->weights.base, *g = (float *)t->student->grads.base;
+    train_step_put(t->x, &t->o, t->step_slot, learning_rate, clip, t->step + 1);
     for (int64_t i = 0, at = 0; i < h->n_tensors;) {
         int decays = h->tensors[i].ndim >= 2;
         int64_t n = 0;
@@ -220,7 +225,7 @@ static void train_update(struct trainer *t, double learning_rate, double clip)
         struct adamw_params range = {.p = p + at, .m = t->m + at, .v = t->v + at, .g = g + at, .n = n,
                                      .weight_decay = decays ? (float)t->o.weight_decay : 0, .step = t->step_slot,
                                      .copy = t->student->copies.base ? t->student->copies.base + 2 * at : NULL};
-        train_adamw(t->x, &t->o, &range, learning_rate, clip, t->step + 1);
+        train_adamw(t->x, &t->o, &range);
         at += n;
     }
 }
@@ -234,7 +239,7 @@ static int train_finite(double value, const char *what, int64_t step, struct err
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
 {
     double sums[2] = {0, 0}, n = (double)r->predictions;
-    exec_zero(t->x, t->student->grads.base, (size_t)t->student->n_values * sizeof(float));
+    tape_clear_gradients(t->tape);
     tape_loss_scale(t->tape, (float)(1 / n));
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)

@@ -60,8 +60,9 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 /* A line of the log. New reference. */
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
 
-/* One AdamW update of range->n values, after what it needs of the step was put into range->step, four floats where x runs calls. `step` from 1.
- * For the trainer and its test. */
-void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range, double learning_rate, double clip, int64_t step);
+/* What AdamW reads of a step, put into slot[4], which lies where x runs calls; `step` from 1. Then one update of range->n values. For the trainer and
+ * its test. */
+void train_step_put(struct exec *x, const struct train_options *o, float *slot, double learning_rate, double clip, int64_t step);
+void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range);
 
 #endif

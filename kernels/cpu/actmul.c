@@ -6,14 +6,15 @@ static void forward(enum act f, const float *restrict a, const float *restrict b
     ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) y[i] = act_value(F, a[i]) * b[i])
 }
 
-static void backward_a(enum act f, const float *restrict a, const float *restrict b, const float *restrict dy, int64_t n, float *restrict da)
+static void backward_a(enum act f, const float *restrict a, const float *restrict b, const float *restrict dy, int64_t n, float *restrict da,
+                       int fresh)
 {
-    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) da[i] += dy[i] * b[i] * act_slope(F, a[i]))
+    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) da[i] = (fresh ? 0 : da[i]) + dy[i] * b[i] * act_slope(F, a[i]))
 }
 
-static void backward_b(enum act f, const float *restrict a, const float *restrict dy, int64_t n, float *restrict db)
+static void backward_b(enum act f, const float *restrict a, const float *restrict dy, int64_t n, float *restrict db, int fresh)
 {
-    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) db[i] += dy[i] * act_value(F, a[i]))
+    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) db[i] = (fresh ? 0 : db[i]) + dy[i] * act_value(F, a[i]))
 }
 
 void actmul_fwd_cpu(const struct call *c)
@@ -33,8 +34,8 @@ void actmul_bwd_cpu(const struct call *c)
     for (int64_t i = 0; i < n; i += ACT_PIECE) {
         int64_t m = n - i < ACT_PIECE ? n - i : ACT_PIECE;
         if (c->in[0].g)
-            backward_a(c->p.act.f, a + i, b + i, dy + i, m, c->in[0].g + i);
+            backward_a(c->p.act.f, a + i, b + i, dy + i, m, c->in[0].g + i, c->in[0].fresh);
         if (c->in[1].g)
-            backward_b(c->p.act.f, a + i, dy + i, m, c->in[1].g + i);
+            backward_b(c->p.act.f, a + i, dy + i, m, c->in[1].g + i, c->in[1].fresh);
     }
 }

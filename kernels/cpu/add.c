@@ -13,19 +13,20 @@ void add_fwd_cpu(const struct call *c)
         y[i] = a[i] + scale * b[i];
 }
 
-static void add_scaled(const struct call *c, float *to, float scale)
+/* to = or += scale * dy */
+static void add_scaled(const struct call *c, float *to, float scale, int fresh)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *dy = c->out.g;
 #pragma omp parallel for simd schedule(static) num_threads(c->x->threads) if (n > SERIAL)
     for (int64_t i = 0; i < n; i++)
-        to[i] += scale * dy[i];
+        to[i] = (fresh ? 0 : to[i]) + scale * dy[i];
 }
 
 void add_bwd_cpu(const struct call *c)
 {
     if (c->in[0].g)
-        add_scaled(c, c->in[0].g, 1);
+        add_scaled(c, c->in[0].g, 1, c->in[0].fresh);
     if (c->in[1].g)
-        add_scaled(c, c->in[1].g, c->p.scale.scale);
+        add_scaled(c, c->in[1].g, c->p.scale.scale, c->in[1].fresh);
 }

@@ -170,7 +170,7 @@ static void backward_half(const struct call *c, const float *dy, float *dx)
     int64_t t = mm_share_start(c->rows, 1, threads, i), rows = mm_share_start(c->rows, 1, threads, i + 1) - t;
     for (int64_t first = 0, n; first < M; first += n) {
         n = M - first < panel_rows(w) ? M - first : panel_rows(w);
-        mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N, 1, dx + t * N, N);
+        mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N, first > 0 || !c->in[0].fresh, dx + t * N, N);
     }
 }
 
@@ -184,11 +184,11 @@ void linear_bwd_cpu(const struct call *c)
 #pragma omp parallel num_threads(c->x->threads) if (c->rows * M * N > SERIAL)
     {
         if (dx && w->dtype == DT_F32)
-            mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, 1, dx, N);
+            mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, !c->in[0].fresh, dx, N);
         else if (dx)
             backward_half(c, dy, dx);
         if (w->g)
-            mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, 1, w->g, N);
+            mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, !w->fresh, w->g, N);
         if (c->w[1].v && c->w[1].g)
             backward_bias(c, dy, c->w[1].g);
     }

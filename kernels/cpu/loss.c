@@ -332,7 +332,8 @@ static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bi
     }
 }
 
-static void range_gradients(const struct call *c, const struct work *k, const struct range *r)
+/* add: the gradient of the head holds something already */
+static void range_gradients(const struct call *c, const struct work *k, const struct range *r, int add)
 {
     const struct head *h = &k->student;
     for (int64_t v = r->first, width; v < r->end; v += width) {
@@ -346,7 +347,7 @@ static void range_gradients(const struct call *c, const struct work *k, const st
         if (c->in[0].g)
             mm('N', 'N', k->n, h->E, width, g, width, head_rows(r, h, v, width), h->E, v > r->first, r->dx, h->E);
         if (c->w[0].g)
-            mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, 1, c->w[0].g + v * h->E, h->E);
+            mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, add, c->w[0].g + v * h->E, h->E);
         if (c->w[1].g)
             bias_gradient(g, k->n, width, c->w[1].g + v);
     }
@@ -363,7 +364,7 @@ static void add_dx(const struct call *c, const struct work *k, int64_t t, float 
 }
 
 /* dx: gradient of this chunk's rows of in0, or NULL. */
-static void run_chunk(const struct call *c, const struct work *k, int with_gradient, float *dx)
+static void run_chunk(const struct call *c, const struct work *k, int with_gradient, int add, float *dx)
 {
 #pragma omp parallel num_threads(c->x->threads)
     {
@@ -375,7 +376,7 @@ static void run_chunk(const struct call *c, const struct work *k, int with_gradi
             if (counted(k, t))
                 end_row(c, k, t);
         if (with_gradient) {
-            range_gradients(c, k, &r);
+            range_gradients(c, k, &r, add);
 #pragma omp barrier
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < (dx ? k->n : 0); t++)
@@ -411,6 +412,7 @@ void loss_fwd_cpu(const struct call *c)
     struct work k = work_of(c);
     const float *x = k.student.x, *xt = k.teacher.x;
     int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
+    int add = !c->w[0].fresh;
     memset(c->out.v, 0, (size_t)c->rows * 2 * sizeof(double));
     for (int64_t t = 0; t < c->rows; t += k.n) {
         k.n = 1;
@@ -423,6 +425,9 @@ void loss_fwd_cpu(const struct call *c)
         k.student.x = x + t * k.student.E;
         k.teacher.x = k.shared ? xt + t * k.teacher.E : NULL;
         k.out = (double *)c->out.v + 2 * t;
-        run_chunk(c, &k, with_gradient, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
+        run_chunk(c, &k, with_gradient, add, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
+        add |= with_gradient;
     }
+    if (c->w[0].g && !add)                      /* nothing was counted */
+        memset(c->w[0].g, 0, (size_t)(c->w[0].rows * c->w[0].cols) * sizeof *c->w[0].g);
 }

@@ -52,5 +52,5 @@ void rope_fwd_cpu(const struct call *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 
 void rope_bwd_cpu(const struct call *c)
 {
     if (c->in[0].g)
-        turn_rows(c, c->out.g, c->in[0].g, -1, 0);
+        turn_rows(c, c->out.g, c->in[0].g, -1, c->in[0].fresh);
 }

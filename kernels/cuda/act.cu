@@ -18,12 +18,14 @@ template <enum act F, class T> struct act_forward {
 template <enum act F, class T> struct act_backward {
     const T *x, *dy;
     T *dx;
+    int fresh;                  /* dx is set */
     template <int N> __device__ void at(int64_t i) const
     {
-        float v[N], g[N], sum[N];
+        float v[N], g[N], sum[N] = {0};
         load(x + i, v);
         load(dy + i, g);
-        load(dx + i, sum);
+        if (!fresh)
+            load(dx + i, sum);
 #pragma unroll
         for (int k = 0; k < N; k++)
             sum[k] += g[k] * act_slope<F>(v[k]);
@@ -43,6 +45,6 @@ void act_bwd_cuda(const struct call *c)
     int aligned = aligned16(c->in[0].v) && aligned16(c->out.g) && aligned16(c->in[0].g);
     if (c->in[0].g)
         BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
-                                         act_backward<F, T>{(const T *)c->in[0].v, (const T *)c->out.g, (T *)c->in[0].g})));
+                                         act_backward<F, T>{(const T *)c->in[0].v, (const T *)c->out.g, (T *)c->in[0].g, c->in[0].fresh})));
     launched(c, "act backward");
 }

@@ -19,6 +19,7 @@ template <enum act F, class T> struct actmul_forward {
 template <enum act F, class T> struct actmul_backward {
     const T *a, *b, *dy;
     T *da, *db;                 /* each may be NULL */
+    int fresh_a, fresh_b;       /* it is set */
     template <int N> __device__ void at(int64_t i) const
     {
         float u[N], v[N], g[N], sum[N];
@@ -26,19 +27,28 @@ template <enum act F, class T> struct actmul_backward {
         load(b + i, v);
         load(dy + i, g);
         if (da) {
-            load(da + i, sum);
 #pragma unroll
             for (int k = 0; k < N; k++)
-                sum[k] += g[k] * v[k] * act_slope<F>(u[k]);
-            store(da + i, sum);
+                sum[k] = g[k] * v[k] * act_slope<F>(u[k]);
+            put(da + i, sum, fresh_a);
         }
         if (db) {
-            load(db + i, sum);
 #pragma unroll
             for (int k = 0; k < N; k++)
-                sum[k] += g[k] * act_value<F>(u[k]);
-            store(db + i, sum);
+                sum[k] = g[k] * act_value<F>(u[k]);
+            put(db + i, sum, fresh_b);
         }
+    }
+    template <int N> static __device__ void put(T *to, float (&v)[N], int fresh)
+    {
+        float before[N];
+        if (!fresh) {
+            load(to, before);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                v[k] += before[k];
+        }
+        store(to, v);
     }
 };
 
@@ -55,6 +65,7 @@ void actmul_bwd_cuda(const struct call *c)
     int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.g) && aligned16(c->in[0].g) && aligned16(c->in[1].g);
     if (c->in[0].g || c->in[1].g)
         BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
-                                         actmul_backward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v, (const T *)c->out.g, (T *)c->in[0].g, (T *)c->in[1].g})));
+                                         actmul_backward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v, (const T *)c->out.g, (T *)c->in[0].g, (T *)c->in[1].g,
+                                                           c->in[0].fresh, c->in[1].fresh})));
     launched(c, "actmul backward");
 }

@@ -1,14 +1,15 @@
 /* add on CUDA: see kernels/cpu/add.c. */
 #include "cuda.h"
 
-template <class T> struct add_scaled {          /* y = a + scale * b */
+template <class T> struct add_scaled {          /* y = a + scale * b, or without a where it is NULL */
     const T *a, *b;
     T *y;
     float scale;
     template <int N> __device__ void at(int64_t i) const
     {
-        float u[N], v[N];
-        load(a + i, u);
+        float u[N] = {0}, v[N];
+        if (a)
+            load(a + i, u);
         load(b + i, v);
 #pragma unroll
         for (int k = 0; k < N; k++)
@@ -32,9 +33,9 @@ void add_bwd_cuda(const struct call *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->in[0].g)
-            add<T>(c, c->in[0].g, c->out.g, c->in[0].g, 1);
+            add<T>(c, c->in[0].fresh ? NULL : c->in[0].g, c->out.g, c->in[0].g, 1);
         if (c->in[1].g)
-            add<T>(c, c->in[1].g, c->out.g, c->in[1].g, c->p.scale.scale);
+            add<T>(c, c->in[1].fresh ? NULL : c->in[1].g, c->out.g, c->in[1].g, c->p.scale.scale);
     });
     launched(c, "add backward");
 }

@@ -1,7 +1,8 @@
 /* attention on CUDA: see kernels/cpu/attention.c for formulas and shapes. Here: the shape of a call, its scratch, and the two small kernels around the
  * large ones of attention_tensor.cu (bf16) and attention_plain.cu (f32).
  *
- * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a last kernel joins. Refuses head sizes above 256. */
+ * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a last kernel joins. Refuses head sizes above 256, and
+ * sequences of more than 2^32 / group^2 tokens. */
 #include "attention.h"
 
 enum { HEAD_MOST = 256, ROWS_FEW = 64, KEYS_EACH = 128, SPLITS_MOST = 32, WARPS = 4 };
@@ -41,6 +42,9 @@ static attention_shape shape_of(const struct call *c)
     s.ldk = a->kv_heads * a->head_dim;
     s.scale = a->scale;
     s.cap = a->cap;
+    s.set_q = c->in[0].fresh;
+    s.set_k = c->in[1].fresh;
+    s.set_v = c->in[2].fresh;
     s.items = (int)(b->n_seq * a->kv_heads);
     s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0;
     const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v, c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
@@ -49,10 +53,13 @@ static attention_shape shape_of(const struct call *c)
     return s;
 }
 
-static int head_refused(const struct call *c)
+static int refused(const struct call *c)
 {
-    long long D = (long long)c->p.attention.head_dim;
-    return D > HEAD_MOST ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld", HEAD_MOST, D) : 0;
+    const struct attention_params *a = &c->p.attention;
+    int64_t group = a->heads / a->kv_heads;
+    if (c->batch->seq_len * group * group >> 32)            /* where group_inverse stops being exact */
+        return err_set(&c->x->err, "attention on CUDA cannot take sequences of %lld tokens", (long long)c->batch->seq_len);
+    return a->head_dim > HEAD_MOST ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld", HEAD_MOST, (long long)a->head_dim) : 0;
 }
 
 /* One warp a row and head. */
@@ -76,23 +83,49 @@ template <class T> static __global__ void join_parts(attention_shape s, float *p
         memo[memo_at(s, seq, g, r)] = max + logf(sum);
 }
 
-/* log-sum-exp and delta = sum of do * o, one warp a row and head. */
-template <class T> static __global__ void row_stats_kernel(attention_shape s, const T *out, const T *dout, const float *memo, float2 *stats)
+/* delta = sum of do * o for each row of heads, in the order of memory: `lanes` threads share a row, 16 bytes of bf16 at a time. */
+template <class T>
+static __global__ void __launch_bounds__(WARPS *WARP) row_stats_kernel(attention_shape s, int lanes, int64_t count, const T *out, const T *dout, const float *memo, float2 *stats)
 {
-    int i = (int)blockIdx.x * WARPS + (int)threadIdx.x / WARP, item = i / s.rows, r = i % s.rows, seq = item / s.kv_heads, g = item % s.kv_heads;
-    float delta = 0;
-    if (item >= s.items)
+    enum { N = 8 };
+    int64_t j = ((int64_t)blockIdx.x * (WARPS * WARP) + threadIdx.x) / lanes;
+    float delta = 0, a[N], b[N];
+    out += j * s.D;
+    dout += j * s.D;
+    for (int d = (int)threadIdx.x % lanes * N; j < count && d < s.D; d += lanes * N) {
+        if (s.aligned && d + N <= s.D) {
+            load(out + d, a);
+            load(dout + d, b);
+        } else {
+            for (int k = 0; k < N; k++) {
+                a[k] = d + k < s.D ? widen(out[d + k]) : 0;
+                b[k] = d + k < s.D ? widen(dout[d + k]) : 0;
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            delta += a[k] * b[k];
+    }
+    for (int bits = lanes / 2; bits; bits /= 2)
+        delta += __shfl_xor_sync(ALL_LANES, delta, bits);
+    if (j >= count || threadIdx.x % lanes)
         return;
-    for (int d = (int)threadIdx.x % WARP; d < s.D; d += WARP)
-        delta += widen(out[row_at(s, seq, g, r) + d]) * widen(dout[row_at(s, seq, g, r) + d]);
-    delta = warp_sum(delta);
-    if (threadIdx.x % WARP == 0)
-        stats[i] = make_float2(memo[memo_at(s, seq, g, r)], delta);
+    int64_t token = j / s.heads, seq = token / s.seq_len, h = j % s.heads;
+    stats[(seq * s.kv_heads + h / s.group) * s.rows + token % s.seq_len * s.group + h % s.group] = make_float2(memo[j], delta);
+}
+
+static void launch_row_stats(const attention_launch *l)
+{
+    const struct call *c = l->c;
+    int lanes = l->s.D <= 64 ? 8 : l->s.D <= 128 ? 16 : WARP;
+    int64_t count = c->rows * l->s.heads;
+    BY_DTYPE(c->out.dtype, T, LAUNCH(c, row_stats_kernel<T>, blocks_of(count * lanes, WARPS * WARP), WARPS * WARP, 0, l->s, lanes, count,
+                                     (const T *)c->out.v, (const T *)(void *)c->out.g, c->memo, (float2 *)c->scratch));
 }
 
 void attention_fwd_cuda(const struct call *c)
 {
-    if (c->rows <= 0 || head_refused(c))
+    if (c->rows <= 0 || refused(c))
         return;
     attention_launch l = {c, shape_of(c), 1, (float *)c->scratch, NULL};
     l.splits = splits_of(c, l.s.offset + l.s.seq_len);
@@ -103,13 +136,21 @@ void attention_fwd_cuda(const struct call *c)
     launched(c, "attention forward");
 }
 
+/* Fresh gradients of keys that no query can see. */
+static void zero_unseen(const struct call *c, const attention_shape *s)
+{
+    for (int i = 1; i < OP_INPUTS && s->kv_rows > s->offset + s->seq_len; i++)
+        if (c->in[i].g && c->in[i].fresh)
+            device_zero(c->x, c->in[i].g, (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
+}
+
 void attention_bwd_cuda(const struct call *c)
 {
-    if (c->rows <= 0 || head_refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
+    if (c->rows <= 0 || refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
         return;
     attention_launch l = {c, shape_of(c), 1, NULL, (const float2 *)c->scratch};
-    BY_DTYPE(c->out.dtype, T, LAUNCH(c, row_stats_kernel<T>, blocks_of((int64_t)l.s.items * l.s.rows, WARPS), WARPS * WARP, 0, l.s, (const T *)c->out.v,
-                                     (const T *)(void *)c->out.g, c->memo, (float2 *)c->scratch));
+    zero_unseen(c, &l.s);
+    launch_row_stats(&l);
     (c->out.dtype == DT_BF16 ? attention_tensor_backward : attention_plain_backward)(&l);
     launched(c, "attention backward");
 }

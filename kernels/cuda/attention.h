@@ -14,6 +14,7 @@ struct attention_shape {
     int64_t ldq, ldk;                       /* row strides of q and k */
     float scale, cap;                       /* scale > 0 */
     int items;                              /* sequences * kv heads */
+    bool set_q, set_k, set_v;               /* gradients: set, not added to */
     bool aligned;                           /* rows of every operand start at 16 bytes and hold whole 16 bytes */
 };
 

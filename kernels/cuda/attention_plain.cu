@@ -213,7 +213,7 @@ static __device__ __forceinline__ void score_gradient(const attention_shape &s, 
     d = seen ? x * (d - stats.y) * (1 - y * y) : 0;
 }
 
-template <int DP> static __device__ __forceinline__ void add_columns(float *row, int n, const float (&sums)[DP / 64][4], float factor)
+template <int DP> static __device__ __forceinline__ void put_columns(float *row, int n, bool set, const float (&sums)[DP / 64][4], float factor)
 {
 #pragma unroll
     for (int d = 0; d < DP / 64; d++)
@@ -221,7 +221,7 @@ template <int DP> static __device__ __forceinline__ void add_columns(float *row,
         for (int e = 0; e < 4; e++) {
             int i = d * 64 + (int)threadIdx.x % 16 * 4 + e;
             if (i < n)
-                row[i] += factor * sums[d][e];
+                row[i] = (set ? 0 : row[i]) + factor * sums[d][e];
         }
 }
 
@@ -262,7 +262,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (first + i < s.rows)
-            add_columns<DP>(dq + row_at(s, t.seq, t.g, first + i), s.D, sums[i], s.scale);
+            put_columns<DP>(dq + row_at(s, t.seq, t.g, first + i), s.D, s.set_q, sums[i], s.scale);
 }
 
 /* Transposed: the thread's four are keys, the tiles that are walked over are rows. */
@@ -306,9 +306,9 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
     for (int i = 0; i < 4; i++) {
         int64_t at = key_at(s, seq, g, first + i);
         if (first + i < keys && dk)
-            add_columns<DP>(dk + at, s.D, dks[i], s.scale);
+            put_columns<DP>(dk + at, s.D, s.set_k, dks[i], s.scale);
         if (first + i < keys && dv)
-            add_columns<DP>(dv + at, s.D, dvs[i], 1);
+            put_columns<DP>(dv + at, s.D, s.set_v, dvs[i], 1);
     }
 }
 

@@ -91,7 +91,7 @@ static __device__ __forceinline__ void put_output(const attention_shape &s, cons
     float inverse = 1 / sum;
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair<false>(row, d * 8 + column, s.D, s.aligned, o[d][2 * side] * inverse, o[d][2 * side + 1] * inverse);
+        put_pair(row, d * 8 + column, s.D, s.aligned, false, o[d][2 * side] * inverse, o[d][2 * side + 1] * inverse);
     if (to.memo && column == 0)
         to.memo[memo_at(s, t.seq, t.g, r)] = max + logf(sum);
 }
@@ -181,12 +181,13 @@ static __device__ __forceinline__ void query_gradients(const score_rule &rule, f
                 score_gradient(rule, x[m][n][e], d[m][n][e], stats[m][e / 2]);
 }
 
-/* A thread's columns of a row: += factor * sums, of the first n columns. */
-template <int DT> static __device__ __forceinline__ void add_columns(bf16 *row, int n, bool paired, const float (&sums)[DT][4], int side, float factor)
+/* A thread's columns of a row: set to factor * sums, or += that; of the first n columns. */
+template <int DT>
+static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool paired, bool set, const float (&sums)[DT][4], int side, float factor)
 {
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair<true>(row, d * 8 + (int)threadIdx.x % 4 * 2, n, paired, sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
+        put_pair(row, d * 8 + (int)threadIdx.x % 4 * 2, n, paired, !set, sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
 }
 
 /* dq += scale ds k, for a tile of rows over all the keys that they see. Keys lie twice, since they are needed from first to last. */
@@ -240,7 +241,7 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
     for (int i = 0; i < 2 * MT; i++) {
         int r = row + i * 8 + lane / 4;
         if (r < s.rows)
-            add_columns(dq + row_at(s, t.seq, t.g, r), s.D, s.aligned, sums[i / 2], i % 2, s.scale);
+            put_columns(dq + row_at(s, t.seq, t.g, r), s.D, s.aligned, s.set_q, sums[i / 2], i % 2, s.scale);
     }
 }
 
@@ -345,9 +346,9 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
         if (j >= s.offset + s.seq_len)
             continue;
         if (dk)
-            add_columns(dk + at, s.D - column, s.aligned, dks[i / 2], i % 2, s.scale);
+            put_columns(dk + at, s.D - column, s.aligned, s.set_k, dks[i / 2], i % 2, s.scale);
         if (dv)
-            add_columns(dv + at, s.D - column, s.aligned, dvs[i / 2], i % 2, 1);
+            put_columns(dv + at, s.D - column, s.aligned, s.set_v, dvs[i / 2], i % 2, 1);
     }
 }
 

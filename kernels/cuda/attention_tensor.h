@@ -114,13 +114,13 @@ template <int MT, int NT> static __device__ __forceinline__ void to_fragments(ui
                 a[m][n / 2][n % 2 * 2 + side] = pack_bf16(c[m][n][2 * side], c[m][n][2 * side + 1]);
 }
 
-/* Two neighbouring values to (or, ADD, onto) columns i, i + 1 of a row of n. */
-template <bool ADD> static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool paired, float a, float b)
+/* Two neighbouring values to (or, with `add`, onto) columns i, i + 1 of a row of n. */
+static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool paired, bool add, float a, float b)
 {
     if (paired) {
         if (i >= n)
             return;
-        if (ADD) {
+        if (add) {
             uint32_t u = *(const uint32_t *)(row + i);
             a += __uint_as_float(u << 16);
             b += __uint_as_float(u & 0xffff0000u);
@@ -129,9 +129,9 @@ template <bool ADD> static __device__ __forceinline__ void put_pair(bf16 *row, i
         return;
     }
     if (i < n)
-        row[i] = narrow<bf16>(ADD ? a + widen(row[i]) : a);
+        row[i] = narrow<bf16>(add ? a + widen(row[i]) : a);
     if (i + 1 < n)
-        row[i + 1] = narrow<bf16>(ADD ? b + widen(row[i + 1]) : b);
+        row[i + 1] = narrow<bf16>(add ? b + widen(row[i + 1]) : b);
 }
 
 /* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale score / cap), where

@@ -8,10 +8,11 @@ template <class T> struct fill_bias {
     int64_t M;
     template <int N> __device__ void at(int64_t i) const
     {
+        const float *row = bias + i % M;
         float v[N];
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = bias[(i + k) % M];
+            v[k] = row[k];
         store(y + i, v);
     }
 };
@@ -38,7 +39,7 @@ void linear_fwd_cuda(const struct call *c)
     if (refused(c))
         return;
     if (bias)
-        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v), fill_bias<T>{bias, (T *)c->out.v, M}));
+        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0, fill_bias<T>{bias, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
         n = M - first < step ? M - first : step;
         void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);
@@ -56,10 +57,10 @@ void linear_bwd_cuda(const struct call *c)
     for (int64_t first = 0; c->in[0].g && first < M; first += n) {
         n = M - first < step ? M - first : step;
         const void *dy = (const char *)c->out.g + first * (d == DT_F32 ? 4 : 2);
-        cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N, 1, c->in[0].g, d, N);
+        cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N, first > 0 || !c->in[0].fresh, c->in[0].g, d, N);
     }
     if (c->w[0].g)
-        cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, 1, c->w[0].g, DT_F32, N);
+        cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, !c->w[0].fresh, c->w[0].g, DT_F32, N);
     if (c->w[1].v && c->w[1].g)
         BY_DTYPE(d, T, add_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, M, c->w[1].g));
     launched(c, "linear backward");

@@ -4,7 +4,8 @@
  * Heads are of the type of the activations, or with f32 activations f32, bf16 or f16, then widened block by block. Refuses others. */
 #include "weights.h"
 
-enum { THREADS = 512, WIDE = 1 << 24 };     /* WIDE: floats in a widened block of a head */
+/* Long rows are walked by one large block a processor, so that the second reading of them finds them in the cache. */
+enum { THREADS_FEW = 256, THREADS_MOST = 1024, LONG_ROW = 32768, WIDE = 1 << 24 };     /* WIDE: floats in a widened block of a head */
 
 /* ---- scratch: student's logits, teacher's, one widened block */
 
@@ -14,12 +15,15 @@ static int64_t chunk_rows(const struct call *c)
     return chunk > 0 && chunk < c->rows ? chunk : c->rows;
 }
 
-/* Rows of logits start at whole vectors. */
-static int64_t logits_ld(const struct operand *w) { return (w->rows + 7) / 8 * 8; }
+/* Logits of a token: the student's (0), or of the teacher's (1) those that the student has too. */
+static int64_t logits_count(const struct call *c, int who) { return who ? min(c->w[0].rows, c->w[2].rows) : c->w[0].rows; }
 
-static size_t logits_bytes(const struct call *c, const struct operand *w)
+/* Rows of logits start at whole vectors. */
+static int64_t logits_ld(const struct call *c, int who) { return (logits_count(c, who) + 7) / 8 * 8; }
+
+static size_t logits_bytes(const struct call *c, int who)
 {
-    size_t bytes = (size_t)(chunk_rows(c) * logits_ld(w)) * (c->in[0].dtype == DT_BF16 ? 2 : 4);
+    size_t bytes = (size_t)(chunk_rows(c) * logits_ld(c, who)) * (c->in[0].dtype == DT_BF16 ? 2 : 4);
     return (bytes + 63) & ~(size_t)63;
 }
 
@@ -37,7 +41,7 @@ static size_t wide_bytes(const struct call *c, const struct operand *w)
 size_t loss_scratch_cuda(const struct call *c)
 {
     size_t student = wide_bytes(c, &c->w[0]), teacher = wide_bytes(c, &c->w[2]);
-    return logits_bytes(c, &c->w[0]) + logits_bytes(c, &c->w[2]) + (student > teacher ? student : teacher);
+    return logits_bytes(c, 0) + logits_bytes(c, 1) + (student > teacher ? student : teacher);
 }
 
 /* ---- a row */
@@ -121,7 +125,7 @@ static __device__ __forceinline__ void put_gradient(const logits<T> &h, const lo
 {
     constexpr int N = VECTOR<T>;
     float slope = h.cap > 0 ? 1 / h.cap : 0, v[N], vt[N] = {};
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += THREADS * N) {
+    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
         load_logits(h, z, i, v);
         if (TEACHER && i < p.shared)
             load_logits(ht, zt, i, vt);
@@ -147,7 +151,7 @@ static __device__ __forceinline__ void put_gradient(const logits<T> &h, const lo
 
 /* One block a token. out [., 2]: ce, kl. */
 template <class T, bool TEACHER>
-static __global__ void __launch_bounds__(THREADS) row_losses(logits<T> h, logits<T> ht, const int32_t *labels, row_params p, double *out)
+static __global__ void __launch_bounds__(THREADS_MOST) row_losses(logits<T> h, logits<T> ht, const int32_t *labels, row_params p, double *out)
 {
     constexpr int N = VECTOR<T>;
     typedef long_sum<T> S;
@@ -157,13 +161,13 @@ static __global__ void __launch_bounds__(THREADS) row_losses(logits<T> h, logits
     softmax<S> all = {-INFINITY, 0, 0}, part = all, teacher = all;
     bool same = p.shared == h.V && p.sharp == 1;            /* one softmax of the student serves both losses */
     if (label < 0) {
-        for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += THREADS)
+        for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += blockDim.x)
             z[i] = narrow<T>(0);
         if (threadIdx.x < 2)
             out[2 * blockIdx.x + threadIdx.x] = 0;
         return;
     }
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += THREADS * N) {
+    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
         float v[N], vt[N];
         load_logits(h, z, i, v);
         take_in<T>(all, v, NULL, h.V - i, 1);
@@ -204,9 +208,9 @@ static void head_products(const struct call *c, int who, void *z, float *wide, i
 {
     const struct operand *w = &c->w[2 * who];
     enum dtype d = c->in[0].dtype;
-    int64_t E = w->cols, ld = logits_ld(w), step = wide_rows(c, w), rows;
-    for (int64_t v = 0; v < w->rows; v += rows) {
-        rows = min(w->rows - v, step);
+    int64_t E = w->cols, V = logits_count(c, who), ld = logits_ld(c, who), step = wide_rows(c, w), rows;
+    for (int64_t v = 0; v < V; v += rows) {
+        rows = min(V - v, step);
         cuda_mm(c, 'N', 'T', n, rows, E, 1, rows_from(&c->in[who], from), d, E, weight_panel(c, w, d, wide, v, rows), d, E, 0,
                 (char *)z + v * (d == DT_BF16 ? 2 : 4), d, ld);
     }
@@ -215,8 +219,7 @@ static void head_products(const struct call *c, int who, void *z, float *wide, i
 template <class T> static logits<T> logits_of(const struct call *c, int who, void *z)
 {
     const struct loss_params *p = &c->p.loss;
-    const struct operand *w = &c->w[2 * who];
-    return {(T *)z, (const float *)c->w[2 * who + 1].v, w->rows, logits_ld(w), who ? p->teacher_logit_scale : p->logit_scale,
+    return {(T *)z, (const float *)c->w[2 * who + 1].v, logits_count(c, who), logits_ld(c, who), who ? p->teacher_logit_scale : p->logit_scale,
             who ? p->teacher_logit_cap : p->logit_cap};
 }
 
@@ -225,26 +228,36 @@ template <class T> static void chunk_values(const struct call *c, const row_para
     const int32_t *labels = c->batch->labels + from;
     double *out = (double *)c->out.v + 2 * from;
     logits<T> h = logits_of<T>(c, 0, z), ht = logits_of<T>(c, 1, zt);
+    unsigned threads = h.V < LONG_ROW ? THREADS_FEW : THREADS_MOST;
     if (p.shared)
-        LAUNCH(c, (row_losses<T, true>), (unsigned)n, THREADS, 0, h, ht, labels, p, out);
+        LAUNCH(c, (row_losses<T, true>), (unsigned)n, threads, 0, h, ht, labels, p, out);
     else
-        LAUNCH(c, (row_losses<T, false>), (unsigned)n, THREADS, 0, h, ht, labels, p, out);
+        LAUNCH(c, (row_losses<T, false>), (unsigned)n, threads, 0, h, ht, labels, p, out);
 }
 
 static void chunk_gradients(const struct call *c, void *z, float *wide, int64_t from, int64_t n)
 {
     const struct operand *w = &c->w[0];
     enum dtype d = c->in[0].dtype;
-    int64_t E = w->cols, ld = logits_ld(w), step = wide_rows(c, w), size = d == DT_BF16 ? 2 : 4, rows;
+    int64_t E = w->cols, ld = logits_ld(c, 0), step = wide_rows(c, w), size = d == DT_BF16 ? 2 : 4, rows;
     for (int64_t v = 0; c->in[0].g && v < w->rows; v += rows) {
         rows = min(w->rows - v, step);
-        cuda_mm(c, 'N', 'N', n, E, rows, 1, (char *)z + v * size, d, ld, weight_panel(c, w, d, wide, v, rows), d, E, 1,
+        cuda_mm(c, 'N', 'N', n, E, rows, 1, (char *)z + v * size, d, ld, weight_panel(c, w, d, wide, v, rows), d, E, v > 0 || !c->in[0].fresh,
                 (char *)(void *)c->in[0].g + from * E * size, d, E);
     }
     if (w->g)
-        cuda_mm(c, 'T', 'N', w->rows, E, n, 1, z, d, ld, rows_from(&c->in[0], from), d, E, 1, w->g, DT_F32, E);
+        cuda_mm(c, 'T', 'N', w->rows, E, n, 1, z, d, ld, rows_from(&c->in[0], from), d, E, from > 0 || !w->fresh, w->g, DT_F32, E);
     if (c->w[1].g)
         BY_DTYPE(d, T, add_row_sums(c, (const T *)z, n, w->rows, ld, c->w[1].g));
+}
+
+/* Fresh gradients that neither loss has a part in. */
+static void zero_fresh(const struct call *c)
+{
+    const struct operand *all[] = {&c->in[0], &c->w[0]};
+    for (const struct operand *o : all)
+        if (o->g && o->fresh)
+            device_zero(c->x, o->g, (size_t)dtype_bytes(o == all[0] ? o->dtype : DT_F32, o->rows * o->cols));
 }
 
 void loss_fwd_cuda(const struct call *c)
@@ -252,12 +265,14 @@ void loss_fwd_cuda(const struct call *c)
     const struct loss_params *p = &c->p.loss;
     int has_teacher = c->in[1].v && c->w[2].v;
     enum dtype d = c->in[0].dtype;
-    char *z = (char *)c->scratch, *zt = z + logits_bytes(c, &c->w[0]);
-    float *wide = (float *)(void *)(zt + logits_bytes(c, &c->w[2]));
-    row_params r = {has_teacher ? min(c->w[0].rows, c->w[2].rows) : 0, 0, p->ce_weight, p->kl_weight, 1 / p->temperature, p->scale};
-    r.want_gradient = (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (r.shared && p->kl_weight != 0));
+    char *z = (char *)c->scratch, *zt = z + logits_bytes(c, 0);
+    float *wide = (float *)(void *)(zt + logits_bytes(c, 1));
+    row_params r = {has_teacher ? logits_count(c, 1) : 0, 0, p->ce_weight, p->kl_weight, 1 / p->temperature, p->scale};
+    r.want_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (r.shared && p->kl_weight != 0));
     if (weights_refused(c, "loss", &c->w[0], d) || weights_refused(c, "loss", &c->w[2], d))
         return;
+    if (!r.want_gradient)
+        zero_fresh(c);
     for (int64_t t = 0, n; t < c->rows; t += n) {
         n = min(c->rows - t, chunk_rows(c));
         head_products(c, 0, z, wide, t, n);

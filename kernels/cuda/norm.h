@@ -13,7 +13,7 @@ namespace norms {
 enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512 };
 
 /* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
-struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; };
+struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; int set_dx; };
 
 template <int LANES, class V> static __device__ __forceinline__ V lanes_sum(V v)
 {
@@ -92,7 +92,7 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
                                                       sums<long_sum<T>> to)
 {
     typedef long_sum<T> sum_t;
-    float m = CENTRED ? memo[0] : 0, r = memo[CENTRED], v[N], d[N], f[N], old[N];
+    float m = CENTRED ? memo[0] : 0, r = memo[CENTRED], v[N], d[N], f[N], sum[N] = {};
     sum_t u = 0, uh = 0;
     for (int64_t i = first; dx && i < s.n; i += LANES * N) {
         load(x + i, v);
@@ -119,11 +119,12 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
         if (!dx)
             continue;
         weights(s, w, i, f);
-        load(dx + i, old);
+        if (!s.set_dx)
+            load(dx + i, sum);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            old[k] += r * (d[k] * f[k] - shift - (v[k] - m) * back);
-        store(dx + i, old);
+            sum[k] = (s.set_dx ? 0 : sum[k]) + r * (d[k] * f[k] - shift - (v[k] - m) * back);
+        store(dx + i, sum);
     }
 }
 
@@ -163,7 +164,7 @@ static inline shape shape_of(const struct call *c)
     const struct norm_params *p = &c->p.norm;
     int64_t n = c->in[0].cols / p->groups;
     return {c->rows * p->groups, p->groups, n, c->w[0].rows > n ? n : 0, c->w[1].rows > n ? n : 0, p->plus1, p->eps, (const float *)c->w[0].v,
-            (const float *)c->w[1].v};
+            (const float *)c->w[1].v, c->in[0].fresh};
 }
 
 /* Blocks that sum up backward, [parts, groups]; 1 group where all share weight and bias. */
@@ -176,11 +177,11 @@ static inline parts parts_of(const struct call *c)
     return {min(blocks, (int64_t)PARTS_MOST), groups};
 }
 
-/* g += sums of the parts; where all groups share it every group of a part counts. */
-template <class V> static void launch_sum(const struct call *c, const V *from, parts k, int64_t n, int64_t step, float *g)
+/* g (set, or added to) gets the sums of the parts; where all groups share it every group of a part counts. */
+template <class V> static void launch_sum(const struct call *c, const V *from, parts k, int64_t n, int64_t step, float *g, int set)
 {
     int64_t wide = step ? k.groups * n : n, count = step ? k.count : k.count * k.groups;
-    add_row_sums(c, from, count, wide, wide, g);
+    add_row_sums(c, from, count, wide, wide, g, set);
 }
 
 template <class T, int N, int LANES, bool CENTRED> static void launch_forward(const struct call *c)
@@ -201,9 +202,9 @@ template <class T, int N, int LANES, bool CENTRED> static void launch_backward(c
     LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups), THREADS, shared, s, (const T *)c->in[0].v,
            (const T *)(void *)c->out.g, (T *)(void *)c->in[0].g, c->memo, dws, dbs);
     if (dw)
-        launch_sum(c, dws, k, s.n, s.w_step, dw);
+        launch_sum(c, dws, k, s.n, s.w_step, dw, c->w[0].fresh);
     if (db)
-        launch_sum(c, dbs, k, s.n, s.b_step, db);
+        launch_sum(c, dbs, k, s.n, s.b_step, db, 0);
 }
 
 /* 16 bytes at a time if every pointer and row allows it. */

@@ -1,12 +1,12 @@
 /* rope on CUDA: see kernels/cpu/rope.c. A thread turns N pairs of one head (N neighbouring pairs where sizes allow), or passes on N channels beyond
- * `dims`. */
+ * `dims`. Refuses 2^32 pairs and more in a call. */
 #include "cuda.h"
 
 template <class T> struct turn {
     const T *from;
     T *to;
     const float *cosine, *sine;         /* of pos0 on */
-    int64_t seq_len, heads, D, half, each;      /* each: work items of a head, half + D - dims */
+    unsigned seq_len, heads, D, half, each;     /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
     float sign;
     int interleaved, clear;             /* clear: `to` is set, else added to */
 
@@ -22,18 +22,19 @@ template <class T> struct turn {
         store(y, v);
     }
 
-    template <int N> __device__ void at(int64_t item) const
+    template <int N> __device__ void at(int64_t work) const
     {
-        int64_t i = item % each, head = item / each, row = head / heads;
-        const T *x = from + head * D;
-        T *y = to + head * D;
+        unsigned item = (unsigned)work, i = item % each, head = item / each, row = head / heads;
+        const T *x = from + (int64_t)head * D;
+        T *y = to + (int64_t)head * D;
         float a[N], b[N], c[N], s[N], u[N], v[N];
         if (i >= half) {
             load(x + half + i, a);
             put(y + half + i, a);
             return;
         }
-        int64_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half, angle = row % seq_len * half + i;
+        unsigned first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
+        int64_t angle = (int64_t)(row % seq_len) * half + i;
         load(x + first, a);
         load(x + second, b);
         load(cosine + angle, c);
@@ -52,8 +53,12 @@ template <class T> static void turn_rows(const struct call *c, const void *from,
 {
     const struct rope_params *p = &c->p.rope;
     int64_t D = c->in[0].cols / p->heads, half = p->dims / 2, each = half + D - p->dims;
-    turn<T> f = {(const T *)from, (T *)to, p->cos + c->batch->pos0 * half, p->sin + c->batch->pos0 * half, c->batch->seq_len, p->heads, D, half, each,
-                 sign, p->interleaved, clear};
+    turn<T> f = {(const T *)from, (T *)to, p->cos + c->batch->pos0 * half, p->sin + c->batch->pos0 * half, (unsigned)c->batch->seq_len, (unsigned)p->heads,
+                 (unsigned)D, (unsigned)half, (unsigned)each, sign, p->interleaved, clear};
+    if (c->rows * p->heads * each > UINT32_MAX) {
+        err_set(&c->x->err, "rope: %lld rows of %lld values are too many for one call on a GPU", (long long)c->rows, (long long)c->in[0].cols);
+        return;
+    }
     int even = !p->interleaved && D % VECTOR<T> == 0 && half % VECTOR<T> == 0;
     map<T>(c, c->rows * p->heads * each, even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
 }
@@ -67,6 +72,6 @@ void rope_fwd_cuda(const struct call *c)
 void rope_bwd_cuda(const struct call *c)
 {
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, 0));
+        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].fresh));
     launched(c, "rope backward");
 }

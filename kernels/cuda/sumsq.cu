@@ -1,7 +1,7 @@
 /* sumsq on CUDA: see kernels/cpu/sumsq.c. The range is cut in pieces by its length alone; their sums, in scratch, are added in order. */
 #include "cuda.h"
 
-enum { PIECES = 1024, THREADS = 256 };
+enum { PIECES = 1024, SHORTEST = 8192, THREADS = 256 };       /* at most so many pieces, of at least so many values */
 
 size_t sumsq_scratch_cuda(const struct call *c)
 {
@@ -29,10 +29,10 @@ template <class T, int N> static __global__ void __launch_bounds__(THREADS) piec
         sums[blockIdx.x] = sum;
 }
 
-static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, double *out)
+static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, int pieces, double *out)
 {
     double sum = 0;
-    for (int i = (int)threadIdx.x; i < PIECES; i += THREADS)
+    for (int i = (int)threadIdx.x; i < pieces; i += THREADS)
         sum += sums[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0)
@@ -41,12 +41,15 @@ static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, d
 
 void sumsq_fwd_cuda(const struct call *c)
 {
-    int64_t n = c->in[0].rows * c->in[0].cols, piece = ((n + PIECES - 1) / PIECES + 7) / 8 * 8;     /* whole vectors */
+    int64_t n = c->in[0].rows * c->in[0].cols, piece = max((int64_t)SHORTEST, ((n + PIECES - 1) / PIECES + 7) / 8 * 8);        /* whole vectors */
+    unsigned pieces = blocks_of(n, piece);
+    if (n <= 0)
+        return;
     double *sums = (double *)c->scratch;
     if (aligned16(c->in[0].v))
-        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, VECTOR<T>>), PIECES, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, VECTOR<T>>), pieces, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
     else
-        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, 1>), PIECES, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
-    LAUNCH(c, add_sums, 1, THREADS, 0, sums, c->p.sumsq.out);
+        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, 1>), pieces, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+    LAUNCH(c, add_sums, 1, THREADS, 0, sums, (int)pieces, c->p.sumsq.out);
     launched(c, "sumsq");
 }

@@ -41,8 +41,8 @@ static inline int weights_refused(const struct call *c, const char *op, const st
     return 0;
 }
 
-/* g[i] += sum over rows of x[row][i], in an order that the number of rows decides; x [rows, n] with row stride ld. */
-template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, float *g)
+/* g[i] = (set) or += sum over rows of x[row][i], in an order that the number of rows decides; x [rows, n] with row stride ld. */
+template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, float *g, int set)
 {
     SHARED(double, part, [WALKERS][WARP]);
     int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
@@ -55,12 +55,12 @@ template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_r
         return;
     for (int k = 1; k < WALKERS; k++)
         s += part[k][threadIdx.x];
-    g[i] += (float)s;
+    g[i] = (set ? 0 : g[i]) + (float)s;
 }
 
-template <class V> static inline void add_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, int64_t ld, float *g)
+template <class V> static inline void add_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, int64_t ld, float *g, int set = 0)
 {
-    LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, g);
+    LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, g, set);
 }
 
 #endif

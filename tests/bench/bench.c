@@ -98,6 +98,7 @@ static void open_eval(struct row *r)
     const struct shape *s = r->s;
     struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
     r->tape = tape_record(&x, &spec, &e);
+    r->model.how = MODEL_FROZEN;
     must(!r->tape || model_move(&r->model, &x, &e));
     r->predicted += tape_bytes(r->tape);
     must(tape_open(r->tape, &e));
@@ -304,6 +305,6 @@ int main(int argc, char **argv)
     printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
            "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld}\n",
            argv[1], recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r.flops * tokens / best / 1e9, fma[0], fma[1],
-           gflops / fma_mean, (long)(usage_peak_bytes() >> 20), (long long)(r.predicted >> 20));
+           gflops / fma_mean, (long)(usage_peak_bytes() / 1000000), (long long)(r.predicted / 1000000));
     return 0;
 }

@@ -8,7 +8,7 @@
 #include "../../lib/base/usage.h"
 #include "../../lib/tape_plan.h"
 
-enum { SIDE = 8192, COPY_BYTES = 1 << 30, REPEATS = 10 };
+enum { SIDE = 8192, COPY_BYTES = 1 << 30, REPEATS = 10, SMALLER = 64 };    /* SMALLER: where there is little memory and speed means nothing */
 
 static void wait_for(struct exec *x, const void *there)
 {
@@ -32,11 +32,11 @@ static double seconds_of(struct exec *x, const void *there, void (*fn)(void *), 
 
 static void run_product(void *call) { op_forward(OP_linear, call); }
 
-struct copying { struct exec *x; unsigned char *from; };
+struct copying { struct exec *x; unsigned char *from; size_t bytes; };
 static void run_copy(void *user)
 {
     struct copying *c = user;
-    exec_copy(c->x, c->from + COPY_BYTES / 2, c->from, COPY_BYTES / 2);
+    exec_copy(c->x, c->from + c->bytes / 2, c->from, c->bytes / 2);
 }
 
 static struct operand random_square(struct exec *x, struct arena *a, int64_t side, uint64_t seed)
@@ -59,7 +59,7 @@ static struct operand random_square(struct exec *x, struct arena *a, int64_t sid
 int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e)
 {
     struct arena a;
-    int64_t side = exec_available(x) > (int64_t)8 << 30 ? SIDE : SIDE / 64;     /* small where speed means nothing */
+    int64_t smaller = exec_available(x) > (int64_t)8 << 30 ? 1 : SMALLER, side = SIDE / smaller;
     if (exec_arena(x, &a, (size_t)(3 * side * side * 4), e))
         return -1;
     struct batch b = {.n_seq = 1, .seq_len = side};
@@ -68,10 +68,11 @@ int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e)
     call.out.v = arena_take(&a, (size_t)(side * side * 4));
     c->product = 2.0 * (double)side * (double)side * (double)side / seconds_of(x, call.out.v, run_product, &call);
     arena_close(&a);
-    if (exec_arena(x, &a, COPY_BYTES, e))
+    size_t bytes = COPY_BYTES / (size_t)smaller;
+    if (exec_arena(x, &a, bytes, e))
         return -1;
-    struct copying copying = {x, a.base};
-    c->copy = (double)COPY_BYTES / seconds_of(x, a.base, run_copy, &copying);
+    struct copying copying = {x, a.base, bytes};
+    c->copy = (double)bytes / seconds_of(x, a.base, run_copy, &copying);
     arena_close(&a);
     return 0;
 }

@@ -32,7 +32,7 @@ def summary(readings, peak):
     middle = lambda value: statistics.median(value(r) for r in used)
     return {"speed": middle(lambda r: r["tokens_per_second"]), "gflops": middle(lambda r: r["gflops"]),
             "share": middle(lambda r: 2 * r["gflops"] / (r["fma_gflops_before"] + r["fma_gflops_after"])),
-            "mb": max(r["rss_mb"] for r in readings) * 1.048576, "busy": not quiet}
+            "mb": max(r["rss_mb"] for r in readings), "busy": not quiet}
 
 
 def main():

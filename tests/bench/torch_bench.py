@@ -153,7 +153,7 @@ def main():
         "row": args.row, "peer": f"PyTorch {torch.__version__} {'compiled' if args.compile else 'eager'}", "threads": args.threads,
         "tuned": all(os.environ.get(k) == v for k, v in TUNED.items()) and os.environ.get("OMP_NUM_THREADS") == str(args.threads),
         "tokens_per_second": round(median, 1), "tokens_per_second_best": round(best, 1), "gflops": round(work * median / 1e9, 1),
-        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000000}))
 
 
 main()

@@ -52,15 +52,16 @@ enum { warpSize = 32 };
 void __syncthreads(void);
 void __syncwarp(unsigned mask = 0xffffffffu);
 enum { EMULATED_DEPOSIT = 128 };        /* bytes that a lane can hand to the others at once */
-/* Hands `bytes` of each lane to all lanes of the warp; returns [32][EMULATED_DEPOSIT], valid until the lane's next collective. */
-const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask);
+/* Hands `bytes` of each lane to all lanes of the warp; returns [32][stride], valid until the lane's next collective. */
+const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask, size_t stride = EMULATED_DEPOSIT);
 int emulated_lane(void);                /* of the calling thread, 0..31 */
 int emulated_lanes(void);               /* of its warp that have not returned */
 
 template <class T> static inline T emulated_pick(T v, int lane, unsigned mask)
 {
-    const unsigned char *all = emulated_exchange(&v, sizeof v, mask);
-    memcpy(&v, all + (size_t)lane * EMULATED_DEPOSIT, sizeof v);
+    static_assert(sizeof v <= 8, "a shuffle moves 8 bytes at most");
+    const unsigned char *all = emulated_exchange(&v, sizeof v, mask, 8);
+    memcpy(&v, all + lane * 8, sizeof v);
     return v;
 }
 template <class T> static inline T __shfl_sync(unsigned mask, T v, int lane, int width = 32)

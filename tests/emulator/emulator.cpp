@@ -52,7 +52,7 @@ struct fiber {
     state now;
     int warp, lane, turn, started;
 };
-struct warp { int arrived, live; uint32_t lanes; unsigned char deposit[2][LANES][EMULATED_DEPOSIT]; };
+struct warp { int arrived, live; uint32_t lanes; unsigned char deposit[2][LANES * EMULATED_DEPOSIT]; };
 
 static fiber fibers[THREADS_MOST], *current;
 static warp warps[THREADS_MOST / LANES];
@@ -71,13 +71,21 @@ static void __attribute__((noreturn)) resume(fiber *f)
     die("cannot start a fiber");
 }
 
+static void resume_if_ready(int at)
+{
+    if (fibers[order[at]].now != READY)
+        return;
+    place = at;
+    resume(&fibers[order[at]]);
+}
+
 static void __attribute__((noreturn)) resume_next(void)
 {
-    for (int i = 0; i < threads; i++) {
-        place = place + 1 == threads ? 0 : place + 1;
-        if (fibers[order[place]].now == READY)
-            resume(&fibers[order[place]]);
-    }
+    int first = place / LANES * LANES, n = threads - first < LANES ? threads - first : LANES;
+    for (int i = 1; i <= n; i++)                /* its own warp goes on as far as it can: the caches thank */
+        resume_if_ready(first + (place - first + i) % n);
+    for (int i = n; i < threads; i++)
+        resume_if_ready((first + i) % threads);
     if (live)
         die("%d of %d threads wait at a barrier that the others never reach (%d at __syncthreads)", live, threads, at_block);
     _longjmp(grid_loop, 1);
@@ -118,7 +126,7 @@ static void fiber_open(fiber *f)
         die("no memory for a fiber");
     getcontext(&f->start);
     f->start.uc_stack.ss_sp = (char *)stack + PAGE;
-    f->start.uc_stack.ss_size = STACK;
+    f->start.uc_stack.ss_size = STACK - (size_t)(f - fibers) * 576 % 16384 / 64 * 64;       /* tops that do not share a line of the cache */
     makecontext(&f->start, fiber_main, 0);
 }
 
@@ -141,23 +149,23 @@ void __syncthreads(void)
             fibers[i].now = READY;
 }
 
-const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask)
+const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask, size_t stride)
 {
     fiber *f = current;
     warp *w = &warps[f->warp];
-    if (bytes > EMULATED_DEPOSIT || (w->lanes & ~mask))
+    if (bytes > stride || (w->lanes & ~mask))
         die("a warp collective with mask %08x while lanes %08x are alive", mask, w->lanes);
     f->turn ^= 1;               /* two sides: who is still reading the last collective's deposits may be a step behind */
     for (int i = 0; w->lanes != ~0u && i < LANES; i++)
         if (!(w->lanes >> i & 1))
-            memset(w->deposit[f->turn][i], NAN_BYTE, EMULATED_DEPOSIT);
+            memset(w->deposit[f->turn] + (size_t)i * stride, NAN_BYTE, stride);
     if (bytes)
-        memcpy(w->deposit[f->turn][f->lane], mine, bytes);
+        memcpy(w->deposit[f->turn] + (size_t)f->lane * stride, mine, bytes);
     if (++w->arrived < w->live)
         wait_as(AT_WARP);
     else
         warp_release(f->warp);
-    return warps[current->warp].deposit[current->turn][0];
+    return warps[current->warp].deposit[current->turn];
 }
 
 void __syncwarp(unsigned mask) { emulated_exchange(NULL, 0, mask); }
@@ -165,11 +173,11 @@ void __syncwarp(unsigned mask) { emulated_exchange(NULL, 0, mask); }
 unsigned __ballot_sync(unsigned mask, int predicate)
 {
     int yes = predicate != 0;
-    const unsigned char *all = emulated_exchange(&yes, sizeof yes, mask);
+    const unsigned char *all = emulated_exchange(&yes, sizeof yes, mask, sizeof yes);
     unsigned bits = 0;
     for (int i = 0; i < LANES; i++)
         if (warps[current->warp].lanes >> i & 1) {
-            memcpy(&yes, all + i * EMULATED_DEPOSIT, sizeof yes);
+            memcpy(&yes, all + i * (int)sizeof yes, sizeof yes);
             bits |= (unsigned)yes << i;
         }
     return bits;
@@ -217,6 +225,22 @@ static void shared_check(void)
 
 /* ---- a grid */
 
+/* Warps in any order, and the lanes of each; a last warp that is not full stays the last. */
+static void draw_order(void)
+{
+    int full = threads / LANES, warp_order[THREADS_MOST / LANES];
+    for (int w = 0; w < full; w++) {
+        int other = (int)draw((uint32_t)w + 1);
+        warp_order[w] = warp_order[other];
+        warp_order[other] = w;
+    }
+    for (int i = 0; i < threads; i++) {
+        int first = i / LANES * LANES, other = first + (int)draw((uint32_t)(i - first) + 1);
+        order[i] = order[other];
+        order[other] = (i / LANES < full ? warp_order[i / LANES] * LANES : first) + i % LANES;
+    }
+}
+
 static void run_block(const dim3 &block, size_t shared)
 {
     threads = live = (int)(block.x * block.y * block.z);
@@ -239,10 +263,8 @@ static void run_block(const dim3 &block, size_t shared)
         f->lane = i % LANES;
         f->turn = 0;
         f->now = READY;
-        int other = (int)draw((uint32_t)i + 1);
-        order[i] = order[other];
-        order[other] = i;
     }
+    draw_order();
     place = threads - 1;
     if (!_setjmp(grid_loop))
         resume_next();

@@ -83,7 +83,7 @@ static double run_loss(const struct golden *g, struct exec *x, int which, float 
     float scale = 1 / (float)g->counted;
     double *out = calloc((size_t)g->n, 2 * sizeof *out), sum = 0;
     struct batch b = {.n_seq = 1, .seq_len = g->n, .labels = g->labels};
-    struct operand head = {g->identity, NULL, DT_F32, g->V, g->V};
+    struct operand head = {.v = g->identity, .dtype = DT_F32, .rows = g->V, .cols = g->V};
     struct call c = {.x = x, .batch = &b, .rows = g->n, .in = {{g->student, dz, DT_F32, g->n, g->V}, {g->teacher, NULL, DT_F32, g->n, g->V}},
                      .w = {[0] = head, [2] = head}, .out = {out, NULL, DT_F64, g->n, 2}};
     c.p.loss = (struct loss_params){(float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3, 1};

@@ -29,7 +29,7 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_actmul] = {actmul_shape, actmul_twin, 1e-6, 2, NULL},
     [OP_add] = {add_shape, add_twin, 1e-6, 2, NULL},
     [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, 2, NULL},
-    [OP_attention] = {attention_shape, attention_twin, 2e-6, 4, NULL},
+    [OP_attention] = {attention_shape, attention_twin, 2e-6, 8, NULL},       /* weights, their gradients, results; and gradients of scores cancel in sums */
     [OP_loss] = {.whole = loss_whole},
     [OP_adamw] = {.whole = adamw_whole},
     [OP_sumsq] = {.whole = sumsq_whole},
@@ -105,6 +105,33 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
     test_call(t, &c, 1);
 }
 
+/* Fresh gradients that the op says it sets: whatever stands there, the result is that of adding to zeros. */
+static const char *check_fresh(struct trial *t, struct exec *x, const struct outcome *o, float *dy)
+{
+    struct outcome added = *o, set = *o;
+    float *zeros[OUT], *garbage[OUT];
+    int sets = ops[t->op].sets >> x->device & 1;
+    for (int i = 0; i < OUT; i++) {
+        size_t bytes = grad_bytes(&t->call, i);
+        zeros[i] = memset(test_buffer(t, bytes), 0, bytes);
+        garbage[i] = sets && i <= W0 ? test_buffer(t, bytes) : zeros[i];
+    }
+    run_backward(t, x, &added, dy, zeros, ~0u);
+    for (int i = 0; i <= W0 && sets; i++)
+        operand(&t->call, i)->fresh = 1;
+    run_backward(t, x, &set, dy, garbage, ~0u);
+    for (int i = 0; i <= W0; i++) {
+        operand(&t->call, i)->fresh = 0;
+        int64_t n = added.g[i] ? count(&t->call, i) : 0;
+        const float *want = n ? test_widen(t, added.g[i], grad_dtype(&t->call, i), n) : NULL;
+        const float *got = n ? test_widen(t, set.g[i], grad_dtype(&t->call, i), n) : NULL;
+        for (int64_t j = 0; j < n; j++)
+            if (!(want[j] == got[j]))
+                return i < W0 ? "a fresh gradient of an input is not set" : "the fresh gradient of w0 is not set";
+    }
+    return NULL;
+}
+
 /* ---- comparing */
 
 static double distance(const float *a, const float *b, int64_t n)
@@ -147,7 +174,8 @@ static double gradient_error(struct trial *t, int i, const float *dy, const floa
         loss[side] = twin_loss(t, dy, out);
     }
     memcpy(x, origin, (size_t)n * 8);
-    double want = (loss[0] - loss[1]) / (2 * h), unit = sqrt(single ? norm / (double)n : norm) + fabs(want) + 1e-6;
+    double before_norm = single ? 1 : sqrt((double)n);      /* of what it was added to, whose last places are lost */
+    double want = (loss[0] - loss[1]) / (2 * h), unit = sqrt(single ? norm / (double)n : norm) + fabs(want) + 0.01 * before_norm;
     double error = fabs(got - want) / unit;
     return isfinite(error) ? error : 1;
 }
@@ -168,6 +196,9 @@ static const char *check_backward(struct trial *t, struct exec *x, struct outcom
     run_backward(t, x, o, dy, before, ~0u);
     run_backward(t, x, &again, dy, before, ~0u);
     run_backward(t, x, &alone, dy, before, 0);
+    const char *wrong = check_fresh(t, x, o, dy);
+    if (wrong)
+        return wrong;
     for (int i = 0; i < OUT; i++) {
         size_t bytes = (size_t)count(&t->call, i) * 4;
         if (!o->g[i])
@@ -204,6 +235,9 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
     }
     if (!ops[t->op].backward[x->device])
         return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
+    const char *wrong = x->device == DEVICE_CUDA ? check_fresh(t, x, &other, dy) : NULL;
+    if (wrong)
+        return COMPLAIN("%s: %s", who, wrong);
     run_backward(t, x, &other, dy, before, ~0u);
     for (int i = 0; i < OUT && x->device == DEVICE_CUDA; i++) {
         run_backward(t, x, &again, dy, before, 1u << i);
@@ -258,7 +292,10 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     run_forward(t, cuda, &got);
     if (ops[t->op].backward[DEVICE_CUDA])
         run_backward(t, cuda, &got, dys[1], befores[1], ~0u);
+    const char *wrong = ops[t->op].backward[DEVICE_CUDA] ? check_fresh(t, cuda, &got, dys[1]) : NULL;
     cuda->compute = DT_F32;
+    if (wrong)
+        return COMPLAIN("CUDA in bf16: %s", wrong);
     t->call = wide;
     run_forward(t, cpu, &want);
     float *out = test_widen(t, got.out, DT_BF16, n);

@@ -50,7 +50,8 @@ static void test_adamw(void)
         const float g[3] = {0.3f * t, -4, 1e-3f};
         double lr = 0.01 * t, clip = 0.5;
         struct adamw_params range = {.p = p, .m = m, .v = v, .g = g, .n = 3, .weight_decay = 0.1f, .step = slot};
-        train_adamw(&x, &o, &range, lr, clip, t);
+        train_step_put(&x, &o, slot, lr, clip, t);
+        train_adamw(&x, &o, &range);
         for (int i = 0; i < 3; i++) {
             double y = clip * g[i];
             a[i] = 0.9 * a[i] + 0.1 * y;
