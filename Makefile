@@ -16,7 +16,7 @@ comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 
 base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS)
-libs    := -lmsgpackc -lzstd -ljansson -lpcre2-8 -lutf8proc -lm
+libs    := -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -lm
 blas.onednn := -ldnnl
 blas.openblas := -lopenblas
 blas.blis := -lblis
