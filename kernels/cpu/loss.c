@@ -402,6 +402,7 @@ static struct work work_of(const struct call *c)
                      .piece = piece_entries(c)};
     if (c->in[1].v && c->w[2].v)
         k.shared = shared_entries(c);
+    k.teacher.V = k.shared;                     /* the rest of a larger one does not count */
     k.one_softmax = k.shared == k.student.V && c->p.loss.temperature == 1;
     return k;
 }

@@ -179,6 +179,12 @@ static const char *run_twice(struct naive *k)
     test_call(k->t, c, 0);
     if (memcmp(first, c->out.v, bytes))
         return "values depend on the gradients that are wanted";
+    struct call values = *c;                    /* without gradients little is kept, in less scratch */
+    values.p.loss.gradients = 0;
+    values.scratch = test_buffer(k->t, op_scratch(OP_loss, &values));
+    test_call(k->t, &values, 0);
+    if (memcmp(first, c->out.v, bytes))
+        return "values without gradients differ";
     int64_t counted = -1;
     for (int64_t i = 0; i < c->rows; i++)
         counted = c->batch->labels[i] >= 0 ? i : counted;
