@@ -233,78 +233,102 @@ static void profile(struct row *r, int steps)
     fprintf(stderr, "%-10s         %8.2f ms %5.1f %%   a step   %8.2f ms\n", "between", 1e3 * rest * all / steps, 100 * rest, 1e3 * all / steps);
 }
 
+struct options {
+    char task[16], first[16], second[16];
+    int steps, recompute, threads, ops, profile;
+    int64_t batch, length;
+    enum device device;
+    const char *compute;
+};
+
+static int is_task(const struct options *o, int words)
+{
+    return !strcmp(o->task, "fma") || (words >= 2 && (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
+}
+
+static void parse(struct options *o, int argc, char **argv)
+{
+    const struct { const char *name; int *to; } flags[] = {{"--recompute", &o->recompute}, {"--profile", &o->profile}, {"--ops", &o->ops}};
+    *o = (struct options){.steps = 5, .compute = ""};
+    for (int i = 2; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        for (size_t k = 0; k < sizeof flags / sizeof *flags; k++)
+            *flags[k].to |= !strcmp(argv[i], flags[k].name);
+        if (!strcmp(argv[i], "--steps"))
+            o->steps = atoi(value);
+        else if (!strcmp(argv[i], "--threads"))
+            o->threads = atoi(value);
+        else if (!strcmp(argv[i], "--batch"))
+            o->batch = atoi(value);
+        else if (!strcmp(argv[i], "--seq"))
+            o->length = atoi(value);
+        else if (!strcmp(argv[i], "--compute"))
+            o->compute = value;
+        else if (!strcmp(argv[i], "--device"))
+            o->device = strcmp(value, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    }
+    if (argc >= 2 && is_task(o, sscanf(argv[1], "%15s %15s %15s", o->task, o->first, o->second)) && o->steps >= 1)
+        return;
+    fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute] [--profile]\n"
+            "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
+    exit(2);
+}
+
+static void open_row(struct row *r, const struct options *o)
+{
+    int is_kd = !strcmp(o->task, "kd"), is_eval = !strcmp(o->task, "eval");
+    r->s = shape_for(is_kd ? o->second : o->first, o->batch, o->length);
+    r->teacher_shape = is_kd ? shape_for(o->first, o->batch, o->length) : NULL;
+    r->device = exec_available(&x);
+    r->predicted = usage_resident_bytes() + exec_library_bytes(&x);
+    make_model(&r->model, r->s);
+    r->predicted += 4 * r->model.n_values;
+    r->flops = flops(r->s, r->s->T) * (is_eval ? 1 : 3);
+    if (is_kd) {
+        make_model(&r->teacher, r->teacher_shape);
+        r->predicted += 4 * r->teacher.n_values;
+        r->flops += flops(r->teacher_shape, r->s->T);
+    }
+    make_tokens(r);
+    if (is_eval)
+        open_eval(r);
+    else
+        open_training(r, o->recompute);
+}
+
+static void print_row(struct row *r, const char *name, const struct options *o)
+{
+    double median, best, fma[2], tokens = (double)(r->s->B * r->s->T);
+    measure(r, o->steps, &median, &best, fma);
+    if (o->profile)
+        profile(r, o->steps);
+    double fma_mean = (fma[0] + fma[1]) / 2, gflops = r->flops * tokens / median / 1e9;
+    printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
+           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f}\n",
+           name, o->recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r->flops * tokens / best / 1e9, fma[0], fma[1],
+           gflops / fma_mean, (long)(usage_peak_bytes() / 1000000), (long long)(r->predicted / 1000000),
+           1e-6 * (double)tape_bytes(r->tape ? r->tape : r->trainer.tape));
+}
+
 int main(int argc, char **argv)
 {
     exec_wait_briefly(argv);
-    char task[16] = "", first[16] = "", second[16] = "";
-    int steps = 5, recompute = 0, threads = 0, ops_too = 0, profiled = 0;
-    int64_t batch = 0, length = 0;
-    enum device device = DEVICE_CPU;
-    const char *compute = "";
-    for (int i = 2; i < argc; i++)
-        if (!strcmp(argv[i], "--recompute"))
-            recompute = 1;
-        else if (!strcmp(argv[i], "--profile"))
-            profiled = 1;
-        else if (!strcmp(argv[i], "--steps") && i + 1 < argc)
-            steps = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
-            threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--ops"))
-            ops_too = 1;
-        else if (!strcmp(argv[i], "--batch") && i + 1 < argc)
-            batch = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--seq") && i + 1 < argc)
-            length = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--compute") && i + 1 < argc)
-            compute = argv[++i];
-        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
-            device = strcmp(argv[++i], "cuda") ? DEVICE_CPU : DEVICE_CUDA;
-    if (argc >= 2 && !strcmp(argv[1], "library"))
+    if (argc == 2 && !strcmp(argv[1], "library"))
         return puts(exec_math_library()) < 0;
-    if (argc >= 2 && !strcmp(argv[1], "fma")) {
-        must(exec_open(&x, DEVICE_CPU, threads));
+    struct options o;
+    struct row r = {0};
+    parse(&o, argc, argv);
+    must(exec_open(&x, o.device, o.threads));
+    if (!strcmp(o.task, "fma"))
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
-    }
-    if (argc < 2 || steps < 1 || sscanf(argv[1], "%15s %15s %15s", task, first, second) < 2 || (strcmp(task, "eval") && strcmp(task, "train") && strcmp(task, "kd"))) {
-        fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute] [--profile]\n"
-                "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
-        return 2;
-    }
-    int is_kd = !strcmp(task, "kd");
-    must(exec_open(&x, device, threads));
-    x.tf32 = !strcmp(compute, "tf32");
-    if (x.tf32 || !strcmp(compute, "f32"))
+    x.tf32 = !strcmp(o.compute, "tf32");
+    if (x.tf32 || !strcmp(o.compute, "f32"))
         x.compute = DT_F32;
-    struct row r = {.s = shape_for(is_kd ? second : first, batch, length), .teacher_shape = is_kd ? shape_for(first, batch, length) : NULL};
-    r.device = exec_available(&x);
-    r.predicted = usage_resident_bytes() + exec_library_bytes(&x);
-    make_model(&r.model, r.s);
-    r.predicted += 4 * r.model.n_values;
-    r.flops = flops(r.s, r.s->T) * (strcmp(task, "eval") ? 3 : 1);
-    if (is_kd) {
-        make_model(&r.teacher, r.teacher_shape);
-        r.predicted += 4 * r.teacher.n_values;
-        r.flops += flops(r.teacher_shape, r.s->T);
-    }
-    make_tokens(&r);
-    if (strcmp(task, "eval"))
-        open_training(&r, recompute);
+    open_row(&r, &o);
+    if (o.device == DEVICE_CPU)
+        print_row(&r, argv[1], &o);
     else
-        open_eval(&r);
-    if (device != DEVICE_CPU) {
-        print_device(&r, argv[1], steps, ops_too, recompute);
-        exec_close(&x);
-        return 0;
-    }
-    double median, best, fma[2], tokens = (double)(r.s->B * r.s->T);
-    measure(&r, steps, &median, &best, fma);
-    if (profiled)
-        profile(&r, steps);
-    double fma_mean = (fma[0] + fma[1]) / 2, gflops = r.flops * tokens / median / 1e9;
-    printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
-           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld}\n",
-           argv[1], recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r.flops * tokens / best / 1e9, fma[0], fma[1],
-           gflops / fma_mean, (long)(usage_peak_bytes() / 1000000), (long long)(r.predicted / 1000000));
+        print_device(&r, argv[1], o.steps, o.ops, o.recompute);
+    exec_close(&x);
     return 0;
 }
