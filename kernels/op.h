@@ -35,7 +35,7 @@ struct exec {
     enum dtype compute;
     int tf32;                   /* CUDA with DT_F32: products with 10 bits of fraction */
     struct gpu *gpu;            /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
-    double seconds[OP_COUNT][2];        /* spent so far in each op, forward and backward: a profile at the price of two clock readings a call */
+    double seconds[OP_COUNT][2];        /* spent so far in each op, forward and backward (on a device: in starting it) */
     struct err err;
 };
 int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */

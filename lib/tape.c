@@ -45,6 +45,7 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
     tape_schedule(t);
     tape_plan_weights(t);
     tape_place(t);
+    t->selected = mem_alloc(sizeof *t->selected * (size_t)(t->n_events + 1));
     return t;
 }
 
@@ -133,6 +134,7 @@ void tape_close(struct tape *t)
     free(t->taps);
     free(t->boundary);
     free(t->cleared);
+    free(t->selected);
     free(t->host);
     free(t->widened);
     free(t);
@@ -263,17 +265,16 @@ static int events_select(const struct tape *t, int in_backward, int64_t from, in
 
 static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to)
 {
-    const struct event **events = mem_alloc(sizeof *events * (size_t)(t->n_events + 1));
-    int n = events_select(t, in_backward, from, to, events), stretch;
+    const struct event **events = t->selected;
+    int n = events_select(t, in_backward, from, to, events), parts = tape_parts(t, b->n_seq) > 1, stretch;
     for (int i = 0; i < n && !t->x->err.set; i += stretch ? stretch : 1) {
-        for (stretch = 0; tape_parts(t, b->n_seq) > 1 && i + stretch < n && tape_is_apart(t, events[i + stretch]) && events[i]->stretch == events[i + stretch]->stretch;)
+        for (stretch = 0; parts && i + stretch < n && events[i]->stretch == events[i + stretch]->stretch && tape_is_apart(t, events[i + stretch]);)
             stretch++;
         if (stretch)
             tape_run_apart(t, events + i, stretch, b);
         else
             run_event(t, events[i], b);
     }
-    free(events);
 }
 
 /* 1 if the whole direction was run as one; 0: it must be run event by event. */

@@ -39,7 +39,8 @@ const float *tape_logits(struct tape *t, int64_t first, int64_t rows); /* [rows,
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the end lines and head / loss.
  * What block `from` reads must stand in tape_boundary(t, from). For layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to, struct err *e);
-void *tape_boundary(struct tape *t, int64_t block);                    /* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines); valid from its writing until that block has run */
+/* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines); valid from its writing until that block has run */
+void *tape_boundary(struct tape *t, int64_t block);
 
 /* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). The values lie where calls run. */
 enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's output */

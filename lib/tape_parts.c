@@ -1,6 +1,7 @@
 /* Running stretches of a tape apart: on the CPU each thread takes its own sequences through one event after the other and waits for nobody, as long as
  * nothing crosses from sequence to sequence. That is a block of a forward pass, and what lies between two gradients of weights in a backward
- * pass; threads meet at the end of a block so that the memory of one can serve the next. It pays because what a thread has just written is in its own cache, and because threads meet once a stretch, not once an op.
+ * pass; threads meet at the end of a block so that the memory of one can serve the next. It pays because what a thread has just written is in
+ * its own cache, and because threads meet once a stretch, not once an op.
  * Where there are too few sequences for the threads (or a line is tapped), events run one by one and their ops use all threads. */
 #include "tape_plan.h"
 

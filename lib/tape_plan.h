@@ -1,8 +1,8 @@
 /* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by tape_record.c (family lines -> lines),
  * tape_plan.c (lines -> events -> memory), tape.c (running them) and tape_parts.c (running them sequence by sequence).
  *
- * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A region is one stretch of life of a slot's value or gradient: a value that is dropped
- * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap share memory. */
+ * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A region is the place of a slot's value or gradient
+ * while it is needed: a value that is dropped after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap share memory. */
 #ifndef PARE_TAPE_PLAN_H
 #define PARE_TAPE_PLAN_H
 
@@ -65,6 +65,7 @@ struct tape {
     struct line *lines;
     struct event *events;
     struct region *regions;
+    const struct event **selected;      /* room for the events of a run */
     struct tap_row *taps;
     int n_slots, n_lines, n_events, n_regions, n_taps;
     int *boundary;              /* [L + 1] slots of x entering each block */
@@ -96,8 +97,8 @@ struct call tape_call(const struct tape *t, const struct event *ev, const struct
 
 /* tape.c: runs an event's op with the call. */
 void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c);
-/* tape_parts.c: numbers the stretches, and lets regions live from the beginning to the end of one, since threads run apart in it; into how many parts a batch of n_seq sequences is taken apart, 1: not; whether an event can be run so; scratch that each part needs;
- * and running n such events. */
+/* tape_parts.c: numbers the stretches, and lets regions live from the beginning to the end of one, since threads run apart in it; into how many parts a
+ * batch of n_seq sequences is taken apart, 1: not; whether an event can be run so; scratch that each part needs; and running n such events. */
 void tape_stretch(struct tape *t);
 int64_t tape_parts(const struct tape *t, int64_t n_seq);
 int tape_is_apart(const struct tape *t, const struct event *ev);

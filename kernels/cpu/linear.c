@@ -1,7 +1,7 @@
 /* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 (frozen), w1 f32 or absent.
  * Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64).
- * Half-precision weights are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows (generation) weights are read once,
- * straight from memory, without a matrix product. Refuses nothing. */
+ * Half-precision weights are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows
+ * (generation) weights are read once, straight from memory, without a matrix product. Refuses nothing. */
 #include "../op.h"
 #include "vecmath.h"
 

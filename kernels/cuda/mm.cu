@@ -1,6 +1,6 @@
 /* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for each shape. Row-major as mm() of op.h:
  *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32.
- * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_note. Refuses factors of
+ * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_slow_size. Refuses factors of
  * different types. */
 #include <cublasLt.h>
 
