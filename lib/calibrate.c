@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 
-enum { GROUP = 8 };     /* inputs of blocks that are compared with the earlier ones at a time: those are then read once for all of them */
+enum { GROUP = 8 };     /* inputs of blocks, points, that are compared with the earlier ones at a time: those are then read once for all of them */
 
 struct tap_sum {
     struct calibration *c;
@@ -23,14 +23,15 @@ struct calibration {
     struct tape *tape;
     struct acts acts;
     int64_t n_seq, seq_len;
+    int64_t group, slots;               /* points compared at a time: all where the ring holds nearly as many anyway; points in the ring */
     struct tap_sum **sums;              /* every one */
     int64_t n_sums;
     struct tap_block *blocks;           /* [L + 1] */
-    double *cosines;                    /* of the last GROUP points, fetched: for each sequence [GROUP][block_size][positions] */
+    double *cosines;                    /* of the last points, fetched: for each call [group][block_size][positions] */
     double *cosine_sums;                /* [n_seq][block_size, L] of a batch: over a sequence's positions */
     struct arena arena;                 /* where calls run: the sums' `there`, */
     double *cosines_there;
-    unsigned char *ring;                /* and [block_size + GROUP][T, E]: what entered the last blocks */
+    unsigned char *ring;                /* and [slots][T, E]: what entered the last blocks */
     void *host;                         /* of exec_view */
 };
 
@@ -52,8 +53,8 @@ static void tap_values(void *user, const struct tapped *t)
 /* x entering block p ends every block p-n..p-1. Points from..to - 1 are in the ring, and all that they are compared with. */
 static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from, int64_t to)
 {
-    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = t->values->rows, row = t->first * t->b->seq_len, at = GROUP * N * row;
-    struct call call = {.x = t->x, .in = {*t->values}, .rows = T, .p.rowcos = {N + GROUP, from, to, N, c->cosines_there + at}};
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = t->values->rows, row = t->first * t->b->seq_len, at = c->group * N * row;
+    struct call call = {.x = t->x, .in = {*t->values}, .rows = T, .p.rowcos = {c->slots, from, to, N, c->cosines_there + at}};
     call.in[0].v = c->ring + dtype_bytes(t->values->dtype, row * t->values->cols);
     call.in[0].rows = c->n_seq * c->seq_len;
     op_forward(OP_rowcos, &call);
@@ -74,10 +75,10 @@ static void tap_residual(void *user, const struct tapped *t)
     const struct tap_block *block = user;
     const struct calibration *c = block->c;
     const struct operand *v = t->values;
-    int64_t p = block->layer, slot = p % (c->acts.block_size + GROUP), row = slot * c->n_seq * c->seq_len + t->first * t->b->seq_len;
+    int64_t p = block->layer, row = p % c->slots * c->n_seq * c->seq_len + t->first * t->b->seq_len;
     exec_copy(t->x, c->ring + dtype_bytes(v->dtype, row * v->cols), v->v, (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
-    if (p % GROUP == GROUP - 1 || p == c->acts.axes.num_hidden_layers)
-        add_cosines(c, t, p - p % GROUP, p + 1);
+    if ((p + 1) % c->group == 0 || p == c->acts.axes.num_hidden_layers)
+        add_cosines(c, t, p - p % c->group, p + 1);
 }
 
 /* ---- after a batch: its sequences are added in their order */
@@ -221,7 +222,7 @@ static int tap_everything(struct calibration *c, const struct family *f, struct 
 
 /* ---- memory */
 
-static size_t cosines_bytes(const struct calibration *c) { return (size_t)(GROUP * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double); }
+static size_t cosines_bytes(const struct calibration *c) { return (size_t)(c->group * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double); }
 
 static size_t cosine_sums_bytes(const struct calibration *c)
 {
@@ -230,7 +231,7 @@ static size_t cosine_sums_bytes(const struct calibration *c)
 
 static size_t ring_bytes(const struct calibration *c)
 {
-    return (size_t)dtype_bytes(c->x->compute, (c->acts.block_size + GROUP) * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
+    return (size_t)dtype_bytes(c->x->compute, c->slots * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
 }
 
 static size_t arena_bytes(const struct calibration *c)
@@ -267,7 +268,10 @@ struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_se
     struct calibration *c = mem_alloc(sizeof *c);
     struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = seq_len, .end = TAPE_NO_HEAD};
     struct axes axes;
-    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len};
+    int64_t points = m->head.num_hidden_layers + 1;
+    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len, .group = GROUP, .slots = block_size + GROUP};
+    if (c->slots >= points)
+        c->group = c->slots = points;
     axes_from_model(&axes, &m->head);
     acts_open(&c->acts, &axes, block_size);
     axes_free(&axes);
