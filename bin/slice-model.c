@@ -117,7 +117,7 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
         int to = p->dest[i];
         if (to >= 0)
             st_record(pipe.out, &p->head.tensors[to]);
-        slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe, tool_err(t));
+        slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
         tool_check(t);
         tool_progress(t, i + 1, model_in_head(in)->n_tensors, "tensors");
     }

@@ -1,6 +1,6 @@
 /* A model in memory: the tensors of a head in one arena, read from a MODEL operand, or drawn at random, and written back as stream records.
  * MODEL_TRAIN: every tensor f32, one contiguous range in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
- * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, f32), everything else f32, each tensor aligned. */
+ * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, q8_0, f32), everything else f32, each tensor aligned. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ static enum dtype dtype_in_memory(const struct model_head *h, int i, int how)
     enum dtype d = h->tensors[i].dtype;
     int64_t layer;
     const struct family_tensor *t = model_head_axes(h, i, &layer);
-    int as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && (d == DT_BF16 || d == DT_F16) && t && t->axes[0] != AXIS_P;
+    int is_read = d == DT_BF16 || d == DT_F16 || d == DT_Q8_0, as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && is_read && t && t->axes[0] != AXIS_P;
     return as_stored ? d : DT_F32;
 }
 
@@ -179,13 +179,14 @@ static void param_put(struct exec *x, const struct param *to, const void *from, 
     free(buffer);
 }
 
-/* Frozen: each tensor on its own, matrices of the type that is computed in. */
+/* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16 and f16 stay, but q8_0, which no device's kernel reads,
+ * does not. */
 static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
     size_t bytes = 0;
     for (int i = 0; i < m->head.n_tensors; i++) {
         struct tensor *t = &m->head.tensors[i];
-        if (t->ndim == 2 && x->compute != DT_F32)
+        if (t->ndim == 2 && (x->compute != DT_F32 || t->dtype == DT_Q8_0))
             t->dtype = x->compute;
         bytes += arena_round((size_t)tensor_bytes(t));
     }
