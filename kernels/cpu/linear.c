@@ -72,7 +72,8 @@ static inline __attribute__((always_inline)) void times_blocks(const char *block
         lanes part[ROWS_FEW] = {0};
         __builtin_prefetch(block + AHEAD);      /* may lie past the end, which is allowed */
         for (int k = 0; k < Q8_BLOCK; k += LANES, j += LANES) {
-            lanes q = lanes_from_i8(block + 2 + k);
+            lanes q;
+            lanes_from_i8(&q, block + 2 + k);
             for (int64_t t = 0; t < rows; t++)
                 part[t] += q * *(const lanes *)(x[t] + j);
         }
@@ -80,7 +81,7 @@ static inline __attribute__((always_inline)) void times_blocks(const char *block
             s[t] += scale[i] * part[t];
     }
     for (int64_t t = 0; t < rows; t++)
-        sum[t] += (double)lanes_sum(s[t]);
+        sum[t] += (double)lanes_sum(&s[t]);
 }
 
 /* y[t][i] for all t of row i of the weights, which are read once. The sum of a piece is f32, the rest f64. */

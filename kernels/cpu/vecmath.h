@@ -5,7 +5,7 @@
  *   vec_tanh(x)     within 2.5 ulp
  *   vec_sigmoid(x)  1 / (1 + e^-x): within 2.5 ulp
  *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA: 70 in the far tail)
- *   vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32, exact but for q8_0 (rounded to f32), at memory speed
+ *   vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
  *   FMA(a, b, c)    a * b + c, fused where the machine has it
  *
  * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds are checked by tests/unit/ops.c. */
