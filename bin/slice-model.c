@@ -30,8 +30,9 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     "slice-model", "MODEL", "Cut a model: keep the best units of every axis.",
-    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original order, config\n"
-    "rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify, which holds the model and its slice.\n"
+    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original\n"
+    "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify,\n"
+    "which holds the model and its slice.\n"
     "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV groups.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > student.tsz", opts, 1, 1, TOOL_OUTPUT};
 
