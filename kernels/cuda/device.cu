@@ -1,6 +1,21 @@
 /* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes to one stream, in the order it was given. */
 #include "cuda.h"
 
+enum { RESERVED = 200 };        /* a two-hundredth of the card's memory: 400 MB of 80 GB */
+
+/* Built for this card? The first architecture of the build, 900 for sm_90, is the least that it runs on. */
+static int device_fits(struct gpu *g, const cudaDeviceProp *p)
+{
+#ifdef __CUDA_ARCH_LIST__
+    static const int built[] = {__CUDA_ARCH_LIST__};
+    int has = 100 * p->major + 10 * p->minor;
+    if (has < built[0])
+        return err_set(g->err, "this build is for cards of sm_%d and later, and %s is sm_%d: make CUDA=1 SM=%d", built[0] / 10, p->name, has / 10, has / 10), 0;
+#endif
+    (void)g, (void)p;
+    return 1;
+}
+
 int device_open(struct exec *x)
 {
     struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
@@ -13,8 +28,8 @@ int device_open(struct exec *x)
         cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "make a stream"))
         return -1;
     g->major = p.major;
-    g->processors = p.multiProcessorCount;
-    return matmul_open(g);
+    g->shared_most = p.sharedMemPerBlockOptin;
+    return device_fits(g, &p) ? matmul_open(g) : -1;
 }
 
 void device_close(struct exec *x)
@@ -40,11 +55,12 @@ void device_free(void *p, size_t bytes)
     cudaFree(p);
 }
 
+/* Less what the driver takes later for itself: code of kernels, which it loads when they first run, and graphs. */
 size_t device_available(struct exec *x)
 {
     size_t available = 0, total = 0;
     cuda_check(&x->err, cudaMemGetInfo(&available, &total), "ask for free memory");
-    return available;
+    return available > total / RESERVED ? available - total / RESERVED : 0;
 }
 
 static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)

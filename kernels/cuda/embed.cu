@@ -12,7 +12,8 @@ template <class W, class T> struct embed_forward {
     float scale;
     template <int N> __device__ void at(int64_t i) const
     {
-        const W *from = w + ids[i / E] * E + i % E;
+        entry at = entry_of(i, E);
+        const W *from = w + ids[at.row] * E + at.column;
         float v[N];
 #pragma unroll
         for (int k = 0; k < N; k++)
