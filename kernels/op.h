@@ -111,9 +111,20 @@ struct loss_params {
 
 /* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
  * step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t), step[3] clip factor.
- * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p */
-/* copy: bf16 [n], set to the new p in the same pass, or NULL. */
-struct adamw_params { float *p, *m, *v; const float *g; int64_t n; float beta1, beta2, eps, weight_decay; const float *step; void *copy; };
+ * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p
+ * decay is weight_decay at edges[0] .. edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read where calls run, last one n), else 0;
+ * n_edges 0: weight_decay everywhere.
+ * copy: bf16 [n], set to the new p in the same pass, or NULL. */
+struct adamw_params {
+    float *p, *m, *v;
+    const float *g;
+    int64_t n;
+    float beta1, beta2, eps, weight_decay;
+    const float *step;
+    void *copy;
+    const int64_t *edges;
+    int64_t n_edges;
+};
 struct sumsq_params { double *out; };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
  * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */

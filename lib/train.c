@@ -90,18 +90,38 @@ static struct call norm_call(const struct trainer *t)
     return c;
 }
 
+/* Where the values that decay begin and end, one after the other: matrices do, vectors (norms, biases) do not. Free it. */
+static int64_t *train_decayed(const struct model_head *h, int64_t *n)
+{
+    int64_t *edges = mem_alloc(sizeof *edges * (size_t)(h->n_tensors + 2)), at = 0;
+    *n = 0;
+    for (int i = 0; i < h->n_tensors; at += tensor_count(&h->tensors[i++]))
+        if ((h->tensors[i].ndim >= 2) != *n % 2)
+            edges[(*n)++] = at;
+    if (*n % 2 || !*n)
+        edges[(*n)++] = at;
+    return edges;
+}
+
 static int train_open_moments(struct trainer *t, struct err *e)
 {
     size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float);
     struct call c = norm_call(t);
     size_t scratch = op_scratch(OP_sumsq, &c);
-    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + 2 * arena_round(slot) + arena_round(scratch), e))
+    int64_t *edges = train_decayed(&t->student->head, &t->n_edges);
+    size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
+    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + 2 * arena_round(slot) + arena_round(scratch) + arena_round(edges_bytes), e)) {
+        free(edges);
         return -1;
+    }
     t->m = arena_take(&t->moments, bytes);
     t->v = arena_take(&t->moments, bytes);
     t->step_slot = arena_take(&t->moments, slot);
     t->norm_slot = arena_take(&t->moments, slot);
     t->norm_scratch = arena_take(&t->moments, scratch);
+    t->edges = arena_take(&t->moments, edges_bytes);
+    exec_put(t->x, t->edges, edges, edges_bytes);
+    free(edges);
     return 0;
 }
 
@@ -211,23 +231,13 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
     op_forward(OP_adamw, &c);
 }
 
-/* One call for each run of neighbouring tensors that decay, or do not: matrices do, vectors (norms, biases) do not. */
 static void train_update(struct trainer *t, double learning_rate, double clip)
 {
-    const struct model_head *h = &t->student->head;
-    float *p = (float *)t->student->weights.base, *g = (float *)t->student->grads.base;
+    struct model *m = t->student;
+    struct adamw_params all = {.p = (float *)m->weights.base, .m = t->m, .v = t->v, .g = (float *)m->grads.base, .n = m->n_values,
+                               .weight_decay = (float)t->o.weight_decay, .step = t->step_slot, .copy = m->copies.base, .edges = t->edges, .n_edges = t->n_edges};
     train_step_put(t->x, &t->o, t->step_slot, learning_rate, clip, t->step + 1);
-    for (int64_t i = 0, at = 0; i < h->n_tensors;) {
-        int decays = h->tensors[i].ndim >= 2;
-        int64_t n = 0;
-        for (; i < h->n_tensors && (h->tensors[i].ndim >= 2) == decays; i++)
-            n += tensor_count(&h->tensors[i]);
-        struct adamw_params range = {.p = p + at, .m = t->m + at, .v = t->v + at, .g = g + at, .n = n,
-                                     .weight_decay = decays ? (float)t->o.weight_decay : 0, .step = t->step_slot,
-                                     .copy = t->student->copies.base ? t->student->copies.base + 2 * at : NULL};
-        train_adamw(t->x, &t->o, &range);
-        at += n;
-    }
+    train_adamw(t->x, &t->o, &all);
 }
 
 static int train_finite(double value, const char *what, int64_t step, struct err *e)

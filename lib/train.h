@@ -35,6 +35,7 @@ struct trainer {
     struct arena moments;
     float *m, *v;                       /* f32 [n_values], order of the weights */
     float *step_slot;                   /* what adamw reads of the step */
+    int64_t *edges, n_edges;            /* between which values decay */
     double *norm_slot;                  /* sum of squares of the gradient */
     void *norm_scratch;
     struct data_order order;
