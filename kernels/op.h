@@ -172,6 +172,10 @@ size_t op_scratch(enum op op, const struct call *c);            /* bytes; needs 
 void op_forward(enum op op, const struct call *c);
 void op_backward(enum op op, const struct call *c);
 
+/* How many tokens loss should take at a time, by the sizes of student and teacher (0: none): as many as pay for the memory of their logits. */
+int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden);
+int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary);
+
 /* Scratch of the rows that need it, each defined beside its kernel. */
 size_t linear_scratch(const struct call *c);
 size_t norm_scratch(const struct call *c);
