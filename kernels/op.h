@@ -126,6 +126,7 @@ struct adamw_params {
     int64_t n_edges;
 };
 struct sumsq_params { double *out; };
+struct tally_params { double *out; };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
  * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */
 struct seqstats_params { int64_t units, width; int norm; double *out_mean, *out_l2, *out_var; };
@@ -148,6 +149,7 @@ struct call {
         struct loss_params loss;
         struct adamw_params adamw;
         struct sumsq_params sumsq;
+        struct tally_params tally;
         struct seqstats_params seqstats;
         struct rowcos_params rowcos;
     } p;
@@ -181,7 +183,6 @@ size_t linear_scratch(const struct call *c);
 size_t norm_scratch(const struct call *c);
 size_t attention_scratch(const struct call *c);
 size_t loss_scratch(const struct call *c);
-size_t seqstats_scratch(const struct call *c);
 size_t linear_scratch_cuda(const struct call *c);
 size_t embed_scratch_cuda(const struct call *c);
 size_t norm_scratch_cuda(const struct call *c);
