@@ -85,7 +85,7 @@ static int64_t longest(const struct tokens *data)
 /* Sum of squares of the whole gradient. */
 static struct call norm_call(const struct trainer *t)
 {
-    struct call c = {.x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->norm_slot};
+    struct call c = {.x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->sums + SUM_SQUARES};
     c.in[0] = (struct operand){.v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
     return c;
 }
@@ -105,19 +105,19 @@ static int64_t *train_decayed(const struct model_head *h, int64_t *n)
 
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float);
+    size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float), sums = TRAIN_SUMS * sizeof(double);
     struct call c = norm_call(t);
     size_t scratch = op_scratch(OP_sumsq, &c);
     int64_t *edges = train_decayed(&t->student->head, &t->n_edges);
     size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
-    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + 2 * arena_round(slot) + arena_round(scratch) + arena_round(edges_bytes), e)) {
+    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + arena_round(slot) + arena_round(sums) + arena_round(scratch) + arena_round(edges_bytes), e)) {
         free(edges);
         return -1;
     }
     t->m = arena_take(&t->moments, bytes);
     t->v = arena_take(&t->moments, bytes);
     t->step_slot = arena_take(&t->moments, slot);
-    t->norm_slot = arena_take(&t->moments, slot);
+    t->sums = arena_take(&t->moments, sums);
     t->norm_scratch = arena_take(&t->moments, scratch);
     t->edges = arena_take(&t->moments, edges_bytes);
     exec_put(t->x, t->edges, edges, edges_bytes);
@@ -192,28 +192,15 @@ static int64_t train_take_rows(struct trainer *t)
     return counted;
 }
 
-static int train_micro_batch(struct trainer *t, const struct data_row *rows, double sums[2], struct err *e)
+/* Nothing here waits for a device: while it works on one batch the next is made and handed over. */
+static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     data_batch_fill(&t->batch, rows, t->o.batch_size);
     const struct batch *b = &t->batch.b;
     if (tape_forward(t->tape, b, e) || tape_backward(t->tape, b, e))
         return -1;
-    const double *losses = tape_losses(t->tape);        /* only now, so that a device has the backward pass to do meanwhile */
-    for (int64_t i = 0; i < b->n_seq * b->seq_len; i++) {
-        sums[0] += losses[2 * i];
-        sums[1] += losses[2 * i + 1];
-    }
+    tape_add_losses(t->tape, b, t->sums);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
-}
-
-static double gradient_norm(struct trainer *t)
-{
-    double sum = 0;
-    struct call c = norm_call(t);
-    exec_zero(t->x, t->norm_slot, sizeof sum);
-    op_forward(OP_sumsq, &c);
-    exec_get(t->x, &sum, t->norm_slot, sizeof sum);
-    return sqrt(sum);
 }
 
 void train_step_put(struct exec *x, const struct train_options *o, float *slot, double learning_rate, double clip, int64_t step)
@@ -245,25 +232,35 @@ static int train_finite(double value, const char *what, int64_t step, struct err
     return isfinite(value) ? 0 : err_set(e, "step %lld: the %s is %s", (long long)step, what, isnan(value) ? "not a number" : "infinite");
 }
 
-/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. The loss is looked at before the backward pass of the next batch. */
+/* Losses and the gradient's norm of the step, fetched at once. */
+static int train_measure(struct trainer *t, struct train_record *r, struct err *e)
+{
+    double sums[TRAIN_SUMS], n = (double)r->predictions;
+    struct call c = norm_call(t);
+    op_forward(OP_sumsq, &c);
+    exec_get(t->x, sums, t->sums, sizeof sums);
+    if (t->x->err.set)
+        return err_set(e, "%s", t->x->err.msg);
+    r->ce = sums[SUM_CE] / n;
+    r->kl = sums[SUM_KL] / n;
+    r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
+    r->grad_norm = sqrt(sums[SUM_SQUARES]);
+    return train_finite(r->loss, "loss", r->step, e) || train_finite(r->grad_norm, "gradient's norm", r->step, e) ? -1 : 0;
+}
+
+/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. */
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
 {
-    double sums[2] = {0, 0}, n = (double)r->predictions;
     tape_clear_gradients(t->tape);
-    tape_loss_scale(t->tape, (float)(1 / n));
+    tape_loss_scale(t->tape, (float)(1 / (double)r->predictions));
+    exec_zero(t->x, t->sums, TRAIN_SUMS * sizeof *t->sums);
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)
             return 0;
-        if (train_micro_batch(t, t->rows + i * t->o.batch_size, sums, e))
-            return -1;
-        r->ce = sums[0] / n;
-        r->kl = sums[1] / n;
-        r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
-        if (train_finite(r->loss, "loss", r->step, e))
+        if (train_micro_batch(t, t->rows + i * t->o.batch_size, e))
             return -1;
     }
-    r->grad_norm = gradient_norm(t);
-    return train_finite(r->grad_norm, "gradient's norm", r->step, e) ? -1 : 1;
+    return train_measure(t, r, e) ? -1 : 1;
 }
 
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)

@@ -26,6 +26,7 @@ json_t *train_options_json(const struct train_options *o);
 /* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine down to min_learning_rate. */
 double train_learning_rate(const struct train_options *o, int64_t step);
 
+enum train_sum { SUM_CE, SUM_KL, SUM_SQUARES, TRAIN_SUMS };     /* losses; squares of the gradient */
 struct trainer {
     struct train_options o;
     struct exec *x;
@@ -36,7 +37,7 @@ struct trainer {
     float *m, *v;                       /* f32 [n_values], order of the weights */
     float *step_slot;                   /* what adamw reads of the step */
     int64_t *edges, n_edges;            /* between which values decay */
-    double *norm_slot;                  /* sum of squares of the gradient */
+    double *sums;                       /* enum train_sum: what a step adds up, where calls run */
     void *norm_scratch;
     struct data_order order;
     struct data_batch batch;

@@ -35,11 +35,15 @@ static const unsigned ALL_LANES = 0xffffffffu;
 
 /* ---- the device handle (exec.gpu) */
 struct matmul_cache;
+enum { STAGES = 8, STAGE_BYTES = 1 << 20 };
+struct stage { void *bytes; cudaEvent_t sent; };        /* pinned memory, and when the copy from it was done */
 struct gpu {
     struct err *err;                /* of the exec handle */
     cudaStream_t stream;
     int major;                      /* compute capability */
     size_t shared_most;             /* bytes of shared memory that a block can have */
+    struct stage stages[STAGES];    /* what goes to the device passes through them in turn */
+    unsigned stage;
     size_t workspace_bytes;
     void *workspace;                /* of matrix products */
     struct matmul_cache *products;

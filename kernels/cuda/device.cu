@@ -16,6 +16,24 @@ static int device_fits(struct gpu *g, const cudaDeviceProp *p)
     return 1;
 }
 
+static int stages_open(struct gpu *g)
+{
+    for (struct stage &s : g->stages)
+        if (cuda_check(g->err, cudaMallocHost(&s.bytes, STAGE_BYTES), "allocate pinned memory") ||
+            cuda_check(g->err, cudaEventCreateWithFlags(&s.sent, cudaEventDisableTiming), "make an event"))
+            return -1;
+    return 0;
+}
+
+static void stages_close(struct gpu *g)
+{
+    for (struct stage &s : g->stages) {
+        if (s.sent)
+            cudaEventDestroy(s.sent);
+        cudaFreeHost(s.bytes);
+    }
+}
+
 int device_open(struct exec *x)
 {
     struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
@@ -29,7 +47,7 @@ int device_open(struct exec *x)
         return -1;
     g->major = p.major;
     g->shared_most = p.sharedMemPerBlockOptin;
-    return device_fits(g, &p) ? matmul_open(g) : -1;
+    return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g);
 }
 
 void device_close(struct exec *x)
@@ -37,6 +55,7 @@ void device_close(struct exec *x)
     struct gpu *g = x->gpu;
     if (g && g->stream) {
         matmul_close(g);
+        stages_close(g);
         cudaStreamDestroy(g->stream);
     }
     free(g);
@@ -75,7 +94,21 @@ static void wait(struct exec *x)
         cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "finish the work given to it");
 }
 
-void device_put(struct exec *x, void *device, const void *host, size_t bytes) { copy(x, device, host, bytes, cudaMemcpyHostToDevice, "copy to the device"); }
+/* Through pinned memory: the driver would make a copy from other memory wait for all work given before. Not within a capture, which would read the
+ * stage again at each replay. */
+void device_put(struct exec *x, void *device, const void *host, size_t bytes)
+{
+    struct gpu *g = x->gpu;
+    for (size_t at = 0, n; at < bytes && !x->err.set; at += n) {
+        struct stage *s = &g->stages[g->stage++ % STAGES];
+        n = min((int64_t)(bytes - at), (int64_t)STAGE_BYTES);
+        if (cuda_check(&x->err, cudaEventSynchronize(s->sent), "finish a copy to the device"))
+            return;
+        memcpy(s->bytes, (const char *)host + at, n);
+        copy(x, (char *)device + at, s->bytes, n, cudaMemcpyHostToDevice, "copy to the device");
+        cuda_check(&x->err, cudaEventRecord(s->sent, g->stream), "record an event");
+    }
+}
 
 void device_get(struct exec *x, void *host, const void *device, size_t bytes)
 {

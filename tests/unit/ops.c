@@ -33,6 +33,7 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_loss] = {.whole = loss_whole},
     [OP_adamw] = {.whole = adamw_whole},
     [OP_sumsq] = {.whole = sumsq_whole},
+    [OP_tally] = {.whole = tally_whole},
     [OP_seqstats] = {.whole = seqstats_whole},
     [OP_rowcos] = {.whole = rowcos_whole},
 };

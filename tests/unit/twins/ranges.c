@@ -81,6 +81,26 @@ const char *sumsq_whole(struct trial *t)
     return near(got[0], want, 1e-12) ? NULL : "the sum differs";
 }
 
+const char *tally_whole(struct trial *t)
+{
+    int64_t rows = t->large ? 5003 : test_size(t, 1, 40), cols = test_size(t, 1, 4);
+    double *x = doubles(t, rows * cols), *got = doubles(t, cols), *want = doubles(t, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        x[i] = rng_normal(&t->rng);
+    for (int64_t i = 0; i < cols; i++)
+        got[i] = want[i] = 100 + (double)i;
+    for (int64_t i = 0; i < rows * cols; i++)
+        want[i % cols] += x[i];
+    t->call.in[0] = (struct operand){.v = x, .dtype = DT_F64, .rows = rows, .cols = cols};
+    t->call.rows = rows;
+    t->call.p.tally.out = got;
+    test_call(t, &t->call, 0);
+    for (int64_t i = 0; i < cols; i++)
+        if (!near(got[i], want[i], 1e-12))
+            return "a sum differs";
+    return NULL;
+}
+
 /* s of position `at` and channel or unit `i`. */
 static double activity(const struct trial *t, const float *x, int64_t at, int64_t i)
 {
