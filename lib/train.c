@@ -103,45 +103,84 @@ static int64_t *train_decayed(const struct model_head *h, int64_t *n)
     return edges;
 }
 
+/* Bytes of what a step keeps besides weights and gradients; fills n_edges. */
+static int64_t moments_bytes(struct trainer *t)
+{
+    struct call c = norm_call(t);
+    free(train_decayed(&t->student->head, &t->n_edges));
+    return (int64_t)(2 * arena_round((size_t)t->student->n_values * sizeof(float)) + arena_round(4 * sizeof(float)) + arena_round(TRAIN_SUMS * sizeof(double)) +
+                     arena_round(op_scratch(OP_sumsq, &c)) + arena_round((size_t)t->n_edges * sizeof *t->edges));
+}
+
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float), sums = TRAIN_SUMS * sizeof(double);
+    size_t bytes = (size_t)t->student->n_values * sizeof(float);
     struct call c = norm_call(t);
-    size_t scratch = op_scratch(OP_sumsq, &c);
-    int64_t *edges = train_decayed(&t->student->head, &t->n_edges);
-    size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
-    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + arena_round(slot) + arena_round(sums) + arena_round(scratch) + arena_round(edges_bytes), e)) {
-        free(edges);
+    if (exec_arena(t->x, &t->moments, (size_t)moments_bytes(t), e))
         return -1;
-    }
     t->m = arena_take(&t->moments, bytes);
     t->v = arena_take(&t->moments, bytes);
-    t->step_slot = arena_take(&t->moments, slot);
-    t->sums = arena_take(&t->moments, sums);
-    t->norm_scratch = arena_take(&t->moments, scratch);
+    t->step_slot = arena_take(&t->moments, 4 * sizeof(float));
+    t->sums = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
+    t->norm_scratch = arena_take(&t->moments, op_scratch(OP_sumsq, &c));
+    int64_t *edges = train_decayed(&t->student->head, &t->n_edges);
+    size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
     t->edges = arena_take(&t->moments, edges_bytes);
     exec_put(t->x, t->edges, edges, edges_bytes);
     free(edges);
     return 0;
 }
 
-/* Says which options would make a step fit that does not. */
+/* ---- does it fit? */
+
+static double gigabytes(int64_t bytes) { return 1e-9 * (double)bytes; }
+
+/* The largest batch, by halves, with which a step takes at most `room` bytes of activations: its sequences and bytes; 0: none does. */
+static int64_t batch_that_fits(const struct trainer *t, struct tape_spec spec, int64_t room, int64_t *bytes)
+{
+    *bytes = 0;
+    for (; spec.n_seq > 0; spec.n_seq /= 2) {
+        struct err e = {0};
+        struct tape *tape = tape_record(t->x, &spec, &e);
+        *bytes = tape ? tape_bytes(tape) : INT64_MAX;
+        tape_close(tape);
+        if (*bytes <= room)
+            break;
+    }
+    return spec.n_seq;
+}
+
+/* "; with --recompute and --batch-size 4 it would be 12.30 GB" */
+static int64_t advise(const struct trainer *t, struct tape_spec spec, int recompute, int64_t room, int64_t others, char *advice, size_t size)
+{
+    int64_t bytes, n;
+    int added = recompute && !spec.recompute;
+    spec.recompute = recompute;
+    n = batch_that_fits(t, spec, room, &bytes);
+    char batch[100] = "";
+    if (n && n < spec.n_seq)
+        snprintf(batch, sizeof batch, "%s--batch-size %lld (and more --gradient-accumulation-steps)", added ? " and " : "", (long long)n);
+    if (n)
+        snprintf(advice, size, "; with %s%s it would be %.2f GB", added ? "--recompute" : "", batch, gigabytes(others + bytes));
+    return n;
+}
+
+/* Before anything is moved or allocated: refuses a step that is too large for the device, and says which options would make it fit. */
 static int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e)
 {
-    int64_t needed = tape_bytes(t->tape), available = exec_available(t->x);
-    char advice[100] = "";
-    if (needed <= available)
+    int64_t n = t->student->n_values, teacher = t->teacher ? t->moved_bytes - t->student_bytes : 0, others = train_bytes(t) - tape_bytes(t->tape);
+    int64_t available = exec_available(t->x), room = available - others;
+    char lean[200] = "", less[200] = "";
+    if (train_bytes(t) <= available)
         return 0;
-    struct tape_spec lean = *spec;
-    lean.recompute = 1;
-    struct tape *other = spec->recompute ? NULL : tape_record(t->x, &lean, e);
-    if (other)
-        snprintf(advice, sizeof advice, "; with --recompute %.2f GB", 1e-9 * (double)tape_bytes(other));
-    tape_close(other);
-    int64_t fits = (int64_t)((double)spec->n_seq * (double)available / (double)needed);
-    return err_set(e, "activations of %lld x %lld tokens take %.2f GB, and the device has %.2f GB left%s; with --batch-size %lld (and more "
-                   "--gradient-accumulation-steps) they might fit", (long long)spec->n_seq, (long long)spec->seq_len, 1e-9 * (double)needed,
-                   1e-9 * (double)available, advice, (long long)(fits > 1 ? fits : 1));
+    int64_t fits = advise(t, *spec, 1, room, others, lean, sizeof lean);
+    if (!spec->recompute)
+        fits |= advise(t, *spec, 0, room, others, less, sizeof less);
+    return err_set(e, "a step takes %.2f GB (weights, gradients and moments of the student's %.2f billion parameters %.2f, teacher %.2f, activations of %lld x %lld "
+                   "tokens %.2f), and the device has %.2f GB left%s%s%s", gigabytes(train_bytes(t)), gigabytes(n), gigabytes(others - teacher),
+                   gigabytes(teacher), (long long)spec->n_seq, (long long)spec->seq_len, gigabytes(tape_bytes(t->tape)), gigabytes(available), lean, less,
+                   fits ? "" : room < 0 ? "; no option makes that fit: it needs a smaller student or teacher, or a larger device"
+                                        : "; not even --recompute with --batch-size 1 fits: it needs shorter sequences, or a smaller student or teacher");
 }
 
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
@@ -156,10 +195,12 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .temperature = (float)o->temperature};
     if (teacher)
         teacher->how = MODEL_FROZEN;            /* however it was loaded: it needs no f32 masters */
-    if (model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) || train_open_moments(t, e))
-        return -1;
+    t->student_bytes = model_plan(student, x);
+    t->moved_bytes = t->student_bytes + (teacher ? model_plan(teacher, x) : 0);
+    t->state_bytes = moments_bytes(t) + 4 * student->n_values;
     t->tape = tape_record(x, &spec, e);
-    if (!t->tape || train_check_memory(t, &spec, e) || tape_open(t->tape, e))
+    if (!t->tape || train_check_memory(t, &spec, e) || model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) ||
+        train_open_moments(t, e) || tape_open(t->tape, e))
         return -1;
     data_order_open(&t->order, data->n, o->shuffled, (uint64_t)o->seed);
     data_batch_open(&t->batch, o->batch_size, n);
@@ -168,6 +209,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
 }
 
 int64_t train_activation_bytes(const struct trainer *t) { return tape_bytes(t->tape); }
+int64_t train_bytes(const struct trainer *t) { return t->moved_bytes + t->state_bytes + tape_bytes(t->tape); }
 
 void train_close(struct trainer *t)
 {

@@ -33,6 +33,7 @@ struct trainer {
     struct model *student, *teacher;
     const struct tokens *data;
     struct tape *tape;
+    int64_t student_bytes, moved_bytes, state_bytes;    /* student, and both models, if calls run elsewhere than they were loaded; gradients and moments */
     struct arena moments;
     float *m, *v;                       /* f32 [n_values], order of the weights */
     float *step_slot;                   /* what adamw reads of the step */
@@ -49,6 +50,7 @@ struct trainer {
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
                const struct tokens *data, struct err *e);
 int64_t train_activation_bytes(const struct trainer *t);
+int64_t train_bytes(const struct trainer *t);                          /* all that train_open takes where calls run, models that had to be moved there included */
 void train_close(struct trainer *t);
 
 struct train_record {
