@@ -1,5 +1,5 @@
 /* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON line. A row is one process, so that its memory is its own.
- * `bench fma` prints what the FMA loop reads, `bench library` the name of the library of matrix products.
+ * `bench fma` and `bench bf16` print what loops on registers read, `bench library` the name of the library of matrix products.
  *
  * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens, T predictions from T + 1 tokens; FLOPs are nominal,
  * 2 per weight and token forward with full square attention, three times that for training. The register FMA loop runs just before and after and
@@ -251,7 +251,7 @@ struct options {
 
 static int is_task(const struct options *o, int words)
 {
-    return !strcmp(o->task, "fma") || (words >= 2 && (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
+    return !strcmp(o->task, "fma") || !strcmp(o->task, "bf16") || (words >= 2 && (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
 }
 
 static void parse(struct options *o, int argc, char **argv)
@@ -277,7 +277,7 @@ static void parse(struct options *o, int argc, char **argv)
     }
     if (argc >= 2 && is_task(o, sscanf(argv[1], "%15s %15s %15s", o->task, o->first, o->second)) && o->steps >= 1)
         return;
-    fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | library [--steps N] [--threads N] [--recompute] [--profile]\n"
+    fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | bf16 | library [--steps N] [--threads N] [--recompute] [--profile]\n"
             "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
     exit(2);
 }
@@ -339,6 +339,8 @@ int main(int argc, char **argv)
     must(exec_open(&x, o.device, o.threads));
     if (!strcmp(o.task, "fma"))
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
+    if (!strcmp(o.task, "bf16"))
+        return printf("{\"bf16_gflops\":%.1f}\n", bf16_gflops(x.threads)) < 0;
     x.tf32 = !strcmp(o.compute, "tf32");
     if (x.tf32 || !strcmp(o.compute, "f32"))
         x.compute = DT_F32;

@@ -30,7 +30,27 @@ static float fma_run(long rounds)
 #undef X
 }
 
-double fma_gflops(int threads)
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+
+static float bf16_run(long rounds)
+{
+    __m512bh b = (__m512bh)_mm512_set1_epi16(0x3f80), c = b;
+#define X(a) __m512 a = _mm512_set1_ps(0.1f);
+    EACH_CHAIN(X)
+#undef X
+    for (long r = 0; r < rounds; r++) {
+#define X(a) a = _mm512_dpbf16_ps(a, b, c); __asm__ volatile("" : "+v"(a));
+        EACH_CHAIN(X)
+#undef X
+    }
+#define X(a) + a[0]
+    return 0 EACH_CHAIN(X);
+#undef X
+}
+#endif
+
+static double best_gflops(int threads, float run(long rounds), int flops)
 {
     const long rounds = 8000000;
     double best = 0;
@@ -38,10 +58,22 @@ double fma_gflops(int threads)
     for (int attempt = 0; attempt < 5; attempt++) {
         double start = omp_get_wtime();
 #pragma omp parallel num_threads(threads)
-        sink = fma_run(rounds);
-        double g = (double)threads * (double)rounds * CHAINS * LANES * 2 / (omp_get_wtime() - start) / 1e9;
+        sink = run(rounds);
+        double g = (double)threads * (double)rounds * CHAINS * flops / (omp_get_wtime() - start) / 1e9;
         best = g > best ? g : best;
     }
     (void)sink;
     return best;
+}
+
+double fma_gflops(int threads) { return best_gflops(threads, fma_run, LANES * 2); }
+
+double bf16_gflops(int threads)
+{
+#ifdef __AVX512BF16__
+    return best_gflops(threads, bf16_run, LANES * 4);
+#else
+    (void)threads;
+    return 0;
+#endif
 }

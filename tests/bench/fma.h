@@ -2,6 +2,8 @@
 #ifndef PARE_BENCH_FMA_H
 #define PARE_BENCH_FMA_H
 
-double fma_gflops(int threads);     /* f32, best of a few short runs on that many threads */
+/* Best of a few short runs on that many threads. */
+double fma_gflops(int threads);     /* f32 */
+double bf16_gflops(int threads);    /* dot products of pairs of bf16 with f32 sums; 0 where the instruction is missing */
 
 #endif
