@@ -106,7 +106,7 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct tokens tokens;
     struct err usage = {0};
-    int n = tool_operands(t) - 1, failed = 0;
+    int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     if (eval_options_check(&o, &usage) || max_tokens < 0 || o.batch_size < 0)
         tool_usage(t, "%s", usage.set ? usage.msg : "--max-tokens and --batch-size are numbers from 0");
     const char *tokens_name = tool_operand(t, n);
@@ -116,10 +116,15 @@ int main(int argc, char **argv)
     st_close(in);
     if (table)
         printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token", "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
-    for (int i = 0; i < n; i++)
-        failed += !(evaluate(t, tool_operand(t, i), tokens_name, &tokens) <= max_nll) && max_nll > 0;     /* not a number: failed too */
+    for (int i = 0; i < n; i++) {
+        double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens);
+        failed += !(nll <= max_nll) && max_nll > 0;         /* not a number: failed too */
+        no_numbers += !isfinite(nll);
+    }
     if (failed)
         tool_refuse(t, "%d of %d models have no nll of at most %g", failed, n, max_nll);
+    if (no_numbers)
+        tool_die(t, "the nll of %d of %d models is no finite number", no_numbers, n);
     tokens_free(&tokens);
     return tool_finish(t);
 }

@@ -2,6 +2,7 @@
 #include "calibrate.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,12 +84,17 @@ static void tap_residual(void *user, const struct tapped *t)
 
 /* ---- after a batch: its sequences are added in their order */
 
-static void add_stat(struct calibration *c, const struct tap_sum *s, const double *batch, int64_t seq)
+static int add_stat(struct calibration *c, const struct tap_sum *s, const double *batch, int64_t seq, struct err *e)
 {
+    const struct acts_stat *stat = &c->acts.stats[s->stat];
     const double *values[AGG_COUNT];
     for (int q = 0; q < AGG_COUNT; q++)
         values[q] = batch + stat_at(s, q, seq);
+    for (int64_t i = 0; i < stat->units; i++)
+        if (!isfinite(values[AGG_L2][i]))
+            return err_set(e, "activations are no finite numbers (%s, unit %" PRId64 ")", stat->name, i);
     acts_stat_sample(&c->acts.stats[s->stat], c->acts.samples + seq, values);
+    return 0;
 }
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
@@ -100,7 +106,8 @@ int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
         const struct tap_sum *s = c->sums[k];
         const double *batch = exec_view(c->x, &c->host, s->there, sum_bytes(s));
         for (int64_t i = 0; i < b->n_seq; i++)
-            add_stat(c, s, batch, i);
+            if (add_stat(c, s, batch, i, e))
+                return -1;
     }
     for (int64_t i = 0; i < b->n_seq * cosines; i++)
         c->acts.block_cosine[i % cosines] += c->cosine_sums[i];

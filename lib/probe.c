@@ -56,6 +56,8 @@ static int probe_batch(struct run *r)
     if (tape_forward(r->tape, r->b, r->e))
         return -1;
     r->p->base += loss_sum(r);
+    if (!isfinite(r->p->base))
+        return err_set(r->e, "the losses are no finite numbers");
     for (int64_t l = 0; l < r->p->layers; l++)
         if (probe_from(r, l))
             return -1;

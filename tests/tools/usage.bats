@@ -58,8 +58,11 @@ END
     refused 2 "lower --batch-size" "$BIN/calib-acts" "$MODEL" documents.tsz --seq-length 99999999999
 }
 
-@test "weights that are no numbers do not pass a threshold, are not ranked, and generate nothing" {
+@test "weights that are no numbers do not pass a threshold, are not calibrated, probed or ranked, and generate nothing" {
     with_nan nan
+    refused 1 "1 of 1 models is no finite number" "$BIN/eval-ppl" --quiet nan data.tsz
+    refused 1 "activations are no finite numbers" "$BIN/calib-acts" --quiet nan data.tsz
+    refused 1 "losses are no finite numbers" "$BIN/probe-layers" --quiet nan data.tsz
     refused 3 "no nll of at most 9" "$BIN/eval-ppl" --quiet nan data.tsz --max-nll 9
     refused 1 "no finite numbers" "$BIN/rank" --magnitude nan
     refused 1 "no finite numbers" "$BIN/generate" nan --prompt-ids 1
