@@ -28,9 +28,8 @@ def main():
             cells += ["did not run", "", ""]
         cells.append(f"{speed / other:.2f}" if own and peer else "")
         print("| " + " | ".join(cells) + " |")
-    for r in rows:
-        if "failed" in r:
-            print(f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}")
+    for line in dict.fromkeys(f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}" for r in rows if "failed" in r):
+        print(line)
     for r in rows:
         if r.get("product_tflops"):
             print(f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, a large copy {r['copy_gb_per_second']:.0f} GB/s.")
