@@ -158,6 +158,21 @@ int64_t exec_slow_size(const struct exec *x, int64_t *multiple)
     return HERE_OR_THERE(0, device_slow_size(x, multiple));
 }
 
+/* More tokens make the products with the head faster (its weights pass through the cache less often) and the logits larger: at most 100 MB of both models
+ * together (and of the threads' parts of the gradient), but for vocabularies so large that 64 tokens take more. */
+static int64_t loss_chunk_cpu(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden)
+{
+    int64_t chunk = 1024, entries = vocabulary + teacher_vocabulary + exec_crews(x) * hidden;
+    while (chunk > 64 && chunk * entries > (int64_t)25 << 20)
+        chunk /= 2;
+    return chunk;
+}
+
+int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden)
+{
+    return HERE_OR_THERE(loss_chunk_cpu(x, vocabulary, teacher_vocabulary, hidden), loss_chunk_cuda(x, vocabulary, teacher_vocabulary));
+}
+
 int64_t exec_library_bytes(const struct exec *x) { return (int64_t)x->threads * 3700000; }
 
 void exec_close(struct exec *x)

@@ -111,6 +111,8 @@ enum { MODEL_TRAIN = 1,         /* all f32, one contiguous range */
        MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / f32 as stored (f64 and q8_0 become f32); vectors f32 */
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);      /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0 */
+/* Bytes that model_move will take where x runs calls, and gives the params the types that they will have there, so that a tape can be recorded before. */
+int64_t model_plan(struct model *m, const struct exec *x);
 /* To where x runs calls, matrices in the type it computes in; nothing to do on the CPU. Before model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);   /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */

@@ -185,14 +185,11 @@ static void head_scales(const struct model_head *h, float *scale, float *cap)
     *cap = (float)h->logit_cap;
 }
 
-/* Tokens of head and loss at a time. More of them make the products with the head faster (its weights pass through the cache less often) and the
- * logits larger: at most 100 MB of both models together (and of the threads' parts of the gradient), but for vocabularies so large that 64 tokens
- * take more. */
-static int64_t chunk_choose(const struct tape *t, int64_t entries)
+/* Tokens of head and loss at a time. */
+static int64_t chunk_choose(const struct tape *t)
 {
-    int64_t chunk = t->spec.loss_chunk ? t->spec.loss_chunk : 1024;
-    while (!t->spec.loss_chunk && chunk > 64 && chunk * entries > (int64_t)25 << 20)
-        chunk /= 2;
+    const struct model_head *h = &t->spec.model->head;
+    int64_t chunk = t->spec.loss_chunk ? t->spec.loss_chunk : loss_chunk(t->x, h->vocab_size, t->spec.teacher ? t->spec.teacher->head.vocab_size : 0, h->hidden_size);
     return chunk < t->T ? chunk : t->T;
 }
 
@@ -211,7 +208,7 @@ static int record_loss(struct recorder *r, int normed, int teacher_normed)
         l.w[3] = model_param(teacher, -1, "lm_head.bias");
         head_scales(&teacher->head, &p.teacher_logit_scale, &p.teacher_logit_cap);
     }
-    p.chunk = chunk_choose(t, m->head.vocab_size + (teacher ? teacher->head.vocab_size : 0) + exec_crews(t->x) * m->head.hidden_size);
+    p.chunk = chunk_choose(t);
     l.sizes.p.loss = p;
     return line_add(r, l, "loss", 4);       /* two f64 a row */
 }
