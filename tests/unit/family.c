@@ -191,6 +191,7 @@ static void test_published_counts(void)
                        "'num_key_value_heads':8,'tie_word_embeddings':true}", 596049920, 596049920 - 151936 * 1024},
         {"SmolLM2-135M", "{'model_type':'llama','hidden_size':576,'intermediate_size':1536,'num_hidden_layers':30,'num_attention_heads':9,"
                          "'num_key_value_heads':3,'vocab_size':49152,'tie_word_embeddings':true}", 134515008, 134515008 - 49152 * 576},
+        {"OLMo-2-7B", "{'model_type':'olmo2','vocab_size':100352}", 7298617344, 6476533760},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -311,6 +312,9 @@ static void test_rules(void)
     READS("{'model_type':'llama','num_attention_heads':16}", h.layers[0].num_key_value_heads == 16 && h.layers[0].head_dim == 256);
     READS("{'model_type':'qwen2','num_key_value_heads':null,'num_attention_heads':16}", h.layers[0].num_key_value_heads == 16);
     READS("{'model_type':'qwen3'}", h.layers[0].head_dim == 128 && h.norm_eps == 1e-6 && !h.tie_word_embeddings);
+    READS("{'model_type':'olmo2'}", h.norm_eps == 1e-5 && h.layers[0].num_key_value_heads == 32 && !h.tie_word_embeddings);
+    READS(SMALL("olmo2", ""), h.tensors[model_head_find(&h, "layers.1.q_norm.weight")].shape[0] == 48 &&
+                              h.tensors[model_head_find(&h, "layers.1.k_norm.weight")].shape[0] == 16);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -348,6 +352,8 @@ static void test_refusals(void)
         {SMALL("phi3", ",'rope_scaling':{'type':'su','short_factor':[1,1,1],'long_factor':[1,1,1,1]}"), "short_factor"},
         {SMALL("mistral", ",'attention_bias':true"), "attention_bias true"},
         {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
+        {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
+        {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -477,6 +483,7 @@ static void test_cuts(void)
         {"qwen3", "qwen3/all"}, {"qwen3", "qwen3/depth"}, {"qwen3", "qwen3/ffn"}, {"qwen3", "qwen3/heads"}, {"qwen3", "qwen3/hidden"},
         {"nemotron", "nemotron/all"}, {"nemotron", "nemotron/depth"}, {"nemotron", "nemotron/heads"}, {"phi3", "phi3/all"}, {"phi3", "phi3/hidden"},
         {"gpt2", "gpt2/all"}, {"gpt2", "gpt2/depth"}, {"gpt2", "gpt2/ffn"}, {"gpt2", "gpt2/hidden_heads"},
+        {"olmo2", "olmo2/all"}, {"olmo2", "olmo2/groups"}, {"olmo2", "olmo2/heads"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
