@@ -70,22 +70,48 @@ static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
     return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
 }
 
-/* Which layers have the window: layer_types where given, else the family's rule ("all", or "from max_window_layers"). */
+/* Layers that do not rotate: those that no_rope_layers has as 0, else every no_rope_layer_interval-th. */
+static void read_no_rope(const struct config *c, struct model_head *h)
+{
+    int64_t interval = config_int(c, "no_rope_layer_interval", 1, ANY_LENGTH, 0), L = h->num_hidden_layers;
+    json_t *list = config_value(c, "no_rope_layers");
+    int listed = list && !json_is_null(list);
+    char show[80];
+    if (listed && (int64_t)json_array_size(list) != L)
+        err_set(c->e, "config.json: no_rope_layers has %zu entries for %lld layers", json_array_size(list), (long long)L);
+    for (int64_t l = 0; l < L && interval && !c->e->set; l++) {
+        const json_t *entry = json_array_get(list, (size_t)l);
+        int64_t rotates = listed ? json_integer_value(entry) : (l + 1) % interval != 0;
+        if (listed && (!json_is_integer(entry) || rotates < 0 || rotates > 1))
+            err_set(c->e, "config.json: no_rope_layers has %s; its entries must be 1 (rope) or 0 (none)", config_show(entry, show));
+        h->layers[l].rope = rotates ? 0 : -1;
+    }
+    json_decref(list);
+}
+
+/* Which layers the family's class gives the window where no layer_types are said. */
+static int rule_slides(const struct config *c, const char *rule, const struct layer *y, int64_t l)
+{
+    if (!strcmp(rule, "without rope"))
+        return y->rope < 0;
+    return strcmp(rule, "from max_window_layers") || l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);        /* else "all" */
+}
+
+/* Which layers have the window: layer_types where given, else the family's rule. */
 static void read_windows(const struct config *c, struct model_head *h)
 {
     int64_t window = config_int(c, "sliding_window", 0, ANY_LENGTH, 0);
     if (!config_flag(c, "use_sliding_window", 1))
         window = 0;
     json_t *rule = config_value(c, "window_layers"), *types = config_value(c, "layer_types");
-    int64_t first = rule && !strcmp(json_string_value(rule), "from max_window_layers") ? config_int(c, "max_window_layers", 0, ANY_LENGTH, 0) : 0;
     int listed = types && !json_is_null(types);
     char show[80];
     if (listed && (int64_t)json_array_size(types) != h->num_hidden_layers)
         err_set(c->e, "config.json: layer_types has %zu entries for %lld layers", json_array_size(types), (long long)h->num_hidden_layers);
-    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
+    for (int64_t l = 0; l < h->num_hidden_layers && rule && !c->e->set; l++) {
         const json_t *entry = json_array_get(types, (size_t)l);
         const char *type = json_string_value(entry);
-        int sliding = listed ? type && !strcmp(type, "sliding_attention") : l >= first;
+        int sliding = listed ? type && !strcmp(type, "sliding_attention") : rule_slides(c, json_string_value(rule), &h->layers[l], l);
         if (listed && !sliding && (!type || strcmp(type, "full_attention")))
             err_set(c->e, "config.json: layer_types has %s, which is not supported", config_show(entry, show));
         if (listed && sliding && !window)
@@ -109,6 +135,7 @@ static void read_layers(const struct config *c, struct model_head *h)
         h->layers[l] = first;
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
+    read_no_rope(c, h);
     read_windows(c, h);
 }
 
@@ -236,6 +263,17 @@ static void put_windows(struct model_head *h)
     json_decref(list);
 }
 
+static void put_no_rope(struct model_head *h)
+{
+    const char *key = config_key(h->family, "no_rope_layers");
+    json_t *list = json_array();
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        json_array_append_new(list, json_integer(h->layers[l].rope >= 0));
+    if (key)
+        json_object_set(h->config, key, list);
+    json_decref(list);
+}
+
 void model_head_update_config(struct model_head *h)
 {
     const struct layer *y = &h->layers[0];
@@ -248,6 +286,7 @@ void model_head_update_config(struct model_head *h)
     if (h->family->explicit_head_dim)
         put(h, "head_dim", y->head_dim);
     json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"), json_boolean(h->tie_word_embeddings));
+    put_no_rope(h);
     put_windows(h);
 }
 

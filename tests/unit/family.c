@@ -192,6 +192,7 @@ static void test_published_counts(void)
         {"SmolLM2-135M", "{'model_type':'llama','hidden_size':576,'intermediate_size':1536,'num_hidden_layers':30,'num_attention_heads':9,"
                          "'num_key_value_heads':3,'vocab_size':49152,'tie_word_embeddings':true}", 134515008, 134515008 - 49152 * 576},
         {"OLMo-2-7B", "{'model_type':'olmo2','vocab_size':100352}", 7298617344, 6476533760},
+        {"SmolLM3-3B", "{'model_type':'smollm3'}", 3075098624, 2812430336},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -315,6 +316,11 @@ static void test_rules(void)
     READS("{'model_type':'olmo2'}", h.norm_eps == 1e-5 && h.layers[0].num_key_value_heads == 32 && !h.tie_word_embeddings);
     READS(SMALL("olmo2", ""), h.tensors[model_head_find(&h, "layers.1.q_norm.weight")].shape[0] == 48 &&
                               h.tensors[model_head_find(&h, "layers.1.k_norm.weight")].shape[0] == 16);
+    READS("{'model_type':'smollm3'}", h.layers[0].num_key_value_heads == 4 && h.tie_word_embeddings && h.layers[2].rope == 0 && h.layers[3].rope == -1 &&
+                                      h.layers[34].rope == 0 && h.layers[35].rope == -1 && !h.layers[3].sliding_window);
+    READS(SMALL("smollm3", ",'no_rope_layers':[0,1,1,0],'no_rope_layer_interval':2"), h.layers[0].rope == -1 && h.layers[1].rope == 0 && h.layers[3].rope == -1);
+    READS(SMALL("smollm3", ",'use_sliding_window':true,'sliding_window':7,'no_rope_layer_interval':2"), !h.layers[0].sliding_window &&
+                           h.layers[1].sliding_window == 7);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -354,6 +360,10 @@ static void test_refusals(void)
         {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
         {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
         {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0]"), "no_rope_layers has 3 entries for 4 layers"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0,2]"), "no_rope_layers has 2"},
+        {SMALL("smollm3", ",'no_rope_layers':1"), "no_rope_layers has 0 entries"},
+        {SMALL("smollm3", ",'no_rope_layer_interval':0"), "no_rope_layer_interval is 0"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -484,6 +494,7 @@ static void test_cuts(void)
         {"nemotron", "nemotron/all"}, {"nemotron", "nemotron/depth"}, {"nemotron", "nemotron/heads"}, {"phi3", "phi3/all"}, {"phi3", "phi3/hidden"},
         {"gpt2", "gpt2/all"}, {"gpt2", "gpt2/depth"}, {"gpt2", "gpt2/ffn"}, {"gpt2", "gpt2/hidden_heads"},
         {"olmo2", "olmo2/all"}, {"olmo2", "olmo2/groups"}, {"olmo2", "olmo2/heads"},
+        {"smollm3", "smollm3/all"}, {"smollm3", "smollm3/depth"}, {"smollm3", "smollm3/hidden"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
