@@ -49,6 +49,7 @@ struct family {
     const struct family_stored *stored;
     const struct family_line *start, *block, *end;     /* end stops before the head: its last line writes "n" */
     int norm_plus1;                             /* norms multiply by 1 + w */
+    int embed_by_width;                         /* embeddings are multiplied by sqrt(hidden_size): of the present width, also after a cut */
     int any_width;                              /* its config class takes hidden_size that is no multiple of the heads */
     int explicit_head_dim;                      /* its config class honours head_dim */
     const char *const *harmless;                /* config keys that do not change the function; "key=JSON": only with this value (or null) */

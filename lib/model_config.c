@@ -48,6 +48,8 @@ static const struct family *read_family(const json_t *config, struct err *e)
     return NULL;
 }
 
+static double derived_embed_scale(const struct model_head *h) { return h->family->embed_by_width ? sqrt((double)h->hidden_size) : 1; }
+
 static void read_sizes(const struct config *c, struct model_head *h)
 {
     h->vocab_size = config_int(c, "vocab_size", 1, MAX_VOCAB, 0);
@@ -56,9 +58,10 @@ static void read_sizes(const struct config *c, struct model_head *h)
     h->learned_positions = config_flag(c, "learned_positions", 0);
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1, h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
     h->norm_eps = config_real(c, "norm_eps", 0, 1, 0);
-    h->embed_scale = config_real(c, "embed_scale", 1e-6, 1e6, 1);
+    h->embed_scale = derived_embed_scale(h);
     h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1);
     h->logit_cap = config_real(c, "logit_cap", 0, 1e6, 0);
+    h->attention_cap = config_real(c, "attention_cap", 0, 1e6, 0);
     h->residual_scale = config_real(c, "residual_scale", 1e-6, 1e6, 1);
     h->activation = read_activation(c);
     h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
@@ -66,7 +69,7 @@ static void read_sizes(const struct config *c, struct model_head *h)
 
 static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
 {
-    double scale = config_flag(c, "scale_attn_weights", 1) ? 1 / sqrt((double)head_dim) : 1;
+    double scale = config_flag(c, "scale_attn_weights", 1) ? 1 / sqrt(config_real(c, "query_pre_attn_scalar", 1e-6, 1e9, (double)head_dim)) : 1;
     return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
 }
 
@@ -94,6 +97,8 @@ static int rule_slides(const struct config *c, const char *rule, const struct la
 {
     if (!strcmp(rule, "without rope"))
         return y->rope < 0;
+    if (!strcmp(rule, "every other"))
+        return l % 2 == 0;
     return strcmp(rule, "from max_window_layers") || l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);        /* else "all" */
 }
 
@@ -243,10 +248,13 @@ static void put(struct model_head *h, const char *fact, int64_t value)
         json_object_set_new(h->config, key, json_integer(value));
 }
 
-/* layer_types where the class has it and it says something, and max_window_layers for readers that know only that: the number of full layers
- * before the sliding ones, where these are a suffix. */
+/* layer_types where the class has it and a window is in use or they were said, and max_window_layers for readers that know only that: the number
+ * of full layers before the sliding ones, where these are a suffix. */
 static void put_windows(struct model_head *h)
 {
+    struct err ignored = {0};               /* what is no number or boolean was refused on reading */
+    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    int in_use = config_int(&c, "sliding_window", 0, ANY_LENGTH, 0) > 0 && config_flag(&c, "use_sliding_window", 1);
     const char *types = config_key(h->family, "layer_types"), *from = config_key(h->family, "max_window_layers");
     int64_t full = 0, L = h->num_hidden_layers, sliding = 0;
     json_t *list = json_array();
@@ -256,7 +264,7 @@ static void put_windows(struct model_head *h)
         full += !window && !sliding;
         json_array_append_new(list, json_string(window ? "sliding_attention" : "full_attention"));
     }
-    if (types && (sliding || json_object_get(h->config, types)))
+    if (types && (in_use || json_object_get(h->config, types)))
         json_object_set(h->config, types, list);
     if (from && full + sliding == L)
         json_object_set_new(h->config, from, json_integer(full));
@@ -288,6 +296,7 @@ void model_head_update_config(struct model_head *h)
     json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"), json_boolean(h->tie_word_embeddings));
     put_no_rope(h);
     put_windows(h);
+    h->embed_scale = derived_embed_scale(h);
 }
 
 /* The first difference between two heads of one family, as a value's name, or NULL. */

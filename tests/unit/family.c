@@ -193,6 +193,7 @@ static void test_published_counts(void)
                          "'num_key_value_heads':3,'vocab_size':49152,'tie_word_embeddings':true}", 134515008, 134515008 - 49152 * 576},
         {"OLMo-2-7B", "{'model_type':'olmo2','vocab_size':100352}", 7298617344, 6476533760},
         {"SmolLM3-3B", "{'model_type':'smollm3'}", 3075098624, 2812430336},
+        {"Gemma-2-2B", "{'model_type':'gemma2'}", 2614341888, 2024517888},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -321,6 +322,10 @@ static void test_rules(void)
     READS(SMALL("smollm3", ",'no_rope_layers':[0,1,1,0],'no_rope_layer_interval':2"), h.layers[0].rope == -1 && h.layers[1].rope == 0 && h.layers[3].rope == -1);
     READS(SMALL("smollm3", ",'use_sliding_window':true,'sliding_window':7,'no_rope_layer_interval':2"), !h.layers[0].sliding_window &&
                            h.layers[1].sliding_window == 7);
+    READS("{'model_type':'gemma2'}", h.layers[0].head_dim == 256 && h.layers[0].sliding_window == 4096 && !h.layers[1].sliding_window && h.attention_cap == 50 &&
+                                     h.logit_cap == 30 && h.embed_scale == 48 && h.layers[0].attention_scale == 0.0625 && h.activation == ACT_GELU_TANH);
+    READS(SMALL("gemma2", ",'query_pre_attn_scalar':144,'attn_logit_softcapping':null,'final_logit_softcapping':null,'head_dim':64"),
+          !h.attention_cap && !h.logit_cap && h.layers[3].attention_scale == 1.0 / 12);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -364,6 +369,9 @@ static void test_refusals(void)
         {SMALL("smollm3", ",'no_rope_layers':[1,1,0,2]"), "no_rope_layers has 2"},
         {SMALL("smollm3", ",'no_rope_layers':1"), "no_rope_layers has 0 entries"},
         {SMALL("smollm3", ",'no_rope_layer_interval':0"), "no_rope_layer_interval is 0"},
+        {SMALL("gemma2", ",'use_bidirectional_attention':true"), "use_bidirectional_attention true"},
+        {SMALL("gemma2", ",'attn_logit_softcapping':-1"), "attn_logit_softcapping is -1"},
+        {SMALL("gemma2", ",'query_pre_attn_scalar':0"), "query_pre_attn_scalar is 0"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -495,6 +503,7 @@ static void test_cuts(void)
         {"gpt2", "gpt2/all"}, {"gpt2", "gpt2/depth"}, {"gpt2", "gpt2/ffn"}, {"gpt2", "gpt2/hidden_heads"},
         {"olmo2", "olmo2/all"}, {"olmo2", "olmo2/groups"}, {"olmo2", "olmo2/heads"},
         {"smollm3", "smollm3/all"}, {"smollm3", "smollm3/depth"}, {"smollm3", "smollm3/hidden"},
+        {"gemma2", "gemma2/all"}, {"gemma2", "gemma2/full"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
