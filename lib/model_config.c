@@ -99,6 +99,8 @@ static int rule_slides(const struct config *c, const char *rule, const struct la
         return y->rope < 0;
     if (!strcmp(rule, "every other"))
         return l % 2 == 0;
+    if (!strcmp(rule, "but every sliding_window_pattern-th"))
+        return (l + 1) % config_int(c, "sliding_window_pattern", 1, ANY_LENGTH, 1) != 0;
     return strcmp(rule, "from max_window_layers") || l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);        /* else "all" */
 }
 
@@ -109,7 +111,7 @@ static void read_windows(const struct config *c, struct model_head *h)
     if (!config_flag(c, "use_sliding_window", 1))
         window = 0;
     json_t *rule = config_value(c, "window_layers"), *types = config_value(c, "layer_types");
-    int listed = types && !json_is_null(types);
+    int listed = types && !json_is_null(types), local = config_rope_tables(c->family) > 1;
     char show[80];
     if (listed && (int64_t)json_array_size(types) != h->num_hidden_layers)
         err_set(c->e, "config.json: layer_types has %zu entries for %lld layers", json_array_size(types), (long long)h->num_hidden_layers);
@@ -119,9 +121,11 @@ static void read_windows(const struct config *c, struct model_head *h)
         int sliding = listed ? type && !strcmp(type, "sliding_attention") : rule_slides(c, json_string_value(rule), &h->layers[l], l);
         if (listed && !sliding && (!type || strcmp(type, "full_attention")))
             err_set(c->e, "config.json: layer_types has %s, which is not supported", config_show(entry, show));
-        if (listed && sliding && !window)
+        if ((listed || local) && sliding && !window)
             err_set(c->e, "config.json: layer_types has sliding_attention, but no sliding_window is in use");
         h->layers[l].sliding_window = sliding ? window : 0;
+        if (sliding && local)
+            h->layers[l].rope = 1;
     }
     json_decref(rule);
     json_decref(types);
@@ -134,7 +138,7 @@ static void read_layers(const struct config *c, struct model_head *h)
         .num_key_value_heads = config_int(c, "num_key_value_heads", 1, MAX_HEADS_WIDTH, 1),
         .head_dim = config_int(c, "head_dim", 1, MAX_HEADS_WIDTH, 1),
         .intermediate_size = config_int(c, "intermediate_size", 1, MAX_FFN, 1),
-        .rope = config_key(c->family, "rope_theta") ? 0 : -1,
+        .rope = config_rope_tables(c->family) ? 0 : -1,
     };
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         h->layers[l] = first;
@@ -169,7 +173,7 @@ static void read_layer_list(const struct config *c, struct model_head *h, const 
             .head_dim = entry_int(entry, "head_dim", l, 1, MAX_HEADS_WIDTH, c->e),
             .intermediate_size = entry_int(entry, "intermediate_size", l, 1, MAX_FFN, c->e),
             .sliding_window = entry_int(entry, "sliding_window", l, 0, ANY_LENGTH, c->e),
-            .rope = entry_int(entry, "rope", l, -1, config_key(c->family, "rope_theta") ? 0 : -1, c->e),
+            .rope = entry_int(entry, "rope", l, -1, config_rope_tables(c->family) - 1, c->e),
             .attention_scale = json_number_value(scale),
         };
         if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))

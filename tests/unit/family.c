@@ -194,6 +194,8 @@ static void test_published_counts(void)
         {"OLMo-2-7B", "{'model_type':'olmo2','vocab_size':100352}", 7298617344, 6476533760},
         {"SmolLM3-3B", "{'model_type':'smollm3'}", 3075098624, 2812430336},
         {"Gemma-2-2B", "{'model_type':'gemma2'}", 2614341888, 2024517888},
+        {"Gemma-3-1B", "{'model_type':'gemma3_text','vocab_size':262144,'hidden_size':1152,'intermediate_size':6912,'num_attention_heads':4,"
+                       "'num_key_value_heads':1}", 999885952, 697896064},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -282,6 +284,26 @@ static void test_ropes(void)
         model_head_free(&h);
     }
 
+    /* gemma3: a table for full layers, 100 and scaled by 4 (by neither in the last spelling), and one for those with a window, 10^8; both spellings */
+    static const double slow[] = {1, 0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6, 1e-7};
+    static const char *const two[] = {"'rope_theta':100.0,'rope_local_base_freq':1e8,'rope_scaling':{'rope_type':'linear','factor':4.0}",
+        "'rope_parameters':{'full_attention':{'rope_theta':100.0,'rope_type':'linear','factor':4.0},'sliding_attention':{'rope_theta':1e8}}",
+        "'rope_local_base_freq':1e8,'rope_theta':100.0,'rope_parameters':{'full_attention':{'rope_type':'default'}}"};
+    for (int i = 0; i < 3; i++) {
+        char text[1000];
+        double full[8];
+        snprintf(text, sizeof text, ROPE_CONFIG("gemma3_text", "'head_dim':16,'num_hidden_layers':7,%s"), two[i]);
+        int rc = head_of(&h, text, &e);
+        CHECK(!rc && h.n_ropes == 2 && h.layers[4].rope == 1 && h.layers[5].rope == 0 && h.layers[6].rope == 1, "gemma3, spelling %d: %s", i, e.msg);
+        for (int k = 0; k < 8; k++)
+            full[k] = pow(100, -k / 8.0) / (i < 2 ? 4 : 1);
+        if (rc)
+            continue;
+        check_table("gemma3, full", h.ropes[0].inv_freq, full, 8);
+        check_table("gemma3, window", h.ropes[1].inv_freq, slow, 8);
+        model_head_free(&h);
+    }
+
     static const struct { const char *config; int64_t dims; } partial[] = {
         {ROPE_CONFIG("nemotron", "'norm_eps':1e-5"), 8},
         {ROPE_CONFIG("nemotron", "'partial_rotary_factor':0.25"), 4},
@@ -326,6 +348,8 @@ static void test_rules(void)
                                      h.logit_cap == 30 && h.embed_scale == 48 && h.layers[0].attention_scale == 0.0625 && h.activation == ACT_GELU_TANH);
     READS(SMALL("gemma2", ",'query_pre_attn_scalar':144,'attn_logit_softcapping':null,'final_logit_softcapping':null,'head_dim':64"),
           !h.attention_cap && !h.logit_cap && h.layers[3].attention_scale == 1.0 / 12);
+    READS("{'model_type':'gemma3_text'}", h.layers[4].sliding_window == 4096 && !h.layers[5].sliding_window && h.layers[6].sliding_window && !h.logit_cap);
+    READS(SMALL("gemma3_text", ",'sliding_window_pattern':2,'attn_logit_softcapping':9.0"), h.layers[2].rope == 1 && h.layers[3].rope == 0 && !h.attention_cap);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -372,6 +396,11 @@ static void test_refusals(void)
         {SMALL("gemma2", ",'use_bidirectional_attention':true"), "use_bidirectional_attention true"},
         {SMALL("gemma2", ",'attn_logit_softcapping':-1"), "attn_logit_softcapping is -1"},
         {SMALL("gemma2", ",'query_pre_attn_scalar':0"), "query_pre_attn_scalar is 0"},
+        {SMALL("gemma3_text", ",'rope_scaling':{'type':'linear','factor':2},'rope_parameters':{'full_attention':{'rope_theta':1}}"), "rope_scaling beside"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'rope_theta':1}"), "key rope_theta (1) in rope_parameters"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'sliding_attention':4}"), "sliding_attention is 4"},
+        {SMALL("gemma3_text", ",'sliding_window':null"), "no sliding_window is in use"},
+        {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -504,6 +533,7 @@ static void test_cuts(void)
         {"olmo2", "olmo2/all"}, {"olmo2", "olmo2/groups"}, {"olmo2", "olmo2/heads"},
         {"smollm3", "smollm3/all"}, {"smollm3", "smollm3/depth"}, {"smollm3", "smollm3/hidden"},
         {"gemma2", "gemma2/all"}, {"gemma2", "gemma2/full"},
+        {"gemma3", "gemma3/all"}, {"gemma3", "gemma3/full"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
