@@ -198,6 +198,13 @@ static int check_layers(const struct config *c, const struct model_head *h)
     return c->e->set ? -1 : 0;
 }
 
+/* Refuses a flag that is no boolean; model_head_flag relies on it. */
+static void check_flag(const struct config *c, const char *when)
+{
+    if (when && *when != '!')
+        config_flag(c, when, 0);
+}
+
 int config_read_head(struct model_head *h, json_t *config, const json_t *layers, struct err *e)
 {
     *h = (struct model_head){0};
@@ -218,8 +225,9 @@ int config_read_head(struct model_head *h, json_t *config, const json_t *layers,
             read_layers(&c, h);
     }
     for (const struct family_tensor *t = c.family->tensors; t->name && !e->set; t++)
-        if (t->when && *t->when != '!')
-            config_flag(&c, t->when, 0);        /* refuses one that is no boolean; model_head_flag relies on it */
+        check_flag(&c, t->when);
+    for (const struct family_line *l = c.family->block; l->out && !e->set; l++)
+        check_flag(&c, l->when);
     if (e->set || check_layers(&c, h) || config_ropes(&c, h, h->layers[0].head_dim)) {
         model_head_free(h);
         return -1;

@@ -136,7 +136,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
 {
     const struct model_head *h = &r->m->head;
     struct line l = {.op = f->op, .stem = f->weight, .layer = r->layer, .is_teacher = r->is_teacher, .rope = -1};
-    if (f->op == OP_rope && h->layers[r->layer].rope < 0)
+    if ((f->op == OP_rope && h->layers[r->layer].rope < 0) || !model_head_flag(h, f->when))
         return 0;
     if (f->weight) {
         l.w[0] = param_find(r, f->weight, ".weight");

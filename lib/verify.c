@@ -334,7 +334,7 @@ static int run_line(struct naive *w, const struct family_line *l)
 {
     const struct slot *in[OP_INPUTS] = {0};
     const struct param *p = l->weight ? matrix_of(w, l->weight) : NULL;
-    if (l->op == OP_rope && w->m->head.layers[w->layer].rope < 0)
+    if ((l->op == OP_rope && w->m->head.layers[w->layer].rope < 0) || !model_head_flag(&w->m->head, l->when))
         return 0;
     if (l->weight && !p)
         return l->op == OP_rmsnorm || l->op == OP_layernorm ? 0 : err_set(w->e, "tensor %s.weight is missing", l->weight);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/model.h"
+#include "../../lib/hf_layout.h"
 #include "check.h"
 
 #define GOLDEN "tests/golden/"
@@ -42,56 +42,20 @@ static int head_of(struct model_head *h, const char *text, struct err *e)
 
 /* ---- golden families */
 
-/* Rows and columns that a stored tensor must have: the sum of its canonical parts. Layouts here are plain concatenations. */
-static void stored_shape(const struct model_head *h, const struct family_stored *s, const char *suffix, int64_t layer, struct tensor *want)
-{
-    char layout[300], name[TENSOR_NAME];
-    snprintf(layout, sizeof layout, "%s", s->layout);
-    want->ndim = 0;
-    for (char *save, *part = strtok_r(layout, "|", &save); part; part = strtok_r(NULL, "|", &save)) {
-        if (layer >= 0)
-            snprintf(name, sizeof name, "layers.%lld.%s%s", (long long)layer, part, suffix);
-        else
-            snprintf(name, sizeof name, "%s%s", part, suffix);
-        int i = model_head_find(h, name);
-        if (i < 0)
-            continue;
-        int64_t rows = want->ndim ? want->shape[0] : 0;
-        *want = h->tensors[i];
-        want->shape[0] += rows;
-    }
-    if (s->transposed && want->ndim == 2) {
-        int64_t rows = want->shape[0];
-        want->shape[0] = want->shape[1];
-        want->shape[1] = rows;
-    }
-}
-
 /* Every tensor that family and config promise is in the checkpoint with that shape, and nothing else is. */
 static void check_stored(const struct model_head *h, struct safetensors *file, const char *which)
 {
-    int found = 0;
-    static const char *const suffixes[] = {".weight", ".bias"};
-    for (const struct family_stored *s = h->family->stored; s->name; s++) {
-        const char *brace = strstr(s->name, "{L}");
-        for (int64_t l = brace ? 0 : -1; l < (brace ? h->num_hidden_layers : 0); l++)
-            for (int b = 0; b < 2; b++) {
-                struct tensor want;
-                char name[400];
-                stored_shape(h, s, suffixes[b], l, &want);
-                if (!want.ndim)
-                    continue;
-                if (brace)
-                    snprintf(name, sizeof name, "%.*s%lld%s%s", (int)(brace - s->name), s->name, (long long)l, brace + 3, suffixes[b]);
-                else
-                    snprintf(name, sizeof name, "%s%s", s->name, suffixes[b]);
-                int at = sf_find(file, name);
-                const struct tensor *t = at < 0 ? NULL : sf_tensor(file, at);
-                CHECK(t && t->ndim == want.ndim && !memcmp(t->shape, want.shape, (size_t)t->ndim * sizeof *t->shape), "%s: %s", which, name);
-                found++;
-            }
+    struct hf_layout l;
+    struct err e = {0};
+    CHECK(!hf_layout_make(&l, h, &e), "%s: %s", which, e.msg);
+    for (int i = 0; i < l.n_stored && !e.set; i++) {
+        const struct tensor *want = &l.stored[i];
+        int at = sf_find(file, want->name);
+        const struct tensor *t = at < 0 ? NULL : sf_tensor(file, at);
+        CHECK(t && t->ndim == want->ndim && !memcmp(t->shape, want->shape, (size_t)t->ndim * sizeof *t->shape), "%s: %s", which, want->name);
     }
-    CHECK(found == sf_count(file), "%s: %d stored tensors expected, %d in the file", which, found, sf_count(file));
+    CHECK(l.n_stored == sf_count(file), "%s: %d stored tensors expected, %d in the file", which, l.n_stored, sf_count(file));
+    hf_layout_free(&l);
 }
 
 static void check_round_trip(struct model_head *h, const char *which)
@@ -196,6 +160,7 @@ static void test_published_counts(void)
         {"Gemma-2-2B", "{'model_type':'gemma2'}", 2614341888, 2024517888},
         {"Gemma-3-1B", "{'model_type':'gemma3_text','vocab_size':262144,'hidden_size':1152,'intermediate_size':6912,'num_attention_heads':4,"
                        "'num_key_value_heads':1}", 999885952, 697896064},
+        {"GPT-NeoX-20B", "{'model_type':'gpt_neox'}", 20554567680, 19934859264},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -309,8 +274,10 @@ static void test_ropes(void)
         {ROPE_CONFIG("nemotron", "'partial_rotary_factor':0.25"), 4},
         {ROPE_CONFIG("nemotron", "'rope_parameters':{'rope_theta':10.0,'partial_rotary_factor':0.75}"), 12},
         {ROPE_CONFIG("phi3", "'hidden_act':'silu'"), 16},
+        {"{'model_type':'gpt_neox'}", 24},
+        {"{'model_type':'gpt_neox','rotary_pct':1.0,'rope_theta':5,'partial_rotary_factor':0.5}", 96},      /* the last two are not its class's keys */
     };
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         int rc = head_of(&h, partial[i].config, &e);
         CHECK(!rc && h.ropes[0].dims == partial[i].dims, "partial rotation %d: %s", i, e.msg);
         if (!rc)
@@ -350,6 +317,10 @@ static void test_rules(void)
           !h.attention_cap && !h.logit_cap && h.layers[3].attention_scale == 1.0 / 12);
     READS("{'model_type':'gemma3_text'}", h.layers[4].sliding_window == 4096 && !h.layers[5].sliding_window && h.layers[6].sliding_window && !h.logit_cap);
     READS(SMALL("gemma3_text", ",'sliding_window_pattern':2,'attn_logit_softcapping':9.0"), h.layers[2].rope == 1 && h.layers[3].rope == 0 && !h.attention_cap);
+    READS("{'model_type':'gpt_neox'}", h.activation == ACT_GELU && !h.tie_word_embeddings && model_head_find(&h, "layers.9.k_proj.bias") >= 0 &&
+                                       model_head_flag(&h, "use_parallel_residual") && h.ropes[0].inv_freq[0] == 1);
+    READS("{'model_type':'gpt_neox','attention_bias':false,'use_parallel_residual':false}", model_head_find(&h, "layers.9.k_proj.bias") < 0 &&
+                                       model_head_find(&h, "layers.9.up_proj.bias") >= 0 && model_head_flag(&h, "!use_parallel_residual"));
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -401,6 +372,8 @@ static void test_refusals(void)
         {SMALL("gemma3_text", ",'rope_parameters':{'sliding_attention':4}"), "sliding_attention is 4"},
         {SMALL("gemma3_text", ",'sliding_window':null"), "no sliding_window is in use"},
         {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
+        {"{'model_type':'gpt_neox','head_dim':96}", "head_dim (96)"},
+        {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -534,6 +507,7 @@ static void test_cuts(void)
         {"smollm3", "smollm3/all"}, {"smollm3", "smollm3/depth"}, {"smollm3", "smollm3/hidden"},
         {"gemma2", "gemma2/all"}, {"gemma2", "gemma2/full"},
         {"gemma3", "gemma3/all"}, {"gemma3", "gemma3/full"},
+        {"gpt_neox", "gpt_neox/all"}, {"gpt_neox", "gpt_neox/hidden_heads"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
