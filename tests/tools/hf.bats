@@ -68,6 +68,10 @@ P
     [ "$(id theta)" != "$first" ]
     $ST edit moved spelling 'C["_name_or_path"] = "x"; C["transformers_version"] = "5.0"; C["dtype"] = C.pop("torch_dtype"); C.pop("mlp_bias")'
     [ "$(id spelling)" = "$first" ]
+    $ST edit "$G/families/gpt_neox" serial 'C["use_parallel_residual"] = False'
+    [ "$(id serial)" != "$(id "$G/families/gpt_neox")" ]
+    $ST edit "$G/families/gemma2" capped 'C["attn_logit_softcapping"] = 4.5'
+    [ "$(id capped)" != "$(id "$G/families/gemma2")" ]
 }
 
 @test "--dtype rounds to nearest even, says so and writes it into the config" {

@@ -8,7 +8,7 @@
 
 #include "../../formats/safetensors.h"
 #include "../../lib/hf_layout.h"
-#include "../../lib/tape.h"
+#include "../../lib/tape_plan.h"
 #include "check.h"
 
 static struct exec x;
@@ -292,6 +292,22 @@ static void check_refusals(struct model *m, const struct golden *g)
     tape_close(long_one);
 }
 
+/* Embeddings times sqrt(24), in the type that is computed in: 4.899 in f32, 4.90625 in bf16. */
+static void check_embed_scale(void)
+{
+    static const struct { enum dtype compute; float scale; } rows[] = {{DT_F32, 4.89897948557f}, {DT_BF16, 4.90625f}};
+    struct model *m = load("tests/golden/slice/gemma2/all", MODEL_FROZEN);
+    for (int i = 0; i < 2; i++) {
+        x.compute = rows[i].compute;
+        struct tape *t = record(&(struct tape_spec){.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_NO_HEAD});
+        float scale = t->lines[0].sizes.p.scale.scale;
+        CHECK(t->lines[0].op == OP_embed && scale == rows[i].scale, "embeddings times %.9g, expected %.9g", (double)scale, (double)rows[i].scale);
+        tape_close(t);
+    }
+    x.compute = DT_F32;
+    release(m);
+}
+
 static void check_family(const char *name)
 {
     char *dir = mem_format("tests/golden/families/%s", name);
@@ -329,6 +345,7 @@ int main(int argc, char **argv)
             check_family(f->d_name);
     if (d)
         closedir(d);
+    check_embed_scale();
     CHECK(check_passed > 0, "no golden families found: run from the repository root");
     exec_close(&x);
     return check_report();
