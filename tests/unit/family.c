@@ -529,6 +529,15 @@ static void test_cuts(void)
     CHECK(!model_head_check_config(&h, &e), "%s", e.msg);
     model_head_free(&h);
 
+    /* gemma2 by rule, cut to its two layers without a window: layer_types keep the rule by index from giving them one */
+    head_of(&h, SMALL("gemma2", ",'head_dim':8"), &e);
+    h.layers[0] = h.layers[1];
+    h.layers[1] = h.layers[3];
+    h.num_hidden_layers = 2;
+    model_head_update_config(&h);
+    CHECK(!model_head_check_config(&h, &e) && json_array_size(json_object_get(h.config, "layer_types")) == 2, "gemma2 without windows: %s", e.msg);
+    model_head_free(&h);
+
     /* What no config.json can say */
     head_of(&h, "{'model_type':'gpt2','n_layer':2,'n_embd':42,'n_head':6}", &e);
     for (int l = 0; l < 2; l++)
