@@ -166,7 +166,6 @@ size_t linear_scratch(const struct call *c);
 size_t norm_scratch(const struct call *c);
 size_t attention_scratch(const struct call *c);
 size_t loss_scratch(const struct call *c);
-size_t seqstats_scratch(const struct call *c);
 size_t embed_scratch_cuda(const struct call *c);
 size_t norm_scratch_cuda(const struct call *c);
 size_t attention_scratch_cuda(const struct call *c);

@@ -7,12 +7,13 @@
 
 #include "base/mem.h"
 
-enum { GROUP = 8 };     /* inputs of blocks that are compared with the earlier ones at a time: those are then read once for all of them */
+enum { GROUP = 8 };     /* inputs of blocks, points, that are compared with the earlier ones at a time: those are then read once for all of them */
 
 struct tap_sum {
     struct calibration *c;
     int64_t stat, units, width;         /* stat: index into acts.stats */
     int norm;                           /* as in seqstats */
+    double *there;                      /* [AGG_COUNT][n_seq][channels] of a batch, where calls run */
     struct tap_sum *next;               /* more sums of the same tap */
 };
 struct tap_block { struct calibration *c; int64_t layer; };
@@ -22,73 +23,87 @@ struct calibration {
     struct tape *tape;
     struct acts acts;
     int64_t n_seq, seq_len;
-    struct tap_sum **sums;              /* every one, for freeing */
+    int64_t group, slots;               /* points compared at a time: all where the ring holds nearly as many anyway; points in the ring */
+    struct tap_sum **sums;              /* every one */
     int64_t n_sums;
     struct tap_block *blocks;           /* [L + 1] */
-    double *stats[AGG_COUNT], *cosines; /* of one call, fetched: [n_seq, channels], [GROUP][block_size][T] */
-    struct arena arena;                 /* where calls run: */
-    double *stats_there[AGG_COUNT], *cosines_there;
-    unsigned char *ring;                /* [block_size + GROUP][T, E]: what entered the last blocks */
-    void *scratch;
-    size_t scratch_bytes;
+    double *cosines;                    /* of the last points, fetched: for each call [group][block_size][positions] */
+    double *cosine_sums;                /* [n_seq][block_size, L] of a batch: over a sequence's positions */
+    struct arena arena;                 /* where calls run: the sums' `there`, */
+    double *cosines_there;
+    unsigned char *ring;                /* and [slots][T, E]: what entered the last blocks */
+    void *host;                         /* of exec_view */
 };
 
-/* ---- while the tape runs */
+/* ---- while the tape runs: several threads at a time, each writing what belongs to its own sequences */
 
-static void add_sum(const struct tap_sum *s, const struct batch *b, const struct operand *values)
-{
-    struct calibration *c = s->c;
-    struct acts_stat *stat = &c->acts.stats[s->stat];
-    struct call call = {.x = c->x, .batch = b, .in = {*values}, .rows = values->rows, .scratch = c->scratch};
-    call.p.seqstats = (struct seqstats_params){s->units, s->width, s->norm, c->stats_there[AGG_MEAN], c->stats_there[AGG_L2], c->stats_there[AGG_VAR]};
-    op_forward(OP_seqstats, &call);
-    for (int q = 0; q < AGG_COUNT; q++)
-        exec_get(c->x, c->stats[q], c->stats_there[q], (size_t)(b->n_seq * stat->units) * sizeof(double));
-    for (int64_t i = 0; i < b->n_seq; i++)
-        acts_stat_sample(stat, c->acts.samples + i, (const double *const[]){c->stats[0] + i * stat->units, c->stats[1] + i * stat->units,
-                                                                            c->stats[2] + i * stat->units});
-}
+static int64_t stat_at(const struct tap_sum *s, int q, int64_t seq) { return (q * s->c->n_seq + seq) * s->c->acts.stats[s->stat].units; }
+static size_t sum_bytes(const struct tap_sum *s) { return (size_t)stat_at(s, AGG_COUNT, 0) * sizeof *s->there; }
 
-static void tap_values(void *user, const struct batch *b, const struct operand *values)
+static void tap_values(void *user, const struct tapped *t)
 {
-    for (const struct tap_sum *s = user; s; s = s->next)
-        add_sum(s, b, values);
+    for (const struct tap_sum *s = user; s; s = s->next) {
+        struct call call = {.x = t->x, .batch = t->b, .in = {*t->values}, .rows = t->values->rows};
+        call.p.seqstats = (struct seqstats_params){s->units, s->width, s->norm, s->there + stat_at(s, AGG_MEAN, t->first),
+                                                   s->there + stat_at(s, AGG_L2, t->first), s->there + stat_at(s, AGG_VAR, t->first)};
+        op_forward(OP_seqstats, &call);
+    }
 }
 
 /* x entering block p ends every block p-n..p-1. Points from..to - 1 are in the ring, and all that they are compared with. */
-static void add_cosines(struct calibration *c, const struct operand *values, int64_t from, int64_t to)
+static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from, int64_t to)
 {
-    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = values->rows;
-    struct call call = {.x = c->x, .in = {*values}, .rows = T, .p.rowcos = {N + GROUP, from, to, N, c->cosines_there}};
-    call.in[0].v = c->ring;
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = t->values->rows, row = t->first * t->b->seq_len, at = c->group * N * row;
+    struct call call = {.x = t->x, .in = {*t->values}, .rows = T, .p.rowcos = {c->slots, from, to, N, c->cosines_there + at}};
+    call.in[0].v = c->ring + dtype_bytes(t->values->dtype, row * t->values->cols);
     call.in[0].rows = c->n_seq * c->seq_len;
     op_forward(OP_rowcos, &call);
-    exec_get(c->x, c->cosines, c->cosines_there, (size_t)((to - from) * N * T) * sizeof(double));
+    exec_get(t->x, c->cosines + at, c->cosines_there + at, (size_t)((to - from) * N * T) * sizeof(double));
     for (int64_t p = from; p < to; p++)
-        for (int64_t n = 1; n <= N && n <= p; n++) {
-            const double *cosines = c->cosines + ((p - from) * N + n - 1) * T;
-            double sum = 0;
-            for (int64_t i = 0; i < T; i++)
-                sum += cosines[i];
-            c->acts.block_cosine[(n - 1) * L + p - n] += sum;
-        }
+        for (int64_t n = 1; n <= N && n <= p; n++)
+            for (int64_t i = 0; i < t->b->n_seq; i++) {
+                const double *cosines = c->cosines + at + ((p - from) * N + n - 1) * T + i * t->b->seq_len;
+                double sum = 0;
+                for (int64_t k = 0; k < t->b->seq_len; k++)
+                    sum += cosines[k];
+                c->cosine_sums[((t->first + i) * N + n - 1) * L + p - n] = sum;
+            }
 }
 
-static void tap_residual(void *user, const struct batch *b, const struct operand *values)
+static void tap_residual(void *user, const struct tapped *t)
 {
-    (void)b;
-    const struct tap_block *t = user;
-    struct calibration *c = t->c;
-    int64_t slot = dtype_bytes(values->dtype, c->n_seq * c->seq_len * values->cols), bytes = dtype_bytes(values->dtype, values->rows * values->cols);
-    exec_copy(c->x, c->ring + t->layer % (c->acts.block_size + GROUP) * slot, values->v, (size_t)bytes);
-    if (t->layer % GROUP == GROUP - 1 || t->layer == c->acts.axes.num_hidden_layers)
-        add_cosines(c, values, t->layer - t->layer % GROUP, t->layer + 1);
+    const struct tap_block *block = user;
+    const struct calibration *c = block->c;
+    const struct operand *v = t->values;
+    int64_t p = block->layer, row = p % c->slots * c->n_seq * c->seq_len + t->first * t->b->seq_len;
+    exec_copy(t->x, c->ring + dtype_bytes(v->dtype, row * v->cols), v->v, (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
+    if ((p + 1) % c->group == 0 || p == c->acts.axes.num_hidden_layers)
+        add_cosines(c, t, p - p % c->group, p + 1);
+}
+
+/* ---- after a batch: its sequences are added in their order */
+
+static void add_stat(struct calibration *c, const struct tap_sum *s, const double *batch, int64_t seq)
+{
+    const double *values[AGG_COUNT];
+    for (int q = 0; q < AGG_COUNT; q++)
+        values[q] = batch + stat_at(s, q, seq);
+    acts_stat_sample(&c->acts.stats[s->stat], c->acts.samples + seq, values);
 }
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
 {
+    int64_t cosines = c->acts.block_size * c->acts.axes.num_hidden_layers;
     if (tape_forward(c->tape, b, e))
         return -1;
+    for (int64_t k = 0; k < c->n_sums; k++) {
+        const struct tap_sum *s = c->sums[k];
+        const double *batch = exec_view(c->x, &c->host, s->there, sum_bytes(s));
+        for (int64_t i = 0; i < b->n_seq; i++)
+            add_stat(c, s, batch, i);
+    }
+    for (int64_t i = 0; i < b->n_seq * cosines; i++)
+        c->acts.block_cosine[i % cosines] += c->cosine_sums[i];
     c->acts.samples += b->n_seq;
     c->acts.positions += b->n_seq * b->seq_len;
     return 0;
@@ -105,7 +120,7 @@ static struct tap_sum *sum_new(struct calibration *c, struct tap_sum *next, int6
     else
         snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
     acts_add_stat(&c->acts, full, norm ? units : units * width);
-    *s = (struct tap_sum){c, c->acts.n_stats - 1, units, width, norm, next};
+    *s = (struct tap_sum){c, c->acts.n_stats - 1, units, width, norm, NULL, next};
     c->sums = mem_grow(c->sums, (size_t)(c->n_sums + 1) * sizeof *c->sums);
     return c->sums[c->n_sums++] = s;
 }
@@ -208,39 +223,24 @@ static int tap_everything(struct calibration *c, const struct family *f, struct 
 
 /* ---- memory */
 
-static int64_t widest(const struct calibration *c)
-{
-    int64_t most = 1;
-    for (int64_t i = 0; i < c->acts.n_stats; i++)
-        most = c->acts.stats[i].units > most ? c->acts.stats[i].units : most;
-    return most;
-}
+static size_t cosines_bytes(const struct calibration *c) { return (size_t)(c->group * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double); }
 
-static size_t stats_scratch(const struct calibration *c)
+static size_t cosine_sums_bytes(const struct calibration *c)
 {
-    size_t most = 1;
-    for (int64_t i = 0; i < c->n_sums; i++) {
-        const struct tap_sum *s = c->sums[i];
-        struct batch b = {.n_seq = c->n_seq, .seq_len = c->seq_len};
-        struct call call = {.x = c->x, .batch = &b, .in = {{.cols = s->units * s->width}}, .rows = c->n_seq * c->seq_len};
-        call.p.seqstats = (struct seqstats_params){.units = s->units, .width = s->width, .norm = s->norm};
-        size_t bytes = op_scratch(OP_seqstats, &call);
-        most = bytes > most ? bytes : most;
-    }
-    return most;
+    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.num_hidden_layers) * sizeof(double);
 }
-
-static size_t stats_bytes(const struct calibration *c) { return (size_t)(c->n_seq * widest(c)) * sizeof(double); }
-static size_t cosines_bytes(const struct calibration *c) { return (size_t)(GROUP * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double); }
 
 static size_t ring_bytes(const struct calibration *c)
 {
-    return (size_t)dtype_bytes(c->x->compute, (c->acts.block_size + GROUP) * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
+    return (size_t)dtype_bytes(c->x->compute, c->slots * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
 }
 
 static size_t arena_bytes(const struct calibration *c)
 {
-    return AGG_COUNT * arena_round(stats_bytes(c)) + arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c)) + arena_round(c->scratch_bytes);
+    size_t bytes = arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c));
+    for (int64_t i = 0; i < c->n_sums; i++)
+        bytes += arena_round(sum_bytes(c->sums[i]));
+    return bytes;
 }
 
 int64_t calibrate_bytes(const struct calibration *c)
@@ -248,22 +248,19 @@ int64_t calibrate_bytes(const struct calibration *c)
     int64_t sums = 0;
     for (int64_t i = 0; i < c->acts.n_stats; i++)
         sums += 2 * AGG_COUNT * c->acts.stats[i].units;
-    return tape_bytes(c->tape) + 8 * sums + (int64_t)(AGG_COUNT * stats_bytes(c) + cosines_bytes(c) + arena_bytes(c));
+    return tape_bytes(c->tape) + 8 * sums + (int64_t)(cosines_bytes(c) + cosine_sums_bytes(c) + arena_bytes(c));
 }
 
 static int buffers_open(struct calibration *c, struct err *e)
 {
-    c->scratch_bytes = stats_scratch(c);
     if (exec_arena(c->x, &c->arena, arena_bytes(c), e))
         return -1;
-    for (int q = 0; q < AGG_COUNT; q++) {
-        c->stats[q] = mem_alloc(stats_bytes(c));
-        c->stats_there[q] = arena_take(&c->arena, stats_bytes(c));
-    }
+    for (int64_t i = 0; i < c->n_sums; i++)
+        c->sums[i]->there = arena_take(&c->arena, sum_bytes(c->sums[i]));
     c->cosines = mem_alloc(cosines_bytes(c));
+    c->cosine_sums = mem_alloc(cosine_sums_bytes(c));
     c->cosines_there = arena_take(&c->arena, cosines_bytes(c));
     c->ring = arena_take(&c->arena, ring_bytes(c));
-    c->scratch = arena_take(&c->arena, c->scratch_bytes);
     return 0;
 }
 
@@ -272,7 +269,10 @@ struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_se
     struct calibration *c = mem_alloc(sizeof *c);
     struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = seq_len, .end = TAPE_NO_HEAD};
     struct axes axes;
-    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len};
+    int64_t points = m->head.num_hidden_layers + 1;
+    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len, .group = GROUP, .slots = block_size + GROUP};
+    if (c->slots >= points)
+        c->group = c->slots = points;
     axes_from_model(&axes, &m->head);
     acts_open(&c->acts, &axes, block_size);
     axes_free(&axes);
@@ -297,9 +297,9 @@ void calibrate_close(struct calibration *c)
         free(c->sums[i]);
     free(c->sums);
     free(c->blocks);
-    for (int q = 0; q < AGG_COUNT; q++)
-        free(c->stats[q]);
     free(c->cosines);
+    free(c->cosine_sums);
+    free(c->host);
     arena_close(&c->arena);
     free(c);
 }

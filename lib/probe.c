@@ -28,11 +28,11 @@ static double loss_sum(const struct run *r)
 
 static size_t residual_bytes(const struct run *r) { return (size_t)dtype_bytes(r->exec->compute, r->b->n_seq * r->b->seq_len * r->E); }
 
-static void keep_entry(void *user, const struct batch *b, const struct operand *values)
+static void keep_entry(void *user, const struct tapped *t)
 {
-    (void)b;
-    struct run *r = user;
-    exec_copy(r->exec, r->x, values->v, residual_bytes(r));
+    const struct run *r = user;
+    const struct operand *v = t->values;
+    exec_copy(t->x, (char *)r->x + dtype_bytes(v->dtype, t->first * t->b->seq_len * v->cols), v->v, (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
 }
 
 static int probe_from(struct run *r, int64_t layer)

@@ -217,36 +217,33 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
     return 0;
 }
 
-static void run_taps(const struct tape *t, int line, int after, const struct call *c)
+static void run_taps(const struct tape *t, const struct event *ev, int after, const struct call *c, int64_t first)
 {
-    const struct operand *values = after ? &c->out : &c->in[0];
-    for (int i = 0; i < t->n_taps; i++) {
+    const struct tapped tapped = {c->x, c->batch, first, after ? &c->out : &c->in[0]};
+    for (int i = 0; i < t->n_taps && ev->kind == EVENT_FORWARD && !ev->in_backward; i++) {
         const struct tap_row *tap = &t->taps[i];
-        if (tap->line == line && tap->after == after)
-            tap->fn(tap->user, c->batch, values);
+        if (tap->line == ev->line && tap->after == after)
+            tap->fn(tap->user, &tapped);
     }
 }
 
-void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c)
+void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c, int64_t first)
 {
     const struct line *l = &t->lines[ev->line];
+    run_taps(t, ev, 0, c, first);
     if (ev->kind == EVENT_ZERO)
         exec_zero(c->x, c->out.g, (size_t)dtype_bytes(c->out.dtype, c->rows * t->slots[l->out].cols));
     else if (ev->kind == EVENT_BACKWARD)
         op_backward(l->op, c);
     else
         op_forward(l->op, c);
+    run_taps(t, ev, 1, c, first);
 }
 
 static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
 {
     struct call c = tape_call(t, ev, b);
-    int tapped = ev->kind == EVENT_FORWARD && !ev->in_backward;
-    if (tapped)
-        run_taps(t, ev->line, 0, &c);
-    tape_run_call(t, ev, &c);
-    if (tapped)
-        run_taps(t, ev->line, 1, &c);
+    tape_run_call(t, ev, &c, 0);
 }
 
 /* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many. */

@@ -42,10 +42,18 @@ int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int6
 /* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines); valid from its writing until that block has run */
 void *tape_boundary(struct tape *t, int64_t block);
 
-/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun). The values lie where calls run. */
-enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's output */
+/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun), for all sequences of the batch at once, or by several
+ * threads at a time, each for sequences of its own, whose values are then in that thread's cache. */
+enum tap { TAP_INPUT_OF, TAP_OUTPUT_OF,      /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj", "gate_proj", "up_proj") in `layer`;
+                                              * "lm_head" with layer -1: the final norm's output */
            TAP_BLOCK_INPUT };                /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
-typedef void tap_fn(void *user, const struct batch *b, const struct operand *values);
+struct tapped {
+    struct exec *x;                          /* to compute with */
+    const struct batch *b;                   /* the sequences, */
+    int64_t first;                           /* how many sequences of the whole batch stand before them, */
+    const struct operand *values;            /* and [b->n_seq * b->seq_len, cols], where calls run */
+};
+typedef void tap_fn(void *user, const struct tapped *t);
 int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap_fn *fn, void *user, struct err *e);   /* before tape_open */
 
 #endif

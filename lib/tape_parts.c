@@ -2,7 +2,7 @@
  * nothing crosses from sequence to sequence. That is a block of a forward pass, and what lies between two gradients of weights in a backward
  * pass; threads meet at the end of a block so that the memory of one can serve the next. It pays because what a thread has just written is in
  * its own cache, and because threads meet once a stretch, not once an op.
- * Where there are too few sequences for the threads (or a line is tapped), events run one by one and their ops use all threads. */
+ * Where there are too few sequences for the threads, events run one by one and their ops use all threads. */
 #include "tape_plan.h"
 
 #include <omp.h>
@@ -13,7 +13,7 @@ enum { MANY = 4 };          /* sequences a thread from which on an uneven split 
 struct part {
     struct exec x;          /* one thread */
     struct batch b;         /* its sequences */
-    int64_t row;            /* where they begin */
+    int64_t first, row;     /* where they begin */
     void *scratch;
 };
 
@@ -23,21 +23,11 @@ int64_t tape_parts(const struct tape *t, int64_t n_seq)
     return !t->spec.kv_len && n_seq >= threads && (n_seq % threads == 0 || n_seq >= MANY * threads) ? threads : 1;
 }
 
-static int is_tapped(const struct tape *t, int line)
-{
-    for (int i = 0; i < t->n_taps; i++)
-        if (t->taps[i].line == line)
-            return 1;
-    return 0;
-}
-
 int tape_is_apart(const struct tape *t, const struct event *ev)
 {
     const struct line *l = &t->lines[ev->line];
     if (l->op == OP_loss && ev->kind != EVENT_ZERO)
         return 0;
-    if (ev->kind == EVENT_FORWARD)
-        return ev->in_backward || !is_tapped(t, ev->line);
     for (int i = 0; ev->kind == EVENT_BACKWARD && i < OP_WEIGHTS; i++)
         if (l->w[i] && l->w[i]->g)
             return 0;
@@ -72,7 +62,7 @@ void tape_stretch(struct tape *t)
 static struct part part_of(const struct tape *t, const struct batch *b, int64_t i, int64_t parts)
 {
     int64_t first = b->n_seq * i / parts;
-    struct part p = {.x = {.device = t->x->device, .threads = 1, .compute = t->x->compute}, .b = *b, .row = first * b->seq_len};
+    struct part p = {.x = {.device = t->x->device, .threads = 1, .compute = t->x->compute}, .b = *b, .first = first, .row = first * b->seq_len};
     p.b.n_seq = b->n_seq * (i + 1) / parts - first;
     if (b->ids)
         p.b.ids += p.row;
@@ -131,7 +121,7 @@ void tape_run_apart(struct tape *t, const struct event *const *events, int n, co
         struct part p = part_of(t, b, omp_get_thread_num(), parts);
         for (int i = 0; i < n; i++) {
             struct call c = part_call(t, events[i], &p);
-            tape_run_call(t, events[i], &c);
+            tape_run_call(t, events[i], &c, p.first);
         }
 #pragma omp critical
         for (int i = 0; i < OP_COUNT; i++)

@@ -95,8 +95,8 @@ enum dtype tape_slot_dtype(const struct tape *t, int slot);
 /* The call of an event: sizes and params always, pointers once the arena is open. */
 struct call tape_call(const struct tape *t, const struct event *ev, const struct batch *b);
 
-/* tape.c: runs an event's op with the call. */
-void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c);
+/* tape.c: runs an event's op with the call, whose sequences are those of the batch from `first` on, and the taps of its line. */
+void tape_run_call(const struct tape *t, const struct event *ev, const struct call *c, int64_t first);
 /* tape_parts.c: numbers the stretches, and lets regions live from the beginning to the end of one, since threads run apart in it; into how many parts a
  * batch of n_seq sequences is taken apart, 1: not; whether an event can be run so; scratch that each part needs; and running n such events. */
 void tape_stretch(struct tape *t);

@@ -1,12 +1,70 @@
 /* The one door to matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or plain loops, chosen at build (BLAS=...).
- * Row-major. The libraries only ever see one thread's part of a product: the split among threads is mm_share's. Also names the library. */
+ * Row-major. The libraries only ever see one thread's part of a product: the split among threads is mm_share's. Also names the library.
+ * Small products take the plain loops in every build: they are as fast there, and a small model is done before oneDNN has made its kernels,
+ * which its first product waits 50 ms for. */
 #include "../op.h"
 
 #include <assert.h>
 #include <omp.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };      /* shares end where the libraries' inner tiles do; what packing a row costs, in products */
+enum { SMALL = 1 << 19 };                                   /* products: multiplications M N K */
+
+/* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the sums of TALL rows with it in registers. */
+#ifdef __AVX512F__
+enum { LANES = 16 };
+#else
+enum { LANES = 8 };
+#endif
+enum { TALL = 6, WIDE = 2 * LANES, DEPTH = 256 };
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+
+/* panel[k][j] = op(B)[k][j] for k < depth, j < n; zeros for n <= j < WIDE. */
+static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
+{
+    if (n < WIDE)
+        memset(panel, 0, (size_t)depth * sizeof *panel);
+    if (tb == 'N')
+        for (int64_t k = 0; k < depth; k++)
+            memcpy(panel[k], B + k * ldb, (size_t)n * sizeof(float));
+    else
+        for (int64_t j = 0; j < n; j++)
+            for (int64_t k = 0; k < depth; k++)
+                panel[k][j] = B[j * ldb + k];
+}
+
+/* C[r][0..n-1] (+)= a[r] panel for r < rows, a constant where it is called. */
+static inline __attribute__((always_inline)) void rows_times(int64_t rows, const float *a, int64_t row, int64_t step, const float panel[DEPTH][WIDE],
+                                                             int64_t depth, int add, float *C, int64_t ldc, int64_t n)
+{
+    lanes sum[TALL][2] = {0};
+    for (int64_t k = 0; k < depth; k++)
+        for (int64_t r = 0; r < rows; r++) {
+            sum[r][0] += a[r * row + k * step] * *(const lanes *)panel[k];
+            sum[r][1] += a[r * row + k * step] * *(const lanes *)(panel[k] + LANES);
+        }
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            C[r * ldc + j] = sum[r][j / LANES][j % LANES] + (add ? C[r * ldc + j] : 0);
+}
+
+static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
+                          int add, float *C, int64_t ldc)
+{
+    _Alignas(lanes) float panel[DEPTH][WIDE];
+    int64_t row = ta == 'N' ? lda : 1, step = ta == 'N' ? 1 : lda;
+    for (int64_t j = 0; j < N; j += WIDE)
+        for (int64_t k = 0; k == 0 || k < K; k += DEPTH) {
+            int64_t n = N - j < WIDE ? N - j : WIDE, depth = K - k < DEPTH ? K - k : DEPTH, i = 0;
+            panel_copy(tb, B + (tb == 'N' ? k * ldb + j : j * ldb + k), ldb, depth, n, panel);
+            for (; i + TALL <= M; i += TALL)
+                rows_times(TALL, A + i * row + k * step, row, step, panel, depth, add || k, C + i * ldc + j, ldc, n);
+            for (; i < M; i++)
+                rows_times(1, A + i * row + k * step, row, step, panel, depth, add || k, C + i * ldc + j, ldc, n);
+        }
+}
 
 #if defined BLAS_onednn
 #include <oneapi/dnnl/dnnl.h>
@@ -31,44 +89,7 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const flo
 
 const char *exec_math_library(void) { return "plain loops"; }
 
-/* Long products are summed in pieces, the pieces in f64. */
-static float dot(const float *restrict a, int64_t stride, const float *restrict b, int64_t n)
-{
-    enum { PIECE = 256 };
-    double sum = 0;
-    for (int64_t first = 0; first < n; first += PIECE) {
-        int64_t end = n - first < PIECE ? n : first + PIECE;
-        float s = 0;
-        if (stride == 1)
-#pragma omp simd reduction(+ : s)
-            for (int64_t i = first; i < end; i++)
-                s += a[i] * b[i];
-        else
-            for (int64_t i = first; i < end; i++)
-                s += a[i * stride] * b[i];
-        sum += (double)s;
-    }
-    return (float)sum;
-}
-
-/* B is walked along its rows in both layouts. */
-static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                    int add, float *C, int64_t ldc)
-{
-    int64_t row = ta == 'N' ? lda : 1, step = ta == 'N' ? 1 : lda;
-    for (int64_t i = 0; i < M; i++) {
-        const float *a = A + i * row;
-        float *restrict c = C + i * ldc;
-        for (int64_t j = 0; j < N; j++)
-            c[j] = (add ? c[j] : 0) + (tb == 'T' ? dot(a, step, B + j * ldb, K) : 0);
-        for (int64_t k = 0; tb == 'N' && k < K; k++) {
-            const float *restrict b = B + k * ldb;
-            float f = a[k * step];
-            for (int64_t j = 0; j < N; j++)
-                c[j] += f * b[j];
-        }
-    }
-}
+#define product product_plain
 
 #else
 #if defined BLAS_mkl
@@ -143,6 +164,10 @@ void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A,
 
 void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
-    if (M > 0 && N > 0)
+    if (M <= 0 || N <= 0)
+        return;
+    if (M * N * K < SMALL)
+        product_plain(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+    else
         product(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
 }

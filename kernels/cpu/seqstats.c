@@ -11,12 +11,6 @@ enum { BLOCK = 128, TOGETHER = 8, LINE = 16 };
 
 struct sums { double origin[BLOCK], absolute[BLOCK], squares[BLOCK], off[BLOCK], off_squares[BLOCK]; };
 
-size_t seqstats_scratch(const struct call *c)
-{
-    (void)c;
-    return 0;
-}
-
 /* The rows that come next are asked for: they lie too far apart for the hardware to see it. */
 static void row_ahead(const float *x, int64_t n)
 {

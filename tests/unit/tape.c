@@ -101,17 +101,13 @@ static float *golden_grad(const struct golden *g, const struct model *m, const s
     return grad;
 }
 
-struct recorded { float *values; int64_t n; };
-static void keep(void *user, const struct batch *b, const struct operand *values)
+static void keep(void *user, const struct tapped *t)
 {
-    struct recorded *r = user;
-    (void)b;
-    r->n = values->rows * values->cols;
-    size_t bytes = (size_t)dtype_bytes(values->dtype, r->n);
+    int64_t cols = t->values->cols, n = t->values->rows * cols;
+    size_t bytes = (size_t)dtype_bytes(t->values->dtype, n);
     void *raw = mem_alloc(bytes);
-    exec_get(&x, raw, values->v, bytes);
-    r->values = mem_grow(r->values, (size_t)r->n * 4);
-    to_f32(r->values, raw, values->dtype, r->n);
+    exec_get(t->x, raw, t->values->v, bytes);
+    to_f32((float *)user + t->first * t->b->seq_len * cols, raw, t->values->dtype, n);
     free(raw);
 }
 
@@ -154,10 +150,11 @@ static void check_forward(const char *name, struct model *m, const struct golden
     struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOGITS};
     struct tape *t = record(&s);
     int64_t L = m->head.num_hidden_layers, n;
-    struct recorded *blocks = mem_alloc(sizeof *blocks * (size_t)(L + 1)), normed = {0};
+    int64_t hidden = g->B * g->T * m->head.hidden_size;
+    float *blocks = mem_alloc((size_t)((L + 1) * hidden) * sizeof *blocks), *normed = mem_alloc((size_t)hidden * sizeof *normed);
     for (int64_t l = 0; l <= L; l++)
-        tape_tap(t, TAP_BLOCK_INPUT, l, NULL, keep, &blocks[l], &e);
-    tape_tap(t, TAP_INPUT_OF, -1, "lm_head", keep, &normed, &e);
+        tape_tap(t, TAP_BLOCK_INPUT, l, NULL, keep, blocks + l * hidden, &e);
+    tape_tap(t, TAP_INPUT_OF, -1, "lm_head", keep, normed, &e);
     tape_open(t, &e);
     struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids};
     tape_forward(t, &b, &e);
@@ -166,14 +163,12 @@ static void check_forward(const char *name, struct model *m, const struct golden
     for (int64_t l = 0; l <= L; l++) {
         char *key = l ? mem_format("hidden.block.%lld", (long long)l - 1) : mem_string("hidden.embed");
         float *want = golden_values(g, key, &n);
-        CHECK(want && n == blocks[l].n && worst(blocks[l].values, want, n, &largest) < 1e-4, "%s: %s is off", name, key);
+        CHECK(want && n == hidden && worst(blocks + l * hidden, want, n, &largest) < 1e-4, "%s: %s is off", name, key);
         free(want);
         free(key);
-        free(blocks[l].values);
-        blocks[l] = (struct recorded){0};
     }
     float *want = golden_values(g, "hidden.final_norm", &n);
-    CHECK(want && n == normed.n && worst(normed.values, want, n, &largest) < 1e-4, "%s: final norm is off", name);
+    CHECK(want && n == hidden && worst(normed, want, n, &largest) < 1e-4, "%s: final norm is off", name);
     free(want);
     want = golden_values(g, "logits", &n);
     double off = worst(tape_logits(t, 0, g->B * g->T), want, n, &largest);
@@ -187,9 +182,7 @@ static void check_forward(const char *name, struct model *m, const struct golden
     CHECK(!memcmp(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4), "%s: blocks run one by one give other logits", name);
     free(whole);
     free(want);
-    free(normed.values);
-    for (int64_t l = 0; l <= L; l++)
-        free(blocks[l].values);
+    free(normed);
     free(blocks);
     tape_close(t);
 }
