@@ -7,8 +7,8 @@
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 1024, COLUMNS = 64, SERIAL = 32768,
-       AHEAD = 4096, LINE = 64 };        /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
+enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 512, COLUMNS = 64, SERIAL = 32768,
+       TOGETHER = 64, AHEAD = 4096, LINE = 64 };         /* rows that a thread takes at a time; bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
 static int64_t panel_rows(const struct operand *w)
 {
@@ -72,13 +72,13 @@ static inline __attribute__((always_inline)) void row_times(const struct call *c
     const float *x[ROWS_FEW], *bias = c->w[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
-    for (int64_t at = 0; at < N * (d == DT_F32 ? 4 : 2); at += LINE)
-        __builtin_prefetch(w + AHEAD + at);     /* may lie past the end, which is allowed */
     for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
         int64_t n = N - j < PIECE ? N - j : PIECE;
         const char *p = w + j * (d == DT_F32 ? 4 : 2);
+        for (int64_t at = 0; at < n * (d == DT_F32 ? 4 : 2); at += LINE)
+            __builtin_prefetch(p + AHEAD + at); /* may lie past the end, which is allowed */
         if (last == 0)
             times_one(p, d, x[0] + j, n, sum);
         else
@@ -91,7 +91,7 @@ static inline __attribute__((always_inline)) void row_times(const struct call *c
 static void forward_few(const struct call *c)
 {
     int64_t M = c->rows > 0 ? c->w[0].rows : 0;
-#pragma omp parallel for schedule(static) num_threads(c->x->threads) if (M * c->w[0].cols > SERIAL)
+#pragma omp parallel for schedule(dynamic, TOGETHER) num_threads(c->x->threads) if (M * c->w[0].cols > SERIAL)
     for (int64_t i = 0; i < M; i++)
         switch (c->w[0].dtype) {
         case DT_F32: row_times(c, DT_F32, i); break;
