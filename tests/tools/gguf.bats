@@ -126,7 +126,9 @@ for i in range(2):
     edited() { $GGUF make "$1" m.gguf "$2"; "$BIN/gguf-import" m.gguf --quiet 2>&1 | "$BIN/ts-dump" --head 2>&1 | grep query_pre; }
     [[ $(edited "$G/families/gemma2" '') == *": 8"* ]]
     # 46 layers: 36 / 6; their tensors are those of layer 0
-    [[ $(edited "$G/families/gemma2" 'M["gemma2.block_count"] = 46; T.update({n.replace("blk.0.", "blk.%d." % l): t for l in range(46) for n, t in T.items() if "blk.0." in n})') == *": 6"* ]]
+    [[ $(edited "$G/families/gemma2" '
+M["gemma2.block_count"] = 46
+T.update({n.replace("blk.0.", "blk.%d." % l): t for l in range(46) for n, t in T.items() if "blk.0." in n})') == *": 6"* ]]
     $GGUF make "$G/families/gemma2" m.gguf 'del M["gemma2.attention.sliding_window"]'
     refused m.gguf "no metadata gemma2.attention.sliding_window"
     $GGUF make "$G/families/olmo2" m.gguf 'M["olmo2.attention.sliding_window"] = 16'
