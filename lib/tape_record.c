@@ -53,6 +53,16 @@ static struct param *param_find(const struct recorder *r, const char *stem, cons
 
 static int is_norm(enum op op) { return op == OP_rmsnorm || op == OP_layernorm; }
 
+/* In the type that is computed in, as transformers has it: sqrt(3072) is 55.5 in bf16. */
+static float scale_as_computed(const struct exec *x, double scale)
+{
+    float exact = (float)scale, rounded;
+    uint64_t stored;
+    from_f32(&stored, x->compute, &exact, 1);
+    to_f32(&rounded, &stored, x->compute, 1);
+    return rounded;
+}
+
 /* Parameters and output width of a line. The one place that knows which fact of the head each op needs. */
 static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
 {
@@ -61,7 +71,7 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     struct call *c = &l->sizes;
     switch (l->op) {
     case OP_embed:
-        c->p.scale.scale = (float)h->embed_scale;
+        c->p.scale.scale = scale_as_computed(r->t->x, h->embed_scale);
         return l->w[0]->cols;
     case OP_add:
         c->p.scale.scale = (float)h->residual_scale;
@@ -80,7 +90,8 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     }
     case OP_attention:
         c->p.attention = (struct attention_params){.heads = layer->num_attention_heads, .kv_heads = layer->num_key_value_heads,
-            .head_dim = layer->head_dim, .window = layer->sliding_window, .scale = (float)layer->attention_scale};
+            .head_dim = layer->head_dim, .window = layer->sliding_window, .scale = (float)layer->attention_scale,
+            .cap = (float)h->attention_cap};
         return cols;
     case OP_act:
     case OP_actmul:
@@ -125,7 +136,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
 {
     const struct model_head *h = &r->m->head;
     struct line l = {.op = f->op, .stem = f->weight, .layer = r->layer, .is_teacher = r->is_teacher, .rope = -1};
-    if (f->op == OP_rope && h->layers[r->layer].rope < 0)
+    if ((f->op == OP_rope && h->layers[r->layer].rope < 0) || !model_head_flag(h, f->when))
         return 0;
     if (f->weight) {
         l.w[0] = param_find(r, f->weight, ".weight");
