@@ -63,7 +63,7 @@ all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with square roots and selections become vector code; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
-$(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/rowcos.o: flags += -ffp-contract=fast
+$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/rowcos.o: flags += -ffp-contract=fast
 $(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 
 $(BUILD)/%.o: %.c

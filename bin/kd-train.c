@@ -17,7 +17,7 @@ static const struct opt opts[] = {
     {"teacher", OPT_TEXT, &teacher_name, "MODEL", "whose distribution the student learns; not with --loss ce", 0},
     {"data", OPT_TEXT, &data_name, "TOKENS", "training sequences; one of N tokens gives N - 1 predictions", 0},
     {"init", OPT_TEXT, &init, "keep|random", "start from the student's weights, or from random ones (a directory with only config.json will do)", 0},
-    {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32", "f32 is faster, and larger than a stored bf16 or f16", OPT_SILENT_ID},
+    {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32", "f32 is faster, and larger than a stored bf16, f16 or q8_0", OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when student, teacher and data come from different tokenizers", 0},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
     {"loss", OPT_TEXT, &loss, "SUM", "kl, ce or a weighted sum such as kl+0.5ce", 0},

@@ -30,8 +30,9 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     "slice-model", "MODEL", "Cut a model: keep the best units of every axis.",
-    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept, units in original order, config rewritten. Norm weights are\n"
-    "cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify, which holds the model and its slice.\n"
+    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original\n"
+    "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify,\n"
+    "which holds the model and its slice.\n"
     "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV groups.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > student.tsz", opts, 1, 1, TOOL_OUTPUT};
 
@@ -117,7 +118,7 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
         int to = p->dest[i];
         if (to >= 0)
             st_record(pipe.out, &p->head.tensors[to]);
-        slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe, tool_err(t));
+        slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
         tool_check(t);
         tool_progress(t, i + 1, model_in_head(in)->n_tensors, "tensors");
     }

@@ -51,13 +51,6 @@ static void q5_1(float *y, const unsigned char *p)
     }
 }
 
-static void q8_0(float *y, const unsigned char *p)
-{
-    float d = half_at(p);
-    for (int j = 0; j < 32; j++)
-        y[j] = d * (float)(signed char)p[2 + j];
-}
-
 /* ---- super-blocks of 256 */
 
 /* Eight scales and eight minima of six bits in twelve bytes: the last four of each have their upper two bits beside the first four. */
@@ -111,8 +104,7 @@ static void q6_k(float *y, const unsigned char *p)
 void gguf_dequantize(enum gguf_type t, float *dst, const void *src, int64_t n)
 {
     static void (*const block[GGUF_TYPE_COUNT])(float *, const unsigned char *) = {
-        [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1, [GGUF_Q8_0] = q8_0,
-        [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
+        [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1, [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
     };
     int values = t >= GGUF_Q4_K ? 256 : 32;
     if (!block[t]) {

@@ -67,8 +67,8 @@ struct exec_graph *exec_captured(struct exec *x);                      /* NULL a
 void exec_replay(struct exec *x, struct exec_graph *g);
 void exec_graph_free(struct exec *x, struct exec_graph *g);
 
-/* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or bf16 /
- * f16 where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient, same shape, or NULL; f32, but for activations of
+/* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or frozen
+ * in bf16, f16, on the CPU q8_0 (cols a multiple of 32) where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient, same shape, or NULL; f32, but for activations of
  * type bf16, whose gradients are bf16 too. */
 struct operand {
     void *v;

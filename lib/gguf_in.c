@@ -1,5 +1,5 @@
 /* A GGUF file as a MODEL operand. Gives canonical tensors in stream order: fused ones split, q and k rows back in half-split order where the
- * architecture permutes them, norms that are stored as 1 + w less one; unquantised tensors keep their dtype, the others become f32. Constant memory:
+ * architecture permutes them, norms that are stored as 1 + w less one; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant memory:
  * blocks of rows. config.json and the tokenizer's files are made from the metadata; a tokenizer that cannot be rebuilt is missed only by who
  * asks for tokenizer.json. Refused: what gguf.c, gguf_config.c and gguf_views.c refuse. */
 #include <inttypes.h>
@@ -181,7 +181,7 @@ static void make_files(struct gguf_in *s)
     add_file(s, "generation_config.json", gguf_generation_config(s->g));
 }
 
-/* "tensors become f32: 210 of type Q4_1, 1 of type Q8_0", and what is wrong with the tokenizer. */
+/* "tensors become f32: 210 of type Q4_1, 1 of type Q6_K", and what is wrong with the tokenizer. */
 static char *make_note(const struct gguf_in *s)
 {
     int count[GGUF_TYPE_COUNT] = {0};

@@ -36,7 +36,7 @@ struct gguf_view {
     int64_t rows, cols, offset, head;
     int minus_one;              /* stored as 1 + w */
 };
-/* Views of all tensors of h, whose dtypes are set: those of the file where it is not quantised, else f32. -1: a tensor is missing, has another
+/* Views of all tensors of h, whose dtypes are set: those of the file where a dtype is that (gguf_dtype), else f32. -1: a tensor is missing, has another
  * shape than the head asks for, or nobody asks for it. */
 int gguf_views_make(struct gguf_view **views, struct model_head *h, struct gguf *g, struct err *e);
 static inline int64_t gguf_view_row(const struct gguf_view *v, int64_t r)

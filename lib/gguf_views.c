@@ -92,7 +92,7 @@ static int check_shape(const struct gguf *g, int i, const struct tensor *want, i
     if (t->ndim != want->ndim || t->shape[0] != rows || found != cols)
         return err_set(e, "'%s': tensor %s has shape [%" PRId64 ", %" PRId64 "]%s, but its metadata ask for [%" PRId64 ", %" PRId64 "]", gguf_path(g),
                        t->name, t->shape[0], found, t->ndim > 2 ? " and more" : "", rows, cols);
-    if (t->ndim == 1 && gguf_dtype(t->type) < 0)
+    if (t->ndim == 1 && gguf_bytes(t->type, 1) < 0)
         return err_set(e, "'%s': vector %s is quantised (%s), which is not supported", gguf_path(g), t->name, gguf_type_name(t->type));
     return 0;
 }

@@ -1,6 +1,6 @@
 /* A model in memory: the tensors of a head in one arena, read from a MODEL operand, or drawn at random, and written back as stream records.
  * MODEL_TRAIN: every tensor f32, one contiguous range in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
- * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, f32), everything else f32, each tensor aligned. */
+ * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, q8_0, f32), everything else f32, each tensor aligned. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ static enum dtype dtype_in_memory(const struct model_head *h, int i, int how)
     enum dtype d = h->tensors[i].dtype;
     int64_t layer;
     const struct family_tensor *t = model_head_axes(h, i, &layer);
-    int as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && (d == DT_BF16 || d == DT_F16) && t && t->axes[0] != AXIS_P;
+    int is_read = d == DT_BF16 || d == DT_F16 || d == DT_Q8_0, as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && is_read && t && t->axes[0] != AXIS_P;
     return as_stored ? d : DT_F32;
 }
 
@@ -187,14 +187,15 @@ int64_t model_plan(struct model *m, const struct exec *x)
     for (int i = 0; i < m->head.n_tensors; i++) {
         struct param *p = &m->params[i];
         int is_matrix = is_trained ? p->cols > 1 : m->head.tensors[i].ndim == 2;
-        if (is_matrix && x->compute != DT_F32)
+        if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
             p->dtype = x->compute;
         bytes += is_trained ? 0 : (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
     }
     return is_trained ? m->n_values * (x->compute == DT_F32 ? 4 : 6) : bytes;
 }
 
-/* Frozen: each tensor on its own, matrices of the type that is computed in. */
+/* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16 and f16 stay, but q8_0, which no device's kernel reads,
+ * does not. */
 static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
     if (exec_arena(x, there, (size_t)model_plan(m, x), e))

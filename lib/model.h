@@ -2,7 +2,7 @@
  *
  * A MODEL operand is a Hugging Face directory, a .gguf file, a .tsz model stream, or "-". All four look alike behind model_in: one head,
  * then files (tokenizer.json, ...), then the tensors in the head's order, once, in constant memory.
- * Tensors are canonical: split (no fused qkv), [out, in], half-split rope order. Quantised GGUF arrives as f32. */
+ * Tensors are canonical: split (no fused qkv), [out, in], half-split rope order. Quantised GGUF arrives as f32, its Q8_0 as q8_0. */
 #ifndef PARE_MODEL_H
 #define PARE_MODEL_H
 
@@ -109,12 +109,12 @@ struct model {
     struct exec *x;             /* where weights and gradients lie; NULL: the host */
 };
 enum { MODEL_TRAIN = 1,         /* all f32, one contiguous range */
-       MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / f32 as stored (f64 and q8_0 become f32); vectors f32 */
+       MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / q8_0 / f32 as stored (f64 becomes f32); vectors and learned positions f32 */
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);      /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0 */
 /* Bytes that model_move will take where x runs calls, and gives the params the types that they will have there, so that a tape can be recorded before. */
 int64_t model_plan(struct model *m, const struct exec *x);
-/* To where x runs calls, matrices in the type it computes in; nothing to do on the CPU. Before model_add_grads. */
+/* To where x runs calls, matrices in the type it computes in (q8_0 too: it is packed on the CPU only); nothing to do on the CPU. Before model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);   /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
 int model_add_grads(struct model *m, struct err *e);           /* one contiguous f32 range m->grads.base, order and length of the weights */

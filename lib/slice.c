@@ -17,32 +17,29 @@ const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_
     return axis == AXIS_F ? &y->ffn : axis == AXIS_HD ? &y->hd : axis == AXIS_KD ? &y->kd : NULL;
 }
 
-/* A tensor as rows of columns, and which of them stay. NULL lists: all. */
+/* A tensor as rows of columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut is widened first: then dtype is not `stored`. */
 struct cut {
-    int64_t rows, cols, row_bytes, unit_bytes;      /* unit_bytes: of one entry; 0 where columns are not cut */
+    enum dtype stored, dtype;
+    int64_t rows, cols, stored_bytes, row_bytes;        /* of a row as it is read, and as it is cut */
     const struct kept *keep_rows, *keep_cols;
 };
 
 static const struct kept *only_if_cut(const struct kept *k) { return k && k->n < k->of ? k : NULL; }
 
-static int cut_open(struct cut *c, const struct slice_plan *p, const struct tensor *t, int dest, struct err *e)
+static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int dest)
 {
-    *c = (struct cut){.rows = t->ndim ? t->shape[0] : 1, .cols = t->ndim == 2 ? t->shape[1] : 1};
-    if (t->ndim == 1 && t->dtype == DT_Q8_0) {      /* blocks run along the vector */
-        c->rows = 1;
-        c->cols = t->shape[0];
-    }
-    c->row_bytes = dtype_bytes(t->dtype, c->cols);
+    struct cut c = {.stored = t->dtype, .dtype = dest < 0 ? t->dtype : p->head.tensors[dest].dtype, .rows = 1, .cols = t->shape[t->ndim - 1]};
+    if (t->ndim == 2)
+        c.rows = t->shape[0];
+    c.stored_bytes = dtype_bytes(c.stored, c.cols);
+    c.row_bytes = dtype_bytes(c.dtype, c.cols);
     if (dest < 0)
-        return 0;
+        return c;
     int64_t layer;
     const struct family_tensor *f = model_head_axes(&p->head, dest, &layer);
-    c->keep_rows = only_if_cut(slice_kept(p, f->axes[0], layer));
-    c->keep_cols = t->ndim == 2 ? only_if_cut(slice_kept(p, f->axes[1], layer)) : NULL;
-    if (t->dtype == DT_Q8_0 && (c->keep_cols || (t->ndim == 1 && c->keep_rows)))
-        return err_set(e, "tensor %s is q8_0, whose blocks of 32 cannot be cut along a row; convert it to f32 or bf16 first", t->name);
-    c->unit_bytes = c->keep_cols ? dtype_bytes(t->dtype, 1) : 0;
-    return 0;
+    c.keep_rows = t->ndim == 2 ? only_if_cut(slice_kept(p, f->axes[0], layer)) : NULL;
+    c.keep_cols = only_if_cut(slice_kept(p, f->axes[t->ndim - 1], layer));
+    return c;
 }
 
 /* The kept columns of one row, moved to `out`; returns past the end of what it wrote. out <= row is allowed. */
@@ -54,7 +51,7 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
         return out + c->row_bytes;
     }
     const struct kept *k = c->keep_cols;
-    size_t unit = (size_t)c->unit_bytes;
+    size_t unit = (size_t)dtype_bytes(c->dtype, 1);
     for (int64_t i = 0; i < k->n;) {
         int64_t run = 1;
         while (i + run < k->n && k->index[i + run] == k->index[i] + run)
@@ -66,19 +63,19 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
     return out;
 }
 
-int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest, slice_read_fn *read, slice_write_fn *write, void *user, struct err *e)
+int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest, slice_read_fn *read, slice_write_fn *write, void *user)
 {
-    struct cut c;
-    if (cut_open(&c, p, source, dest, e))
-        return -1;
-    int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0;
-    unsigned char *buf = mem_alloc((size_t)((block < c.rows ? block : c.rows) * c.row_bytes) + 1);
+    struct cut c = cut_of(p, source, dest);
+    int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0, room = block < c.rows ? block : c.rows;
+    unsigned char *buf = mem_alloc((size_t)(room * c.row_bytes) + 1), *raw = c.stored == c.dtype ? buf : mem_alloc((size_t)(room * c.stored_bytes) + 1);
     int bad = 0;
     for (int64_t from = 0; from < c.rows && !bad; from += block) {
         int64_t n = c.rows - from < block ? c.rows - from : block;
         unsigned char *out = buf;
-        if ((bad = read(user, buf, n * c.row_bytes)))
+        if ((bad = read(user, raw, n * c.stored_bytes)))
             break;
+        if (raw != buf)
+            to_f32((float *)buf, raw, c.stored, n * c.cols);
         for (int64_t r = from; r < from + n && write; r++)
             if (!c.keep_rows || (next < c.keep_rows->n && c.keep_rows->index[next] == r)) {
                 out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
@@ -86,6 +83,8 @@ int slice_tensor(const struct slice_plan *p, const struct tensor *source, int de
             }
         bad = out > buf && write(user, buf, out - buf);
     }
+    if (raw != buf)
+        free(raw);
     free(buf);
     return bad ? -1 : 0;
 }
@@ -141,7 +140,7 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
     for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
         int dest = p->dest[i];
         struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};
-        if (slice_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b, e))
+        if (slice_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b))
             return -1;
     }
     return more;

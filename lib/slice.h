@@ -36,12 +36,13 @@ void slice_plan_free(struct slice_plan *p);
 const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer);
 
 /* Reads the source's tensor `source` from `read` (all of it, in row blocks of about 1 MiB) and writes what is kept of it to `write` (NULL: the tensor
- * leaves, nothing is kept). The callbacks return 0 or -1. Column cuts of q8_0 are refused. */
+ * leaves, nothing is kept), in the dtype that the plan's head gives it: the source's, or f32 for q8_0 that is cut inside its rows. The callbacks return
+ * 0 or -1. */
 typedef int slice_read_fn(void *user, void *buf, int64_t n);
 typedef int slice_write_fn(void *user, const void *data, int64_t n);
-int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest, slice_read_fn *read, slice_write_fn *write, void *user, struct err *e);
+int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest, slice_read_fn *read, slice_write_fn *write, void *user);
 
-/* Source and slice in memory, dtypes as stored, from one pass; params of both point to the exact bytes. */
+/* Source and slice in memory, dtypes as stored (the slice's: as they are written), from one pass; params of both point to the exact bytes. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source, struct model *slice, struct err *e);
 
 #endif

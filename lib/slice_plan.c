@@ -197,6 +197,13 @@ static int dest_of(const struct slice_plan *p, const struct model_head *source, 
     return model_head_find(&p->head, name);
 }
 
+/* Blocks of q8_0 cannot be cut: a tensor that loses some of the last dimension, along which they run, becomes f32. */
+static enum dtype dtype_of(const struct tensor *from, const struct tensor *to)
+{
+    int last = from->ndim - 1;
+    return from->dtype == DT_Q8_0 && to->shape[last] != from->shape[last] ? DT_F32 : from->dtype;
+}
+
 static int plan_head(const struct planner *w, struct slice_plan *p, int64_t n_layers)
 {
     struct model_head *h = &p->head;
@@ -217,7 +224,7 @@ static int plan_head(const struct planner *w, struct slice_plan *p, int64_t n_la
         int to = p->dest[i] = dest_of(p, w->source, i);
         if (to < 0)
             continue;
-        h->tensors[to].dtype = w->source->tensors[i].dtype;
+        h->tensors[to].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to]);
         filled += to > last;
         last = to;
     }

@@ -1,19 +1,18 @@
-/* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16 or f16. Backward: dw[ids[t]] += scale * dy[t], in the order of t whatever the number of
+/* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16, f16 or q8_0. Backward: dw[ids[t]] += scale * dy[t], in the order of t whatever the number of
  * threads: each thread owns some columns. Ids must be below V (the tape checks them). */
-#include "../op.h"
-#include "vecmath.h"
+#include "weights.h"
 
 enum { COLUMNS = 128, SERIAL = 65536 };
 
 void embed_fwd_cpu(const struct call *c)
 {
     const struct operand *w = &c->w[0];
-    int64_t E = w->cols, size = w->dtype == DT_F32 ? 4 : 2;
+    int64_t E = w->cols;
     float scale = c->p.scale.scale, *out = c->out.v;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * E > SERIAL)
     for (int64_t t = 0; t < c->rows; t++) {
         float *restrict y = out + t * E;
-        vec_widen(y, (const char *)w->v + c->batch->ids[t] * E * size, w->dtype, E);
+        vec_widen(y, weight_row(w, c->batch->ids[t]), w->dtype, E);
         for (int64_t i = 0; i < E && scale != 1; i++)
             y[i] *= scale;
     }

@@ -1,13 +1,13 @@
-/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 (frozen), w1 f32 or absent.
+/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 / q8_0 (frozen), w1 f32 or absent.
  * Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64).
- * Half-precision weights are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows
+ * Weights that are not f32 are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows
  * (generation) weights are read once, straight from memory, without a matrix product. Refuses nothing. */
-#include "../op.h"
-#include "vecmath.h"
+#include "lanes.h"
+#include "weights.h"
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 512, COLUMNS = 64, SERIAL = 32768,
+enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 512, PIECE_BLOCKS = 2048, COLUMNS = 64, SERIAL = 32768,
        TOGETHER = 64, AHEAD = 4096, LINE = 64 };         /* rows that a thread takes at a time; bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
 static int64_t panel_rows(const struct operand *w)
@@ -21,11 +21,6 @@ size_t linear_scratch(const struct call *c)
 {
     const struct operand *w = &c->w[0];
     return w->dtype == DT_F32 ? 0 : (size_t)(c->x->threads * panel_rows(w) * w->cols) * 4;
-}
-
-static const char *row_of(const struct operand *w, int64_t i)
-{
-    return (const char *)w->v + i * w->cols * (w->dtype == DT_F32 ? 4 : 2);
 }
 
 static inline __attribute__((always_inline)) float weight_at(const void *w, enum dtype d, int64_t i)
@@ -64,21 +59,50 @@ static inline __attribute__((always_inline)) void times_four(const void *restric
     sum[3] += (double)s3;
 }
 
+/* Products of n weights in blocks of q8_0 with one or with four rows of x: the integers' first, then a block's times its scale. Scales are widened
+ * together, since one alone takes as long as its block's products. */
+static inline __attribute__((always_inline)) void times_blocks(const char *block, const float *const x[ROWS_FEW], int64_t rows, int64_t j, int64_t n,
+                                                               double sum[ROWS_FEW])
+{
+    float scale[PIECE_BLOCKS / Q8_BLOCK];
+    lanes s[ROWS_FEW] = {0};
+    for (int64_t i = 0; i < n / Q8_BLOCK; i++)
+        scale[i] = vec_from_f16(*(const uint16_t *)(block + i * Q8_BYTES));
+    for (int64_t i = 0; i < n / Q8_BLOCK; i++, block += Q8_BYTES) {
+        lanes part[ROWS_FEW] = {0};
+        __builtin_prefetch(block + AHEAD);      /* may lie past the end, which is allowed */
+        for (int k = 0; k < Q8_BLOCK; k += LANES, j += LANES) {
+            lanes q;
+            lanes_from_i8(&q, block + 2 + k);
+            for (int64_t t = 0; t < rows; t++)
+                part[t] += q * *(const lanes *)(x[t] + j);
+        }
+        for (int64_t t = 0; t < rows; t++)
+            s[t] += scale[i] * part[t];
+    }
+    for (int64_t t = 0; t < rows; t++)
+        sum[t] += (double)lanes_sum(&s[t]);
+}
+
 /* y[t][i] for all t of row i of the weights, which are read once. The sum of a piece is f32, the rest f64. */
 static inline __attribute__((always_inline)) void row_times(const struct call *c, enum dtype d, int64_t i)
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, last = c->rows - 1;
-    const char *w = row_of(&c->w[0], i);
+    const char *w = weight_row(&c->w[0], i);
     const float *x[ROWS_FEW], *bias = c->w[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
     for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
-    for (int64_t j = 0; j < N; j += PIECE) {
-        int64_t n = N - j < PIECE ? N - j : PIECE;
-        const char *p = w + j * (d == DT_F32 ? 4 : 2);
-        for (int64_t at = 0; at < n * (d == DT_F32 ? 4 : 2); at += LINE)
-            __builtin_prefetch(p + AHEAD + at); /* may lie past the end, which is allowed */
+    for (int64_t j = 0, piece = d == DT_Q8_0 ? PIECE_BLOCKS : PIECE; j < N; j += piece) {
+        int64_t n = N - j < piece ? N - j : piece;
+        const void *p = w + weight_bytes(d, j);
+        if (d == DT_Q8_0) {
+            last == 0 ? times_blocks(p, x, 1, j, n, sum) : times_blocks(p, x, ROWS_FEW, j, n, sum);
+            continue;
+        }
+        for (int64_t at = 0; at < weight_bytes(d, n); at += LINE)
+            __builtin_prefetch((const char *)p + AHEAD + at);
         if (last == 0)
             times_one(p, d, x[0] + j, n, sum);
         else
@@ -96,6 +120,7 @@ static void forward_few(const struct call *c)
         switch (c->w[0].dtype) {
         case DT_F32: row_times(c, DT_F32, i); break;
         case DT_BF16: row_times(c, DT_BF16, i); break;
+        case DT_Q8_0: row_times(c, DT_Q8_0, i); break;
         default: row_times(c, DT_F16, i); break;
         }
 }
@@ -104,15 +129,11 @@ static void forward_few(const struct call *c)
 static const float *panel(const struct call *c, int64_t first, int64_t n)
 {
     const struct operand *w = &c->w[0];
-    if (w->dtype == DT_F32)
-        return (const float *)row_of(w, first);
-    float *to = (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols;
-    vec_widen(to, row_of(w, first), w->dtype, n * w->cols);
-    return to;
+    return weight_rows(w, first, n, (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols);
 }
 
-/* Half-precision weights: each thread takes columns of y, that is rows of w, which it widens for itself. */
-static void forward_half(const struct call *c, float *y, int add)
+/* Narrow weights: each thread takes columns of y, that is rows of w, which it widens for itself. */
+static void forward_narrow(const struct call *c, float *y, int add)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
@@ -142,7 +163,7 @@ void linear_fwd_cpu(const struct call *c)
         if (w->dtype == DT_F32)
             mm_share('N', 'T', c->rows, M, N, c->in[0].v, N, w->v, N, bias != NULL, y, M);
         else
-            forward_half(c, y, bias != NULL);
+            forward_narrow(c, y, bias != NULL);
     }
 }
 
@@ -162,8 +183,8 @@ static void backward_bias(const struct call *c, const float *dy, float *db)
     }
 }
 
-/* Half-precision weights: each thread takes rows of dx and widens all of w for itself. */
-static void backward_half(const struct call *c, const float *dy, float *dx)
+/* Narrow weights: each thread takes rows of dx and widens all of w for itself. */
+static void backward_narrow(const struct call *c, const float *dy, float *dx)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
@@ -186,7 +207,7 @@ void linear_bwd_cpu(const struct call *c)
         if (dx && w->dtype == DT_F32)
             mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, !c->in[0].fresh, dx, N);
         else if (dx)
-            backward_half(c, dy, dx);
+            backward_narrow(c, dy, dx);
         if (w->g)
             mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, !w->fresh, w->g, N);
         if (c->w[1].v && c->w[1].g)

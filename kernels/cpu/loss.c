@@ -1,7 +1,7 @@
 /* loss: output head and losses in one, a chunk of tokens and a piece of the vocabulary at a time: logits of all tokens never exist at once, gradients are
  * added at once.
  *
- * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et], w3 [Vt]: heads (f32, bf16, f16) and biases.
+ * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et], w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases.
  * out: f64 [T,2] = ce, kl of each position, 0 where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
  * the gradient with respect to the student's logit z_s[v] is
  *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) * (1 - (z_s[v] / cap)^2) * logit_scale
@@ -17,8 +17,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "../op.h"
-#include "vecmath.h"
+#include "weights.h"
 
 enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, RUN = 512 };
 
@@ -123,18 +122,9 @@ static float *piece_logits(const struct call *c, const struct work *k, const str
     return h->z + k->n * (c->p.loss.gradients ? v : r->index * least(h->V, k->piece));
 }
 
-/* `rows` rows of a head from v on, in f32: in place, or widened. */
-static const float *head_rows(const struct range *r, const struct head *h, int64_t v, int64_t rows)
-{
-    if (h->w->dtype == DT_F32)
-        return (const float *)h->w->v + v * h->E;
-    vec_widen(r->wide, (const uint16_t *)h->w->v + v * h->E, h->w->dtype, rows * h->E);
-    return r->wide;
-}
-
 static void head_product(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v, int64_t width)
 {
-    mm('N', 'T', k->n, width, h->E, h->x, h->E, head_rows(r, h, v, width), h->E, 0, piece_logits(c, k, r, h, v), width);
+    mm('N', 'T', k->n, width, h->E, h->x, h->E, weight_rows(h->w, v, width, r->wide), h->E, 0, piece_logits(c, k, r, h, v), width);
 }
 
 /* Bias, scale and cap of n logits from entry v on. */
@@ -345,7 +335,7 @@ static void range_gradients(const struct call *c, const struct work *k, const st
             else
                 memset(g + t * width, 0, (size_t)width * sizeof *g);
         if (c->in[0].g)
-            mm('N', 'N', k->n, h->E, width, g, width, head_rows(r, h, v, width), h->E, v > r->first, r->dx, h->E);
+            mm('N', 'N', k->n, h->E, width, g, width, weight_rows(h->w, v, width, r->wide), h->E, v > r->first, r->dx, h->E);
         if (c->w[0].g)
             mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, add, c->w[0].g + v * h->E, h->E);
         if (c->w[1].g)

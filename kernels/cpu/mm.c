@@ -3,6 +3,7 @@
  * Small products take the plain loops in every build: they are as fast there, and a small model is done before oneDNN has made its kernels,
  * which its first product waits 50 ms for. */
 #include "../op.h"
+#include "lanes.h"
 
 #include <assert.h>
 #include <omp.h>
@@ -13,13 +14,7 @@ enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };      /* shares end where 
 enum { SMALL = 1 << 19 };                                   /* products: multiplications M N K */
 
 /* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the sums of TALL rows with it in registers. */
-#ifdef __AVX512F__
-enum { LANES = 16 };
-#else
-enum { LANES = 8 };
-#endif
 enum { TALL = 6, WIDE = 2 * LANES, DEPTH = 256 };
-typedef float lanes __attribute__((vector_size(4 * LANES)));
 
 /* panel[k][j] = op(B)[k][j] for k < depth, j < n; zeros for n <= j < WIDE. */
 static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
@@ -53,7 +48,7 @@ static inline __attribute__((always_inline)) void rows_times(int64_t rows, const
 static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
                           int add, float *C, int64_t ldc)
 {
-    _Alignas(lanes) float panel[DEPTH][WIDE];
+    _Alignas(4 * LANES) float panel[DEPTH][WIDE];
     int64_t row = ta == 'N' ? lda : 1, step = ta == 'N' ? 1 : lda;
     for (int64_t j = 0; j < N; j += WIDE)
         for (int64_t k = 0; k == 0 || k < K; k += DEPTH) {

@@ -5,7 +5,7 @@
  *   vec_tanh(x)     within 2.5 ulp
  *   vec_sigmoid(x)  1 / (1 + e^-x): within 2.5 ulp
  *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA: 70 in the far tail)
- *   vec_widen(dst, src, dtype, n)   f32, bf16 or f16 to f32, exact, at memory speed
+ *   vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
  *   FMA(a, b, c)    a * b + c, fused where the machine has it
  *
  * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds are checked by tests/unit/ops.c. */
@@ -122,9 +122,12 @@ static inline void vec_widen(float *restrict dst, const void *restrict src, enum
     else if (d == DT_BF16)
         for (int64_t i = 0; i < n; i++)
             dst[i] = vec_from_bits((uint32_t)s[i] << 16);
-    else
+    else if (d == DT_F16)
         for (int64_t i = 0; i < n; i++)
             dst[i] = vec_from_f16(s[i]);
+    else
+        for (int64_t i = 0; i < n; i += Q8_BLOCK, s += Q8_BYTES / 2)
+            q8_0_widen(dst + i, s, vec_from_f16(*s));
 }
 
 #endif

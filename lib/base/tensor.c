@@ -104,9 +104,7 @@ static void q8_to_f32(float *dst, const uint8_t *p, int64_t n)
     for (int64_t i = 0; i < n; i += Q8_BLOCK, p += Q8_BYTES) {
         uint16_t h;
         memcpy(&h, p, 2);
-        float scale = f16_to_f32(h);
-        for (int j = 0; j < Q8_BLOCK; j++)
-            dst[i + j] = scale * (float)(int8_t)p[2 + j];
+        q8_0_widen(dst + i, p, f16_to_f32(h));
     }
 }
 

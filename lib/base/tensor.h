@@ -45,6 +45,13 @@ static inline float bf16_to_f32(uint16_t h)
     return x.f;
 }
 float f16_to_f32(uint16_t h);
+/* The 32 values of a q8_0 block, whose scale the caller has widened: inline, so that kernels get vector code of it. */
+static inline void q8_0_widen(float *__restrict to, const void *__restrict block, float scale)
+{
+    const int8_t *q = (const int8_t *)block + 2;
+    for (int i = 0; i < Q8_BLOCK; i++)
+        to[i] = scale * (float)q[i];
+}
 uint16_t f32_to_f16(float f);
 uint16_t f32_to_bf16(float f);
 

@@ -1,5 +1,6 @@
 """Helpers of tests/bench/io:
     io.py model DIR f32|bf16 E L H K D F V [untied]   a random Llama-like Hugging Face directory; values repeat every half million, which nothing here notices
+    io.py gguf FILE E L H K D F V [untied]            the same as a GGUF file whose matrices are Q8_0
     io.py ticks < OUTPUT                              seconds between one write of a program and the next (generate flushes after each token)
     io.py split FILE                                  bf16 safetensors: MB, then ratio and MB/s of zstd -1 on the bytes as they are and split into high and low
     io.py table [--json] < READINGS                   JSON lines {row, unit, readings, goal, yardstick, yard} as a table, or with medians as JSON lines"""
@@ -51,6 +52,25 @@ def model(path, dtype, E, L, H, K, D, F, V, untied):
                    "tie_word_embeddings": not untied, "rms_norm_eps": 1e-5}, f)
 
 
+def gguf_file(path, E, L, H, K, D, F, V, untied):
+    sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools")]
+    import gguf
+    draw = random.Random(1)
+    blocks = b"".join(struct.pack("<e", 0.02 / 40) + bytes(max(-127, min(127, round(draw.gauss(0, 40)))) & 255 for _ in range(32)) for _ in range(1 << 14))
+    one = struct.pack("<f", 1) * E
+    meta = gguf.metadata({"model_type": "llama", "hidden_size": E, "intermediate_size": F, "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": K,
+                          "head_dim": D, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 1e4})
+    T = {gguf.rename(name): ("Q8_0", shape, shape[0] * shape[1] // 32 * 34) if len(shape) == 2 else ("F32", shape, 4 * E)
+         for name, shape in tensors(E, L, H, K, D, F, V, untied)}
+    with open(path, "wb") as f:
+        f.write(gguf.header(meta, T))
+        for kind, _, size in T.values():
+            values = blocks if kind == "Q8_0" else one
+            for at in range(0, size, len(values)):
+                f.write(values[:size - at])
+            f.write(bytes(-size % 32))
+
+
 def ticks():
     last = None
     while os.read(0, 1 << 16).strip():
@@ -97,6 +117,8 @@ def table(as_json):
 def main(what, *args):
     if what == "model":
         model(args[0], args[1], *map(int, args[2:9]), "untied" in args)
+    elif what == "gguf":
+        gguf_file(args[0], *map(int, args[1:8]), "untied" in args)
     elif what == "table":
         table("--json" in args)
     else:

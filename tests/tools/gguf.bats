@@ -60,12 +60,14 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
     done
 }
 
-@test "quantised files: f32, rows of q and k in place, the id of what they hold" {
+@test "quantised files: f32 or q8_0, rows of q and k in place, the id of what they hold" {
     $GGUF tiny tiny
     for type in F32 Q8_0 Q4_0; do
         both tiny $type
         $GGUF same gguf.tsz hf.tsz
+        "$BIN/ts-dump" gguf.tsz > $type
     done
+    [ "$(grep -c ' q8_0 ' Q8_0) $(grep -c ' f32 ' Q8_0) $(grep -c ' f32 ' Q4_0)" = "15 5 20" ]
     run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
     [ "$stderr" = "gguf-import: tensors become f32: 15 of type Q4_0; no tokenizer.json: 'm.gguf' has no tokenizer" ]
 }
@@ -74,10 +76,39 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
     $GGUF tiny tiny
     $GGUF make tiny m.gguf Q8_0
     echo "1 2 3 4 5 6 7 8 9 10 11 12 13" | "$BIN/tokenize" --ids -o ids.tsz
-    "$BIN/dump-logits" tiny ids.tsz --full --quiet -o a.tsz
-    "$BIN/dump-logits" m.gguf ids.tsz --full --quiet -o b.tsz
-    cmp <("$BIN/ts-dump" --values logits.0 a.tsz) <("$BIN/ts-dump" --values logits.0 b.tsz)
-    "$BIN/ts-dump" m.gguf | grep -q 'q_proj.weight f32 \[64, 64\]'
+    "$BIN/dump-logits" tiny ids.tsz --full --quiet --compress none -o a.tsz
+    "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --compress none -o b.tsz
+    $GGUF near a.tsz b.tsz 1e-6
+    "$BIN/ts-dump" m.gguf | grep -q 'q_proj.weight q8_0 \[64, 64\]'
+    for prompt in 1 '1 2 3 4 5 6 7'; do     # one token at a time, straight from the packed weights, and several
+        [ "$("$BIN/generate" tiny --prompt-ids "$prompt" --max-new-tokens 30 --quiet)" = "$("$BIN/generate" m.gguf --prompt-ids "$prompt" --max-new-tokens 30 --quiet)" ]
+    done
+}
+
+@test "packed and f32: the same scores, ranks, slices and training" {
+    $GGUF tiny tiny
+    both tiny Q8_0
+    mv gguf.tsz q8.tsz
+    mv hf.tsz f32.tsz
+    for i in 0 1 2 3; do echo "$i 2 3 4 5 6 7 8 9 10 11 12 $((i * 7 + 5))"; done | "$BIN/tokenize" --ids --seq-length 13 -o ids.tsz
+    for m in q8 f32; do
+        "$BIN/calib-acts" $m.tsz ids.tsz --quiet --compress none -o $m.acts
+        "$BIN/rank" --magnitude $m.tsz --compress none -o $m.rank
+        "$BIN/slice-model" $m.tsz --rank $m.rank --intermediate-size 64 --verify ids.tsz --quiet --compress none -o $m.narrow
+        "$BIN/slice-model" $m.tsz --rank $m.rank --hidden-size 48 --num-attention-heads 2 --compress none -o $m.all
+        "$BIN/kd-train" $m.narrow --teacher $m.tsz --data ids.tsz --batch-size 2 --max-steps 3 --quiet --compress none -o $m.trained
+    done
+    $GGUF near q8.acts f32.acts 1e-6
+    cmp <("$BIN/ts-dump" --values hidden_size q8.rank) <("$BIN/ts-dump" --values hidden_size f32.rank)
+    cmp <("$BIN/ts-dump" --values intermediate_size.1 q8.rank) <("$BIN/ts-dump" --values intermediate_size.1 f32.rank)
+    $GGUF same q8.narrow f32.narrow
+    $GGUF same q8.all f32.all
+    $GGUF near q8.trained f32.trained 1e-5
+    # rows stay packed, what loses columns does not; a trained model is f32
+    [ "$("$BIN/ts-dump" q8.narrow | grep -c 'down_proj.weight f32 \[64, 64\]') $("$BIN/ts-dump" q8.narrow | grep -c ' q8_0 ')" = "2 13" ]
+    [ "$("$BIN/ts-dump" q8.all | grep ' q8_0 ' | cut -d ' ' -f 1 | tr '\n' ' ')" = "layers.0.down_proj.weight layers.1.down_proj.weight " ]
+    [ "$("$BIN/ts-dump" q8.trained | grep -c ' f32 ')" = 20 ]
+    "$BIN/slice-model" q8.tsz --rank q8.rank --intermediate-size 64 --dry-run | grep -q "^bytes .* $("$BIN/ts-dump" q8.narrow | sed -n 's/.* \([0-9]*\) bytes$/\1/p')"
 }
 
 @test "there and back: the directory exported from the file" {

@@ -6,6 +6,7 @@
     gguf.py tiny DIR                         a llama directory of widths that quantise, whose values Q8_0 and Q4_0 hold exactly
     gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model without tensors worth the name
     gguf.py same A B                         streams (uncompressed) with the same id and, widened to f32, the same tensors
+    gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose values differ by at most BOUND times the record's largest
 """
 import json, math, os, random, re, struct, sys
 
@@ -36,7 +37,9 @@ def rename(name, family):
 def floats(dtype, data):
     if dtype == "BF16":
         return struct.unpack(f"<{len(data) // 2}f", b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
-    code, size = {"F32": ("f", 4), "F16": ("e", 2)}[dtype]
+    if dtype == "Q8_0":
+        return tuple(scale * q for scale, *block in struct.iter_unpack("<e32b", data) for q in block)
+    code, size = {"F64": ("d", 8), "F32": ("f", 4), "F16": ("e", 2)}[dtype]
     return struct.unpack(f"<{len(data) // size}{code}", data)
 
 def rows(data, n):
@@ -58,12 +61,13 @@ def transpose(dtype, shape, data):
     return shape[::-1], b"".join(data[(i * shape[1] + j) * size:(i * shape[1] + j + 1) * size] for j in range(shape[1]) for i in range(shape[0]))
 
 def quantise(kind, values):
-    """Blocks of 32 whose scale is that of tiny(): exact for its values."""
+    """Blocks of 32 that are exact for the values of tiny(); scales of Q8_0 differ from block to block."""
     out = []
     for i in range(0, len(values), 32):
-        q = [round(v * 256) for v in values[i:i + 32]]
-        assert [x / 256 for x in q] == list(values[i:i + 32]) and -8 <= min(q) and max(q) < 8
-        out.append(struct.pack("<e", 1 / 256))
+        one = 256 << i // 32 % 3 if kind == "Q8_0" else 256
+        q = [round(v * one) for v in values[i:i + 32]]
+        assert [x / one for x in q] == list(values[i:i + 32]) and -8 <= min(q) * 256 // one and max(q) * 256 // one < 8
+        out.append(struct.pack("<e", 1 / one))
         out.append(struct.pack("<32b", *q) if kind == "Q8_0" else bytes(q[j] + 8 | q[j + 16] + 8 << 4 for j in range(16)))
     return b"".join(out)
 
@@ -228,5 +232,13 @@ def same(a, b):
     assert x.keys() == y.keys(), x.keys() ^ y.keys()
     assert not [n for n in x if x[n] != y[n]], [n for n in x if x[n] != y[n]]
 
+def near(a, b, bound):
+    x, y = ({n: (s, floats(d.upper(), raw)) for n, d, s, raw in stream.read(open(path, "rb"))[1] if not n.startswith("file/")} for path in (a, b))
+    assert x.keys() == y.keys(), x.keys() ^ y.keys()
+    for n in x:
+        assert x[n][0] == y[n][0], n
+        off, most = max(abs(u - v) for u, v in zip(x[n][1], y[n][1])), max(map(abs, x[n][1]))
+        assert off <= float(bound) * most, (n, off, most)
+
 if __name__ == "__main__":
-    {"make": make, "tiny": tiny, "vocab": vocab, "same": same}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "tiny": tiny, "vocab": vocab, "same": same, "near": near}[sys.argv[1]](*sys.argv[2:])

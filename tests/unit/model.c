@@ -160,7 +160,7 @@ static void test_streams(void)
     unlink(path);
 }
 
-/* Matrices of q8_0 blocks (scale 2^-4, values by a rule), more than one piece of the loader's buffer, become f32. */
+/* Matrices of q8_0 blocks (scale 2^-4, values by a rule), more than one piece of the loader's buffer: packed where they are frozen, f32 where trained. */
 static void test_q8(void)
 {
     char path[] = "/tmp/pare-model-XXXXXX.tsz";
@@ -192,8 +192,16 @@ static void test_q8(void)
     struct model m;
     CHECK(!load(&m, path, MODEL_FROZEN), "%s", e.msg);
     const struct param *p = model_param(&m, -1, "embed_tokens.weight");
-    int64_t wrong = 0;
-    for (int64_t j = 0; j < p->rows * p->cols; j++)
+    const unsigned char *packed = p->v;
+    int64_t wrong = 0, n = p->rows * p->cols, bytes = model_head_bytes(&h);
+    for (int64_t j = 0; j < n && p->dtype == DT_Q8_0; j++)
+        wrong += packed[j / 32 * Q8_BYTES + 2 + j % 32] != (unsigned char)(j / 32 * 7 + j % 32);
+    CHECK(p->dtype == DT_Q8_0 && !wrong, "%lld of the packed values are wrong", (long long)wrong);
+    CHECK(m.weights.used >= (size_t)bytes && m.weights.used < (size_t)bytes + 4096, "%zu bytes for %lld of weights", m.weights.used, (long long)bytes);
+    model_free(&m);
+    CHECK(!load(&m, path, MODEL_TRAIN), "%s", e.msg);
+    p = model_param(&m, -1, "embed_tokens.weight");
+    for (int64_t j = 0; j < n; j++)
         wrong += ((float *)p->v)[j] != (float)(int8_t)(j / 32 * 7 + j % 32) / 16;
     CHECK(p->dtype == DT_F32 && !wrong, "%lld of the q8_0 values are wrong", (long long)wrong);
     model_free(&m);

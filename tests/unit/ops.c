@@ -58,8 +58,7 @@ static void draw_values(struct trial *t)
         o->v = test_buffer(t, bytes_of(&t->call, i));
         t->v[i] = test_buffer(t, (size_t)n * 8);
         test_fill(t, f, n, t->spread != 0 ? t->spread : 1);
-        from_f32(o->v, o->dtype, f, n);
-        to_f32(f, o->v, o->dtype, n);
+        test_store(o->v, o->dtype, f, n);
         for (int64_t j = 0; j < n; j++)
             t->v[i][j] = (double)f[j];
     }
@@ -73,10 +72,22 @@ struct outcome {                    /* what a run left; g: gradients of inputs a
 
 static void *copy(struct trial *t, const void *from, size_t bytes) { return memcpy(test_buffer(t, bytes), from, bytes); }
 
-static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
+/* The trial's call on x; q8_0 is for the CPU, a device gets its values in f32. */
+static struct call call_on(struct trial *t, struct exec *x)
 {
     struct call c = t->call;
     c.x = x;
+    for (int i = W0; i < OUT && x->device != DEVICE_CPU; i++)
+        if (operand(&c, i)->dtype == DT_Q8_0) {
+            operand(&c, i)->v = test_widen(t, operand(&c, i)->v, DT_Q8_0, count(&c, i));
+            operand(&c, i)->dtype = DT_F32;
+        }
+    return c;
+}
+
+static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
+{
+    struct call c = call_on(t, x);
     c.batch = &t->batch;
     int64_t memo = op_memo(t->op, &c) * c.rows;
     o->out = test_buffer(t, bytes_of(&c, OUT));
@@ -90,7 +101,7 @@ static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
 static void run_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy, float *const before[OUT], unsigned wanted)
 {
     static const unsigned flag[OPERANDS] = {[IN0] = READS_IN0, [IN1] = READS_IN1, [IN2] = READS_IN2, [OUT] = READS_OUT};
-    struct call c = t->call;
+    struct call c = call_on(t, x);
     unsigned reads = ops[t->op].reads;
     c.out.v = o->out;
     c.out.g = dy;
@@ -102,7 +113,6 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
         if (i < OUT)
             p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], grad_bytes(&c, i)) : NULL;
     }
-    c.x = x;
     test_call(t, &c, 1);
 }
 

@@ -87,6 +87,28 @@ void *test_narrow(struct trial *t, float *values, int64_t n)
     return to;
 }
 
+static void store_q8(unsigned char *to, const float *values, int64_t n)
+{
+    for (int64_t at = 0; at < n; at += Q8_BLOCK, to += Q8_BYTES) {
+        float largest = 0;
+        for (int64_t i = at; i < at + Q8_BLOCK; i++)
+            largest = fmaxf(largest, fabsf(values[i]));
+        uint16_t scale = f32_to_f16(largest / 120);         /* 120: whatever it is rounded to, 127 is not passed */
+        memcpy(to, &scale, 2);
+        for (int64_t i = at; i < at + Q8_BLOCK; i++)
+            to[2 + i - at] = (unsigned char)(int8_t)lrintf(values[i] / f16_to_f32(scale));
+    }
+}
+
+void test_store(void *to, enum dtype d, float *values, int64_t n)
+{
+    if (d == DT_Q8_0)
+        store_q8(to, values, n);
+    else
+        from_f32(to, d, values, n);
+    to_f32(values, to, d, n);
+}
+
 float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n)
 {
     float *to = test_buffer(t, (size_t)n * 4);

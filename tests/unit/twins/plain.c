@@ -12,6 +12,14 @@ static void elementwise_shape(struct trial *t, int inputs)
     t->call.out = t->call.in[0];
 }
 
+/* The dtype of a trial's matrix; q8_0 on a width that it has. */
+static void draw_dtype(struct trial *t, struct operand *w)
+{
+    w->dtype = (enum dtype[]){DT_F32, DT_BF16, DT_F16, DT_Q8_0}[(t->number + t->number / 4) % 4];
+    if (w->dtype == DT_Q8_0)
+        w->cols = (w->cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
+}
+
 void embed_shape(struct trial *t)
 {
     int many = t->number == 16;         /* more ids than a digit of the sort on CUDA has, and one of them at half of the places */
@@ -22,8 +30,8 @@ void embed_shape(struct trial *t)
         ids[i] = many && rng_below(&t->rng, 2) ? 777 : (int32_t)rng_below(&t->rng, (uint64_t)V);
     t->batch.ids = ids;
     t->call.w[0] = test_operand(V, E);
-    t->call.w[0].dtype = (enum dtype[]){DT_F32, DT_BF16, DT_F16}[t->number % 3];
-    t->call.out = test_operand(t->call.rows, E);
+    draw_dtype(t, &t->call.w[0]);
+    t->call.out = test_operand(t->call.rows, t->call.w[0].cols);
     t->call.p.scale.scale = t->number % 2 ? 1 : 3.5f;
 }
 
@@ -57,11 +65,13 @@ void linear_shape(struct trial *t)
 {
     int64_t N = t->large ? 301 : test_size(t, 1, 150), M = t->large ? 263 : test_size(t, 1, 150);
     test_rows(t, 1, t->number % 4 == 1 ? 1 + t->number / 4 % 5 : t->large ? 130 : test_size(t, 1, 40), 0);
-    t->call.in[0] = test_operand(t->call.rows, N);
-    t->call.w[0] = test_operand(M, N);
-    t->call.w[0].dtype = (enum dtype[]){DT_F32, DT_BF16, DT_F16}[t->number % 3];
     if (t->number == 17)        /* long rows: several pieces of a row and several panels */
-        t->call.rows = t->call.in[0].rows = 7, t->batch.seq_len = 7, t->call.in[0].cols = t->call.w[0].cols = 9001;
+        t->call.rows = t->batch.seq_len = 7, N = 9001;
+    if (t->number == 19)        /* the same straight from memory */
+        t->call.rows = t->batch.seq_len = 1, N = 9001;
+    t->call.w[0] = test_operand(M, N);
+    draw_dtype(t, &t->call.w[0]);
+    t->call.in[0] = test_operand(t->call.rows, t->call.w[0].cols);
     if (t->number % 2)
         t->call.w[1] = test_operand(M, 1);
     t->call.out = test_operand(t->call.rows, M);

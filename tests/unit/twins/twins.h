@@ -37,6 +37,7 @@ struct operand test_operand(int64_t rows, int64_t cols);    /* f32 */
 void test_fill(struct trial *t, float *to, int64_t n, double spread);   /* normal values */
 void *test_narrow(struct trial *t, float *values, int64_t n);           /* a copy in bf16; values lose what that does not hold */
 float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n);
+void test_store(void *to, enum dtype d, float *values, int64_t n);     /* as dtype d, which values are rounded to; q8_0: each block by its largest, in a scale that f16 holds */
 /* The call in one direction where host->x is: what its pointers lead to in the trial's buffers is carried to a device and back. Takes scratch itself. */
 void test_call(struct trial *t, const struct call *host, int back);
 int test_guards_whole(const struct trial *t);
