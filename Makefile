@@ -3,7 +3,8 @@ CC      ?= gcc
 CFLAGS  ?= -O2 -g
 BLAS    ?= onednn
 CUDA    ?= 0
-ARCH    ?= native
+STATIC  ?= 0
+ARCH    ?= $(if $(filter 1,$(STATIC)),x86-64-v3,native)
 BINDIR  ?= bin
 PREFIX  ?= /usr/local
 V       ?= 0
@@ -22,6 +23,13 @@ blas.openblas := -lopenblas
 blas.blis := -lblis
 blas.mkl := -lmkl_rt
 blas.none :=
+# STATIC=1: programs that run on a bare machine of another kind, with its C library (and its driver and cuBLASLt) alone
+ifeq ($(STATIC),1)
+libs    := -Wl,-Bstatic -lgomp -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
+LDFLAGS += -Wl,--as-needed -static-libgcc -s
+stdcxx  := -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic
+endif
+stdcxx  ?= -lstdc++
 flags   := $(base) $(CFLAGS)
 ldlibs  := $(blas.$(BLAS)) $(libs)
 BUILD   ?= build/$(shell printf '%s' '$(CC) $(flags) $(LDFLAGS) $(CUDA)' | cksum | cut -d' ' -f1)
@@ -41,7 +49,7 @@ CUBLAS  ?=
 cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) $(CUBLAS:%=%/lib64/libcublasLt.so*)))
 compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) $(CUBLAS:%=-I%/include)
 ldlibs  += $(if $(cublas),$(cublas) -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
-ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread -lstdc++
+ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread $(stdcxx)
 endif
 ifeq ($(CUDA),emulated)
 flags   += -DPARE_CUDA
@@ -141,7 +149,7 @@ endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, train S135, kd L110 L15, kd S135 S90
 STEPS   ?= 5
 bench: $(BUILD)/tests/bench/bench       ## times evaluation, training and distillation, one JSON line for each of ROWS=; with CUDA=1 on a card, with its ops
-	$(Q)echo '$(ROWS)' | tr ',' '\n' | while read -r row; do $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || exit 1; done
+	$(Q)echo '$(ROWS)' | tr ',' '\n' | { failed=0; while read -r row; do $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || failed=1; done; exit $$failed; }
 
 # ---- what is handed on
 man: $(tools:%=man/%.1)                 ## man pages, made from --help

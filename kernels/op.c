@@ -2,6 +2,7 @@
 #include "op.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@
 #define HAS_YES(fn) fn
 #define HAS_NO(fn) NULL
 
-enum { THREADS_MOST = 1024 };       /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
+enum { THREADS_MOST = 1024,          /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
+       RETURNED = 512 << 10 };         /* bytes from which an allocation is the system's, and goes back to it */
 
 const struct op_info ops[OP_COUNT] = {
 #define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) \
@@ -90,6 +92,7 @@ int exec_open(struct exec *x, enum device device, int threads)
     x->threads = threads ? threads : omp_get_num_procs();
     omp_set_dynamic(0);                         /* exactly that many, since results may depend on the number */
     omp_set_num_threads(x->threads);
+    mallopt(M_MMAP_THRESHOLD, RETURNED);        /* glibc would learn to keep, in pieces, what a matrix library takes for a product and gives back */
     if (device == DEVICE_CPU)
         return 0;
 #ifdef PARE_CUDA
@@ -153,6 +156,21 @@ int64_t exec_slow_size(const struct exec *x, int64_t *multiple)
 {
     *multiple = 1;
     return HERE_OR_THERE(0, device_slow_size(x, multiple));
+}
+
+/* More tokens make the products with the head faster (its weights pass through the cache less often) and the logits larger: at most 100 MB of both models
+ * together (and of the threads' parts of the gradient), but for vocabularies so large that 64 tokens take more. */
+static int64_t loss_chunk_cpu(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden)
+{
+    int64_t chunk = 1024, entries = vocabulary + teacher_vocabulary + exec_crews(x) * hidden;
+    while (chunk > 64 && chunk * entries > (int64_t)25 << 20)
+        chunk /= 2;
+    return chunk;
+}
+
+int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden)
+{
+    return HERE_OR_THERE(loss_chunk_cpu(x, vocabulary, teacher_vocabulary, hidden), loss_chunk_cuda(x, vocabulary, teacher_vocabulary));
 }
 
 int64_t exec_library_bytes(const struct exec *x) { return (int64_t)x->threads * 3700000; }

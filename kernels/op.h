@@ -111,10 +111,22 @@ struct loss_params {
 
 /* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
  * step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t), step[3] clip factor.
- * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p */
-/* copy: bf16 [n], set to the new p in the same pass, or NULL. */
-struct adamw_params { float *p, *m, *v; const float *g; int64_t n; float beta1, beta2, eps, weight_decay; const float *step; void *copy; };
+ * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p
+ * decay is weight_decay at edges[0] .. edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read where calls run, last one n), else 0;
+ * n_edges 0: weight_decay everywhere.
+ * copy: bf16 [n], set to the new p in the same pass, or NULL. */
+struct adamw_params {
+    float *p, *m, *v;
+    const float *g;
+    int64_t n;
+    float beta1, beta2, eps, weight_decay;
+    const float *step;
+    void *copy;
+    const int64_t *edges;
+    int64_t n_edges;
+};
 struct sumsq_params { double *out; };
+struct tally_params { double *out; };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
  * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */
 struct seqstats_params { int64_t units, width; int norm; double *out_mean, *out_l2, *out_var; };
@@ -137,6 +149,7 @@ struct call {
         struct loss_params loss;
         struct adamw_params adamw;
         struct sumsq_params sumsq;
+        struct tally_params tally;
         struct seqstats_params seqstats;
         struct rowcos_params rowcos;
     } p;
@@ -161,11 +174,16 @@ size_t op_scratch(enum op op, const struct call *c);            /* bytes; needs 
 void op_forward(enum op op, const struct call *c);
 void op_backward(enum op op, const struct call *c);
 
+/* How many tokens loss should take at a time, by the sizes of student and teacher (0: none): as many as pay for the memory of their logits. */
+int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden);
+int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary);
+
 /* Scratch of the rows that need it, each defined beside its kernel. */
 size_t linear_scratch(const struct call *c);
 size_t norm_scratch(const struct call *c);
 size_t attention_scratch(const struct call *c);
 size_t loss_scratch(const struct call *c);
+size_t linear_scratch_cuda(const struct call *c);
 size_t embed_scratch_cuda(const struct call *c);
 size_t norm_scratch_cuda(const struct call *c);
 size_t attention_scratch_cuda(const struct call *c);

@@ -183,7 +183,8 @@ static int tap_inputs(struct calibration *c, const struct family *f, const struc
     } else if (in == AXIS_E && !read_before(f, line)) {
         char name[64];
         const struct family_line *w = writer_of(f->block, line);
-        snprintf(name, sizeof name, "hidden.%" PRId64 ".%.30s", layer, w && w->weight ? w->weight : line->in[0]);
+        int normed = w && w->weight;            /* else the residual stream itself is read */
+        snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.", normed ? w->weight : line->weight);
         s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, name, -1);
     } else
         return 0;

@@ -25,7 +25,10 @@ const char *config_show(const json_t *value, char buf[80]);
 /* Refuses, by name, keys that could change the function and that the family does not read. */
 int config_check_keys(const struct config *c);
 
-/* Fills h->ropes from theta, scaling and partial rotation for heads of head_dim channels; none where the family has no rope_theta.
+/* Rope tables of a family: none; one (fact rope_theta); two (rope_local_theta as well), the second for layers with a sliding window, never scaled by
+ * rope_scaling, and rope_parameters then hold an object for each type of layer. */
+int config_rope_tables(const struct family *f);
+/* Fills h->ropes from theta, scaling and partial rotation for heads of head_dim channels.
  * References: families.md 1b; Su et al. 2104.09864 (rope), Peng et al. 2309.00071 (yarn), Ding et al. 2402.13753 (longrope). */
 int config_ropes(const struct config *c, struct model_head *h, int64_t head_dim);
 

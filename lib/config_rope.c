@@ -20,30 +20,52 @@ struct rope {
     struct rope_table *t;
 };
 
-/* A non-null rope_scaling replaces rope_parameters as a whole. */
-static const json_t *find_scaling(const struct config *c)
+/* The tables that a family may have: where their theta stands, and the layers they are for. */
+static const char *const theta_facts[] = {"rope_theta", "rope_local_theta"};
+static const char *const layer_types[] = {"full_attention", "sliding_attention", NULL};
+
+int config_rope_tables(const struct family *f)
 {
-    static const char *const where[] = {"rope_scaling", "rope_parameters"};
-    for (int i = 0; i < 2; i++) {
-        json_t *r = json_object_get(c->json, where[i]), *v;
-        const char *key;
-        char show[80];
-        if (!r || json_is_null(r) || (json_is_object(r) && !json_object_size(r)))
-            continue;
-        if (!json_is_object(r)) {
-            err_set(c->e, "config.json: %s is %s; it must be an object", where[i], config_show(r, show));
-            return NULL;
-        }
-        json_object_foreach(r, key, v) {
-            int k = 0;
-            while (rope_keys[k] && strcmp(rope_keys[k], key))
-                k++;
-            if (!rope_keys[k])
-                err_set(c->e, "config.json: key %.100s (%s) in %s changes the function and is not supported", key, config_show(v, show), where[i]);
-        }
-        return r;
+    int n = 0;
+    while (n < 2 && config_key(f, theta_facts[n]))
+        n++;
+    return n;
+}
+
+/* A member of an object that says something and has no other keys than those known; NULL: nothing said, or an error. */
+static const json_t *find_object(const struct config *c, const json_t *in, const char *name, const char *const *known)
+{
+    json_t *r = json_object_get(in, name), *v;
+    const char *key;
+    char show[80];
+    if (!r || json_is_null(r) || (json_is_object(r) && !json_object_size(r)))
+        return NULL;
+    if (!json_is_object(r)) {
+        err_set(c->e, "config.json: %s is %s; it must be an object", name, config_show(r, show));
+        return NULL;
     }
-    return NULL;
+    json_object_foreach(r, key, v) {
+        int k = 0;
+        while (known[k] && strcmp(known[k], key))
+            k++;
+        if (!known[k])
+            err_set(c->e, "config.json: key %.100s (%s) in %s changes the function and is not supported", key, config_show(v, show), name);
+    }
+    return c->e->set ? NULL : r;
+}
+
+/* What is said about a table. A non-null rope_scaling replaces rope_parameters as a whole; where there are two tables it is the first one's, and the
+ * class would mix both spellings: refused. */
+static const json_t *find_scaling(const struct config *c, int table)
+{
+    int two = config_rope_tables(c->family) == 2;
+    const json_t *scaling = find_object(c, c->json, "rope_scaling", rope_keys);
+    const json_t *parameters = find_object(c, c->json, "rope_parameters", two ? layer_types : rope_keys);
+    if (two && scaling && parameters)
+        err_set(c->e, "config.json: rope_scaling beside rope_parameters is not supported for model_type %s", c->family->name);
+    if (two && parameters)
+        return find_object(c, parameters, layer_types[table], rope_keys);
+    return table ? NULL : scaling ? scaling : parameters;
 }
 
 /* A number of the scaling object, > 0; `missing` if it is absent or null; missing < 0: required. */
@@ -183,12 +205,10 @@ static int64_t rotating(const struct rope *r, int64_t head_dim)
     return r->c->e->set ? 2 : (int64_t)d;
 }
 
-int config_ropes(const struct config *c, struct model_head *h, int64_t head_dim)
+static void fill_table(const struct config *c, const struct model_head *h, int table, int64_t head_dim)
 {
-    if (!config_key(c->family, "rope_theta"))
-        return c->e->set ? -1 : 0;
-    struct rope r = {.c = c, .said = find_scaling(c), .Pm = (double)h->max_position_embeddings};
-    r.theta = number(&r, "rope_theta", config_real(c, "rope_theta", 1e-3, 1e12, 10000));
+    struct rope r = {.c = c, .said = find_scaling(c, table), .Pm = (double)h->max_position_embeddings, .t = &h->ropes[table]};
+    r.theta = number(&r, "rope_theta", config_real(c, theta_facts[table], 1e-3, 1e12, 10000));
     r.P0 = (double)config_int(c, "original_max_position_embeddings", 2, INT64_C(1) << 40, 0);
     if (r.P0 == 0)
         r.P0 = number(&r, "original_max_position_embeddings", r.Pm);
@@ -196,10 +216,7 @@ int config_ropes(const struct config *c, struct model_head *h, int64_t head_dim)
     if (r.P0 < 2)
         err_set(c->e, "config.json: original_max_position_embeddings of the rope scaling is %g; it must be at least 2", r.P0);
     if (c->e->set)
-        return -1;
-    h->n_ropes = 1;
-    h->ropes = mem_alloc(sizeof *h->ropes);
-    r.t = h->ropes;
+        return;
     *r.t = (struct rope_table){.dims = d, .factor = 1, .long_factor = 1, .inv_freq = mem_alloc((size_t)(d / 2) * sizeof(double))};
     for (int64_t i = 0; i < d / 2; i++)
         r.t->inv_freq[i] = pow(r.theta, -2.0 * (double)i / (double)d);
@@ -209,5 +226,13 @@ int config_ropes(const struct config *c, struct model_head *h, int64_t head_dim)
         sum += r.t->inv_freq[i] + (r.t->long_inv_freq ? r.t->long_inv_freq[i] : 0);
     if (!isfinite(sum))
         err_set(c->e, "config.json: rope_theta %g and its scaling give frequencies that are no numbers", r.theta);
+}
+
+int config_ropes(const struct config *c, struct model_head *h, int64_t head_dim)
+{
+    h->n_ropes = config_rope_tables(c->family);
+    h->ropes = mem_alloc((size_t)h->n_ropes * sizeof *h->ropes);
+    for (int i = 0; i < h->n_ropes && !c->e->set; i++)
+        fill_table(c, h, i, head_dim);
     return c->e->set ? -1 : 0;
 }

@@ -33,8 +33,29 @@
 #define FAMILY_DEF "phi3.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_olmo2
+#define FAMILY_DEF "olmo2.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_smollm3
+#define FAMILY_DEF "smollm3.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_gemma2
+#define FAMILY_DEF "gemma2.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_gemma3
+#define FAMILY_DEF "gemma3.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_gpt_neox
+#define FAMILY_DEF "gpt_neox.def"
+#include "families/expand.h"
+
 const struct family *const families[] = {
-    &family_llama, &family_mistral, &family_qwen2, &family_qwen3, &family_nemotron, &family_gpt2, &family_phi3, NULL
+    &family_llama, &family_mistral, &family_qwen2, &family_qwen3, &family_nemotron, &family_gpt2, &family_phi3, &family_olmo2, &family_smollm3,
+    &family_gemma2, &family_gemma3, &family_gpt_neox, NULL
 };
 
 const struct family *family_find(const char *model_type)

@@ -24,6 +24,7 @@ struct family_stored {
     const char *name;           /* foreign, with {L}, without .weight / .bias */
     const char *layout;         /* canonical stems joined by | ("layers.{L}." implied when name has {L}) */
     int transposed;             /* weights of two dimensions are stored [in, out] */
+    const char *other;          /* a name outside the layers that some checkpoints have instead; NULL: none */
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] = stem.weight, w[1] = stem.bias if present.
@@ -32,6 +33,7 @@ struct family_stored {
 struct family_line {
     enum op op;
     const char *out, *in[OP_INPUTS], *weight;
+    const char *when;           /* as family_tensor.when; a line that is not asked for is not recorded */
 };
 
 /* A config key and the fact it gives. `fact` is a name known to lib/model_config.c ("hidden_size", "norm_eps", ...). */
@@ -49,6 +51,7 @@ struct family {
     const struct family_stored *stored;
     const struct family_line *start, *block, *end;     /* end stops before the head: its last line writes "n" */
     int norm_plus1;                             /* norms multiply by 1 + w */
+    int embed_by_width;                         /* embeddings are multiplied by sqrt(hidden_size): of the present width, also after a cut */
     int any_width;                              /* its config class takes hidden_size that is no multiple of the heads */
     int explicit_head_dim;                      /* its config class honours head_dim */
     const char *const *harmless;                /* config keys that do not change the function; "key=JSON": only with this value (or null) */

@@ -12,6 +12,7 @@
 
 static const struct { const char *arch, *family; int interleaved; } archs[] = {
     {"llama", "llama", 1}, {"qwen2", "qwen2", 0}, {"qwen3", "qwen3", 0}, {"nemotron", "nemotron", 0}, {"gpt2", "gpt2", 0}, {"phi3", "phi3", 0},
+    {"olmo2", "olmo2", 0}, {"smollm3", "smollm3", 1}, {"gemma2", "gemma2", 0}, {"gemma3", "gemma3_text", 0}, {"gptneox", "gpt_neox", 0},
 };
 
 /* Metadata of an architecture that are read below, or that do not change the function. */
@@ -20,6 +21,12 @@ static const char *const known[] = {
     "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "attention.causal",
     "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.attn_factor",
     "rope.scaling.original_context_length", "rope.scaling.finetuned", "rope.scale_linear", "tensor_data_layout", "expert_count", "expert_used_count",
+};
+
+/* Those that some families have a key for; elsewhere they are not known. Absent, llama.cpp's default is the class's. */
+static const struct { const char *name, *fact; int is_flag; } facts[] = {
+    {"attn_logit_softcapping", "attention_cap", 0}, {"final_logit_softcapping", "logit_cap", 0}, {"rope.freq_base_swa", "rope_local_theta", 0},
+    {"use_parallel_residual", "use_parallel_residual", 1}, {NULL, NULL, 0},
 };
 
 struct making {
@@ -107,10 +114,19 @@ static json_t *short_real(double x)
     return json_real(x);
 }
 
+/* E / H; 0 where that is none. */
+static int64_t width_by_heads(const struct making *m)
+{
+    int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1);
+    return H > 0 && E % H == 0 ? E / H : 0;
+}
+
+static int64_t head_size(const struct making *m) { return size(m, "attention.key_length", width_by_heads(m)); }
+
 static void put_sizes(const struct making *m)
 {
     int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1), K = size(m, "attention.head_count_kv", H);
-    int64_t derived = H > 0 && E % H == 0 ? E / H : 0, D = size(m, "attention.key_length", derived);
+    int64_t derived = width_by_heads(m), D = head_size(m);
     int embed = gguf_find(m->g, "token_embd.weight");
     if (!D || size(m, "attention.value_length", D) != D)
         err_set(m->e, "'%s': heads with keys of %" PRId64 " and values of %" PRId64 " channels are not supported", gguf_path(m->g), D,
@@ -141,21 +157,47 @@ static void put_default(const struct making *m, const char *fact)
     json_decref(nothing);
 }
 
+static void put_window(const struct making *m, int64_t window)
+{
+    int taken = config_key(m->family, "sliding_window") && !config_key(m->family, "use_sliding_window");
+    if (window && !taken)
+        err_set(m->e, "'%s': %s.attention.sliding_window %" PRId64 " is not supported for this architecture", gguf_path(m->g), m->arch, window);
+    put(m, "sliding_window", window ? json_integer(window) : json_null());
+}
+
+static void put_facts(const struct making *m)
+{
+    for (int i = 0; facts[i].name; i++)
+        if (gguf_meta(m->g, m->arch, facts[i].name)) {
+            double x = number(m, facts[i].name, NAN);
+            put(m, facts[i].fact, facts[i].is_flag ? json_boolean(x != 0) : short_real(x));
+        }
+}
+
+/* The scale of scores is not in the file: llama.cpp takes heads of key_length, and the width by heads for the 27B models, which it knows by their
+ * number of layers. */
+static void put_score_scale(const struct making *m)
+{
+    int is_27b = size(m, "block_count", -1) == (strcmp(m->arch, "gemma2") ? 62 : 46);
+    int64_t scalar = is_27b ? width_by_heads(m) : head_size(m);
+    if (!scalar)
+        err_set(m->e, "'%s': the width is no multiple of the heads, but gives the scale of scores", gguf_path(m->g));
+    put(m, "query_pre_attn_scalar", json_integer(scalar));
+}
+
 static void put_choices(const struct making *m, int tied)
 {
     int rms = gguf_meta(m->g, m->arch, "attention.layer_norm_rms_epsilon") != NULL;
     put_default(m, "activation");
     put(m, "norm_eps", short_real(number(m, rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", NAN)));
     put(m, "tie_word_embeddings", json_boolean(tied));
-    put(m, "attention_bias", json_boolean(has(m, "blk.0.attn_q.bias")));
+    put(m, "attention_bias", json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
     put(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
-    int64_t window = size(m, "attention.sliding_window", 0);
-    if (!window || config_key(m->family, "use_sliding_window")) {
-        if (window)
-            err_set(m->e, "'%s': %s.attention.sliding_window %" PRId64 " is not supported for this architecture", gguf_path(m->g), m->arch, window);
-        put(m, "sliding_window", json_null());
-    } else
-        put(m, "sliding_window", json_integer(window));
+    put_facts(m);
+    int is_gemma = config_key(m->family, "query_pre_attn_scalar") != NULL;
+    put_window(m, size(m, "attention.sliding_window", is_gemma ? -1 : 0));      /* every other layer of these has it */
+    if (is_gemma)
+        put_score_scale(m);
 }
 
 static json_t *real_list(const double *x, int64_t n)
@@ -169,7 +211,7 @@ static json_t *real_list(const double *x, int64_t n)
 /* Channels that rotate, into partial_rotary_factor where the family has it; else all of a head must. */
 static int64_t put_rotating(const struct making *m)
 {
-    int64_t D = json_integer_value(json_object_get(m->config, "head_dim")), R = size(m, "rope.dimension_count", D);
+    int64_t D = head_size(m), R = size(m, "rope.dimension_count", D);
     if (R < 2 || R > D || R % 2 || (R != D && !config_key(m->family, "partial_rotary_factor")))
         err_set(m->e, "'%s': %s.rope.dimension_count %" PRId64 " of heads of %" PRId64 " channels is not supported", gguf_path(m->g), m->arch, R, D);
     double part = (double)R / (double)D;
@@ -248,6 +290,17 @@ static const char *torch_dtype(const struct making *m)
 
 /* ---- what is refused */
 
+static int is_known(const struct making *m, const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i]) == n && !memcmp(known[i], name, n))
+            return 1;
+    for (int i = 0; facts[i].name; i++)
+        if (strlen(facts[i].name) == n && !memcmp(facts[i].name, name, n))
+            return config_key(m->family, facts[i].fact) != NULL;
+    return 0;
+}
+
 static int check_known(const struct making *m)
 {
     size_t prefix = strlen(m->arch);
@@ -255,10 +308,7 @@ static int check_known(const struct making *m)
         struct gguf_text key = gguf_value_at(m->g, i)->key;
         if ((size_t)key.n <= prefix || strncmp(key.s, m->arch, prefix) || key.s[prefix] != '.')
             continue;
-        size_t k = 0, n = sizeof known / sizeof *known, rest = (size_t)key.n - prefix - 1;
-        while (k < n && (strlen(known[k]) != rest || memcmp(known[k], key.s + prefix + 1, rest)))
-            k++;
-        if (k == n)
+        if (!is_known(m, key.s + prefix + 1, (size_t)key.n - prefix - 1))
             return err_set(m->e, "'%s': metadata %.*s may change the function and is not supported", gguf_path(m->g), (int)key.n, key.s);
     }
     if (size(m, "expert_count", 0))
@@ -277,7 +327,7 @@ static const struct family *find_family(const struct making *m)
         strcat(strcat(list, i ? ", " : ""), archs[i].arch);
         if (strcmp(archs[i].arch, m->arch))
             continue;
-        if (!archs[i].interleaved)
+        if (strcmp(m->arch, "llama"))
             return family_find(archs[i].family);
         const struct gguf_value *window = gguf_meta(m->g, m->arch, "attention.sliding_window");
         int64_t n = 0;

@@ -10,7 +10,7 @@ static const struct { const char *canonical, *stored; } stems[] = {
     {"embed_tokens", "token_embd"}, {"embed_positions", "position_embd"}, {"norm", "output_norm"}, {"lm_head", "output"},
     {"input_layernorm", "attn_norm"}, {"q_proj", "attn_q"}, {"k_proj", "attn_k"}, {"v_proj", "attn_v"}, {"o_proj", "attn_output"},
     {"q_norm", "attn_q_norm"}, {"k_norm", "attn_k_norm"}, {"post_attention_layernorm", "ffn_norm"}, {"gate_proj", "ffn_gate"},
-    {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
+    {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"}, {"attention_output_norm", "post_attention_norm"}, {"mlp_output_norm", "post_ffw_norm"},
 };
 
 /* Tensors that are read elsewhere (gguf_config.c) or repeat what the metadata say. */

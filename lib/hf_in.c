@@ -1,7 +1,7 @@
 /* A Hugging Face directory as a MODEL operand: config.json, safetensors (one file or shards with an index), the files that travel.
  * Gives canonical tensors in stream order with their dtypes kept, in constant memory: straight ranges by pread, transposed ones by blocks of rows.
  *
- * Taken in as older or converted files have them: names without the base prefix, rotary tables and causal masks (ignored), a head beside
+ * Taken in as older or converted files have them: names without the base prefix, another name of the head, rotary tables and causal masks (ignored), a head beside
  * tied embeddings (equal: ignored; different: the model is not tied), a tied model that stores only its head.
  * Refused: missing, unexpected or misshapen tensors, dtypes that are no reals, an unreadable config.json. A directory without safetensors still
  * has a head and a tokenizer (kd-train --init random, tokenize): it is refused when its tensors are asked for. */
@@ -215,7 +215,16 @@ static int has_prefix(const struct safetensors *sf, const char *prefix)
 static int find_stored(const struct hf_in *s, const char *name, int prefixed)
 {
     const char *prefix = s->head->family->base_prefix;
-    return sf_find(s->sf, !prefixed && !strncmp(name, prefix, strlen(prefix)) ? name + strlen(prefix) : name);
+    int found = sf_find(s->sf, !prefixed && !strncmp(name, prefix, strlen(prefix)) ? name + strlen(prefix) : name);
+    for (const struct family_stored *row = s->head->family->stored; found < 0 && row->name; row++) {
+        size_t n = strlen(row->name);
+        char other[TENSOR_NAME];
+        if (!row->other || strncmp(name, row->name, n) || name[n] != '.')
+            continue;
+        snprintf(other, sizeof other, "%s%s", row->other, name + n);
+        found = sf_find(s->sf, other);
+    }
+    return found;
 }
 
 static int same_bytes(const struct hf_in *s, int a, int b, struct err *e)
@@ -242,7 +251,7 @@ static int resolve_tie(struct hf_in *s, struct model_head *h, int prefixed, int 
     *ignore = -1;
     if (!h->tie_word_embeddings || !hf_stored_name(h->family, "lm_head", head) || !hf_stored_name(h->family, "embed_tokens", embed))
         return -1;
-    int x = sf_find(s->sf, head), w = find_stored(s, embed, prefixed);
+    int x = find_stored(s, head, prefixed), w = find_stored(s, embed, prefixed);
     if (x < 0 || w < 0)
         return x;
     if (same_bytes(s, x, w, e)) {

@@ -282,10 +282,30 @@ static int score_neurons(struct scores *s, const struct acts *a, const struct sc
     return e->set ? -1 : 0;
 }
 
-/* The residual stream is shared: each norm is aggregated to the end, then all are summed. */
+static int reads_residual(const struct acts *a)
+{
+    for (int64_t i = 0; i < a->n_stats; i++)
+        if (strstr(a->stats[i].name, ".residual."))
+            return 1;
+    return 0;
+}
+
+/* x / mean(x); zeros stay. */
+static void share_of_mean(double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    for (int64_t i = 0; i < n && sum > 0; i++)
+        x[i] *= (double)n / sum;
+}
+
+/* The residual stream is shared: each norm is aggregated to the end, then all are summed. Un-normed streams grow with depth, and the last would decide
+ * alone: of those (and of the final norm beside them) what is summed is the share of their mean. */
 static int score_hidden(struct scores *s, const struct acts *a, const struct score_opts *o, const char *path, struct err *e)
 {
     int64_t E = a->axes.hidden_size, summed = 0;
+    int shares = reads_residual(a);
     double *hidden = scores_entry(s, AXES_HIDDEN), *x = mem_alloc((size_t)E * sizeof *x);
     for (int64_t i = 0; i < a->n_stats && !e->set; i++) {
         const struct acts_stat *t = &a->stats[i];
@@ -295,6 +315,8 @@ static int score_hidden(struct scores *s, const struct acts *a, const struct sco
             err_set(e, "%s: %s has %" PRId64 " units where the hidden size is %" PRId64, path, t->name, t->units, E);
         else
             acts_stat_score(t, a->samples, o->batch, o->seq, x);
+        if (shares)
+            share_of_mean(x, E);
         for (int64_t j = 0; j < E && !e->set; j++)
             hidden[j] += x[j];
         summed++;

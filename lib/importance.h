@@ -6,7 +6,8 @@
  *
  * Stream of kind "acts": header `model`, `sizes` (rank.h), `samples`, `positions`, `shards` [[tokens id, first sequence, end], ...]; records f64
  *   NAME.L [3 (mean, l2, var), 2 (mean, centred squares), units], NAME one of neuron_in2, neuron_first (gated: neuron_first_gate, _up),
- *   attn_channel, head_norm, group_norm, and hidden.L.NORM (output of each norm that feeds matrices of layer L), hidden.final;
+ *   attn_channel, head_norm, group_norm, and hidden.L.NORM (output of each norm that feeds matrices of layer L; hidden.L.residual.MATRIX where
+ *   the residual stream feeds them un-normed), hidden.final;
  *   block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of block i+n-1); 0 where i+n > L. */
 #ifndef PARE_IMPORTANCE_H
 #define PARE_IMPORTANCE_H

@@ -179,24 +179,34 @@ static void param_put(struct exec *x, const struct param *to, const void *from, 
     free(buffer);
 }
 
+int64_t model_plan(struct model *m, const struct exec *x)
+{
+    int64_t bytes = 0, is_trained = m->how == MODEL_TRAIN;
+    if (x->device == DEVICE_CPU)
+        return 0;
+    for (int i = 0; i < m->head.n_tensors; i++) {
+        struct param *p = &m->params[i];
+        int is_matrix = is_trained ? p->cols > 1 : m->head.tensors[i].ndim == 2;
+        if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
+            p->dtype = x->compute;
+        bytes += is_trained ? 0 : (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+    }
+    return is_trained ? m->n_values * (x->compute == DT_F32 ? 4 : 6) : bytes;
+}
+
 /* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16 and f16 stay, but q8_0, which no device's kernel reads,
  * does not. */
 static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < m->head.n_tensors; i++) {
-        struct tensor *t = &m->head.tensors[i];
-        if (t->ndim == 2 && (x->compute != DT_F32 || t->dtype == DT_Q8_0))
-            t->dtype = x->compute;
-        bytes += arena_round((size_t)tensor_bytes(t));
-    }
-    if (exec_arena(x, there, bytes, e))
+    if (exec_arena(x, there, (size_t)model_plan(m, x), e))
         return -1;
     for (int i = 0; i < m->head.n_tensors; i++) {
-        struct param *p = &m->params[i], was = *p;
-        p->dtype = m->head.tensors[i].dtype;
-        p->v = arena_take(there, (size_t)tensor_bytes(&m->head.tensors[i]));
-        param_put(x, p, was.v, was.dtype);
+        struct tensor *t = &m->head.tensors[i];
+        struct param *p = &m->params[i];
+        const void *from = p->v;
+        p->v = arena_take(there, (size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+        param_put(x, p, from, t->dtype);
+        t->dtype = p->dtype;
     }
     return 0;
 }

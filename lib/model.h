@@ -37,7 +37,7 @@ struct model_head {
     json_t *hist;                               /* list of steps that made it; empty for a root */
     int64_t vocab_size, hidden_size, num_hidden_layers, max_position_embeddings;
     double norm_eps;
-    double embed_scale, logit_scale, logit_cap, residual_scale;     /* 1, 1, 0, 1 where the family has none */
+    double embed_scale, logit_scale, logit_cap, residual_scale, attention_cap;      /* 1, 1, 0, 1, 0 where the family has none */
     enum act activation;
     int tie_word_embeddings, learned_positions;
     struct layer *layers;                       /* [num_hidden_layers] */
@@ -59,7 +59,8 @@ void model_head_free(struct model_head *h);
 /* The canonical tensors that family and sizes ask for, in stream order, dtypes from `dtype`. Sets tensors, n_tensors. */
 void model_head_list_tensors(struct model_head *h, enum dtype dtype);
 int model_head_check_tensors(const struct model_head *h, struct err *e);       /* names and shapes are those that the sizes imply */
-/* Writes the current sizes back into h->config under the keys the family uses (head_dim explicit where the class honours it). */
+/* Writes the current sizes back into h->config under the keys the family uses (head_dim explicit where the class honours it), and sets what the
+ * class would derive from them: embed_scale. */
 void model_head_update_config(struct model_head *h);
 /* 0 if h->config alone, read again, gives this very head; else -1 and a sentence: sizes that the family's config.json cannot say (heads of
  * gpt2 cut alone, layers of different width). For whoever writes a directory. */
@@ -111,6 +112,8 @@ enum { MODEL_TRAIN = 1,         /* all f32, one contiguous range */
        MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / q8_0 / f32 as stored (f64 becomes f32); vectors and learned positions f32 */
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);      /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0 */
+/* Bytes that model_move will take where x runs calls, and gives the params the types that they will have there, so that a tape can be recorded before. */
+int64_t model_plan(struct model *m, const struct exec *x);
 /* To where x runs calls, matrices in the type it computes in (q8_0 too: it is packed on the CPU only); nothing to do on the CPU. Before model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);   /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */

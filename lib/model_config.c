@@ -48,6 +48,8 @@ static const struct family *read_family(const json_t *config, struct err *e)
     return NULL;
 }
 
+static double derived_embed_scale(const struct model_head *h) { return h->family->embed_by_width ? sqrt((double)h->hidden_size) : 1; }
+
 static void read_sizes(const struct config *c, struct model_head *h)
 {
     h->vocab_size = config_int(c, "vocab_size", 1, MAX_VOCAB, 0);
@@ -56,9 +58,10 @@ static void read_sizes(const struct config *c, struct model_head *h)
     h->learned_positions = config_flag(c, "learned_positions", 0);
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1, h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
     h->norm_eps = config_real(c, "norm_eps", 0, 1, 0);
-    h->embed_scale = config_real(c, "embed_scale", 1e-6, 1e6, 1);
+    h->embed_scale = derived_embed_scale(h);
     h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1);
     h->logit_cap = config_real(c, "logit_cap", 0, 1e6, 0);
+    h->attention_cap = config_real(c, "attention_cap", 0, 1e6, 0);
     h->residual_scale = config_real(c, "residual_scale", 1e-6, 1e6, 1);
     h->activation = read_activation(c);
     h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
@@ -66,31 +69,63 @@ static void read_sizes(const struct config *c, struct model_head *h)
 
 static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
 {
-    double scale = config_flag(c, "scale_attn_weights", 1) ? 1 / sqrt((double)head_dim) : 1;
+    double scale = config_flag(c, "scale_attn_weights", 1) ? 1 / sqrt(config_real(c, "query_pre_attn_scalar", 1e-6, 1e9, (double)head_dim)) : 1;
     return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
 }
 
-/* Which layers have the window: layer_types where given, else the family's rule ("all", or "from max_window_layers"). */
+/* Layers that do not rotate: those that no_rope_layers has as 0, else every no_rope_layer_interval-th. */
+static void read_no_rope(const struct config *c, struct model_head *h)
+{
+    int64_t interval = config_int(c, "no_rope_layer_interval", 1, ANY_LENGTH, 0), L = h->num_hidden_layers;
+    json_t *list = config_value(c, "no_rope_layers");
+    int listed = list && !json_is_null(list);
+    char show[80];
+    if (listed && (int64_t)json_array_size(list) != L)
+        err_set(c->e, "config.json: no_rope_layers has %zu entries for %lld layers", json_array_size(list), (long long)L);
+    for (int64_t l = 0; l < L && interval && !c->e->set; l++) {
+        const json_t *entry = json_array_get(list, (size_t)l);
+        int64_t rotates = listed ? json_integer_value(entry) : (l + 1) % interval != 0;
+        if (listed && (!json_is_integer(entry) || rotates < 0 || rotates > 1))
+            err_set(c->e, "config.json: no_rope_layers has %s; its entries must be 1 (rope) or 0 (none)", config_show(entry, show));
+        h->layers[l].rope = rotates ? 0 : -1;
+    }
+    json_decref(list);
+}
+
+/* Which layers the family's class gives the window where no layer_types are said. */
+static int rule_slides(const struct config *c, const char *rule, const struct layer *y, int64_t l)
+{
+    if (!strcmp(rule, "without rope"))
+        return y->rope < 0;
+    if (!strcmp(rule, "every other"))
+        return l % 2 == 0;
+    if (!strcmp(rule, "but every sliding_window_pattern-th"))
+        return (l + 1) % config_int(c, "sliding_window_pattern", 1, ANY_LENGTH, 1) != 0;
+    return strcmp(rule, "from max_window_layers") || l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);        /* else "all" */
+}
+
+/* Which layers have the window: layer_types where given, else the family's rule. */
 static void read_windows(const struct config *c, struct model_head *h)
 {
     int64_t window = config_int(c, "sliding_window", 0, ANY_LENGTH, 0);
     if (!config_flag(c, "use_sliding_window", 1))
         window = 0;
     json_t *rule = config_value(c, "window_layers"), *types = config_value(c, "layer_types");
-    int64_t first = rule && !strcmp(json_string_value(rule), "from max_window_layers") ? config_int(c, "max_window_layers", 0, ANY_LENGTH, 0) : 0;
-    int listed = types && !json_is_null(types);
+    int listed = types && !json_is_null(types), local = config_rope_tables(c->family) > 1;
     char show[80];
     if (listed && (int64_t)json_array_size(types) != h->num_hidden_layers)
         err_set(c->e, "config.json: layer_types has %zu entries for %lld layers", json_array_size(types), (long long)h->num_hidden_layers);
-    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
+    for (int64_t l = 0; l < h->num_hidden_layers && rule && !c->e->set; l++) {
         const json_t *entry = json_array_get(types, (size_t)l);
         const char *type = json_string_value(entry);
-        int sliding = listed ? type && !strcmp(type, "sliding_attention") : l >= first;
+        int sliding = listed ? type && !strcmp(type, "sliding_attention") : rule_slides(c, json_string_value(rule), &h->layers[l], l);
         if (listed && !sliding && (!type || strcmp(type, "full_attention")))
             err_set(c->e, "config.json: layer_types has %s, which is not supported", config_show(entry, show));
-        if (listed && sliding && !window)
+        if ((listed || local) && sliding && !window)
             err_set(c->e, "config.json: layer_types has sliding_attention, but no sliding_window is in use");
         h->layers[l].sliding_window = sliding ? window : 0;
+        if (sliding && local)
+            h->layers[l].rope = 1;
     }
     json_decref(rule);
     json_decref(types);
@@ -103,12 +138,13 @@ static void read_layers(const struct config *c, struct model_head *h)
         .num_key_value_heads = config_int(c, "num_key_value_heads", 1, MAX_HEADS_WIDTH, 1),
         .head_dim = config_int(c, "head_dim", 1, MAX_HEADS_WIDTH, 1),
         .intermediate_size = config_int(c, "intermediate_size", 1, MAX_FFN, 1),
-        .rope = config_key(c->family, "rope_theta") ? 0 : -1,
+        .rope = config_rope_tables(c->family) ? 0 : -1,
     };
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         h->layers[l] = first;
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
+    read_no_rope(c, h);
     read_windows(c, h);
 }
 
@@ -137,7 +173,7 @@ static void read_layer_list(const struct config *c, struct model_head *h, const 
             .head_dim = entry_int(entry, "head_dim", l, 1, MAX_HEADS_WIDTH, c->e),
             .intermediate_size = entry_int(entry, "intermediate_size", l, 1, MAX_FFN, c->e),
             .sliding_window = entry_int(entry, "sliding_window", l, 0, ANY_LENGTH, c->e),
-            .rope = entry_int(entry, "rope", l, -1, config_key(c->family, "rope_theta") ? 0 : -1, c->e),
+            .rope = entry_int(entry, "rope", l, -1, config_rope_tables(c->family) - 1, c->e),
             .attention_scale = json_number_value(scale),
         };
         if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))
@@ -162,6 +198,13 @@ static int check_layers(const struct config *c, const struct model_head *h)
     return c->e->set ? -1 : 0;
 }
 
+/* Refuses a flag that is no boolean; model_head_flag relies on it. */
+static void check_flag(const struct config *c, const char *when)
+{
+    if (when && *when != '!')
+        config_flag(c, when, 0);
+}
+
 int config_read_head(struct model_head *h, json_t *config, const json_t *layers, struct err *e)
 {
     *h = (struct model_head){0};
@@ -182,8 +225,9 @@ int config_read_head(struct model_head *h, json_t *config, const json_t *layers,
             read_layers(&c, h);
     }
     for (const struct family_tensor *t = c.family->tensors; t->name && !e->set; t++)
-        if (t->when && *t->when != '!')
-            config_flag(&c, t->when, 0);        /* refuses one that is no boolean; model_head_flag relies on it */
+        check_flag(&c, t->when);
+    for (const struct family_line *l = c.family->block; l->out && !e->set; l++)
+        check_flag(&c, l->when);
     if (e->set || check_layers(&c, h) || config_ropes(&c, h, h->layers[0].head_dim)) {
         model_head_free(h);
         return -1;
@@ -216,10 +260,13 @@ static void put(struct model_head *h, const char *fact, int64_t value)
         json_object_set_new(h->config, key, json_integer(value));
 }
 
-/* layer_types where the class has it and it says something, and max_window_layers for readers that know only that: the number of full layers
- * before the sliding ones, where these are a suffix. */
+/* layer_types where the class has it and a window is in use or they were said, and max_window_layers for readers that know only that: the number
+ * of full layers before the sliding ones, where these are a suffix. */
 static void put_windows(struct model_head *h)
 {
+    struct err ignored = {0};               /* what is no number or boolean was refused on reading */
+    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    int in_use = config_int(&c, "sliding_window", 0, ANY_LENGTH, 0) > 0 && config_flag(&c, "use_sliding_window", 1);
     const char *types = config_key(h->family, "layer_types"), *from = config_key(h->family, "max_window_layers");
     int64_t full = 0, L = h->num_hidden_layers, sliding = 0;
     json_t *list = json_array();
@@ -229,10 +276,21 @@ static void put_windows(struct model_head *h)
         full += !window && !sliding;
         json_array_append_new(list, json_string(window ? "sliding_attention" : "full_attention"));
     }
-    if (types && (sliding || json_object_get(h->config, types)))
+    if (types && (in_use || json_object_get(h->config, types)))
         json_object_set(h->config, types, list);
     if (from && full + sliding == L)
         json_object_set_new(h->config, from, json_integer(full));
+    json_decref(list);
+}
+
+static void put_no_rope(struct model_head *h)
+{
+    const char *key = config_key(h->family, "no_rope_layers");
+    json_t *list = json_array();
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        json_array_append_new(list, json_integer(h->layers[l].rope >= 0));
+    if (key)
+        json_object_set(h->config, key, list);
     json_decref(list);
 }
 
@@ -248,7 +306,9 @@ void model_head_update_config(struct model_head *h)
     if (h->family->explicit_head_dim)
         put(h, "head_dim", y->head_dim);
     json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"), json_boolean(h->tie_word_embeddings));
+    put_no_rope(h);
     put_windows(h);
+    h->embed_scale = derived_embed_scale(h);
 }
 
 /* The first difference between two heads of one family, as a value's name, or NULL. */

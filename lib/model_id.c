@@ -29,6 +29,11 @@ static void add_function(struct digest *d, const struct model_head *h)
 {
     add(d, "plus1 %d act %d eps %.5g scales %.5g %.5g %.5g %.5g tied %d positions %d\n", h->family->norm_plus1, (int)h->activation, h->norm_eps,
         h->embed_scale, h->logit_scale, h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
+    for (const struct family_line *l = h->family->block; l->out; l++)
+        if (l->when)
+            add(d, "when %s %d\n", l->when, model_head_flag(h, l->when));
+    if (h->attention_cap > 0)
+        add(d, "attention cap %.5g\n", h->attention_cap);
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
         add(d, "layer %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " window %" PRId64 " rope %" PRId64 " scale %.5g\n", y->num_attention_heads,

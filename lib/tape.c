@@ -364,6 +364,13 @@ const double *tape_losses(struct tape *t)
     return exec_view(t->x, &t->host, region_ptr(t, t->slots[t->last].value), (size_t)t->T * 2 * sizeof(double));
 }
 
+void tape_add_losses(struct tape *t, const struct batch *b, double *sums)
+{
+    struct call c = {.x = t->x, .rows = b->n_seq * b->seq_len, .p.tally.out = sums};
+    c.in[0] = (struct operand){.v = region_ptr(t, t->slots[t->last].value), .dtype = DT_F64, .rows = c.rows, .cols = 2};
+    op_forward(OP_tally, &c);
+}
+
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows)
 {
     int64_t cols = t->slots[t->last].cols, n = rows * cols;

@@ -34,6 +34,7 @@ void tape_clear_gradients(struct tape *t);                              /* befor
 void tape_loss_scale(struct tape *t, float scale);                     /* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
 
 const double *tape_losses(struct tape *t);                             /* [T][2]: ce and kl of each position, 0 where label = -100 */
+void tape_add_losses(struct tape *t, const struct batch *b, double *sums);     /* sums[2], which lie where calls run, += ce and kl of all positions; waits for nothing */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows); /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the end lines and head / loss.

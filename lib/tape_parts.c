@@ -29,7 +29,7 @@ int tape_is_apart(const struct tape *t, const struct event *ev)
     if (l->op == OP_loss && ev->kind != EVENT_ZERO)
         return 0;
     for (int i = 0; ev->kind == EVENT_BACKWARD && i < OP_WEIGHTS; i++)
-        if (l->w[i] && l->w[i]->g)
+        if (l->w[i])            /* it gets a gradient, over all sequences; its place need not be known when a tape is recorded */
             return 0;
     return 1;
 }

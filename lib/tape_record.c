@@ -53,6 +53,16 @@ static struct param *param_find(const struct recorder *r, const char *stem, cons
 
 static int is_norm(enum op op) { return op == OP_rmsnorm || op == OP_layernorm; }
 
+/* In the type that is computed in, as transformers has it: sqrt(3072) is 55.5 in bf16. */
+static float scale_as_computed(const struct exec *x, double scale)
+{
+    float exact = (float)scale, rounded;
+    uint64_t stored;
+    from_f32(&stored, x->compute, &exact, 1);
+    to_f32(&rounded, &stored, x->compute, 1);
+    return rounded;
+}
+
 /* Parameters and output width of a line. The one place that knows which fact of the head each op needs. */
 static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
 {
@@ -61,7 +71,7 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     struct call *c = &l->sizes;
     switch (l->op) {
     case OP_embed:
-        c->p.scale.scale = (float)h->embed_scale;
+        c->p.scale.scale = scale_as_computed(r->t->x, h->embed_scale);
         return l->w[0]->cols;
     case OP_add:
         c->p.scale.scale = (float)h->residual_scale;
@@ -80,7 +90,8 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     }
     case OP_attention:
         c->p.attention = (struct attention_params){.heads = layer->num_attention_heads, .kv_heads = layer->num_key_value_heads,
-            .head_dim = layer->head_dim, .window = layer->sliding_window, .scale = (float)layer->attention_scale};
+            .head_dim = layer->head_dim, .window = layer->sliding_window, .scale = (float)layer->attention_scale,
+            .cap = (float)h->attention_cap};
         return cols;
     case OP_act:
     case OP_actmul:
@@ -125,7 +136,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
 {
     const struct model_head *h = &r->m->head;
     struct line l = {.op = f->op, .stem = f->weight, .layer = r->layer, .is_teacher = r->is_teacher, .rope = -1};
-    if (f->op == OP_rope && h->layers[r->layer].rope < 0)
+    if ((f->op == OP_rope && h->layers[r->layer].rope < 0) || !model_head_flag(h, f->when))
         return 0;
     if (f->weight) {
         l.w[0] = param_find(r, f->weight, ".weight");
@@ -185,14 +196,11 @@ static void head_scales(const struct model_head *h, float *scale, float *cap)
     *cap = (float)h->logit_cap;
 }
 
-/* Tokens of head and loss at a time. More of them make the products with the head faster (its weights pass through the cache less often) and the
- * logits larger: at most 100 MB of both models together (and of the threads' parts of the gradient), but for vocabularies so large that 64 tokens
- * take more. */
-static int64_t chunk_choose(const struct tape *t, int64_t entries)
+/* Tokens of head and loss at a time. */
+static int64_t chunk_choose(const struct tape *t)
 {
-    int64_t chunk = t->spec.loss_chunk ? t->spec.loss_chunk : 1024;
-    while (!t->spec.loss_chunk && chunk > 64 && chunk * entries > (int64_t)25 << 20)
-        chunk /= 2;
+    const struct model_head *h = &t->spec.model->head;
+    int64_t chunk = t->spec.loss_chunk ? t->spec.loss_chunk : loss_chunk(t->x, h->vocab_size, t->spec.teacher ? t->spec.teacher->head.vocab_size : 0, h->hidden_size);
     return chunk < t->T ? chunk : t->T;
 }
 
@@ -211,7 +219,7 @@ static int record_loss(struct recorder *r, int normed, int teacher_normed)
         l.w[3] = model_param(teacher, -1, "lm_head.bias");
         head_scales(&teacher->head, &p.teacher_logit_scale, &p.teacher_logit_cap);
     }
-    p.chunk = chunk_choose(t, m->head.vocab_size + (teacher ? teacher->head.vocab_size : 0) + exec_crews(t->x) * m->head.hidden_size);
+    p.chunk = chunk_choose(t);
     l.sizes.p.loss = p;
     return line_add(r, l, "loss", 4);       /* two f64 a row */
 }

@@ -85,43 +85,102 @@ static int64_t longest(const struct tokens *data)
 /* Sum of squares of the whole gradient. */
 static struct call norm_call(const struct trainer *t)
 {
-    struct call c = {.x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->norm_slot};
+    struct call c = {.x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->sums + SUM_SQUARES};
     c.in[0] = (struct operand){.v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
     return c;
 }
 
+/* Where the values that decay begin and end, one after the other: matrices do, vectors (norms, biases) do not. Free it. */
+static int64_t *train_decayed(const struct model_head *h, int64_t *n)
+{
+    int64_t *edges = mem_alloc(sizeof *edges * (size_t)(h->n_tensors + 2)), at = 0;
+    *n = 0;
+    for (int i = 0; i < h->n_tensors; at += tensor_count(&h->tensors[i++]))
+        if ((h->tensors[i].ndim >= 2) != *n % 2)
+            edges[(*n)++] = at;
+    if (*n % 2 || !*n)
+        edges[(*n)++] = at;
+    return edges;
+}
+
+/* Bytes of what a step keeps besides weights and gradients; fills n_edges. */
+static int64_t moments_bytes(struct trainer *t)
+{
+    struct call c = norm_call(t);
+    free(train_decayed(&t->student->head, &t->n_edges));
+    return (int64_t)(2 * arena_round((size_t)t->student->n_values * sizeof(float)) + arena_round(4 * sizeof(float)) + arena_round(TRAIN_SUMS * sizeof(double)) +
+                     arena_round(op_scratch(OP_sumsq, &c)) + arena_round((size_t)t->n_edges * sizeof *t->edges));
+}
+
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->student->n_values * sizeof(float), slot = 4 * sizeof(float);
+    size_t bytes = (size_t)t->student->n_values * sizeof(float);
     struct call c = norm_call(t);
-    size_t scratch = op_scratch(OP_sumsq, &c);
-    if (exec_arena(t->x, &t->moments, 2 * arena_round(bytes) + 2 * arena_round(slot) + arena_round(scratch), e))
+    if (exec_arena(t->x, &t->moments, (size_t)moments_bytes(t), e))
         return -1;
     t->m = arena_take(&t->moments, bytes);
     t->v = arena_take(&t->moments, bytes);
-    t->step_slot = arena_take(&t->moments, slot);
-    t->norm_slot = arena_take(&t->moments, slot);
-    t->norm_scratch = arena_take(&t->moments, scratch);
+    t->step_slot = arena_take(&t->moments, 4 * sizeof(float));
+    t->sums = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
+    t->norm_scratch = arena_take(&t->moments, op_scratch(OP_sumsq, &c));
+    int64_t *edges = train_decayed(&t->student->head, &t->n_edges);
+    size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
+    t->edges = arena_take(&t->moments, edges_bytes);
+    exec_put(t->x, t->edges, edges, edges_bytes);
+    free(edges);
     return 0;
 }
 
-/* Says which options would make a step fit that does not. */
+/* ---- does it fit? */
+
+static double gigabytes(int64_t bytes) { return 1e-9 * (double)bytes; }
+
+/* The largest batch, by halves, with which a step takes at most `room` bytes of activations: its sequences and bytes; 0: none does. */
+static int64_t batch_that_fits(const struct trainer *t, struct tape_spec spec, int64_t room, int64_t *bytes)
+{
+    *bytes = 0;
+    for (; spec.n_seq > 0; spec.n_seq /= 2) {
+        struct err e = {0};
+        struct tape *tape = tape_record(t->x, &spec, &e);
+        *bytes = tape ? tape_bytes(tape) : INT64_MAX;
+        tape_close(tape);
+        if (*bytes <= room)
+            break;
+    }
+    return spec.n_seq;
+}
+
+/* "; with --recompute and --batch-size 4 it would be 12.30 GB" */
+static int64_t advise(const struct trainer *t, struct tape_spec spec, int recompute, int64_t room, int64_t others, char *advice, size_t size)
+{
+    int64_t bytes, n;
+    int added = recompute && !spec.recompute;
+    spec.recompute = recompute;
+    n = batch_that_fits(t, spec, room, &bytes);
+    char batch[100] = "";
+    if (n && n < spec.n_seq)
+        snprintf(batch, sizeof batch, "%s--batch-size %lld (and more --gradient-accumulation-steps)", added ? " and " : "", (long long)n);
+    if (n)
+        snprintf(advice, size, "; with %s%s it would be %.2f GB", added ? "--recompute" : "", batch, gigabytes(others + bytes));
+    return n;
+}
+
+/* Before anything is moved or allocated: refuses a step that is too large for the device, and says which options would make it fit. */
 static int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e)
 {
-    int64_t needed = tape_bytes(t->tape), available = exec_available(t->x);
-    char advice[100] = "";
-    if (needed <= available)
+    int64_t n = t->student->n_values, teacher = t->teacher ? t->moved_bytes - t->student_bytes : 0, others = train_bytes(t) - tape_bytes(t->tape);
+    int64_t available = exec_available(t->x), room = available - others;
+    char lean[200] = "", less[200] = "";
+    if (train_bytes(t) <= available)
         return 0;
-    struct tape_spec lean = *spec;
-    lean.recompute = 1;
-    struct tape *other = spec->recompute ? NULL : tape_record(t->x, &lean, e);
-    if (other)
-        snprintf(advice, sizeof advice, "; with --recompute %.2f GB", 1e-9 * (double)tape_bytes(other));
-    tape_close(other);
-    int64_t fits = (int64_t)((double)spec->n_seq * (double)available / (double)needed);
-    return err_set(e, "activations of %lld x %lld tokens take %.2f GB, and the device has %.2f GB left%s; with --batch-size %lld (and more "
-                   "--gradient-accumulation-steps) they might fit", (long long)spec->n_seq, (long long)spec->seq_len, 1e-9 * (double)needed,
-                   1e-9 * (double)available, advice, (long long)(fits > 1 ? fits : 1));
+    int64_t fits = advise(t, *spec, 1, room, others, lean, sizeof lean);
+    if (!spec->recompute)
+        fits |= advise(t, *spec, 0, room, others, less, sizeof less);
+    return err_set(e, "a step takes %.2f GB (weights, gradients and moments of the student's %.2f billion parameters %.2f, teacher %.2f, activations of %lld x %lld "
+                   "tokens %.2f), and the device has %.2f GB left%s%s%s", gigabytes(train_bytes(t)), gigabytes(n), gigabytes(others - teacher),
+                   gigabytes(teacher), (long long)spec->n_seq, (long long)spec->seq_len, gigabytes(tape_bytes(t->tape)), gigabytes(available), lean, less,
+                   fits ? "" : room < 0 ? "; no option makes that fit: it needs a smaller student or teacher, or a larger device"
+                                        : "; not even --recompute with --batch-size 1 fits: it needs shorter sequences, or a smaller student or teacher");
 }
 
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
@@ -136,10 +195,12 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .temperature = (float)o->temperature};
     if (teacher)
         teacher->how = MODEL_FROZEN;            /* however it was loaded: it needs no f32 masters */
-    if (model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) || train_open_moments(t, e))
-        return -1;
+    t->student_bytes = model_plan(student, x);
+    t->moved_bytes = t->student_bytes + (teacher ? model_plan(teacher, x) : 0);
+    t->state_bytes = moments_bytes(t) + 4 * student->n_values;
     t->tape = tape_record(x, &spec, e);
-    if (!t->tape || train_check_memory(t, &spec, e) || tape_open(t->tape, e))
+    if (!t->tape || train_check_memory(t, &spec, e) || model_move(student, x, e) || (teacher && model_move(teacher, x, e)) || model_add_grads(student, e) ||
+        train_open_moments(t, e) || tape_open(t->tape, e))
         return -1;
     data_order_open(&t->order, data->n, o->shuffled, (uint64_t)o->seed);
     data_batch_open(&t->batch, o->batch_size, n);
@@ -148,6 +209,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
 }
 
 int64_t train_activation_bytes(const struct trainer *t) { return tape_bytes(t->tape); }
+int64_t train_bytes(const struct trainer *t) { return t->moved_bytes + t->state_bytes + tape_bytes(t->tape); }
 
 void train_close(struct trainer *t)
 {
@@ -172,28 +234,15 @@ static int64_t train_take_rows(struct trainer *t)
     return counted;
 }
 
-static int train_micro_batch(struct trainer *t, const struct data_row *rows, double sums[2], struct err *e)
+/* Nothing here waits for a device: while it works on one batch the next is made and handed over. */
+static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     data_batch_fill(&t->batch, rows, t->o.batch_size);
     const struct batch *b = &t->batch.b;
     if (tape_forward(t->tape, b, e) || tape_backward(t->tape, b, e))
         return -1;
-    const double *losses = tape_losses(t->tape);        /* only now, so that a device has the backward pass to do meanwhile */
-    for (int64_t i = 0; i < b->n_seq * b->seq_len; i++) {
-        sums[0] += losses[2 * i];
-        sums[1] += losses[2 * i + 1];
-    }
+    tape_add_losses(t->tape, b, t->sums);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
-}
-
-static double gradient_norm(struct trainer *t)
-{
-    double sum = 0;
-    struct call c = norm_call(t);
-    exec_zero(t->x, t->norm_slot, sizeof sum);
-    op_forward(OP_sumsq, &c);
-    exec_get(t->x, &sum, t->norm_slot, sizeof sum);
-    return sqrt(sum);
 }
 
 void train_step_put(struct exec *x, const struct train_options *o, float *slot, double learning_rate, double clip, int64_t step)
@@ -211,23 +260,13 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
     op_forward(OP_adamw, &c);
 }
 
-/* One call for each run of neighbouring tensors that decay, or do not: matrices do, vectors (norms, biases) do not. */
 static void train_update(struct trainer *t, double learning_rate, double clip)
 {
-    const struct model_head *h = &t->student->head;
-    float *p = (float *)t->student->weights.base, *g = (float *)t->student->grads.base;
+    struct model *m = t->student;
+    struct adamw_params all = {.p = (float *)m->weights.base, .m = t->m, .v = t->v, .g = (float *)m->grads.base, .n = m->n_values,
+                               .weight_decay = (float)t->o.weight_decay, .step = t->step_slot, .copy = m->copies.base, .edges = t->edges, .n_edges = t->n_edges};
     train_step_put(t->x, &t->o, t->step_slot, learning_rate, clip, t->step + 1);
-    for (int64_t i = 0, at = 0; i < h->n_tensors;) {
-        int decays = h->tensors[i].ndim >= 2;
-        int64_t n = 0;
-        for (; i < h->n_tensors && (h->tensors[i].ndim >= 2) == decays; i++)
-            n += tensor_count(&h->tensors[i]);
-        struct adamw_params range = {.p = p + at, .m = t->m + at, .v = t->v + at, .g = g + at, .n = n,
-                                     .weight_decay = decays ? (float)t->o.weight_decay : 0, .step = t->step_slot,
-                                     .copy = t->student->copies.base ? t->student->copies.base + 2 * at : NULL};
-        train_adamw(t->x, &t->o, &range);
-        at += n;
-    }
+    train_adamw(t->x, &t->o, &all);
 }
 
 static int train_finite(double value, const char *what, int64_t step, struct err *e)
@@ -235,25 +274,35 @@ static int train_finite(double value, const char *what, int64_t step, struct err
     return isfinite(value) ? 0 : err_set(e, "step %lld: the %s is %s", (long long)step, what, isnan(value) ? "not a number" : "infinite");
 }
 
-/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. The loss is looked at before the backward pass of the next batch. */
+/* Losses and the gradient's norm of the step, fetched at once. */
+static int train_measure(struct trainer *t, struct train_record *r, struct err *e)
+{
+    double sums[TRAIN_SUMS], n = (double)r->predictions;
+    struct call c = norm_call(t);
+    op_forward(OP_sumsq, &c);
+    exec_get(t->x, sums, t->sums, sizeof sums);
+    if (t->x->err.set)
+        return err_set(e, "%s", t->x->err.msg);
+    r->ce = sums[SUM_CE] / n;
+    r->kl = sums[SUM_KL] / n;
+    r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
+    r->grad_norm = sqrt(sums[SUM_SQUARES]);
+    return train_finite(r->loss, "loss", r->step, e) || train_finite(r->grad_norm, "gradient's norm", r->step, e) ? -1 : 0;
+}
+
+/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. */
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)
 {
-    double sums[2] = {0, 0}, n = (double)r->predictions;
     tape_clear_gradients(t->tape);
-    tape_loss_scale(t->tape, (float)(1 / n));
+    tape_loss_scale(t->tape, (float)(1 / (double)r->predictions));
+    exec_zero(t->x, t->sums, TRAIN_SUMS * sizeof *t->sums);
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)
             return 0;
-        if (train_micro_batch(t, t->rows + i * t->o.batch_size, sums, e))
-            return -1;
-        r->ce = sums[0] / n;
-        r->kl = sums[1] / n;
-        r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
-        if (train_finite(r->loss, "loss", r->step, e))
+        if (train_micro_batch(t, t->rows + i * t->o.batch_size, e))
             return -1;
     }
-    r->grad_norm = gradient_norm(t);
-    return train_finite(r->grad_norm, "gradient's norm", r->step, e) ? -1 : 1;
+    return train_measure(t, r, e) ? -1 : 1;
 }
 
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r, struct err *e)

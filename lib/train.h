@@ -26,16 +26,19 @@ json_t *train_options_json(const struct train_options *o);
 /* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine down to min_learning_rate. */
 double train_learning_rate(const struct train_options *o, int64_t step);
 
+enum train_sum { SUM_CE, SUM_KL, SUM_SQUARES, TRAIN_SUMS };     /* losses; squares of the gradient */
 struct trainer {
     struct train_options o;
     struct exec *x;
     struct model *student, *teacher;
     const struct tokens *data;
     struct tape *tape;
+    int64_t student_bytes, moved_bytes, state_bytes;    /* student, and both models, if calls run elsewhere than they were loaded; gradients and moments */
     struct arena moments;
     float *m, *v;                       /* f32 [n_values], order of the weights */
     float *step_slot;                   /* what adamw reads of the step */
-    double *norm_slot;                  /* sum of squares of the gradient */
+    int64_t *edges, n_edges;            /* between which values decay */
+    double *sums;                       /* enum train_sum: what a step adds up, where calls run */
     void *norm_scratch;
     struct data_order order;
     struct data_batch batch;
@@ -47,6 +50,7 @@ struct trainer {
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o, struct model *student, struct model *teacher,
                const struct tokens *data, struct err *e);
 int64_t train_activation_bytes(const struct trainer *t);
+int64_t train_bytes(const struct trainer *t);                          /* all that train_open takes where calls run, models that had to be moved there included */
 void train_close(struct trainer *t);
 
 struct train_record {

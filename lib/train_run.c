@@ -124,13 +124,13 @@ int train_run_close(struct train_run *r, struct err *e)
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS])
 {
     const struct trainer *t = &r->trainer;
-    int64_t weights = 4 * t->student->n_values;
+    int64_t n = t->student->n_values;
     struct memory_part *p = parts;
-    *p++ = (struct memory_part){"weights", weights, 1};
+    *p++ = (struct memory_part){"weights", 4 * n + (int64_t)t->student->copies.size, 1};
     if (t->teacher)
         *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
-    *p++ = (struct memory_part){"gradients", weights, 0};
-    *p++ = (struct memory_part){"moments", 2 * weights, 0};
+    *p++ = (struct memory_part){"gradients", 4 * n, 0};
+    *p++ = (struct memory_part){"moments", 8 * n, 0};
     *p++ = (struct memory_part){"activations", train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0), 0};
     *p = (struct memory_part){0};
 }

@@ -212,12 +212,14 @@ static double *rope(const struct naive *w, const struct slot *in)
     return out;
 }
 
-static void attend(const struct layer *y, int64_t t, const double *q, const double *k, const double *v, double *score, double *out)
+static double capped(double x, double cap) { return cap > 0 ? cap * tanh(x / cap) : x; }
+
+static void attend(const struct layer *y, double cap, int64_t t, const double *q, const double *k, const double *v, double *score, double *out)
 {
     int64_t D = y->head_dim, from = y->sliding_window && t >= y->sliding_window ? t - y->sliding_window + 1 : 0, stride = y->num_key_value_heads * D;
     double most = -INFINITY, sum = 0;
     for (int64_t j = from; j <= t; j++) {
-        score[j] = y->attention_scale * dot(q, k + j * stride, D);
+        score[j] = capped(y->attention_scale * dot(q, k + j * stride, D), cap);
         most = score[j] > most ? score[j] : most;
     }
     for (int64_t j = from; j <= t; j++)
@@ -234,7 +236,7 @@ static double *attention(const struct naive *w, const struct slot *q, const stru
     double *out = new_value(w, H * D), *score = new_value(w, 1);
     for (int64_t t = 0; t < w->T; t++)
         for (int64_t h = 0; h < H; h++)
-            attend(y, t, q->v + (t * H + h) * D, k->v + h / G * D, v->v + h / G * D, score, out + (t * H + h) * D);
+            attend(y, w->m->head.attention_cap, t, q->v + (t * H + h) * D, k->v + h / G * D, v->v + h / G * D, score, out + (t * H + h) * D);
     free(score);
     return out;
 }
@@ -296,7 +298,7 @@ static struct slot line_value(struct naive *w, const struct family_line *l, cons
     double *bias;
     switch (l->op) {
     case OP_embed:
-        out.v = rows_of_table(w, p, NULL, w->m->head.embed_scale);
+        out.v = rows_of_table(w, p, NULL, w->plan ? w->plan->head.embed_scale : w->m->head.embed_scale);       /* sqrt of the kept width */
         break;
     case OP_position:
         out.v = rows_of_table(w, p, in[0], 1);
@@ -332,7 +334,7 @@ static int run_line(struct naive *w, const struct family_line *l)
 {
     const struct slot *in[OP_INPUTS] = {0};
     const struct param *p = l->weight ? matrix_of(w, l->weight) : NULL;
-    if (l->op == OP_rope && w->m->head.layers[w->layer].rope < 0)
+    if ((l->op == OP_rope && w->m->head.layers[w->layer].rope < 0) || !model_head_flag(&w->m->head, l->when))
         return 0;
     if (l->weight && !p)
         return l->op == OP_rmsnorm || l->op == OP_layernorm ? 0 : err_set(w->e, "tensor %s.weight is missing", l->weight);
@@ -362,7 +364,7 @@ static int run_head(struct naive *w, double *logits)
         return err_set(w->e, "the output head is missing");
     double *bias = vector_of(w, "lm_head", ".bias"), *y = linear(w, p, bias, n->v);
     for (int64_t i = 0; i < w->T * p->rows; i++)
-        logits[i] = h->logit_cap ? h->logit_cap * tanh(h->logit_scale * y[i] / h->logit_cap) : h->logit_scale * y[i];
+        logits[i] = capped(h->logit_scale * y[i], h->logit_cap);
     free(bias);
     free(y);
     return 0;

@@ -4,14 +4,15 @@
  * softmax. The next keys are loaded while the values are multiplied, the values while the scores are. Backward is two passes that recompute the
  * probabilities from the log-sum-exp: one over keys for dq, one over rows for dk and dv, each sum in one block, so that nothing depends on the
  * order of blocks. Weights and their gradients are rounded to bf16 before they are multiplied.
- * Head sizes up to 256 (others are refused); tiles are cut for DP = 32, 64, 96, 128 and 256. */
+ * Head sizes up to 256 (others are refused); tiles are cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (at most 255 a thread, no
+ * spills in the loops: -Xptxas -v) and a block takes at most 99 KB of shared memory, which every card from sm_80 on has. */
 #include "attention_tensor.h"
 
 static const float MINUS_INFINITY = -INFINITY;
 
 /* ---- forward */
 
-template <int DP> struct forward_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = 4, ROWS = 16 * MT * WARPS, BN = DP > 128 ? 32 : 64, LD = DP + 8 }; };
+template <int DP> struct forward_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = 4, ROWS = 16 * MT * WARPS, BN = DP > 64 ? 32 : 64, LD = DP + 8 }; };
 
 template <int MT> struct softmax_state { float max[MT][2], sum[MT][2]; };
 
@@ -19,6 +20,7 @@ template <int MT> struct softmax_state { float max[MT][2], sum[MT][2]; };
 template <int MT, int NT> static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4], int row, int key, int end, float hidden)
 {
     int lane = (int)threadIdx.x % WARP;
+    forget(row);
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -50,6 +52,7 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
             max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 1));
             max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 2));
             float shift = max == MINUS_INFINITY ? 0 : max * factor, rescale = exp2_fast(old * factor - shift);
+            bool grown = __any_sync(ALL_LANES, max > old);      /* else rescale is 1 in the whole warp, as with most tiles of keys */
 #pragma unroll
             for (int n = 0; n < NT; n++)
 #pragma unroll
@@ -58,7 +61,7 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
             state.max[m][side] = max;
             state.sum[m][side] = state.sum[m][side] * rescale + sum;
 #pragma unroll
-            for (int d = 0; d < DT; d++) {
+            for (int d = 0; d < DT && grown; d++) {
                 o[m][d][2 * side] *= rescale;
                 o[m][d][2 * side + 1] *= rescale;
             }
@@ -68,7 +71,7 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
 struct forward_output { bf16 *out; float *memo, *parts; };
 
 /* Row r of the output from a thread's columns of it; `sum` over the whole row. */
-template <int DT>
+template <int DT, bool ALIGNED>
 static __device__ __forceinline__ void put_output(const attention_shape &s, const forward_output &to, const row_tile &t, int r, const float (&o)[DT][4], int side,
                                                   float max, float sum)
 {
@@ -91,12 +94,12 @@ static __device__ __forceinline__ void put_output(const attention_shape &s, cons
     float inverse = 1 / sum;
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair(row, d * 8 + column, s.D, s.aligned, false, o[d][2 * side] * inverse, o[d][2 * side + 1] * inverse);
+        put_pair<ALIGNED>(row, d * 8 + column, s.D, false, o[d][2 * side] * inverse, o[d][2 * side + 1] * inverse);
     if (to.memo && column == 0)
         to.memo[memo_at(s, t.seq, t.g, r)] = max + logf(sum);
 }
 
-template <int DP>
+template <int DP, bool ALIGNED>
 static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
     forward(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, forward_output to, int splits)
 {
@@ -118,21 +121,21 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
         state.max[i / 2][i % 2] = MINUS_INFINITY;
         state.sum[i / 2][i % 2] = 0;
     }
-    load_rows<DP, F::ROWS, THREADS>(s, qs, q, t.seq, t.g, t.first);
+    load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, qs, q, t.seq, t.g, t.first);
     if (t.from < t.end)
-        load_keys<DP, BN, THREADS>(s, ks, k, t.seq, t.g, t.from, t.end);
+        load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, t.from, t.end);
     for (int key = t.from; key < t.end; key += BN) {
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1);
         float x[MT][NT][4];
         async_wait();
         __syncthreads();                    /* keys are there, the values of the step before have been read */
-        load_keys<DP, BN, THREADS>(s, vs, v, t.seq, t.g, key, t.end);
+        load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key, t.end);
         if (busy)
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, ks);
         async_wait();
         __syncthreads();                    /* values are there, keys have been read */
         if (key + BN < t.end)
-            load_keys<DP, BN, THREADS>(s, ks, k, t.seq, t.g, key + BN, t.end);
+            load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, key + BN, t.end);
         if (!busy)
             continue;
         cap_scores(rule, x);
@@ -153,7 +156,7 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
             sum += __shfl_xor_sync(ALL_LANES, sum, 2);
             int r = row + m * 16 + side * 8 + lane / 4;
             if (r < s.rows)
-                put_output(s, to, t, r, o[m], side, state.max[m][side] * rule.factor * LN_2, sum);
+                put_output<DT, ALIGNED>(s, to, t, r, o[m], side, state.max[m][side] * rule.factor * LN_2, sum);
         }
 }
 
@@ -167,10 +170,10 @@ static __device__ __forceinline__ void score_gradient(const score_rule &rule, fl
     x = p;
 }
 
-template <int DP> struct query_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = 4, ROWS = 16 * MT * WARPS, BN = 32, LD = DP + 8 }; };
+template <int DP> struct query_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = DP > 128 ? 2 : 4, ROWS = 16 * MT * WARPS, BN = 32, LD = DP + 8 }; };
 
 template <int MT, int NT>
-static __device__ __forceinline__ void query_gradients(const score_rule &rule, float (&x)[MT][NT][4], float (&d)[MT][NT][4], const float2 (&stats)[MT][2])
+static __device__ __forceinline__ void query_gradients(const score_rule &rule, float (&x)[MT][NT][4], float (&d)[MT][NT][4], const float2 *stats)
 {
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -178,20 +181,20 @@ static __device__ __forceinline__ void query_gradients(const score_rule &rule, f
         for (int n = 0; n < NT; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                score_gradient(rule, x[m][n][e], d[m][n][e], stats[m][e / 2]);
+                score_gradient(rule, x[m][n][e], d[m][n][e], stats[m * 16 + e / 2 * 8]);
 }
 
 /* A thread's columns of a row: set to factor * sums, or += that; of the first n columns. */
-template <int DT>
-static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool paired, bool set, const float (&sums)[DT][4], int side, float factor)
+template <int DT, bool ALIGNED>
+static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool set, const float (&sums)[DT][4], int side, float factor)
 {
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair(row, d * 8 + (int)threadIdx.x % 4 * 2, n, paired, !set, sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
+        put_pair<ALIGNED>(row, d * 8 + (int)threadIdx.x % 4 * 2, n, !set, sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
 }
 
 /* dq += scale ds k, for a tile of rows over all the keys that they see. Keys lie twice, since they are needed from first to last. */
-template <int DP>
+template <int DP, bool ALIGNED>
 static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
     backward_queries(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float2 *all_stats, bf16 *dq)
 {
@@ -203,34 +206,33 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine, lane = (int)threadIdx.x % WARP;
     int idle = row >= s.rows, p0 = row_position(s, row), p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
     score_rule rule = score_rule_of(s);
-    float2 stats[MT][2];
+    float2 *stats = (float2 *)(keys + 2 * BN * LD);
     float sums[MT][DT][4];
     clear(sums);
-#pragma unroll
-    for (int i = 0; i < 2 * MT; i++)
-        stats[i / 2][i % 2] = row_stats2(s, all_stats, t.item, row + i * 8 + lane / 4);
-    load_rows<DP, F::ROWS, THREADS>(s, qs, q, t.seq, t.g, t.first);
-    load_rows<DP, F::ROWS, THREADS>(s, dos, dout, t.seq, t.g, t.first);
-    load_keys<DP, BN, THREADS>(s, keys, k, t.seq, t.g, t.from, t.end);
-    load_keys<DP, BN, THREADS>(s, vs, v, t.seq, t.g, t.from, t.end);
+    for (int i = (int)threadIdx.x; i < F::ROWS; i += THREADS)
+        stats[i] = row_stats2(s, all_stats, t.item, t.first + i);
+    load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, qs, q, t.seq, t.g, t.first);
+    load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, dos, dout, t.seq, t.g, t.first);
+    load_keys<DP, BN, THREADS, ALIGNED>(s, keys, k, t.seq, t.g, t.from, t.end);
+    load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, t.from, t.end);
     for (int key = t.from, turn = 0; key < t.end; key += BN, turn ^= 1) {
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1), more = key + BN < t.end;
         float x[MT][NT][4], d[MT][NT][4];
         async_wait();
         __syncthreads();                    /* keys and values are there, the other keys have been read */
         if (more)
-            load_keys<DP, BN, THREADS>(s, keys + (turn ^ 1) * BN * LD, k, t.seq, t.g, key + BN, t.end);
+            load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (turn ^ 1) * BN * LD, k, t.seq, t.g, key + BN, t.end);
         if (busy) {
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, keys + turn * BN * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, dos + mine * LD, vs);
         }
         __syncthreads();                    /* values have been read */
         if (more)
-            load_keys<DP, BN, THREADS>(s, vs, v, t.seq, t.g, key + BN, t.end);
+            load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key + BN, t.end);
         if (!busy)
             continue;
         cap_scores(rule, x);
-        query_gradients(rule, x, d, stats);
+        query_gradients(rule, x, d, stats + mine + lane / 4);
         if (!all_seen(s, p0, p1, key, key + BN - 1))
             hide_keys(s, d, row, key, t.end, 0);
         uint32_t weights[MT][NT / 2][4];
@@ -241,13 +243,13 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
     for (int i = 0; i < 2 * MT; i++) {
         int r = row + i * 8 + lane / 4;
         if (r < s.rows)
-            put_columns(dq + row_at(s, t.seq, t.g, r), s.D, s.aligned, s.set_q, sums[i / 2], i % 2, s.scale);
+            put_columns<DT, ALIGNED>(dq + row_at(s, t.seq, t.g, r), s.D, s.set_q, sums[i / 2], i % 2, s.scale);
     }
 }
 
 /* DH: columns of dk and dv that a block sums up; all of them, or side where registers do not suffice. */
 template <int DP> struct key_tiling {
-    enum { DH = DP > 128 ? DP / 2 : DP, MT = DP > 64 ? 1 : 2, WARPS = 4, BN = 16 * MT * WARPS, ROWS = DP > 64 && DP <= 128 ? 64 : 32, LD = DP + 8 };
+    enum { DH = DP > 128 ? DP / 2 : DP, MT = DP > 64 ? 1 : 2, WARPS = DP > 128 ? 2 : 4, BN = 16 * MT * WARPS, ROWS = DP > 64 && DP <= 128 ? 64 : 32, LD = DP + 8 };
 };
 
 template <int MT, int NT>
@@ -285,7 +287,7 @@ static __device__ __forceinline__ void hide_rows(const attention_shape &s, float
 
 /* dv += p^T do, dk += scale ds^T q, for a tile of keys over all the rows that see them; everything transposed, so that a warp owns its keys. Queries lie
  * twice, since they are needed from first to last. blockIdx.y: which columns. */
-template <int DP>
+template <int DP, bool ALIGNED>
 static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
     backward_keys(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float2 *all_stats, bf16 *dk, bf16 *dv)
 {
@@ -301,10 +303,10 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
     clear(dks);
     clear(dvs);
     rows_of_keys(s, first, F::BN, &from, &end);
-    load_keys<DP, F::BN, THREADS>(s, ks, k, seq, g, first, s.offset + s.seq_len);
-    load_keys<DP, F::BN, THREADS>(s, vs, v, seq, g, first, s.offset + s.seq_len);
-    load_rows<DP, ROWS, THREADS>(s, queries, q, seq, g, from);
-    load_rows<DP, ROWS, THREADS>(s, dos, dout, seq, g, from);
+    load_keys<DP, F::BN, THREADS, ALIGNED>(s, ks, k, seq, g, first, s.offset + s.seq_len);
+    load_keys<DP, F::BN, THREADS, ALIGNED>(s, vs, v, seq, g, first, s.offset + s.seq_len);
+    load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries, q, seq, g, from);
+    load_rows<DP, ROWS, THREADS, ALIGNED>(s, dos, dout, seq, g, from);
     if (threadIdx.x < ROWS)
         stats[threadIdx.x] = row_stats2(s, all_stats, item, from + (int)threadIdx.x);
     for (int row = from, turn = 0; row < end; row += ROWS, turn ^= 1) {
@@ -315,7 +317,7 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
         async_wait();
         __syncthreads();                    /* rows are there, the queries before them have been read */
         if (more) {
-            load_rows<DP, ROWS, THREADS>(s, queries + (turn ^ 1) * ROWS * LD, q, seq, g, row + ROWS);
+            load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (turn ^ 1) * ROWS * LD, q, seq, g, row + ROWS);
             if (threadIdx.x < ROWS)
                 stats[(turn ^ 1) * ROWS + threadIdx.x] = row_stats2(s, all_stats, item, row + ROWS + (int)threadIdx.x);
         }
@@ -332,7 +334,7 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
         }
         __syncthreads();                    /* do has been read */
         if (more)
-            load_rows<DP, ROWS, THREADS>(s, dos, dout, seq, g, row + ROWS);
+            load_rows<DP, ROWS, THREADS, ALIGNED>(s, dos, dout, seq, g, row + ROWS);
         if (busy && dk) {
             to_fragments(weights, d);
             weights_times_rows<MT, DT, NT / 2, LD>(dks, weights, queries + turn * ROWS * LD + column);
@@ -346,43 +348,44 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
         if (j >= s.offset + s.seq_len)
             continue;
         if (dk)
-            put_columns(dk + at, s.D - column, s.aligned, s.set_k, dks[i / 2], i % 2, s.scale);
+            put_columns<DT, ALIGNED>(dk + at, s.D - column, s.set_k, dks[i / 2], i % 2, s.scale);
         if (dv)
-            put_columns(dv + at, s.D - column, s.aligned, s.set_v, dvs[i / 2], i % 2, 1);
+            put_columns<DT, ALIGNED>(dv + at, s.D - column, s.set_v, dvs[i / 2], i % 2, 1);
     }
 }
 
 /* ---- launches */
 
-template <int DP> static void launch_forward(const attention_launch *l)
+template <int DP, bool ALIGNED> static void launch_forward(const attention_launch *l)
 {
     typedef forward_tiling<DP> F;
     const struct call *c = l->c;
     forward_output to = {(bf16 *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
     size_t shared = (size_t)(F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16);
-    LAUNCH(c, forward<DP>, dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits), F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v,
+    LAUNCH(c, (forward<DP, ALIGNED>), dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits), F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v,
            (const bf16 *)c->in[1].v, (const bf16 *)c->in[2].v, to, l->splits);
 }
 
-template <int DP> static void launch_backward(const attention_launch *l)
+template <int DP, bool ALIGNED> static void launch_backward(const attention_launch *l)
 {
     typedef query_tiling<DP> Q;
     typedef key_tiling<DP> K;
     const struct call *c = l->c;
     const bf16 *q = (const bf16 *)c->in[0].v, *k = (const bf16 *)c->in[1].v, *v = (const bf16 *)c->in[2].v, *dout = (const bf16 *)(void *)c->out.g;
     bf16 *dq = (bf16 *)(void *)c->in[0].g, *dk = (bf16 *)(void *)c->in[1].g, *dv = (bf16 *)(void *)c->in[2].g;
-    size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16);
+    size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) + Q::ROWS * sizeof(float2);
     size_t keys = (size_t)(2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) + 2 * K::ROWS * sizeof(float2);
     if (dq)
-        LAUNCH(c, backward_queries<DP>, blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s, q, k, v, dout,
+        LAUNCH(c, (backward_queries<DP, ALIGNED>), blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s, q, k, v, dout,
                l->stats, dq);
     if (dk || dv)
-        LAUNCH(c, backward_keys<DP>, dim3(blocks_of(l->s.offset + l->s.seq_len, K::BN) * (unsigned)l->s.items, DP / K::DH), K::WARPS * WARP, keys, l->s, q, k,
+        LAUNCH(c, (backward_keys<DP, ALIGNED>), dim3(blocks_of(l->s.offset + l->s.seq_len, K::BN) * (unsigned)l->s.items, DP / K::DH), K::WARPS * WARP, keys, l->s, q, k,
                v, dout, l->stats, dk, dv);
 }
 
 #define BY_HEAD_SIZE(run) \
-    (l->s.D <= 32 ? run<32>(l) : l->s.D <= 64 ? run<64>(l) : l->s.D <= 96 ? run<96>(l) : l->s.D <= 128 ? run<128>(l) : run<256>(l))
+    (l->s.D <= 32 ? run<32, true>(l) : l->s.D <= 64 ? run<64, true>(l) : l->s.D <= 96 ? run<96, true>(l) : l->s.D <= 128 ? run<128, true>(l) : run<256, true>(l))
+#define BY_ODD_HEAD_SIZE(run) (l->s.D <= 64 ? run<64, false>(l) : l->s.D <= 128 ? run<128, false>(l) : run<256, false>(l))
 
-void attention_tensor_forward(const attention_launch *l) { BY_HEAD_SIZE(launch_forward); }
-void attention_tensor_backward(const attention_launch *l) { BY_HEAD_SIZE(launch_backward); }
+void attention_tensor_forward(const attention_launch *l) { l->s.aligned ? BY_HEAD_SIZE(launch_forward) : BY_ODD_HEAD_SIZE(launch_forward); }
+void attention_tensor_backward(const attention_launch *l) { l->s.aligned ? BY_HEAD_SIZE(launch_backward) : BY_ODD_HEAD_SIZE(launch_backward); }

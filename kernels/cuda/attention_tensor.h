@@ -8,43 +8,48 @@
 #include "attention.h"
 #include "mma.h"
 
-/* n: how many of the 8 values at `from` exist, none if it is not positive. */
-static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n, bool aligned)
+/* n: how many of the 8 values at `from` exist, none if it is not positive. ALIGNED is attention_shape's `aligned`, known to the compiler, since a
+ * kernel with both ways in it takes twice the code and the registers that its sums need. */
+template <bool ALIGNED> static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n)
 {
-    if (aligned) {
+    if constexpr (ALIGNED) {
         async_copy(to, from, n <= 0);
-        return;
+    } else {
+        for (int i = 0; i < 8; i++)
+            to[i] = i < n ? from[i] : narrow<bf16>(0);
     }
-    for (int i = 0; i < 8; i++)
-        to[i] = i < n ? from[i] : narrow<bf16>(0);
 }
 
-/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. */
-template <int DP, int N, int THREADS>
+/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. The loop stays a loop: unrolled, its addresses would live in registers all
+ * through the kernel and push sums out of them. */
+template <int DP, int N, int THREADS, bool ALIGNED>
 static __device__ __forceinline__ void load_rows(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first)
 {
     enum { PIECES = DP / 8, LD = DP + 8 };
-#pragma unroll 4
+#pragma unroll 1
     for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
         int row = i / PIECES, column = i % PIECES * 8, r = first + row;
         int n = r < s.rows ? s.D - column : 0;
-        load_piece(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x, n, s.aligned);
+        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x, n);
     }
 }
 
 /* Keys first .. first + N - 1 of k or v; zeros from `end` on, where a cache may hold anything. */
-template <int DP, int N, int THREADS>
+template <int DP, int N, int THREADS, bool ALIGNED>
 static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first, int end)
 {
     enum { PIECES = DP / 8, LD = DP + 8 };
     x += key_at(s, seq, g, first);
-#pragma unroll 4
+#pragma unroll 1
     for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
         int row = i / PIECES, column = i % PIECES * 8;
         int n = first + row < end ? s.D - column : 0;
-        load_piece(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x, n, s.aligned);
+        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x, n);
     }
 }
+
+/* The compiler forgets what it knows of v, and so does not keep what is rarely computed from it in registers all through a loop. */
+static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
 
 template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c)[MT][NT][4])
 {
@@ -115,9 +120,9 @@ template <int MT, int NT> static __device__ __forceinline__ void to_fragments(ui
 }
 
 /* Two neighbouring values to (or, with `add`, onto) columns i, i + 1 of a row of n. */
-static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool paired, bool add, float a, float b)
+template <bool ALIGNED> static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool add, float a, float b)
 {
-    if (paired) {
+    if constexpr (ALIGNED) {
         if (i >= n)
             return;
         if (add) {
@@ -126,12 +131,12 @@ static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool pa
             b += __uint_as_float(u & 0xffff0000u);
         }
         *(uint32_t *)(row + i) = pack_bf16(a, b);
-        return;
+    } else {
+        if (i < n)
+            row[i] = narrow<bf16>(add ? a + widen(row[i]) : a);
+        if (i + 1 < n)
+            row[i + 1] = narrow<bf16>(add ? b + widen(row[i + 1]) : b);
     }
-    if (i < n)
-        row[i] = narrow<bf16>(add ? a + widen(row[i]) : a);
-    if (i + 1 < n)
-        row[i + 1] = narrow<bf16>(add ? b + widen(row[i + 1]) : b);
 }
 
 /* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale score / cap), where

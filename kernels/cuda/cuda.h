@@ -13,40 +13,37 @@
 
 typedef __nv_bfloat16 bf16;
 
-enum { WARP = 32, SHARED_PLAIN = 48 << 10 };        /* beyond that many bytes a kernel must be told */
+enum { WARP = 32, SHARED_PLAIN = 44 << 10 };        /* beyond 48 KB, with the arrays that a kernel declares itself, it must be told */
 static const unsigned ALL_LANES = 0xffffffffu;
 
 /* ---- launches and shared memory.
  * LAUNCH(c, kernel, grid, block, dynamic shared bytes, arguments...): `c` the call; a kernel that is a template with commas goes in parentheses.
  * SHARED(float, tile, [32][33]); declares an array of the block. SHARED_DYNAMIC(T, name); is a T * to the dynamic bytes, 128-byte aligned. */
+#define LAUNCH(c, kernel, grid, block, shared, ...) launch(c, #kernel, grid, block, shared, kernel, __VA_ARGS__)
 #ifdef CUDA_EMULATED
-#define LAUNCH(c, kernel, grid, block, shared, ...) ((void)(c), emulated_launch(#kernel, grid, block, shared, kernel, __VA_ARGS__))
 #define SHARED(type, name, dims) \
     static const char name##_place = 0; \
     typedef type name##_array dims; \
     name##_array &name = *(name##_array *)emulated_shared(&name##_place, sizeof(name##_array))
 #define SHARED_DYNAMIC(type, name) type *name = (type *)emulated_shared_dynamic()
 #else
-#define LAUNCH(c, kernel, grid, block, shared, ...) launch((c)->x->gpu->stream, grid, block, shared, kernel, __VA_ARGS__)
 #define SHARED(type, name, dims) __shared__ type name dims
 #define SHARED_DYNAMIC(type, name) \
     extern __shared__ __align__(128) unsigned char dynamic_bytes[]; \
     type *name = (type *)dynamic_bytes
-template <class... P, class... A>
-static inline void launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... arguments)
-{
-    if (shared > SHARED_PLAIN)
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    kernel<<<grid, block, shared, stream>>>(arguments...);
-}
 #endif
 
 /* ---- the device handle (exec.gpu) */
 struct matmul_cache;
+enum { STAGES = 8, STAGE_BYTES = 1 << 20 };
+struct stage { void *bytes; cudaEvent_t sent; };        /* pinned memory, and when the copy from it was done */
 struct gpu {
     struct err *err;                /* of the exec handle */
     cudaStream_t stream;
-    int major, processors;          /* compute capability, multiprocessors */
+    int major;                      /* compute capability */
+    size_t shared_most;             /* bytes of shared memory that a block can have */
+    struct stage stages[STAGES];    /* what goes to the device passes through them in turn */
+    unsigned stage;
     size_t workspace_bytes;
     void *workspace;                /* of matrix products */
     struct matmul_cache *products;
@@ -58,6 +55,27 @@ void matmul_close(struct gpu *g);
 /* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are f32. An error sticks in the exec handle. */
 int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype a, int64_t lda, const void *B,
             enum dtype b, int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
+
+template <class... P, class... A>
+static inline void launch(const struct call *c, const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... arguments)
+{
+    const struct gpu *g = c->x->gpu;
+    if (shared > g->shared_most) {
+        err_set(&c->x->err, "CUDA device: kernel %s needs %zu bytes of shared memory in a block, and this card has %zu", name, shared, g->shared_most);
+        return;
+    }
+    if (shared > SHARED_PLAIN)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+#ifdef CUDA_EMULATED
+    emulated_launch(name, grid, block, shared, kernel, arguments...);
+#else
+    kernel<<<grid, block, shared, g->stream>>>(arguments...);
+#endif
+}
+
+/* The same without a library, slowly: mm_plain.cu. */
+void plain_product(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
+                   int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
 
 static inline int cuda_check(struct err *e, cudaError_t status, const char *what)
 {
@@ -83,6 +101,15 @@ static inline void launched(const struct call *c, const char *what)
             __VA_ARGS__; \
         } \
     } while (0)
+
+/* Row and column of entry i of a matrix; division is dear in 64 bits. */
+struct entry { int64_t row, column; };
+static __device__ __forceinline__ entry entry_of(int64_t i, int64_t columns)
+{
+    if (((uint64_t)i | (uint64_t)columns) >> 32)
+        return {i / columns, i % columns};
+    return {(unsigned)i / (unsigned)columns, (unsigned)i % (unsigned)columns};
+}
 
 static inline unsigned blocks_of(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
 

@@ -1,6 +1,39 @@
 /* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes to one stream, in the order it was given. */
 #include "cuda.h"
 
+enum { RESERVED = 200 };        /* a two-hundredth of the card's memory: 400 MB of 80 GB */
+
+/* Built for this card? The first architecture of the build, 900 for sm_90, is the least that it runs on. */
+static int device_fits(struct gpu *g, const cudaDeviceProp *p)
+{
+#ifdef __CUDA_ARCH_LIST__
+    static const int built[] = {__CUDA_ARCH_LIST__};
+    int has = 100 * p->major + 10 * p->minor;
+    if (has < built[0])
+        return err_set(g->err, "this build is for cards of sm_%d and later, and %s is sm_%d: make CUDA=1 SM=%d", built[0] / 10, p->name, has / 10, has / 10), 0;
+#endif
+    (void)g, (void)p;
+    return 1;
+}
+
+static int stages_open(struct gpu *g)
+{
+    for (struct stage &s : g->stages)
+        if (cuda_check(g->err, cudaMallocHost(&s.bytes, STAGE_BYTES), "allocate pinned memory") ||
+            cuda_check(g->err, cudaEventCreateWithFlags(&s.sent, cudaEventDisableTiming), "make an event"))
+            return -1;
+    return 0;
+}
+
+static void stages_close(struct gpu *g)
+{
+    for (struct stage &s : g->stages) {
+        if (s.sent)
+            cudaEventDestroy(s.sent);
+        cudaFreeHost(s.bytes);
+    }
+}
+
 int device_open(struct exec *x)
 {
     struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
@@ -13,8 +46,8 @@ int device_open(struct exec *x)
         cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "make a stream"))
         return -1;
     g->major = p.major;
-    g->processors = p.multiProcessorCount;
-    return matmul_open(g);
+    g->shared_most = p.sharedMemPerBlockOptin;
+    return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g);
 }
 
 void device_close(struct exec *x)
@@ -22,6 +55,7 @@ void device_close(struct exec *x)
     struct gpu *g = x->gpu;
     if (g && g->stream) {
         matmul_close(g);
+        stages_close(g);
         cudaStreamDestroy(g->stream);
     }
     free(g);
@@ -40,11 +74,12 @@ void device_free(void *p, size_t bytes)
     cudaFree(p);
 }
 
+/* Less what the driver takes later for itself: code of kernels, which it loads when they first run, and graphs. */
 size_t device_available(struct exec *x)
 {
     size_t available = 0, total = 0;
     cuda_check(&x->err, cudaMemGetInfo(&available, &total), "ask for free memory");
-    return available;
+    return available > total / RESERVED ? available - total / RESERVED : 0;
 }
 
 static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)
@@ -59,7 +94,21 @@ static void wait(struct exec *x)
         cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "finish the work given to it");
 }
 
-void device_put(struct exec *x, void *device, const void *host, size_t bytes) { copy(x, device, host, bytes, cudaMemcpyHostToDevice, "copy to the device"); }
+/* Through pinned memory: the driver would make a copy from other memory wait for all work given before. Not within a capture, which would read the
+ * stage again at each replay. */
+void device_put(struct exec *x, void *device, const void *host, size_t bytes)
+{
+    struct gpu *g = x->gpu;
+    for (size_t at = 0, n; at < bytes && !x->err.set; at += n) {
+        struct stage *s = &g->stages[g->stage++ % STAGES];
+        n = min((int64_t)(bytes - at), (int64_t)STAGE_BYTES);
+        if (cuda_check(&x->err, cudaEventSynchronize(s->sent), "finish a copy to the device"))
+            return;
+        memcpy(s->bytes, (const char *)host + at, n);
+        copy(x, (char *)device + at, s->bytes, n, cudaMemcpyHostToDevice, "copy to the device");
+        cuda_check(&x->err, cudaEventRecord(s->sent, g->stream), "record an event");
+    }
+}
 
 void device_get(struct exec *x, void *host, const void *device, size_t bytes)
 {

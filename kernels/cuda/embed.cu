@@ -1,8 +1,8 @@
-/* embed on CUDA: see kernels/cpu/embed.c. Backward without atomics: each row of the gradient is summed by one block, which walks the places where
- * its id stands in ascending order; scratch holds, for each place, the next one of the same id. */
+/* embed on CUDA: see kernels/cpu/embed.c. Backward without atomics: the places of the batch are sorted by id (a stable radix sort, DIGIT_BITS a pass), and
+ * one block sums each run of equal ids in an order that the batch alone decides. */
 #include "cuda.h"
 
-enum { THREADS = 256, NOT_FIRST = -1 };
+enum { THREADS = 256, DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS, WALKERS = 8, AHEAD = 4 };
 
 template <class W, class T> struct embed_forward {
     const W *w;
@@ -12,7 +12,8 @@ template <class W, class T> struct embed_forward {
     float scale;
     template <int N> __device__ void at(int64_t i) const
     {
-        const W *from = w + ids[i / E] * E + i % E;
+        entry at = entry_of(i, E);
+        const W *from = w + ids[at.row] * E + at.column;
         float v[N];
 #pragma unroll
         for (int k = 0; k < N; k++)
@@ -41,54 +42,162 @@ void embed_fwd_cuda(const struct call *c)
     launched(c, "embed forward");
 }
 
-/* next[t]: the first place after t with t's id, or `rows`; NOT_FIRST where an earlier place has the id and so owns it: -1 - next. */
-static __global__ void chain(const int32_t *ids, int rows, int32_t *next)
+/* ---- sorting: blocks of THREADS places; counts [DIGITS, blocks], totals [DIGITS] */
+
+/* The digit of the thread's place, and how many places of the block before it have the same; *last: none after it has. */
+static __device__ __forceinline__ int digit_rank(const int32_t *ids, const int32_t *order, int rows, int shift, int *digit, bool *last)
 {
-    SHARED(int32_t, tile, [THREADS]);
-    int t = (int)(blockIdx.x * THREADS + threadIdx.x), after = rows, owned = 0;
-    int32_t id = t < rows ? ids[t] : -1;
-    for (int first = 0; first < rows; first += THREADS) {
-        int n = rows - first < THREADS ? rows - first : THREADS;
+    SHARED(int, tile, [THREADS]);
+    int t = (int)(blockIdx.x * THREADS + threadIdx.x), rank = 0;
+    *digit = t < rows ? ids[order ? order[t] : t] >> shift & (DIGITS - 1) : -1;
+    *last = t < rows;
+    tile[threadIdx.x] = *digit;
+    __syncthreads();
+    for (int i = 0; i < THREADS; i++)
+        if (tile[i] == *digit) {
+            rank += i < (int)threadIdx.x;
+            *last = *last && i <= (int)threadIdx.x;
+        }
+    return rank;
+}
+
+static __global__ void __launch_bounds__(THREADS) count_digits(const int32_t *ids, const int32_t *order, int rows, int shift, int32_t *counts)
+{
+    int digit;
+    bool last;
+    int rank = digit_rank(ids, order, rows, shift, &digit, &last);
+    if (last)
+        counts[digit * gridDim.x + blockIdx.x] = rank + 1;
+}
+
+/* Counts become the numbers of places with the block's digit in the blocks before. */
+static __global__ void __launch_bounds__(THREADS) add_up_digits(int32_t *counts, int blocks, int32_t *totals)
+{
+    SHARED(int, sums, [THREADS]);
+    int me = (int)threadIdx.x, before = 0;
+    counts += (int64_t)blockIdx.x * blocks;
+    for (int first = 0; first < blocks; first += THREADS) {
+        int mine = first + me < blocks ? counts[first + me] : 0;
+        sums[me] = mine;
         __syncthreads();
-        if ((int)threadIdx.x < n)
-            tile[threadIdx.x] = ids[first + threadIdx.x];
+        for (int step = 1; step < THREADS; step *= 2) {
+            int other = me >= step ? sums[me - step] : 0;
+            __syncthreads();
+            sums[me] += other;
+            __syncthreads();
+        }
+        if (first + me < blocks)
+            counts[first + me] = before + sums[me] - mine;
+        before += sums[THREADS - 1];
         __syncthreads();
-        for (int i = 0; i < n; i++)
-            if (tile[i] == id) {
-                owned |= first + i < t;
-                if (first + i > t && first + i < after)
-                    after = first + i;
-            }
     }
-    if (t < rows)
-        next[t] = owned ? NOT_FIRST - after : after;
+    if (me == 0)
+        totals[blockIdx.x] = before;
 }
 
-/* One block for each place that is the first of its id, and for each THREADS columns. */
-template <class T> static __global__ void backward(const int32_t *ids, const int32_t *next, int rows, const T *dy, float *dw, int64_t E, float scale)
+static __global__ void __launch_bounds__(THREADS)
+    move_places(const int32_t *ids, const int32_t *order, int rows, int shift, const int32_t *counts, const int32_t *totals, int32_t *sorted)
 {
-    int t = (int)blockIdx.x;
-    int64_t column = (int64_t)blockIdx.y * THREADS + threadIdx.x;
-    if (next[t] < 0 || column >= E)
+    SHARED(int, all, [DIGITS]);
+    int t = (int)(blockIdx.x * THREADS + threadIdx.x), digit;
+    bool last;
+    int to = digit_rank(ids, order, rows, shift, &digit, &last);
+    for (int i = (int)threadIdx.x; i < DIGITS; i += THREADS)
+        all[i] = totals[i];
+    __syncthreads();
+    if (t >= rows)
         return;
-    float *to = dw + ids[t] * E + column, s = *to;
-    for (; t < rows; t = next[t] < 0 ? NOT_FIRST - next[t] : next[t])
-        s += scale * widen(dy[t * E + column]);
-    *to = s;
+    to += counts[digit * gridDim.x + blockIdx.x];
+    for (int i = 0; i < digit; i++)
+        to += all[i];
+    sorted[to] = order ? order[t] : t;
 }
 
-size_t embed_scratch_cuda(const struct call *c) { return (size_t)c->rows * sizeof(int32_t); }
+static int64_t sorting_blocks(const struct call *c) { return (c->rows + THREADS - 1) / THREADS; }
+
+size_t embed_scratch_cuda(const struct call *c)
+{
+    return (size_t)(2 * c->rows + DIGITS * (sorting_blocks(c) + 1)) * sizeof(int32_t);
+}
+
+/* The places 0 .. rows - 1 by id, places of one id in ascending order; in scratch. */
+static const int32_t *sort_places(const struct call *c)
+{
+    int rows = (int)c->rows;
+    unsigned blocks = (unsigned)sorting_blocks(c);
+    int32_t *sorted[2] = {(int32_t *)c->scratch, (int32_t *)c->scratch + rows}, *counts = sorted[1] + rows, *totals = counts + DIGITS * sorting_blocks(c);
+    const int32_t *ids = c->batch->ids, *order = NULL;
+    for (int shift = 0, turn = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0; shift += DIGIT_BITS, turn ^= 1) {
+        device_zero(c->x, counts, DIGITS * blocks * sizeof *counts);
+        LAUNCH(c, count_digits, blocks, THREADS, 0, ids, order, rows, shift, counts);
+        LAUNCH(c, add_up_digits, DIGITS, THREADS, 0, counts, (int)blocks, totals);
+        LAUNCH(c, move_places, blocks, THREADS, 0, ids, order, rows, shift, counts, totals, sorted[turn]);
+        order = sorted[turn];
+    }
+    return order;
+}
+
+/* ---- sums */
+
+/* One block for each place that begins a run, and for each 32 N columns; walker y takes every eighth place of the run. */
+template <class T, int N>
+static __global__ void __launch_bounds__(WARP *WALKERS) backward(const int32_t *ids, const int32_t *order, int rows, const T *dy, float *dw, int64_t E, float scale)
+{
+    SHARED(float, part, [WALKERS][WARP * N]);
+    int first = (int)blockIdx.x;
+    int64_t column = ((int64_t)blockIdx.y * WARP + threadIdx.x) * N;
+    int32_t id = ids[order[first]];
+    float sum[N] = {}, v[AHEAD][N];
+    if (first > 0 && ids[order[first - 1]] == id)
+        return;
+    bool more = column < E;
+    for (int j = first + (int)threadIdx.y; more; j += WALKERS * AHEAD) {
+        bool same[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            int at = j + k * WALKERS, place = at < rows ? order[at] : 0;
+            same[k] = at < rows && ids[place] == id;
+            if (same[k])
+                load(dy + place * E + column, v[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++)
+#pragma unroll
+            for (int i = 0; i < N; i++)
+                sum[i] += same[k] ? v[k][i] : 0;
+        more = same[AHEAD - 1];
+    }
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        part[threadIdx.y][i * WARP + threadIdx.x] = sum[i];
+    __syncthreads();
+    if (threadIdx.y || column >= E)
+        return;
+    float *to = dw + id * E + column;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        for (int k = 1; k < WALKERS; k++)
+            sum[i] += part[k][i * WARP + threadIdx.x];
+        to[i] += scale * sum[i];
+    }
+}
+
+template <class T, int N> static void launch_backward(const struct call *c, const int32_t *order)
+{
+    LAUNCH(c, (backward<T, N>), dim3((unsigned)c->rows, blocks_of(c->w[0].cols, WARP * N)), dim3(WARP, WALKERS), 0, c->batch->ids, order, (int)c->rows,
+           (const T *)(void *)c->out.g, c->w[0].g, c->w[0].cols, c->p.scale.scale);
+}
 
 void embed_bwd_cuda(const struct call *c)
 {
-    int64_t E = c->w[0].cols;
-    int rows = (int)c->rows;
-    int32_t *next = (int32_t *)c->scratch;
-    if (!c->w[0].g || rows <= 0)
+    if (!c->w[0].g || c->rows <= 0)
         return;
-    LAUNCH(c, chain, blocks_of(rows, THREADS), THREADS, 0, c->batch->ids, rows, next);
-    BY_DTYPE(c->out.dtype, T,
-             LAUNCH(c, backward<T>, dim3((unsigned)rows, blocks_of(E, THREADS)), THREADS, 0, c->batch->ids, next, rows, (const T *)c->out.g, c->w[0].g, E,
-                    c->p.scale.scale));
+    const int32_t *order = sort_places(c);
+    BY_DTYPE(c->out.dtype, T, {
+        if (c->w[0].cols % VECTOR<T> == 0 && aligned16(c->out.g))
+            launch_backward<T, VECTOR<T>>(c, order);
+        else
+            launch_backward<T, 1>(c, order);
+    });
     launched(c, "embed backward");
 }

@@ -8,7 +8,7 @@ template <class T> struct fill_bias {
     int64_t M;
     template <int N> __device__ void at(int64_t i) const
     {
-        const float *row = bias + i % M;
+        const float *row = bias + entry_of(i, M).column;
         float v[N];
 #pragma unroll
         for (int k = 0; k < N; k++)
@@ -16,6 +16,13 @@ template <class T> struct fill_bias {
         store(y + i, v);
     }
 };
+
+/* A widened panel, or afterwards the sums of the bias's gradient. */
+size_t linear_scratch_cuda(const struct call *c)
+{
+    size_t panel = linear_scratch(c), sums = (size_t)(row_parts(c->rows) * c->w[1].rows) * sizeof(double);
+    return panel > sums ? panel : sums;
+}
 
 static const void *panel(const struct call *c, int64_t first, int64_t n)
 {
@@ -62,6 +69,6 @@ void linear_bwd_cuda(const struct call *c)
     if (c->w[0].g)
         cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, !c->w[0].fresh, c->w[0].g, DT_F32, N);
     if (c->w[1].v && c->w[1].g)
-        BY_DTYPE(d, T, add_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, M, c->w[1].g));
+        BY_DTYPE(d, T, add_many_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, (double *)c->scratch, c->w[1].g));
     launched(c, "linear backward");
 }

@@ -9,6 +9,17 @@ enum { THREADS_FEW = 256, THREADS_MOST = 1024, LONG_ROW = 32768, WIDE = 1 << 24 
 
 /* ---- scratch: student's logits, teacher's, one widened block */
 
+/* Each chunk reads and writes the whole f32 gradient of the head, 8 bytes an entry for 2 * chunk FLOP: on an H100 (700 TFLOP/s, 3 TB/s) about 930 tokens
+ * make that no longer than the product itself. Beyond a few thousand nothing is gained. LOGITS bytes are 1,024 tokens of two models with 128,256 ids in
+ * bf16, and 512 with 256,000. Whole multiples of 128, since that is what the products' tiles are cut in. */
+enum { CHUNK_UNIT = 128, CHUNK_LEAST = 256, CHUNK_MOST = 4096, LOGITS = 512 << 20 };
+
+int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary)
+{
+    int64_t bytes = (vocabulary + min(vocabulary, teacher_vocabulary)) * (x->compute == DT_BF16 ? 2 : 4), chunk = LOGITS / bytes / CHUNK_UNIT * CHUNK_UNIT;
+    return max((int64_t)CHUNK_LEAST, min(chunk, (int64_t)CHUNK_MOST));
+}
+
 static int64_t chunk_rows(const struct call *c)
 {
     int64_t chunk = c->p.loss.chunk;

@@ -1,7 +1,9 @@
 /* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for each shape. Row-major as mm() of op.h:
  *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32.
- * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_slow_size. Refuses factors of
- * different types. */
+ * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_slow_size. What the library has
+ * no algorithm for, plain_product of mm_plain.cu computes. Refuses factors of different types.
+ *
+ * The library's own first choice is taken, without timing the others: a choice by time would change from run to run, and results with it. */
 #include <cublasLt.h>
 
 #include "cuda.h"
@@ -16,6 +18,7 @@ struct product {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
+    int plain;                      /* the library has no algorithm */
     struct product *next;
 };
 enum { BUCKETS = 1024 };
@@ -85,19 +88,24 @@ static int algo_choose(struct product *p, const struct gpu *g)
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->alignment[1]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->alignment[0]},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->alignment[2]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->alignment[2]}};
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t best;
+    cublasLtMatmulHeuristicResult_t best = {};
     uint64_t workspace = g->workspace_bytes;
+    uint32_t joined = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | (s->out == DT_F32 ? CUBLASLT_REDUCTION_SCHEME_INPLACE : 0);     /* split sums: in f32 */
     int found = 0;
     if (cublasLtMatmulPreferenceCreate(&preference))
         return -1;
-    int failed = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    int failed = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace) ||
+                 cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &joined, sizeof joined);
     for (const auto &a : alignments) {
         uint32_t bytes = (uint32_t)a.bytes;
         failed |= cublasLtMatmulPreferenceSetAttribute(preference, a.name, &bytes, sizeof bytes);
     }
-    failed = failed || cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c, p->c, preference, 1, &best, &found) || !found;
+    if (!failed && (cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c, p->c, preference, 1, &best, &found) || !found ||
+                    best.state))
+        p->plain = 1;
+    else
+        p->algo = best.algo;
     cublasLtMatmulPreferenceDestroy(preference);
-    p->algo = best.algo;
     return failed ? -1 : 0;
 }
 
@@ -118,7 +126,7 @@ static struct product *product_new(const struct call *c, const struct shape *s)
     return p;
 }
 
-static const struct product *product_get(const struct call *c, const struct shape *s)
+static struct product *product_get(const struct call *c, const struct shape *s)
 {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof *s; i++)
@@ -164,9 +172,15 @@ int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_
     s.M = M, s.N = N, s.K = K, s.lda = lda, s.ldb = ldb, s.ldc = ldc, s.ta = ta, s.tb = tb, s.in = a, s.out = ct, s.has_beta = beta != 0;
     s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B), s.alignment[2] = alignment_of(C);
     remember_odd(g, &s);
-    const struct product *p = product_get(c, &s);
+    struct product *p = product_get(c, &s);
     if (!p)
-        return err_set(&c->x->err, "cuBLASLt has no algorithm for a product of %lld x %lld x %lld (%s)", (long long)M, (long long)N, (long long)K, dtype_name(a));
-    return check(&c->x->err, cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C, p->c, C, p->c, &p->algo, g->workspace,
-                                            g->workspace_bytes, g->stream), "multiply");
+        return err_set(&c->x->err, "cuBLASLt cannot describe a product of %lld x %lld x %lld (%s)", (long long)M, (long long)N, (long long)K, dtype_name(a));
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    if (!p->plain)
+        status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C, p->c, C, p->c, &p->algo, g->workspace, g->workspace_bytes,
+                                g->stream);
+    p->plain |= status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
+    if (p->plain)
+        return plain_product(c, ta, tb, M, N, K, alpha, A, a, lda, B, ldb, beta, C, ct, ldc), 0;
+    return check(&c->x->err, status, "multiply");
 }

@@ -2,7 +2,8 @@
  *
  * A piece is the n channels of one row and group. LANES threads share a piece: a warp up to WARP_MOST channels (a block takes several pieces), else the
  * block. Backward walks over x and dy once: a block takes every gridDim.x-th piece, adds dx, and keeps its sums of the weight gradients in shared
- * memory, where each thread has its own columns; a second kernel adds up the blocks in their order. With f32 activations sums are f64. */
+ * memory (in their place in global memory where they are too many), where each thread has its own columns; a second kernel adds up the blocks in their
+ * order. With f32 activations sums are f64. */
 #ifndef PARE_CUDA_NORM_H
 #define PARE_CUDA_NORM_H
 
@@ -10,7 +11,7 @@
 
 namespace norms {
 
-enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512 };
+enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, SUMS_MOST = 90 << 10 };       /* SUMS_MOST: bytes of a block's sums in shared memory */
 
 /* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
 struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; int set_dx; };
@@ -83,8 +84,9 @@ static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T
     }
 }
 
-/* A thread's columns of dw and db of the block: [n] each, or nothing. */
-template <class V> struct sums { V *dw, *db; };
+/* The block's dw and db, [n] each or nothing: the k-th column of vector i at i * vector + k * step. In shared memory the vectors' first columns lie side by
+ * side, then their second ones: neighbouring threads in neighbouring banks. */
+template <class V> struct sums { V *dw, *db; int64_t vector, step; };
 
 /* One piece: dx where wanted, and the thread's columns of the sums. */
 template <class T, int N, int LANES, bool CENTRED>
@@ -106,16 +108,17 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
     }
     float shift = CENTRED && dx ? (float)(lanes_sum<LANES>(u) / (sum_t)s.n) : 0, back = dx ? (float)(lanes_sum<LANES>(uh) * r * r / (sum_t)s.n) : 0;
     for (int64_t i = first; i < s.n; i += LANES * N) {
+        int64_t at = i / N * to.vector;
         load(x + i, v);
         load(dy + i, d);
         if (to.dw)
 #pragma unroll
             for (int k = 0; k < N; k++)
-                to.dw[i + k] += (sum_t)(d[k] * ((v[k] - m) * r));
+                to.dw[at + k * to.step] += (sum_t)(d[k] * ((v[k] - m) * r));
         if (CENTRED && to.db)
 #pragma unroll
             for (int k = 0; k < N; k++)
-                to.db[i + k] += (sum_t)d[k];
+                to.db[at + k * to.step] += (sum_t)d[k];
         if (!dx)
             continue;
         weights(s, w, i, f);
@@ -131,16 +134,22 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
 /* Block (i, group) takes pieces of its group, or of all groups where they share everything; its sums go to parts[i][group]. */
 template <class T, int N, int LANES, bool CENTRED>
 static __global__ void __launch_bounds__(THREADS)
-    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, long_sum<T> *dw_parts, long_sum<T> *db_parts)
+    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, long_sum<T> *dw_parts, long_sum<T> *db_parts, bool in_place)
 {
     typedef long_sum<T> sum_t;
     enum { TEAMS = THREADS / LANES };
     SHARED_DYNAMIC(sum_t, all);
-    int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N, stride = gridDim.y, wide = s.n * gridDim.y, out = blockIdx.y * s.n;
-    int64_t both = (dw_parts != NULL) + (db_parts != NULL);
-    sums<sum_t> to = {dw_parts ? all + team * both * s.n : NULL, db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL};
-    for (int64_t i = threadIdx.x; i < TEAMS * both * s.n; i += THREADS)
-        all[i] = 0;
+    int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N, stride = gridDim.y, out = (blockIdx.x * stride + blockIdx.y) * s.n;
+    int64_t both = (dw_parts != NULL) + (db_parts != NULL), each = s.n / N;
+    sums<sum_t> place = {dw_parts ? dw_parts + out : NULL, db_parts ? db_parts + out : NULL, N, 1}, to = place;
+    if (!in_place)
+        to = {dw_parts ? all + team * both * s.n : NULL, db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL, 1, each};
+    for (int64_t i = threadIdx.x % LANES; i < s.n; i += LANES) {
+        if (to.dw)
+            to.dw[i] = 0;
+        if (to.db)
+            to.db[i] = 0;
+    }
     __syncthreads();
     for (int64_t k = (int64_t)blockIdx.x * TEAMS + team; k < s.pieces / stride; k += (int64_t)gridDim.x * TEAMS) {
         int64_t p = k * stride + blockIdx.y;
@@ -148,12 +157,12 @@ static __global__ void __launch_bounds__(THREADS)
                                              memo + (CENTRED ? 2 * p : p), first, to);
     }
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < s.n; i += THREADS)
+    for (int64_t i = threadIdx.x; i < s.n && !in_place; i += THREADS)
         for (int which = 0; which < both; which++) {
             sum_t sum = 0;
             for (int64_t j = 0; j < TEAMS; j++)
-                sum += all[(j * both + which) * s.n + i];
-            (which == 0 && dw_parts ? dw_parts : db_parts)[blockIdx.x * wide + out + i] = sum;
+                sum += all[(j * both + which) * s.n + i / N + i % N * each];
+            (which == 0 && dw_parts ? place.dw : place.db)[i] = sum;
         }
 }
 
@@ -199,8 +208,9 @@ template <class T, int N, int LANES, bool CENTRED> static void launch_backward(c
     float *dw = s.w ? c->w[0].g : NULL, *db = s.b ? c->w[1].g : NULL;
     sum_t *dws = dw ? (sum_t *)c->scratch : NULL, *dbs = db ? (sum_t *)c->scratch + all : NULL;
     size_t shared = (size_t)((dw != NULL) + (db != NULL)) * (size_t)(THREADS / LANES * s.n) * sizeof(sum_t);
-    LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups), THREADS, shared, s, (const T *)c->in[0].v,
-           (const T *)(void *)c->out.g, (T *)(void *)c->in[0].g, c->memo, dws, dbs);
+    bool in_place = LANES == THREADS && shared > SUMS_MOST;
+    LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups), THREADS, in_place ? 0 : shared, s,
+           (const T *)c->in[0].v, (const T *)(void *)c->out.g, (T *)(void *)c->in[0].g, c->memo, dws, dbs, in_place);
     if (dw)
         launch_sum(c, dws, k, s.n, s.w_step, dw, c->w[0].fresh);
     if (db)

@@ -8,7 +8,8 @@ template <class W, class T> struct position_forward {
     int64_t E, seq_len;
     template <int N> __device__ void at(int64_t i) const
     {
-        const W *row = w + i / E % seq_len * E + i % E;
+        entry at = entry_of(i, E);
+        const W *row = w + entry_of(at.row, seq_len).column * E + at.column;
         float v[N];
         load(x + i, v);
 #pragma unroll

@@ -63,4 +63,33 @@ template <class V> static inline void add_row_sums(const struct call *c, const V
     LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, g, set);
 }
 
+/* The same for few columns of many rows, so that more than a few processors have work: sums of pieces of the rows first, in `parts` [row_parts(rows), n]. */
+enum { PART_ROWS = 512, ROW_PARTS_MOST = 128 };
+
+static inline int64_t row_parts(int64_t rows) { return min((rows + PART_ROWS - 1) / PART_ROWS, (int64_t)ROW_PARTS_MOST); }
+
+template <class V>
+static __global__ void __launch_bounds__(WARP *WALKERS) sum_row_pieces(const V *x, int64_t rows, int64_t n, double *parts)
+{
+    SHARED(double, part, [WALKERS][WARP]);
+    int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
+    double s = 0;
+    for (int64_t t = (int64_t)blockIdx.y * WALKERS + threadIdx.y; t < rows && i < n; t += (int64_t)gridDim.y * WALKERS)
+        s += (double)widen(x[t * n + i]);
+    part[threadIdx.y][threadIdx.x] = s;
+    __syncthreads();
+    if (threadIdx.y || i >= n)
+        return;
+    for (int k = 1; k < WALKERS; k++)
+        s += part[k][threadIdx.x];
+    parts[blockIdx.y * n + i] = s;
+}
+
+template <class V> static inline void add_many_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, double *parts, float *g)
+{
+    int64_t pieces = row_parts(rows);
+    LAUNCH(c, sum_row_pieces<V>, dim3(blocks_of(n, WARP), (unsigned)pieces), dim3(WARP, WALKERS), 0, x, rows, n, parts);
+    add_row_sums(c, parts, pieces, n, n, g);
+}
+
 #endif

@@ -4,7 +4,9 @@
  * Canonical names, the same in every family (E hidden, HD query heads x head size, KD KV heads x head size, F FFN, V vocabulary, P positions):
  *   embed_tokens [V,E]  embed_positions [P,E]  norm [E]  lm_head [V,E], absent when tied
  *   layers.{L}. input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
- *               post_attention_layernorm [E]  gate_proj up_proj [F,E]  down_proj [E,F]
+ *               post_attention_layernorm [E] (before the MLP, whatever a checkpoint calls it)  gate_proj up_proj [F,E]  down_proj [E,F]
+ *               attention_output_norm mlp_output_norm [E]: of what a branch adds
+ * A q_norm or k_norm as wide as all heads, [HD] and [KD], norms them as one.
  * Slots: x residual, n norm output, q k v o attention, g u h MLP, y what a branch adds. */
 #ifndef PARE_FAMILIES_COMMON_H
 #define PARE_FAMILIES_COMMON_H
@@ -14,8 +16,9 @@
 #define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null)
 #define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL)
 #define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)       /* the value may be a JSON object */
-#define STORED(name, layout) STORED_ROW(name, layout, 0)
-#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1)
+#define STORED(name, layout) STORED_ROW(name, layout, 0, NULL)
+#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1, NULL)
+#define STORED_OR(name, other, layout) STORED_ROW(name, layout, 0, other)
 
 #define ALWAYS NULL
 #define NEVER "never"
@@ -66,6 +69,12 @@
     STORED("model.layers.{L}.self_attn.k_proj", "k_proj") \
     STORED("model.layers.{L}.self_attn.v_proj", "v_proj") \
     STORED("model.layers.{L}.self_attn.o_proj", "o_proj")
+#define STORED_QK_NORMS \
+    STORED("model.layers.{L}.self_attn.q_norm", "q_norm") \
+    STORED("model.layers.{L}.self_attn.k_norm", "k_norm")
+#define STORED_OUTPUT_NORMS \
+    STORED("model.layers.{L}.post_attention_layernorm", "attention_output_norm") \
+    STORED("model.layers.{L}.post_feedforward_layernorm", "mlp_output_norm")
 #define STORED_MLP \
     STORED("model.layers.{L}.mlp.up_proj", "up_proj") \
     STORED("model.layers.{L}.mlp.down_proj", "down_proj")
@@ -85,6 +94,11 @@
     BLOCK("o", attention, NULL, "q", "k", "v") \
     BLOCK("y", linear, "o_proj", "o")
 #define ATTENTION(in) PROJECTIONS(in) ROTATE ATTEND
+#define ATTENTION_QK_NORMED(in) \
+    PROJECTIONS(in) \
+    BLOCK("q", rmsnorm, "q_norm", "q") \
+    BLOCK("k", rmsnorm, "k_norm", "k") \
+    ROTATE ATTEND
 #define GLU(in) \
     BLOCK("g", linear, "gate_proj", in) \
     BLOCK("u", linear, "up_proj", in) \

@@ -7,8 +7,8 @@
  *   KEY_REQUIRED(fact, key)                     no default
  *   NO_KEY(fact, value)                         the class has no key for it: the value always holds
  *   TENSOR(name, rows, cols, when)              canonical tensor and its axes, in stream order (start, one layer, end)
- *   STORED(name, layout), STORED_TRANSPOSED     how the checkpoint stores it
- *   START / BLOCK / END(out, op, weight, in...) op lines
+ *   STORED(name, layout), STORED_TRANSPOSED     how the checkpoint stores it; STORED_OR(name, other, layout): two names, the first is written
+ *   START / BLOCK / END(out, op, weight, in...) op lines; BLOCK_WHEN(when, out, ...) one that a config flag asks for
  *   HARMLESS("key" or "key=JSON", ...)          config keys without effect on the function */
 #define FAMILY_JOIN2(a, b) a##_##b
 #define FAMILY_JOIN(a, b) FAMILY_JOIN2(a, b)
@@ -32,13 +32,14 @@ static const struct family_tensor FAMILY_TABLE(tensors)[] = {
 
 #include "rows.h"
 #undef STORED_ROW
-#define STORED_ROW(name, layout, transposed) {name, layout, transposed},
+#define STORED_ROW(name, layout, transposed, other) {name, layout, transposed, other},
 static const struct family_stored FAMILY_TABLE(stored)[] = {
 #include FAMILY_DEF
     {0}
 };
 
-#define FAMILY_LINE(out, op, weight, ...) {OP_##op, out, {__VA_ARGS__}, weight},
+#define FAMILY_LINE_WHEN(when, out, op, weight, ...) {OP_##op, out, {__VA_ARGS__}, weight, when},
+#define FAMILY_LINE(...) FAMILY_LINE_WHEN(ALWAYS, __VA_ARGS__)
 #include "rows.h"
 #undef START
 #define START FAMILY_LINE
@@ -49,7 +50,9 @@ static const struct family_line FAMILY_TABLE(start)[] = {
 
 #include "rows.h"
 #undef BLOCK
+#undef BLOCK_WHEN
 #define BLOCK FAMILY_LINE
+#define BLOCK_WHEN FAMILY_LINE_WHEN
 static const struct family_line FAMILY_TABLE(block)[] = {
 #include FAMILY_DEF
     {0}
@@ -81,6 +84,7 @@ static const struct family FAMILY_ID = {
 };
 
 #undef FAMILY_LINE
+#undef FAMILY_LINE_WHEN
 #undef FAMILY_TABLE
 #undef FAMILY_JOIN
 #undef FAMILY_JOIN2

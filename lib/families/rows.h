@@ -5,6 +5,7 @@
 #undef STORED_ROW
 #undef START
 #undef BLOCK
+#undef BLOCK_WHEN
 #undef END
 #undef HARMLESS
 #define FAMILY(...)
@@ -13,5 +14,6 @@
 #define STORED_ROW(...)
 #define START(...)
 #define BLOCK(...)
+#define BLOCK_WHEN(...)
 #define END(...)
 #define HARMLESS(...)

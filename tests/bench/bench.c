@@ -51,10 +51,14 @@ static const struct shape *shape_find(const char *name)
     exit(2);
 }
 
+static double parameters(const struct shape *s)
+{
+    return (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) + (1 + s->untied) * s->E * s->V);
+}
+
 static double flops(const struct shape *s, int64_t T)      /* forward, per token */
 {
-    double N = (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) + s->E * s->V);
-    return 2 * N + (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
+    return 2 * (parameters(s) - (double)(s->untied * s->E * s->V)) + (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
 }
 
 static void make_model(struct model *m, const struct shape *s)
@@ -77,6 +81,7 @@ struct row {
     struct tape *tape;              /* of an evaluation */
     struct data_batch batch;
     int64_t predicted, device;      /* bytes; of the device, what was there before */
+    int64_t predicted_there;        /* of the device */
     double flops;                   /* per token */
 };
 
@@ -97,10 +102,12 @@ static void open_eval(struct row *r)
 {
     const struct shape *s = r->s;
     struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
-    r->tape = tape_record(&x, &spec, &e);
     r->model.how = MODEL_FROZEN;
+    r->predicted_there = model_plan(&r->model, &x);
+    r->tape = tape_record(&x, &spec, &e);
     must(!r->tape || model_move(&r->model, &x, &e));
     r->predicted += tape_bytes(r->tape);
+    r->predicted_there += tape_bytes(r->tape);
     must(tape_open(r->tape, &e));
     struct data_row *rows = mem_alloc(sizeof *rows * (size_t)s->B);
     for (int64_t i = 0; i < s->B; i++)
@@ -118,6 +125,7 @@ static void open_training(struct row *r, int recompute)
     must(train_options_resolve(&o, &e));
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->tokens, &e));
     r->predicted += 12 * r->model.n_values + train_activation_bytes(&r->trainer);      /* gradients and two moments */
+    r->predicted_there = train_bytes(&r->trainer);
 }
 
 static void run_once(struct row *r)
@@ -171,9 +179,9 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
     }
     slow = exec_slow_size(&x, &multiple);
     printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
-           "\"mfu_of_989\":%.4f,\"used_gb\":%.2f,\"product_tflops\":%.1f,\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n", name,
+           "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n", name,
            x.tf32 ? "tf32" : dtype_name(x.compute), recompute ? "true" : "false", (long long)r->s->B, (long long)r->s->T, tokens / median, 1e3 * median,
-           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)), c.product / 1e12,
+           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)), 1e-9 * (double)r->predicted_there, c.product / 1e12,
            c.copy / 1e9, (long long)slow);
 }
 
@@ -274,11 +282,21 @@ static void parse(struct options *o, int argc, char **argv)
     exit(2);
 }
 
+/* Before minutes go into random weights: a trained parameter takes 18 bytes on a device (16 in f32), a frozen one 2 or 4. */
+static void check_room(const struct row *r, int is_eval)
+{
+    double narrow = x.compute == DT_BF16 ? 2 : 4, trained = x.compute == DT_BF16 ? 18 : 16;
+    double needed = parameters(r->s) * (is_eval ? narrow : trained) + (r->teacher_shape ? parameters(r->teacher_shape) * narrow : 0);
+    if (needed > (double)exec_available(&x))
+        must(err_set(&e, "weights, gradients and moments take %.1f GB, and the device has %.1f GB left", 1e-9 * needed, 1e-9 * (double)exec_available(&x)));
+}
+
 static void open_row(struct row *r, const struct options *o)
 {
     int is_kd = !strcmp(o->task, "kd"), is_eval = !strcmp(o->task, "eval");
     r->s = shape_for(is_kd ? o->second : o->first, o->batch, o->length);
     r->teacher_shape = is_kd ? shape_for(o->first, o->batch, o->length) : NULL;
+    check_room(r, is_eval);
     r->device = exec_available(&x);
     r->predicted = usage_resident_bytes() + exec_library_bytes(&x);
     make_model(&r->model, r->s);

@@ -1,6 +1,6 @@
 """Readings of pipelines/bench-gpu (JSON lines on stdin: rows of `bench --device cuda --ops`, of the peer with "peer", and of single ops) -> Markdown:
 a table of rows with both speeds, the ratio, model FLOP utilisation and memory, and one of the ops with their share of what the card can do. A row that
-one side could not run says so."""
+one side could not run says so, and below why."""
 import json
 import statistics
 import sys
@@ -28,6 +28,8 @@ def main():
             cells += ["did not run", "", ""]
         cells.append(f"{speed / other:.2f}" if own and peer else "")
         print("| " + " | ".join(cells) + " |")
+    for line in dict.fromkeys(f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}" for r in rows if "failed" in r):
+        print(line)
     for r in rows:
         if r.get("product_tflops"):
             print(f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, a large copy {r['copy_gb_per_second']:.0f} GB/s.")

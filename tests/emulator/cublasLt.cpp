@@ -41,6 +41,8 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t bytes)
 {
     int is_workspace = attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        return bytes == sizeof(uint32_t) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
     if (bytes != (is_workspace ? sizeof p->workspace : sizeof *p->alignment))
         return CUBLAS_STATUS_INVALID_VALUE;
     memcpy(is_workspace ? (void *)&p->workspace : &p->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
@@ -75,7 +77,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *found = 0;
     if (wanted < 1 || c->type != out->type || !shapes_fit(d, a, b, out))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!has_types(d, a, b, out))
+    if (!has_types(d, a, b, out) || (d->compute == CUBLAS_COMPUTE_32F && (a->ld % 2 || b->ld % 2 || out->ld % 2)))      /* the second to see what is done then */
         return CUBLAS_STATUS_NOT_SUPPORTED;
     *found = 1;
     results[0] = cublasLtMatmulHeuristicResult_t{};

@@ -152,21 +152,24 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = NULL);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
-template <class F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t emulated_allow_shared(const void *kernel, int bytes);
+template <class F> static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute, int bytes) { return emulated_allow_shared((const void *)f, bytes); }
 
 /* ---- what kernels/cuda/cuda.h and the shim of cuBLASLt build on */
 void emulated_enqueue(std::function<void()> work);                     /* into the stream, or the graph that is being captured */
 int emulated_is_device(const void *p, size_t bytes);                   /* the whole range lies in one piece of device memory */
-void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &thread);
-int emulated_refuses(dim3 grid, dim3 block, size_t shared);            /* and keeps the error for cudaGetLastError */
+int emulated_is_allowed(const void *kernel, size_t shared);            /* cudaFuncSetAttribute told of as much */
+void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed, const std::function<void()> &thread);
+int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared);         /* and keeps the error for cudaGetLastError */
 
 template <class... P, class... A>
 static inline void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... given)
 {
-    if (emulated_refuses(grid, block, shared))
+    if (emulated_refuses((const void *)kernel, grid, block, shared))
         return;
     std::tuple<P...> arguments(static_cast<P>(given)...);
-    emulated_enqueue([=] { emulated_run(name, grid, block, shared, [&] { std::apply(kernel, arguments); }); });
+    int is_allowed = emulated_is_allowed((const void *)kernel, shared);
+    emulated_enqueue([=] { emulated_run(name, grid, block, shared, is_allowed, [&] { std::apply(kernel, arguments); }); });
 }
 
 #endif

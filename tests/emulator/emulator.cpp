@@ -14,7 +14,7 @@
 #include <memory>
 #include <vector>
 
-enum { THREADS_MOST = 1024, LANES = 32, STACK = 256 << 10, SHARED_STATIC = 48 << 10, SHARED_MOST = 227 << 10, PAGE = 4096, ALIGNMENT = 256 };
+enum { THREADS_MOST = 1024, LANES = 32, STACK = 256 << 10, SHARED_STATIC = 48 << 10, SHARED_MOST = 163 << 10, PAGE = 4096, ALIGNMENT = 256 };
 enum { NAN_BYTE = 0xff, GUARD_BYTE = 0xa5 };
 
 static const char *kernel_name = "";
@@ -187,8 +187,10 @@ unsigned __ballot_sync(unsigned mask, int predicate)
 
 struct shared_array { const void *place; size_t bytes, at; };
 static std::vector<shared_array> arrays;
+static std::map<const void *, size_t> allowed;          /* dynamic bytes that a kernel was told of */
 alignas(128) static unsigned char shared_bytes[2 * SHARED_MOST];
-static size_t shared_used, shared_static;
+static size_t shared_used, shared_static, shared_dynamic;
+static int shared_allowed;              /* the dynamic ones were */
 
 static void *shared_new(const void *where, size_t bytes)
 {
@@ -208,8 +210,8 @@ void *emulated_shared(const void *where, size_t bytes)
     for (const shared_array &a : arrays)
         if (a.place == where)
             return shared_bytes + a.at;
-    if ((shared_static += bytes) > SHARED_STATIC)
-        die("%zu bytes of static shared memory, at most %d are allowed", shared_static, SHARED_STATIC);
+    if ((shared_static += bytes) + (shared_allowed ? 0 : shared_dynamic) > SHARED_STATIC)
+        die("%zu bytes of static and %zu of dynamic shared memory, at most %d are allowed without cudaFuncSetAttribute", shared_static, shared_dynamic, SHARED_STATIC);
     return shared_new(where, bytes);
 }
 
@@ -247,6 +249,7 @@ static void run_block(const dim3 &block, size_t shared)
     at_block = 0;
     arrays.clear();
     shared_used = shared_static = 0;
+    shared_dynamic = shared;
     shared_new(&shared_bytes, shared);
     for (int w = 0; w * LANES < threads; w++) {
         int n = threads - w * LANES < LANES ? threads - w * LANES : LANES;
@@ -271,8 +274,9 @@ static void run_block(const dim3 &block, size_t shared)
     shared_check();
 }
 
-void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &thread)
+void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed, const std::function<void()> &thread)
 {
+    shared_allowed = is_allowed;
     kernel_name = name;
     body = &thread;
     gridDim = grid;
@@ -304,11 +308,22 @@ const char *cudaGetErrorString(cudaError_t status)
     return words[status];
 }
 
-int emulated_refuses(dim3 grid, dim3 block, size_t shared)
+cudaError_t emulated_allow_shared(const void *kernel, int bytes)
+{
+    if (bytes > SHARED_MOST)
+        return keep(cudaErrorInvalidValue);
+    allowed[kernel] = (size_t)bytes;
+    return cudaSuccess;
+}
+
+int emulated_is_allowed(const void *kernel, size_t shared) { return allowed.count(kernel) && shared <= allowed[kernel]; }
+
+int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared)
 {
     uint64_t n = (uint64_t)block.x * block.y * block.z;
     int fits = n >= 1 && n <= THREADS_MOST && block.z <= 64 && grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
-               grid.z <= 65535 && shared <= SHARED_MOST;
+               grid.z <= 65535 &&
+               (shared <= SHARED_STATIC || emulated_is_allowed(kernel, shared));
     return fits ? 0 : (keep(cudaErrorInvalidConfiguration), 1);
 }
 

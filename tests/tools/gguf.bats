@@ -16,6 +16,24 @@ both() {        # both DIR [TYPE] [CODE]: directory and GGUF file as streams
     "$BIN/hf-import" "$1" --compress none -o hf.tsz
 }
 
+# sayable DIR: DIR, or a copy changed into what a file of its architecture can say: layers without rope or a window by their fixed period, scores by
+# key_length, norms that do not change when 1 is added in f32.
+sayable() {
+    local same='
+C["query_pre_attn_scalar"] = C["head_dim"]
+for n, (d, s, b) in T.items():
+    if len(s) == 1 and d == "F32":
+        T[n] = d, s, struct.pack("<%df" % s[0], *(round(x * 1024) / 1024 for x in struct.unpack("<%df" % s[0], b)))'
+    case $1 in
+    */smollm3) python3 "$ROOT/tests/hf/st.py" edit "$1" said-smollm3 'C["no_rope_layers"] = [1, 1, 1, 0]' ;;
+    */gemma2) python3 "$ROOT/tests/hf/st.py" edit "$1" said-gemma2 "$same" ;;
+    */gemma3) python3 "$ROOT/tests/hf/st.py" edit "$1" said-gemma3 "$same"'
+C["layer_types"] = ["sliding_attention"] * 4' ;;
+    *) echo "$1"; return ;;
+    esac
+    echo "said-${1##*/}"
+}
+
 refused() {     # refused FILE WORDS: in one line, and no file is written
     run -1 --separate-stderr "$BIN/gguf-import" "$1" -o refused.tsz
     [ "${#stderr_lines[@]}" = 1 ]
@@ -30,7 +48,7 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
 
 @test "every family: id and tensors are those of its directory" {
     for dir in "$G"/families/*; do
-        both "$dir"
+        both "$(sayable "$dir")"
         $GGUF same gguf.tsz hf.tsz
     done
 }
@@ -135,6 +153,19 @@ for i in range(2):
         == '{"rope_type":"longrope","short_factor":[1.0,3.0,2.0,5.0],"long_factor":[1.0,3.0,2.0,5.0],'* ]]
 }
 
+@test "gemma: the scale of scores by the number of layers, a window is needed; olmo2 knows none" {
+    edited() { $GGUF make "$1" m.gguf "$2"; "$BIN/gguf-import" m.gguf --quiet 2>&1 | "$BIN/ts-dump" --head 2>&1 | grep query_pre; }
+    [[ $(edited "$G/families/gemma2" '') == *": 8"* ]]
+    # 46 layers: 36 / 6; their tensors are those of layer 0
+    [[ $(edited "$G/families/gemma2" '
+M["gemma2.block_count"] = 46
+T.update({n.replace("blk.0.", "blk.%d." % l): t for l in range(46) for n, t in T.items() if "blk.0." in n})') == *": 6"* ]]
+    $GGUF make "$G/families/gemma2" m.gguf 'del M["gemma2.attention.sliding_window"]'
+    refused m.gguf "no metadata gemma2.attention.sliding_window"
+    $GGUF make "$G/families/olmo2" m.gguf 'M["olmo2.attention.sliding_window"] = 16'
+    refused m.gguf "olmo2.attention.sliding_window 16 is not supported"
+}
+
 @test "phi3: longrope from its two tensors, the window from metadata" {
     $GGUF make "$G/families/phi3" m.gguf '
 M["phi3.rope.scaling.original_context_length"], M["phi3.rope.scaling.attn_factor"], M["phi3.attention.sliding_window"] = 16, 1.5, 9
@@ -176,10 +207,12 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
 }
 
 @test "refused: architectures, metadata, parts, experts, windows" {
-    changed 'M["general.architecture"] = "rwkv6"' "architecture rwkv6, which is not supported (llama, qwen2, qwen3, nemotron, gpt2, phi3 are)"
+    changed 'M["general.architecture"] = "rwkv6"' "architecture rwkv6, which is not supported (llama, qwen2, qwen3, nemotron, gpt2, phi3, olmo2, smollm3, gemma2, gemma3, gptneox are)"
     changed 'del M["general.architecture"]' "no general.architecture"
     changed 'del M["llama.block_count"]' "no metadata llama.block_count"
     changed 'M["llama.attention.clamp_kqv"] = 8.0' "llama.attention.clamp_kqv may change the function"
+    changed 'M["llama.attn_logit_softcapping"] = 8.0' "llama.attn_logit_softcapping may change the function"
+    changed 'M["llama.attention.key_length"] = 8; M["llama.attention.head_count"] = 0' "num_attention_heads is 0"
     changed 'M["split.count"] = 3' "one of 3 parts"
     changed 'M["llama.expert_count"] = 8' "experts"
     changed 'M["llama.rope.dimension_count"] = 6' "rope.dimension_count 6 of heads of 8"

@@ -14,16 +14,21 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
-ARCH = {"mistral": "llama"}
+ARCH = {"mistral": "llama", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
+PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3"), ("nemotron", "gemma2", "gemma3_text")
+AFTER = [("post_attention_layernorm", "post_attention_norm"), ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
+OWN = {"gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER, "gpt_neox": [
+    ("gpt_neox.embed_in", "token_embd"), ("gpt_neox.final_layer_norm", "output_norm"), ("embed_out", "output"), (r"attention\.query_key_value", "attn_qkv"),
+    (r"attention\.dense", "attn_output"), (r"mlp\.dense_h_to_4h", "ffn_up"), (r"mlp\.dense_4h_to_h", "ffn_down")]}
 NAMES = [(r"model\.embed_tokens|transformer\.wte", "token_embd"), (r"transformer\.wpe", "position_embd"), (r"model\.norm|transformer\.ln_f", "output_norm"),
          (r"lm_head", "output"), (r"input_layernorm|ln_1", "attn_norm"), (r"post_attention_layernorm|ln_2", "ffn_norm"), (r"self_attn\.([qkv])_proj", r"attn_\1"),
          (r"self_attn\.([qk])_norm", r"attn_\1_norm"), (r"self_attn\.qkv_proj|attn\.c_attn", "attn_qkv"), (r"self_attn\.o_proj|attn\.c_proj", "attn_output"),
          (r"mlp\.gate_up_proj|mlp\.up_proj|mlp\.c_fc", "ffn_up"), (r"mlp\.gate_proj", "ffn_gate"), (r"mlp\.down_proj|mlp\.c_proj", "ffn_down")]
 
-def rename(name):
+def rename(name, family):
     stem, suffix = name.rsplit(".", 1)
-    layer = re.match(r"(?:model\.layers|transformer\.h)\.(\d+)\.(.*)", stem)
-    for pattern, to in NAMES:
+    layer = re.match(r"(?:model\.layers|transformer\.h|gpt_neox\.layers)\.(\d+)\.(.*)", stem)
+    for pattern, to in OWN.get(family, []) + NAMES:
         found = re.fullmatch(pattern, layer.group(2) if layer else stem)
         if found:
             return (f"blk.{layer.group(1)}." if layer else "") + found.expand(to) + "." + suffix
@@ -46,6 +51,11 @@ def permute(data, n, heads):
     r, D = rows(data, n), n // heads
     return b"".join(r[h * D + s * (D // 2) + j] for h in range(heads) for j in range(D // 2) for s in range(2))
 
+def regroup(data, n, heads):
+    """q, k and v rows of each head in turn -> those of all heads in turn."""
+    r, D = rows(data, n), n // heads // 3
+    return b"".join(r[(h * 3 + part) * D + i] for part in range(3) for h in range(heads) for i in range(D))
+
 def transpose(dtype, shape, data):
     size = st.SIZE[dtype]
     return shape[::-1], b"".join(data[(i * shape[1] + j) * size:(i * shape[1] + j + 1) * size] for j in range(shape[1]) for i in range(shape[0]))
@@ -64,14 +74,16 @@ def quantise(kind, values):
 def tensors(folder, config, kind):
     made = {}
     for name, (dtype, shape, data) in st.load(folder).items():
-        to = rename(name)
+        to = rename(name, config["model_type"])
         if config["model_type"] == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight", name):
             shape, data = transpose(dtype, shape, data)
-        if ARCH.get(config["model_type"], config["model_type"]) == "llama" and re.search(r"attn_[qk]\.", to):
+        if config["model_type"] == "gpt_neox" and "attn_qkv" in to:
+            data = regroup(data, shape[0], config["num_attention_heads"])
+        if config["model_type"] in PERMUTED and re.search(r"attn_[qk]\.", to):
             heads = config["num_attention_heads"] if "attn_q" in to else config["num_key_value_heads"]
             data = permute(data, shape[0], heads)
         if len(shape) == 1:
-            plus = 1 if config["model_type"] == "nemotron" and "norm.weight" in to else 0
+            plus = 1 if config["model_type"] in PLUS_ONE and "norm.weight" in to else 0
             dtype, data = "F32", struct.pack(f"<{shape[0]}f", *(x + plus for x in floats(dtype, data)))
         elif kind:
             values = floats(dtype, data)
@@ -95,14 +107,23 @@ def metadata(c):
         put("attention.head_count_kv", c["num_key_value_heads"])
         put("rope.freq_base", float(rope.get("rope_theta", c.get("rope_theta"))))
         put("rope.dimension_count", int(c.get("partial_rotary_factor", 1) * D))
+    if c["model_type"] == "gpt_neox":
+        put("rope.dimension_count", int(c.get("rotary_pct", rope.get("partial_rotary_factor")) * D))
+        put("use_parallel_residual", c["use_parallel_residual"])
     if D != E // H or E % H:
         put("attention.key_length", D)
         put("attention.value_length", D)
     if "rms_norm_eps" in c:
         put("attention.layer_norm_rms_epsilon", c["rms_norm_eps"])
     else:
-        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("layer_norm_epsilon")))
-    if c["model_type"] == "mistral":
+        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("layer_norm_epsilon", c.get("layer_norm_eps"))))
+    for key in "attn_logit_softcapping", "final_logit_softcapping":
+        if c.get(key):
+            put(key, c[key])
+    if c["model_type"].startswith("gemma3"):
+        put("rope.scaling.type", "linear")
+        put("rope.scaling.factor", c["rope_scaling"]["factor"])
+    if c["model_type"] in ("mistral", "gemma2", "gemma3_text"):
         put("attention.sliding_window", c["sliding_window"])
     M.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})
     return M

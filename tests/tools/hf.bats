@@ -68,6 +68,10 @@ P
     [ "$(id theta)" != "$first" ]
     $ST edit moved spelling 'C["_name_or_path"] = "x"; C["transformers_version"] = "5.0"; C["dtype"] = C.pop("torch_dtype"); C.pop("mlp_bias")'
     [ "$(id spelling)" = "$first" ]
+    $ST edit "$G/families/gpt_neox" serial 'C["use_parallel_residual"] = False'
+    [ "$(id serial)" != "$(id "$G/families/gpt_neox")" ]
+    $ST edit "$G/families/gemma2" capped 'C["attn_logit_softcapping"] = 4.5'
+    [ "$(id capped)" != "$(id "$G/families/gemma2")" ]
 }
 
 @test "--dtype rounds to nearest even, says so and writes it into the config" {
@@ -131,7 +135,7 @@ P
     [ "$(id long)" = "$(id twin)" ]
 }
 
-@test "older files: no base prefix, rotary tables, masks" {
+@test "older files: no base prefix, rotary tables, masks, another name of the head" {
     $ST edit "$G/families/llama" bare '
 for n in list(T):
     T[n.removeprefix("model.")] = T.pop(n)
@@ -149,6 +153,15 @@ for l in range(3):
 '
     export_ masked back2
     $ST same "$G/families/gpt2" back2
+    $ST edit "$G/families/gpt_neox" neox '
+T["lm_head.weight"] = T.pop("embed_out.weight")
+for l in range(3):
+    T[f"gpt_neox.layers.{l}.attention.bias"] = ("BOOL", [1, 1, 64, 64], bytes(4096))
+    T[f"gpt_neox.layers.{l}.attention.masked_bias"] = ("F32", [], bytes(4))
+    T[f"gpt_neox.layers.{l}.attention.rotary_emb.inv_freq"] = ("F32", [3], bytes(12))
+'
+    export_ neox back3
+    $ST same "$G/families/gpt_neox" back3
 }
 
 @test "a head beside tied embeddings: equal it is ignored, different it unties, alone it is the embedding" {

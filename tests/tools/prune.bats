@@ -8,7 +8,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR"
 }
 
-families="llama nemotron gpt2 qwen3 phi3 llama_bias"
+families="llama nemotron gpt2 qwen3 phi3 llama_bias olmo2 smollm3 gemma2 gemma3 gpt_neox"
 
 # ranked FAMILY: its tokens, acts, scores and rank as FAMILY.*.tsz
 ranked() {

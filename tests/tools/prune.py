@@ -130,9 +130,12 @@ def losses_of(family):
 def options(family, case):
     want = json.load(open("%s/slice/%s/%s/expected.json" % (GOLDEN, family, case)))["target"]
     meta = importance(family)[1]
-    names = {"hidden": ("hidden-size", 1, 0), "ffn": ("intermediate-size", 1, 0), "heads_per_group": ("num-attention-heads", meta["kv_groups"], 0),
-             "groups": ("num-key-value-heads", 1, 0), "drop": ("num-hidden-layers", -1, len(meta["ranking_l2_mean"]["layers"]))}
-    return ["--%s=%d" % (names[k][0], names[k][1] * v + names[k][2]) for k, v in want.items()]
+    dropped = want.pop("drop_layers", None)
+    names = {"hidden": ("hidden-size", 1, 0), "ffn": ("intermediate-size", 1, 0), "groups": ("num-key-value-heads", 1, 0),
+             "heads_per_group": ("num-attention-heads", want.get("groups", meta["kv_groups"]), 0),
+             "drop": ("num-hidden-layers", -1, len(meta["ranking_l2_mean"]["layers"]))}
+    return ["--%s=%d" % (names[k][0], names[k][1] * v + names[k][2]) for k, v in want.items()] + \
+           (["--drop-layers=" + ",".join(map(str, dropped))] if dropped else [])
 
 
 def target(family, case):

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/model.h"
+#include "../../lib/hf_layout.h"
 #include "check.h"
 
 #define GOLDEN "tests/golden/"
@@ -42,56 +42,20 @@ static int head_of(struct model_head *h, const char *text, struct err *e)
 
 /* ---- golden families */
 
-/* Rows and columns that a stored tensor must have: the sum of its canonical parts. Layouts here are plain concatenations. */
-static void stored_shape(const struct model_head *h, const struct family_stored *s, const char *suffix, int64_t layer, struct tensor *want)
-{
-    char layout[300], name[TENSOR_NAME];
-    snprintf(layout, sizeof layout, "%s", s->layout);
-    want->ndim = 0;
-    for (char *save, *part = strtok_r(layout, "|", &save); part; part = strtok_r(NULL, "|", &save)) {
-        if (layer >= 0)
-            snprintf(name, sizeof name, "layers.%lld.%s%s", (long long)layer, part, suffix);
-        else
-            snprintf(name, sizeof name, "%s%s", part, suffix);
-        int i = model_head_find(h, name);
-        if (i < 0)
-            continue;
-        int64_t rows = want->ndim ? want->shape[0] : 0;
-        *want = h->tensors[i];
-        want->shape[0] += rows;
-    }
-    if (s->transposed && want->ndim == 2) {
-        int64_t rows = want->shape[0];
-        want->shape[0] = want->shape[1];
-        want->shape[1] = rows;
-    }
-}
-
 /* Every tensor that family and config promise is in the checkpoint with that shape, and nothing else is. */
 static void check_stored(const struct model_head *h, struct safetensors *file, const char *which)
 {
-    int found = 0;
-    static const char *const suffixes[] = {".weight", ".bias"};
-    for (const struct family_stored *s = h->family->stored; s->name; s++) {
-        const char *brace = strstr(s->name, "{L}");
-        for (int64_t l = brace ? 0 : -1; l < (brace ? h->num_hidden_layers : 0); l++)
-            for (int b = 0; b < 2; b++) {
-                struct tensor want;
-                char name[400];
-                stored_shape(h, s, suffixes[b], l, &want);
-                if (!want.ndim)
-                    continue;
-                if (brace)
-                    snprintf(name, sizeof name, "%.*s%lld%s%s", (int)(brace - s->name), s->name, (long long)l, brace + 3, suffixes[b]);
-                else
-                    snprintf(name, sizeof name, "%s%s", s->name, suffixes[b]);
-                int at = sf_find(file, name);
-                const struct tensor *t = at < 0 ? NULL : sf_tensor(file, at);
-                CHECK(t && t->ndim == want.ndim && !memcmp(t->shape, want.shape, (size_t)t->ndim * sizeof *t->shape), "%s: %s", which, name);
-                found++;
-            }
+    struct hf_layout l;
+    struct err e = {0};
+    CHECK(!hf_layout_make(&l, h, &e), "%s: %s", which, e.msg);
+    for (int i = 0; i < l.n_stored && !e.set; i++) {
+        const struct tensor *want = &l.stored[i];
+        int at = sf_find(file, want->name);
+        const struct tensor *t = at < 0 ? NULL : sf_tensor(file, at);
+        CHECK(t && t->ndim == want->ndim && !memcmp(t->shape, want->shape, (size_t)t->ndim * sizeof *t->shape), "%s: %s", which, want->name);
     }
-    CHECK(found == sf_count(file), "%s: %d stored tensors expected, %d in the file", which, found, sf_count(file));
+    CHECK(l.n_stored == sf_count(file), "%s: %d stored tensors expected, %d in the file", which, l.n_stored, sf_count(file));
+    hf_layout_free(&l);
 }
 
 static void check_round_trip(struct model_head *h, const char *which)
@@ -191,6 +155,12 @@ static void test_published_counts(void)
                        "'num_key_value_heads':8,'tie_word_embeddings':true}", 596049920, 596049920 - 151936 * 1024},
         {"SmolLM2-135M", "{'model_type':'llama','hidden_size':576,'intermediate_size':1536,'num_hidden_layers':30,'num_attention_heads':9,"
                          "'num_key_value_heads':3,'vocab_size':49152,'tie_word_embeddings':true}", 134515008, 134515008 - 49152 * 576},
+        {"OLMo-2-7B", "{'model_type':'olmo2','vocab_size':100352}", 7298617344, 6476533760},
+        {"SmolLM3-3B", "{'model_type':'smollm3'}", 3075098624, 2812430336},
+        {"Gemma-2-2B", "{'model_type':'gemma2'}", 2614341888, 2024517888},
+        {"Gemma-3-1B", "{'model_type':'gemma3_text','vocab_size':262144,'hidden_size':1152,'intermediate_size':6912,'num_attention_heads':4,"
+                       "'num_key_value_heads':1}", 999885952, 697896064},
+        {"GPT-NeoX-20B", "{'model_type':'gpt_neox'}", 20554567680, 19934859264},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -279,13 +249,35 @@ static void test_ropes(void)
         model_head_free(&h);
     }
 
+    /* gemma3: a table for full layers, 100 and scaled by 4 (by neither in the last spelling), and one for those with a window, 10^8; both spellings */
+    static const double slow[] = {1, 0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6, 1e-7};
+    static const char *const two[] = {"'rope_theta':100.0,'rope_local_base_freq':1e8,'rope_scaling':{'rope_type':'linear','factor':4.0}",
+        "'rope_parameters':{'full_attention':{'rope_theta':100.0,'rope_type':'linear','factor':4.0},'sliding_attention':{'rope_theta':1e8}}",
+        "'rope_local_base_freq':1e8,'rope_theta':100.0,'rope_parameters':{'full_attention':{'rope_type':'default'}}"};
+    for (int i = 0; i < 3; i++) {
+        char text[1000];
+        double full[8];
+        snprintf(text, sizeof text, ROPE_CONFIG("gemma3_text", "'head_dim':16,'num_hidden_layers':7,%s"), two[i]);
+        int rc = head_of(&h, text, &e);
+        CHECK(!rc && h.n_ropes == 2 && h.layers[4].rope == 1 && h.layers[5].rope == 0 && h.layers[6].rope == 1, "gemma3, spelling %d: %s", i, e.msg);
+        for (int k = 0; k < 8; k++)
+            full[k] = pow(100, -k / 8.0) / (i < 2 ? 4 : 1);
+        if (rc)
+            continue;
+        check_table("gemma3, full", h.ropes[0].inv_freq, full, 8);
+        check_table("gemma3, window", h.ropes[1].inv_freq, slow, 8);
+        model_head_free(&h);
+    }
+
     static const struct { const char *config; int64_t dims; } partial[] = {
         {ROPE_CONFIG("nemotron", "'norm_eps':1e-5"), 8},
         {ROPE_CONFIG("nemotron", "'partial_rotary_factor':0.25"), 4},
         {ROPE_CONFIG("nemotron", "'rope_parameters':{'rope_theta':10.0,'partial_rotary_factor':0.75}"), 12},
         {ROPE_CONFIG("phi3", "'hidden_act':'silu'"), 16},
+        {"{'model_type':'gpt_neox'}", 24},
+        {"{'model_type':'gpt_neox','rotary_pct':1.0,'rope_theta':5,'partial_rotary_factor':0.5}", 96},      /* the last two are not its class's keys */
     };
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         int rc = head_of(&h, partial[i].config, &e);
         CHECK(!rc && h.ropes[0].dims == partial[i].dims, "partial rotation %d: %s", i, e.msg);
         if (!rc)
@@ -311,6 +303,24 @@ static void test_rules(void)
     READS("{'model_type':'llama','num_attention_heads':16}", h.layers[0].num_key_value_heads == 16 && h.layers[0].head_dim == 256);
     READS("{'model_type':'qwen2','num_key_value_heads':null,'num_attention_heads':16}", h.layers[0].num_key_value_heads == 16);
     READS("{'model_type':'qwen3'}", h.layers[0].head_dim == 128 && h.norm_eps == 1e-6 && !h.tie_word_embeddings);
+    READS("{'model_type':'olmo2'}", h.norm_eps == 1e-5 && h.layers[0].num_key_value_heads == 32 && !h.tie_word_embeddings);
+    READS(SMALL("olmo2", ""), h.tensors[model_head_find(&h, "layers.1.q_norm.weight")].shape[0] == 48 &&
+                              h.tensors[model_head_find(&h, "layers.1.k_norm.weight")].shape[0] == 16);
+    READS("{'model_type':'smollm3'}", h.layers[0].num_key_value_heads == 4 && h.tie_word_embeddings && h.layers[2].rope == 0 && h.layers[3].rope == -1 &&
+                                      h.layers[34].rope == 0 && h.layers[35].rope == -1 && !h.layers[3].sliding_window);
+    READS(SMALL("smollm3", ",'no_rope_layers':[0,1,1,0],'no_rope_layer_interval':2"), h.layers[0].rope == -1 && h.layers[1].rope == 0 && h.layers[3].rope == -1);
+    READS(SMALL("smollm3", ",'use_sliding_window':true,'sliding_window':7,'no_rope_layer_interval':2"), !h.layers[0].sliding_window &&
+                           h.layers[1].sliding_window == 7);
+    READS("{'model_type':'gemma2'}", h.layers[0].head_dim == 256 && h.layers[0].sliding_window == 4096 && !h.layers[1].sliding_window && h.attention_cap == 50 &&
+                                     h.logit_cap == 30 && h.embed_scale == 48 && h.layers[0].attention_scale == 0.0625 && h.activation == ACT_GELU_TANH);
+    READS(SMALL("gemma2", ",'query_pre_attn_scalar':144,'attn_logit_softcapping':null,'final_logit_softcapping':null,'head_dim':64"),
+          !h.attention_cap && !h.logit_cap && h.layers[3].attention_scale == 1.0 / 12);
+    READS("{'model_type':'gemma3_text'}", h.layers[4].sliding_window == 4096 && !h.layers[5].sliding_window && h.layers[6].sliding_window && !h.logit_cap);
+    READS(SMALL("gemma3_text", ",'sliding_window_pattern':2,'attn_logit_softcapping':9.0"), h.layers[2].rope == 1 && h.layers[3].rope == 0 && !h.attention_cap);
+    READS("{'model_type':'gpt_neox'}", h.activation == ACT_GELU && !h.tie_word_embeddings && model_head_find(&h, "layers.9.k_proj.bias") >= 0 &&
+                                       model_head_flag(&h, "use_parallel_residual") && h.ropes[0].inv_freq[0] == 1);
+    READS("{'model_type':'gpt_neox','attention_bias':false,'use_parallel_residual':false}", model_head_find(&h, "layers.9.k_proj.bias") < 0 &&
+                                       model_head_find(&h, "layers.9.up_proj.bias") >= 0 && model_head_flag(&h, "!use_parallel_residual"));
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}", h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH && h.layers[0].intermediate_size == 3072 &&
@@ -348,6 +358,22 @@ static void test_refusals(void)
         {SMALL("phi3", ",'rope_scaling':{'type':'su','short_factor':[1,1,1],'long_factor':[1,1,1,1]}"), "short_factor"},
         {SMALL("mistral", ",'attention_bias':true"), "attention_bias true"},
         {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
+        {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
+        {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0]"), "no_rope_layers has 3 entries for 4 layers"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0,2]"), "no_rope_layers has 2"},
+        {SMALL("smollm3", ",'no_rope_layers':1"), "no_rope_layers has 0 entries"},
+        {SMALL("smollm3", ",'no_rope_layer_interval':0"), "no_rope_layer_interval is 0"},
+        {SMALL("gemma2", ",'use_bidirectional_attention':true"), "use_bidirectional_attention true"},
+        {SMALL("gemma2", ",'attn_logit_softcapping':-1"), "attn_logit_softcapping is -1"},
+        {SMALL("gemma2", ",'query_pre_attn_scalar':0"), "query_pre_attn_scalar is 0"},
+        {SMALL("gemma3_text", ",'rope_scaling':{'type':'linear','factor':2},'rope_parameters':{'full_attention':{'rope_theta':1}}"), "rope_scaling beside"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'rope_theta':1}"), "key rope_theta (1) in rope_parameters"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'sliding_attention':4}"), "sliding_attention is 4"},
+        {SMALL("gemma3_text", ",'sliding_window':null"), "no sliding_window is in use"},
+        {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
+        {"{'model_type':'gpt_neox','head_dim':96}", "head_dim (96)"},
+        {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
@@ -477,6 +503,11 @@ static void test_cuts(void)
         {"qwen3", "qwen3/all"}, {"qwen3", "qwen3/depth"}, {"qwen3", "qwen3/ffn"}, {"qwen3", "qwen3/heads"}, {"qwen3", "qwen3/hidden"},
         {"nemotron", "nemotron/all"}, {"nemotron", "nemotron/depth"}, {"nemotron", "nemotron/heads"}, {"phi3", "phi3/all"}, {"phi3", "phi3/hidden"},
         {"gpt2", "gpt2/all"}, {"gpt2", "gpt2/depth"}, {"gpt2", "gpt2/ffn"}, {"gpt2", "gpt2/hidden_heads"},
+        {"olmo2", "olmo2/all"}, {"olmo2", "olmo2/groups"}, {"olmo2", "olmo2/heads"},
+        {"smollm3", "smollm3/all"}, {"smollm3", "smollm3/depth"}, {"smollm3", "smollm3/hidden"},
+        {"gemma2", "gemma2/all"}, {"gemma2", "gemma2/full"},
+        {"gemma3", "gemma3/all"}, {"gemma3", "gemma3/full"},
+        {"gpt_neox", "gpt_neox/all"}, {"gpt_neox", "gpt_neox/hidden_heads"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_cut(cases[i][0], cases[i][1]);
@@ -496,6 +527,15 @@ static void test_cuts(void)
     CHECK(json_integer_value(json_object_get(h.config, "head_dim")) == 8 && json_integer_value(json_object_get(h.config, "intermediate_size")) == 22016,
           "defaults are written");
     CHECK(!model_head_check_config(&h, &e), "%s", e.msg);
+    model_head_free(&h);
+
+    /* gemma2 by rule, cut to its two layers without a window: layer_types keep the rule by index from giving them one */
+    head_of(&h, SMALL("gemma2", ",'head_dim':8"), &e);
+    h.layers[0] = h.layers[1];
+    h.layers[1] = h.layers[3];
+    h.num_hidden_layers = 2;
+    model_head_update_config(&h);
+    CHECK(!model_head_check_config(&h, &e) && json_array_size(json_object_get(h.config, "layer_types")) == 2, "gemma2 without windows: %s", e.msg);
     model_head_free(&h);
 
     /* What no config.json can say */

@@ -54,9 +54,9 @@ static void test_shapes(void)
 static void test_groups(void)
 {
     static const struct family_stored stored[] = {
-        {"x.{L}.qkv", "K*(q_proj:GD|k_proj:D|v_proj:D)", 0}, {"x.{L}.o", "o_proj", 1}, {"x.{L}.n1", "input_layernorm", 0},
-        {"x.{L}.n2", "post_attention_layernorm", 0}, {"x.{L}.gu", "gate_proj|up_proj", 0}, {"x.{L}.d", "down_proj", 0},
-        {"e", "embed_tokens", 0}, {"n", "norm", 0}, {"h", "lm_head", 0}, {0}};
+        {"x.{L}.qkv", "K*(q_proj:GD|k_proj:D|v_proj:D)", 0, NULL}, {"x.{L}.o", "o_proj", 1, NULL}, {"x.{L}.n1", "input_layernorm", 0, NULL},
+        {"x.{L}.n2", "post_attention_layernorm", 0, NULL}, {"x.{L}.gu", "gate_proj|up_proj", 0, NULL}, {"x.{L}.d", "down_proj", 0, NULL},
+        {"e", "embed_tokens", 0, NULL}, {"n", "norm", 0, NULL}, {"h", "lm_head", 0, NULL}, {0}};
     struct model_head h = read_head("{\"model_type\": \"llama\", \"hidden_size\": 24, \"num_attention_heads\": 6, \"num_key_value_heads\": 2,"
                                     " \"num_hidden_layers\": 2, \"intermediate_size\": 10, \"vocab_size\": 11}");
     struct family f = *h.family;

@@ -84,6 +84,26 @@ static void test_scores(void)
     acts_free(&a);
 }
 
+/* Un-normed streams: each tap counts by shares of its mean. (1, 3) -> (1/2, 3/2), (30, 10) -> (3/2, 1/2), the final norm (0, 0) stays. */
+static void test_residual(void)
+{
+    struct acts a;
+    struct scores s;
+    struct score_opts o = {.batch = AGG_L2, .seq = AGG_MEAN, .neuron = "neuron_in2", .with_final = 1};
+    acts_open(&a, &small, 1);
+    put(&a, "neuron_in2.0", 2, (const double[]){1, 2});
+    put(&a, "attn_channel.0", 4, (const double[]){3, 4, 2, 2});
+    put(&a, "hidden.0.residual.q_proj", 2, (const double[]){1, 3});
+    put(&a, "hidden.0.residual.gate_proj", 2, (const double[]){30, 10});
+    put(&a, "hidden.final", 2, (const double[]){0, 0});
+    a.samples = a.positions = 1;
+    CHECK(!scores_from_acts(&s, &a, &o, "acts", &e), "%s", e.msg);
+    const double *hidden = s.values[AXES_HIDDEN];
+    CHECK(near(hidden[0], 2) && near(hidden[1], 2), "un-normed streams: %g %g", hidden[0], hidden[1]);
+    scores_free(&s);
+    acts_free(&a);
+}
+
 static void test_merge(void)
 {
     struct acts a, b;
@@ -137,6 +157,7 @@ int main(void)
 {
     test_batch_aggregates();
     test_scores();
+    test_residual();
     test_merge();
     test_rank();
     test_probe();

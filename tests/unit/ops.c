@@ -33,6 +33,7 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_loss] = {.whole = loss_whole},
     [OP_adamw] = {.whole = adamw_whole},
     [OP_sumsq] = {.whole = sumsq_whole},
+    [OP_tally] = {.whole = tally_whole},
     [OP_seqstats] = {.whole = seqstats_whole},
     [OP_rowcos] = {.whole = rowcos_whole},
 };
@@ -489,6 +490,24 @@ static void test_product(void)
     }
 }
 
+/* Tokens that loss takes at a time: logits of a few hundred megabytes on a card, whole tiles of them; 100 MB on the CPU. */
+static void test_chunk(const struct exec *cpu, const struct exec *cuda)
+{
+    static const struct { int64_t V, Vt, on_cpu, bf16, f32; } cases[] = {
+        {128256, 128256, 64, 1024, 512}, {256000, 256000, 64, 512, 256}, {1000000, 1000000, 64, 256, 256}, {49152, 0, 512, 4096, 2688}, {32000, 64000, 256, 4096, 2048}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t got = loss_chunk(cpu, cases[i].V, cases[i].Vt, 576);
+        CHECK(got == cases[i].on_cpu, "%lld and %lld ids: %lld tokens at a time on the CPU", (long long)cases[i].V, (long long)cases[i].Vt, (long long)got);
+        for (int k = 0; k < 2 && cuda; k++) {
+            struct exec x = *cuda;
+            x.compute = k ? DT_F32 : DT_BF16;
+            got = loss_chunk(&x, cases[i].V, cases[i].Vt, 576);
+            CHECK(got == (k ? cases[i].f32 : cases[i].bf16), "%lld and %lld ids: %lld tokens at a time on a card in %s", (long long)cases[i].V,
+                  (long long)cases[i].Vt, (long long)got, dtype_name(x.compute));
+        }
+    }
+}
+
 static int chosen(int argc, char **argv, const char *name)
 {
     for (int i = 1; i < argc; i++)
@@ -511,6 +530,8 @@ int main(int argc, char **argv)
         test_elementary();
     if (chosen(argc, argv, "mm"))
         test_product();
+    if (chosen(argc, argv, "chunk"))
+        test_chunk(&x[0], cuda);
     for (int op = 0; op < OP_COUNT; op++)
         if (chosen(argc, argv, ops[op].name))
             test_op((enum op)op, x, cuda);

@@ -76,7 +76,8 @@ static void flip(struct model *m, const char *name, int64_t entry)
 
 static void test_right_cuts(void)
 {
-    static const char *const names[] = {"llama", "llama31", "llama_bias", "mistral", "qwen2", "qwen3", "nemotron", "gpt2", "phi3"};
+    static const char *const names[] = {"llama", "llama31", "llama_bias", "mistral", "qwen2", "qwen3", "nemotron", "gpt2", "phi3",
+        "olmo2", "smollm3", "gemma2", "gemma3", "gpt_neox", "gpt_neox_serial"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct slice_target keep = {0};
         struct cut c;
@@ -135,7 +136,8 @@ static void read_tensor(struct safetensors *s, const char *name, void *out)
 
 static void test_golden_logits(void)
 {
-    static const char *const names[] = {"llama", "llama31", "mistral", "qwen3", "nemotron", "gpt2", "phi3"};
+    static const char *const names[] = {"llama", "llama31", "mistral", "qwen3", "nemotron", "gpt2", "phi3",
+        "olmo2", "smollm3", "gemma2", "gemma3", "gpt_neox", "gpt_neox_serial"};
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         char path[200];
         struct cut c;

@@ -7,7 +7,8 @@
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/tape.h"
+#include "../../lib/hf_layout.h"
+#include "../../lib/tape_plan.h"
 #include "check.h"
 
 static struct exec x;
@@ -84,47 +85,20 @@ static double worst(const float *a, const float *b, int64_t n, double *largest)
     return w;
 }
 
-/* The gradient of a canonical tensor out of the foreign ones: the row range of a fused one, transposed where stored so. */
-static float *golden_grad(const struct golden *g, const struct model *m, int index)
+/* The gradient of a canonical tensor out of the foreign one that holds it. */
+static float *golden_grad(const struct golden *g, const struct model *m, const struct hf_layout *l, int index)
 {
-    const struct model_head *h = &m->head;
-    int64_t layer;
-    const struct family_tensor *row = model_head_axes(h, index, &layer);
-    const char *stem = strstr(row->name, "{L}.") ? strstr(row->name, "{L}.") + 4 : row->name, *suffix = strrchr(stem, '.');
-    for (const struct family_stored *s = h->family->stored; s->name; s++) {
-        int64_t at = 0, total = 0, here = -1;
-        char *layout = mem_string(s->layout), *save, *part;
-        for (part = strtok_r(layout, "|", &save); part; part = strtok_r(NULL, "|", &save)) {
-            char *name = mem_format("%s%s", part, suffix);
-            const struct param *p = model_param((struct model *)m, strstr(s->name, "{L}") ? layer : -1, name);
-            if (strlen(part) == (size_t)(suffix - stem) && !strncmp(part, stem, (size_t)(suffix - stem)) && !strstr(s->name, "{L}") == (layer < 0))
-                here = at;
-            at += p ? p->rows : 0;
-            free(name);
-        }
-        total = at;
-        free(layout);
-        if (here < 0)
-            continue;
-        char number[24], *name;
-        snprintf(number, sizeof number, "%lld", (long long)layer);
-        const char *mark = strstr(s->name, "{L}");
-        name = mark ? mem_format("grad.%.*s%s%s%s", (int)(mark - s->name), s->name, number, mark + 3, suffix) : mem_format("grad.%s%s", s->name, suffix);
-        int64_t n;
-        float *foreign = golden_values(g, name, &n);
-        free(name);
-        if (!foreign)
-            return NULL;
-        const struct param *p = &m->params[index];
-        float *v = mem_alloc((size_t)(p->rows * p->cols) * 4);
-        int transposed = s->transposed && p->cols > 1;
-        for (int64_t r = 0; r < p->rows; r++)
-            for (int64_t c = 0; c < p->cols; c++)
-                v[r * p->cols + c] = foreign[transposed ? c * total + here + r : (here + r) * p->cols + c];
-        free(foreign);
-        return v;
-    }
-    return NULL;
+    const struct hf_view *v = &l->views[index];
+    char *name = mem_format("grad.%s", l->stored[v->stored].name);
+    int64_t n, run;
+    float *foreign = golden_values(g, name, &n), *grad = mem_alloc((size_t)(v->rows * v->cols) * 4);
+    CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->head.family->name, name);
+    for (int64_t r = 0; foreign && r < v->rows; r++)
+        for (int64_t c = 0, row = hf_view_row(v, r, &run); c < v->cols; c++)
+            grad[r * v->cols + c] = foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
+    free(foreign);
+    free(name);
+    return grad;
 }
 
 static void keep(void *user, const struct tapped *t)
@@ -239,13 +213,17 @@ static void check_backward(const char *name, struct model *m, const struct golde
     CHECK(fabs(mean_loss(t, g->B, g->T) - sum / (double)n) < 1e-5, "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
     free(nll);
     float *grads = gradients(m), *got = grads;
+    struct hf_layout layout;
+    hf_layout_make(&layout, &m->head, &e);
+    stop_on_error(name);
     for (int i = 0; i < m->head.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
-        float *want = golden_grad(g, m, i);
-        double largest = 0, off = want ? worst(got, want, m->params[i].rows * m->params[i].cols, &largest) : INFINITY;
+        float *want = golden_grad(g, m, &layout, i);
+        double largest = 0, off = worst(got, want, m->params[i].rows * m->params[i].cols, &largest);
         /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums near 1 */
         CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
         free(want);
     }
+    hf_layout_free(&layout);
     free(grads);
     tape_close(t);
 }
@@ -307,6 +285,22 @@ static void check_refusals(struct model *m, const struct golden *g)
     tape_close(long_one);
 }
 
+/* Embeddings times sqrt(24), in the type that is computed in: 4.899 in f32, 4.90625 in bf16. */
+static void check_embed_scale(void)
+{
+    static const struct { enum dtype compute; float scale; } rows[] = {{DT_F32, 4.89897948557f}, {DT_BF16, 4.90625f}};
+    struct model *m = load("tests/golden/slice/gemma2/all", MODEL_FROZEN);
+    for (int i = 0; i < 2; i++) {
+        x.compute = rows[i].compute;
+        struct tape *t = record(&(struct tape_spec){.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_NO_HEAD});
+        float scale = t->lines[0].sizes.p.scale.scale;
+        CHECK(t->lines[0].op == OP_embed && scale == rows[i].scale, "embeddings times %.9g, expected %.9g", (double)scale, (double)rows[i].scale);
+        tape_close(t);
+    }
+    x.compute = DT_F32;
+    release(m);
+}
+
 static void check_family(const char *name)
 {
     char *dir = mem_format("tests/golden/families/%s", name);
@@ -344,6 +338,7 @@ int main(int argc, char **argv)
             check_family(f->d_name);
     if (d)
         closedir(d);
+    check_embed_scale();
     CHECK(check_passed > 0, "no golden families found: run from the repository root");
     exec_close(&x);
     return check_report();

@@ -26,21 +26,27 @@ const char *adamw_whole(struct trial *t)
 {
     static const float steps[4] = {3e-3f, 1.7f, 2.9f, 0.5f};
     float *step = memcpy(test_buffer(t, sizeof steps), steps, sizeof steps);
-    int64_t n = t->large ? 100003 : test_size(t, 1, 300);
+    int64_t n = t->large ? 100003 : test_size(t, 1, 300), n_edges = t->number % 3 ? 2 * test_size(t, 1, 6) : 0;
+    int64_t *edges = memset(test_buffer(t, sizeof *edges * (size_t)(n_edges + 1)), 0, sizeof *edges);
     float *x[4];
-    double *want[3], b1 = 0.9f, b2 = 0.95f, eps = 1e-8f, lr = step[0], decay = t->number % 2 ? 0.1f : 0;
+    double *want[3], b1 = 0.9f, b2 = 0.95f, eps = 1e-8f, lr = step[0], weight_decay = t->number % 2 ? 0.1f : 0;
+    for (int64_t i = 0; i < n_edges; i++)                   /* some of them at the same place, at times the first and the last value */
+        edges[i] = t->number % 4 == 1 ? i * n / (n_edges - 1) : (i ? edges[i - 1] : 0) + (int64_t)rng_below(&t->rng, (uint64_t)(n / n_edges + 1));
     for (int i = 0; i < 4; i++)
         x[i] = floats(t, n, i == 2 ? 1e-2 : 1);
     for (int i = 0; i < 3; i++)
         want[i] = doubles(t, n);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        for (; at < n_edges && edges[at] <= i; at++)
+            ;
+        double decay = at % 2 || !n_edges ? weight_decay : 0;
         x[2][i] = fabsf(x[2][i]);
         double g = (double)x[3][i] * step[3];
         want[1][i] = b1 * x[1][i] + (1 - b1) * g;
         want[2][i] = b2 * x[2][i] + (1 - b2) * g * g;
         want[0][i] = x[0][i] - lr * decay * x[0][i] - lr * want[1][i] * step[1] / (sqrt(want[2][i] * step[2]) + eps);
     }
-    t->call.p.adamw = (struct adamw_params){x[0], x[1], x[2], x[3], n, 0.9f, 0.95f, 1e-8f, (float)decay, step, NULL};
+    t->call.p.adamw = (struct adamw_params){x[0], x[1], x[2], x[3], n, 0.9f, 0.95f, 1e-8f, (float)weight_decay, step, NULL, edges, n_edges};
     uint16_t *narrow = t->call.x->compute == DT_BF16 ? test_buffer(t, (size_t)n * sizeof *narrow) : NULL;
     t->call.p.adamw.copy = narrow;
     test_call(t, &t->call, 0);
@@ -73,6 +79,26 @@ const char *sumsq_whole(struct trial *t)
     if (got[0] != got[1])
         return "the sum depends on the number of threads";
     return near(got[0], want, 1e-12) ? NULL : "the sum differs";
+}
+
+const char *tally_whole(struct trial *t)
+{
+    int64_t rows = t->large ? 5003 : test_size(t, 1, 40), cols = test_size(t, 1, 4);
+    double *x = doubles(t, rows * cols), *got = doubles(t, cols), *want = doubles(t, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        x[i] = rng_normal(&t->rng);
+    for (int64_t i = 0; i < cols; i++)
+        got[i] = want[i] = 100 + (double)i;
+    for (int64_t i = 0; i < rows * cols; i++)
+        want[i % cols] += x[i];
+    t->call.in[0] = (struct operand){.v = x, .dtype = DT_F64, .rows = rows, .cols = cols};
+    t->call.rows = rows;
+    t->call.p.tally.out = got;
+    test_call(t, &t->call, 0);
+    for (int64_t i = 0; i < cols; i++)
+        if (!near(got[i], want[i], 1e-12))
+            return "a sum differs";
+    return NULL;
 }
 
 /* s of position `at` and channel or unit `i`. */

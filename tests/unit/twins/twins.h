@@ -47,7 +47,7 @@ double test_error(const float *got, const double *want, int64_t n);     /* large
 #define TWIN(op) void op##_shape(struct trial *t); void op##_twin(const struct trial *t, double *out);
 TWIN(embed) TWIN(position) TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(actmul) TWIN(add) TWIN(softcap) TWIN(attention)
 #undef TWIN
-const char *loss_whole(struct trial *t), *adamw_whole(struct trial *t), *sumsq_whole(struct trial *t), *seqstats_whole(struct trial *t),
+const char *loss_whole(struct trial *t), *adamw_whole(struct trial *t), *sumsq_whole(struct trial *t), *tally_whole(struct trial *t), *seqstats_whole(struct trial *t),
     *rowcos_whole(struct trial *t);
 
 #endif
