@@ -23,6 +23,18 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     $GOLDEN nll records 0.04
 }
 
+@test "packed weights are widened on their way to the device" {
+    tiny="env PYTHONPATH=$G/../tools:$G/../hf python3 $G/../tools/gguf.py"
+    $tiny tiny tiny
+    $tiny make tiny m.gguf Q8_0
+    echo "1 2 3 4 5 6 7 8 9 10 11 12 13" | "$BIN/tokenize" --ids -o ids.tsz
+    "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --compress none -o cpu.tsz
+    for how in f32:1e-6 bf16:2e-2; do
+        "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --device cuda --compute ${how%:*} --compress none -o ${how%:*}.tsz
+        $tiny near cpu.tsz ${how%:*}.tsz ${how#*:}
+    done
+}
+
 @test "steps in bf16: every loss within 1 % of f32 on the CPU (STEPS= how many)" {
     long() { golden_run --max-steps "${STEPS:-40}" --loss ce+kl "$@"; }
     long --device cuda --log bf16.log -o one.tsz
