@@ -13,13 +13,14 @@ static const float *row_at(const struct call *c, int64_t point, int64_t t)
     return (const float *)c->in[0].v + (point % c->p.rowcos.slots * c->in[0].rows + t) * c->in[0].cols;
 }
 
-static inline doubles widen(const float *p) { return (doubles){p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}; }
+/* Vectors are handed on by address: by value they would have another ABI on machines without AVX. */
+static inline void widen(doubles *to, const float *p) { *to = (doubles){p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}; }
 
-static double total(doubles v)
+static inline double total(const doubles *v)
 {
     double sum = 0;
     for (int l = 0; l < LANES; l++)
-        sum += v[l];
+        sum += (*v)[l];
     return sum;
 }
 
@@ -31,8 +32,8 @@ static void products(const float *const early[FOUR], const float *const late[FOU
     for (; i + LANES <= n; i += LANES) {
         doubles x[FOUR], y[FOUR];
         for (int k = 0; k < FOUR; k++) {
-            x[k] = widen(early[k] + i);
-            y[k] = widen(late[k] + i);
+            widen(&x[k], early[k] + i);
+            widen(&y[k], late[k] + i);
         }
         for (int a = 0; a < FOUR; a++) {
             s2[a] += x[a] * x[a];
@@ -41,9 +42,9 @@ static void products(const float *const early[FOUR], const float *const late[FOU
         }
     }
     for (int a = 0; a < FOUR; a++) {
-        squares[a] = total(s2[a]);
+        squares[a] = total(&s2[a]);
         for (int b = 0; b < FOUR; b++)
-            sum[a][b] = total(s[a][b]);
+            sum[a][b] = total(&s[a][b]);
         for (int64_t l = i; l < n; l++) {
             squares[a] += (double)early[a][l] * early[a][l];
             for (int b = 0; b < FOUR; b++)
