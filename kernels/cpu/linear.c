@@ -8,7 +8,8 @@
 #include <omp.h>
 
 enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 512, PIECE_BLOCKS = 2048, COLUMNS = 64, SERIAL = 32768,
-       TOGETHER = 64, AHEAD = 4096, LINE = 64 };         /* rows that a thread takes at a time; bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
+       TOGETHER = 64,                       /* rows that a thread takes at a time */
+       AHEAD = 4096, LINE = 64 };           /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
 static int64_t panel_rows(const struct operand *w)
 {
