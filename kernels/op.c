@@ -2,7 +2,6 @@
 #include "op.h"
 
 #include <assert.h>
-#include <malloc.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +19,7 @@
 #define HAS_YES(fn) fn
 #define HAS_NO(fn) NULL
 
-enum { THREADS_MOST = 1024,          /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
-       RETURNED = 512 << 10 };         /* bytes from which an allocation is the system's, and goes back to it */
+enum { THREADS_MOST = 1024 };       /* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
 
 const struct op_info ops[OP_COUNT] = {
 #define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) \
@@ -92,7 +90,6 @@ int exec_open(struct exec *x, enum device device, int threads)
     x->threads = threads ? threads : omp_get_num_procs();
     omp_set_dynamic(0);                         /* exactly that many, since results may depend on the number */
     omp_set_num_threads(x->threads);
-    mallopt(M_MMAP_THRESHOLD, RETURNED);        /* glibc would learn to keep, in pieces, what a matrix library takes for a product and gives back */
     if (device == DEVICE_CPU)
         return 0;
 #ifdef PARE_CUDA

@@ -60,7 +60,7 @@ def gguf_file(path, E, L, H, K, D, F, V, untied):
     one = struct.pack("<f", 1) * E
     meta = gguf.metadata({"model_type": "llama", "hidden_size": E, "intermediate_size": F, "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": K,
                           "head_dim": D, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 1e4})
-    T = {gguf.rename(name): ("Q8_0", shape, shape[0] * shape[1] // 32 * 34) if len(shape) == 2 else ("F32", shape, 4 * E)
+    T = {gguf.rename(name, "llama"): ("Q8_0", shape, shape[0] * shape[1] // 32 * 34) if len(shape) == 2 else ("F32", shape, 4 * E)
          for name, shape in tensors(E, L, H, K, D, F, V, untied)}
     with open(path, "wb") as f:
         f.write(gguf.header(meta, T))
