@@ -5,8 +5,10 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
+#include "../lib/base/mem.h"
 #include "../lib/base/usage.h"
 
 #ifdef PARE_CUDA
@@ -142,11 +144,17 @@ void exec_replay(struct exec *x, struct exec_graph *g) { HERE_OR_THERE((void)g, 
 void exec_graph_free(struct exec *x, struct exec_graph *g) { HERE_OR_THERE((void)g, device_graph_free(g)); }
 void exec_zero(struct exec *x, void *there, size_t n) { HERE_OR_THERE((void)memset(there, 0, n), device_zero(x, there, n)); }
 
-void exec_wait_briefly(char **argv)
+void exec_restart_tuned(char **argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1))
+    const char *tunables = getenv("GLIBC_TUNABLES"), *cache = "glibc.malloc.tcache_count";
+    int spin = !getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY"), tune = !tunables || !strstr(tunables, cache);
+    if ((!spin && !tune) || getauxval(AT_SECURE))       /* a privileged program is not given the tunables: it would start again for ever */
         return;
-    execv("/proc/self/exe", argv);      /* returns only on failure: then it is merely slower */
+    char *all = mem_format("%s%s%s=0", tunables ? tunables : "", tunables ? ":" : "", cache);
+    int failed = (spin && setenv("GOMP_SPINCOUNT", "2000", 1)) || (tune && setenv("GLIBC_TUNABLES", all, 1));
+    free(all);
+    if (!failed)
+        execv("/proc/self/exe", argv);  /* returns only on failure: then it is merely slower and larger */
 }
 
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple)

@@ -51,10 +51,12 @@ void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);      /
 /* Where the host can read what stands `there` after all calls made before: there itself, or a copy of it in *here, which grows as needed (free it). */
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
 int64_t exec_available(struct exec *x);                                /* bytes that exec_arena could give; INT64_MAX: not known before trying */
-/* First thing in a main that computes. A thread that waits at the end of a parallel region spins; gcc's runtime lets it spin for milliseconds, which on
- * cores that other processes use as well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet
- * machine). The runtime reads its setting only when a program starts: this sets it, unless the user has, and starts the program again. */
-void exec_wait_briefly(char **argv);
+/* First thing in a main that computes: sets what the runtimes read only when a program starts, unless the user has, and starts the program again.
+ * - A thread that waits at the end of a parallel region spins; gcc's OpenMP lets it spin for milliseconds, which on cores that other processes use as
+ *   well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet machine).
+ * - glibc before 2.38 leaves a few bytes before each aligned block in the allocator's cache of small blocks, where they keep the workspaces that products
+ *   give back from growing together again: up to 15 MB a thread beside the prediction. Without that cache: none, at equal speed. */
+void exec_restart_tuned(char **argv);
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple);        /* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
 int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
 const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */

@@ -162,7 +162,7 @@ static void tool_signals(void)
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
     if (d->uses & TOOL_COMPUTE)
-        exec_wait_briefly(argv);
+        exec_restart_tuned(argv);
     tool_signals();
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;

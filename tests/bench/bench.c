@@ -330,7 +330,7 @@ static void print_row(struct row *r, const char *name, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    exec_wait_briefly(argv);
+    exec_restart_tuned(argv);
     if (argc == 2 && !strcmp(argv[1], "library"))
         return puts(exec_math_library()) < 0;
     struct options o;

@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 {
     struct model m;
     int rounds = argc > 2 ? atoi(argv[2]) : 5;
-    exec_wait_briefly(argv);
+    exec_restart_tuned(argv);
     if (argc < 2 || rounds < 1)
         return fprintf(stderr, "usage: calib MODEL [ROUNDS [B T]]\n"), 2;
     must(exec_open(&x, DEVICE_CPU, 0));
