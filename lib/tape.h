@@ -24,6 +24,7 @@ struct tape_spec {
 struct tape;
 struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e);     /* NULL: e.g. an op that the device lacks, by name */
 int64_t tape_bytes(const struct tape *t);                              /* arena that tape_open will take */
+int64_t tape_activation_bytes(const struct tape *t);                   /* of it, values and gradients of lines; most of the rest are the logits of a chunk */
 int tape_open(struct tape *t, struct err *e);
 void tape_close(struct tape *t);
 

@@ -41,13 +41,15 @@ static inline int weights_refused(const struct call *c, const char *op, const st
     return 0;
 }
 
-/* g[i] = (set) or += sum over rows of x[row][i], in an order that the number of rows decides; x [rows, n] with row stride ld. */
-template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, float *g, int set)
+/* Sums over rows of x [rows, n] with row stride ld, in an order that the number of rows and of pieces (the grid's y) decides: g[i] = (set) or += the whole
+ * sum, by one piece; or, with `parts` [pieces, n], one sum a piece, of which the rows are taken in turns. */
+template <class V>
+static __global__ void __launch_bounds__(WARP *WALKERS) sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, double *parts, float *g, int set)
 {
     SHARED(double, part, [WALKERS][WARP]);
     int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
     double s = 0;
-    for (int64_t t = threadIdx.y; t < rows && i < n; t += WALKERS)
+    for (int64_t t = (int64_t)blockIdx.y * WALKERS + threadIdx.y; t < rows && i < n; t += (int64_t)gridDim.y * WALKERS)
         s += (double)widen(x[t * ld + i]);
     part[threadIdx.y][threadIdx.x] = s;
     __syncthreads();
@@ -55,40 +57,26 @@ template <class V> static __global__ void __launch_bounds__(WARP *WALKERS) sum_r
         return;
     for (int k = 1; k < WALKERS; k++)
         s += part[k][threadIdx.x];
-    g[i] = (set ? 0 : g[i]) + (float)s;
+    if (parts)
+        parts[blockIdx.y * n + i] = s;
+    else
+        g[i] = (set ? 0 : g[i]) + (float)s;
 }
 
 template <class V> static inline void add_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, int64_t ld, float *g, int set = 0)
 {
-    LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, g, set);
+    LAUNCH(c, sum_rows<V>, blocks_of(n, WARP), dim3(WARP, WALKERS), 0, x, rows, n, ld, (double *)NULL, g, set);
 }
 
-/* The same for few columns of many rows, so that more than a few processors have work: sums of pieces of the rows first, in `parts` [row_parts(rows), n]. */
+/* The same for few columns of many rows, so that more than a few processors have work: sums of pieces first, in `parts` [row_parts(rows), n]. */
 enum { PART_ROWS = 512, ROW_PARTS_MOST = 128 };
 
 static inline int64_t row_parts(int64_t rows) { return min((rows + PART_ROWS - 1) / PART_ROWS, (int64_t)ROW_PARTS_MOST); }
 
-template <class V>
-static __global__ void __launch_bounds__(WARP *WALKERS) sum_row_pieces(const V *x, int64_t rows, int64_t n, double *parts)
-{
-    SHARED(double, part, [WALKERS][WARP]);
-    int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
-    double s = 0;
-    for (int64_t t = (int64_t)blockIdx.y * WALKERS + threadIdx.y; t < rows && i < n; t += (int64_t)gridDim.y * WALKERS)
-        s += (double)widen(x[t * n + i]);
-    part[threadIdx.y][threadIdx.x] = s;
-    __syncthreads();
-    if (threadIdx.y || i >= n)
-        return;
-    for (int k = 1; k < WALKERS; k++)
-        s += part[k][threadIdx.x];
-    parts[blockIdx.y * n + i] = s;
-}
-
 template <class V> static inline void add_many_row_sums(const struct call *c, const V *x, int64_t rows, int64_t n, double *parts, float *g)
 {
     int64_t pieces = row_parts(rows);
-    LAUNCH(c, sum_row_pieces<V>, dim3(blocks_of(n, WARP), (unsigned)pieces), dim3(WARP, WALKERS), 0, x, rows, n, parts);
+    LAUNCH(c, sum_rows<V>, dim3(blocks_of(n, WARP), (unsigned)pieces), dim3(WARP, WALKERS), 0, x, rows, n, n, parts, (float *)NULL, 0);
     add_row_sums(c, parts, pieces, n, n, g);
 }
 

@@ -321,11 +321,12 @@ static void print_row(struct row *r, const char *name, const struct options *o)
     if (o->profile)
         profile(r, o->steps);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r->flops * tokens / median / 1e9;
+    const struct tape *tape = r->tape ? r->tape : r->trainer.tape;
     printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
-           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f}\n",
+           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f,\"activations_mb\":%.1f}\n",
            name, o->recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r->flops * tokens / best / 1e9, fma[0], fma[1],
            gflops / fma_mean, (long)(usage_peak_bytes() / 1000000), (long long)(r->predicted / 1000000),
-           1e-6 * (double)tape_bytes(r->tape ? r->tape : r->trainer.tape));
+           1e-6 * (double)tape_bytes(tape), 1e-6 * (double)tape_activation_bytes(tape));
 }
 
 int main(int argc, char **argv)

@@ -190,7 +190,6 @@ static void check_table(const char *what, const double *f, const double *want, i
 
 static void test_ropes(void)
 {
-    static const double plain[] = {1, 0.31622776602, 0.1, 0.031622776602, 0.01, 0.0031622776602, 0.001, 0.00031622776602};
     static const struct { const char *what, *config; double f[8], factor; } cases[] = {
         {"default", ROPE_CONFIG("llama", "'rope_scaling':null"), {1, 0.31622776602, 0.1, 0.031622776602, 0.01, 0.0031622776602, 0.001, 0.00031622776602}, 1},
         {"dynamic", ROPE_CONFIG("llama", "'rope_scaling':{'type':'dynamic','factor':2.0}"),
@@ -227,9 +226,15 @@ static void test_ropes(void)
         check_table(cases[i].what, h.ropes[0].inv_freq, cases[i].f, 8);
         model_head_free(&h);
     }
+}
 
-    /* longrope: f / list; magnitude sqrt(1 + ln(512/128) / ln 128). phi3 takes P0 from the top level only. */
+/* longrope: f / list; magnitude sqrt(1 + ln(512/128) / ln 128). phi3 takes P0 from the top level only. */
+static void test_longrope(void)
+{
+    static const double plain[] = {1, 0.31622776602, 0.1, 0.031622776602, 0.01, 0.0031622776602, 0.001, 0.00031622776602};
     static const char *const types[] = {"su", "yarn", "longrope"};
+    struct err e;
+    struct model_head h;
     for (int i = 0; i < 3; i++) {
         char text[1000];
         double near[8], far[8];
@@ -248,12 +253,17 @@ static void test_ropes(void)
         CHECK(fabs(h.ropes[0].factor - 1.1338934190277) < 1e-12 && h.ropes[0].long_factor == h.ropes[0].factor, "longrope: magnitude");
         model_head_free(&h);
     }
+}
 
-    /* gemma3: a table for full layers, 100 and scaled by 4 (by neither in the last spelling), and one for those with a window, 10^8; both spellings */
+/* gemma3: a table for full layers, 100 and scaled by 4 (by neither in the last spelling), and one for those with a window, 10^8; both spellings */
+static void test_two_ropes(void)
+{
     static const double slow[] = {1, 0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6, 1e-7};
     static const char *const two[] = {"'rope_theta':100.0,'rope_local_base_freq':1e8,'rope_scaling':{'rope_type':'linear','factor':4.0}",
         "'rope_parameters':{'full_attention':{'rope_theta':100.0,'rope_type':'linear','factor':4.0},'sliding_attention':{'rope_theta':1e8}}",
         "'rope_local_base_freq':1e8,'rope_theta':100.0,'rope_parameters':{'full_attention':{'rope_type':'default'}}"};
+    struct err e;
+    struct model_head h;
     for (int i = 0; i < 3; i++) {
         char text[1000];
         double full[8];
@@ -268,7 +278,10 @@ static void test_ropes(void)
         check_table("gemma3, window", h.ropes[1].inv_freq, slow, 8);
         model_head_free(&h);
     }
+}
 
+static void test_partial_ropes(void)
+{
     static const struct { const char *config; int64_t dims; } partial[] = {
         {ROPE_CONFIG("nemotron", "'norm_eps':1e-5"), 8},
         {ROPE_CONFIG("nemotron", "'partial_rotary_factor':0.25"), 4},
@@ -277,6 +290,8 @@ static void test_ropes(void)
         {"{'model_type':'gpt_neox'}", 24},
         {"{'model_type':'gpt_neox','rotary_pct':1.0,'rope_theta':5,'partial_rotary_factor':0.5}", 96},      /* the last two are not its class's keys */
     };
+    struct err e;
+    struct model_head h;
     for (int i = 0; i < 6; i++) {
         int rc = head_of(&h, partial[i].config, &e);
         CHECK(!rc && h.ropes[0].dims == partial[i].dims, "partial rotation %d: %s", i, e.msg);
@@ -567,6 +582,9 @@ int main(void)
     test_golden_families();
     test_published_counts();
     test_ropes();
+    test_longrope();
+    test_two_ropes();
+    test_partial_ropes();
     test_rules();
     test_refusals();
     test_headers();
