@@ -16,12 +16,14 @@ MAKEFLAGS += --no-builtin-rules
 comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 
-base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS)
+base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS) $(MKL:%=-isystem %/include)
 libs    := -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -lm
 blas.onednn := -ldnnl
 blas.openblas := -lopenblas
 blas.blis := -lblis
-blas.mkl := -lmkl_rt
+MKL     ?=
+mkl     := intel_lp64 sequential core
+blas.mkl := $(if $(MKL),$(foreach part,$(mkl),$(firstword $(wildcard $(MKL)/lib/libmkl_$(part).so*))) -Wl$(comma)-rpath$(comma)$(abspath $(MKL)/lib),$(mkl:%=-lmkl_%))
 blas.none :=
 # STATIC=1: programs that run on a bare machine of another kind, with its C library (and its driver and cuBLASLt) alone
 ifeq ($(STATIC),1)
