@@ -132,7 +132,9 @@ static void test_windows(void)
         CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i, (long long)s.tokens);
         free(rows);
     }
-    static const struct eval_options bad[] = {{.context = 1}, {.stride = 4}, {.context = 4, .stride = 5}, {.context = 8, .score_from = 8}, {.context = -2}, {.context = 4, .stride = -1}};
+    static const struct eval_options bad[] = {
+        {.context = 1}, {.stride = 4}, {.context = 4, .stride = 5}, {.context = 8, .score_from = 8}, {.context = -2}, {.context = 4, .stride = -1},
+        {.seq_length = 1}, {.seq_length = -3}, {.seq_length = 4, .context = 4}, {.seq_length = 4, .stride = 2}, {.seq_length = 8, .score_from = 8}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(eval_options_check(&bad[i], &(struct err){0}) == -1, "bad options %zu were taken", i);
     free(ids);
