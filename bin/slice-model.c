@@ -17,7 +17,7 @@ static const struct opt opts[] = {
     {"rank", OPT_TEXT, &rank_name, "FILE", "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
     {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", OPT_FROM_1},
     {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", OPT_FROM_1},
-    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer; the same number leaves every KV group", OPT_FROM_1},
+    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer: a multiple of its KV heads; the same number leaves every KV group", OPT_FROM_1},
     {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", OPT_FROM_1},
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST", "drop these layers instead, counted from 0, such as 3,12-19", 0},

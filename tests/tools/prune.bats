@@ -139,8 +139,11 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
     refused 1 "--hidden-size 37 is more than the model has (36)" $cut --hidden-size 37
     refused 1 "--intermediate-size 46 is more than layer 0 has (45)" $cut --intermediate-size 46
-    refused 1 "do not divide" $cut --num-attention-heads 3
-    refused 1 "in a group" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "with 2 KV heads --num-attention-heads is a multiple of 2 up to 6, not 3" $cut --num-attention-heads 3
+    refused 1 "with 1 KV heads --num-attention-heads is a multiple of 1 up to 3, not 4" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "--num-key-value-heads 3 is more than layer 0 has (2)" $cut --num-key-value-heads 3
+    refused 1 "--num-attention-heads 7 is more than layer 0 has (6)" $cut --num-attention-heads 7
+    refused 2 "--num-key-value-heads is a number from 1, not 0" $cut --num-key-value-heads 0
     refused 1 "--num-hidden-layers 5" $cut --num-hidden-layers 5
     refused 1 "layers are 0 to 3" $cut --drop-layers 1,4
     refused 1 "layers are 0 to 3" $cut --drop-layers 9999999999999999999
