@@ -32,7 +32,7 @@ static const struct tool_desc desc = {
     "slice-model", "MODEL", "Cut a model: keep the best units of every axis.",
     "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original\n"
     "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify,\n"
-    "which holds the model and its slice.\n"
+    "which holds the model and its slice. Where no unit leaves, the model is copied, and a note says so.\n"
     "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV groups.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > student.tsz", opts, 1, 1, TOOL_OUTPUT};
 
@@ -181,6 +181,9 @@ int main(int argc, char **argv)
     struct slice_plan p;
     if (slice_plan_make(&p, model_in_head(in), rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
+    int64_t body;
+    if (!dry_run && model_head_parameters(&p.head, &body) == model_head_parameters(model_in_head(in), &body))
+        tool_note(t, "nothing is cut, the model is copied: a target shape is given by --hidden-size, --num-hidden-layers, ... (see --help)");
     if (dry_run)
         print_plan(model_in_head(in), &p);
     else if (verify_name)
