@@ -57,7 +57,8 @@ static const struct tool_desc desc = {
     TOOL_OUTPUT | TOOL_COMPUTE};
 
 static volatile sig_atomic_t stop;
-static void on_signal(int signal) { stop = signal; }
+static void (*end)(int);        /* what a second signal does: what it does to every tool */
+static void on_signal(int s) { signal(stop = s, end); }
 
 static int choice(struct tool *t, const char *option, const char *value, const char *no, const char *yes)
 {
@@ -187,9 +188,8 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     resolve_options(t);
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};     /* a second one ends the process */
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
+    end = signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
     open_inputs(t);
     struct st_out *out = open_output(t);
     open_run(t);

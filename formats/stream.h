@@ -42,7 +42,6 @@ int st_write(struct st_out *out, const void *data, int64_t n);     /* payload, a
 int st_put(struct st_out *out, const struct tensor *t, const void *data);      /* st_record + the whole payload */
 int st_end(struct st_out *out);                                    /* end map; then flush */
 int st_publish(struct st_out *out);                                /* close, fsync, rename; frees. -1 if anything failed since creation (the target is then untouched) */
-const char *st_temporary(const struct st_out *out);                /* where an unfinished file lies, for whoever must remove it in a hurry; NULL: written in place */
 void st_abandon(struct st_out *out);                               /* close without end map, remove the temporary file; frees */
 
 /* msgpack <-> JSON for a single value; used for headers and by tests. st_decode refuses trailing bytes. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/unfinished.h"
 #include "base/usage.h"
 #include "options.h"
 
@@ -138,21 +139,17 @@ static void tool_check_usage(struct tool *t)
         tool_usage(t, "--compress is auto, none or a zstd level from 1 to 19, not \"%s\"", t->compress);
 }
 
-/* Unfinished files, for the signal handler: an interrupted tool leaves nothing half-written behind. */
-static const char *volatile unfinished[TOOL_OUTPUTS];
-
+/* An interrupted tool leaves nothing half-written behind. */
 static void on_end(int sig)
 {
-    for (int i = 0; i < TOOL_OUTPUTS; i++)
-        if (unfinished[i])
-            unlink(unfinished[i]);
+    unfinished_remove_all();
     signal(sig, SIG_DFL);
     raise(sig);
 }
 
 static void tool_signals(void)
 {
-    const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (signal(ends[i], on_end) == SIG_IGN)
             signal(ends[i], SIG_IGN);           /* nohup and background jobs stay as they were */
@@ -329,7 +326,6 @@ static struct st_out *tool_create(struct tool *t, const char *path)
     tool_check(t);
     if (t->n_outputs == TOOL_OUTPUTS)
         tool_die(t, "too many outputs");
-    unfinished[t->n_outputs] = st_temporary(out);
     t->outputs[t->n_outputs++] = out;
     return out;
 }
@@ -418,7 +414,6 @@ int tool_finish(struct tool *t)
         if (st_end(out))
             tool_check(t);
         t->outputs[i] = NULL;
-        unfinished[i] = NULL;
         st_publish(out);
         tool_check(t);
     }

@@ -75,6 +75,35 @@ END
     [ -z "$(ls -A out)" ]
 }
 
+@test "a signal leaves nothing unfinished: no file, no directory, and what was to be replaced stays" {
+    "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
+    mkdir out
+    "$BIN/hf-export" "$MODEL" out/there --quiet
+    cp -r out/there there
+    mkfifo pipe
+    begun() { find out -name '*.part' -o -path 'out/.*/*.safetensors'; }
+    ended() {   # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to write, the signals
+        exec 9<> pipe
+        head -c 50000 model.tsz >&9
+        "${@:3}" < pipe 2> note 9>&- &
+        for i in $(seq 500); do [ -z "$(begun)" ] || break; sleep 0.02; done
+        [ -n "$(begun)" ]
+        for s in $1; do kill -"$s" $!; sleep 0.1; done
+        status=0
+        wait $! || status=$?
+        exec 9<&-
+        [ $status = "$2" ]
+        [ "$(ls -A out)" = there ]
+    }
+    for signal in TERM:143 HUP:129 PIPE:141; do
+        ended ${signal%:*} ${signal#*:} "$BIN/hf-export" - out/new
+        ended ${signal%:*} ${signal#*:} "$BIN/hf-export" - out/there --overwrite
+        ended ${signal%:*} ${signal#*:} "$BIN/slice-model" - -o out/file
+    done
+    ended "TERM TERM" 143 "$BIN/kd-train" "$MODEL" --teacher - --data data.tsz --max-steps 1 -o out/file      # the first would save and stop
+    diff -r there out/there
+}
+
 @test "two runs do not share an output directory" {
     mkdir run
     exec 9< run
