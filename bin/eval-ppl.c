@@ -60,7 +60,8 @@ static void print_row(const json_t *j)
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
     const char *name = json_string_value(json_object_get(j, "model"));
     size_t n = strlen(name), room = 32;         /* the end of a long name says more than its beginning */
-    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name, (long long)json_integer_value(json_object_get(j, "parameters")));
+    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name,
+           (long long)json_integer_value(json_object_get(j, "parameters")));
     for (int i = 0; i < 4; i++) {
         const json_t *value = json_object_get(j, columns[i]);
         if (json_is_null(value))

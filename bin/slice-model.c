@@ -17,14 +17,14 @@ static const struct opt opts[] = {
     {"rank", OPT_TEXT, &rank_name, "FILE", "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
     {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", OPT_FROM_1},
     {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", OPT_FROM_1},
-    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer: a multiple of its KV heads; the same number leaves every KV group", OPT_FROM_1},
+    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer, as many in each KV group: a multiple of the KV heads", OPT_FROM_1},
     {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", OPT_FROM_1},
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST", "drop these layers instead, counted from 0, such as 3,12-19", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank made from another model of the same sizes", 0},
     {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing", OPT_SILENT_ID},
-    {"verify", OPT_TEXT, &verify_name, "TOKENS", "before a byte is written, compare the slice with the source whose dropped units are held at zero; status 3 if they differ", OPT_SILENT_ID},
+    {"verify", OPT_TEXT, &verify_name, "TOKENS", "first compare the slice with the source whose dropped units are zero; status 3, and nothing written, if they differ", OPT_SILENT_ID},
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 

@@ -27,8 +27,10 @@ struct st_in;
 struct st_in *st_open(const char *path, struct err *e);            /* NULL on error */
 json_t *st_head(const struct st_in *in);                           /* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
 const char *st_path(const struct st_in *in);                       /* for messages; "standard input" for - */
-int st_next(struct st_in *in, struct tensor *t);                   /* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last record, still checking its digest */
-int64_t st_read(struct st_in *in, void *buf, int64_t n);           /* up to n bytes of the current record; 0 at its end (digest checked); -1 error. Returns less than n only at the end of the record */
+/* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last record, still checking its digest. */
+int st_next(struct st_in *in, struct tensor *t);
+/* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1 error. */
+int64_t st_read(struct st_in *in, void *buf, int64_t n);
 int st_read_all(struct st_in *in, const struct tensor *t, void *buf);  /* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
 void st_close(struct st_in *in);
 

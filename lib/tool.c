@@ -41,7 +41,8 @@ static void tool_common_options(struct tool *t)
     if (uses & TOOL_COMPUTE) {
         *p++ = (struct opt){"threads", OPT_INT, &t->threads, "N", "threads; 0: all cores", OPT_SILENT_ID};
         *p++ = (struct opt){"device", OPT_TEXT, &t->device, "cpu|cuda", "where to compute", OPT_SILENT_ID};
-        *p++ = (struct opt){"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32", "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU", OPT_SILENT_ID};
+        *p++ = (struct opt){"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32", "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU",
+                            OPT_SILENT_ID};
     }
     *p++ = (struct opt){"quiet", OPT_FLAG, &t->quiet, NULL, "no notes and no progress on standard error", OPT_SILENT_ID};
     *p++ = (struct opt){"help", OPT_FLAG, &t->help, NULL, "print this and exit", OPT_SILENT_ID};
@@ -401,7 +402,8 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
     }
     int64_t rest = program - loaded;
-    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
+    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text,
+              1e-6 * (double)(rest > 0 ? rest : 0));
 }
 
 int tool_finish(struct tool *t)
@@ -430,4 +432,18 @@ int tool_finish(struct tool *t)
     free(t->options.operands);
     free(t);
     return 0;
+}
+
+int tool_import(struct tool *t, struct model_in *in)
+{
+    struct model_head *h = model_in_head(in);
+    const char *note = model_in_note(in);
+    if (note && *note)
+        tool_note(t, "%s", note);
+    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
+    if (!model_write_files(out, h, in))
+        model_copy(out, in);
+    tool_check(t);
+    model_close(in);
+    return tool_finish(t);
 }

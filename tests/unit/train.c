@@ -128,7 +128,8 @@ static void test_windows(void)
         struct err e = {0};
         CHECK(!eval_windows(&t, &o, &rows, &s, &e), "case %zu: %s", i, e.msg);
         CHECK(s.windows == cases[i].windows && s.predictions == cases[i].predictions && s.left_out == cases[i].left_out && s.bytes == 2 * s.predictions,
-              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i, (long long)s.windows, (long long)s.predictions, (long long)s.left_out, (long long)s.bytes);
+              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i, (long long)s.windows, (long long)s.predictions,
+              (long long)s.left_out, (long long)s.bytes);
         CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i, (long long)s.tokens);
         free(rows);
     }
