@@ -24,7 +24,7 @@ static const struct opt opts[] = {
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank made from another model of the same sizes", 0},
     {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing", OPT_SILENT_ID},
-    {"verify", OPT_TEXT, &verify_name, "TOKENS", "first compare the slice with the source whose dropped units are zero; status 3, and nothing written, if they differ", OPT_SILENT_ID},
+    {"verify", OPT_TEXT, &verify_name, "TOKENS", "first compare the slice with the source, dropped units held at zero; status 3 and no output if they differ", OPT_SILENT_ID},
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 
