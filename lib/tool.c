@@ -2,24 +2,27 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/unfinished.h"
 #include "base/usage.h"
 #include "options.h"
 
-enum { TOOL_OUTPUTS = 8 };
+enum { TOOL_OUTPUTS = 8, ROOM_TO_COMPUTE = 16 << 20 };      /* code that the libraries make, their tables */
 
 struct tool {
     const struct tool_desc *desc;
     struct options options;
     struct err err;
     struct exec exec;
-    int exec_is_open, quiet, help, version, stdin_taken;
+    int exec_is_open, is_limited, quiet, help, version, stdin_taken;
     int64_t threads;
     const char *output, *compress, *device, *compute;
     struct opt common[9];
@@ -162,6 +165,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     if (d->uses & TOOL_COMPUTE)
         exec_restart_tuned(argv);
     tool_signals();
+    atexit(unfinished_remove_all);              /* a library that gives up ends the process where it stands */
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
     t->compress = "auto";
@@ -196,6 +200,33 @@ void tool_check(struct tool *t)
         tool_exit(t, 1, t->err.msg);
 }
 
+/* Libraries abort where they get no memory, so a limit that is too low is told before they ask. */
+static void check_limit(struct tool *t, const char *what, int64_t bytes)
+{
+    struct arena room = {0};
+    struct err e = {0};
+    if (t->is_limited && arena_open(&room, (size_t)bytes, &e))
+        tool_die(t, "the limit on address space (ulimit -v) leaves less than the %.0f MB that %s", 1e-6 * (double)bytes, what);
+    arena_close(&room);
+}
+
+/* Under a limit on address space: threads share one heap (each would reserve 64 MB for its own) and start now, so that what they take is gone
+ * when the rest is checked. */
+static void start_threads(struct tool *t)
+{
+    struct rlimit limit;
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
+    if (!t->is_limited || pthread_getattr_default_np(&attributes))
+        return;
+    mallopt(M_ARENA_MAX, 1);
+    pthread_attr_getstacksize(&attributes, &stack);
+    check_limit(t, "the threads take (see --threads)", t->exec.threads * (int64_t)stack);
+#pragma omp parallel num_threads(t->exec.threads)
+    free(mem_alloc(1));
+}
+
 struct exec *tool_exec(struct tool *t)
 {
     if (!t->exec_is_open) {
@@ -206,6 +237,8 @@ struct exec *tool_exec(struct tool *t)
         if (t->exec.tf32 || !strcmp(t->compute, "f32"))
             t->exec.compute = DT_F32;
         t->exec_is_open = 1;
+        if (device == DEVICE_CPU)
+            start_threads(t);
     }
     return &t->exec;
 }
@@ -404,6 +437,8 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
     int64_t rest = program - loaded;
     tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text,
               1e-6 * (double)(rest > 0 ? rest : 0));
+    if (t->exec_is_open)
+        check_limit(t, "computing takes beside models and activations", exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
 }
 
 int tool_finish(struct tool *t)

@@ -104,6 +104,28 @@ END
     diff -r there out/there
 }
 
+@test "a limit on address space below what a run takes is told in a sentence: no abort in a library, nothing left behind" {
+    [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
+    mkdir wide out
+    sed 's/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1024/' "$MODEL/config.json" > wide/config.json
+    for i in $(seq 16); do seq -s ' ' $i $((i + 63)); done | "$BIN/tokenize" --ids -o long.tsz
+    "$BIN/kd-train" wide --init random --loss ce --data data.tsz --max-steps 1 --quiet -o wide.tsz
+    within() {  # within KB COMMAND...: done or refused
+        status=0
+        (ulimit -c 0; ulimit -v "$1"; exec "${@:2}" --threads 2 > /dev/null 2> note) || status=$?
+        echo "$status" >> statuses
+        { [ $status = 0 ] && rm -f out/x.tsz; } || { [ $status = 1 ] && [ "$(wc -l < note)" = 1 ]; } || { echo "$*: $status"; cat note; false; }
+        [ -z "$(ls -A out)" ]
+    }
+    for kb in $(seq 60000 4000 160000); do
+        within $kb "$BIN/eval-ppl" --quiet wide.tsz long.tsz
+    done
+    for kb in $(seq 132000 12000 324000); do
+        within $kb "$BIN/kd-train" --quiet wide.tsz --loss ce --data long.tsz --max-steps 1 --batch-size 8 -o out/x.tsz
+    done
+    [ "$(sort -u statuses | tr '\n' ' ')" = "0 1 " ]
+}
+
 @test "two runs do not share an output directory" {
     mkdir run
     exec 9< run
