@@ -52,8 +52,8 @@ int main(int argc, char **argv)
     tool_check(t);
     struct sequences s;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, model_in_head(in)->learned_positions ? model_in_head(in)->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e) ||
-        model_move(&m, tool_exec(t), e))
+    int64_t positions = model_in_head(in)->learned_positions ? model_in_head(in)->max_position_embeddings : 0;
+    if (sequences_open(&s, tokens, seq_length, positions, e) || model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
     int64_t vocab = m.head.vocab_size, n, done = 0;
     struct tape_spec spec = {.model = &m, .n_seq = 1, .seq_len = s.max_len, .end = TAPE_LOGITS};

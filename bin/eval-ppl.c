@@ -12,7 +12,8 @@ static int table, any_tokenizer;
 static double max_nll;
 
 static const struct opt opts[] = {
-    {"context", OPT_INT, &o.context, "N", "join the text and cut it into windows of N tokens; an incomplete last one is left out (default: the sequences as they are)", 0},
+    {"seq-length", OPT_INT, &o.seq_length, "N", "cut longer sequences into pieces of N tokens and a rest, each a window of its own (default: sequences whole)", 0},
+    {"context", OPT_INT, &o.context, "N", "join the text and cut it into windows of N tokens; an incomplete last one is left out", 0},
     {"stride", OPT_INT, &o.stride, "N", "start a window every N tokens; all but the first count their last N tokens only", 0},
     {"score-from", OPT_INT, &o.score_from, "N", "in every window count only the tokens at positions N, N + 1, ... (from 0): 257 of 512 is llama-perplexity's second half", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use the first N tokens only", 0},
@@ -24,8 +25,10 @@ static const struct opt opts[] = {
 
 static const struct tool_desc desc = {
     "eval-ppl", "MODEL... TOKENS", "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
-    "A window of N tokens is a fresh context with N - 1 predictions. nll is the mean over all counted predictions in nats, standard_error that of this\n"
-    "mean over windows, bits_per_byte counts the source bytes of the predicted tokens. Sums are f64.",
+    "A window of N tokens is a fresh context with N - 1 predictions: the sequences as they are, pieces of them (--seq-length), or of the joined text\n"
+    "(--context). So the first token after a cut is read but not predicted, and the model sees nothing from before the cut; a rest of one token is left\n"
+    "out, and counted in tokens_left_out. nll is the mean over all counted predictions in nats, standard_error that of this mean over windows,\n"
+    "bits_per_byte counts the source bytes of the predicted tokens. Sums are f64.",
     "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table", opts, 2, -1, TOOL_COMPUTE};
 
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
@@ -35,9 +38,9 @@ static json_t *record(struct tool *t, const char *name, const struct model_head 
     int64_t non_embedding, parameters = model_head_parameters(h, &non_embedding);
     json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "model", name, "model_id", h->id, "family", h->family->name, "tokens_id", tokens->id);
     const struct { const char *name; int64_t value; } integers[] = {
-        {"parameters", parameters}, {"non_embedding_parameters", non_embedding}, {"context", o.context}, {"stride", o.stride}, {"score_from", o.score_from},
-        {"max_tokens", max_tokens}, {"windows", s->windows}, {"tokens", s->tokens}, {"tokens_left_out", s->left_out}, {"predictions", s->predictions},
-        {"bytes", s->bytes}};
+        {"parameters", parameters}, {"non_embedding_parameters", non_embedding}, {"seq_length", o.seq_length}, {"context", o.context}, {"stride", o.stride},
+        {"score_from", o.score_from}, {"max_tokens", max_tokens}, {"windows", s->windows}, {"tokens", s->tokens}, {"tokens_left_out", s->left_out},
+        {"predictions", s->predictions}, {"bytes", s->bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "nll", number_or_null(s->nll));
@@ -57,7 +60,8 @@ static void print_row(const json_t *j)
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
     const char *name = json_string_value(json_object_get(j, "model"));
     size_t n = strlen(name), room = 32;         /* the end of a long name says more than its beginning */
-    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name, (long long)json_integer_value(json_object_get(j, "parameters")));
+    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name,
+           (long long)json_integer_value(json_object_get(j, "parameters")));
     for (int i = 0; i < 4; i++) {
         const json_t *value = json_object_get(j, columns[i]);
         if (json_is_null(value))

@@ -20,16 +20,7 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
-    struct model_head *h = model_in_head(in);
-    const char *note = model_in_note(in);
-    if (!note)
+    if (!model_in_note(in))
         tool_die(t, "'%s' is no GGUF file", tool_operand(t, 0));
-    if (*note)
-        tool_note(t, "%s", note);
-    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
-    if (!model_write_files(out, h, in))
-        model_copy(out, in);
-    tool_check(t);
-    model_close(in);
-    return tool_finish(t);
+    return tool_import(t, in);
 }

@@ -25,12 +25,5 @@ int main(int argc, char **argv)
         tool_die(t, "cannot open '%s':", dir);
     if (!S_ISDIR(st.st_mode))
         tool_die(t, "'%s' is not a directory", dir);
-    struct model_in *in = tool_model(t, dir);
-    struct model_head *h = model_in_head(in);
-    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
-    if (!model_write_files(out, h, in))
-        model_copy(out, in);
-    tool_check(t);
-    model_close(in);
-    return tool_finish(t);
+    return tool_import(t, tool_model(t, dir));
 }

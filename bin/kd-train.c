@@ -9,7 +9,7 @@
 static struct train_options o = {.batch_size = 8, .accumulation = 1, .warmup_steps = -1, .learning_rate = 1e-4, .min_learning_rate = -1, .weight_decay = 0.1,
                                  .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1};
 static struct train_run run;
-static const char *teacher_name, *data_name, *eval_name, *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
+static const char *teacher_name, *data_name, *eval_name, *output, *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
@@ -41,7 +41,7 @@ static const struct opt opts[] = {
     {"Watching and keeping", OPT_GROUP, NULL, NULL, NULL, 0},
     {"eval-data", OPT_TEXT, &eval_name, "TOKENS", "held-out sequences", OPT_SILENT_ID},
     {"eval-steps", OPT_INT, &run.eval_steps, "N", "evaluate after every N steps; 0: after the last only", OPT_SILENT_ID},
-    {"log", OPT_TEXT, &run.log_path, "FILE", "a JSON object a line for every step", OPT_SILENT_ID},
+    {"log", OPT_TEXT, &run.log_path, "FILE", "a JSON object a line for every step; -: to standard output, where -o or --output-dir has the model", OPT_SILENT_ID},
     {"output-dir", OPT_TEXT, &run.dir, "DIR", "for checkpoints, and for model.tsz where there is no -o", OPT_SILENT_ID},
     {"save-steps", OPT_INT, &run.save_steps, "N", "a checkpoint after every N steps; the last two are kept", OPT_SILENT_ID},
     {"resume", OPT_FLAG, &run.resume, NULL, "go on from the newest checkpoint in --output-dir: with as many --threads to the same bits", OPT_SILENT_ID},
@@ -57,7 +57,8 @@ static const struct tool_desc desc = {
     TOOL_OUTPUT | TOOL_COMPUTE};
 
 static volatile sig_atomic_t stop;
-static void on_signal(int signal) { stop = signal; }
+static void (*end)(int);        /* what a second signal does: what it does to every tool */
+static void on_signal(int s) { signal(stop = s, end); }
 
 static int choice(struct tool *t, const char *option, const char *value, const char *no, const char *yes)
 {
@@ -78,6 +79,9 @@ static void resolve_options(struct tool *t)
         tool_usage(t, !data_name ? "--data TOKENS is needed" : teacher_name ? "--loss %s does not use the --teacher" : "--loss %s needs a --teacher", loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
         tool_usage(t, "--save-steps and --eval-steps are numbers from 0; the latter needs --eval-data");
+    output = tool_output(t) ? tool_output(t) : run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
+    if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
+        tool_usage(t, "--log - and the model cannot both go to standard output: give the model a file with -o");
     if ((run.save_steps || run.resume) && !run.dir)
         tool_usage(t, "--save-steps and --resume need an --output-dir");
 }
@@ -117,10 +121,8 @@ static struct st_out *open_output(struct tool *t)
 {
     struct model_in *files_from;
     json_t *head = train_result_head(student_in, teacher_in, &files_from);
-    char *path = tool_output(t) ? mem_string(tool_output(t)) : run.dir ? mem_format("%s/model.tsz", run.dir) : mem_string("-");
-    struct st_out *out = tool_out_path(t, path, "model", head);
+    struct st_out *out = tool_out_path(t, output, "model", head);
     model_write_files(out, model_in_head(files_from), files_from);
-    free(path);
     tool_check(t);
     return out;
 }
@@ -186,9 +188,8 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     resolve_options(t);
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};     /* a second one ends the process */
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
+    end = signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
     open_inputs(t);
     struct st_out *out = open_output(t);
     open_run(t);

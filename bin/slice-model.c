@@ -17,14 +17,14 @@ static const struct opt opts[] = {
     {"rank", OPT_TEXT, &rank_name, "FILE", "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
     {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", OPT_FROM_1},
     {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", OPT_FROM_1},
-    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer; the same number leaves every KV group", OPT_FROM_1},
+    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer, as many in each KV group: a multiple of the KV heads", OPT_FROM_1},
     {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", OPT_FROM_1},
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST", "drop these layers instead, counted from 0, such as 3,12-19", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank made from another model of the same sizes", 0},
     {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing", OPT_SILENT_ID},
-    {"verify", OPT_TEXT, &verify_name, "TOKENS", "before a byte is written, compare the slice with the source whose dropped units are held at zero; status 3 if they differ", OPT_SILENT_ID},
+    {"verify", OPT_TEXT, &verify_name, "TOKENS", "first compare the slice with the source, dropped units held at zero; status 3 and no output if they differ", OPT_SILENT_ID},
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 
@@ -32,7 +32,7 @@ static const struct tool_desc desc = {
     "slice-model", "MODEL", "Cut a model: keep the best units of every axis.",
     "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original\n"
     "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify,\n"
-    "which holds the model and its slice.\n"
+    "which holds the model and its slice. Where no unit leaves, the model is copied, and a note says so.\n"
     "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV groups.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > student.tsz", opts, 1, 1, TOOL_OUTPUT};
 
@@ -181,6 +181,9 @@ int main(int argc, char **argv)
     struct slice_plan p;
     if (slice_plan_make(&p, model_in_head(in), rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
+    int64_t body;
+    if (!dry_run && model_head_parameters(&p.head, &body) == model_head_parameters(model_in_head(in), &body))
+        tool_note(t, "nothing is cut, the model is copied: a target shape is given by --hidden-size, --num-hidden-layers, ... (see --help)");
     if (dry_run)
         print_plan(model_in_head(in), &p);
     else if (verify_name)

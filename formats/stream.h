@@ -27,8 +27,10 @@ struct st_in;
 struct st_in *st_open(const char *path, struct err *e);            /* NULL on error */
 json_t *st_head(const struct st_in *in);                           /* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
 const char *st_path(const struct st_in *in);                       /* for messages; "standard input" for - */
-int st_next(struct st_in *in, struct tensor *t);                   /* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last record, still checking its digest */
-int64_t st_read(struct st_in *in, void *buf, int64_t n);           /* up to n bytes of the current record; 0 at its end (digest checked); -1 error. Returns less than n only at the end of the record */
+/* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last record, still checking its digest. */
+int st_next(struct st_in *in, struct tensor *t);
+/* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1 error. */
+int64_t st_read(struct st_in *in, void *buf, int64_t n);
 int st_read_all(struct st_in *in, const struct tensor *t, void *buf);  /* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
 void st_close(struct st_in *in);
 
@@ -42,7 +44,6 @@ int st_write(struct st_out *out, const void *data, int64_t n);     /* payload, a
 int st_put(struct st_out *out, const struct tensor *t, const void *data);      /* st_record + the whole payload */
 int st_end(struct st_out *out);                                    /* end map; then flush */
 int st_publish(struct st_out *out);                                /* close, fsync, rename; frees. -1 if anything failed since creation (the target is then untouched) */
-const char *st_temporary(const struct st_out *out);                /* where an unfinished file lies, for whoever must remove it in a hurry; NULL: written in place */
 void st_abandon(struct st_out *out);                               /* close without end map, remove the temporary file; frees */
 
 /* msgpack <-> JSON for a single value; used for headers and by tests. st_decode refuses trailing bytes. */

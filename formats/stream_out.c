@@ -13,6 +13,7 @@
 #include <zstd.h>
 
 #include "../lib/base/mem.h"
+#include "../lib/base/unfinished.h"
 #include "mpk.h"
 #include "stream.h"
 
@@ -128,7 +129,7 @@ static int file_open(struct st_out *out, const char *path)
         free(temporary);
         return -1;
     }
-    out->temporary = temporary;
+    unfinished_enter(out->temporary = temporary);
     return 0;
 }
 
@@ -189,13 +190,12 @@ static void out_free(struct st_out *out)
         digest_close(&out->data, hex);
     ZSTD_freeCCtx(out->z);
     free(out->buf);
+    unfinished_leave(out->temporary);
     free(out->temporary);
     free(out->target);
     free(out->path);
     free(out);
 }
-
-const char *st_temporary(const struct st_out *out) { return out->temporary; }
 
 void st_abandon(struct st_out *out)
 {

@@ -31,7 +31,7 @@ void checkpoint_prune(const char *dir, int64_t oldest);
 
 /* The log of a run: one JSON object a line, each with its "step". */
 struct train_log;
-/* Keeps the whole lines of steps up to `keep` (0: none) and cuts off what follows. Pipes and devices are appended to. */
+/* Keeps the whole lines of steps up to `keep` (0: none) and cuts off what follows. Pipes, devices and standard output (-) are appended to. */
 struct train_log *train_log_open(const char *path, int64_t keep, struct err *e);
 int train_log_line(struct train_log *l, const json_t *line, struct err *e);
 int train_log_close(struct train_log *l, struct err *e);

@@ -13,12 +13,17 @@ int eval_options_check(const struct eval_options *o, struct err *e)
 {
     if (o->context < 0 || o->context == 1)
         return err_set(e, "a context of %lld tokens has no prediction", (long long)o->context);
+    if (o->seq_length < 0 || o->seq_length == 1)
+        return err_set(e, "a sequence of %lld tokens has no prediction", (long long)o->seq_length);
+    if (o->context && o->seq_length)
+        return err_set(e, "a context cuts the joined text, a sequence length every sequence for itself: give one");
     if (o->stride && !o->context)
         return err_set(e, "a stride needs a context, the length of the windows");
     if (o->stride < 0 || o->stride > o->context)
         return err_set(e, "a stride of %lld tokens leaves gaps between windows of %lld", (long long)o->stride, (long long)o->context);
-    if (o->score_from < 0 || (o->context && o->score_from >= o->context))
-        return err_set(e, "no window of %lld tokens has a position %lld to score from", (long long)o->context, (long long)o->score_from);
+    int64_t window = o->context + o->seq_length;        /* one of them is 0 */
+    if (o->score_from < 0 || (window && o->score_from >= window))
+        return err_set(e, "no window of %lld tokens has a position %lld to score from", (long long)window, (long long)o->score_from);
     return 0;
 }
 
@@ -35,13 +40,16 @@ static int64_t eval_cut(const struct tokens *t, const struct eval_options *o, st
     return n;
 }
 
-static int64_t eval_as_they_are(const struct tokens *t, const struct eval_options *o, struct data_row *rows)
+/* The sequences as they are, or each in pieces of at most seq_length. */
+static int64_t eval_sequences(const struct tokens *t, const struct eval_options *o, struct data_row *rows)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < t->n; i++) {
-        rows[n] = (struct data_row){t->ids + t->start[i], t->start[i + 1] - t->start[i], max64(1, o->score_from)};
-        n += data_predictions(&rows[n]) > 0;
-    }
+    int64_t n = 0, most = o->seq_length ? o->seq_length : INT64_MAX;
+    for (int64_t i = 0; i < t->n; i++)
+        for (int64_t at = t->start[i], len; at < t->start[i + 1]; at += len) {
+            len = min64(most, t->start[i + 1] - at);
+            rows[n] = (struct data_row){t->ids + at, len, max64(1, o->score_from)};
+            n += data_predictions(&rows[n]) > 0;
+        }
     return n;
 }
 
@@ -65,8 +73,9 @@ int eval_windows(const struct tokens *t, const struct eval_options *o, struct da
     if (eval_options_check(o, e))
         return -1;
     int64_t total = t->start[t->n], stride = o->stride ? o->stride : o->context;
-    *rows = mem_alloc((size_t)(o->context ? total / stride + 1 : t->n + 1) * sizeof **rows);
-    s->windows = o->context ? eval_cut(t, o, *rows) : eval_as_they_are(t, o, *rows);
+    int64_t most = o->context ? total / stride : o->seq_length ? total / o->seq_length + t->n : t->n;
+    *rows = mem_alloc((size_t)(most + 1) * sizeof **rows);
+    s->windows = o->context ? eval_cut(t, o, *rows) : eval_sequences(t, o, *rows);
     eval_count(t, o, *rows, s);
     if (s->predictions)
         return 0;

@@ -8,6 +8,7 @@
 #include "tape.h"
 
 struct eval_options {
+    int64_t seq_length;         /* > 0: a longer sequence is cut into pieces of that many tokens, the rest a shorter piece; pieces are never joined */
     int64_t context;            /* > 0: all sequences are joined and cut anew into windows of that many tokens; an incomplete last one is left out */
     int64_t stride;             /* > 0: windows start that far apart (<= context), and all but the first count only the last `stride` tokens */
     int64_t score_from;         /* > 0: in every window only tokens at that position or later count */

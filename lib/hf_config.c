@@ -98,8 +98,8 @@ static const struct twin *find_twin(const struct model_head *h)
 static int write_twin(struct model_head *h, const struct twin *t, char note[400], struct err *e)
 {
     if (h->n_ropes && h->ropes[0].dims != h->layers[0].head_dim)
-        return err_set(e, "transformers' class for %s %s, and %s, which has the same function otherwise, rotates whole heads: hidden_size / num_attention_heads must be %" PRId64,
-                       t->from, t->why, t->to, h->layers[0].head_dim);
+        return err_set(e, "transformers' class for %s %s, and %s, which has the same function otherwise, rotates whole heads: "
+                       "hidden_size / num_attention_heads must be %" PRId64, t->from, t->why, t->to, h->layers[0].head_dim);
     snprintf(note, 400, "transformers' class for %s %s: written as model_type %s, which computes the same (hidden_size %" PRId64 ", %" PRId64 " heads of %" PRId64 ")",
              t->from, t->why, t->to, h->hidden_size, h->layers[0].num_attention_heads, h->layers[0].head_dim);
     say_everything(h);

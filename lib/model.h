@@ -75,7 +75,8 @@ int64_t model_head_bytes(const struct model_head *h);
 
 /* ---- reading a MODEL operand (lib/model_in.c and one file per kind) */
 struct model_in;
-struct model_in *model_open(const char *operand, struct err *e);       /* NULL on error; says which file was missing (pytorch_model.bin or tokenizer.model alone: one helpful sentence) */
+/* NULL on error; says which file was missing (pytorch_model.bin or tokenizer.model alone: one helpful sentence). */
+struct model_in *model_open(const char *operand, struct err *e);
 struct model_head *model_in_head(struct model_in *in);                 /* borrowed */
 /* Of a GGUF file, a sentence on what was dequantised and what is missing, or ""; NULL for other operands. */
 const char *model_in_note(const struct model_in *in);
@@ -111,7 +112,8 @@ struct model {
 enum { MODEL_TRAIN = 1,         /* all f32, one contiguous range */
        MODEL_FROZEN = 2 };      /* matrices stay bf16 / f16 / q8_0 / f32 as stored (f64 becomes f32); vectors and learned positions f32 */
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
-int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);      /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0 */
+/* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0. */
+int model_init_random(struct model *m, const struct model_head *h, uint64_t seed, struct err *e);
 /* Bytes that model_move will take where x runs calls, and gives the params the types that they will have there, so that a tape can be recorded before. */
 int64_t model_plan(struct model *m, const struct exec *x);
 /* To where x runs calls, matrices in the type it computes in (q8_0 too: it is packed on the CPU only); nothing to do on the CPU. Before model_add_grads. */

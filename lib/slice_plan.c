@@ -87,18 +87,15 @@ static int head_targets(const struct planner *w, int64_t layer, int64_t *heads, 
 {
     const struct layer *y = &w->source->layers[layer];
     int64_t H = y->num_attention_heads, K = y->num_key_value_heads, G = H / K, h = w->target.num_attention_heads, k = w->target.num_key_value_heads;
+    if (check_target(w, "num-attention-heads", h, H, layer) || check_target(w, "num-key-value-heads", k, K, layer))
+        return -1;
     if (!k)
         k = h && G == 1 ? h : K;
     if (!h)
         h = k * G;
-    if (check_target(w, "num-attention-heads", h, H, layer) || check_target(w, "num-key-value-heads", k, K, layer))
-        return -1;
-    if (h % k)
-        return err_set(w->e, "%" PRId64 " attention heads do not divide into %" PRId64 " KV groups; the nearest that do are %" PRId64 " and %" PRId64,
-                       h, k, h / k * k, (h / k + 1) * k);
-    if (h / k > G)
-        return err_set(w->e, "%" PRId64 " attention heads in %" PRId64 " KV groups are %" PRId64 " in a group, but layer %" PRId64 " has %" PRId64
-                       " in a group", h, k, h / k, layer, G);
+    if (h % k || h / k > G)
+        return err_set(w->e, "layer %" PRId64 " has %" PRId64 " attention heads in a KV group: with %" PRId64 " KV heads --num-attention-heads is a multiple of %"
+                       PRId64 " up to %" PRId64 ", not %" PRId64, layer, G, k, k, k * G, h);
     *heads = h;
     *groups = k;
     return 0;

@@ -66,7 +66,8 @@ struct added_token { char *text; int64_t n; uint32_t id; int special, lstrip, rs
 struct added_set { struct added_token **tokens; int count; int begin[257]; };           /* by first byte, long ones first */
 struct added_match { int64_t start, end; const struct added_token *token; };            /* white space taken by lstrip and rstrip included */
 void added_set_index(struct added_set *set);            /* after tokens and count are set */
-int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from, struct added_match *m);  /* 1: the next match at or after *at, which moves behind the token itself; text before `from` is taken. 0: none */
+/* 1: the next match at or after *at, which moves behind the token itself; text before `from` is taken. 0: none. */
+int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from, struct added_match *m);
 
 /* ---- normalizers */
 enum { NORM_PREPEND, NORM_REPLACE, NORM_NFC };

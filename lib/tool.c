@@ -2,23 +2,27 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/unfinished.h"
 #include "base/usage.h"
 #include "options.h"
 
-enum { TOOL_OUTPUTS = 8 };
+enum { TOOL_OUTPUTS = 8, ROOM_TO_COMPUTE = 16 << 20 };      /* code that the libraries make, their tables */
 
 struct tool {
     const struct tool_desc *desc;
     struct options options;
     struct err err;
     struct exec exec;
-    int exec_is_open, quiet, help, version, stdin_taken;
+    int exec_is_open, is_limited, quiet, help, version, stdin_taken;
     int64_t threads;
     const char *output, *compress, *device, *compute;
     struct opt common[9];
@@ -40,7 +44,8 @@ static void tool_common_options(struct tool *t)
     if (uses & TOOL_COMPUTE) {
         *p++ = (struct opt){"threads", OPT_INT, &t->threads, "N", "threads; 0: all cores", OPT_SILENT_ID};
         *p++ = (struct opt){"device", OPT_TEXT, &t->device, "cpu|cuda", "where to compute", OPT_SILENT_ID};
-        *p++ = (struct opt){"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32", "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU", OPT_SILENT_ID};
+        *p++ = (struct opt){"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32", "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU",
+                            OPT_SILENT_ID};
     }
     *p++ = (struct opt){"quiet", OPT_FLAG, &t->quiet, NULL, "no notes and no progress on standard error", OPT_SILENT_ID};
     *p++ = (struct opt){"help", OPT_FLAG, &t->help, NULL, "print this and exit", OPT_SILENT_ID};
@@ -138,21 +143,17 @@ static void tool_check_usage(struct tool *t)
         tool_usage(t, "--compress is auto, none or a zstd level from 1 to 19, not \"%s\"", t->compress);
 }
 
-/* Unfinished files, for the signal handler: an interrupted tool leaves nothing half-written behind. */
-static const char *volatile unfinished[TOOL_OUTPUTS];
-
+/* An interrupted tool leaves nothing half-written behind. */
 static void on_end(int sig)
 {
-    for (int i = 0; i < TOOL_OUTPUTS; i++)
-        if (unfinished[i])
-            unlink(unfinished[i]);
+    unfinished_remove_all();
     signal(sig, SIG_DFL);
     raise(sig);
 }
 
 static void tool_signals(void)
 {
-    const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (signal(ends[i], on_end) == SIG_IGN)
             signal(ends[i], SIG_IGN);           /* nohup and background jobs stay as they were */
@@ -164,6 +165,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     if (d->uses & TOOL_COMPUTE)
         exec_restart_tuned(argv);
     tool_signals();
+    atexit(unfinished_remove_all);              /* a library that gives up ends the process where it stands */
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
     t->compress = "auto";
@@ -198,6 +200,33 @@ void tool_check(struct tool *t)
         tool_exit(t, 1, t->err.msg);
 }
 
+/* Libraries abort where they get no memory, so a limit that is too low is told before they ask. */
+static void check_limit(struct tool *t, const char *what, int64_t bytes)
+{
+    struct arena room = {0};
+    struct err e = {0};
+    if (t->is_limited && arena_open(&room, (size_t)bytes, &e))
+        tool_die(t, "the limit on address space (ulimit -v) leaves less than the %.0f MB that %s", 1e-6 * (double)bytes, what);
+    arena_close(&room);
+}
+
+/* Under a limit on address space: threads share one heap (each would reserve 64 MB for its own) and start now, so that what they take is gone
+ * when the rest is checked. */
+static void start_threads(struct tool *t)
+{
+    struct rlimit limit;
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
+    if (!t->is_limited || pthread_getattr_default_np(&attributes))
+        return;
+    mallopt(M_ARENA_MAX, 1);
+    pthread_attr_getstacksize(&attributes, &stack);
+    check_limit(t, "the threads take (see --threads)", t->exec.threads * (int64_t)stack);
+#pragma omp parallel num_threads(t->exec.threads)
+    free(mem_alloc(1));
+}
+
 struct exec *tool_exec(struct tool *t)
 {
     if (!t->exec_is_open) {
@@ -208,6 +237,8 @@ struct exec *tool_exec(struct tool *t)
         if (t->exec.tf32 || !strcmp(t->compute, "f32"))
             t->exec.compute = DT_F32;
         t->exec_is_open = 1;
+        if (device == DEVICE_CPU)
+            start_threads(t);
     }
     return &t->exec;
 }
@@ -329,7 +360,6 @@ static struct st_out *tool_create(struct tool *t, const char *path)
     tool_check(t);
     if (t->n_outputs == TOOL_OUTPUTS)
         tool_die(t, "too many outputs");
-    unfinished[t->n_outputs] = st_temporary(out);
     t->outputs[t->n_outputs++] = out;
     return out;
 }
@@ -405,7 +435,10 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
     }
     int64_t rest = program - loaded;
-    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
+    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "", what ? ": " : "", 1e-6 * (double)total, text,
+              1e-6 * (double)(rest > 0 ? rest : 0));
+    if (t->exec_is_open)
+        check_limit(t, "computing takes beside models and activations", exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
 }
 
 int tool_finish(struct tool *t)
@@ -418,7 +451,6 @@ int tool_finish(struct tool *t)
         if (st_end(out))
             tool_check(t);
         t->outputs[i] = NULL;
-        unfinished[i] = NULL;
         st_publish(out);
         tool_check(t);
     }
@@ -435,4 +467,18 @@ int tool_finish(struct tool *t)
     free(t->options.operands);
     free(t);
     return 0;
+}
+
+int tool_import(struct tool *t, struct model_in *in)
+{
+    struct model_head *h = model_in_head(in);
+    const char *note = model_in_note(in);
+    if (note && *note)
+        tool_note(t, "%s", note);
+    struct st_out *out = tool_out(t, "model", model_head_to_json(h));
+    if (!model_write_files(out, h, in))
+        model_copy(out, in);
+    tool_check(t);
+    model_close(in);
+    return tool_finish(t);
 }

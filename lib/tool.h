@@ -15,7 +15,8 @@
 
 #define PARE_RELEASE "0.1.0"
 
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };    /* int, int64_t, double, const char *, struct opt_list (may be repeated); GROUP: a heading in --help (name = text) */
+/* Of int, int64_t, double, const char *, struct opt_list (may be repeated). GROUP: a heading in --help (name = text). */
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };
 struct opt_list { const char **text; int n; };
 enum { OPT_SILENT_ID = 1,       /* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and of hist's resolved options */
        OPT_FROM_1 = 2 };        /* a given value is a number from 1 (0 stands for: not given) */
@@ -69,6 +70,9 @@ void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit
 /* Memory before it is spent, as one note: "predicted memory 1234.5 MB (weights 500.0, ..., program and data 20.0)". `what` names the
  * operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
-int tool_finish(struct tool *t);                                        /* ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees; returns the exit status */
+/* The rest of an import: the model as it is becomes the output; closes it and finishes. Returns the exit status. */
+int tool_import(struct tool *t, struct model_in *in);
+/* Ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees; returns the exit status. */
+int tool_finish(struct tool *t);
 
 #endif

@@ -1,6 +1,7 @@
 /* The log of a training run: see checkpoint.h. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +32,8 @@ static long log_kept(FILE *f, int64_t keep)
 
 struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
 {
-    FILE *f = fopen(path, "a+");
+    int own = strcmp(path, "-");
+    FILE *f = own ? fopen(path, "a+") : stdout;
     struct stat s;
     if (!f || fstat(fileno(f), &s)) {
         err_set(e, "cannot write %s:", path);
@@ -39,7 +41,7 @@ struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
             fclose(f);
         return NULL;
     }
-    if (S_ISREG(s.st_mode)) {
+    if (own && S_ISREG(s.st_mode)) {
         rewind(f);
         if (ftruncate(fileno(f), keep > 0 ? log_kept(f, keep) : 0)) {
             err_set(e, "cannot cut %s back:", path);
@@ -49,7 +51,7 @@ struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
         fseek(f, 0, SEEK_END);
     }
     struct train_log *l = mem_alloc(sizeof *l);
-    *l = (struct train_log){f, mem_string(path)};
+    *l = (struct train_log){f, mem_string(own ? path : "standard output")};
     return l;
 }
 
@@ -63,7 +65,7 @@ int train_log_line(struct train_log *l, const json_t *line, struct err *e)
 
 int train_log_close(struct train_log *l, struct err *e)
 {
-    int failed = fclose(l->file);
+    int failed = l->file == stdout ? fflush(stdout) : fclose(l->file);
     if (failed)
         err_set(e, "cannot write %s:", l->path);
     free(l->path);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mem.h"
+#include "unfinished.h"
 
 /* Empty, or replaceable: only plain files and `mark` among them. */
 static int check_place(const char *path, int overwrite, const char *mark, int *empty, struct err *e)
@@ -39,20 +40,9 @@ static int check_place(const char *path, int overwrite, const char *mark, int *e
     return e->set ? -1 : 0;
 }
 
-static void remove_flat(const char *path)
-{
-    DIR *d = opendir(path);
-    struct dirent *x;
-    while (d && (x = readdir(d)))
-        if (strcmp(x->d_name, ".") && strcmp(x->d_name, ".."))
-            unlinkat(dirfd(d), x->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(path);
-}
-
 static void release(struct dir_out *d)
 {
+    unfinished_leave(d->temporary);
     free(d->path);
     free(d->temporary);
     *d = (struct dir_out){0};
@@ -79,6 +69,7 @@ int dir_create(struct dir_out *d, const char *path, int overwrite, const char *m
         release(d);
         return -1;
     }
+    unfinished_enter(d->temporary);
     mode_t mask = umask(0);
     umask(mask);
     chmod(d->temporary, 0777 & ~mask);
@@ -101,7 +92,7 @@ int dir_publish(struct dir_out *d, struct err *e)
     if (!failed && (d->replaces ? renameat2(AT_FDCWD, d->temporary, AT_FDCWD, d->path, RENAME_EXCHANGE) : rename(d->temporary, d->path)) < 0)
         failed = err_set(e, "cannot put the finished directory at '%s':", d->path);
     if (failed || d->replaces)
-        remove_flat(d->temporary);      /* after an exchange this is the old one */
+        unfinished_remove(d->temporary);        /* after an exchange this is the old one */
     release(d);
     return failed;
 }
@@ -109,6 +100,6 @@ int dir_publish(struct dir_out *d, struct err *e)
 void dir_abandon(struct dir_out *d)
 {
     if (d->temporary)
-        remove_flat(d->temporary);
+        unfinished_remove(d->temporary);
     release(d);
 }

@@ -1,4 +1,5 @@
-/* A directory that appears whole or not at all: written under a temporary name beside its place, renamed at the end. */
+/* A directory that appears whole or not at all: written under a temporary name beside its place, renamed at the end, removed when a
+ * signal ends the tool. */
 #ifndef PARE_DIR_H
 #define PARE_DIR_H
 

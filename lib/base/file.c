@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "mem.h"
+#include "unfinished.h"
 
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e)
 {
@@ -83,11 +84,13 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
 int file_replace(const char *path, const void *bytes, int64_t n, struct err *e)
 {
     char *temporary = mem_format("%s.%ld.tmp", path, (long)getpid());
+    unfinished_enter(temporary);
     int failed = file_write(temporary, bytes, n, e);
     if (!failed && rename(temporary, path) < 0)
         failed = err_set(e, "cannot rename '%s' to '%s':", temporary, path);
     if (failed)
         unlink(temporary);
+    unfinished_leave(temporary);
     free(temporary);
     return failed;
 }

@@ -68,6 +68,34 @@ P
     [ "$(value half.json predictions)" = 28 ]                           # 7 of each of 4 windows, as llama-perplexity counts 255 of 512
 }
 
+@test "long sequences in pieces: the rest counts, no piece reaches into the next sequence, a rest of one token is left out" {
+    golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
+    record "$LLAMA" rows.tsz --seq-length 20 > pieces.json
+    $GOLDEN ids "$LLAMA/expected.safetensors" input_ids | awk '{ for (i = 1; i <= NF; i++) printf "%s%s", $i, i == 20 || i == NF ? "\n" : " " }' > cut
+    [ "$(awk '{ print NF }' cut | tr '\n' ' ')" = "20 13 20 13 " ]
+    for i in 1 2 3 4; do
+        sed -n ${i}p cut | "$BIN/tokenize" --ids -o piece.tsz
+        record "$LLAMA" piece.tsz
+    done > parts
+    python3 - <<'P'
+import json
+whole, parts = json.load(open("pieces.json")), [json.loads(line) for line in open("parts")]
+assert [p["predictions"] for p in parts] == [19, 12, 19, 12]
+assert [whole[k] for k in ("seq_length", "windows", "tokens", "tokens_left_out", "predictions")] == [20, 4, 66, 0, 62]
+assert abs(whole["nll"] - sum(p["nll"] * p["predictions"] for p in parts) / 62) < 1e-6
+P
+    [ "$(record "$LLAMA" rows.tsz --seq-length 33 | cut -d, -f12-18)" = "$(record "$LLAMA" rows.tsz | cut -d, -f12-18)" ]
+    record "$LLAMA" rows.tsz --seq-length 16 --score-from 9 > half.json
+    [ "$(value half.json predictions) $(value half.json windows) $(value half.json tokens_left_out)" = "28 4 2" ]
+    seq -s ' ' 1 80 | "$BIN/tokenize" --ids -o long.tsz
+    refused 1 "learned positions" record "$G/families/gpt2" long.tsz
+    record "$G/families/gpt2" long.tsz --seq-length 64
+    refused 2 "give one" record "$LLAMA" rows.tsz --seq-length 16 --context 16
+    refused 2 "no prediction" record "$LLAMA" rows.tsz --seq-length 1
+    refused 2 "position 16" record "$LLAMA" rows.tsz --seq-length 16 --score-from 16
+    refused 2 "stride" record "$LLAMA" rows.tsz --seq-length 16 --stride 8
+}
+
 @test "documents of any length; batches of any size give the same loss" {
     printf '%s\n' '5 6 7' '8' '9 10 11 12 13 14 15 16' '17 18' | "$BIN/tokenize" --ids -o docs.tsz
     for n in 1 2 3 7; do

@@ -70,13 +70,15 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
 
 @test "keeping everything keeps every byte; what is before a dropped layer keeps its ranking" {
     for family in $families; do
-        slice-model "$GOLDEN/families/$family" -o all.tsz
+        slice-model "$GOLDEN/families/$family" -o all.tsz 2> note
+        grep -q 'nothing is cut' note
         rm -rf out
         hf-export --quiet all.tsz out
         $prune same "$GOLDEN/families/$family" out
     done
     ranked llama
-    slice-model "$GOLDEN/families/llama" --drop-layers 3 -o cut.tsz
+    slice-model "$GOLDEN/families/llama" --drop-layers 3 -o cut.tsz 2> note
+    [ ! -s note ]
     calib-acts --quiet cut.tsz llama.tokens.tsz | score-importance -o cut-scores.tsz
     for axis in intermediate_size.2 num_attention_heads.1 num_key_value_heads.0; do
         ts-dump --values $axis llama.scores.tsz > a
@@ -139,8 +141,11 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
     refused 1 "--hidden-size 37 is more than the model has (36)" $cut --hidden-size 37
     refused 1 "--intermediate-size 46 is more than layer 0 has (45)" $cut --intermediate-size 46
-    refused 1 "do not divide" $cut --num-attention-heads 3
-    refused 1 "in a group" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "with 2 KV heads --num-attention-heads is a multiple of 2 up to 6, not 3" $cut --num-attention-heads 3
+    refused 1 "with 1 KV heads --num-attention-heads is a multiple of 1 up to 3, not 4" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "--num-key-value-heads 3 is more than layer 0 has (2)" $cut --num-key-value-heads 3
+    refused 1 "--num-attention-heads 7 is more than layer 0 has (6)" $cut --num-attention-heads 7
+    refused 2 "--num-key-value-heads is a number from 1, not 0" $cut --num-key-value-heads 0
     refused 1 "--num-hidden-layers 5" $cut --num-hidden-layers 5
     refused 1 "layers are 0 to 3" $cut --drop-layers 1,4
     refused 1 "layers are 0 to 3" $cut --drop-layers 9999999999999999999

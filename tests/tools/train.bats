@@ -172,6 +172,22 @@ P
     refused 1 "step ${BASH_REMATCH[1]}: " hot --quiet --resume
 }
 
+@test "--log - is standard output, where the model does not go there" {
+    short_run --max-steps 3 --log file.log -o a.tsz
+    short_run --max-steps 3 --log - -o b.tsz > out.log
+    cmp <(without_speed file.log) <(without_speed out.log)
+    cmp a.tsz b.tsz
+    short_run --max-steps 3 --log - --output-dir run --save-steps 2 | grep -c '"step"' | grep -qx 3
+    rm run/model.tsz
+    echo before > more.log
+    short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log      # nothing is cut off
+    [ "$(grep -o '^before\|"step":[0-9]*' more.log | tr '\n' ' ')" = 'before "step":3 ' ]
+    refused 2 "give the model a file" short_run --max-steps 3 --log -
+    refused 2 "give the model a file" short_run --max-steps 3 --log - --output-dir run -o -
+    refused 1 "standard output" bash -c '"$@" > /dev/full' - "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 1 --quiet --log - -o x.tsz
+    [ ! -e - ] && [ ! -e x.tsz ]
+}
+
 @test "random initialisation from a directory with only config and tokenizer" {
     mkdir bare
     cp "$STUDENT/config.json" bare/

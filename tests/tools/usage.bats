@@ -75,6 +75,57 @@ END
     [ -z "$(ls -A out)" ]
 }
 
+@test "a signal leaves nothing unfinished: no file, no directory, and what was to be replaced stays" {
+    "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
+    mkdir out
+    "$BIN/hf-export" "$MODEL" out/there --quiet
+    cp -r out/there there
+    mkfifo pipe
+    begun() { find out -name '*.part' -o -path 'out/.*/*.safetensors'; }
+    ended() {   # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to write, the signals
+        exec 9<> pipe
+        head -c 50000 model.tsz >&9
+        "${@:3}" < pipe 2> note 9>&- &
+        for i in $(seq 500); do [ -z "$(begun)" ] || break; sleep 0.02; done
+        [ -n "$(begun)" ]
+        for s in $1; do kill -"$s" $!; sleep 0.1; done
+        status=0
+        wait $! || status=$?
+        exec 9<&-
+        [ $status = "$2" ]
+        [ "$(ls -A out)" = there ]
+    }
+    for signal in TERM:143 HUP:129 PIPE:141; do
+        ended ${signal%:*} ${signal#*:} "$BIN/hf-export" - out/new
+        ended ${signal%:*} ${signal#*:} "$BIN/hf-export" - out/there --overwrite
+        ended ${signal%:*} ${signal#*:} "$BIN/slice-model" - -o out/file
+    done
+    ended "TERM TERM" 143 "$BIN/kd-train" "$MODEL" --teacher - --data data.tsz --max-steps 1 -o out/file      # the first would save and stop
+    diff -r there out/there
+}
+
+@test "a limit on address space below what a run takes is told in a sentence: no abort in a library, nothing left behind" {
+    [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
+    mkdir wide out
+    sed 's/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1024/' "$MODEL/config.json" > wide/config.json
+    for i in $(seq 16); do seq -s ' ' $i $((i + 63)); done | "$BIN/tokenize" --ids -o long.tsz
+    "$BIN/kd-train" wide --init random --loss ce --data data.tsz --max-steps 1 --quiet -o wide.tsz
+    within() {  # within KB COMMAND...: done or refused
+        status=0
+        (ulimit -c 0; ulimit -v "$1"; exec "${@:2}" --threads 2 > /dev/null 2> note) || status=$?
+        echo "$status" >> statuses
+        { [ $status = 0 ] && rm -f out/x.tsz; } || { [ $status = 1 ] && [ "$(wc -l < note)" = 1 ]; } || { echo "$*: $status"; cat note; false; }
+        [ -z "$(ls -A out)" ]
+    }
+    for kb in $(seq 60000 4000 160000); do
+        within $kb "$BIN/eval-ppl" --quiet wide.tsz long.tsz
+    done
+    for kb in $(seq 132000 12000 324000); do
+        within $kb "$BIN/kd-train" --quiet wide.tsz --loss ce --data long.tsz --max-steps 1 --batch-size 8 -o out/x.tsz
+    done
+    [ "$(sort -u statuses | tr '\n' ' ')" = "0 1 " ]
+}
+
 @test "two runs do not share an output directory" {
     mkdir run
     exec 9< run

@@ -132,7 +132,8 @@ static void test_rank(void)
     memcpy(scores_entry(&s, AXES_HIDDEN), (const double[]){-1, 0}, 2 * sizeof(double));
     rank_from_scores(&r, &s);
     const int32_t *heads = r.order[axes_entry(0, UNIT_HEADS)], *hidden = r.order[AXES_HIDDEN];
-    CHECK(heads[0] == 0 && heads[1] == 1 && heads[2] == 3 && heads[3] == 2, "heads inside their group, ties to the lower: %d %d %d %d", heads[0], heads[1], heads[2], heads[3]);
+    CHECK(heads[0] == 0 && heads[1] == 1 && heads[2] == 3 && heads[3] == 2, "heads inside their group, ties to the lower: %d %d %d %d",
+          heads[0], heads[1], heads[2], heads[3]);
     CHECK(hidden[0] == 1 && hidden[1] == 0 && !r.order[axes_entry(0, UNIT_FFN)], "best first; what is absent stays absent");
     rank_free(&r);
     scores_open(&later, &small);

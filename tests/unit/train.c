@@ -128,11 +128,14 @@ static void test_windows(void)
         struct err e = {0};
         CHECK(!eval_windows(&t, &o, &rows, &s, &e), "case %zu: %s", i, e.msg);
         CHECK(s.windows == cases[i].windows && s.predictions == cases[i].predictions && s.left_out == cases[i].left_out && s.bytes == 2 * s.predictions,
-              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i, (long long)s.windows, (long long)s.predictions, (long long)s.left_out, (long long)s.bytes);
+              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i, (long long)s.windows, (long long)s.predictions,
+              (long long)s.left_out, (long long)s.bytes);
         CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i, (long long)s.tokens);
         free(rows);
     }
-    static const struct eval_options bad[] = {{.context = 1}, {.stride = 4}, {.context = 4, .stride = 5}, {.context = 8, .score_from = 8}, {.context = -2}, {.context = 4, .stride = -1}};
+    static const struct eval_options bad[] = {
+        {.context = 1}, {.stride = 4}, {.context = 4, .stride = 5}, {.context = 8, .score_from = 8}, {.context = -2}, {.context = 4, .stride = -1},
+        {.seq_length = 1}, {.seq_length = -3}, {.seq_length = 4, .context = 4}, {.seq_length = 4, .stride = 2}, {.seq_length = 8, .score_from = 8}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(eval_options_check(&bad[i], &(struct err){0}) == -1, "bad options %zu were taken", i);
     free(ids);
