@@ -189,7 +189,7 @@ static float row_exp(float *restrict s, int64_t from, int64_t to, int64_t n, flo
     memset(s, 0, (size_t)from * sizeof *s);
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = from; j < to; j++) {
-        float e = vec_exp(s[j] - shift);
+        float e = vec_exp_normal(s[j] - shift);
         s[j] = e;
         sum += e;
     }
@@ -209,7 +209,7 @@ static void softmax_step(const struct shape *s, const struct block *b, const str
     }
 #pragma omp simd
     for (int64_t r = 0; r < b->rows; r++)
-        t->c[r] = vec_exp(t->c[r]);
+        t->c[r] = vec_exp_normal(t->c[r]);
     for (int64_t r = 0; r < b->rows; r++) {
         visible(s, b, r, key, n, &from, &to);
         float sum = row_exp(t->s + r * n, from, to, n, t->m[r]), rescale = t->c[r];
@@ -282,7 +282,7 @@ static void score_gradients(const struct shape *s, const struct block *b, const 
         memset(d, 0, (size_t)from * sizeof *d);
 #pragma omp simd
         for (int64_t j = from; j < to; j++) {
-            float e = vec_exp(p[j] - shift), x = p[j] * slope;
+            float e = vec_exp_normal(p[j] - shift), x = p[j] * slope;
             d[j] = e * (d[j] - delta) * (1 - x * x);
             p[j] = e;
         }

@@ -3,6 +3,7 @@
  *   lanes           may stand at any address
  *   lanes_sum(v)    of its values
  *   lanes_from_i8   LANES int8 as f32
+ *   lanes_turn(v)   v[i][j] and v[j][i] of LANES vectors change places
  *
  * Handed on by address: by value they would have another ABI on machines without AVX. */
 #ifndef PARE_LANES_H
@@ -39,6 +40,35 @@ static inline void lanes_from_i8(lanes *to, const void *from)
 #else
     for (int i = 0; i < LANES; i++)
         (*to)[i] = (float)((const int8_t *)from)[i];
+#endif
+}
+
+/* Where lane l comes from, of a in 0 .. LANES - 1 and of b beyond, when a and b exchange every other run of `run` lanes: a's second with b's first. */
+typedef int32_t lane_places __attribute__((vector_size(4 * LANES)));
+#define LANE_A(l, run) ((l) & (run) ? LANES + (l) - (run) : (l))
+#define LANE_B(l, run) ((l) & (run) ? LANES + (l) : (l) + (run))
+#define LANES_8(of, l, run) of(l, run), of(l + 1, run), of(l + 2, run), of(l + 3, run), of(l + 4, run), of(l + 5, run), of(l + 6, run), of(l + 7, run)
+#ifdef __AVX512F__
+#define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run), LANES_8(of, 8, run)})
+#else
+#define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run)})
+#endif
+
+#define LANES_EXCHANGE(v, run)                                          \
+    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++)            \
+        if (!(i & (run))) {                                             \
+            lanes a = v[i], b = v[i + (run)];                           \
+            v[i] = __builtin_shuffle(a, b, LANE_PLACES(LANE_A, run));   \
+            v[i + (run)] = __builtin_shuffle(a, b, LANE_PLACES(LANE_B, run)); \
+        }
+
+static inline __attribute__((always_inline)) void lanes_turn(lanes v[LANES])
+{
+    LANES_EXCHANGE(v, 1)
+    LANES_EXCHANGE(v, 2)
+    LANES_EXCHANGE(v, 4)
+#ifdef __AVX512F__
+    LANES_EXCHANGE(v, 8)
 #endif
 }
 

@@ -5,8 +5,9 @@
  * out: f64 [T,2] = ce, kl of each position, 0 where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
  * the gradient with respect to the student's logit z_s[v] is
  *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) * (1 - (z_s[v] / cap)^2) * logit_scale
- * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to the maximum so far, sums of them f32 over
- * RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018).
+ * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to a base near the maximum so far, sums of them
+ * f32 over RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that may stay HEADROOM below the maximum saves
+ * the walk that would look for it first).
  *
  * Each thread has a range of the vocabulary and walks over it in pieces that its own cache holds, since everything but the products is bound by
  * memory: values are taken from a piece right after its product, and in a second walk over the kept pieces gradients are made and used while they
@@ -19,7 +20,7 @@
 
 #include "weights.h"
 
-enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, RUN = 512 };
+enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, RUN = 512, HEADROOM = 16 };
 
 struct head {                               /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
@@ -29,11 +30,11 @@ struct head {                               /* z [n, width of a piece] = cap(x [
     float *z;
 };
 
-/* Of entries so far: their maximum, and the sum of e^((z - max) * sharp). */
-struct soft { double sum; float max, sharp; };
+/* Of entries so far: the sum of e^(z * sharp - base), where no exponent is beyond HEADROOM. base -infinity: none yet. */
+struct soft { double sum; float base, sharp; };
 
 /* What a row's gradient is made of: first * e^(..) + second * e^(..) - teacher * e^(..), times (1 - (z slope)^2) gain. */
-struct mix { float first, max, sharp, second, max2, sharp2, teacher, max3, slope, gain; };
+struct mix { float first, base, sharp, second, base2, sharp2, teacher, base3, slope, gain; };
 
 struct row {
     struct soft ce, kl, teacher;
@@ -144,50 +145,66 @@ static void finish_logits(const struct head *h, int64_t v, float *restrict z, in
     }
 }
 
-/* The maximum of what was seen and of z; returns what sums so far are to be multiplied with. */
-static double raise_max(struct soft *s, const float *z, int64_t n)
+/* Sums over n entries with the base as it is; *top: the largest exponent. zs, not NULL: *cross = sum of the e^(..) times (z - zs). */
+static inline __attribute__((always_inline)) float entries_sum(const struct soft *s, const float *z, const float *zs, int64_t n, float *top, float *cross)
 {
-    float max = z[0], before = s->max;
+    float base = s->base, sharp = s->sharp, sum = 0, apart = 0, peak = -INFINITY;
+#pragma omp simd reduction(+ : sum, apart) reduction(max : peak)
+    for (int64_t i = 0; i < n; i++) {
+        float x = FMA(z[i], sharp, -base), e = vec_exp_normal(x);
+        peak = x > peak ? x : peak;
+        sum += e;
+        if (zs)
+            apart += e * (z[i] - zs[i]);
+    }
+    *top = peak;
+    *cross = apart;
+    return sum;
+}
+
+static float largest(const float *z, int64_t n)
+{
+    float max = z[0];
 #pragma omp simd reduction(max : max)
     for (int64_t i = 0; i < n; i++)
         max = z[i] > max ? z[i] : max;
-    if (!(max > before))
-        return 1;
-    s->max = max;
-    return exp((double)(before - max) * (double)s->sharp);
+    return max;
 }
 
-static void add_entries(struct soft *s, const float *z, int64_t n)
+/* Adds n entries z to s, and with zs the sum of their e^(..) times (z - zs) to *cross. */
+static inline __attribute__((always_inline)) void add_entries(struct soft *s, const float *z, const float *zs, int64_t n, double *cross)
 {
-    s->sum *= raise_max(s, z, n);
-    float max = s->max, sharp = s->sharp, sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += vec_exp((z[i] - max) * sharp);
-    s->sum += (double)sum;
-}
-
-static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n)
-{
-    struct soft *s = &r->teacher;
-    double before = raise_max(s, zt, n);
-    float max = s->max, sharp = s->sharp, sum = 0, cross = 0;
-#pragma omp simd reduction(+ : sum, cross)
-    for (int64_t i = 0; i < n; i++) {
-        float e = vec_exp((zt[i] - max) * sharp);
-        sum += e;
-        cross += e * (zt[i] - zs[i]);
+    float top, apart;
+    if (s->base == -INFINITY)
+        s->base = largest(z, n) * s->sharp;
+    float sum = entries_sum(s, z, zs, n, &top, &apart);
+    if (top > HEADROOM) {
+        double before = s->base;
+        s->base += top;
+        before = exp(before - (double)s->base);
+        s->sum *= before;
+        *cross *= before;
+        sum = entries_sum(s, z, zs, n, &top, &apart);
     }
-    s->sum = s->sum * before + (double)sum;
-    r->cross = r->cross * before + (double)cross;
+    s->sum += (double)sum;
+    *cross += (double)apart;
 }
 
-static double log_sum(const struct soft *s) { return (double)s->max * s->sharp + log(s->sum); }
+/* Two forms that are compiled once each. */
+static void add_student_entries(struct soft *s, const float *z, int64_t n)
+{
+    double none = 0;
+    add_entries(s, z, NULL, n, &none);
+}
+
+static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n) { add_entries(&r->teacher, zt, zs, n, &r->cross); }
+
+static double log_sum(const struct soft *s) { return (double)s->base + log(s->sum); }
 
 static void begin_row(const struct call *c, struct row *r)
 {
     float sharp = 1 / c->p.loss.temperature;
-    *r = (struct row){.ce = {.max = -INFINITY, .sharp = 1}, .kl = {.max = -INFINITY, .sharp = sharp}, .teacher = {.max = -INFINITY, .sharp = sharp}};
+    *r = (struct row){.ce = {.base = -INFINITY, .sharp = 1}, .kl = {.base = -INFINITY, .sharp = sharp}, .teacher = {.base = -INFINITY, .sharp = sharp}};
 }
 
 /* Entries v .. v + width - 1 of row t. zt: of the teacher, or NULL. */
@@ -201,9 +218,9 @@ static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v
         r->label = z[at];
     for (int64_t i = 0; i < width; i += RUN) {
         int64_t n = least(RUN, width - i);
-        add_entries(&r->ce, z + i, n);
+        add_student_entries(&r->ce, z + i, n);
         if (zt && !k->one_softmax)
-            add_entries(&r->kl, z + i, n);
+            add_student_entries(&r->kl, z + i, n);
         if (zt)
             add_teacher_entries(r, zt + i, z + i, n);
     }
@@ -212,11 +229,11 @@ static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v
 /* Adds what another range has seen; returns what that one's sums were multiplied with, and in *own what these were. */
 static double soft_add(struct soft *s, const struct soft *other, double *own)
 {
-    float max = other->max > s->max ? other->max : s->max;
-    double theirs = other->max == max ? 1 : exp((double)(other->max - max) * (double)s->sharp);
-    *own = s->max == max ? 1 : exp((double)(s->max - max) * (double)s->sharp);
+    float base = other->base > s->base ? other->base : s->base;
+    double theirs = other->base == base ? 1 : exp((double)other->base - (double)base);
+    *own = s->base == base ? 1 : exp((double)s->base - (double)base);
     s->sum = s->sum * *own + other->sum * theirs;
-    s->max = max;
+    s->base = base;
     return theirs;
 }
 
@@ -247,16 +264,16 @@ static void end_row(const struct call *c, const struct work *k, int64_t t)
     k->out[2 * t] = log_sum(&r->ce) - (double)r->label;
     if (k->shared)
         k->out[2 * t + 1] = r->cross / r->teacher.sum * r->teacher.sharp - log_sum(&r->teacher) + log_sum(&r->kl);
-    r->mix = (struct mix){.first = (float)(a / r->ce.sum), .max = r->ce.max, .sharp = 1, .gain = k->student.scale};
+    r->mix = (struct mix){.first = (float)(a / r->ce.sum), .base = r->ce.base, .sharp = 1, .gain = k->student.scale};
     if (k->student.cap > 0)
         r->mix.slope = 1 / k->student.cap;
     if (b == 0)
         return;
     r->mix.second = (float)(b / r->kl.sum);
-    r->mix.max2 = r->kl.max;
+    r->mix.base2 = r->kl.base;
     r->mix.sharp2 = r->kl.sharp;
     r->mix.teacher = (float)(b / r->teacher.sum);
-    r->mix.max3 = r->teacher.max;
+    r->mix.base3 = r->teacher.base;
     if (k->one_softmax) {
         r->mix.first += r->mix.second;
         r->mix.second = 0;
@@ -267,11 +284,11 @@ static inline __attribute__((always_inline)) void mix_entries(float *restrict z,
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float x = z[i] * m.slope, g = m.first * vec_exp((z[i] - m.max) * m.sharp);
+        float x = z[i] * m.slope, g = m.first * vec_exp_normal(FMA(z[i], m.sharp, -m.base));
         if (two)
-            g += m.second * vec_exp((z[i] - m.max2) * m.sharp2);
+            g += m.second * vec_exp_normal(FMA(z[i], m.sharp2, -m.base2));
         if (zt)
-            g -= m.teacher * vec_exp((zt[i] - m.max3) * m.sharp2);
+            g -= m.teacher * vec_exp_normal(FMA(zt[i], m.sharp2, -m.base3));
         z[i] = g * (1 - x * x) * m.gain;
     }
 }

@@ -11,53 +11,108 @@
 #include <string.h>
 
 enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };      /* shares end where the libraries' inner tiles do; what packing a row costs, in products */
-enum { SMALL = 1 << 19 };                                   /* products: multiplications M N K */
+enum { SMALL = 1 << 17 };                                   /* products: multiplications M N K */
 
 /* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the sums of TALL rows with it in registers. */
-enum { TALL = 6, WIDE = 2 * LANES, DEPTH = 256 };
+enum { TALL = LANES == 16 ? 8 : 6, WIDE = 2 * LANES, DEPTH = 256 };
+
+/* panel[k][j] = B[j][k] for j < n, k < depth, a square of vectors at a time. */
+static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
+{
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        int64_t k = 0;
+        for (; k + LANES <= depth; k += LANES) {
+            lanes square[LANES];
+            for (int i = 0; i < LANES; i++)
+                square[i] = *(const lanes *)(B + (j + i) * ldb + k);
+            lanes_turn(square);
+            for (int i = 0; i < LANES; i++)
+                *(lanes *)&panel[k + i][j] = square[i];
+        }
+        for (; k < depth; k++)
+            for (int64_t i = j; i < j + LANES; i++)
+                panel[k][i] = B[i * ldb + k];
+    }
+    for (; j < n; j++)
+        for (int64_t k = 0; k < depth; k++)
+            panel[k][j] = B[j * ldb + k];
+}
 
 /* panel[k][j] = op(B)[k][j] for k < depth, j < n; zeros for n <= j < WIDE. */
 static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
 {
     if (n < WIDE)
         memset(panel, 0, (size_t)depth * sizeof *panel);
-    if (tb == 'N')
+    if (tb == 'T')
+        panel_turn(B, ldb, depth, n, panel);
+    else if (n == WIDE)             /* a copy of known size is a few instructions */
+        for (int64_t k = 0; k < depth; k++)
+            memcpy(panel[k], B + k * ldb, sizeof *panel);
+    else
         for (int64_t k = 0; k < depth; k++)
             memcpy(panel[k], B + k * ldb, (size_t)n * sizeof(float));
-    else
-        for (int64_t j = 0; j < n; j++)
-            for (int64_t k = 0; k < depth; k++)
-                panel[k][j] = B[j * ldb + k];
 }
 
-/* C[r][0..n-1] (+)= a[r] panel for r < rows, a constant where it is called. */
-static inline __attribute__((always_inline)) void rows_times(int64_t rows, const float *a, int64_t row, int64_t step, const float panel[DEPTH][WIDE],
-                                                             int64_t depth, int add, float *C, int64_t ldc, int64_t n)
+static inline __attribute__((always_inline)) void sum_put(float *C, const lanes *sum, int add, int64_t n)
 {
-    lanes sum[TALL][2] = {0};
-    for (int64_t k = 0; k < depth; k++)
-        for (int64_t r = 0; r < rows; r++) {
-            sum[r][0] += a[r * row + k * step] * *(const lanes *)panel[k];
-            sum[r][1] += a[r * row + k * step] * *(const lanes *)(panel[k] + LANES);
-        }
-    for (int64_t r = 0; r < rows; r++)
+    if (n >= LANES)
+        *(lanes *)C = add ? *(const lanes *)C + *sum : *sum;
+    else
         for (int64_t j = 0; j < n; j++)
-            C[r * ldc + j] = sum[r][j / LANES][j % LANES] + (add ? C[r * ldc + j] : 0);
+            C[j] = (*sum)[j] + (add ? C[j] : 0);
+}
+
+/* The product of rows of A and a panel: row r begins at a + r * row, its values are `step` apart. */
+struct panel_product {
+    const float *a, (*panel)[WIDE];
+    int64_t row, step, depth, ldc, n;
+    int add;
+};
+
+/* C[r][0..n-1] (+)= a[r] panel for rows i .. i + rows - 1. rows, and vectors of a row (1 or 2), are constants where it is called. */
+static inline __attribute__((always_inline)) void rows_times(const struct panel_product *p, int64_t i, int64_t rows, int vectors, float *C)
+{
+    const float *a = p->a + i * p->row;
+    lanes sum[TALL][2] = {0};
+    for (int64_t k = 0; k < p->depth; k++)
+        for (int64_t r = 0; r < rows; r++)
+            for (int j = 0; j < vectors; j++)
+                sum[r][j] += a[r * p->row + k * p->step] * *(const lanes *)&p->panel[k][j * LANES];
+    for (int64_t r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            sum_put(C + (i + r) * p->ldc + j * LANES, &sum[r][j], p->add, p->n - j * LANES);
+}
+
+static inline __attribute__((always_inline)) void all_rows_times(const struct panel_product *p, int64_t M, int vectors, float *C)
+{
+    int64_t i = 0, rest = M % TALL;
+    for (; i + TALL <= M; i += TALL)
+        rows_times(p, i, TALL, vectors, C);
+    if (rest & 4)
+        rows_times(p, i, 4, vectors, C);
+    if (rest & 2)
+        rows_times(p, i + (rest & 4), 2, vectors, C);
+    if (rest & 1)
+        rows_times(p, M - 1, 1, vectors, C);
 }
 
 static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
                           int add, float *C, int64_t ldc)
 {
     _Alignas(4 * LANES) float panel[DEPTH][WIDE];
-    int64_t row = ta == 'N' ? lda : 1, step = ta == 'N' ? 1 : lda;
+    struct panel_product p = {.panel = (const float (*)[WIDE])panel, .row = ta == 'N' ? lda : 1, .step = ta == 'N' ? 1 : lda, .ldc = ldc};
     for (int64_t j = 0; j < N; j += WIDE)
         for (int64_t k = 0; k == 0 || k < K; k += DEPTH) {
-            int64_t n = N - j < WIDE ? N - j : WIDE, depth = K - k < DEPTH ? K - k : DEPTH, i = 0;
-            panel_copy(tb, B + (tb == 'N' ? k * ldb + j : j * ldb + k), ldb, depth, n, panel);
-            for (; i + TALL <= M; i += TALL)
-                rows_times(TALL, A + i * row + k * step, row, step, panel, depth, add || k, C + i * ldc + j, ldc, n);
-            for (; i < M; i++)
-                rows_times(1, A + i * row + k * step, row, step, panel, depth, add || k, C + i * ldc + j, ldc, n);
+            p.n = N - j < WIDE ? N - j : WIDE;
+            p.depth = K - k < DEPTH ? K - k : DEPTH;
+            p.a = A + k * p.step;
+            p.add = add || k;
+            panel_copy(tb, B + (tb == 'N' ? k * ldb + j : j * ldb + k), ldb, p.depth, p.n, panel);
+            if (p.n > LANES)
+                all_rows_times(&p, M, 2, C + j);
+            else
+                all_rows_times(&p, M, 1, C + j);
         }
 }
 

@@ -444,7 +444,7 @@ static double cdf(double x) { return 0.5 * erfc(-x / sqrt(2)); }
 static void test_elementary(void)
 {
     static const struct { const char *name; float (*f)(float); double (*exact)(double); double low, high, limit; } rows[] = {
-        {"vec_exp", vec_exp, exp, -104, 88.7, 1.2}, {"vec_expm1", vec_expm1, expm1, -30, 88, 2}, {"vec_expm1", vec_expm1, expm1, -0.5, 0.5, 2},
+        {"vec_exp", vec_exp, exp, -104, 88.7, 1.2}, {"vec_exp_normal", vec_exp_normal, exp, -87, 88, 1.2}, {"vec_expm1", vec_expm1, expm1, -30, 88, 2}, {"vec_expm1", vec_expm1, expm1, -0.5, 0.5, 2},
         {"vec_tanh", vec_tanh, tanh, -12, 12, 2.5}, {"vec_tanh", vec_tanh, tanh, -0.3, 0.3, 2.5}, {"vec_sigmoid", vec_sigmoid, sigmoid, -80, 30, 2.5},
         {"vec_cdf", vec_cdf, cdf, -1, 8, 8}, {"vec_cdf", vec_cdf, cdf, -13, -1, 70},
     };
@@ -453,6 +453,7 @@ static void test_elementary(void)
         CHECK(e <= rows[i].limit, "%s is %.2f units in the last place off in [%g, %g]", rows[i].name, e, rows[i].low, rows[i].high);
         CHECK(isnan(rows[i].f(NAN)), "%s of NaN is %g", rows[i].name, (double)rows[i].f(NAN));
     }
+    CHECK(vec_exp_normal(-87.1f) == 0 && vec_exp_normal(-1e30f) == 0 && vec_exp_normal(0) == 1 && isnan(vec_exp_normal(NAN)), "vec_exp_normal at its ends");
     CHECK(vec_exp(-INFINITY) == 0 && vec_exp(INFINITY) == INFINITY && vec_exp(0) == 1, "vec_exp at its ends");
     int wrong = 0;
     for (int h = 0; h < 65536; h++)
