@@ -3,6 +3,7 @@
  *   lanes           may stand at any address
  *   lanes_sum(v)    of its values
  *   lanes_from_i8   LANES int8 as f32
+ *   lanes_from_bf16, lanes_from_f16   LANES of these as f32
  *   lanes_turn(v)   v[i][j] and v[j][i] of LANES vectors change places
  *
  * Handed on by address: by value they would have another ABI on machines without AVX. */
@@ -10,6 +11,8 @@
 #define PARE_LANES_H
 
 #include <stdint.h>
+
+#include "vecmath.h"
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -30,7 +33,7 @@ static inline float lanes_sum(const lanes *v)
     return s;
 }
 
-/* By name of the instruction where there is one: gcc 12 makes ten of it. */
+/* By name of the instructions where there are any: gcc 12 makes up to ten of one. */
 static inline void lanes_from_i8(lanes *to, const void *from)
 {
 #if defined __AVX512F__
@@ -40,6 +43,30 @@ static inline void lanes_from_i8(lanes *to, const void *from)
 #else
     for (int i = 0; i < LANES; i++)
         (*to)[i] = (float)((const int8_t *)from)[i];
+#endif
+}
+
+static inline void lanes_from_bf16(lanes *to, const void *from)
+{
+#if defined __AVX512F__
+    *to = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from)), 16));
+#elif defined __AVX2__
+    *to = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)), 16));
+#else
+    for (int i = 0; i < LANES; i++)
+        (*to)[i] = vec_from_bits((uint32_t)((const uint16_t *)from)[i] << 16);
+#endif
+}
+
+static inline void lanes_from_f16(lanes *to, const void *from)
+{
+#if defined __AVX512F__
+    *to = _mm512_cvtph_ps(_mm256_loadu_si256(from));
+#elif defined __F16C__
+    *to = _mm256_cvtph_ps(_mm_loadu_si128(from));
+#else
+    for (int i = 0; i < LANES; i++)
+        (*to)[i] = vec_from_f16(((const uint16_t *)from)[i]);
 #endif
 }
 

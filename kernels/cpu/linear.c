@@ -7,7 +7,7 @@
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 512, PIECE_BLOCKS = 2048, COLUMNS = 64, SERIAL = 32768,
+enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 2048, COLUMNS = 64, SERIAL = 32768,
        TOGETHER = 64,                       /* rows that a thread takes at a time */
        AHEAD = 4096, LINE = 64 };           /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
 
@@ -31,33 +31,37 @@ static inline __attribute__((always_inline)) float weight_at(const void *w, enum
     return d == DT_BF16 ? vec_from_bits((uint32_t)((const uint16_t *)w)[i] << 16) : vec_from_f16(((const uint16_t *)w)[i]);
 }
 
-/* Products of weights w[0..n-1] with one or with four rows of x. */
-static inline __attribute__((always_inline)) void times_one(const void *restrict w, enum dtype d, const float *restrict x, int64_t n, double *sum)
+static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, const void *w, enum dtype d, int64_t i)
 {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int64_t i = 0; i < n; i++)
-        s = FMA(weight_at(w, d, i), x[i], s);
-    sum[0] += (double)s;
+    if (d == DT_F32)
+        *to = *(const lanes *)((const float *)w + i);
+    else if (d == DT_BF16)
+        lanes_from_bf16(to, (const uint16_t *)w + i);
+    else
+        lanes_from_f16(to, (const uint16_t *)w + i);
 }
 
-static inline __attribute__((always_inline)) void times_four(const void *restrict w, enum dtype d, const float *const x[ROWS_FEW], int64_t j,
-                                                             int64_t n, double sum[ROWS_FEW])
+/* Products of weights w[0..n-1] with one or with four rows of x: four sums, of one row too, so that no product waits for the one before. */
+static inline __attribute__((always_inline)) void times(const void *w, enum dtype d, const float *const x[ROWS_FEW], int64_t rows, int64_t j, int64_t n,
+                                                        double sum[ROWS_FEW])
 {
-    const float *restrict x0 = x[0] + j, *restrict x1 = x[1] + j, *restrict x2 = x[2] + j, *restrict x3 = x[3] + j;
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t i = 0; i < n; i++) {
-        float f = weight_at(w, d, i);
-        s0 = FMA(f, x0[i], s0);
-        s1 = FMA(f, x1[i], s1);
-        s2 = FMA(f, x2[i], s2);
-        s3 = FMA(f, x3[i], s3);
+    lanes s[ROWS_FEW] = {0}, v;
+    int64_t i = 0, apart = rows == 1 ? LANES : 0, step = rows == 1 ? ROWS_FEW * LANES : LANES;
+    for (; i + step <= n; i += step) {
+        for (int64_t at = 0; at < weight_bytes(d, step); at += LINE)
+            __builtin_prefetch((const char *)w + weight_bytes(d, i) + AHEAD + at);      /* may lie past the end, which is allowed */
+        for (int k = 0; k < ROWS_FEW; k++) {
+            lanes_of_weights(&v, w, d, i + k * apart);
+            s[k] += v * *(const lanes *)(x[rows == 1 ? 0 : k] + j + i + k * apart);
+        }
     }
-    sum[0] += (double)s0;
-    sum[1] += (double)s1;
-    sum[2] += (double)s2;
-    sum[3] += (double)s3;
+    if (rows == 1)
+        s[0] += s[1] + s[2] + s[3];
+    for (int64_t t = 0; t < rows; t++)
+        sum[t] += (double)lanes_sum(&s[t]);
+    for (; i < n; i++)
+        for (int64_t t = 0; t < rows; t++)
+            sum[t] += (double)(weight_at(w, d, i) * x[t][j + i]);
 }
 
 /* Products of n weights in blocks of q8_0 with one or with four rows of x: the integers' first, then a block's times its scale. Scales are widened
@@ -65,13 +69,16 @@ static inline __attribute__((always_inline)) void times_four(const void *restric
 static inline __attribute__((always_inline)) void times_blocks(const char *block, const float *const x[ROWS_FEW], int64_t rows, int64_t j, int64_t n,
                                                                double sum[ROWS_FEW])
 {
-    float scale[PIECE_BLOCKS / Q8_BLOCK];
+    uint16_t half[PIECE / Q8_BLOCK] = {0};
+    float scale[PIECE / Q8_BLOCK];
     lanes s[ROWS_FEW] = {0};
     for (int64_t i = 0; i < n / Q8_BLOCK; i++)
-        scale[i] = vec_from_f16(*(const uint16_t *)(block + i * Q8_BYTES));
+        half[i] = *(const uint16_t *)(block + i * Q8_BYTES);
+    for (int64_t i = 0; i < n / Q8_BLOCK; i += LANES)
+        lanes_from_f16((lanes *)(scale + i), half + i);
     for (int64_t i = 0; i < n / Q8_BLOCK; i++, block += Q8_BYTES) {
         lanes part[ROWS_FEW] = {0};
-        __builtin_prefetch(block + AHEAD);      /* may lie past the end, which is allowed */
+        __builtin_prefetch(block + AHEAD);
         for (int k = 0; k < Q8_BLOCK; k += LANES, j += LANES) {
             lanes q;
             lanes_from_i8(&q, block + 2 + k);
@@ -95,19 +102,14 @@ static inline __attribute__((always_inline)) void row_times(const struct call *c
     double sum[ROWS_FEW] = {0};
     for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
-    for (int64_t j = 0, piece = d == DT_Q8_0 ? PIECE_BLOCKS : PIECE; j < N; j += piece) {
-        int64_t n = N - j < piece ? N - j : piece;
+    for (int64_t j = 0; j < N; j += PIECE) {
+        int64_t n = N - j < PIECE ? N - j : PIECE;
         const void *p = w + weight_bytes(d, j);
         if (d == DT_Q8_0) {
             last == 0 ? times_blocks(p, x, 1, j, n, sum) : times_blocks(p, x, ROWS_FEW, j, n, sum);
             continue;
         }
-        for (int64_t at = 0; at < weight_bytes(d, n); at += LINE)
-            __builtin_prefetch((const char *)p + AHEAD + at);
-        if (last == 0)
-            times_one(p, d, x[0] + j, n, sum);
-        else
-            times_four(p, d, x, j, n, sum);
+        last == 0 ? times(p, d, x, 1, j, n, sum) : times(p, d, x, ROWS_FEW, j, n, sum);
     }
     for (int64_t t = 0; t <= last; t++)
         y[t * M + i] = (float)(sum[t] + (bias ? (double)bias[i] : 0));
