@@ -119,6 +119,10 @@ static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, con
 #if defined BLAS_onednn
 #include <oneapi/dnnl/dnnl.h>
 
+/* oneDNN 2.6 walks down the columns of a turned A, 384 rows at a time. Rows that lie far apart (floats) fall into few sets of the second cache, which
+ * then holds not many more than FAR_DEPTH of them: wide matrices' gradients are 5 to 40 % faster with products no deeper than that. */
+enum { FAR = 1024, FAR_DEPTH = 128 };
+
 const char *exec_math_library(void)
 {
     static char name[40];
@@ -130,9 +134,13 @@ const char *exec_math_library(void)
 static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
                     int add, float *C, int64_t ldc)
 {
-    dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, K, 1, A, lda, B, ldb, add ? 1 : 0, C, ldc);
-    assert(status == dnnl_success);
-    (void)status;
+    int64_t step = ta == 'T' && lda >= FAR ? FAR_DEPTH : K;
+    for (int64_t k = 0; k < K; k += step) {
+        dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, K - k < step ? K - k : step, 1, A + k * (ta == 'N' ? 1 : lda), lda,
+                                          B + k * (tb == 'N' ? ldb : 1), ldb, add || k ? 1 : 0, C, ldc);
+        assert(status == dnnl_success);
+        (void)status;
+    }
 }
 
 #elif defined BLAS_none
