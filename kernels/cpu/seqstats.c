@@ -1,7 +1,8 @@
 /* seqstats: how active each unit is over a sequence. in0 [n_seq * seq_len, units * width]; s = the channel itself (norm 0) or the L2 norm of
  * a unit's `width` channels at each position (norm 1). Out, f64 [n_seq, channels], each NULL if not wanted:
- * mean |s|, sqrt(sum s^2), and the population variance of s around its signed mean. The variance comes from sums of differences to the first position,
- * in f64, which is as exact far from zero as near it. Positions are taken several at a time: what bounds this op is how often the sums are loaded and stored. */
+ * mean |s|, sqrt(sum s^2), and the population variance of s around its signed mean. The variance comes from sums of differences d to the first position o,
+ * in f64, which is as exact far from zero as near it, and so does sum s^2 = sum d^2 + o (2 sum d + T o): no less than o^2, it keeps all but 2 log2 T of 53 bits.
+ * Positions are taken several at a time, so that the sums are loaded and stored less often. */
 #include <math.h>
 
 #include "../op.h"
@@ -9,7 +10,7 @@
 
 enum { BLOCK = 128, TOGETHER = 8, LINE = 16 };
 
-struct sums { double origin[BLOCK], absolute[BLOCK], squares[BLOCK], off[BLOCK], off_squares[BLOCK]; };
+struct sums { double origin[BLOCK], absolute[BLOCK], off[BLOCK], off_squares[BLOCK]; };
 
 /* The rows that come next are asked for: they lie too far apart for the hardware to see it. */
 static void row_ahead(const float *x, int64_t n)
@@ -49,17 +50,15 @@ static inline __attribute__((always_inline)) void add_positions(struct sums *res
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        double absolute = a->absolute[i], squares = a->squares[i], off = a->off[i], off_squares = a->off_squares[i];
+        double absolute = a->absolute[i], off = a->off[i], off_squares = a->off_squares[i];
 #pragma GCC unroll 8
         for (int k = 0; k < positions; k++) {
             double v = s[k][i], d = v - a->origin[i];
             absolute += fabs(v);
-            squares = times_plus(v, v, squares);
             off += d;
             off_squares = times_plus(d, d, off_squares);
         }
         a->absolute[i] = absolute;
-        a->squares[i] = squares;
         a->off[i] = off;
         a->off_squares[i] = off_squares;
     }
@@ -72,7 +71,7 @@ static void put_stats(const struct seqstats_params *p, const struct sums *a, int
         if (p->out_mean)
             p->out_mean[at + i] = a->absolute[i] / T;
         if (p->out_l2)
-            p->out_l2[at + i] = sqrt(a->squares[i]);
+            p->out_l2[at + i] = sqrt(a->off_squares[i] + a->origin[i] * (2 * a->off[i] + T * a->origin[i]));
         if (p->out_var)
             p->out_var[at + i] = a->off_squares[i] < a->off[i] * shift ? 0 : a->off_squares[i] / T - shift * shift;      /* a NaN stays */
     }

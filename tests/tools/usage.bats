@@ -85,7 +85,7 @@ END
     ended() {   # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to write, the signals
         exec 9<> pipe
         head -c 50000 model.tsz >&9
-        "${@:3}" < pipe 2> note 9>&- &
+        env --default-signal "${@:3}" < pipe 2> note 9>&- &       # also where whoever started the test ignores them, as nohup does
         for i in $(seq 500); do [ -z "$(begun)" ] || break; sleep 0.02; done
         [ -n "$(begun)" ]
         for s in $1; do kill -"$s" $!; sleep 0.1; done
