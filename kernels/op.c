@@ -151,7 +151,7 @@ void exec_restart_tuned(char **argv)
     if ((!spin && !tune) || getauxval(AT_SECURE))       /* a privileged program is not given the tunables: it would start again for ever */
         return;
     char *all = mem_format("%s%s%s=0", tunables ? tunables : "", tunables ? ":" : "", cache);
-    int failed = (spin && setenv("GOMP_SPINCOUNT", "2000", 1)) || (tune && setenv("GLIBC_TUNABLES", all, 1));
+    int failed = (spin && setenv("GOMP_SPINCOUNT", "20000", 1)) || (tune && setenv("GLIBC_TUNABLES", all, 1));
     free(all);
     if (!failed)
         execv("/proc/self/exe", argv);  /* returns only on failure: then it is merely slower and larger */

@@ -53,7 +53,8 @@ const void *exec_view(struct exec *x, void **here, const void *there, size_t byt
 int64_t exec_available(struct exec *x);                                /* bytes that exec_arena could give; INT64_MAX: not known before trying */
 /* First thing in a main that computes: sets what the runtimes read only when a program starts, unless the user has, and starts the program again.
  * - A thread that waits at the end of a parallel region spins; gcc's OpenMP lets it spin for milliseconds, which on cores that other processes use as
- *   well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet machine).
+ *   well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet machine). Here: for one, since to wake
+ *   a thread takes long too (tests/bench/LOG.md).
  * - glibc before 2.38 leaves a few bytes before each aligned block in the allocator's cache of small blocks, where they keep the workspaces that products
  *   give back from growing together again: up to 15 MB a thread beside the prediction. Without that cache: none, at equal speed. */
 void exec_restart_tuned(char **argv);

@@ -1,5 +1,6 @@
 """Readings of pipelines/bench-cpu (JSON lines on stdin: ours, the peer's, each with the FMA loop read just before and after) -> a Markdown
-table: for each row the medians over the rounds of our best and of the peer's better form, their ratio, GFLOP/s, share of the FMA loop, memory.
+table: for each row the medians over the rounds of ours and of the peer's better form, their ratio, GFLOP/s, share of the FMA loop, memory;
+in brackets the fastest step of all, which neighbours on the machine touch least, and the ratio of these.
 
 Refuses (exit 3, no table) a peer without the tuned variables and a reading without its FMA loops. Readings taken while the FMA loop was under
 90 % of the best one of the whole run say how busy the machine was, not how fast the program is: they count only where a row has no other,
@@ -32,7 +33,7 @@ def summary(readings, peak):
     middle = lambda value: statistics.median(value(r) for r in used)
     return {"speed": middle(lambda r: r["tokens_per_second"]), "gflops": middle(lambda r: r["gflops"]),
             "share": middle(lambda r: 2 * r["gflops"] / (r["fma_gflops_before"] + r["fma_gflops_after"])),
-            "mb": max(r["rss_mb"] for r in readings), "busy": not quiet}
+            "best": max(r["tokens_per_second_best"] for r in readings), "mb": max(r["rss_mb"] for r in readings), "busy": not quiet}
 
 
 def main():
@@ -49,10 +50,11 @@ def main():
         peers = {form: summary([r for r in readings if r["row"] == row and r.get("peer") == form], peak) for form in forms}
         form = max(peers, key=lambda f: peers[f]["speed"])
         peer = peers[form]
+        peer_best = max(p["best"] for p in peers.values())
         star = "*" if own["busy"] or peer["busy"] else ""
         busy |= bool(star)
-        print(f"| {row}{star} | {own['speed']:.0f} | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | {peer['speed']:.0f} | "
-              f"{peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | {own['speed'] / peer['speed']:.2f} |")
+        print(f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | {peer['speed']:.0f} ({peer_best:.0f}) | "
+              f"{peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | {own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
     print(f"\nFMA loop: at best {peak:.0f} GFLOP/s.", end="")
     print(" *: no reading of this row found the machine quiet." if busy else "")
 
