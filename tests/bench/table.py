@@ -53,8 +53,9 @@ def main():
         peer_best = max(p["best"] for p in peers.values())
         star = "*" if own["busy"] or peer["busy"] else ""
         busy |= bool(star)
-        print(f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | {peer['speed']:.0f} ({peer_best:.0f}) | "
-              f"{peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | {own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
+        print(f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | "
+              f"{peer['speed']:.0f} ({peer_best:.0f}) | {peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | "
+              f"{own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
     print(f"\nFMA loop: at best {peak:.0f} GFLOP/s.", end="")
     print(" *: no reading of this row found the machine quiet." if busy else "")
 
