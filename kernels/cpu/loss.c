@@ -20,7 +20,15 @@
 
 #include "weights.h"
 
-enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, RUN = 512, HEADROOM = 16 };
+#if defined __AVX512F__
+enum { VECTOR = 16 };
+#elif defined __AVX__
+enum { VECTOR = 8 };
+#else
+enum { VECTOR = 4 };
+#endif
+enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, HEADROOM = 16,
+       RUN = 32 * VECTOR };                     /* so that each lane of a vector adds up 32 entries in f32, whatever its width */
 
 struct head {                               /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
