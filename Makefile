@@ -38,7 +38,8 @@ BUILD   ?= build/$(shell printf '%s' '$(CC) $(flags) $(LDFLAGS) $(CUDA)' | cksum
 
 tools   := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
 room     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
-objects := $(call room,lib/base) $(call room,formats) $(call room,kernels) $(call room,kernels/cpu) $(call room,lib)
+rooms   := base model hf gguf tokenizer data tape prune train eval tool
+objects := $(call room,formats) $(call room,kernels) $(call room,kernels/cpu) $(foreach r,$(rooms),$(call room,lib/$(r)))
 archive := $(BUILD)/libpare.a
 
 cu      := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
@@ -65,7 +66,7 @@ all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with square roots and selections become vector code; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
-$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/rowcos.o: flags += -ffp-contract=fast
+$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast
 $(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 
 $(BUILD)/%.o: %.c
@@ -84,7 +85,7 @@ $(BUILD)/tests/emulator/%.o: tests/emulator/%.cpp
 	$(Q)$(compile_cu) -MMD -MP -c -o $@ $<
 
 $(archive): $(objects)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar qcs $@ $^
 
 $(BINDIR)/%: $(BUILD)/bin/%.o $(archive)
 	@mkdir -p $(@D)
@@ -100,7 +101,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $(filter %.o,$^) $(archive) $(ldlibs)
 
-$(BUILD)/tests/unit/ops: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/twins/*.c))
+$(BUILD)/tests/unit/ops: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/reference/*.c))
 
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(archive)
 	$(if $(Q),@echo "  LD  $@")

@@ -1,40 +1,58 @@
-/* calib-acts: one forward pass over calibration text; sums of every unit's activity (kind "acts"), from which scores of all kinds follow. */
+/* calib-acts: one forward pass over calibration text; sums of every unit's activity (kind "acts"),
+ * from which scores of all kinds follow. */
 #include <stdlib.h>
 
-#include "../lib/calibrate.h"
-#include "../lib/data.h"
-#include "../lib/sequences.h"
-#include "../lib/tool.h"
+#include "../lib/prune/prune.h"
+#include "../lib/data/data.h"
+#include "../lib/tool/tool.h"
 
 static int64_t max_tokens, first, sequences, seq_length, batch_size, block_size;
 static int any_tokenizer;
 
 static const struct opt opts[] = {
     {"Which text", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "stop before the sequence that would exceed N tokens; 0: use all", 0},
-    {"first-sequence", OPT_INT, &first, "N", "pass over N sequences first; shards of one token stream are cut with this and --sequences", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N",
+     "stop before the sequence that would exceed N tokens; 0: use all", 0},
+    {"first-sequence", OPT_INT, &first, "N",
+     "pass over N sequences first; shards of one token stream are cut with this and --sequences",
+     0},
     {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: all", 0},
-    {"seq-length", OPT_INT, &seq_length, "N", "cut longer sequences to N tokens; 0: rows whole, documents to 2048 or the learned positions", 0},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when model and tokens come from different tokenizers", 0},
+    {"seq-length", OPT_INT, &seq_length, "N",
+     "cut longer sequences to N tokens; 0: rows whole, documents to 2048 or the learned positions",
+     0},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "go on when model and tokens come from different tokenizers", 0},
     {"What is summed", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"block-size", OPT_INT, &block_size, "N", "longest contiguous block of layers whose importance is wanted; 0: all, to at most 32", 0},
+    {"block-size", OPT_INT, &block_size, "N",
+     "longest contiguous block of layers whose importance is wanted; 0: all, to at most 32", 0},
     {"Computing", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"batch-size", OPT_INT, &batch_size, "N", "sequences a forward pass; 0: about 1024 tokens", OPT_SILENT_ID},
+    {"batch-size", OPT_INT, &batch_size, "N", "sequences a forward pass; 0: about 1024 tokens",
+     OPT_SILENT_ID},
     {0}};
 
 static const struct tool_desc desc = {
-    "calib-acts", "MODEL TOKENS", "Sum the activity of every unit of a model on calibration text.",
-    "Reads a MODEL operand and a token stream; writes activation sums. One forward pass without the output head serves every axis, aggregation and\n"
-    "target: FFN neurons, heads, KV groups, hidden channels, layers and contiguous blocks. A sequence is one sample. Memory does not grow with the\n"
-    "number of samples. Parts of the text may be summed apart and joined with ts-cat; a part joined twice is refused there.",
-    "  calib-acts teacher/ train.tsz --max-tokens 500000 | score-importance | rank > rank.tsz", opts, 2, 2, TOOL_OUTPUT | TOOL_COMPUTE};
+    "calib-acts",
+    "MODEL TOKENS",
+    "Sum the activity of every unit of a model on calibration text.",
+    "Reads a MODEL operand and a token stream; writes activation sums. One forward pass without "
+    "the output head serves every axis, aggregation and\n"
+    "target: FFN neurons, heads, KV groups, hidden channels, layers and contiguous blocks. A "
+    "sequence is one sample. Memory does not grow with the\n"
+    "number of samples. Parts of the text may be summed apart and joined with ts-cat; a part "
+    "joined twice is refused there.",
+    "  calib-acts teacher/ train.tsz --max-tokens 500000 | score-importance | rank > rank.tsz",
+    opts,
+    2,
+    2,
+    TOOL_OUTPUT | TOOL_COMPUTE};
 
 struct job {
     struct tool *t;
     struct calibration *c;
     int32_t *ids;
-    int64_t n_seq, len, room;   /* sequences waiting in the batch, their common length, most sequences of a batch */
-    int64_t tokens, end;        /* taken so far; one past the last sequence taken */
+    /* sequences waiting in the batch, their common length, most sequences of a batch */
+    int64_t n_seq, len, room;
+    int64_t tokens, end; /* taken so far; one past the last sequence taken */
     int64_t vocab_size;
 };
 
@@ -70,7 +88,8 @@ static void run_all(struct job *j, struct sequences *s)
         total = max_tokens;
     while ((more = sequences_next(s, &ids, &n)) > 0) {
         int64_t index = s->index - 1;
-        full |= index >= first && ((max_tokens && j->tokens + n > max_tokens) || (sequences && index >= first + sequences));
+        full |= index >= first && ((max_tokens && j->tokens + n > max_tokens) ||
+                                   (sequences && index >= first + sequences));
         if (index < first || full)
             continue;
         add_sequence(j, s, ids, n);
@@ -86,33 +105,49 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
-    if (max_tokens < 0 || first < 0 || sequences < 0 || seq_length < 0 || batch_size < 0 || block_size < 0)
+    if (max_tokens < 0 || first < 0 || sequences < 0 || seq_length < 0 || batch_size < 0 ||
+        block_size < 0)
         tool_usage(t, "numbers of tokens, sequences and layers are not negative");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
-    const struct model_head *h = model_in_head(in);
+    const struct model_spec *h = model_in_spec(in);
     const char *tokenizer = json_string_value(json_object_get(st_head(tokens), "tokenizer_id"));
-    if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), h->tokenizer_id, tool_operand(t, 1), tokenizer ? tokenizer : "", e))
+    if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), h->tokenizer_id,
+                                                tool_operand(t, 1), tokenizer ? tokenizer : "", e))
         tool_check(t);
     if (block_size > h->num_hidden_layers)
-        tool_die(t, "--block-size %lld is more than the model's %lld layers", (long long)block_size, (long long)h->num_hidden_layers);
+        tool_die(t, "--block-size %lld is more than the model's %lld layers", (long long)block_size,
+                 (long long)h->num_hidden_layers);
     struct sequences s;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, h->learned_positions ? h->max_position_embeddings : 0, e) || model_load(&m, in, MODEL_FROZEN, e) ||
-        model_move(&m, tool_exec(t), e))
+    if (sequences_open(&s, tokens, seq_length,
+                       h->learned_positions ? h->max_position_embeddings : 0, e) ||
+        model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
-    struct job j = {.t = t, .vocab_size = m.head.vocab_size, .room = batch_size ? batch_size : s.max_len < 1024 ? 1024 / s.max_len : 1};
+    struct job j = {.t = t,
+                    .vocab_size = m.spec.vocab_size,
+                    .room = batch_size         ? batch_size
+                            : s.max_len < 1024 ? 1024 / s.max_len
+                                               : 1};
     if (s.max_len > INT32_MAX || j.room > INT32_MAX / s.max_len)
-        tool_usage(t, "a pass of %lld sequences of %lld tokens is more than memory can hold: lower --batch-size or --seq-length", (long long)j.room, (long long)s.max_len);
-    int64_t most = m.head.num_hidden_layers < 32 ? m.head.num_hidden_layers : 32;
-    if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, s.max_len, block_size ? block_size : most, e)))
+        tool_usage(t,
+                   "a pass of %lld sequences of %lld tokens is more than memory can hold: lower "
+                   "--batch-size or --seq-length",
+                   (long long)j.room, (long long)s.max_len);
+    int64_t most = m.spec.num_hidden_layers < 32 ? m.spec.num_hidden_layers : 32;
+    if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, s.max_len, block_size ? block_size : most,
+                               e)))
         tool_check(t);
-    tool_predict_memory(t, NULL, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations and sums", calibrate_bytes(j.c), 0}, {0}});
+    tool_predict_memory(t, NULL,
+                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
+                                               {"activations and sums", calibrate_bytes(j.c), 0},
+                                               {0}});
     j.ids = mem_alloc((size_t)(j.room * s.max_len) * sizeof *j.ids);
     run_all(&j, &s);
     struct acts *a = calibrate_acts(j.c);
     const char *id = json_string_value(json_object_get(st_head(tokens), "id"));
-    json_array_append_new(a->shards, json_pack("[s, I, I]", id ? id : "", (json_int_t)first, (json_int_t)j.end));
+    json_array_append_new(
+        a->shards, json_pack("[s, I, I]", id ? id : "", (json_int_t)first, (json_int_t)j.end));
     tool_note(t, "%lld samples, %lld positions", (long long)a->samples, (long long)a->positions);
     acts_write(tool_out(t, "acts", acts_meta(a)), a);
     calibrate_close(j.c);

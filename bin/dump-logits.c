@@ -1,29 +1,42 @@
-/* dump-logits: what a model says at every position. Model and tokens in; a stream of kind "logits" out: for each sequence a record `logits.I`,
- * f32 [tokens, vocabulary]. One sequence at a time: memory does not grow with their number. */
+/* dump-logits: what a model says at every position. Model and tokens in; a stream of kind "logits"
+ * out: for each sequence a record `logits.I`, f32 [tokens, vocabulary]. One sequence at a time:
+ * memory does not grow with their number. */
 #include <stdlib.h>
 
-#include "../lib/data.h"
-#include "../lib/sequences.h"
-#include "../lib/tape.h"
-#include "../lib/tool.h"
+#include "../lib/data/data.h"
+#include "../lib/tape/tape.h"
+#include "../lib/tool/tool.h"
 
 static int full, any_tokenizer;
 static int64_t max_tokens, seq_length;
 
 static const struct opt opts[] = {
-    {"full", OPT_FLAG, &full, NULL, "the logits of the whole vocabulary (the one form there is; to be given)", 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "stop before the sequence that would exceed N tokens; 0: use all", 0},
-    {"seq-length", OPT_INT, &seq_length, "N", "cut longer sequences to N tokens; 0: rows whole, documents to 2048", 0},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when model and tokens come from different tokenizers", 0},
+    {"full", OPT_FLAG, &full, NULL,
+     "the logits of the whole vocabulary (the one form there is; to be given)", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N",
+     "stop before the sequence that would exceed N tokens; 0: use all", 0},
+    {"seq-length", OPT_INT, &seq_length, "N",
+     "cut longer sequences to N tokens; 0: rows whole, documents to 2048", 0},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "go on when model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "dump-logits", "MODEL TOKENS", "Write a model's logits at every position of every sequence.",
-    "Writes a stream of kind \"logits\": a record logits.I, f32 [tokens, vocabulary], for sequence I of the tokens. Row t is what the model expects\n"
-    "after token t. A sequence of N tokens takes 4 N V bytes, so 100 k tokens of a vocabulary of 49,152 make 20 GB.",
-    "  dump-logits teacher/ test.tsz --full --max-tokens 4096 -o logits.tsz", opts, 2, 2, TOOL_OUTPUT | TOOL_COMPUTE};
+    "dump-logits",
+    "MODEL TOKENS",
+    "Write a model's logits at every position of every sequence.",
+    "Writes a stream of kind \"logits\": a record logits.I, f32 [tokens, vocabulary], for sequence "
+    "I of the tokens. Row t is what the model expects\n"
+    "after token t. A sequence of N tokens takes 4 N V bytes, so 100 k tokens of a vocabulary of "
+    "49,152 make 20 GB.",
+    "  dump-logits teacher/ test.tsz --full --max-tokens 4096 -o logits.tsz",
+    opts,
+    2,
+    2,
+    TOOL_OUTPUT | TOOL_COMPUTE};
 
-static void dump_sequence(struct tool *t, struct tape *tape, struct st_out *out, const uint32_t *ids, int64_t n, int64_t index, int64_t vocab)
+static void dump_sequence(struct tool *t, struct tape *tape, struct st_out *out,
+                          const uint32_t *ids, int64_t n, int64_t index, int64_t vocab)
 {
     int32_t *input = mem_alloc((size_t)n * sizeof *input);
     for (int64_t i = 0; i < n; i++)
@@ -43,29 +56,39 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
     if (!full || max_tokens < 0 || seq_length < 0)
-        tool_usage(t, full ? "numbers of tokens are not negative" : "give --full: logits of the whole vocabulary");
+        tool_usage(t, full ? "numbers of tokens are not negative"
+                           : "give --full: logits of the whole vocabulary");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
     const char *tokenizer = json_string_value(json_object_get(st_head(tokens), "tokenizer_id"));
     if (!any_tokenizer)
-        data_check_tokenizers(tool_operand(t, 0), model_in_head(in)->tokenizer_id, tool_operand(t, 1), tokenizer ? tokenizer : "", e);
+        data_check_tokenizers(tool_operand(t, 0), model_in_spec(in)->tokenizer_id,
+                              tool_operand(t, 1), tokenizer ? tokenizer : "", e);
     tool_check(t);
     struct sequences s;
     struct model m;
-    int64_t positions = model_in_head(in)->learned_positions ? model_in_head(in)->max_position_embeddings : 0;
-    if (sequences_open(&s, tokens, seq_length, positions, e) || model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
+    int64_t positions = model_in_spec(in)->learned_positions
+                            ? model_in_spec(in)->max_position_embeddings
+                            : 0;
+    if (sequences_open(&s, tokens, seq_length, positions, e) ||
+        model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
-    int64_t vocab = m.head.vocab_size, n, done = 0;
+    int64_t vocab = m.spec.vocab_size, n, done = 0;
     struct tape_spec spec = {.model = &m, .n_seq = 1, .seq_len = s.max_len, .end = TAPE_LOGITS};
     struct tape *tape = tape_record(tool_exec(t), &spec, e);
     if (!tape || tape_open(tape, e))
         tool_check(t);
-    tool_predict_memory(t, NULL, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations and logits", tape_bytes(tape), 0}, {0}});
-    struct st_out *out = tool_out(t, "logits", json_pack("{s:s, s:I, s:b}", "tokenizer_id", m.head.tokenizer_id, "vocab_size", (json_int_t)vocab, "full", 1));
+    tool_predict_memory(t, NULL,
+                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
+                                               {"activations and logits", tape_bytes(tape), 0},
+                                               {0}});
+    struct st_out *out = tool_out(t, "logits",
+                                  json_pack("{s:s, s:I, s:b}", "tokenizer_id", m.spec.tokenizer_id,
+                                            "vocab_size", (json_int_t)vocab, "full", 1));
     const uint32_t *ids;
     while (sequences_next(&s, &ids, &n) > 0) {
         if (max_tokens && done + n > max_tokens)
-            continue;           /* the rest is still read, so that a damaged stream is noticed */
+            continue; /* the rest is still read, so that a damaged stream is noticed */
         dump_sequence(t, tape, out, ids, n, s.index - 1, vocab);
         done += n;
     }

@@ -1,10 +1,11 @@
-/* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for each model, or a table for people, out. */
+/* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for
+ * each model, or a table for people, out. */
 #include <math.h>
 #include <string.h>
 
 #include "../lib/base/usage.h"
-#include "../lib/eval.h"
-#include "../lib/tool.h"
+#include "../lib/eval/eval.h"
+#include "../lib/tool/tool.h"
 
 static struct eval_options o;
 static int64_t max_tokens;
@@ -12,41 +13,77 @@ static int table, any_tokenizer;
 static double max_nll;
 
 static const struct opt opts[] = {
-    {"seq-length", OPT_INT, &o.seq_length, "N", "cut longer sequences into pieces of N tokens and a rest, each a window of its own (default: sequences whole)", 0},
-    {"context", OPT_INT, &o.context, "N", "join the text and cut it into windows of N tokens; an incomplete last one is left out", 0},
-    {"stride", OPT_INT, &o.stride, "N", "start a window every N tokens; all but the first count their last N tokens only", 0},
-    {"score-from", OPT_INT, &o.score_from, "N", "in every window count only the tokens at positions N, N + 1, ... (from 0): 257 of 512 is llama-perplexity's second half", 0},
+    {"seq-length", OPT_INT, &o.seq_length, "N",
+     "cut longer sequences into pieces of N tokens and a rest, each a window of its own (default: "
+     "sequences whole)",
+     0},
+    {"context", OPT_INT, &o.context, "N",
+     "join the text and cut it into windows of N tokens; an incomplete last one is left out", 0},
+    {"stride", OPT_INT, &o.stride, "N",
+     "start a window every N tokens; all but the first count their last N tokens only", 0},
+    {"score-from", OPT_INT, &o.score_from, "N",
+     "in every window count only the tokens at positions N, N + 1, ... (from 0): 257 of 512 is "
+     "llama-perplexity's second half",
+     0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use the first N tokens only", 0},
-    {"batch-size", OPT_INT, &o.batch_size, "N", "windows a forward pass; 0: as many as make about 1024 tokens", 0},
+    {"batch-size", OPT_INT, &o.batch_size, "N",
+     "windows a forward pass; 0: as many as make about 1024 tokens", 0},
     {"table", OPT_FLAG, &table, NULL, "a table for people instead of JSON", OPT_SILENT_ID},
-    {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if a model's nll is above X", OPT_SILENT_ID},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when model and tokens come from different tokenizers", 0},
+    {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if a model's nll is above X",
+     OPT_SILENT_ID},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "go on when model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "eval-ppl", "MODEL... TOKENS", "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
-    "A window of N tokens is a fresh context with N - 1 predictions: the sequences as they are, pieces of them (--seq-length), or of the joined text\n"
-    "(--context). So the first token after a cut is read but not predicted, and the model sees nothing from before the cut; a rest of one token is left\n"
-    "out, and counted in tokens_left_out. nll is the mean over all counted predictions in nats, standard_error that of this mean over windows,\n"
+    "eval-ppl",
+    "MODEL... TOKENS",
+    "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
+    "A window of N tokens is a fresh context with N - 1 predictions: the sequences as they are, "
+    "pieces of them (--seq-length), or of the joined text\n"
+    "(--context). So the first token after a cut is read but not predicted, and the model sees "
+    "nothing from before the cut; a rest of one token is left\n"
+    "out, and counted in tokens_left_out. nll is the mean over all counted predictions in nats, "
+    "standard_error that of this mean over windows,\n"
     "bits_per_byte counts the source bytes of the predicted tokens. Sums are f64.",
-    "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table", opts, 2, -1, TOOL_COMPUTE};
+    "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table",
+    opts,
+    2,
+    -1,
+    TOOL_COMPUTE};
 
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-static json_t *record(struct tool *t, const char *name, const struct model_head *h, const struct tokens *tokens, const struct eval_sums *s, double seconds)
+static json_t *record(struct tool *t, const char *name, const struct model_spec *h,
+                      const struct tokens *tokens, const struct eval_sums *s, double seconds)
 {
-    int64_t non_embedding, parameters = model_head_parameters(h, &non_embedding);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "model", name, "model_id", h->id, "family", h->family->name, "tokens_id", tokens->id);
-    const struct { const char *name; int64_t value; } integers[] = {
-        {"parameters", parameters}, {"non_embedding_parameters", non_embedding}, {"seq_length", o.seq_length}, {"context", o.context}, {"stride", o.stride},
-        {"score_from", o.score_from}, {"max_tokens", max_tokens}, {"windows", s->windows}, {"tokens", s->tokens}, {"tokens_left_out", s->left_out},
-        {"predictions", s->predictions}, {"bytes", s->bytes}};
+    int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding);
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "model", name, "model_id", h->id, "family",
+                          h->family->name, "tokens_id", tokens->id);
+    const struct {
+        const char *name;
+        int64_t value;
+    } integers[] = {{"parameters", parameters},
+                    {"non_embedding_parameters", non_embedding},
+                    {"seq_length", o.seq_length},
+                    {"context", o.context},
+                    {"stride", o.stride},
+                    {"score_from", o.score_from},
+                    {"max_tokens", max_tokens},
+                    {"windows", s->windows},
+                    {"tokens", s->tokens},
+                    {"tokens_left_out", s->left_out},
+                    {"predictions", s->predictions},
+                    {"bytes", s->bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "nll", number_or_null(s->nll));
     json_object_set_new(j, "standard_error", number_or_null(s->standard_error));
     json_object_set_new(j, "ppl", number_or_null(exp(s->nll)));
-    json_object_set_new(j, "bits_per_byte", number_or_null(s->bytes > 0 ? s->nll * (double)s->predictions / M_LN2 / (double)s->bytes : NAN));
+    json_object_set_new(
+        j, "bits_per_byte",
+        number_or_null(s->bytes > 0 ? s->nll * (double)s->predictions / M_LN2 / (double)s->bytes
+                                    : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)s->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
@@ -59,8 +96,10 @@ static void print_row(const json_t *j)
 {
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
     const char *name = json_string_value(json_object_get(j, "model"));
-    size_t n = strlen(name), room = 32;         /* the end of a long name says more than its beginning */
-    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room), n > room ? name + n - room + 3 : name,
+    /* the end of a long name says more than its beginning */
+    size_t n = strlen(name), room = 32;
+    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room),
+           n > room ? name + n - room + 3 : name,
            (long long)json_integer_value(json_object_get(j, "parameters")));
     for (int i = 0; i < 4; i++) {
         const json_t *value = json_object_get(j, columns[i]);
@@ -69,30 +108,38 @@ static void print_row(const json_t *j)
         else
             printf(i == 2 ? " %10.4g" : " %10.4f", json_real_value(value));
     }
-    printf(" %9.1f %9lld\n", json_real_value(json_object_get(j, "seconds")), (long long)json_integer_value(json_object_get(j, "tokens_per_second")));
+    printf(" %9.1f %9lld\n", json_real_value(json_object_get(j, "seconds")),
+           (long long)json_integer_value(json_object_get(j, "tokens_per_second")));
 }
 
-static void show_progress(void *t, int64_t done, int64_t windows) { tool_progress(t, done, windows, "windows"); }
+static void show_progress(void *t, int64_t done, int64_t windows)
+{
+    tool_progress(t, done, windows, "windows");
+}
 
 /* One model, from opening to its record; returns its nll. */
-static double evaluate(struct tool *t, const char *name, const char *tokens_name, const struct tokens *tokens)
+static double evaluate(struct tool *t, const char *name, const char *tokens_name,
+                       const struct tokens *tokens)
 {
     struct model_in *in = tool_model(t, name);
     struct model m = {0};
     struct eval_sums sums;
     struct err *e = tool_err(t);
-    if (!data_check_model(tokens, tokens_name, model_in_head(in), name, any_tokenizer, e))
+    if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e))
         model_load(&m, in, MODEL_FROZEN, e);
     tool_check(t);
     model_move(&m, tool_exec(t), e);
     tool_check(t);
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
-    tool_predict_memory(t, name, (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1}, {"activations", eval_bytes(v), 0}, {0}});
+    tool_predict_memory(t, name,
+                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
+                                               {"activations", eval_bytes(v), 0},
+                                               {0}});
     double start = usage_seconds();
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
-    json_t *j = record(t, name, &m.head, tokens, &sums, usage_seconds() - start);
+    json_t *j = record(t, name, &m.spec, tokens, &sums, usage_seconds() - start);
     if (table)
         print_row(j);
     else if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
@@ -112,17 +159,19 @@ int main(int argc, char **argv)
     struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     if (eval_options_check(&o, &usage) || max_tokens < 0 || o.batch_size < 0)
-        tool_usage(t, "%s", usage.set ? usage.msg : "--max-tokens and --batch-size are numbers from 0");
+        tool_usage(t, "%s",
+                   usage.set ? usage.msg : "--max-tokens and --batch-size are numbers from 0");
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     tokens_load(&tokens, in, max_tokens, tool_err(t));
     tool_check(t);
     st_close(in);
     if (table)
-        printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token", "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
+        printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token",
+               "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
     for (int i = 0; i < n; i++) {
         double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens);
-        failed += !(nll <= max_nll) && max_nll > 0;         /* not a number: failed too */
+        failed += !(nll <= max_nll) && max_nll > 0; /* not a number: failed too */
         no_numbers += !isfinite(nll);
     }
     if (failed)

@@ -1,12 +1,12 @@
-/* generate: continues a text. Model in, text out as it comes; keys and values of what was read stay in memory, so a token costs one position. */
+/* generate: continues a text. Model in, text out as it comes; keys and values of what was read stay
+ * in memory, so a token costs one position. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/generate.h"
-#include "../lib/sample.h"
-#include "../lib/tokenizer.h"
-#include "../lib/tool.h"
+#include "../lib/eval/eval.h"
+#include "../lib/tokenizer/tokenizer.h"
+#include "../lib/tool/tool.h"
 
 enum { MAX_EOS = 32 };
 
@@ -16,26 +16,36 @@ static double temperature, top_p = 1;
 static int ignore_eos;
 
 static const struct opt opts[] = {
-    {"prompt", OPT_TEXT, &prompt, "TEXT", "what to continue; special tokens in it are recognised", 0},
-    {"prompt-ids", OPT_TEXT, &prompt_ids, "IDS", "decimal token ids instead; ids are printed, and no tokenizer is needed", 0},
+    {"prompt", OPT_TEXT, &prompt, "TEXT", "what to continue; special tokens in it are recognised",
+     0},
+    {"prompt-ids", OPT_TEXT, &prompt_ids, "IDS",
+     "decimal token ids instead; ids are printed, and no tokenizer is needed", 0},
     {"max-new-tokens", OPT_INT, &max_new_tokens, "N", "at most so many", 0},
     {"temperature", OPT_REAL, &temperature, "X", "0: always the most probable token", 0},
-    {"top-p", OPT_REAL, &top_p, "X", "draw from the most probable tokens that have this share together", 0},
+    {"top-p", OPT_REAL, &top_p, "X",
+     "draw from the most probable tokens that have this share together", 0},
     {"top-k", OPT_INT, &top_k, "N", "draw from the N most probable tokens; 0: all", 0},
     {"seed", OPT_INT, &seed, "N", "of the draws", 0},
     {"ignore-eos", OPT_FLAG, &ignore_eos, NULL, "do not stop at an end-of-sequence token", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "generate", "MODEL", "Continue a text with a model.",
-    "Prints the prompt and its continuation. Stops at an end-of-sequence token of generation_config.json or config.json, after --max-new-tokens,\n"
+    "generate",
+    "MODEL",
+    "Continue a text with a model.",
+    "Prints the prompt and its continuation. Stops at an end-of-sequence token of "
+    "generation_config.json or config.json, after --max-new-tokens,\n"
     "or where the model has no more learned positions.",
-    "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40", opts, 1, 1, TOOL_COMPUTE};
+    "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40",
+    opts,
+    1,
+    1,
+    TOOL_COMPUTE};
 
 struct text {
-    struct tokenizer *tokenizer;        /* NULL: ids are printed */
-    struct ids ids;                     /* prompt and what came after */
-    int64_t printed;                    /* bytes, or ids */
+    struct tokenizer *tokenizer; /* NULL: ids are printed */
+    struct ids ids;              /* prompt and what came after */
+    int64_t printed;             /* bytes, or ids */
 };
 
 static void append(struct ids *to, const uint32_t *ids, int64_t n)
@@ -83,7 +93,8 @@ static void read_prompt(struct tool *t, struct text *x, struct model_in *in)
     const char *json = model_in_file(in, "tokenizer.json", &bytes);
     tool_check(t);
     if (!json)
-        tool_die(t, "%s has no tokenizer.json, so a text cannot be read: use --prompt-ids", tool_operand(t, 0));
+        tool_die(t, "%s has no tokenizer.json, so a text cannot be read: use --prompt-ids",
+                 tool_operand(t, 0));
     x->tokenizer = tokenizer_open(json, bytes, tool_err(t));
     tool_check(t);
     uint32_t special[16];
@@ -92,7 +103,8 @@ static void read_prompt(struct tool *t, struct text *x, struct model_in *in)
     tool_check(t);
 }
 
-static void read_model(struct tool *t, struct text *x, struct model *m, int64_t eos[MAX_EOS], int *n_eos)
+static void read_model(struct tool *t, struct text *x, struct model *m, int64_t eos[MAX_EOS],
+                       int *n_eos)
 {
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     if (prompt_ids)
@@ -120,8 +132,11 @@ static void check_options(struct tool *t)
 {
     if (!prompt == !prompt_ids)
         tool_usage(t, "give either --prompt TEXT or --prompt-ids IDS");
-    if (max_new_tokens < 0 || max_new_tokens > INT32_MAX || top_k < 0 || !(temperature >= 0) || !(top_p > 0 && top_p <= 1))
-        tool_usage(t, "--max-new-tokens, --top-k and --temperature are not negative, --top-p lies in (0, 1]");
+    if (max_new_tokens < 0 || max_new_tokens > INT32_MAX || top_k < 0 || !(temperature >= 0) ||
+        !(top_p > 0 && top_p <= 1))
+        tool_usage(
+            t,
+            "--max-new-tokens, --top-k and --temperature are not negative, --top-p lies in (0, 1]");
 }
 
 int main(int argc, char **argv)
@@ -136,22 +151,26 @@ int main(int argc, char **argv)
     int n_eos;
     read_model(t, &x, &m, eos, &n_eos);
     int64_t length = x.ids.n + max_new_tokens, next = 0;
-    if (m.head.learned_positions && length > m.head.max_position_embeddings && x.ids.n <= m.head.max_position_embeddings)
-        length = m.head.max_position_embeddings;
+    if (m.spec.learned_positions && length > m.spec.max_position_embeddings &&
+        x.ids.n <= m.spec.max_position_embeddings)
+        length = m.spec.max_position_embeddings;
     generator_open(&g, tool_exec(t), &m, length, tool_err(t));
     tool_check(t);
     sample_open(&sampler, temperature, top_p, top_k, (uint64_t)seed, g.vocab);
     print_new(&x);
-    const float *logits = length > x.ids.n ? generator_read(&g, x.ids.id, x.ids.n, tool_err(t)) : NULL;
+    const float *logits = length > x.ids.n ? generator_read(&g, x.ids.id, x.ids.n, tool_err(t))
+                                           : NULL;
     while (logits) {
         next = sample_token(&sampler, logits);
         if (!isfinite(logits[next]))
-            tool_die(t, "%s gives logits that are no finite numbers after token %lld", tool_operand(t, 0), (long long)x.ids.n);
+            tool_die(t, "%s gives logits that are no finite numbers after token %lld",
+                     tool_operand(t, 0), (long long)x.ids.n);
         if (is_one_of(next, eos, n_eos))
             break;
         append(&x.ids, &(uint32_t){(uint32_t)next}, 1);
         print_new(&x);
-        logits = x.ids.n < length ? generator_read(&g, x.ids.id + x.ids.n - 1, 1, tool_err(t)) : NULL;
+        logits = x.ids.n < length ? generator_read(&g, x.ids.id + x.ids.n - 1, 1, tool_err(t))
+                                  : NULL;
     }
     putchar('\n');
     tool_check(t);

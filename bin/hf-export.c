@@ -1,36 +1,49 @@
-/* hf-export: any MODEL as a Hugging Face directory. Shapes and refusals: lib/hf_export.c, lib/hf_config.c. */
+/* hf-export: any MODEL as a Hugging Face directory. Shapes and refusals: lib/hf/export.c,
+ * lib/hf/config.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/tool.h"
+#include "../lib/hf/hf.h"
+#include "../lib/tool/tool.h"
 
 static const char *max_shard_size = "0", *dtype = "keep";
 static int overwrite;
 
 static const struct opt opts[] = {
-    {"max-shard-size", OPT_TEXT, &max_shard_size, "SIZE", "split the weights into files of at most that much (5GB, 500MB, 100KB, or bytes); 0: one file", 0},
+    {"max-shard-size", OPT_TEXT, &max_shard_size, "SIZE",
+     "split the weights into files of at most that much (5GB, 500MB, 100KB, or bytes); 0: one file",
+     0},
     {"dtype", OPT_TEXT, &dtype, "keep|f32|f16|bf16", "dtype of the weights", 0},
     {"overwrite", OPT_FLAG, &overwrite, NULL, "replace a directory that holds a model", 0},
     {0},
 };
 
 static const struct tool_desc desc = {
-    .name = "hf-export", .operands = "MODEL DIR",
+    .name = "hf-export",
+    .operands = "MODEL DIR",
     .summary = "Write a model as a Hugging Face directory that transformers loads.",
-    .description =
-        "MODEL is a directory, a model stream, a GGUF file, or - for standard input. DIR appears whole or not at all: config.json, model.safetensors\n"
-        "(or shards with an index), and the tokenizer's files. Quantised weights become f32; otherwise dtypes are kept unless --dtype rounds them.\n"
-        "Where transformers' class for the family cannot say the shape, the same function is written as another model_type, with a note; where\n"
-        "there is none, the model is refused and the shapes that would work are named. A DIR that is not empty is refused without --overwrite.",
+    .description = "MODEL is a directory, a model stream, a GGUF file, or - for standard input. "
+                   "DIR appears whole or not at all: config.json, model.safetensors\n"
+                   "(or shards with an index), and the tokenizer's files. Quantised weights become "
+                   "f32; otherwise dtypes are kept unless --dtype rounds them.\n"
+                   "Where transformers' class for the family cannot say the shape, the same "
+                   "function is written as another model_type, with a note; where\n"
+                   "there is none, the model is refused and the shapes that would work are named. "
+                   "A DIR that is not empty is refused without --overwrite.",
     .example = "  hf-export student.tsz small/ --dtype bf16",
-    .opts = opts, .min_operands = 2, .max_operands = 2,
+    .opts = opts,
+    .min_operands = 2,
+    .max_operands = 2,
 };
 
 /* Decimal units, as transformers has them. -1: not a size. */
 static int64_t parse_size(const char *text)
 {
-    static const struct { const char *name; double bytes; } units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
+    static const struct {
+        const char *name;
+        double bytes;
+    } units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
     char *end;
     double n = strtod(text, &end);
     if (end == text || !(n >= 0))
@@ -41,7 +54,8 @@ static int64_t parse_size(const char *text)
     return -1;
 }
 
-/* A file of the directory that is about to be replaced. (The directory itself may be the source: it is read before it is replaced.) */
+/* A file of the directory that is about to be replaced. (The directory itself may be the source: it
+ * is read before it is replaced.) */
 static int lies_inside(const char *file, const char *dir)
 {
     char *f = realpath(file, NULL), *d = realpath(dir, NULL);
@@ -55,7 +69,9 @@ static int lies_inside(const char *file, const char *dir)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct hf_export_opts o = {.max_shard_size = parse_size(max_shard_size), .keep_dtype = !strcmp(dtype, "keep"), .overwrite = overwrite};
+    struct hf_export_opts o = {.max_shard_size = parse_size(max_shard_size),
+                               .keep_dtype = !strcmp(dtype, "keep"),
+                               .overwrite = overwrite};
     int d = dtype_parse(dtype);
     if (o.max_shard_size < 0)
         tool_usage(t, "--max-shard-size is a size like 5GB, not \"%s\"", max_shard_size);
@@ -65,7 +81,8 @@ int main(int argc, char **argv)
     if (!strcmp(tool_operand(t, 1), "-"))
         tool_usage(t, "a directory cannot go to standard output (-): give DIR a name");
     if (lies_inside(tool_operand(t, 0), tool_operand(t, 1)))
-        tool_usage(t, "%s lies inside %s, which would be replaced", tool_operand(t, 0), tool_operand(t, 1));
+        tool_usage(t, "%s lies inside %s, which would be replaced", tool_operand(t, 0),
+                   tool_operand(t, 1));
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     char note[400];
     hf_export(in, tool_operand(t, 1), &o, note, tool_err(t));

@@ -1,19 +1,25 @@
-/* hf-import: a Hugging Face directory as a model stream. Shapes and refusals: lib/hf_in.c. */
+/* hf-import: a Hugging Face directory as a model stream. Shapes and refusals: lib/hf/source.c. */
 #include <sys/stat.h>
 
-#include "../lib/tool.h"
+#include "../lib/tool/tool.h"
 
 static const struct opt opts[] = {{0}};
 
 static const struct tool_desc desc = {
-    .name = "hf-import", .operands = "DIR",
+    .name = "hf-import",
+    .operands = "DIR",
     .summary = "Write a Hugging Face model directory as a model stream.",
-    .description =
-        "Reads config.json, model.safetensors (or its shards) and the tokenizer's files. The stream has the tensors split and [out, in], each in its\n"
-        "own dtype, and the files as records; its id is that of the directory, so a rank made from one fits the other.\n"
-        "Refuses missing, unexpected or misshapen tensors, unknown families, and config keys that change the function and are not known.",
+    .description = "Reads config.json, model.safetensors (or its shards) and the tokenizer's "
+                   "files. The stream has the tensors split and [out, in], each in its\n"
+                   "own dtype, and the files as records; its id is that of the directory, so a "
+                   "rank made from one fits the other.\n"
+                   "Refuses missing, unexpected or misshapen tensors, unknown families, and config "
+                   "keys that change the function and are not known.",
     .example = "  hf-import teacher/ -o teacher.tsz",
-    .opts = opts, .min_operands = 1, .max_operands = 1, .uses = TOOL_OUTPUT,
+    .opts = opts,
+    .min_operands = 1,
+    .max_operands = 1,
+    .uses = TOOL_OUTPUT,
 };
 
 int main(int argc, char **argv)

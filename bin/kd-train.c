@@ -1,66 +1,108 @@
-/* kd-train: trains a student, with a teacher (forward KL on logits) or on the text alone. Models and tokens in; model, checkpoints, log out. */
+/* kd-train: trains a student, with a teacher (forward KL on logits) or on the text alone. Models
+ * and tokens in; model, checkpoints, log out. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/tool.h"
-#include "../lib/train_run.h"
+#include "../lib/tool/tool.h"
+#include "../lib/train/train.h"
 
-static struct train_options o = {.batch_size = 8, .accumulation = 1, .warmup_steps = -1, .learning_rate = 1e-4, .min_learning_rate = -1, .weight_decay = 0.1,
-                                 .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1};
+static struct train_options o = {.batch_size = 8,
+                                 .accumulation = 1,
+                                 .warmup_steps = -1,
+                                 .learning_rate = 1e-4,
+                                 .min_learning_rate = -1,
+                                 .weight_decay = 0.1,
+                                 .beta1 = 0.9,
+                                 .beta2 = 0.95,
+                                 .epsilon = 1e-8,
+                                 .max_grad_norm = 1,
+                                 .temperature = 1};
 static struct train_run run;
-static const char *teacher_name, *data_name, *eval_name, *output, *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
+static const char *teacher_name, *data_name, *eval_name, *output,
+    *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"teacher", OPT_TEXT, &teacher_name, "MODEL", "whose distribution the student learns; not with --loss ce", 0},
-    {"data", OPT_TEXT, &data_name, "TOKENS", "training sequences; one of N tokens gives N - 1 predictions", 0},
-    {"init", OPT_TEXT, &init, "keep|random", "start from the student's weights, or from random ones (a directory with only config.json will do)", 0},
-    {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32", "f32 is faster, and larger than a stored bf16, f16 or q8_0", OPT_SILENT_ID},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when student, teacher and data come from different tokenizers", 0},
+    {"teacher", OPT_TEXT, &teacher_name, "MODEL",
+     "whose distribution the student learns; not with --loss ce", 0},
+    {"data", OPT_TEXT, &data_name, "TOKENS",
+     "training sequences; one of N tokens gives N - 1 predictions", 0},
+    {"init", OPT_TEXT, &init, "keep|random",
+     "start from the student's weights, or from random ones (a directory with only config.json "
+     "will do)",
+     0},
+    {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32",
+     "f32 is faster, and larger than a stored bf16, f16 or q8_0", OPT_SILENT_ID},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "go on when student, teacher and data come from different tokenizers", 0},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
     {"loss", OPT_TEXT, &loss, "SUM", "kl, ce or a weighted sum such as kl+0.5ce", 0},
-    {"temperature", OPT_REAL, &o.temperature, "X", "of both softmaxes of the kl part; its loss is not multiplied by X squared", 0},
+    {"temperature", OPT_REAL, &o.temperature, "X",
+     "of both softmaxes of the kl part; its loss is not multiplied by X squared", 0},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-steps", OPT_INT, &o.max_steps, "N", "optimiser steps; required", OPT_FROM_1},
     {"batch-size", OPT_INT, &o.batch_size, "N", "sequences a forward pass", OPT_FROM_1},
-    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N", "forward passes an optimiser step", OPT_FROM_1},
+    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
+     "forward passes an optimiser step", OPT_FROM_1},
     {"order", OPT_TEXT, &order, "shuffled|sequential", "of the sequences in an epoch", 0},
     {"seed", OPT_INT, &o.seed, "N", "of the order and of random weights", 0},
-    {"recompute", OPT_FLAG, &o.recompute, NULL, "keep only the inputs of blocks: less memory, a third more work", OPT_SILENT_ID},
+    {"recompute", OPT_FLAG, &o.recompute, NULL,
+     "keep only the inputs of blocks: less memory, a third more work", OPT_SILENT_ID},
     {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"learning-rate", OPT_REAL, &o.learning_rate, "X", "its peak", 0},
-    {"min-learning-rate", OPT_REAL, &o.min_learning_rate, "X", "where the cosine ends; -1: a tenth of the peak", 0},
-    {"warmup-steps", OPT_INT, &o.warmup_steps, "N", "steps of linear rise; -1: a twentieth of all", 0},
+    {"min-learning-rate", OPT_REAL, &o.min_learning_rate, "X",
+     "where the cosine ends; -1: a tenth of the peak", 0},
+    {"warmup-steps", OPT_INT, &o.warmup_steps, "N", "steps of linear rise; -1: a twentieth of all",
+     0},
     {"weight-decay", OPT_REAL, &o.weight_decay, "X", "on matrices", 0},
     {"adam-beta1", OPT_REAL, &o.beta1, "X", "decay of the first moment", 0},
     {"adam-beta2", OPT_REAL, &o.beta2, "X", "decay of the second moment", 0},
     {"adam-epsilon", OPT_REAL, &o.epsilon, "X", "added to the root of the second moment", 0},
-    {"max-grad-norm", OPT_REAL, &o.max_grad_norm, "X", "gradients are scaled down to this norm; 0: never", 0},
+    {"max-grad-norm", OPT_REAL, &o.max_grad_norm, "X",
+     "gradients are scaled down to this norm; 0: never", 0},
     {"Watching and keeping", OPT_GROUP, NULL, NULL, NULL, 0},
     {"eval-data", OPT_TEXT, &eval_name, "TOKENS", "held-out sequences", OPT_SILENT_ID},
-    {"eval-steps", OPT_INT, &run.eval_steps, "N", "evaluate after every N steps; 0: after the last only", OPT_SILENT_ID},
-    {"log", OPT_TEXT, &run.log_path, "FILE", "a JSON object a line for every step; -: to standard output, where -o or --output-dir has the model", OPT_SILENT_ID},
-    {"output-dir", OPT_TEXT, &run.dir, "DIR", "for checkpoints, and for model.tsz where there is no -o", OPT_SILENT_ID},
-    {"save-steps", OPT_INT, &run.save_steps, "N", "a checkpoint after every N steps; the last two are kept", OPT_SILENT_ID},
-    {"resume", OPT_FLAG, &run.resume, NULL, "go on from the newest checkpoint in --output-dir: with as many --threads to the same bits", OPT_SILENT_ID},
+    {"eval-steps", OPT_INT, &run.eval_steps, "N",
+     "evaluate after every N steps; 0: after the last only", OPT_SILENT_ID},
+    {"log", OPT_TEXT, &run.log_path, "FILE",
+     "a JSON object a line for every step; -: to standard output, where -o or --output-dir has the "
+     "model",
+     OPT_SILENT_ID},
+    {"output-dir", OPT_TEXT, &run.dir, "DIR",
+     "for checkpoints, and for model.tsz where there is no -o", OPT_SILENT_ID},
+    {"save-steps", OPT_INT, &run.save_steps, "N",
+     "a checkpoint after every N steps; the last two are kept", OPT_SILENT_ID},
+    {"resume", OPT_FLAG, &run.resume, NULL,
+     "go on from the newest checkpoint in --output-dir: with as many --threads to the same bits",
+     OPT_SILENT_ID},
     {0}};
 
 static const struct tool_desc desc = {
-    "kd-train", "STUDENT", "Train a model: knowledge distillation from a teacher, or cross-entropy.",
-    "Reads MODEL operands and token streams; writes the trained model as a stream (f32) with the student's tokenizer, or the teacher's where the\n"
-    "student has none. The loss is the mean over all predictions of an optimiser step. SIGTERM and SIGINT save a checkpoint and stop with status 1.\n"
-    "Refuses models and tokens of different tokenizers, ids beyond a vocabulary, and --resume with options that would give another run. A loss or\n"
+    "kd-train",
+    "STUDENT",
+    "Train a model: knowledge distillation from a teacher, or cross-entropy.",
+    "Reads MODEL operands and token streams; writes the trained model as a stream (f32) with the "
+    "student's tokenizer, or the teacher's where the\n"
+    "student has none. The loss is the mean over all predictions of an optimiser step. SIGTERM and "
+    "SIGINT save a checkpoint and stop with status 1.\n"
+    "Refuses models and tokens of different tokenizers, ids beyond a vocabulary, and --resume with "
+    "options that would give another run. A loss or\n"
     "a gradient that is not finite ends the run; the last checkpoint stays.",
-    "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 --output-dir run --save-steps 50 -o distilled.tsz", opts, 1, 1,
+    "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 --output-dir run "
+    "--save-steps 50 -o distilled.tsz",
+    opts,
+    1,
+    1,
     TOOL_OUTPUT | TOOL_COMPUTE};
 
 static volatile sig_atomic_t stop;
-static void (*end)(int);        /* what a second signal does: what it does to every tool */
+static void (*end)(int); /* what a second signal does: what it does to every tool */
 static void on_signal(int s) { signal(stop = s, end); }
 
-static int choice(struct tool *t, const char *option, const char *value, const char *no, const char *yes)
+static int choice(struct tool *t, const char *option, const char *value, const char *no,
+                  const char *yes)
 {
     if (strcmp(value, no) && strcmp(value, yes))
         tool_usage(t, "--%s is %s or %s, not \"%s\"", option, no, yes, value);
@@ -76,12 +118,18 @@ static void resolve_options(struct tool *t)
     if (train_parse_loss(loss, &o.ce_weight, &o.kl_weight, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_name || !teacher_name != !o.kl_weight)
-        tool_usage(t, !data_name ? "--data TOKENS is needed" : teacher_name ? "--loss %s does not use the --teacher" : "--loss %s needs a --teacher", loss);
+        tool_usage(t,
+                   !data_name     ? "--data TOKENS is needed"
+                   : teacher_name ? "--loss %s does not use the --teacher"
+                                  : "--loss %s needs a --teacher",
+                   loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
-        tool_usage(t, "--save-steps and --eval-steps are numbers from 0; the latter needs --eval-data");
+        tool_usage(
+            t, "--save-steps and --eval-steps are numbers from 0; the latter needs --eval-data");
     output = tool_output(t) ? tool_output(t) : run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
-        tool_usage(t, "--log - and the model cannot both go to standard output: give the model a file with -o");
+        tool_usage(t, "--log - and the model cannot both go to standard output: give the model a "
+                      "file with -o");
     if ((run.save_steps || run.resume) && !run.dir)
         tool_usage(t, "--save-steps and --resume need an --output-dir");
 }
@@ -96,9 +144,11 @@ static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
     tokens_load(tokens, in, 0, tool_err(t));
     tool_check(t);
     st_close(in);
-    data_check_model(tokens, name, model_in_head(student_in), tool_operand(t, 0), any_tokenizer, tool_err(t));
+    data_check_model(tokens, name, model_in_spec(student_in), tool_operand(t, 0), any_tokenizer,
+                     tool_err(t));
     if (teacher_in)
-        data_check_model(tokens, name, model_in_head(teacher_in), teacher_name, any_tokenizer, tool_err(t));
+        data_check_model(tokens, name, model_in_spec(teacher_in), teacher_name, any_tokenizer,
+                         tool_err(t));
     tool_check(t);
 }
 
@@ -107,7 +157,8 @@ static void open_inputs(struct tool *t)
     student_in = tool_model(t, tool_operand(t, 0));
     teacher_in = teacher_name ? tool_model(t, teacher_name) : NULL;
     if (teacher_in && !any_tokenizer)
-        data_check_tokenizers(tool_operand(t, 0), model_in_head(student_in)->tokenizer_id, teacher_name, model_in_head(teacher_in)->tokenizer_id, tool_err(t));
+        data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
+                              teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));
     tool_check(t);
     open_tokens(t, data_name, &data);
     if (eval_name)
@@ -116,13 +167,14 @@ static void open_inputs(struct tool *t)
     tool_check(t);
 }
 
-/* Header and files go out before the training: they are at hand now, and a target that cannot be written is known at once. */
+/* Header and files go out before the training: they are at hand now, and a target that cannot be
+ * written is known at once. */
 static struct st_out *open_output(struct tool *t)
 {
     struct model_in *files_from;
     json_t *head = train_result_head(student_in, teacher_in, &files_from);
     struct st_out *out = tool_out_path(t, output, "model", head);
-    model_write_files(out, model_in_head(files_from), files_from);
+    model_write_files(out, model_in_spec(files_from), files_from);
     tool_check(t);
     return out;
 }
@@ -132,7 +184,7 @@ static void open_run(struct tool *t)
     struct err *e = tool_err(t);
     char text[900], id[ST_DIGEST];
     if (random_init)
-        model_init_random(&student, model_in_head(student_in), (uint64_t)o.seed, e);
+        model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
         model_load(&student, student_in, MODEL_TRAIN, e);
     tool_check(t);
@@ -142,13 +194,15 @@ static void open_run(struct tool *t)
     train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
     tool_check(t);
     if (eval_name)
-        run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &(struct eval_options){0}, e);
+        run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &(struct eval_options){0},
+                                   e);
     tool_check(t);
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
     tool_predict_memory(t, NULL, parts);
     json_t *hist = tool_hist(t, id);
-    train_run_identify(&run, hist, id, init, model_in_head(student_in)->id, teacher_in ? model_in_head(teacher_in)->id : "");
+    train_run_identify(&run, hist, id, init, model_in_spec(student_in)->id,
+                       teacher_in ? model_in_spec(teacher_in)->id : "");
     train_run_open(&run, text, e);
     tool_check(t);
     if (text[0])
@@ -159,10 +213,14 @@ static _Noreturn void interrupted(struct tool *t)
 {
     const char *name = strsignal(stop);
     if (!run.dir)
-        tool_die(t, "stopped after step %lld (%s); nothing is saved without --output-dir", (long long)run.trainer.step, name);
+        tool_die(t, "stopped after step %lld (%s); nothing is saved without --output-dir",
+                 (long long)run.trainer.step, name);
     train_run_save(&run, tool_err(t));
     tool_check(t);
-    tool_die(t, "stopped after step %lld (%s) and saved it in %s; the same command with --resume goes on", (long long)run.trainer.step, name, run.dir);
+    tool_die(
+        t,
+        "stopped after step %lld (%s) and saved it in %s; the same command with --resume goes on",
+        (long long)run.trainer.step, name, run.dir);
 }
 
 static void train(struct tool *t)
@@ -173,7 +231,8 @@ static void train(struct tool *t)
     while (run.trainer.step < o.max_steps) {
         int done = train_run_step(&run, &stop, &r, tool_err(t));
         if (done < 0 && run.last_saved >= 0)
-            tool_die(t, "%s; the checkpoint of step %lld in %s stays", tool_err(t)->msg, (long long)run.last_saved, run.dir);
+            tool_die(t, "%s; the checkpoint of step %lld in %s stays", tool_err(t)->msg,
+                     (long long)run.last_saved, run.dir);
         tool_check(t);
         if (!done || (stop && r.step < o.max_steps))
             interrupted(t);
@@ -196,5 +255,5 @@ int main(int argc, char **argv)
     train(t);
     model_write(out, &student);
     train_run_close(&run, tool_err(t));
-    return tool_finish(t);      /* models and tokens go with the process */
+    return tool_finish(t); /* models and tokens go with the process */
 }

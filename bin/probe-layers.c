@@ -1,32 +1,46 @@
-/* probe-layers: loss without each layer, or without each contiguous block of layers (kind "scores", the layers' entry only). */
+/* probe-layers: loss without each layer, or without each contiguous block of layers (kind "scores",
+ * the layers' entry only). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/eval.h"
-#include "../lib/probe.h"
-#include "../lib/rank.h"
-#include "../lib/tool.h"
+#include "../lib/eval/eval.h"
+#include "../lib/prune/prune.h"
+#include "../lib/tool/tool.h"
 
 static const char *block = "1";
 static int64_t max_tokens, context, batch_size;
 static int table, any_tokenizer;
 
 static const struct opt opts[] = {
-    {"block-size", OPT_TEXT, &block, "N|all", "probe every contiguous block of N layers, or of every length", 0},
+    {"block-size", OPT_TEXT, &block, "N|all",
+     "probe every contiguous block of N layers, or of every length", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use the first N tokens; 0: all", 0},
-    {"context", OPT_INT, &context, "N", "join the sequences and cut them anew into windows of N tokens; 0: as they are", 0},
-    {"batch-size", OPT_INT, &batch_size, "N", "windows a forward pass; 0: about 1024 tokens", OPT_SILENT_ID},
-    {"table", OPT_FLAG, &table, NULL, "also print the losses on standard error, the most harmless first", OPT_SILENT_ID},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL, "go on when model and tokens come from different tokenizers", 0},
+    {"context", OPT_INT, &context, "N",
+     "join the sequences and cut them anew into windows of N tokens; 0: as they are", 0},
+    {"batch-size", OPT_INT, &batch_size, "N", "windows a forward pass; 0: about 1024 tokens",
+     OPT_SILENT_ID},
+    {"table", OPT_FLAG, &table, NULL,
+     "also print the losses on standard error, the most harmless first", OPT_SILENT_ID},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "go on when model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "probe-layers", "MODEL TOKENS", "Score layers by the loss of the model without them.",
-    "Reads a MODEL operand and a token stream; writes scores of num_hidden_layers: the increase of the mean loss without each layer. With blocks of N\n"
-    "layers a layer's score is the least increase of the blocks that hold it, so the N layers ranked last are the best block to drop. Give the result\n"
+    "probe-layers",
+    "MODEL TOKENS",
+    "Score layers by the loss of the model without them.",
+    "Reads a MODEL operand and a token stream; writes scores of num_hidden_layers: the increase of "
+    "the mean loss without each layer. With blocks of N\n"
+    "layers a layer's score is the least increase of the blocks that hold it, so the N layers "
+    "ranked last are the best block to drop. Give the result\n"
     "to rank after the other scores. The losses of all blocks are in the record nll_without.",
-    "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz; rank scores.tsz probe.tsz > rank.tsz", opts, 2, 2, TOOL_OUTPUT | TOOL_COMPUTE};
+    "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz; rank scores.tsz probe.tsz > "
+    "rank.tsz",
+    opts,
+    2,
+    2,
+    TOOL_OUTPUT | TOOL_COMPUTE};
 
 static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {
@@ -40,10 +54,14 @@ static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
     } else if (*end || end == block || p->shortest < 1)
         tool_usage(t, "--block-size is a number from 1 or all, not \"%s\"", block);
     else if (p->longest >= layers)
-        tool_die(t, "--block-size %s leaves nothing of the model's %" PRId64 " layers", block, layers);
+        tool_die(t, "--block-size %s leaves nothing of the model's %" PRId64 " layers", block,
+                 layers);
 }
 
-struct block { int64_t first, n; double loss; };
+struct block {
+    int64_t first, n;
+    double loss;
+};
 
 static int by_loss(const void *a, const void *b)
 {
@@ -59,24 +77,28 @@ static void print_table(const struct probe *p)
         for (int64_t i = 0; i + n <= p->layers; i++)
             all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
     qsort(all, (size_t)count, sizeof *all, by_loss);
-    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f %12s\n", "layers left out", "nats/token", "increase", "none", p->base, "");
+    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f %12s\n", "layers left out", "nats/token",
+            "increase", "none", p->base, "");
     for (int64_t i = 0; i < count; i++) {
         char name[48];
         if (all[i].n == 1)
             snprintf(name, sizeof name, "%" PRId64, all[i].first);
         else
-            snprintf(name, sizeof name, "%" PRId64 "-%" PRId64, all[i].first, all[i].first + all[i].n - 1);
+            snprintf(name, sizeof name, "%" PRId64 "-%" PRId64, all[i].first,
+                     all[i].first + all[i].n - 1);
         fprintf(stderr, "%-16s %12.5f %12.5f\n", name, all[i].loss, all[i].loss - p->base);
     }
     free(all);
 }
 
-static void write_scores(struct tool *t, const struct probe *p, const struct model_head *h)
+static void write_scores(struct tool *t, const struct probe *p, const struct model_spec *h)
 {
     struct axes a;
     struct scores s;
-    struct tensor record = {.name = "nll_without", .dtype = DT_F64, .ndim = 2, .shape = {p->longest, p->layers}};
-    json_t *meta = json_pack("{s:f, s:I, s:s}", "nll", p->base, "predictions", (json_int_t)p->predictions, "block_size", block);
+    struct tensor record = {
+        .name = "nll_without", .dtype = DT_F64, .ndim = 2, .shape = {p->longest, p->layers}};
+    json_t *meta = json_pack("{s:f, s:I, s:s}", "nll", p->base, "predictions",
+                             (json_int_t)p->predictions, "block_size", block);
     axes_from_model(&a, h);
     axes_to_json(&a, meta);
     scores_open(&s, &a);
@@ -88,7 +110,10 @@ static void write_scores(struct tool *t, const struct probe *p, const struct mod
     axes_free(&a);
 }
 
-static void on_progress(void *user, int64_t done, int64_t rows) { tool_progress(user, done, rows, "windows"); }
+static void on_progress(void *user, int64_t done, int64_t rows)
+{
+    tool_progress(user, done, rows, "windows");
+}
 
 int main(int argc, char **argv)
 {
@@ -103,23 +128,27 @@ int main(int argc, char **argv)
         tool_usage(t, "numbers of tokens and windows are not negative");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *st = tool_in(t, tool_operand(t, 1), "tokens");
-    block_lengths(t, &p, model_in_head(in)->num_hidden_layers);
-    if (tokens_load(&tokens, st, max_tokens, e) || tokens_check(&tokens, model_in_head(in)->vocab_size, tool_operand(t, 1), e))
+    block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);
+    if (tokens_load(&tokens, st, max_tokens, e) ||
+        tokens_check(&tokens, model_in_spec(in)->vocab_size, tool_operand(t, 1), e))
         tool_check(t);
-    if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), model_in_head(in)->tokenizer_id, tool_operand(t, 1), tokens.tokenizer_id, e))
+    if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), model_in_spec(in)->tokenizer_id,
+                                                tool_operand(t, 1), tokens.tokenizer_id, e))
         tool_check(t);
     struct eval_options o = {.context = context};
-    if (eval_windows(&tokens, &o, &rows, &sums, e) || model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
+    if (eval_windows(&tokens, &o, &rows, &sums, e) || model_load(&m, in, MODEL_FROZEN, e) ||
+        model_move(&m, tool_exec(t), e))
         tool_check(t);
     int64_t most = 2;
     for (int64_t i = 0; i < sums.windows; i++)
         most = rows[i].n > most ? rows[i].n : most;
     int64_t batch = batch_size ? batch_size : most < 1024 ? 1024 / most : 1;
-    if (probe_run(&p, tool_exec(t), &m, rows, sums.windows, most, batch < sums.windows ? batch : sums.windows, on_progress, t, e))
+    if (probe_run(&p, tool_exec(t), &m, rows, sums.windows, most,
+                  batch < sums.windows ? batch : sums.windows, on_progress, t, e))
         tool_check(t);
     if (table)
         print_table(&p);
-    write_scores(t, &p, &m.head);
+    write_scores(t, &p, &m.spec);
     probe_close(&p);
     free(rows);
     tokens_free(&tokens);

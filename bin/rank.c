@@ -1,6 +1,7 @@
-/* rank: scores (kind "scores") to orders, best first (kind "rank"); or a baseline order: random, or by the magnitude of weights. */
-#include "../lib/rank.h"
-#include "../lib/tool.h"
+/* rank: scores (kind "scores") to orders, best first (kind "rank"); or a baseline order: random, or
+ * by the magnitude of weights. */
+#include "../lib/prune/prune.h"
+#include "../lib/tool/tool.h"
 
 #include <string.h>
 
@@ -8,16 +9,26 @@ static int64_t seed = -1;
 static const char *magnitude;
 
 static const struct opt opts[] = {
-    {"random", OPT_INT, &seed, "SEED", "baseline: a random order of every axis; FILE (scores or a rank) gives the sizes only", 0},
-    {"magnitude", OPT_TEXT, &magnitude, "MODEL", "baseline: by the L2 norm of the weights that belong to a unit; no FILE", 0},
+    {"random", OPT_INT, &seed, "SEED",
+     "baseline: a random order of every axis; FILE (scores or a rank) gives the sizes only", 0},
+    {"magnitude", OPT_TEXT, &magnitude, "MODEL",
+     "baseline: by the L2 norm of the weights that belong to a unit; no FILE", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "rank", "[FILE]...", "Order the units of every axis, best first.",
-    "Reads scores (standard input without FILE); writes for each axis all units, the best first, equal scores in their own order. With several\n"
-    "FILEs the axes of a later one replace those of the earlier: `rank scores.tsz probe.tsz` takes the order of layers from probe-layers.\n"
+    "rank",
+    "[FILE]...",
+    "Order the units of every axis, best first.",
+    "Reads scores (standard input without FILE); writes for each axis all units, the best first, "
+    "equal scores in their own order. With several\n"
+    "FILEs the axes of a later one replace those of the earlier: `rank scores.tsz probe.tsz` takes "
+    "the order of layers from probe-layers.\n"
     "Refuses scores of different models.",
-    "  score-importance acts.tsz | rank > rank.tsz", opts, 0, -1, TOOL_OUTPUT};
+    "  score-importance acts.tsz | rank > rank.tsz",
+    opts,
+    0,
+    -1,
+    TOOL_OUTPUT};
 
 static void add_file(struct tool *t, struct scores *s, const char *path, const char *first)
 {
@@ -62,7 +73,8 @@ static void rank_shuffled(struct tool *t, struct rank *r)
     struct axes a;
     struct tensor rest;
     if (!kind || (strcmp(kind, "scores") && strcmp(kind, "rank") && strcmp(kind, "acts")))
-        tool_die(t, "%s holds a stream of kind \"%s\", which gives no sizes of axes", st_path(in), kind ? kind : "?");
+        tool_die(t, "%s holds a stream of kind \"%s\", which gives no sizes of axes", st_path(in),
+                 kind ? kind : "?");
     if (axes_from_json(&a, st_head(in), st_path(in), tool_err(t)))
         tool_check(t);
     while (st_next(in, &rest) > 0) {

@@ -1,24 +1,42 @@
-/* score-importance: calibration sums (kind "acts") to a score for every unit of every axis (kind "scores"). */
-#include "../lib/importance.h"
-#include "../lib/tool.h"
+/* score-importance: calibration sums (kind "acts") to a score for every unit of every axis (kind
+ * "scores"). */
+#include "../lib/prune/prune.h"
+#include "../lib/tool/tool.h"
 
 #include <string.h>
 
-static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = "head_channel", *hidden = "no_final";
+static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = "head_channel",
+                  *hidden = "no_final";
 
 static const struct opt opts[] = {
     {"batch", OPT_TEXT, &batch, "mean|l2|var", "aggregation over samples", 0},
-    {"seq", OPT_TEXT, &seq, "mean|l2|var", "aggregation over the positions of a sample, taken first", 0},
-    {"neuron", OPT_TEXT, &neuron, "NAME", "neuron_in2: input of the second FFN matrix; neuron_first (gated: neuron_first_gate, neuron_first_up): output of the first", 0},
-    {"head", OPT_TEXT, &head, "head_channel|head_norm", "per channel, then L2 over a head's channels; or L2 over them at each position. KV groups alike", 0},
-    {"hidden", OPT_TEXT, &hidden, "no_final|with_final", "whether the final norm counts among the norms summed for hidden channels", 0},
+    {"seq", OPT_TEXT, &seq, "mean|l2|var",
+     "aggregation over the positions of a sample, taken first", 0},
+    {"neuron", OPT_TEXT, &neuron, "NAME",
+     "neuron_in2: input of the second FFN matrix; neuron_first (gated: neuron_first_gate, "
+     "neuron_first_up): output of the first",
+     0},
+    {"head", OPT_TEXT, &head, "head_channel|head_norm",
+     "per channel, then L2 over a head's channels; or L2 over them at each position. KV groups "
+     "alike",
+     0},
+    {"hidden", OPT_TEXT, &hidden, "no_final|with_final",
+     "whether the final norm counts among the norms summed for hidden channels", 0},
     {0}};
 
 static const struct tool_desc desc = {
-    "score-importance", "[FILE]", "Turn calibration sums into importance scores.",
-    "Reads activation sums (standard input without FILE); writes a score for every hidden channel, FFN neuron, head, KV group and layer, higher is more\n"
-    "important. The defaults are the Minitron papers' choice. Layers are scored by block importance: 1 minus the mean cosine of input and output.",
-    "  calib-acts teacher/ train.tsz | score-importance --batch l2 --seq mean | rank > rank.tsz", opts, 0, 1, TOOL_OUTPUT};
+    "score-importance",
+    "[FILE]",
+    "Turn calibration sums into importance scores.",
+    "Reads activation sums (standard input without FILE); writes a score for every hidden channel, "
+    "FFN neuron, head, KV group and layer, higher is more\n"
+    "important. The defaults are the Minitron papers' choice. Layers are scored by block "
+    "importance: 1 minus the mean cosine of input and output.",
+    "  calib-acts teacher/ train.tsz | score-importance --batch l2 --seq mean | rank > rank.tsz",
+    opts,
+    0,
+    1,
+    TOOL_OUTPUT};
 
 static int choose(struct tool *t, const char *option, const char *value)
 {
@@ -28,7 +46,8 @@ static int choose(struct tool *t, const char *option, const char *value)
     return a;
 }
 
-static int choose_between(struct tool *t, const char *option, const char *value, const char *no, const char *yes)
+static int choose_between(struct tool *t, const char *option, const char *value, const char *no,
+                          const char *yes)
 {
     if (strcmp(value, no) && strcmp(value, yes))
         tool_usage(t, "--%s is %s or %s, not \"%s\"", option, no, yes, value);
@@ -39,25 +58,36 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
-    struct score_opts o = {.batch = (enum aggregate)choose(t, "batch", batch), .seq = (enum aggregate)choose(t, "seq", seq), .neuron = neuron};
+    struct score_opts o = {.batch = (enum aggregate)choose(t, "batch", batch),
+                           .seq = (enum aggregate)choose(t, "seq", seq),
+                           .neuron = neuron};
     o.head_norm = choose_between(t, "head", head, "head_channel", "head_norm");
     o.with_final = choose_between(t, "hidden", hidden, "no_final", "with_final");
     if (strncmp(neuron, "neuron_", 7))
-        tool_usage(t, "--neuron is neuron_in2, neuron_first, neuron_first_gate or neuron_first_up, not \"%s\"", neuron);
+        tool_usage(t,
+                   "--neuron is neuron_in2, neuron_first, neuron_first_gate or neuron_first_up, "
+                   "not \"%s\"",
+                   neuron);
     struct st_in *in = tool_in(t, tool_operand(t, 0) ? tool_operand(t, 0) : "-", "acts");
     struct acts a;
     struct scores s;
     if (acts_read(&a, in, e) || scores_from_acts(&s, &a, &o, st_path(in), e))
         tool_check(t);
-    json_t *meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "batch", batch, "seq", seq, "neuron", neuron, "head", head, "hidden", hidden,
-                             "samples", (json_int_t)a.samples);
+    json_t *meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "batch", batch, "seq", seq, "neuron",
+                             neuron, "head", head, "hidden", hidden, "samples",
+                             (json_int_t)a.samples);
     axes_to_json(&s.axes, meta);
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);
-    struct tensor blocks = {.name = "block_importance", .dtype = DT_F64, .ndim = 2, .shape = {a.block_size, a.axes.num_hidden_layers}};
-    for (int64_t n = 1; n <= a.block_size; n++)         /* in place: 0 where a block would run past the last layer */
+    struct tensor blocks = {.name = "block_importance",
+                            .dtype = DT_F64,
+                            .ndim = 2,
+                            .shape = {a.block_size, a.axes.num_hidden_layers}};
+    /* in place: 0 where a block would run past the last layer */
+    for (int64_t n = 1; n <= a.block_size; n++)
         for (int64_t i = 0; i + n <= a.axes.num_hidden_layers; i++)
-            a.block_cosine[(n - 1) * a.axes.num_hidden_layers + i] = acts_block_importance(&a, i, n);
+            a.block_cosine[(n - 1) * a.axes.num_hidden_layers + i] = acts_block_importance(&a, i,
+                                                                                           n);
     st_put(out, &blocks, a.block_cosine);
     scores_free(&s);
     acts_free(&a);

@@ -1,11 +1,12 @@
-/* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass, constant memory; --verify holds source and slice. */
+/* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass, constant
+ * memory; --verify holds source and slice. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/sequences.h"
-#include "../lib/tool.h"
-#include "../lib/verify.h"
+#include "../lib/data/data.h"
+#include "../lib/tool/tool.h"
+#include "../lib/prune/prune.h"
 
 static struct slice_target target;
 static const char *rank_name, *verify_name;
@@ -14,29 +15,53 @@ static int any_model, dry_run;
 
 static const struct opt opts[] = {
     {"Target shape (what is not given stays)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"rank", OPT_TEXT, &rank_name, "FILE", "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
-    {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream", OPT_FROM_1},
-    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer", OPT_FROM_1},
-    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N", "query heads of every layer, as many in each KV group: a multiple of the KV heads", OPT_FROM_1},
-    {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N", "KV heads of every layer; whole groups leave", OPT_FROM_1},
+    {"rank", OPT_TEXT, &rank_name, "FILE",
+     "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
+    {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream",
+     OPT_FROM_1},
+    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer",
+     OPT_FROM_1},
+    {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N",
+     "query heads of every layer, as many in each KV group: a multiple of the KV heads",
+     OPT_FROM_1},
+    {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N",
+     "KV heads of every layer; whole groups leave", OPT_FROM_1},
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
-    {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST", "drop these layers instead, counted from 0, such as 3,12-19", 0},
-    {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank made from another model of the same sizes", 0},
+    {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST",
+     "drop these layers instead, counted from 0, such as 3,12-19", 0},
+    {"any-model", OPT_FLAG, &any_model, NULL,
+     "accept a rank made from another model of the same sizes", 0},
     {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing", OPT_SILENT_ID},
-    {"verify", OPT_TEXT, &verify_name, "TOKENS", "first compare the slice with the source, dropped units held at zero; status 3 and no output if they differ", OPT_SILENT_ID},
-    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared", OPT_SILENT_ID | OPT_FROM_1},
+    {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing",
+     OPT_SILENT_ID},
+    {"verify", OPT_TEXT, &verify_name, "TOKENS",
+     "first compare the slice with the source, dropped units held at zero; status 3 and no output "
+     "if they differ",
+     OPT_SILENT_ID},
+    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared",
+     OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 
 static const struct tool_desc desc = {
-    "slice-model", "MODEL", "Cut a model: keep the best units of every axis.",
-    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 that loses columns becomes f32), units in original\n"
-    "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions stay. Works in constant memory, except with --verify,\n"
-    "which holds the model and its slice. Where no unit leaves, the model is copied, and a note says so.\n"
-    "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV groups.",
-    "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > student.tsz", opts, 1, 1, TOOL_OUTPUT};
+    "slice-model",
+    "MODEL",
+    "Cut a model: keep the best units of every axis.",
+    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 "
+    "that loses columns becomes f32), units in original\n"
+    "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions "
+    "stay. Works in constant memory, except with --verify,\n"
+    "which holds the model and its slice. Where no unit leaves, the model is copied, and a note "
+    "says so.\n"
+    "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV "
+    "groups.",
+    "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > "
+    "student.tsz",
+    opts,
+    1,
+    1,
+    TOOL_OUTPUT};
 
-static void load_rank(struct tool *t, struct rank *r, const struct model_head *h)
+static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h)
 {
     struct axes a;
     struct st_in *in = tool_in(t, rank_name, "rank");
@@ -46,7 +71,9 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_head *h
     if (axes_same(&a, &r->axes, 0, tool_operand(t, 0), rank_name, tool_err(t)))
         tool_check(t);
     if (strcmp(a.model, r->axes.model) && !any_model)
-        tool_die(t, "%s ranks the units of another model (%.8s) than %s (%.8s); --any-model accepts it", rank_name, r->axes.model, tool_operand(t, 0), a.model);
+        tool_die(
+            t, "%s ranks the units of another model (%.8s) than %s (%.8s); --any-model accepts it",
+            rank_name, r->axes.model, tool_operand(t, 0), a.model);
     axes_free(&a);
     st_close(in);
 }
@@ -55,10 +82,11 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_head *h
 
 static void print_row(const char *what, int64_t before, int64_t after)
 {
-    printf("%-28s %16" PRId64 " %16" PRId64 "  %5.1f %%\n", what, before, after, 100.0 * (double)after / (double)(before ? before : 1));
+    printf("%-28s %16" PRId64 " %16" PRId64 "  %5.1f %%\n", what, before, after,
+           100.0 * (double)after / (double)(before ? before : 1));
 }
 
-static int64_t largest(const struct model_head *h, size_t offset)
+static int64_t largest(const struct model_spec *h, size_t offset)
 {
     int64_t most = 0;
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
@@ -68,21 +96,26 @@ static int64_t largest(const struct model_head *h, size_t offset)
     return most;
 }
 
-static void print_plan(const struct model_head *a, const struct slice_plan *p)
+static void print_plan(const struct model_spec *a, const struct slice_plan *p)
 {
-    const struct model_head *b = &p->head;
-    int64_t body_a, body_b, all_a = model_head_parameters(a, &body_a), all_b = model_head_parameters(b, &body_b);
+    const struct model_spec *b = &p->spec;
+    int64_t body_a, body_b, all_a = model_spec_parameters(a, &body_a),
+                            all_b = model_spec_parameters(b, &body_b);
     printf("%-28s %16s %16s\n", "", "model", "slice");
     print_row("hidden_size", a->hidden_size, b->hidden_size);
     print_row("num_hidden_layers", a->num_hidden_layers, b->num_hidden_layers);
-    print_row("intermediate_size", largest(a, offsetof(struct layer, intermediate_size)), largest(b, offsetof(struct layer, intermediate_size)));
-    print_row("num_attention_heads", largest(a, offsetof(struct layer, num_attention_heads)), largest(b, offsetof(struct layer, num_attention_heads)));
-    print_row("num_key_value_heads", largest(a, offsetof(struct layer, num_key_value_heads)), largest(b, offsetof(struct layer, num_key_value_heads)));
-    print_row("head_dim", largest(a, offsetof(struct layer, head_dim)), largest(b, offsetof(struct layer, head_dim)));
+    print_row("intermediate_size", largest(a, offsetof(struct layer, intermediate_size)),
+              largest(b, offsetof(struct layer, intermediate_size)));
+    print_row("num_attention_heads", largest(a, offsetof(struct layer, num_attention_heads)),
+              largest(b, offsetof(struct layer, num_attention_heads)));
+    print_row("num_key_value_heads", largest(a, offsetof(struct layer, num_key_value_heads)),
+              largest(b, offsetof(struct layer, num_key_value_heads)));
+    print_row("head_dim", largest(a, offsetof(struct layer, head_dim)),
+              largest(b, offsetof(struct layer, head_dim)));
     print_row("parameters", all_a, all_b);
     print_row("non-embedding parameters", body_a, body_b);
     print_row("tensors", a->n_tensors, b->n_tensors);
-    print_row("bytes", model_head_bytes(a), model_head_bytes(b));
+    print_row("bytes", model_spec_bytes(a), model_spec_bytes(b));
     if (b->num_hidden_layers == a->num_hidden_layers)
         return;
     printf("layers dropped:");
@@ -98,17 +131,26 @@ static void print_plan(const struct model_head *a, const struct slice_plan *p)
 
 static struct st_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
-    json_t *meta = model_head_to_json(&p->head);
+    json_t *meta = model_spec_to_json(&p->spec);
     json_object_del(meta, "id");
     struct st_out *out = tool_out(t, "model", meta);
-    if (model_write_files(out, &p->head, in))
+    if (model_write_files(out, &p->spec, in))
         tool_check(t);
     return out;
 }
 
-struct pipe { struct model_in *in; struct st_out *out; };
-static int pipe_read(void *user, void *buf, int64_t n) { return model_read(((struct pipe *)user)->in, buf, n); }
-static int pipe_write(void *user, const void *data, int64_t n) { return st_write(((struct pipe *)user)->out, data, n); }
+struct pipe {
+    struct model_in *in;
+    struct st_out *out;
+};
+static int pipe_read(void *user, void *buf, int64_t n)
+{
+    return model_read(((struct pipe *)user)->in, buf, n);
+}
+static int pipe_write(void *user, const void *data, int64_t n)
+{
+    return st_write(((struct pipe *)user)->out, data, n);
+}
 
 static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
@@ -117,18 +159,20 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
     for (int i = 0; model_next(in, &tensor) > 0; i++) {
         int to = p->dest[i];
         if (to >= 0)
-            st_record(pipe.out, &p->head.tensors[to]);
+            st_record(pipe.out, &p->spec.tensors[to]);
         slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
         tool_check(t);
-        tool_progress(t, i + 1, model_in_head(in)->n_tensors, "tensors");
+        tool_progress(t, i + 1, model_in_spec(in)->n_tensors, "tensors");
     }
     tool_check(t);
 }
 
-static void verify(struct tool *t, const struct slice_plan *p, const struct model *source, const struct model *slice)
+static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
+                   const struct model *slice)
 {
     tool_stdin_once(t, verify_name);
-    struct st_in *in = st_open(verify_name, tool_err(t));       /* no parent: what is verified with does not change what is made */
+    /* no parent: what is verified with does not change what is made */
+    struct st_in *in = st_open(verify_name, tool_err(t));
     struct sequences s;
     struct verdict v;
     const uint32_t *ids;
@@ -136,17 +180,25 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
     tool_check(t);
     const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
     if (!kind || strcmp(kind, "tokens"))
-        tool_die(t, "%s holds a stream of kind \"%s\", but \"tokens\" is needed here", verify_name, kind ? kind : "?");
-    if (sequences_open(&s, in, verify_tokens, 0, tool_err(t)) || sequences_next(&s, &ids, &n) <= 0) {
+        tool_die(t, "%s holds a stream of kind \"%s\", but \"tokens\" is needed here", verify_name,
+                 kind ? kind : "?");
+    if (sequences_open(&s, in, verify_tokens, 0, tool_err(t)) ||
+        sequences_next(&s, &ids, &n) <= 0) {
         tool_check(t);
         tool_die(t, "%s holds no tokens", verify_name);
     }
-    if (sequences_check(&s, ids, n, source->head.vocab_size) || slice_verify(p, source, slice, ids, n, &v, tool_err(t)))
+    if (sequences_check(&s, ids, n, source->spec.vocab_size) ||
+        slice_verify(p, source, slice, ids, n, &v, tool_err(t)))
         tool_check(t);
     if (!v.agrees)
-        tool_refuse(t, "the slice differs from the masked model: by %.3g at token %" PRId64 ", logit %" PRId64 " (logits reach %.3g)", v.difference, v.token,
-                    v.entry, v.largest);
-    tool_note(t, "verified on %" PRId64 " tokens: the slice's logits are the masked model's to %.2g (logits reach %.3g)", n, v.difference, v.largest);
+        tool_refuse(t,
+                    "the slice differs from the masked model: by %.3g at token %" PRId64
+                    ", logit %" PRId64 " (logits reach %.3g)",
+                    v.difference, v.token, v.entry, v.largest);
+    tool_note(t,
+              "verified on %" PRId64
+              " tokens: the slice's logits are the masked model's to %.2g (logits reach %.3g)",
+              n, v.difference, v.largest);
     sequences_close(&s);
     st_close(in);
 }
@@ -155,14 +207,15 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
 {
     struct model source, slice;
     int64_t bytes;
-    for (int i = 0; i < p->head.n_files; i++)       /* files come before the tensors; the reader keeps them for begin() */
-        model_in_file(in, p->head.files[i].name, &bytes);
+    /* files come before the tensors; the reader keeps them for begin() */
+    for (int i = 0; i < p->spec.n_files; i++)
+        model_in_file(in, p->spec.files[i].name, &bytes);
     if (slice_load(p, in, &source, &slice, tool_err(t)))
         tool_check(t);
     verify(t, p, &source, &slice);
     struct st_out *out = begin(t, p, in);
-    for (int i = 0; i < p->head.n_tensors; i++)
-        st_put(out, &p->head.tensors[i], slice.params[i].v);
+    for (int i = 0; i < p->spec.n_tensors; i++)
+        st_put(out, &p->spec.tensors[i], slice.params[i].v);
     model_free(&source);
     model_free(&slice);
 }
@@ -177,15 +230,18 @@ int main(int argc, char **argv)
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct rank r;
     if (rank_name)
-        load_rank(t, &r, model_in_head(in));
+        load_rank(t, &r, model_in_spec(in));
     struct slice_plan p;
-    if (slice_plan_make(&p, model_in_head(in), rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
+    if (slice_plan_make(&p, model_in_spec(in), rank_name ? &r : NULL, rank_name, &target,
+                        tool_err(t)))
         tool_check(t);
     int64_t body;
-    if (!dry_run && model_head_parameters(&p.head, &body) == model_head_parameters(model_in_head(in), &body))
-        tool_note(t, "nothing is cut, the model is copied: a target shape is given by --hidden-size, --num-hidden-layers, ... (see --help)");
+    if (!dry_run &&
+        model_spec_parameters(&p.spec, &body) == model_spec_parameters(model_in_spec(in), &body))
+        tool_note(t, "nothing is cut, the model is copied: a target shape is given by "
+                     "--hidden-size, --num-hidden-layers, ... (see --help)");
     if (dry_run)
-        print_plan(model_in_head(in), &p);
+        print_plan(model_in_spec(in), &p);
     else if (verify_name)
         write_verified(t, &p, in);
     else

@@ -5,42 +5,61 @@
 
 #include "../formats/json.h"
 #include "../lib/base/file.h"
-#include "../lib/documents.h"
-#include "../lib/model_in.h"
-#include "../lib/tokenizer.h"
-#include "../lib/tokens.h"
-#include "../lib/tool.h"
+#include "../lib/data/data.h"
+#include "../lib/model/model.h"
+#include "../lib/tokenizer/tokenizer.h"
+#include "../lib/tool/tool.h"
 
-static struct { const char *model, *field, *separator, *bos; int64_t seq_length, max_tokens; int ids; } o = {.bos = "auto"};
+static struct {
+    const char *model, *field, *separator, *bos;
+    int64_t seq_length, max_tokens;
+    int ids;
+} o = {.bos = "auto"};
 static const struct opt opts[] = {
-    {"model", OPT_TEXT, &o.model, "MODEL", "whose tokenizer: a directory, .tsz, .gguf, or a tokenizer.json", 0},
-    {"seq-length", OPT_INT, &o.seq_length, "N", "rows of N tokens, the documents joined; without it one sequence per document", 0},
+    {"model", OPT_TEXT, &o.model, "MODEL",
+     "whose tokenizer: a directory, .tsz, .gguf, or a tokenizer.json", 0},
+    {"seq-length", OPT_INT, &o.seq_length, "N",
+     "rows of N tokens, the documents joined; without it one sequence per document", 0},
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens", 0},
-    {"field", OPT_TEXT, &o.field, "KEY", "the input is JSON lines; the text is in KEY (\"text\" for files named *.jsonl)", 0},
+    {"field", OPT_TEXT, &o.field, "KEY",
+     "the input is JSON lines; the text is in KEY (\"text\" for files named *.jsonl)", 0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "what stands between documents in a file", 0},
-    {"bos", OPT_TEXT, &o.bos, "auto|yes|no|TOKEN", "what begins each document: as the tokenizer's post-processor says, always a BOS token, nothing, or TOKEN", 0},
-    {"ids", OPT_FLAG, &o.ids, NULL, "the input is decimal ids, a sequence per line; needs no tokenizer", 0},
+    {"bos", OPT_TEXT, &o.bos, "auto|yes|no|TOKEN",
+     "what begins each document: as the tokenizer's post-processor says, always a BOS token, "
+     "nothing, or TOKEN",
+     0},
+    {"ids", OPT_FLAG, &o.ids, NULL,
+     "the input is decimal ids, a sequence per line; needs no tokenizer", 0},
     {0}};
 static const struct tool_desc desc = {
-    .name = "tokenize", .operands = "[FILE]...",
+    .name = "tokenize",
+    .operands = "[FILE]...",
     .summary = "Turn text into a token stream.",
-    .description =
-        "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl file, or what stands between separators (--doc-sep, the\n"
-        "white space around it removed, empty pieces skipped). Without --seq-length every document is a sequence. With it the documents are joined,\n"
-        "each with its BOS, and cut into rows; what does not fill a row at the end is dropped. --bos auto also adds what the tokenizer puts at the end.\n"
-        "Special tokens that stand in the text count as such. Bytes that are no UTF-8 are encoded as bytes where the vocabulary has them; bytes that a\n"
-        "vocabulary lacks are left out, and counted in one note. The tokens (8 bytes each) are held in memory until they are written.\n"
-        "Refused: tokenizers other than BPE, parts of tokenizer.json that this release does not know, ids beyond the vocabulary.",
+    .description = "A document is a FILE (standard input if there is none, or for -), a line of a "
+                   ".jsonl file, or what stands between separators (--doc-sep, the\n"
+                   "white space around it removed, empty pieces skipped). Without --seq-length "
+                   "every document is a sequence. With it the documents are joined,\n"
+                   "each with its BOS, and cut into rows; what does not fill a row at the end is "
+                   "dropped. --bos auto also adds what the tokenizer puts at the end.\n"
+                   "Special tokens that stand in the text count as such. Bytes that are no UTF-8 "
+                   "are encoded as bytes where the vocabulary has them; bytes that a\n"
+                   "vocabulary lacks are left out, and counted in one note. The tokens (8 bytes "
+                   "each) are held in memory until they are written.\n"
+                   "Refused: tokenizers other than BPE, parts of tokenizer.json that this release "
+                   "does not know, ids beyond the vocabulary.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
-    .opts = opts, .min_operands = 0, .max_operands = -1, .uses = TOOL_OUTPUT,
+    .opts = opts,
+    .min_operands = 0,
+    .max_operands = -1,
+    .uses = TOOL_OUTPUT,
 };
 
 struct job {
     struct tool *tool;
-    struct tokenizer *tokenizer;        /* NULL with --ids */
+    struct tokenizer *tokenizer; /* NULL with --ids */
     struct ids all;
-    int64_t *ends, documents, room, vocab_size;      /* vocab_size 0: not known */
-    uint32_t begin[16], finish[16];     /* ids around every document */
+    int64_t *ends, documents, room, vocab_size; /* vocab_size 0: not known */
+    uint32_t begin[16], finish[16];             /* ids around every document */
     int n_begin, n_finish;
     json_t *meta, *sources;
 };
@@ -51,18 +70,25 @@ struct job {
 static int64_t bos_id(struct job *j, struct model_in *in)
 {
     const char *name = strcmp(o.bos, "yes") ? o.bos : NULL;
-    const json_t *id = in ? json_object_get(model_in_head(in)->config, "bos_token_id") : NULL;
+    const json_t *id = in ? json_object_get(model_in_spec(in)->config, "bos_token_id") : NULL;
     int64_t n;
     const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
     static const struct json_limits limits = {.values = 4000000, .depth = 64};
-    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json", tool_err(j->tool)) : NULL;
+    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json",
+                                            tool_err(j->tool))
+                          : NULL;
     tool_check(j->tool);
     const json_t *token = json_object_get(config, "bos_token");
     if (!name)
         name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
-    int64_t found = name ? tokenizer_id(j->tokenizer, name) : json_is_integer(id) ? json_integer_value(id) : -1;
+    int64_t found = name                  ? tokenizer_id(j->tokenizer, name)
+                    : json_is_integer(id) ? json_integer_value(id)
+                                          : -1;
     if (found < 0 || found >= j->vocab_size)
-        tool_die(j->tool, "--bos %s: %s", o.bos, name ? "the vocabulary has no such token" : "neither the tokenizer nor the model names a BOS token; give its text to --bos");
+        tool_die(
+            j->tool, "--bos %s: %s", o.bos,
+            name ? "the vocabulary has no such token"
+                 : "neither the tokenizer nor the model names a BOS token; give its text to --bos");
     json_decref(config);
     return found;
 }
@@ -121,7 +147,10 @@ static void file_use(struct job *j, const char *path)
 {
     struct err *e = tool_err(j->tool);
     size_t length = strlen(path);
-    const char *field = o.field ? o.field : length > 6 && !strcmp(path + length - 6, ".jsonl") ? "text" : NULL, *text;
+    const char *field = o.field                                              ? o.field
+                        : length > 6 && !strcmp(path + length - 6, ".jsonl") ? "text"
+                                                                             : NULL,
+               *text;
     char digest[ST_DIGEST];
     int64_t n;
     struct stat st = {0};
@@ -131,7 +160,8 @@ static void file_use(struct job *j, const char *path)
         stat(path, &st);
     while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
         push_all(j, j->begin, j->n_begin);
-        if (o.ids ? documents_ids(d, text, n, j->vocab_size, &j->all) : tokenizer_encode(j->tokenizer, text, n, &j->all, e) < 0)
+        if (o.ids ? documents_ids(d, text, n, j->vocab_size, &j->all)
+                  : tokenizer_encode(j->tokenizer, text, n, &j->all, e) < 0)
             break;
         push_all(j, j->finish, j->n_finish);
         if (j->documents == j->room)
@@ -153,12 +183,16 @@ static void file_use(struct job *j, const char *path)
 static void write_stream(struct job *j)
 {
     struct tool *t = j->tool;
-    int64_t total = o.max_tokens && j->all.n > o.max_tokens ? o.max_tokens : j->all.n, rows = o.seq_length ? total / o.seq_length : 0;
+    int64_t total = o.max_tokens && j->all.n > o.max_tokens ? o.max_tokens : j->all.n,
+            rows = o.seq_length ? total / o.seq_length : 0;
     if (!total || (o.seq_length && !rows))
-        tool_die(t, o.seq_length ? "the input has %lld tokens, not enough for a row of %lld" : "the input has %lld tokens, not enough for a sequence", (long long)total,
-                 (long long)o.seq_length);
+        tool_die(t,
+                 o.seq_length ? "the input has %lld tokens, not enough for a row of %lld"
+                              : "the input has %lld tokens, not enough for a sequence",
+                 (long long)total, (long long)o.seq_length);
     if (o.seq_length && total % o.seq_length)
-        tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped", (long long)(total % o.seq_length), (long long)o.seq_length);
+        tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped",
+                  (long long)(total % o.seq_length), (long long)o.seq_length);
     json_t *bos = json_pack("{s:s, s:[], s:[]}", "rule", o.ids ? "none" : o.bos, "begin", "end");
     for (int i = 0; i < j->n_begin; i++)
         json_array_append_new(json_object_get(bos, "begin"), json_integer(j->begin[i]));
@@ -168,9 +202,11 @@ static void write_stream(struct job *j)
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
     json_object_set_new(j->meta, "documents", json_integer(j->documents));
-    json_object_set_new(j->meta, "tokens", json_integer(o.seq_length ? rows * o.seq_length : total));
+    json_object_set_new(j->meta, "tokens",
+                        json_integer(o.seq_length ? rows * o.seq_length : total));
     json_object_set_new(j->meta, "sources", j->sources);
-    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, total, j->ends, j->documents, o.seq_length);
+    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, total,
+                 j->ends, j->documents, o.seq_length);
 }
 
 int main(int argc, char **argv)
@@ -190,7 +226,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < tool_operands(t) || !i; i++)
         file_use(&j, tool_operands(t) ? tool_operand(t, i) : "-");
     if (j.tokenizer && tokenizer_dropped(j.tokenizer))
-        tool_note(t, "%lld bytes of the text cannot be expressed in this vocabulary and are left out", (long long)tokenizer_dropped(j.tokenizer));
+        tool_note(t,
+                  "%lld bytes of the text cannot be expressed in this vocabulary and are left out",
+                  (long long)tokenizer_dropped(j.tokenizer));
     write_stream(&j);
     free(j.all.id);
     free(j.all.bytes);

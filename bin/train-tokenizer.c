@@ -3,27 +3,39 @@
 
 #include "../lib/base/file.h"
 #include "../lib/base/mem.h"
-#include "../lib/bpe_train.h"
-#include "../lib/documents.h"
-#include "../lib/tool.h"
+#include "../lib/tokenizer/tokenizer.h"
+#include "../lib/data/data.h"
+#include "../lib/tool/tool.h"
 
-static struct { int64_t vocab_size; struct opt_list special; const char *field, *separator, *output; } o;
+static struct {
+    int64_t vocab_size;
+    struct opt_list special;
+    const char *field, *separator, *output;
+} o;
 static const struct opt opts[] = {
-    {"vocab-size", OPT_INT, &o.vocab_size, "N", "tokens, the special ones and 256 bytes included", 0},
-    {"special", OPT_LIST, &o.special, "TEXT", "a special token, ids from 0 on; may be repeated (default <|endoftext|>)", 0},
+    {"vocab-size", OPT_INT, &o.vocab_size, "N", "tokens, the special ones and 256 bytes included",
+     0},
+    {"special", OPT_LIST, &o.special, "TEXT",
+     "a special token, ids from 0 on; may be repeated (default <|endoftext|>)", 0},
     {"field", OPT_TEXT, &o.field, "KEY", "the input is JSON lines; the text is in KEY", 0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "what stands between documents in a file", 0},
-    {"output", OPT_TEXT, &o.output, "FILE", "write there instead of standard output; appears whole or not at all", OPT_SILENT_ID},
+    {"output", OPT_TEXT, &o.output, "FILE",
+     "write there instead of standard output; appears whole or not at all", OPT_SILENT_ID},
     {0}};
 static const struct tool_desc desc = {
-    .name = "train-tokenizer", .operands = "FILE...",
+    .name = "train-tokenizer",
+    .operands = "FILE...",
     .summary = "Learn a byte-level BPE tokenizer from text and write its tokenizer.json.",
-    .description =
-        "Text is split as for GPT-2; the most frequent pair of neighbours becomes a token until there are --vocab-size, of equally frequent pairs the one\n"
-        "with the smaller ids. Special tokens in the text are cut out. Every byte has a token, so that any text can be encoded. A FILE may be -.\n"
-        "Refused: a vocabulary larger than the text supports (a pair must occur twice).",
+    .description = "Text is split as for GPT-2; the most frequent pair of neighbours becomes a "
+                   "token until there are --vocab-size, of equally frequent pairs the one\n"
+                   "with the smaller ids. Special tokens in the text are cut out. Every byte has a "
+                   "token, so that any text can be encoded. A FILE may be -.\n"
+                   "Refused: a vocabulary larger than the text supports (a pair must occur twice).",
     .example = "  train-tokenizer --vocab-size 1024 corpus.txt -o tokenizer.json",
-    .opts = opts, .min_operands = 1, .max_operands = -1, .uses = 0,
+    .opts = opts,
+    .min_operands = 1,
+    .max_operands = -1,
+    .uses = 0,
 };
 
 static void file_count(struct tool *t, struct bpe_trainer *b, const char *path)
@@ -45,7 +57,8 @@ int main(int argc, char **argv)
     int64_t n;
     if (!o.vocab_size)
         tool_usage(t, "how many tokens? Give --vocab-size N");
-    struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual, o.special.n ? o.special.n : 1, tool_err(t));
+    struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual,
+                                           o.special.n ? o.special.n : 1, tool_err(t));
     for (int i = 0; b && i < tool_operands(t); i++)
         file_count(t, b, tool_operand(t, i));
     char *text = b ? bpe_train_finish(b, o.vocab_size, &n, tool_err(t)) : NULL;

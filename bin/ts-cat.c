@@ -1,22 +1,29 @@
-/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/tokens.h, lib/importance.h. */
+/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/tokens.h, lib/acts.h.
+ */
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lib/importance.h"
-#include "../lib/tokens.h"
-#include "../lib/tool.h"
+#include "../lib/prune/prune.h"
+#include "../lib/data/data.h"
+#include "../lib/tool/tool.h"
 
 static const struct opt opts[] = {{0}};
 
 static const struct tool_desc desc = {
-    .name = "ts-cat", .operands = "FILE...",
+    .name = "ts-cat",
+    .operands = "FILE...",
     .summary = "Join token streams of one tokenizer, or calibration sums of one model.",
     .description =
-        "tokens: the sequences of the first FILE, then of the second, and so on; rows must have one length. acts: the sums that one calibration over\n"
-        "all their sequences would have given. One FILE may be -. Memory does not grow with the tokens.\n"
+        "tokens: the sequences of the first FILE, then of the second, and so on; rows must have "
+        "one length. acts: the sums that one calibration over\n"
+        "all their sequences would have given. One FILE may be -. Memory does not grow with the "
+        "tokens.\n"
         "Refused: other kinds, different tokenizers or models, a shard that comes twice.",
     .example = "  ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
-    .opts = opts, .min_operands = 1, .max_operands = -1, .uses = TOOL_OUTPUT,
+    .opts = opts,
+    .min_operands = 1,
+    .max_operands = -1,
+    .uses = TOOL_OUTPUT,
 };
 
 static void join_tokens(struct tool *t, struct st_in *const *in, int n)
@@ -53,7 +60,8 @@ int main(int argc, char **argv)
         in[i] = tool_in(t, tool_operand(t, i), kind);
         kind = json_string_value(json_object_get(st_head(in[0]), "kind"));
         if (strcmp(kind, "tokens") && strcmp(kind, "acts"))
-            tool_die(t, "%s holds a stream of kind \"%s\"; only tokens and acts can be joined", st_path(in[0]), kind);
+            tool_die(t, "%s holds a stream of kind \"%s\"; only tokens and acts can be joined",
+                     st_path(in[0]), kind);
     }
     if (!strcmp(kind, "tokens"))
         join_tokens(t, in, n);

@@ -1,5 +1,6 @@
-/* ts-check: whether streams are whole: every record, every digest, the end map, nothing after it. Silent if so. */
-#include "../lib/tool.h"
+/* ts-check: whether streams are whole: every record, every digest, the end map, nothing after it.
+ * Silent if so. */
+#include "../lib/tool/tool.h"
 
 static int verbose;
 
@@ -9,13 +10,17 @@ static const struct opt opts[] = {
 };
 
 static const struct tool_desc desc = {
-    .name = "ts-check", .operands = "[FILE]...",
+    .name = "ts-check",
+    .operands = "[FILE]...",
     .summary = "Check that streams are whole.",
-    .description =
-        "Reads each FILE (standard input without one, or for -) to its end. Silent and status 0 if every record has the bytes and the digest that\n"
-        "it promises and the stream its end map; else a sentence for each file that is damaged or cut short, and status 1.",
+    .description = "Reads each FILE (standard input without one, or for -) to its end. Silent and "
+                   "status 0 if every record has the bytes and the digest that\n"
+                   "it promises and the stream its end map; else a sentence for each file that is "
+                   "damaged or cut short, and status 1.",
     .example = "  ts-check --verbose *.tsz",
-    .opts = opts, .min_operands = 0, .max_operands = -1,
+    .opts = opts,
+    .min_operands = 0,
+    .max_operands = -1,
 };
 
 static int stream_check(const char *path, struct err *e)
@@ -29,8 +34,9 @@ static int stream_check(const char *path, struct err *e)
         bytes += tensor_bytes(&x);
     }
     if (!more && verbose)
-        printf("%s: %s, whole: %lld records, %lld bytes\n", st_path(in), json_string_value(json_object_get(st_head(in), "kind")),
-               (long long)records, (long long)bytes);
+        printf("%s: %s, whole: %lld records, %lld bytes\n", st_path(in),
+               json_string_value(json_object_get(st_head(in), "kind")), (long long)records,
+               (long long)bytes);
     st_close(in);
     return more;
 }
@@ -38,7 +44,8 @@ static int stream_check(const char *path, struct err *e)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct err bad = {0};               /* the last that failed: told at exit, so that each is told once */
+    /* the last that failed: told at exit, so that each is told once */
+    struct err bad = {0};
     for (int i = 0; i == 0 || i < tool_operands(t); i++) {
         struct err e = {0};
         const char *path = tool_operands(t) ? tool_operand(t, i) : "-";

@@ -1,11 +1,11 @@
-/* ts-dump: any stream, Hugging Face directory or GGUF file as text. Shapes and views: lib/dump.h. */
+/* ts-dump: any stream, Hugging Face directory or GGUF file as text. Shapes and views: lib/dump.h.
+ */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../lib/dump.h"
-#include "../lib/tool.h"
+#include "../lib/tool/tool.h"
 
 static int with_stats, with_hist, with_head, with_json;
 static const char *values;
@@ -15,21 +15,27 @@ static const struct opt opts[] = {
     {"hist", OPT_FLAG, &with_hist, NULL, "a shell script that makes the file again", 0},
     {"head", OPT_FLAG, &with_head, NULL, "the whole header as JSON", 0},
     {"json", OPT_FLAG, &with_json, NULL, "header and records as one JSON object", 0},
-    {"values", OPT_TEXT, &values, "NAME", "the values of one record, a row a line; file/NAME: the file as it is", 0},
+    {"values", OPT_TEXT, &values, "NAME",
+     "the values of one record, a row a line; file/NAME: the file as it is", 0},
     {0},
 };
 
 static const struct tool_desc desc = {
-    .name = "ts-dump", .operands = "[FILE]",
+    .name = "ts-dump",
+    .operands = "[FILE]",
     .summary = "Print what is in a stream, a Hugging Face directory or a GGUF file.",
-    .description =
-        "Without options: the header, a fact a line; the commands that made the file; then a line for every record: name, dtype, shape.\n"
-        "Without FILE, or for -, reads standard input. A stream that is damaged or ends early is shown as far as it goes; the status is then 1.",
+    .description = "Without options: the header, a fact a line; the commands that made the file; "
+                   "then a line for every record: name, dtype, shape.\n"
+                   "Without FILE, or for -, reads standard input. A stream that is damaged or ends "
+                   "early is shown as far as it goes; the status is then 1.",
     .example = "  ts-dump teacher/ | head",
-    .opts = opts, .min_operands = 0, .max_operands = 1,
+    .opts = opts,
+    .min_operands = 0,
+    .max_operands = 1,
 };
 
-/* Directories and GGUF files are read as models. Pipes are never looked into: what was read would be gone. */
+/* Directories and GGUF files are read as models. Pipes are never looked into: what was read would
+ * be gone. */
 static int is_foreign_model(const char *path)
 {
     struct stat st;
@@ -47,7 +53,7 @@ static json_t *source_open(struct tool *t, const char *path, struct dump_source 
 {
     if (strcmp(path, "-") && is_foreign_model(path)) {
         s->model = tool_model(t, path);
-        return model_head_to_json(model_in_head(s->model));
+        return model_spec_to_json(model_in_spec(s->model));
     }
     s->st = tool_in(t, path, NULL);
     return json_incref(st_head(s->st));
@@ -59,8 +65,10 @@ static json_t *record_json(struct tool *t, struct dump_source *s, const struct t
     json_t *shape = json_array();
     for (int i = 0; i < x->ndim; i++)
         json_array_append_new(shape, json_integer(x->shape[i]));
-    json_t *r = json_pack("{s:s, s:s, s:o, s:I}", "name", x->name, "dtype", dtype_name(x->dtype), "shape", shape, "bytes", (json_int_t)tensor_bytes(x));
-    if (with_stats && !dump_stats(s, x, &v, tool_err(t)) && v.n) {      /* infinite values have no JSON: their keys are left out */
+    json_t *r = json_pack("{s:s, s:s, s:o, s:I}", "name", x->name, "dtype", dtype_name(x->dtype),
+                          "shape", shape, "bytes", (json_int_t)tensor_bytes(x));
+    /* infinite values have no JSON: their keys are left out */
+    if (with_stats && !dump_stats(s, x, &v, tool_err(t)) && v.n) {
         json_object_set_new(r, "min", json_real(v.min));
         json_object_set_new(r, "mean", json_real(v.mean));
         json_object_set_new(r, "max", json_real(v.max));
@@ -71,7 +79,8 @@ static json_t *record_json(struct tool *t, struct dump_source *s, const struct t
 static void print_json(struct tool *t, struct dump_source *s, json_t *head)
 {
     struct tensor x;
-    json_t *records = json_array(), *all = json_pack("{s:O, s:o}", "head", head, "records", records);
+    json_t *records = json_array(),
+           *all = json_pack("{s:O, s:o}", "head", head, "records", records);
     while (dump_next(s, &x) > 0)
         json_array_append_new(records, record_json(t, s, &x));
     json_dumpf(all, stdout, JSON_INDENT(1));
@@ -89,7 +98,9 @@ static void print_records(struct tool *t, struct dump_source *s)
         dump_text(x.name, stdout);
         printf(" %s %s", dtype_name(x.dtype), shape);
         if (with_stats && !dump_stats(s, &x, &v, tool_err(t)) && v.n + v.nan)
-            printf(v.nan ? " min %.6g mean %.6g max %.6g, %lld NaN" : " min %.6g mean %.6g max %.6g", v.min, v.mean, v.max, (long long)v.nan);
+            printf(v.nan ? " min %.6g mean %.6g max %.6g, %lld NaN"
+                         : " min %.6g mean %.6g max %.6g",
+                   v.min, v.mean, v.max, (long long)v.nan);
         putchar('\n');
     }
 }
@@ -110,7 +121,9 @@ static void print_values(struct tool *t, struct dump_source *s, const char *path
 static int print_file(struct dump_source *s)
 {
     int64_t bytes;
-    const char *text = s->model && !strncmp(values, "file/", 5) ? model_in_file(s->model, values + 5, &bytes) : NULL;
+    const char *text = s->model && !strncmp(values, "file/", 5)
+                           ? model_in_file(s->model, values + 5, &bytes)
+                           : NULL;
     if (text)
         fwrite(text, 1, (size_t)bytes, stdout);
     return text != NULL;

@@ -1,6 +1,7 @@
 /* XXH3-128 of a sequence of pieces: see stream.h.
- * The function is compiled here, with the kernels' instruction set: distributions build libxxhash for their oldest processor, which hashes at
- * half to a third of the speed, and in a pipeline of model streams that is felt (every stage hashes what it reads and what it writes). */
+ * The function is compiled here, with the kernels' instruction set: distributions build libxxhash
+ * for their oldest processor, which hashes at half to a third of the speed, and in a pipeline of
+ * model streams that is felt (every stage hashes what it reads and what it writes). */
 #define XXH_INLINE_ALL
 #include <stdio.h>
 #include <xxhash.h>
@@ -12,11 +13,15 @@ void digest_open(struct digest *d)
 {
     d->state = XXH3_createState();
     if (!d->state)
-        mem_alloc(SIZE_MAX);            /* half a kilobyte was refused: says so and ends, like any small allocation */
+        /* half a kilobyte was refused: says so and ends, like any small allocation */
+        mem_alloc(SIZE_MAX);
     XXH3_128bits_reset(d->state);
 }
 
-void digest_add(struct digest *d, const void *data, size_t n) { XXH3_128bits_update(d->state, data, n); }
+void digest_add(struct digest *d, const void *data, size_t n)
+{
+    XXH3_128bits_update(d->state, data, n);
+}
 
 /* The canonical spelling is that of `xxhsum -H2`. */
 void digest_close(struct digest *d, char hex[ST_DIGEST])

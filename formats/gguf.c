@@ -1,5 +1,6 @@
-/* Reading GGUF: see gguf.h. The header is parsed in place by a cursor that loads the file as it goes on, so memory is bounded by bytes that are
- * really there; every count and length is checked against them before it is used. */
+/* Reading GGUF: see gguf.h. The header is parsed in place by a cursor that loads the file as it
+ * goes on, so memory is bounded by bytes that are really there; every count and length is checked
+ * against them before it is used. */
 #include "gguf.h"
 
 #include <fcntl.h>
@@ -14,7 +15,10 @@
 
 enum { VALUES_MAX = 4096, TENSORS_MAX = 1 << 17, KEY_MAX = 200, HEADER_MAX = 1 << 29 };
 
-static const struct { const char *name; int number, values, bytes; } types[] = {
+static const struct {
+    const char *name;
+    int number, values, bytes;
+} types[] = {
 #define X(id, number, values, bytes) {#id, number, values, bytes},
     GGUF_TYPES(X)
 #undef X
@@ -22,9 +26,11 @@ static const struct { const char *name; int number, values, bytes; } types[] = {
 
 /* Names of types that are refused, by their number in the file. */
 static const char *const other_types[] = {
-    [9] = "Q8_1", [10] = "Q2_K", [11] = "Q3_K", [15] = "Q8_K", [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL",
-    [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS", [24] = "I8", [25] = "I16", [26] = "I32", [27] = "I64", [28] = "F64", [29] = "IQ1_M",
-    [34] = "TQ1_0", [35] = "TQ2_0", [39] = "MXFP4",
+    [9] = "Q8_1",    [10] = "Q2_K",    [11] = "Q3_K",  [15] = "Q8_K",   [16] = "IQ2_XXS",
+    [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S",
+    [22] = "IQ2_S",  [23] = "IQ4_XS",  [24] = "I8",    [25] = "I16",    [26] = "I32",
+    [27] = "I64",    [28] = "F64",     [29] = "IQ1_M", [34] = "TQ1_0",  [35] = "TQ2_0",
+    [39] = "MXFP4",
 };
 
 /* Bytes of a value of each kind; 0: no fixed size. */
@@ -33,12 +39,12 @@ static const int kind_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 struct gguf {
     int fd;
     char *path;
-    int64_t size;               /* of the file */
-    unsigned char *head;        /* the file's first `loaded` bytes */
-    int64_t loaded, at;         /* at: the cursor while parsing */
+    int64_t size;        /* of the file */
+    unsigned char *head; /* the file's first `loaded` bytes */
+    int64_t loaded, at;  /* at: the cursor while parsing */
     struct gguf_value *values;
     struct gguf_tensor *tensors;
-    int *by_name;               /* indices of tensors, sorted */
+    int *by_name; /* indices of tensors, sorted */
     int n_values, n_tensors;
 };
 
@@ -46,24 +52,31 @@ const char *gguf_type_name(enum gguf_type t) { return types[t].name; }
 
 int gguf_dtype(enum gguf_type t)
 {
-    return t == GGUF_F32 ? DT_F32 : t == GGUF_F16 ? DT_F16 : t == GGUF_BF16 ? DT_BF16 : t == GGUF_Q8_0 ? DT_Q8_0 : -1;
+    return t == GGUF_F32    ? DT_F32
+           : t == GGUF_F16  ? DT_F16
+           : t == GGUF_BF16 ? DT_BF16
+           : t == GGUF_Q8_0 ? DT_Q8_0
+                            : -1;
 }
 
 int64_t gguf_bytes(enum gguf_type t, int64_t n)
 {
     int64_t bytes;
-    if (n < 0 || n % types[t].values || __builtin_mul_overflow(n / types[t].values, types[t].bytes, &bytes))
+    if (n < 0 || n % types[t].values ||
+        __builtin_mul_overflow(n / types[t].values, types[t].bytes, &bytes))
         return -1;
     return bytes;
 }
 
 /* ---- the cursor */
 
-/* The next n bytes of the header; NULL if the file does not have them. Pointers into the header move while it is loaded. */
+/* The next n bytes of the header; NULL if the file does not have them. Pointers into the header
+ * move while it is loaded. */
 static const unsigned char *take(struct gguf *g, int64_t n, struct err *e)
 {
     if (n < 0 || n > g->size - g->at || g->at + n > HEADER_MAX) {
-        err_set(e, "'%s': the header ends beyond byte %" PRId64 " of the file (cut short?)", g->path, g->size < HEADER_MAX ? g->size : HEADER_MAX);
+        err_set(e, "'%s': the header ends beyond byte %" PRId64 " of the file (cut short?)",
+                g->path, g->size < HEADER_MAX ? g->size : HEADER_MAX);
         return NULL;
     }
     if (g->at + n > g->loaded) {
@@ -98,7 +111,8 @@ static int64_t take_count(struct gguf *g, int64_t each, const char *what, struct
 {
     uint64_t n = take_number(g, 8, e);
     if (!e->set && n > (uint64_t)((g->size - g->at) / each))
-        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold (cut short?)", g->path, what, n);
+        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold (cut short?)",
+                g->path, what, n);
     return e->set ? 0 : (int64_t)n;
 }
 
@@ -110,7 +124,8 @@ static int is_clean(const unsigned char *s, int64_t n, int64_t max)
     return n > 0 && n < max;
 }
 
-/* ---- metadata. While the header is loaded, places are kept as offsets; settle() turns them into pointers. */
+/* ---- metadata. While the header is loaded, places are kept as offsets; settle() turns them into
+ * pointers. */
 
 static const void *placed(int64_t at) { return (const void *)(uintptr_t)at; }
 
@@ -138,7 +153,10 @@ static int parse_value(struct gguf *g, struct gguf_value *v, struct err *e)
     if (!key)
         return -1;
     if (!is_clean(key, v->key.n, KEY_MAX))
-        return err_set(e, "'%s': a metadata key at byte %" PRId64 " is empty, longer than %d bytes, or no plain text", g->path, g->at - v->key.n, KEY_MAX - 1);
+        return err_set(e,
+                       "'%s': a metadata key at byte %" PRId64
+                       " is empty, longer than %d bytes, or no plain text",
+                       g->path, g->at - v->key.n, KEY_MAX - 1);
     v->key.s = placed(key - g->head);
     v->kind = parse_kind(g, e);
     v->n = 1;
@@ -146,8 +164,12 @@ static int parse_value(struct gguf *g, struct gguf_value *v, struct err *e)
         v->list = 1;
         v->kind = parse_kind(g, e);
         if (v->kind == GGUF_LIST)
-            return err_set(e, "'%s': the metadata at byte %" PRId64 " is a list of lists, which is not supported", g->path, g->at);
-        v->n = take_count(g, v->kind == GGUF_TEXT ? 8 : kind_bytes[v->kind], "the length of a list", e);
+            return err_set(e,
+                           "'%s': the metadata at byte %" PRId64
+                           " is a list of lists, which is not supported",
+                           g->path, g->at);
+        v->n = take_count(g, v->kind == GGUF_TEXT ? 8 : kind_bytes[v->kind], "the length of a list",
+                          e);
     }
     v->at = placed(g->at);
     v->bytes = -g->at;
@@ -157,7 +179,10 @@ static int parse_value(struct gguf *g, struct gguf_value *v, struct err *e)
     return 0;
 }
 
-static int same_text(struct gguf_text a, const char *s, size_t n) { return (size_t)a.n == n && !memcmp(a.s, s, n); }
+static int same_text(struct gguf_text a, const char *s, size_t n)
+{
+    return (size_t)a.n == n && !memcmp(a.s, s, n);
+}
 
 static int settle(struct gguf *g, struct err *e)
 {
@@ -182,8 +207,12 @@ static int parse_type(struct gguf *g, struct gguf_tensor *t, struct err *e)
     for (t->type = 0; t->type < GGUF_TYPE_COUNT; t->type++)
         if ((uint64_t)types[t->type].number == number)
             return 0;
-    const char *name = number < sizeof other_types / sizeof *other_types ? other_types[number] : NULL;
-    return err_set(e, "'%s': tensor %s has type %s (%" PRIu64 "), which is not supported (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are)",
+    const char *name = number < sizeof other_types / sizeof *other_types ? other_types[number]
+                                                                         : NULL;
+    return err_set(e,
+                   "'%s': tensor %s has type %s (%" PRIu64
+                   "), which is not supported (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, "
+                   "Q5_K and Q6_K are)",
                    g->path, t->name, name ? name : "unknown", number);
 }
 
@@ -191,7 +220,8 @@ static int parse_shape(struct gguf *g, struct gguf_tensor *t, struct err *e)
 {
     uint64_t dims = take_number(g, 4, e);
     if (!e->set && (dims < 1 || dims > 4))
-        err_set(e, "'%s': tensor %s has %" PRIu64 " dimensions, not 1 to 4", g->path, t->name, dims);
+        err_set(e, "'%s': tensor %s has %" PRIu64 " dimensions, not 1 to 4", g->path, t->name,
+                dims);
     t->ndim = e->set ? 0 : (int)dims;
     for (int i = t->ndim - 1; i >= 0; i--) {
         uint64_t size = take_number(g, 8, e);
@@ -209,7 +239,10 @@ static int parse_tensor(struct gguf *g, struct gguf_tensor *t, struct err *e)
     if (!name)
         return -1;
     if (!is_clean(name, n, TENSOR_NAME))
-        return err_set(e, "'%s': a tensor name at byte %" PRId64 " is empty, longer than %d bytes, or no plain text", g->path, g->at - n, TENSOR_NAME - 1);
+        return err_set(e,
+                       "'%s': a tensor name at byte %" PRId64
+                       " is empty, longer than %d bytes, or no plain text",
+                       g->path, g->at - n, TENSOR_NAME - 1);
     memcpy(t->name, name, (size_t)n);
     if (parse_shape(g, t, e) || parse_type(g, t, e))
         return -1;
@@ -217,12 +250,17 @@ static int parse_tensor(struct gguf *g, struct gguf_tensor *t, struct err *e)
     int overflow = 0;
     for (int i = 0; i < t->ndim; i++)
         overflow |= __builtin_mul_overflow(count, t->shape[i], &count);
-    t->bytes = overflow || gguf_bytes(t->type, t->shape[t->ndim - 1]) < 0 ? -1 : gguf_bytes(t->type, count);
+    t->bytes = overflow || gguf_bytes(t->type, t->shape[t->ndim - 1]) < 0
+                   ? -1
+                   : gguf_bytes(t->type, count);
     if (!e->set && t->bytes < 0)
-        err_set(e, "'%s': tensor %s of type %s and rows of %" PRId64 " has no whole number of blocks, or is too large", g->path, t->name,
-                types[t->type].name, t->shape[t->ndim - 1]);
+        err_set(e,
+                "'%s': tensor %s of type %s and rows of %" PRId64
+                " has no whole number of blocks, or is too large",
+                g->path, t->name, types[t->type].name, t->shape[t->ndim - 1]);
     if (!e->set && offset > INT64_MAX)
-        err_set(e, "'%s': tensor %s lies at %" PRIu64 ", outside of the file", g->path, t->name, offset);
+        err_set(e, "'%s': tensor %s lies at %" PRIu64 ", outside of the file", g->path, t->name,
+                offset);
     t->offset = (int64_t)offset;
     return e->set ? -1 : 0;
 }
@@ -232,13 +270,17 @@ static int place_tensors(struct gguf *g, struct err *e)
 {
     int64_t align = 32;
     const struct gguf_value *v = gguf_value(g, "general.alignment");
-    if (v && (v->list || !gguf_int(v, 0, &align) || align < 1 || align > 1 << 20 || (align & (align - 1))))
+    if (v && (v->list || !gguf_int(v, 0, &align) || align < 1 || align > 1 << 20 ||
+              (align & (align - 1))))
         return err_set(e, "'%s': general.alignment is no power of two up to 2^20", g->path);
     int64_t data = (g->at + align - 1) & -align;
     for (int i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &g->tensors[i];
-        if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > g->size || t->bytes > g->size - t->offset)
-            return err_set(e, "'%s': tensor %s does not fit in the file's %" PRId64 " bytes (cut short?)", g->path, t->name, g->size);
+        if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > g->size ||
+            t->bytes > g->size - t->offset)
+            return err_set(
+                e, "'%s': tensor %s does not fit in the file's %" PRId64 " bytes (cut short?)",
+                g->path, t->name, g->size);
     }
     return 0;
 }
@@ -275,16 +317,19 @@ static int parse_version(struct gguf *g, struct err *e)
         return e->set ? -1 : 0;
     if (version >= 1 << 16)
         return err_set(e, "'%s' is a big-endian GGUF file, which is not supported", g->path);
-    return err_set(e, "'%s' is GGUF version %" PRIu64 "; versions 2 and 3 are supported", g->path, version);
+    return err_set(e, "'%s' is GGUF version %" PRIu64 "; versions 2 and 3 are supported", g->path,
+                   version);
 }
 
 static int parse(struct gguf *g, struct err *e)
 {
     if (parse_version(g, e))
         return -1;
-    int64_t tensors = take_count(g, 24, "the number of tensors", e), values = take_count(g, 13, "the number of metadata", e);
+    int64_t tensors = take_count(g, 24, "the number of tensors", e),
+            values = take_count(g, 13, "the number of metadata", e);
     if (!e->set && (tensors > TENSORS_MAX || values > VALUES_MAX))
-        err_set(e, "'%s' has %" PRId64 " tensors and %" PRId64 " metadata, more than %d and %d", g->path, tensors, values, TENSORS_MAX, VALUES_MAX);
+        err_set(e, "'%s' has %" PRId64 " tensors and %" PRId64 " metadata, more than %d and %d",
+                g->path, tensors, values, TENSORS_MAX, VALUES_MAX);
     if (e->set)
         return -1;
     g->values = mem_alloc((size_t)values * sizeof *g->values);
@@ -353,7 +398,8 @@ int gguf_read(struct gguf *g, int i, int64_t offset, void *buf, int64_t n, struc
 {
     const struct gguf_tensor *t = &g->tensors[i];
     if (n < 0 || offset < 0 || offset > t->bytes || n > t->bytes - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor %s", g->path, n, offset, t->name);
+        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor %s",
+                       g->path, n, offset, t->name);
     return file_pread(g->fd, g->path, buf, n, t->offset + offset, e);
 }
 
@@ -376,7 +422,8 @@ int gguf_int(const struct gguf_value *v, int64_t i, int64_t *n)
     if (!size || v->kind == GGUF_REAL32 || v->kind == GGUF_REAL64 || i < 0 || i >= v->n)
         return 0;
     uint64_t x = number_at(v->at + i * size, size);
-    int is_signed = v->kind == GGUF_I8 || v->kind == GGUF_I16 || v->kind == GGUF_I32 || v->kind == GGUF_I64;
+    int is_signed = v->kind == GGUF_I8 || v->kind == GGUF_I16 || v->kind == GGUF_I32 ||
+                    v->kind == GGUF_I64;
     if (is_signed && x >> (8 * size - 1))
         x |= size < 8 ? ~UINT64_C(0) << 8 * size : 0;
     else if (x > INT64_MAX)

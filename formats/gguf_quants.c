@@ -1,12 +1,16 @@
-/* Dequantisation of GGUF's block formats to f32: see gguf.h. Layouts and order of operations as in ggml (llama.cpp's ggml-quants.c defines the
- * format): all arithmetic in f32, q4_K and relatives multiply the block's scale by the sub-block's first. Scales are f16, little-endian. */
+/* Dequantisation of GGUF's block formats to f32: see gguf.h. Layouts and order of operations as in
+ * ggml (llama.cpp's ggml-quants.c defines the format): all arithmetic in f32, q4_K and relatives
+ * multiply the block's scale by the sub-block's first. Scales are f16, little-endian. */
 #include <string.h>
 
 #include "gguf.h"
 
 static float half_at(const unsigned char *p) { return f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
 
-static uint32_t bits_at(const unsigned char *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static uint32_t bits_at(const unsigned char *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
 
 /* ---- blocks of 32: value j has the low half of byte j, value j + 16 the high half */
 
@@ -53,7 +57,8 @@ static void q5_1(float *y, const unsigned char *p)
 
 /* ---- super-blocks of 256 */
 
-/* Eight scales and eight minima of six bits in twelve bytes: the last four of each have their upper two bits beside the first four. */
+/* Eight scales and eight minima of six bits in twelve bytes: the last four of each have their upper
+ * two bits beside the first four. */
 static void scale_and_min(const unsigned char *s, int j, float *scale, float *least)
 {
     if (j < 4) {
@@ -65,9 +70,11 @@ static void scale_and_min(const unsigned char *s, int j, float *scale, float *le
     }
 }
 
-/* q4_K and q5_K: eight sub-blocks of 32; bytes 32 i .. 32 i + 31 hold sub-block 2 i in their low halves and 2 i + 1 in their high ones.
- * high: fifth bits, bit s of byte l for value l of sub-block s; NULL for q4_K. */
-static void with_minima(float *y, const unsigned char *p, const unsigned char *high, const unsigned char *q)
+/* q4_K and q5_K: eight sub-blocks of 32; bytes 32 i .. 32 i + 31 hold sub-block 2 i in their low
+ * halves and 2 i + 1 in their high ones. high: fifth bits, bit s of byte l for value l of sub-block
+ * s; NULL for q4_K. */
+static void with_minima(float *y, const unsigned char *p, const unsigned char *high,
+                        const unsigned char *q)
 {
     float d = half_at(p), dmin = half_at(p + 2);
     for (int s = 0; s < 8; s++) {
@@ -85,8 +92,8 @@ static void with_minima(float *y, const unsigned char *p, const unsigned char *h
 static void q4_k(float *y, const unsigned char *p) { with_minima(y, p, NULL, p + 16); }
 static void q5_k(float *y, const unsigned char *p) { with_minima(y, p, p + 16, p + 48); }
 
-/* q6_K: sixteen sub-blocks of 16 with int8 scales. In each half of the block, 64 bytes of low nibbles and 32 bytes of upper bit pairs hold
- * four rows of 32 values. */
+/* q6_K: sixteen sub-blocks of 16 with int8 scales. In each half of the block, 64 bytes of low
+ * nibbles and 32 bytes of upper bit pairs hold four rows of 32 values. */
 static void q6_k(float *y, const unsigned char *p)
 {
     const unsigned char *low = p, *high = p + 128, *scales = p + 192;
@@ -104,7 +111,8 @@ static void q6_k(float *y, const unsigned char *p)
 void gguf_dequantize(enum gguf_type t, float *dst, const void *src, int64_t n)
 {
     static void (*const block[GGUF_TYPE_COUNT])(float *, const unsigned char *) = {
-        [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1, [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
+        [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1,
+        [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
     };
     int values = t >= GGUF_Q4_K ? 256 : 32;
     if (!block[t]) {

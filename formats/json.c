@@ -6,8 +6,10 @@
 
 #include "../lib/base/file.h"
 
-/* Depth and number of values, before anything is built from them. Broken text may pass: jansson finds it afterwards. */
-static int scan(const char *text, int64_t n, const struct json_limits *limits, const char *what, struct err *e)
+/* Depth and number of values, before anything is built from them. Broken text may pass: jansson
+ * finds it afterwards. */
+static int scan(const char *text, int64_t n, const struct json_limits *limits, const char *what,
+                struct err *e)
 {
     int64_t values = 1;
     int depth = 0;
@@ -23,24 +25,27 @@ static int scan(const char *text, int64_t n, const struct json_limits *limits, c
         else if (c == ',' || c == ':')
             values++;
         if (depth > limits->depth)
-            return err_set(e, "%s: brackets are nested deeper than %d at byte %lld", what, limits->depth, (long long)i);
+            return err_set(e, "%s: brackets are nested deeper than %d at byte %lld", what,
+                           limits->depth, (long long)i);
         if (values > limits->values)
             return err_set(e, "%s: more than %lld values", what, (long long)limits->values);
     }
     return 0;
 }
 
-json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *limits, const char *what, struct err *e)
+json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *limits,
+                        const char *what, struct err *e)
 {
     if (scan(text, n, limits, what, e))
         return NULL;
     json_error_t fault;
     json_t *value = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &fault);
     if (!value) {
-        for (char *c = fault.text; *c; c++)     /* it quotes the text, which may hold anything */
+        for (char *c = fault.text; *c; c++) /* it quotes the text, which may hold anything */
             if ((unsigned char)*c < ' ')
                 *c = ' ';
-        err_set(e, "%s is not valid JSON: line %d, column %d: %s", what, fault.line, fault.column, fault.text);
+        err_set(e, "%s is not valid JSON: line %d, column %d: %s", what, fault.line, fault.column,
+                fault.text);
     }
     return value;
 }

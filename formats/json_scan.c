@@ -1,5 +1,6 @@
-/* The scanner of json_scan.h: reads JSON text, gives strings, integers and the extent of any value; refuses what is not JSON in
- * the places it looks at. Nesting is counted, not recursed into, so depth costs nothing. */
+/* The scanner of json_scan.h: reads JSON text, gives strings, integers and the extent of any value;
+ * refuses what is not JSON in the places it looks at. Nesting is counted, not recursed into, so
+ * depth costs nothing. */
 #include "json_scan.h"
 
 #include <stdlib.h>
@@ -55,7 +56,9 @@ static int hex4(const char *p, const char *end)
         return -1;
     for (int i = 0; i < 4; i++) {
         char c = p[i];
-        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int d = c >= '0' && c <= '9'                 ? c - '0'
+                : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                     : -1;
         if (d < 0)
             return -1;
         v = v * 16 + d;
@@ -70,13 +73,16 @@ static char *put_utf8(char *d, uint32_t c)
     else if (c < 0x800)
         *d++ = (char)(0xc0 | c >> 6), *d++ = (char)(0x80 | (c & 63));
     else if (c < 0x10000)
-        *d++ = (char)(0xe0 | c >> 12), *d++ = (char)(0x80 | (c >> 6 & 63)), *d++ = (char)(0x80 | (c & 63));
+        *d++ = (char)(0xe0 | c >> 12), *d++ = (char)(0x80 | (c >> 6 & 63)),
+        *d++ = (char)(0x80 | (c & 63));
     else
-        *d++ = (char)(0xf0 | c >> 18), *d++ = (char)(0x80 | (c >> 12 & 63)), *d++ = (char)(0x80 | (c >> 6 & 63)), *d++ = (char)(0x80 | (c & 63));
+        *d++ = (char)(0xf0 | c >> 18), *d++ = (char)(0x80 | (c >> 12 & 63)),
+        *d++ = (char)(0x80 | (c >> 6 & 63)), *d++ = (char)(0x80 | (c & 63));
     return d;
 }
 
-/* One escape: *p stands behind the backslash and is moved past it. Returns where to write on, NULL if it is no escape. */
+/* One escape: *p stands behind the backslash and is moved past it. Returns where to write on, NULL
+ * if it is no escape. */
 static char *put_escape(char *d, const char **p, const char *end)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -94,7 +100,8 @@ static char *put_escape(char *d, const char **p, const char *end)
     *p += 4;
     if ((high & 0xf800) != 0xd800)
         return put_utf8(d, (uint32_t)high);
-    if (high >= 0xdc00 || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u' || (low = hex4(*p + 2, end)) < 0xdc00 || low > 0xdfff)
+    if (high >= 0xdc00 || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u' ||
+        (low = hex4(*p + 2, end)) < 0xdc00 || low > 0xdfff)
         return NULL;
     *p += 6;
     return put_utf8(d, 0x10000u + ((uint32_t)(high - 0xd800) << 10) + (uint32_t)(low - 0xdc00));
@@ -138,7 +145,8 @@ int64_t json_whole(struct json_scan *j)
     const char *start = j->p;
     while (j->p < j->end && *j->p >= '0' && *j->p <= '9' && v < (int64_t)1 << 53)
         v = v * 10 + (*j->p++ - '0');
-    if (j->p == start || v > (int64_t)1 << 53 || (j->p < j->end && strchr(".eE0123456789", *j->p) && *j->p))
+    if (j->p == start || v > (int64_t)1 << 53 ||
+        (j->p < j->end && strchr(".eE0123456789", *j->p) && *j->p))
         j->failed = 1;
     return j->failed ? -1 : v;
 }
@@ -163,7 +171,8 @@ struct json_range json_skip_value(struct json_scan *j)
         } else if (depth && (c == ',' || c == ':')) {
             j->p++;
         } else {
-            while (j->p < j->end && ((*j->p | 32) >= 'a' ? (*j->p | 32) <= 'z' : strchr("+-.0123456789", *j->p) && *j->p))
+            while (j->p < j->end && ((*j->p | 32) >= 'a' ? (*j->p | 32) <= 'z'
+                                                         : strchr("+-.0123456789", *j->p) && *j->p))
                 j->p++;
         }
         if (j->p == from || depth < 0)
@@ -174,7 +183,8 @@ struct json_range json_skip_value(struct json_scan *j)
     return j->failed ? (struct json_range){NULL, 0} : (struct json_range){start, j->p - start};
 }
 
-int json_members(struct json_range object, const char *const *names, struct json_range *values, int count)
+int json_members(struct json_range object, const char *const *names, struct json_range *values,
+                 int count)
 {
     struct json_scan j;
     memset(values, 0, sizeof *values * (size_t)count);

@@ -1,6 +1,7 @@
-/* A JSON reader for large files of plain shape (a vocabulary of 150,000 entries): no tree, no allocation per value.
- * The caller walks a text in memory; anything malformed sets `failed` and every later call then gives nothing.
- * Values that are small and irregular are found with json_members and handed to a JSON library. */
+/* A JSON reader for large files of plain shape (a vocabulary of 150,000 entries): no tree, no
+ * allocation per value. The caller walks a text in memory; anything malformed sets `failed` and
+ * every later call then gives nothing. Values that are small and irregular are found with
+ * json_members and handed to a JSON library. */
 #ifndef PARE_JSON_SCAN_H
 #define PARE_JSON_SCAN_H
 
@@ -9,20 +10,30 @@
 struct json_scan {
     const char *p, *end;
     int failed;
-    char *buffer;               /* unescaped strings; free with json_scan_close */
+    char *buffer; /* unescaped strings; free with json_scan_close */
     int64_t room;
 };
-struct json_range { const char *s; int64_t n; };        /* n = 0: absent */
+struct json_range {
+    const char *s;
+    int64_t n;
+}; /* n = 0: absent */
 
 void json_scan_open(struct json_scan *j, const char *s, int64_t n);
 void json_scan_close(struct json_scan *j);
-int json_take(struct json_scan *j, char c);             /* skips white space; if the next character is c, consumes it: 1, else 0 */
-void json_need(struct json_scan *j, char c);            /* the same, but anything else is a failure */
-/* The text of a string, *n its bytes, valid until the next call; NULL on failure. Points into the source where nothing is escaped. */
+/* skips white space; if the next character is c, consumes it: 1, else 0 */
+int json_take(struct json_scan *j, char c);
+/* the same, but anything else is a failure */
+void json_need(struct json_scan *j, char c);
+/* The text of a string, *n its bytes, valid until the next call; NULL on failure. Points into the
+ * source where nothing is escaped. */
 const char *json_string_text(struct json_scan *j, int64_t *n);
-int64_t json_whole(struct json_scan *j);                /* an integer from 0 to 2^53; -1 on failure */
-struct json_range json_skip_value(struct json_scan *j); /* steps over any value, nested or not, and says where it lies */
-/* Where the members called names[0..count) of an object lie: one pass, the last one counts where a name stands twice. 0, or -1 if it is no object. */
-int json_members(struct json_range object, const char *const *names, struct json_range *values, int count);
+/* an integer from 0 to 2^53; -1 on failure */
+int64_t json_whole(struct json_scan *j);
+/* steps over any value, nested or not, and says where it lies */
+struct json_range json_skip_value(struct json_scan *j);
+/* Where the members called names[0..count) of an object lie: one pass, the last one counts where a
+ * name stands twice. 0, or -1 if it is no object. */
+int json_members(struct json_range object, const char *const *names, struct json_range *values,
+                 int count);
 
 #endif

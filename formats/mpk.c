@@ -1,5 +1,6 @@
-/* msgpack <-> JSON: see mpk.h. In: nil, booleans, integers within int64, finite floats, UTF-8 text without NUL, arrays, maps with distinct
- * text keys. Refused: binary and extension types, anything beyond the limits of depth, bytes and entries. */
+/* msgpack <-> JSON: see mpk.h. In: nil, booleans, integers within int64, finite floats, UTF-8 text
+ * without NUL, arrays, maps with distinct text keys. Refused: binary and extension types, anything
+ * beyond the limits of depth, bytes and entries. */
 #include "mpk.h"
 
 #include <msgpack.h>
@@ -7,24 +8,35 @@
 
 /* ---- the extent of an object, without recursion or allocation */
 
-struct head { unsigned size; uint64_t body, entries; int container; };        /* size: bytes of type and length; body: bytes that follow */
+/* size: bytes of type and length; body: bytes that follow */
+struct head {
+    unsigned size;
+    uint64_t body, entries;
+    int container;
+};
 
-/* Bytes of the length field of an object that starts with b; -1 for types that streams do not use. */
+/* Bytes of the length field of an object that starts with b; -1 for types that streams do not use.
+ */
 static int length_field(unsigned char b)
 {
     if (b < 0xc0 || b >= 0xe0 || (b >= 0xca && b <= 0xd3) || b == 0xc0 || b == 0xc2 || b == 0xc3)
         return 0;
     switch (b) {
     case 0xd9: return 1;
-    case 0xda: case 0xdc: case 0xde: return 2;
-    case 0xdb: case 0xdd: case 0xdf: return 4;
+    case 0xda:
+    case 0xdc:
+    case 0xde: return 2;
+    case 0xdb:
+    case 0xdd:
+    case 0xdf: return 4;
     default: return -1;
     }
 }
 
 static void head_parse(struct head *h, const unsigned char *p, int field)
 {
-    static const unsigned char numbers[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8};      /* 0xca float32 .. 0xd3 int64 */
+    /* 0xca float32 .. 0xd3 int64 */
+    static const unsigned char numbers[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8};
     unsigned char b = p[0];
     uint64_t n = 0;
     for (int i = 1; i <= field; i++)
@@ -99,7 +111,8 @@ static json_t *map_to_json(const msgpack_object_map *m, const char **why)
         json_t *key = NULL, *value = NULL;
         if (kv->key.type != MSGPACK_OBJECT_STR)
             *why = "a map key that is not text";
-        else if ((key = text_to_json(&kv->key.via.str, why)) && json_object_get(map, json_string_value(key)))
+        else if ((key = text_to_json(&kv->key.via.str, why)) &&
+                 json_object_get(map, json_string_value(key)))
             *why = "a map key that occurs twice";
         else if (key && (value = object_to_json(&kv->val, why)))
             json_object_set_new_nocheck(map, json_string_value(key), value);
@@ -181,7 +194,8 @@ static int pack_map(msgpack_packer *pk, const json_t *v, int depth)
     const char *key;
     json_t *value;
     msgpack_pack_map(pk, json_object_size(v));
-    json_object_foreach((json_t *)v, key, value) {
+    json_object_foreach((json_t *)v, key, value)
+    {
         pack_text(pk, key, strlen(key));
         if (pack(pk, value, depth + 1))
             return -1;

@@ -1,6 +1,7 @@
 /* Reading safetensors: see safetensors.h.
- * Every number of a header is checked against the size of its file before it is used: header length, offsets (the tensors must fill the
- * data exactly, without gap or overlap), shape against bytes, names against other names. */
+ * Every number of a header is checked against the size of its file before it is used: header
+ * length, offsets (the tensors must fill the data exactly, without gap or overlap), shape against
+ * bytes, names against other names. */
 #include "safetensors.h"
 
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include "safetensors_names.h"
 
 static const struct json_limits header_limits = {SF_HEADER_MAX, 4 << 20, 4};
-enum { FILES_MAX = 600 };       /* they stay open */
+enum { FILES_MAX = 600 }; /* they stay open */
 
 struct shard {
     int fd;
@@ -26,13 +27,13 @@ struct shard {
 struct entry {
     struct tensor t;
     int shard;
-    int64_t offset;             /* in the file */
+    int64_t offset; /* in the file */
 };
 
 struct safetensors {
     struct shard *shards;
     struct entry *entries;
-    int *by_name;               /* indices of entries, sorted */
+    int *by_name; /* indices of entries, sorted */
     int n_shards, n, room;
 };
 
@@ -56,7 +57,8 @@ static int parse_shape(struct tensor *t, const json_t *shape, const char *path, 
 {
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > TENSOR_DIMS)
-        return err_set(e, "'%s': tensor '%s' has no shape of at most %d dimensions", path, t->name, TENSOR_DIMS);
+        return err_set(e, "'%s': tensor '%s' has no shape of at most %d dimensions", path, t->name,
+                       TENSOR_DIMS);
     t->ndim = (int)n;
     for (size_t i = 0; i < n; i++) {
         const json_t *size = json_array_get(shape, i);
@@ -67,27 +69,39 @@ static int parse_shape(struct tensor *t, const json_t *shape, const char *path, 
     return 0;
 }
 
-/* One member of the header. `data`: where the data begin in the file; `bytes`: how many there are. */
-static int parse_entry(struct entry *x, const char *name, const json_t *value, int64_t data, int64_t bytes, const char *path, struct err *e)
+/* One member of the header. `data`: where the data begin in the file; `bytes`: how many there are.
+ */
+static int parse_entry(struct entry *x, const char *name, const json_t *value, int64_t data,
+                       int64_t bytes, const char *path, struct err *e)
 {
     if (!name_is_clean(name))
-        return err_set(e, "'%s': a tensor name is empty, longer than %d bytes, or holds control characters", path, TENSOR_NAME - 1);
+        return err_set(
+            e, "'%s': a tensor name is empty, longer than %d bytes, or holds control characters",
+            path, TENSOR_NAME - 1);
     strcpy(x->t.name, name);
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
     int d = dtype ? parse_dtype(dtype) : -1;
     if (d < 0)
-        return err_set(e, "'%s': tensor '%s' has dtype %.40s, which is not supported", path, name, dtype ? dtype : "(none)");
+        return err_set(e, "'%s': tensor '%s' has dtype %.40s, which is not supported", path, name,
+                       dtype ? dtype : "(none)");
     x->t.dtype = d;
     if (parse_shape(&x->t, json_object_get(value, "shape"), path, e))
         return -1;
-    const json_t *span = json_object_get(value, "data_offsets"), *from = json_array_get(span, 0), *to = json_array_get(span, 1);
+    const json_t *span = json_object_get(value, "data_offsets"), *from = json_array_get(span, 0),
+                 *to = json_array_get(span, 1);
     if (json_array_size(span) != 2 || !json_is_integer(from) || !json_is_integer(to))
         return err_set(e, "'%s': tensor '%s' has no data_offsets", path, name);
-    int64_t begin = json_integer_value(from), end = json_integer_value(to), want = tensor_bytes(&x->t);
+    int64_t begin = json_integer_value(from), end = json_integer_value(to),
+            want = tensor_bytes(&x->t);
     if (begin < 0 || begin > end || end > bytes)
-        return err_set(e, "'%s': tensor '%s' lies at %" PRId64 "..%" PRId64 ", outside of the file's %" PRId64 " bytes of data (cut short?)", path, name, begin, end, bytes);
+        return err_set(e,
+                       "'%s': tensor '%s' lies at %" PRId64 "..%" PRId64
+                       ", outside of the file's %" PRId64 " bytes of data (cut short?)",
+                       path, name, begin, end, bytes);
     if (want != end - begin)
-        return err_set(e, "'%s': tensor '%s' has %" PRId64 " bytes, which do not fit its shape and dtype", path, name, end - begin);
+        return err_set(
+            e, "'%s': tensor '%s' has %" PRId64 " bytes, which do not fit its shape and dtype",
+            path, name, end - begin);
     x->offset = data + begin;
     return 0;
 }
@@ -97,32 +111,40 @@ static int by_offset(const void *a, const void *b)
     const struct entry *x = a, *y = b;
     if (x->offset != y->offset)
         return x->offset < y->offset ? -1 : 1;
-    int64_t nx = tensor_bytes(&x->t), ny = tensor_bytes(&y->t);     /* empty tensors before the one that shares their offset */
+    /* empty tensors before the one that shares their offset */
+    int64_t nx = tensor_bytes(&x->t), ny = tensor_bytes(&y->t);
     return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->t.name, y->t.name);
 }
 
-static int check_layout(const struct safetensors *s, int first, int64_t data, int64_t size, const char *path, struct err *e)
+static int check_layout(const struct safetensors *s, int first, int64_t data, int64_t size,
+                        const char *path, struct err *e)
 {
     int64_t at = data;
     for (int i = first; i < s->n; i++) {
         const struct entry *x = &s->entries[i];
         if (x->offset != at)
-            return err_set(e, "'%s': tensor '%s' %s", path, x->t.name, x->offset < at ? "overlaps another one" : "leaves a gap before it");
+            return err_set(e, "'%s': tensor '%s' %s", path, x->t.name,
+                           x->offset < at ? "overlaps another one" : "leaves a gap before it");
         at += tensor_bytes(&x->t);
     }
-    return at == size ? 0 : err_set(e, "'%s' has %" PRId64 " bytes after its last tensor", path, size - at);
+    return at == size
+               ? 0
+               : err_set(e, "'%s' has %" PRId64 " bytes after its last tensor", path, size - at);
 }
 
-static int parse_header(struct safetensors *s, const json_t *header, int64_t data, int64_t size, const char *path, struct err *e)
+static int parse_header(struct safetensors *s, const json_t *header, int64_t data, int64_t size,
+                        const char *path, struct err *e)
 {
     int first = s->n;
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)header, name, value) {
+    json_object_foreach((json_t *)header, name, value)
+    {
         if (!strcmp(name, "__metadata__"))
             continue;
         if (s->n == s->room)
-            s->entries = mem_grow(s->entries, (size_t)(s->room = 2 * s->room + 64) * sizeof *s->entries);
+            s->entries = mem_grow(s->entries,
+                                  (size_t)(s->room = 2 * s->room + 64) * sizeof *s->entries);
         memset(&s->entries[s->n], 0, sizeof *s->entries);
         s->entries[s->n].shard = s->n_shards - 1;
         if (parse_entry(&s->entries[s->n], name, value, data, size - data, path, e))
@@ -147,13 +169,16 @@ static int open_shard(struct safetensors *s, const char *path, struct err *e)
     unsigned char head[8];
     uint64_t n = 0;
     if (!S_ISREG(st.st_mode) || st.st_size < 10)
-        return err_set(e, "'%s' is no safetensors file: %s", path, S_ISREG(st.st_mode) ? "it is too short" : "it is not a regular file");
+        return err_set(e, "'%s' is no safetensors file: %s", path,
+                       S_ISREG(st.st_mode) ? "it is too short" : "it is not a regular file");
     if (file_pread(fd, path, head, 8, 0, e))
         return -1;
     for (int i = 8; i--;)
         n = n << 8 | head[i];
     if (n > SF_HEADER_MAX || n > (uint64_t)st.st_size - 8)
-        return err_set(e, "'%s' is no safetensors file, or is cut short: its header claims %" PRIu64 " bytes", path, n);
+        return err_set(
+            e, "'%s' is no safetensors file, or is cut short: its header claims %" PRIu64 " bytes",
+            path, n);
     char *text = mem_alloc(n + 1);
     json_t *header = NULL;
     char what[400];
@@ -185,25 +210,30 @@ static int index_names(struct safetensors *s, const char *path, struct err *e)
         qsort_r(s->by_name, (size_t)s->n, sizeof *s->by_name, by_name_order, s->entries);
     for (int i = 1; i < s->n; i++)
         if (!strcmp(s->entries[s->by_name[i - 1]].t.name, s->entries[s->by_name[i]].t.name))
-            return err_set(e, "'%s': tensor '%s' stands in two files", path, s->entries[s->by_name[i]].t.name);
+            return err_set(e, "'%s': tensor '%s' stands in two files", path,
+                           s->entries[s->by_name[i]].t.name);
     return 0;
 }
 
-/* Opens each file of weight_map once; afterwards every tensor must be in the file that the map says. */
+/* Opens each file of weight_map once; afterwards every tensor must be in the file that the map
+ * says. */
 static int open_index(struct safetensors *s, const char *path, struct err *e)
 {
-    json_t *index = json_parse_file(path, &header_limits, e), *map = json_object_get(index, "weight_map"), *file;
-    json_t *seen = json_object();       /* file name -> its number */
+    json_t *index = json_parse_file(path, &header_limits, e),
+           *map = json_object_get(index, "weight_map"), *file;
+    json_t *seen = json_object(); /* file name -> its number */
     const char *slash = strrchr(path, '/'), *name;
     int failed = index ? 0 : -1;
     if (!failed && !json_is_object(map))
         failed = err_set(e, "'%s' has no weight_map", path);
-    json_object_foreach(map, name, file) {
+    json_object_foreach(map, name, file)
+    {
         const char *f = json_string_value(file);
         if (failed || (f && json_object_get(seen, f)))
             continue;
         if (!f || !*f || *f == '.' || strchr(f, '/'))
-            failed = err_set(e, "'%s': the entry of tensor '%.200s' names no file beside it", path, name);
+            failed = err_set(e, "'%s': the entry of tensor '%.200s' names no file beside it", path,
+                             name);
         else if (s->n_shards == FILES_MAX)
             failed = err_set(e, "'%s' names more than %d files", path, FILES_MAX);
         else {
@@ -215,10 +245,13 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
     }
     if (!failed)
         failed = index_names(s, path, e);
-    json_object_foreach(map, name, file) {
+    json_object_foreach(map, name, file)
+    {
         int i = failed ? 0 : sf_find(s, name);
-        if (!failed && (i < 0 || s->entries[i].shard != json_integer_value(json_object_get(seen, json_string_value(file)))))
-            failed = err_set(e, "'%s' places tensor '%.200s' in '%s', which does not hold it", path, name, json_string_value(file));
+        if (!failed && (i < 0 || s->entries[i].shard != json_integer_value(json_object_get(
+                                                            seen, json_string_value(file)))))
+            failed = err_set(e, "'%s' places tensor '%.200s' in '%s', which does not hold it", path,
+                             name, json_string_value(file));
     }
     json_decref(seen);
     json_decref(index);
@@ -236,14 +269,16 @@ static int open_path(struct safetensors *s, const char *path, struct err *e)
             return open_index(s, path, e);
         return open_shard(s, path, e) ? -1 : index_names(s, path, e);
     }
-    char *one = mem_format("%s/model.safetensors", path), *index = mem_format("%s/model.safetensors.index.json", path);
+    char *one = mem_format("%s/model.safetensors", path),
+         *index = mem_format("%s/model.safetensors.index.json", path);
     int failed;
     if (!access(one, F_OK))
         failed = open_shard(s, one, e) ? -1 : index_names(s, one, e);
     else if (!access(index, F_OK))
         failed = open_index(s, index, e);
     else
-        failed = err_set(e, "'%s' holds neither model.safetensors nor model.safetensors.index.json", path);
+        failed = err_set(e, "'%s' holds neither model.safetensors nor model.safetensors.index.json",
+                         path);
     free(one);
     free(index);
     return failed;
@@ -283,7 +318,8 @@ int sf_read(struct safetensors *s, int i, int64_t offset, void *buf, int64_t n, 
     const struct shard *f = &s->shards[x->shard];
     int64_t size = tensor_bytes(&x->t);
     if (n < 0 || offset < 0 || offset > size || n > size - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'", f->path, n, offset, x->t.name);
+        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'",
+                       f->path, n, offset, x->t.name);
     return file_pread(f->fd, f->path, buf, n, x->offset + offset, e);
 }
 

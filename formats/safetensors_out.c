@@ -1,5 +1,6 @@
-/* Writing safetensors: see safetensors.h. Shards are filled in order up to max_shard_size bytes of data; a tensor larger than that gets a
- * shard of its own. Refused: dtypes that the format does not have, more shards than can stay open, data that do not add up to the tensors. */
+/* Writing safetensors: see safetensors.h. Shards are filled in order up to max_shard_size bytes of
+ * data; a tensor larger than that gets a shard of its own. Refused: dtypes that the format does not
+ * have, more shards than can stay open, data that do not add up to the tensors. */
 #include "safetensors.h"
 
 #include <fcntl.h>
@@ -17,13 +18,13 @@ enum { SHARDS_MAX = 600 };
 struct shard {
     int fd;
     char *path;
-    int64_t bytes;              /* of data */
+    int64_t bytes; /* of data */
 };
 
 struct entry {
     const struct tensor *t;
     int shard;
-    int64_t begin, bytes, written;      /* begin: in the shard's data, later in the file */
+    int64_t begin, bytes, written; /* begin: in the shard's data, later in the file */
 };
 
 struct safetensors_out {
@@ -52,17 +53,22 @@ static int place(struct safetensors_out *s, int64_t max_shard_size, struct err *
         x->t = &s->tensors[i];
         x->bytes = tensor_bytes(x->t);
         if (!spell_dtype(x->t->dtype) || x->bytes < 0)
-            return err_set(e, "'%s': tensor '%s' of dtype %s cannot be written as safetensors", s->dir, x->t->name, dtype_name(x->t->dtype));
+            return err_set(e, "'%s': tensor '%s' of dtype %s cannot be written as safetensors",
+                           s->dir, x->t->name, dtype_name(x->t->dtype));
         struct shard *f = &s->shards[s->n_shards - 1];
         if (max_shard_size && f->bytes && x->bytes > max_shard_size - f->bytes) {
             if (s->n_shards == SHARDS_MAX)
-                return err_set(e, "'%s': a shard size of %" PRId64 " bytes would make more than %d files", s->dir, max_shard_size, SHARDS_MAX);
+                return err_set(
+                    e, "'%s': a shard size of %" PRId64 " bytes would make more than %d files",
+                    s->dir, max_shard_size, SHARDS_MAX);
             f = &s->shards[s->n_shards++];
         }
         x->shard = s->n_shards - 1;
         x->begin = f->bytes;
-        if (__builtin_add_overflow(f->bytes, x->bytes, &f->bytes) || __builtin_add_overflow(s->total, x->bytes, &s->total))
-            return err_set(e, "'%s': the tensors add up to more bytes than a file can have", s->dir);
+        if (__builtin_add_overflow(f->bytes, x->bytes, &f->bytes) ||
+            __builtin_add_overflow(s->total, x->bytes, &s->total))
+            return err_set(e, "'%s': the tensors add up to more bytes than a file can have",
+                           s->dir);
     }
     s->sharded = max_shard_size > 0 && s->n_shards > 1;
     return 0;
@@ -78,8 +84,10 @@ static char *header_text(const struct safetensors_out *s, int shard)
         json_t *shape = json_array();
         for (int d = 0; d < x->t->ndim; d++)
             json_array_append_new(shape, json_integer(x->t->shape[d]));
-        json_object_set_new(header, x->t->name, json_pack("{s:s, s:o, s:[I,I]}", "dtype", spell_dtype(x->t->dtype), "shape", shape,
-                                                          "data_offsets", (json_int_t)x->begin, (json_int_t)(x->begin + x->bytes)));
+        json_object_set_new(header, x->t->name,
+                            json_pack("{s:s, s:o, s:[I,I]}", "dtype", spell_dtype(x->t->dtype),
+                                      "shape", shape, "data_offsets", (json_int_t)x->begin,
+                                      (json_int_t)(x->begin + x->bytes)));
     }
     char *text = json_dumps(header, JSON_COMPACT);
     json_decref(header);
@@ -103,7 +111,8 @@ static int begin_shard(struct safetensors_out *s, int i, struct err *e)
     size_t used = strlen(text), n = (used + 7) & ~(size_t)7;
     if (n > SF_HEADER_MAX) {
         free(text);
-        return err_set(e, "'%s': a header of %zu bytes is beyond the format's %d", f->path, n, SF_HEADER_MAX);
+        return err_set(e, "'%s': a header of %zu bytes is beyond the format's %d", f->path, n,
+                       SF_HEADER_MAX);
     }
     char *block = mem_alloc(8 + n);
     for (int b = 0; b < 8; b++)
@@ -132,7 +141,8 @@ static void release(struct safetensors_out *s)
     free(s);
 }
 
-struct safetensors_out *sf_create(const char *dir, const struct tensor *tensors, int n, int64_t max_shard_size, struct err *e)
+struct safetensors_out *sf_create(const char *dir, const struct tensor *tensors, int n,
+                                  int64_t max_shard_size, struct err *e)
 {
     struct safetensors_out *s = mem_alloc(sizeof *s);
     s->dir = mem_string(dir);
@@ -153,12 +163,14 @@ struct safetensors_out *sf_create(const char *dir, const struct tensor *tensors,
     return s;
 }
 
-int sf_write(struct safetensors_out *s, int i, int64_t offset, const void *buf, int64_t n, struct err *e)
+int sf_write(struct safetensors_out *s, int i, int64_t offset, const void *buf, int64_t n,
+             struct err *e)
 {
     struct entry *x = &s->entries[i];
     const struct shard *f = &s->shards[x->shard];
     if (n < 0 || offset < 0 || offset > x->bytes || n > x->bytes - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'", f->path, n, offset, x->t->name);
+        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'",
+                       f->path, n, offset, x->t->name);
     x->written += n;
     return file_pwrite(f->fd, f->path, buf, n, x->begin + offset, e);
 }
@@ -167,9 +179,12 @@ static int write_index(const struct safetensors_out *s, struct err *e)
 {
     json_t *map = json_object();
     for (int i = 0; i < s->n; i++)
-        json_object_set_new(map, s->entries[i].t->name, json_string(strrchr(s->shards[s->entries[i].shard].path, '/') + 1));
-    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total, "weight_map", map);
-    char *text = json_dumps(index, JSON_INDENT(2)), *path = mem_format("%s/model.safetensors.index.json", s->dir);
+        json_object_set_new(map, s->entries[i].t->name,
+                            json_string(strrchr(s->shards[s->entries[i].shard].path, '/') + 1));
+    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total,
+                              "weight_map", map);
+    char *text = json_dumps(index, JSON_INDENT(2)),
+         *path = mem_format("%s/model.safetensors.index.json", s->dir);
     int failed = file_write(path, text, (int64_t)strlen(text), e);
     json_decref(index);
     free(text);
@@ -182,7 +197,9 @@ int sf_finish(struct safetensors_out *s, struct err *e)
     int failed = e && e->set ? -1 : 0;
     for (int i = 0; i < s->n && !failed; i++)
         if (s->entries[i].written != s->entries[i].bytes)
-            failed = err_set(e, "'%s': tensor '%s' got %" PRId64 " of its %" PRId64 " bytes", s->dir, s->entries[i].t->name, s->entries[i].written, s->entries[i].bytes);
+            failed = err_set(e, "'%s': tensor '%s' got %" PRId64 " of its %" PRId64 " bytes",
+                             s->dir, s->entries[i].t->name, s->entries[i].written,
+                             s->entries[i].bytes);
     for (int i = 0; i < s->n_shards && !failed; i++) {
         struct shard *f = &s->shards[i];
         if (fsync(f->fd) < 0 || close(f->fd) < 0)

@@ -1,8 +1,10 @@
-/* Reading a tensor stream: see stream.h and SPEC.md. Takes bytes from a file, pipe or terminal-free standard input, plain or in zstd frames
- * (told by the magic); gives the header as JSON, then record after record. Nothing is allocated for what a stream merely claims: buffers
- * grow with the bytes that arrive, up to the limits below. Payload of plain streams is read straight into the caller's memory.
- * Refused: other formats and versions, headers beyond the limits, records whose dtype, shape and bytes disagree, chunks of another size,
- * wrong digests, a missing end map, bytes after it. */
+/* Reading a tensor stream: see stream.h and SPEC.md. Takes bytes from a file, pipe or terminal-free
+ * standard input, plain or in zstd frames (told by the magic); gives the header as JSON, then
+ * record after record. Nothing is allocated for what a stream merely claims: buffers grow with the
+ * bytes that arrive, up to the limits below. Payload of plain streams is read straight into the
+ * caller's memory. Refused: other formats and versions, headers beyond the limits, records whose
+ * dtype, shape and bytes disagree, chunks of another size, wrong digests, a missing end map, bytes
+ * after it. */
 #include "stream.h"
 
 #include <errno.h>
@@ -21,21 +23,22 @@ static const struct mpk_limits head_limits = {256 << 20, 4 << 20}, small_limits 
 
 struct st_in {
     struct err *e;
-    char *path;                         /* for messages */
+    char *path; /* for messages */
     int fd;
-    uint64_t size;                      /* bytes of a plain regular file, else as many as can be */
-    unsigned char *buf;                 /* plain bytes [pos, len) that have arrived and are not yet used */
+    uint64_t size; /* bytes of a plain regular file, else as many as can be */
+    /* plain bytes [pos, len) that have arrived and are not yet used */
+    unsigned char *buf;
     size_t pos, len, room;
-    ZSTD_DCtx *z;                       /* NULL: the input is plain */
+    ZSTD_DCtx *z; /* NULL: the input is plain */
     unsigned char *zbuf;
     ZSTD_inBuffer zin;
-    size_t zhint;                       /* 0: between frames */
-    int zfull;                          /* the decoder may hold more output */
+    size_t zhint; /* 0: between frames */
+    int zfull;    /* the decoder may hold more output */
     json_t *head;
-    struct digest end, data;            /* of the objects outside chunks; of the record's data */
+    struct digest end, data; /* of the objects outside chunks; of the record's data */
     struct tensor t;
-    int64_t left, chunk, records;       /* of the current record, of its current chunk */
-    int open, done;                     /* a record is open; the end map was read */
+    int64_t left, chunk, records; /* of the current record, of its current chunk */
+    int open, done;               /* a record is open; the end map was read */
 };
 
 /* ---- bytes */
@@ -57,13 +60,15 @@ static int64_t read_zstd(struct st_in *in, void *dst, size_t n)
             if (r < 0)
                 return -1;
             if (!r)
-                return in->zhint ? err_set(in->e, "%s ends early, inside its zstd frame", in->path) : 0;
+                return in->zhint ? err_set(in->e, "%s ends early, inside its zstd frame", in->path)
+                                 : 0;
             in->zin = (ZSTD_inBuffer){in->zbuf, (size_t)r, 0};
         }
         ZSTD_outBuffer out = {dst, n, 0};
         in->zhint = ZSTD_decompressStream(in->z, &out, &in->zin);
         if (ZSTD_isError(in->zhint))
-            return err_set(in->e, "%s is damaged: zstd: %s", in->path, ZSTD_getErrorName(in->zhint));
+            return err_set(in->e, "%s is damaged: zstd: %s", in->path,
+                           ZSTD_getErrorName(in->zhint));
         in->zfull = in->zhint && out.pos == out.size;
         if (out.pos)
             return (int64_t)out.pos;
@@ -87,7 +92,8 @@ static int64_t buffer_fill(struct st_in *in)
     if (in->len == in->room)
         in->buf = mem_grow(in->buf, in->room *= 2);
     size_t n = in->room - in->len;
-    int64_t r = read_some(in, in->buf + in->len, n < ROOM ? n : ROOM);      /* no more: payload should not pass through here */
+    /* no more: payload should not pass through here */
+    int64_t r = read_some(in, in->buf + in->len, n < ROOM ? n : ROOM);
     if (r > 0)
         in->len += (size_t)r;
     return r;
@@ -99,7 +105,10 @@ static int ends_early(struct st_in *in)
         return err_set(in->e, "%s ends early, inside its header", in->path);
     if (in->open)
         return err_set(in->e, "%s ends early, inside record \"%s\"", in->path, in->t.name);
-    return err_set(in->e, "%s ends early, after %lld records: it has no end map, so whoever wrote it did not finish", in->path, (long long)in->records);
+    return err_set(
+        in->e,
+        "%s ends early, after %lld records: it has no end map, so whoever wrote it did not finish",
+        in->path, (long long)in->records);
 }
 
 /* Until k bytes lie in the buffer. */
@@ -113,7 +122,8 @@ static int buffer_need(struct st_in *in, size_t k)
     return 0;
 }
 
-/* Exactly n bytes of payload: what is buffered, then straight from the source. Short rests go through the buffer, so that small records do not cost a system call each. */
+/* Exactly n bytes of payload: what is buffered, then straight from the source. Short rests go
+ * through the buffer, so that small records do not cost a system call each. */
 static int payload_read(struct st_in *in, unsigned char *dst, size_t n)
 {
     while (n) {
@@ -138,8 +148,10 @@ static int payload_read(struct st_in *in, unsigned char *dst, size_t n)
     return 0;
 }
 
-/* The next msgpack object, within limits; its bytes enter the end digest unless it is the end map itself. */
-static json_t *object_read(struct st_in *in, struct mpk_limits limits, const char *what, int digested)
+/* The next msgpack object, within limits; its bytes enter the end digest unless it is the end map
+ * itself. */
+static json_t *object_read(struct st_in *in, struct mpk_limits limits, const char *what,
+                           int digested)
 {
     const char *why = NULL;
     struct mpk_scan s = {.limits = limits};
@@ -181,7 +193,8 @@ static int input_open(struct st_in *in, const char *path)
     if (fstat(in->fd, &st))
         return err_set(in->e, "cannot read %s:", in->path);
     if (S_ISFIFO(st.st_mode))
-        (void)fcntl(in->fd, F_SETPIPE_SZ, ST_CHUNK);            /* advice: a smaller pipe is only slower */
+        /* advice: a smaller pipe is only slower */
+        (void)fcntl(in->fd, F_SETPIPE_SZ, ST_CHUNK);
     if (S_ISREG(st.st_mode)) {
         in->size = (uint64_t)st.st_size;
         posix_fadvise(in->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -191,8 +204,10 @@ static int input_open(struct st_in *in, const char *path)
 
 static int is_zstd(const unsigned char *p)
 {
-    uint32_t magic = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+    uint32_t magic = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                     (uint32_t)p[3] << 24;
+    return magic == ZSTD_MAGICNUMBER ||
+           (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
 }
 
 /* Looks at the first bytes and, where they say so, puts the decoder between source and buffer. */
@@ -221,7 +236,8 @@ static int input_detect(struct st_in *in)
     return 0;
 }
 
-/* A map whose first key is "pare": looked at before anything is scanned, so that other files are refused at once. */
+/* A map whose first key is "pare": looked at before anything is scanned, so that other files are
+ * refused at once. */
 static int magic_check(struct st_in *in)
 {
     static const unsigned char key[] = "\xa4pare";
@@ -231,7 +247,11 @@ static int magic_check(struct st_in *in)
     if (r < 0)
         return -1;
     const unsigned char *p = in->buf + in->pos;
-    size_t n = in->len - in->pos, skip = !n ? 0 : p[0] == 0xde ? 3 : p[0] == 0xdf ? 5 : (p[0] & 0xf0) == 0x80 ? 1 : 0;
+    size_t n = in->len - in->pos, skip = !n                      ? 0
+                                         : p[0] == 0xde          ? 3
+                                         : p[0] == 0xdf          ? 5
+                                         : (p[0] & 0xf0) == 0x80 ? 1
+                                                                 : 0;
     size_t have = n > skip ? n - skip : 0;
     if (!skip || memcmp(p + skip, key, have < 5 ? have : 5))
         return err_set(in->e, "%s is not a pare stream", in->path);
@@ -244,8 +264,8 @@ static int head_check(struct st_in *in)
     if (!json_is_integer(version))
         return err_set(in->e, "%s is not a pare stream: its version is no integer", in->path);
     if (json_integer_value(version) != ST_VERSION)
-        return err_set(in->e, "%s is a stream of version %lld; this release reads version %d", in->path,
-            (long long)json_integer_value(version), ST_VERSION);
+        return err_set(in->e, "%s is a stream of version %lld; this release reads version %d",
+                       in->path, (long long)json_integer_value(version), ST_VERSION);
     if (!json_is_string(json_object_get(in->head, "kind")))
         return err_set(in->e, "%s: damaged header: no \"kind\"", in->path);
     return 0;
@@ -299,7 +319,8 @@ static int digest_compare(struct st_in *in, struct digest *d, const json_t *map,
     if (!said)
         return err_set(in->e, "%s: damaged %s: no digest", in->path, what);
     if (strcmp(said, hex))
-        return err_set(in->e, "%s is damaged: the digest of %s%s is %s, not %.32s", in->path, what, in->open ? in->t.name : "", hex, said);
+        return err_set(in->e, "%s is damaged: the digest of %s%s is %s, not %.32s", in->path, what,
+                       in->open ? in->t.name : "", hex, said);
     return 0;
 }
 
@@ -308,8 +329,9 @@ static int record_end(struct st_in *in)
     json_t *map = object_read(in, small_limits, "digest of a record", 1);
     if (!map)
         return -1;
-    int r = json_object_size(map) != 1 ? err_set(in->e, "%s: damaged digest of record %s", in->path, in->t.name)
-        : digest_compare(in, &in->data, map, "record ");
+    int r = json_object_size(map) != 1
+                ? err_set(in->e, "%s: damaged digest of record %s", in->path, in->t.name)
+                : digest_compare(in, &in->data, map, "record ");
     json_decref(map);
     in->open = 0;
     return r;
@@ -322,8 +344,8 @@ static int end_read(struct st_in *in, const json_t *map)
     if (json_object_size(map) != 2 || !json_is_integer(records))
         return err_set(in->e, "%s: damaged end map", in->path);
     if (json_integer_value(records) != in->records)
-        return err_set(in->e, "%s is damaged: it has %lld records, its end map says %lld", in->path, (long long)in->records,
-            (long long)json_integer_value(records));
+        return err_set(in->e, "%s is damaged: it has %lld records, its end map says %lld", in->path,
+                       (long long)in->records, (long long)json_integer_value(records));
     if (digest_compare(in, &in->end, map, "its headers"))
         return -1;
     if (in->len == in->pos) {
@@ -341,14 +363,19 @@ static int tensor_parse(struct st_in *in, const json_t *map)
 {
     struct tensor *t = &in->t;
     const json_t *shape = json_object_get(map, "shape"), *bytes = json_object_get(map, "bytes");
-    const char *name = json_string_value(json_object_get(map, "name")), *dtype = json_string_value(json_object_get(map, "dtype"));
-    if (!name || !*name || strlen(name) >= TENSOR_NAME || !dtype || !json_is_array(shape) || !json_is_integer(bytes) || json_object_size(map) != 4)
-        return err_set(in->e, "%s: damaged record %lld: not {name, dtype, shape, bytes}", in->path, (long long)in->records);
+    const char *name = json_string_value(json_object_get(map, "name")),
+               *dtype = json_string_value(json_object_get(map, "dtype"));
+    if (!name || !*name || strlen(name) >= TENSOR_NAME || !dtype || !json_is_array(shape) ||
+        !json_is_integer(bytes) || json_object_size(map) != 4)
+        return err_set(in->e, "%s: damaged record %lld: not {name, dtype, shape, bytes}", in->path,
+                       (long long)in->records);
     int d = dtype_parse(dtype);
     if (d < 0)
-        return err_set(in->e, "%s: record %s has the unknown dtype \"%.20s\"", in->path, name, dtype);
+        return err_set(in->e, "%s: record %s has the unknown dtype \"%.20s\"", in->path, name,
+                       dtype);
     if (json_array_size(shape) > TENSOR_DIMS)
-        return err_set(in->e, "%s: record %s has %zu dimensions; at most %d are allowed", in->path, name, json_array_size(shape), TENSOR_DIMS);
+        return err_set(in->e, "%s: record %s has %zu dimensions; at most %d are allowed", in->path,
+                       name, json_array_size(shape), TENSOR_DIMS);
     *t = (struct tensor){.dtype = (enum dtype)d, .ndim = (int)json_array_size(shape)};
     strcpy(t->name, name);
     for (int i = 0; i < t->ndim; i++) {
@@ -356,7 +383,8 @@ static int tensor_parse(struct st_in *in, const json_t *map)
         t->shape[i] = json_is_integer(n) ? json_integer_value(n) : -1;
     }
     if (tensor_bytes(t) < 0 || tensor_bytes(t) != json_integer_value(bytes))
-        return err_set(in->e, "%s: record %s: its dtype and shape do not make %lld bytes", in->path, name, (long long)json_integer_value(bytes));
+        return err_set(in->e, "%s: record %s: its dtype and shape do not make %lld bytes", in->path,
+                       name, (long long)json_integer_value(bytes));
     return 0;
 }
 
@@ -368,13 +396,16 @@ static int chunk_begin(struct st_in *in)
     unsigned type = in->buf[in->pos], size = type == 0xc4 ? 1 : type == 0xc5 ? 2 : 4;
     int64_t n = 0, want = in->left < ST_CHUNK ? in->left : ST_CHUNK;
     if (type < 0xc4 || type > 0xc6)
-        return err_set(in->e, "%s is damaged: no chunk in record %s where one is due", in->path, in->t.name);
+        return err_set(in->e, "%s is damaged: no chunk in record %s where one is due", in->path,
+                       in->t.name);
     if (buffer_need(in, 1 + size))
         return -1;
     for (unsigned i = 1; i <= size; i++)
         n = n << 8 | in->buf[in->pos + i];
     if (n != want)
-        return err_set(in->e, "%s is damaged: a chunk of %lld bytes in record %s, where %lld are due", in->path, (long long)n, in->t.name, (long long)want);
+        return err_set(in->e,
+                       "%s is damaged: a chunk of %lld bytes in record %s, where %lld are due",
+                       in->path, (long long)n, in->t.name, (long long)want);
     in->pos += 1 + size;
     in->chunk = n;
     return 0;
@@ -420,7 +451,8 @@ int st_next(struct st_in *in, struct tensor *t)
     json_t *map = object_read(in, small_limits, "record", 0);
     if (!map)
         return -1;
-    int is_end = json_object_get(map, "records") != NULL, r = is_end ? end_read(in, map) : tensor_parse(in, map);
+    int is_end = json_object_get(map, "records") != NULL,
+        r = is_end ? end_read(in, map) : tensor_parse(in, map);
     json_decref(map);
     if (r || is_end)
         return r;
@@ -439,7 +471,8 @@ int st_read_all(struct st_in *in, const struct tensor *t, void *buf)
     int64_t n = tensor_bytes(t), r = st_read(in, buf, n);
     if (r < 0)
         return -1;
-    return r == n ? 0 : err_set(in->e, "%s: record %s is shorter than asked for", in->path, t->name);
+    return r == n ? 0
+                  : err_set(in->e, "%s: record %s is shorter than asked for", in->path, t->name);
 }
 
 /* ---- single values */

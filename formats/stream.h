@@ -1,11 +1,13 @@
-/* The tensor stream (SPEC.md): header map, records, end map; msgpack, inside zstd where that pays. Any file or pipe between tools.
+/* The tensor stream (SPEC.md): header map, records, end map; msgpack, inside zstd where that pays.
+ * Any file or pipe between tools.
  *
- * Headers are JSON objects here (jansson, key order kept) and msgpack maps on the wire. Both sides are one-pass and constant-memory.
- * Errors stick in the `struct err` given at open: reads after an error give nothing, writes do nothing, close reports it.
+ * Headers are JSON objects here (jansson, key order kept) and msgpack maps on the wire. Both sides
+ * are one-pass and constant-memory. Errors stick in the `struct err` given at open: reads after an
+ * error give nothing, writes do nothing, close reports it.
  *
- *   struct st_in *in = st_open("x.tsz", &e);            struct st_out *out = st_create("-", -1, &e);
- *   json_t *head = st_head(in);                         st_begin(out, head);
- *   while (st_next(in, &t) > 0) st_read(in, buf, n);    st_record(out, &t); st_write(out, data, n); ... st_end(out);
+ *   struct st_in *in = st_open("x.tsz", &e);            struct st_out *out = st_create("-", -1,
+ * &e); json_t *head = st_head(in);                         st_begin(out, head); while (st_next(in,
+ * &t) > 0) st_read(in, buf, n);    st_record(out, &t); st_write(out, data, n); ... st_end(out);
  *   st_close(in);                                       st_publish(out) / st_abandon(out)
  */
 #ifndef PARE_STREAM_H
@@ -18,40 +20,65 @@
 #include "../lib/base/err.h"
 #include "../lib/base/tensor.h"
 
-enum { ST_VERSION = 1, ST_CHUNK = 1 << 20, ST_DIGEST = 33,      /* digest: XXH3-128 as 32 hex digits and a NUL */
-       ST_BLOCK = 256 << 10 };          /* bytes that a filter best passes on at a time: read, hashed and written they stay in a core's own cache */
+/* digest: XXH3-128 as 32 hex digits and a NUL */
+enum {
+    ST_VERSION = 1,
+    ST_CHUNK = 1 << 20,
+    ST_DIGEST = 33,
+    /* bytes that a filter best passes on at a time: read, hashed and written they stay in a core's
+       own cache */
+    ST_BLOCK = 256 << 10
+};
 
-/* ---- reading. path "-" is stdin. Opening reads the header (refused beyond limits of size, depth and count, before any allocation by
- * a library). A wrong magic, an unknown version, a truncated or damaged record, a missing end map: -1, never a short read. */
+/* ---- reading. path "-" is stdin. Opening reads the header (refused beyond limits of size, depth
+ * and count, before any allocation by a library). A wrong magic, an unknown version, a truncated or
+ * damaged record, a missing end map: -1, never a short read. */
 struct st_in;
-struct st_in *st_open(const char *path, struct err *e);            /* NULL on error */
-json_t *st_head(const struct st_in *in);                           /* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
-const char *st_path(const struct st_in *in);                       /* for messages; "standard input" for - */
-/* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last record, still checking its digest. */
+struct st_in *st_open(const char *path, struct err *e); /* NULL on error */
+/* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
+json_t *st_head(const struct st_in *in);
+/* for messages; "standard input" for - */
+const char *st_path(const struct st_in *in);
+/* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last
+ * record, still checking its digest. */
 int st_next(struct st_in *in, struct tensor *t);
-/* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1 error. */
+/* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1
+ * error. */
 int64_t st_read(struct st_in *in, void *buf, int64_t n);
-int st_read_all(struct st_in *in, const struct tensor *t, void *buf);  /* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
+/* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
+int st_read_all(struct st_in *in, const struct tensor *t, void *buf);
 void st_close(struct st_in *in);
 
-/* ---- writing. path "-" is stdout (refused on a terminal). A named file is written under a temporary name and renamed by st_publish after
- * fsync. compress: -1 auto (zstd level 1 when the output is a regular file, none in a pipe), 0 none, 1..19 a zstd level. */
+/* ---- writing. path "-" is stdout (refused on a terminal). A named file is written under a
+ * temporary name and renamed by st_publish after fsync. compress: -1 auto (zstd level 1 when the
+ * output is a regular file, none in a pipe), 0 none, 1..19 a zstd level. */
 struct st_out;
 struct st_out *st_create(const char *path, int compress, struct err *e);
-int st_begin(struct st_out *out, const json_t *head);              /* head without "pare": it is written first by this call */
-int st_record(struct st_out *out, const struct tensor *t);         /* begins a record; tensor_bytes(t) bytes must follow */
-int st_write(struct st_out *out, const void *data, int64_t n);     /* payload, any pieces */
-int st_put(struct st_out *out, const struct tensor *t, const void *data);      /* st_record + the whole payload */
-int st_end(struct st_out *out);                                    /* end map; then flush */
-int st_publish(struct st_out *out);                                /* close, fsync, rename; frees. -1 if anything failed since creation (the target is then untouched) */
-void st_abandon(struct st_out *out);                               /* close without end map, remove the temporary file; frees */
+/* head without "pare": it is written first by this call */
+int st_begin(struct st_out *out, const json_t *head);
+/* begins a record; tensor_bytes(t) bytes must follow */
+int st_record(struct st_out *out, const struct tensor *t);
+int st_write(struct st_out *out, const void *data, int64_t n); /* payload, any pieces */
+/* st_record + the whole payload */
+int st_put(struct st_out *out, const struct tensor *t, const void *data);
+int st_end(struct st_out *out); /* end map; then flush */
+/* close, fsync, rename; frees. -1 if anything failed since creation (the target is then untouched)
+ */
+int st_publish(struct st_out *out);
+/* close without end map, remove the temporary file; frees */
+void st_abandon(struct st_out *out);
 
-/* msgpack <-> JSON for a single value; used for headers and by tests. st_decode refuses trailing bytes. */
-int st_encode(const json_t *value, unsigned char **bytes, size_t *n, struct err *e);    /* free(*bytes) */
-json_t *st_decode(const unsigned char *bytes, size_t n, struct err *e);                 /* NULL on error; json_decref it */
+/* msgpack <-> JSON for a single value; used for headers and by tests. st_decode refuses trailing
+ * bytes. */
+/* free(*bytes) */
+int st_encode(const json_t *value, unsigned char **bytes, size_t *n, struct err *e);
+/* NULL on error; json_decref it */
+json_t *st_decode(const unsigned char *bytes, size_t n, struct err *e);
 
 /* XXH3-128 of a sequence of pieces, as 32 hex digits. */
-struct digest { void *state; };
+struct digest {
+    void *state;
+};
 void digest_open(struct digest *d);
 void digest_add(struct digest *d, const void *data, size_t n);
 void digest_close(struct digest *d, char hex[ST_DIGEST]);

@@ -1,7 +1,8 @@
-/* Writing a tensor stream: see stream.h and SPEC.md. Gives a file that appears whole or not at all, or bytes in a pipe, plain or in one zstd
- * frame; constant memory. Small pieces are gathered in a buffer, large ones go to the system as they lie.
- * Refused: a terminal, records with more or fewer bytes than their shape makes. Whatever fails (full disk, closed pipe) sticks in the
- * `struct err`, and the stream then never gets an end map. */
+/* Writing a tensor stream: see stream.h and SPEC.md. Gives a file that appears whole or not at all,
+ * or bytes in a pipe, plain or in one zstd frame; constant memory. Small pieces are gathered in a
+ * buffer, large ones go to the system as they lie. Refused: a terminal, records with more or fewer
+ * bytes than their shape makes. Whatever fails (full disk, closed pipe) sticks in the `struct err`,
+ * and the stream then never gets an end map. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,12 +22,13 @@ enum { ROOM = 256 << 10, DIRECT = 64 << 10 };
 
 struct st_out {
     struct err *e;
-    char *path, *target, *temporary;    /* for messages; where it shall lie and lies until then (NULL: written in place) */
+    /* for messages; where it shall lie and lies until then (NULL: written in place) */
+    char *path, *target, *temporary;
     int fd;
-    unsigned char *buf;                 /* bytes [0, len) on their way to fd */
+    unsigned char *buf; /* bytes [0, len) on their way to fd */
     size_t len;
-    ZSTD_CCtx *z;                       /* NULL: plain */
-    struct digest end, data;            /* as in st_in */
+    ZSTD_CCtx *z;            /* NULL: plain */
+    struct digest end, data; /* as in st_in */
     struct tensor t;
     int64_t left, chunk, records;
     int open, ended;
@@ -98,7 +100,8 @@ static int write_object(struct st_out *out, json_t *value)
     const char *why = NULL;
     unsigned char *p = NULL;
     size_t n = 0;
-    int r = mpk_encode(value, &p, &n, &why) ? err_set(out->e, "cannot write %s: %s", out->path, why) : write_bytes(out, p, n);
+    int r = mpk_encode(value, &p, &n, &why) ? err_set(out->e, "cannot write %s: %s", out->path, why)
+                                            : write_bytes(out, p, n);
     digest_add(&out->end, p, n);
     free(p);
     json_decref(value);
@@ -107,12 +110,13 @@ static int write_object(struct st_out *out, json_t *value)
 
 /* ---- opening and closing */
 
-/* A temporary name beside the file, on the same file system; a link is followed so that what it points to is replaced. */
+/* A temporary name beside the file, on the same file system; a link is followed so that what it
+ * points to is replaced. */
 static int file_open(struct st_out *out, const char *path)
 {
     struct stat st;
     int there = !stat(path, &st);
-    if (there && !S_ISREG(st.st_mode)) {        /* a pipe, a device: written as it is */
+    if (there && !S_ISREG(st.st_mode)) { /* a pipe, a device: written as it is */
         if (S_ISDIR(st.st_mode))
             errno = EISDIR;
         else
@@ -145,7 +149,8 @@ static int output_open(struct st_out *out, const char *path)
             return -1;
     }
     if (isatty(out->fd))
-        return err_set(out->e, "%s is a terminal: a stream is binary, give it a file or a pipe", out->path);
+        return err_set(out->e, "%s is a terminal: a stream is binary, give it a file or a pipe",
+                       out->path);
     return 0;
 }
 
@@ -155,7 +160,8 @@ static int compression_open(struct st_out *out, int level)
     if (fstat(out->fd, &st))
         return err_set(out->e, "cannot write %s:", out->path);
     if (S_ISFIFO(st.st_mode))
-        (void)fcntl(out->fd, F_SETPIPE_SZ, ST_CHUNK);           /* advice: a smaller pipe is only slower */
+        /* advice: a smaller pipe is only slower */
+        (void)fcntl(out->fd, F_SETPIPE_SZ, ST_CHUNK);
     if (level < 0)
         level = S_ISREG(st.st_mode);
     if (!level)
@@ -208,7 +214,8 @@ void st_abandon(struct st_out *out)
     out_free(out);
 }
 
-/* The new name itself must survive a power cut, so the directory is synced too; where that cannot be done the file is still whole. */
+/* The new name itself must survive a power cut, so the directory is synced too; where that cannot
+ * be done the file is still whole. */
 static void directory_sync(const char *path)
 {
     char *dir = mem_string(path), *slash = strrchr(dir, '/');
@@ -262,7 +269,8 @@ static json_t *tensor_to_json(const struct tensor *t)
     json_t *shape = json_array();
     for (int i = 0; i < t->ndim; i++)
         json_array_append_new(shape, json_integer(t->shape[i]));
-    return json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", dtype_name(t->dtype), "shape", shape, "bytes", (json_int_t)tensor_bytes(t));
+    return json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", dtype_name(t->dtype),
+                     "shape", shape, "bytes", (json_int_t)tensor_bytes(t));
 }
 
 static int record_end(struct st_out *out)
@@ -278,10 +286,12 @@ int st_record(struct st_out *out, const struct tensor *t)
     if (out->e->set)
         return -1;
     if (out->open)
-        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path, out->t.name, (long long)out->left);
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path,
+                       out->t.name, (long long)out->left);
     json_t *map = tensor_bytes(t) < 0 || t->ndim > TENSOR_DIMS ? NULL : tensor_to_json(t);
     if (!map)
-        return err_set(out->e, "cannot write %s: record %s has no possible name or shape", out->path, t->name);
+        return err_set(out->e, "cannot write %s: record %s has no possible name or shape",
+                       out->path, t->name);
     if (write_object(out, map))
         return -1;
     out->t = *t;
@@ -308,7 +318,8 @@ int st_write(struct st_out *out, const void *data, int64_t n)
     if (out->e->set)
         return -1;
     if (n > out->left)
-        return err_set(out->e, "cannot write %s: record %s gets more bytes than its shape has", out->path, out->t.name);
+        return err_set(out->e, "cannot write %s: record %s gets more bytes than its shape has",
+                       out->path, out->t.name);
     while (n > 0) {
         if (!out->chunk && chunk_begin(out))
             return -1;
@@ -337,10 +348,12 @@ int st_end(struct st_out *out)
     if (out->e->set)
         return -1;
     if (out->open)
-        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path, out->t.name, (long long)out->left);
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path,
+                       out->t.name, (long long)out->left);
     digest_close(&out->end, hex);
-    digest_open(&out->end);             /* the end map itself is not part of what it proves */
-    if (write_object(out, json_pack("{s:I, s:s}", "records", (json_int_t)out->records, "digest", hex)))
+    digest_open(&out->end); /* the end map itself is not part of what it proves */
+    if (write_object(out,
+                     json_pack("{s:I, s:s}", "records", (json_int_t)out->records, "digest", hex)))
         return -1;
     if (out->z && write_zstd(out, NULL, 0, ZSTD_e_end))
         return -1;

@@ -1,4 +1,5 @@
-/* The op table: what kernels/ offers. Numbers only: no files, no model words. See ops.def for the contract. */
+/* The op table: what kernels/ offers. Numbers only: no files, no model words. See ops.def for the
+ * contract. */
 #ifndef PARE_OP_H
 #define PARE_OP_H
 
@@ -15,109 +16,169 @@ extern "C" {
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
-enum { ADDS = 0, SETS_ON_CPU = 1 << DEVICE_CPU, SETS_ON_CUDA = 1 << DEVICE_CUDA, SETS = SETS_ON_CPU | SETS_ON_CUDA };
-enum { READS_NONE = 0, READS_IN0 = 1, READS_IN1 = 2, READS_IN2 = 4, READS_OUT = 8, READS_MEMO = 16 };
+enum {
+    ADDS = 0,
+    SETS_ON_CPU = 1 << DEVICE_CPU,
+    SETS_ON_CUDA = 1 << DEVICE_CUDA,
+    SETS = SETS_ON_CPU | SETS_ON_CUDA
+};
+enum {
+    READS_NONE = 0,
+    READS_IN0 = 1,
+    READS_IN1 = 2,
+    READS_IN2 = 4,
+    READS_OUT = 8,
+    READS_MEMO = 16
+};
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
 enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) OP_##name,
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, overwrite, cuda, cuda_scratch) OP_##name,
 #include "ops.def"
 #undef OP
     OP_COUNT
 };
 
-/* Where and with how many threads calls run. One per process and device; a device error sticks in `err`.
- * compute: type of activations and their gradients, DT_F32, or on a CUDA device DT_BF16 (then matrices of weights are bf16 too). */
+/* Where and with how many threads calls run. One per process and device; a device error sticks in
+ * `err`. compute: type of activations and their gradients, DT_F32, or on a CUDA device DT_BF16
+ * (then matrices of weights are bf16 too). */
 struct gpu;
 struct exec {
     enum device device;
     int threads;
     enum dtype compute;
-    int tf32;                   /* CUDA with DT_F32: products with 10 bits of fraction */
-    struct gpu *gpu;            /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
-    double seconds[OP_COUNT][2];        /* spent so far in each op, forward and backward (on a device: in starting it) */
+    int tf32; /* CUDA with DT_F32: products with 10 bits of fraction */
+    /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
+    struct gpu *gpu;
+    /* spent so far in each op, forward and backward (on a device: in starting it) */
+    double seconds[OP_COUNT][2];
     struct err err;
 };
-int exec_open(struct exec *x, enum device device, int threads);        /* threads 0: all cores. -1: no such device in this build or machine */
+/* threads 0: all cores. -1: no such device in this build or machine */
+int exec_open(struct exec *x, enum device device, int threads);
 void exec_close(struct exec *x);
-int exec_crews(const struct exec *x);           /* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a device */
+/* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a
+ * device */
+int exec_workers(const struct exec *x);
 
-/* Memory where the calls run: the one door for everything that kernels read or write. On the CPU these are mmap, memcpy and memset. */
-int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e);  /* as arena_open, on the device; zeros */
-void exec_put(struct exec *x, void *there, const void *here, size_t bytes);    /* host to device */
-void exec_get(struct exec *x, void *here, const void *there, size_t bytes);    /* device to host, after all calls made before */
+/* Memory where the calls run: the one door for everything that kernels read or write. On the CPU
+ * these are mmap, memcpy and memset. */
+/* as arena_open, on the device; zeros */
+int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e);
+void exec_put(struct exec *x, void *there, const void *here, size_t bytes); /* host to device */
+/* device to host, after all calls made before */
+void exec_get(struct exec *x, void *here, const void *there, size_t bytes);
 void exec_zero(struct exec *x, void *there, size_t bytes);
-void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);      /* both on the device */
-/* Where the host can read what stands `there` after all calls made before: there itself, or a copy of it in *here, which grows as needed (free it). */
+/* both on the device */
+void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);
+/* Where the host can read what stands `there` after all calls made before: there itself, or a copy
+ * of it in *here, which grows as needed (free it). */
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
-int64_t exec_available(struct exec *x);                                /* bytes that exec_arena could give; INT64_MAX: not known before trying */
-/* First thing in a main that computes: sets what the runtimes read only when a program starts, unless the user has, and starts the program again.
- * - A thread that waits at the end of a parallel region spins; gcc's OpenMP lets it spin for milliseconds, which on cores that other processes use as
- *   well costs more than half of the speed (measured: 1.6 times faster beside two busy processes, equal on a quiet machine). Here: for one, since to wake
- *   a thread takes long too (tests/bench/LOG.md).
- * - glibc before 2.38 leaves a few bytes before each aligned block in the allocator's cache of small blocks, where they keep the workspaces that products
- *   give back from growing together again: up to 15 MB a thread beside the prediction. Without that cache: none, at equal speed. */
+/* bytes that exec_arena could give; INT64_MAX: not known before trying */
+int64_t exec_available(struct exec *x);
+/* First thing in a main that computes: sets what the runtimes read only when a program starts,
+ * unless the user has, and starts the program again.
+ * - A thread that waits at the end of a parallel region spins; gcc's OpenMP lets it spin for
+ * milliseconds, which on cores that other processes use as well costs more than half of the speed
+ * (measured: 1.6 times faster beside two busy processes, equal on a quiet machine). Here: for one,
+ * since to wake a thread takes long too (tests/bench/LOG.md).
+ * - glibc before 2.38 leaves a few bytes before each aligned block in the allocator's cache of
+ * small blocks, where they keep the workspaces that products give back from growing together again:
+ * up to 15 MB a thread beside the prediction. Without that cache: none, at equal speed. */
 void exec_restart_tuned(char **argv);
-int64_t exec_slow_size(const struct exec *x, int64_t *multiple);        /* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
-int64_t exec_library_bytes(const struct exec *x);                      /* what the library of matrix products takes beside its operands: packed panels and generated code; measured with oneDNN 2.6 */
-const char *exec_math_library(void);                                   /* e.g. "oneDNN 2.6.3", for provenance */
+/* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
+int64_t exec_slow_size(const struct exec *x, int64_t *multiple);
+/* what the library of matrix products takes beside its operands: packed panels and generated code;
+ * measured with oneDNN 2.6 */
+int64_t exec_library_bytes(const struct exec *x);
+/* e.g. "oneDNN 2.6.3", for provenance */
+const char *exec_math_library(void);
 
-/* A run of calls as one: calls (and exec_zero, exec_copy) after exec_capture are kept, not run, until exec_captured gives them as a whole; what differs
- * from replay to replay lies in memory that they read. 0: this device cannot, calls run as always. */
+/* A run of calls as one: calls (and exec_zero, exec_copy) after exec_capture are kept, not run,
+ * until exec_captured gives them as a whole; what differs from replay to replay lies in memory that
+ * they read. 0: this device cannot, calls run as always. */
 struct exec_graph;
 int exec_capture(struct exec *x);
-struct exec_graph *exec_captured(struct exec *x);                      /* NULL after an error */
+struct exec_graph *exec_captured(struct exec *x); /* NULL after an error */
 void exec_replay(struct exec *x, struct exec_graph *g);
 void exec_graph_free(struct exec *x, struct exec_graph *g);
 
-/* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols). Weights: [rows, cols] or [rows, 1]; f32, or frozen
- * in bf16, f16, on the CPU q8_0 (cols a multiple of 32) where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient, same shape, or NULL; f32, but for activations of
- * type bf16, whose gradients are bf16 too. */
+/* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols).
+ * Weights: [rows, cols] or [rows, 1]; f32, or frozen in bf16, f16, on the CPU q8_0 (cols a multiple
+ * of 32) where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient,
+ * same shape, or NULL; f32, but for activations of type bf16, whose gradients are bf16 too. */
 struct operand {
     void *v;
     float *g;
     enum dtype dtype;
     int64_t rows, cols;
-    int fresh;                  /* nothing stands in g yet: an op that SETS gradients (ops.def) sets this one instead of adding to it */
+    /* nothing stands in g yet: an op that SETS gradients (ops.def) sets this one instead of adding
+     * to it */
+    int overwrite;
 };
 
-/* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence stands at position pos0 + j.
- * With kv_len > 0 (generation) the k and v operands of attention hold kv_len rows a sequence, of which the first pos0 + seq_len are valid,
- * and this call's rows were just written at pos0. */
+/* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence
+ * stands at position pos0 + j. With kv_len > 0 (generation) the k and v operands of attention hold
+ * kv_len rows a sequence, of which the first pos0 + seq_len are valid, and this call's rows were
+ * just written at pos0. */
 struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
-    const int32_t *ids;         /* [n_seq * seq_len] */
-    const int32_t *labels;      /* [n_seq * seq_len], -100 = not counted; only for loss */
+    const int32_t *ids;    /* [n_seq * seq_len] */
+    const int32_t *labels; /* [n_seq * seq_len], -100 = not counted; only for loss */
 };
 
-struct norm_params { int64_t groups; float eps, plus1; };              /* plus1: 0 or 1, added to the weight */
-/* cos/sin: f32 [positions, dims/2], the factor m included. Halves (i, i + dims/2) rotate together, or neighbours (2i, 2i+1) if interleaved. */
-struct rope_params { int64_t heads, dims, positions; int interleaved; const float *cos, *sin; };
-struct attention_params { int64_t heads, kv_heads, head_dim, window; float scale, cap; };      /* window 0: none; w: itself and w-1 before. cap 0: none */
-struct act_params { enum act f; };
-struct scale_params { float scale, cap; };                             /* embed, add (scale), softcap */
+/* plus1: 0 or 1, added to the weight */
+struct norm_params {
+    int64_t groups;
+    float eps, plus1;
+};
+/* cos/sin: f32 [positions, dims/2], the factor m included. Halves (i, i + dims/2) rotate together,
+ * or neighbours (2i, 2i+1) if interleaved. */
+struct rope_params {
+    int64_t heads, dims, positions;
+    int interleaved;
+    const float *cos, *sin;
+};
+/* window 0: none; w: itself and w-1 before. cap 0: none */
+struct attention_params {
+    int64_t heads, kv_heads, head_dim, window;
+    float scale, cap;
+};
+struct act_params {
+    enum act f;
+};
+/* embed, add (scale), softcap */
+struct scale_params {
+    float scale, cap;
+};
 
-/* loss: in0 = student's normed hidden [T,E], in1 = teacher's [T,Et] (v NULL without one); w0 = student's head [V,E], w1 = its bias [V] or
- * absent, w2 = teacher's head [Vt,Et], w3 = its bias. Per position t with label != -100:
- *   ce[t] = -log softmax(z_s)[label];  kl[t] = sum_v p_t (log p_t - log p_s), p = softmax(z / temperature), over the first min(V,Vt) entries
- *           of both (the rest of a padded vocabulary is cut off before the softmax of the kl part; ce uses all V of the student).
- * Totals: gradients of  scale[0] * sum_t (ce_weight * ce[t] + kl_weight * kl[t])  are ADDED to in0.g, w0.g, w1.g where not NULL.
- * `scale` points to one float (a device slot: 1 / counted predictions of the whole optimiser step).
- * out: f64 [T,2] = ce, kl (0 where not counted, kl 0 without a teacher, ce always computed). Long sums are f64. */
+/* loss: in0 = student's normed hidden [T,E], in1 = teacher's [T,Et] (v NULL without one); w0 =
+ * student's head [V,E], w1 = its bias [V] or absent, w2 = teacher's head [Vt,Et], w3 = its bias.
+ * Per position t with label != -100: ce[t] = -log softmax(z_s)[label];  kl[t] = sum_v p_t (log p_t
+ * - log p_s), p = softmax(z / temperature), over the first min(V,Vt) entries of both (the rest of a
+ * padded vocabulary is cut off before the softmax of the kl part; ce uses all V of the student).
+ * Totals: gradients of  scale[0] * sum_t (ce_weight * ce[t] + kl_weight * kl[t])  are ADDED to
+ * in0.g, w0.g, w1.g where not NULL. `scale` points to one float (a device slot: 1 / counted
+ * predictions of the whole optimiser step). out: f64 [T,2] = ce, kl (0 where not counted, kl 0
+ * without a teacher, ce always computed). Long sums are f64. */
 struct loss_params {
     float ce_weight, kl_weight, temperature;
-    float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;      /* as softcap: cap 0 means scale only */
+    /* as softcap: cap 0 means scale only */
+    float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;
     const float *scale;
-    int64_t chunk;              /* tokens at a time; scratch with gradients: chunk * (V + min(V,Vt)) floats and little more, without them a few MB */
-    int gradients;              /* 0: losses only */
+    /* tokens at a time; scratch with gradients: chunk * (V + min(V,Vt)) floats and little more,
+     * without them a few MB */
+    int64_t chunk;
+    int gradients; /* 0: losses only */
 };
 
-/* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip are read from `step` (a device slot):
- * step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t), step[3] clip factor.
- * m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr * (m*step1) / (sqrt(v*step2) + eps), all with the old p
- * decay is weight_decay at edges[0] .. edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read where calls run, last one n), else 0;
- * n_edges 0: weight_decay everywhere.
- * copy: bf16 [n], set to the new p in the same pass, or NULL. */
+/* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip
+ * are read from `step` (a device slot): step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t),
+ * step[3] clip factor. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr *
+ * (m*step1) / (sqrt(v*step2) + eps), all with the old p decay is weight_decay at edges[0] ..
+ * edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read where calls run, last one n), else
+ * 0; n_edges 0: weight_decay everywhere. copy: bf16 [n], set to the new p in the same pass, or
+ * NULL. */
 struct adamw_params {
     float *p, *m, *v;
     const float *g;
@@ -128,21 +189,34 @@ struct adamw_params {
     const int64_t *edges;
     int64_t n_edges;
 };
-struct sumsq_params { double *out; };
-struct tally_params { double *out; };
-/* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2 over the `width` channels of a unit.
- * out_mean/out_l2/out_var: f64 [n_seq, channels] (channels = units*width or units), NULL = not wanted. */
-struct seqstats_params { int64_t units, width; int norm; double *out_mean, *out_l2, *out_var; };
-/* in0: a ring of `slots` activations [in0.rows, N]; see rowcos.c. out: f64 [to - from][back][T], entries of points that do not exist untouched. */
-struct rowcos_params { int64_t slots, from, to, back; double *out; };
+struct sumsq_params {
+    double *out;
+};
+struct column_sum_params {
+    double *out;
+};
+/* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2
+ * over the `width` channels of a unit. out_mean/out_l2/out_var: f64 [n_seq, channels] (channels =
+ * units*width or units), NULL = not wanted. */
+struct seq_stats_params {
+    int64_t units, width;
+    int norm;
+    double *out_mean, *out_l2, *out_var;
+};
+/* in0: a ring of `slots` activations [in0.rows, N]; see row_cosine.c. out: f64 [to -
+ * from][back][T], entries of points that do not exist untouched. */
+struct row_cosine_params {
+    int64_t slots, from, to, back;
+    double *out;
+};
 
-struct call {
+struct op_args {
     struct exec *x;
     const struct batch *batch;
     struct operand in[OP_INPUTS], w[OP_WEIGHTS], out;
-    float *memo;                /* [T, memo floats] */
-    void *scratch;              /* op_scratch() bytes, 64-byte aligned, contents undefined */
-    int64_t rows;               /* T = n_seq * seq_len */
+    float *memo;   /* [T, memo floats] */
+    void *scratch; /* op_scratch() bytes, 64-byte aligned, contents undefined */
+    int64_t rows;  /* T = n_seq * seq_len */
     union {
         struct norm_params norm;
         struct rope_params rope;
@@ -152,53 +226,61 @@ struct call {
         struct loss_params loss;
         struct adamw_params adamw;
         struct sumsq_params sumsq;
-        struct tally_params tally;
-        struct seqstats_params seqstats;
-        struct rowcos_params rowcos;
+        struct column_sum_params column_sum;
+        struct seq_stats_params seq_stats;
+        struct row_cosine_params row_cosine;
     } p;
 };
 
-typedef void op_fn(const struct call *c);
+typedef void op_fn(const struct op_args *c);
 
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, fresh, cuda, cuda_scratch) op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
+#define OP(name, in, w, cheap, reads, memo, scratch, bwd, overwrite, cuda, cuda_scratch) \
+    op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
 #include "ops.def"
 #undef OP
 
 struct op_info {
     const char *name;
     int inputs, weights, cheap;
-    unsigned reads, sets;       /* sets: bit 1 << device: fresh gradients of inputs and of w0 are set; else they must be zeroed before */
-    op_fn *forward[DEVICE_COUNT], *backward[DEVICE_COUNT];      /* NULL: a gap */
+    /* sets: bit 1 << device: overwritten gradients of inputs and of w0 are set; else they must be
+     * zeroed before */
+    unsigned reads, sets;
+    op_fn *forward[DEVICE_COUNT], *backward[DEVICE_COUNT]; /* NULL: a gap */
 };
 extern const struct op_info ops[OP_COUNT];
 
-int64_t op_memo(enum op op, const struct call *c);              /* floats a row */
-size_t op_scratch(enum op op, const struct call *c);            /* bytes; needs sizes, rows, x->threads and params, no data */
-void op_forward(enum op op, const struct call *c);
-void op_backward(enum op op, const struct call *c);
+int64_t op_memo(enum op op, const struct op_args *c); /* floats a row */
+/* bytes; needs sizes, rows, x->threads and params, no data */
+size_t op_scratch(enum op op, const struct op_args *c);
+void op_forward(enum op op, const struct op_args *c);
+void op_backward(enum op op, const struct op_args *c);
 
-/* How many tokens loss should take at a time, by the sizes of student and teacher (0: none): as many as pay for the memory of their logits. */
-int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary, int64_t hidden);
+/* How many tokens loss should take at a time, by the sizes of student and teacher (0: none): as
+ * many as pay for the memory of their logits. */
+int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
+                   int64_t hidden);
 int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary);
 
 /* Scratch of the rows that need it, each defined beside its kernel. */
-size_t linear_scratch(const struct call *c);
-size_t norm_scratch(const struct call *c);
-size_t attention_scratch(const struct call *c);
-size_t loss_scratch(const struct call *c);
-size_t linear_scratch_cuda(const struct call *c);
-size_t embed_scratch_cuda(const struct call *c);
-size_t norm_scratch_cuda(const struct call *c);
-size_t attention_scratch_cuda(const struct call *c);
-size_t loss_scratch_cuda(const struct call *c);
-size_t sumsq_scratch_cuda(const struct call *c);
+size_t linear_scratch(const struct op_args *c);
+size_t norm_scratch(const struct op_args *c);
+size_t attention_scratch(const struct op_args *c);
+size_t loss_scratch(const struct op_args *c);
+size_t linear_scratch_cuda(const struct op_args *c);
+size_t embed_scratch_cuda(const struct op_args *c);
+size_t norm_scratch_cuda(const struct op_args *c);
+size_t attention_scratch_cuda(const struct op_args *c);
+size_t loss_scratch_cuda(const struct op_args *c);
+size_t sumsq_scratch_cuda(const struct op_args *c);
 
-/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build). Row-major, f32.
- * C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.
- * mm_share, called by all threads of a parallel region, computes each one's share and waits for nobody; mm, called inside a region, computes the whole on the
- * calling thread. */
-void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
-void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build).
+ * Row-major, f32. C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.
+ * mm_share, called by all threads of a parallel region, computes each one's share and waits for
+ * nobody; mm, called inside a region, computes the whole on the calling thread. */
+void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+        const float *B, int64_t ldb, int add, float *C, int64_t ldc);
+void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+              const float *B, int64_t ldb, int add, float *C, int64_t ldc);
 /* Where share i of `shares` of n things begins, in whole units. */
 int64_t mm_share_start(int64_t n, int64_t unit, int64_t shares, int64_t i);
 

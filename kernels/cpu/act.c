@@ -6,24 +6,27 @@ static void forward(enum act f, const float *restrict x, int64_t n, float *restr
     ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) y[i] = act_value(F, x[i]))
 }
 
-static void backward(enum act f, const float *restrict x, const float *restrict dy, int64_t n, float *restrict dx, int fresh)
+static void backward(enum act f, const float *restrict x, const float *restrict dy, int64_t n,
+                     float *restrict dx, int overwrite)
 {
-    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++) dx[i] = (fresh ? 0 : dx[i]) + dy[i] * act_slope(F, x[i]))
+    ACT_SWITCH(f, for (int64_t i = 0; i < n; i++)
+                      dx[i] = (overwrite ? 0 : dx[i]) + dy[i] * act_slope(F, x[i]))
 }
 
-void act_fwd_cpu(const struct call *c)
+void act_fwd_cpu(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
     for (int64_t i = 0; i < n; i += ACT_PIECE)
-        forward(c->p.act.f, (const float *)c->in[0].v + i, n - i < ACT_PIECE ? n - i : ACT_PIECE, (float *)c->out.v + i);
+        forward(c->p.act.f, (const float *)c->in[0].v + i, n - i < ACT_PIECE ? n - i : ACT_PIECE,
+                (float *)c->out.v + i);
 }
 
-void act_bwd_cpu(const struct call *c)
+void act_bwd_cpu(const struct op_args *c)
 {
     int64_t n = c->in[0].g ? c->rows * c->in[0].cols : 0;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
     for (int64_t i = 0; i < n; i += ACT_PIECE)
-        backward(c->p.act.f, (const float *)c->in[0].v + i, c->out.g + i, n - i < ACT_PIECE ? n - i : ACT_PIECE, c->in[0].g + i,
-                 c->in[0].fresh);
+        backward(c->p.act.f, (const float *)c->in[0].v + i, c->out.g + i,
+                 n - i < ACT_PIECE ? n - i : ACT_PIECE, c->in[0].g + i, c->in[0].overwrite);
 }

@@ -3,7 +3,7 @@
 
 enum { SERIAL = 65536 };
 
-void add_fwd_cpu(const struct call *c)
+void add_fwd_cpu(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *a = c->in[0].v, *b = c->in[1].v;
@@ -14,19 +14,19 @@ void add_fwd_cpu(const struct call *c)
 }
 
 /* to = or += scale * dy */
-static void add_scaled(const struct call *c, float *to, float scale, int fresh)
+static void add_scaled(const struct op_args *c, float *to, float scale, int overwrite)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *dy = c->out.g;
 #pragma omp parallel for simd schedule(static) num_threads(c->x->threads) if (n > SERIAL)
     for (int64_t i = 0; i < n; i++)
-        to[i] = (fresh ? 0 : to[i]) + scale * dy[i];
+        to[i] = (overwrite ? 0 : to[i]) + scale * dy[i];
 }
 
-void add_bwd_cpu(const struct call *c)
+void add_bwd_cpu(const struct op_args *c)
 {
     if (c->in[0].g)
-        add_scaled(c, c->in[0].g, 1, c->in[0].fresh);
+        add_scaled(c, c->in[0].g, 1, c->in[0].overwrite);
     if (c->in[1].g)
-        add_scaled(c, c->in[1].g, c->p.scale.scale, c->in[1].fresh);
+        add_scaled(c, c->in[1].g, c->p.scale.scale, c->in[1].overwrite);
 }

@@ -1,13 +1,17 @@
-/* attention: causal, grouped, windowed, blocked. in q[T,H*D], k[.,K*D], v[.,K*D] -> out [T,H*D]; memo: log-sum-exp of the scores, [T,H].
+/* attention: causal, grouped, windowed, blocked. in q[T,H*D], k[.,K*D], v[.,K*D] -> out [T,H*D];
+ * memo: log-sum-exp of the scores, [T,H].
  *
- * score(t, j) = cap(scale * q_t . k_j), cap(s) = cap * tanh(s / cap) where a cap is set; a query at position p sees keys p - window + 1 .. p.
- * Forward is the online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1): a block of queries of all heads that share a kv
- * head is packed as R rows, runs over blocks of KEYS keys and keeps a running maximum and sum a row, so nothing of T x T exists and blocks
- * that no query sees are never touched. Backward recomputes probabilities from the log-sum-exp; with delta = rowsum(do * o):
- * dv = P^T do, ds = P (do v^T - delta) cap', dq = scale ds k, dk = scale ds^T q.
+ * score(t, j) = cap(scale * q_t . k_j), cap(s) = cap * tanh(s / cap) where a cap is set; a query at
+ * position p sees keys p - window + 1 .. p. Forward is the online softmax (Milakov and Gimelshein
+ * 2018; Dao et al. 2022, algorithm 1): a block of queries of all heads that share a kv head is
+ * packed as R rows, runs over blocks of KEYS keys and keeps a running maximum and sum a row, so
+ * nothing of T x T exists and blocks that no query sees are never touched. Backward recomputes
+ * probabilities from the log-sum-exp; with delta = rowsum(do * o): dv = P^T do, ds = P (do v^T -
+ * delta) cap', dq = scale ds k, dk = scale ds^T q.
  *
- * Forward work is split over sequence, kv head and query block. Backward work is split over sequence, kv head and, where these are fewer
- * than the threads, over interleaved query blocks with their own dk and dv, summed in order: the same bits for the same number of threads. */
+ * Forward work is split over sequence, kv head and query block. Backward work is split over
+ * sequence, kv head and, where these are fewer than the threads, over interleaved query blocks with
+ * their own dk and dv, summed in order: the same bits for the same number of threads. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -16,30 +20,37 @@
 #include "vecmath.h"
 
 enum { ROWS = 192, QUERIES_MIN = 16, QUERIES_MAX = 64, KEYS = 128, DIRECT_ROWS = 8 };
-static const float LOWEST = -1e30f;         /* below every score; finite, so that differences stay numbers */
+/* below every score; finite, so that differences stay numbers */
+static const float LOWEST = -1e30f;
 
 struct shape {
     const struct attention_params *a;
-    int64_t group, D, ldq, ldk;             /* query heads a kv head; row strides of q and k */
-    int64_t seq_len, offset, kv_rows;       /* query j of a sequence sees keys up to offset + j of the sequence's kv_rows */
-    int64_t block, blocks;                  /* queries a block, blocks a sequence */
+    int64_t group, D, ldq, ldk; /* query heads a kv head; row strides of q and k */
+    /* query j of a sequence sees keys up to offset + j of the sequence's kv_rows */
+    int64_t seq_len, offset, kv_rows;
+    int64_t block, blocks; /* queries a block, blocks a sequence */
 };
 
-struct tile {                               /* one thread's scratch: R = group * queries rows */
-    float *q, *x, *y, *s, *d, *m, *l, *c;   /* q x y [R,D], s d [R,KEYS], m l c [R] */
+struct tile {                             /* one thread's scratch: R = group * queries rows */
+    float *q, *x, *y, *s, *d, *m, *l, *c; /* q x y [R,D], s d [R,KEYS], m l c [R] */
 };
 
-struct block {                              /* queries t0 .. t0 + n - 1 of sequence `seq`, heads g * group ... of kv head g */
+/* queries t0 .. t0 + n - 1 of sequence `seq`, heads g * group ... of kv head g */
+struct block {
     int64_t seq, g, t0, n, rows, first_key, end_key;
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Enough rows for a fast matrix product, few enough queries that little is computed above the diagonal. */
-static int64_t block_queries(int64_t group) { return least(QUERIES_MAX, most(QUERIES_MIN, ROWS / group)); }
+/* Enough rows for a fast matrix product, few enough queries that little is computed above the
+ * diagonal. */
+static int64_t block_queries(int64_t group)
+{
+    return least(QUERIES_MAX, most(QUERIES_MIN, ROWS / group));
+}
 
-static struct shape shape_of(const struct call *c)
+static struct shape shape_of(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     const struct batch *b = c->batch;
@@ -60,21 +71,23 @@ static size_t tile_floats(int64_t group, int64_t D)
     return (rows * (size_t)(3 * D + 2 * KEYS + 3) + 15) & ~(size_t)15;
 }
 
-/* Backward work a kv head is split in parts until there is enough for all threads; each part but the first sums its own dk and dv. */
-static int64_t part_count(const struct call *c)
+/* Backward work a kv head is split in parts until there is enough for all threads; each part but
+ * the first sums its own dk and dv. */
+static int64_t part_count(const struct op_args *c)
 {
     int64_t threads = c->x->threads, K = c->p.attention.kv_heads;
     return most(1, least(4, (2 * threads + K - 1) / K));
 }
 
-size_t attention_scratch(const struct call *c)
+size_t attention_scratch(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     size_t tiles = (size_t)c->x->threads * tile_floats(a->heads / a->kv_heads, a->head_dim);
-    return 4 * (tiles + (size_t)(part_count(c) - 1) * 2 * (size_t)(c->in[1].rows * a->kv_heads * a->head_dim));
+    return 4 * (tiles + (size_t)(part_count(c) - 1) * 2 *
+                            (size_t)(c->in[1].rows * a->kv_heads * a->head_dim));
 }
 
-static struct tile tile_of(const struct call *c, const struct shape *s)
+static struct tile tile_of(const struct op_args *c, const struct shape *s)
 {
     int64_t R = block_queries(s->group) * s->group;
     float *p = (float *)c->scratch + (size_t)omp_get_thread_num() * tile_floats(s->group, s->D);
@@ -98,9 +111,11 @@ static struct block block_of(const struct shape *s, int64_t seq, int64_t g, int6
 }
 
 /* Row r of a block is query t0 + r % n of head g * group + r / n. */
-static const float *query_row(const struct shape *s, const struct block *b, const float *x, int64_t r)
+static const float *query_row(const struct shape *s, const struct block *b, const float *x,
+                              int64_t r)
 {
-    return x + (b->seq * s->seq_len + b->t0 + r % b->n) * s->ldq + (b->g * s->group + r / b->n) * s->D;
+    return x + (b->seq * s->seq_len + b->t0 + r % b->n) * s->ldq +
+           (b->g * s->group + r / b->n) * s->D;
 }
 
 static int64_t memo_index(const struct shape *s, const struct block *b, int64_t r)
@@ -108,12 +123,14 @@ static int64_t memo_index(const struct shape *s, const struct block *b, int64_t 
     return (b->seq * s->seq_len + b->t0 + r % b->n) * s->a->heads + b->g * s->group + r / b->n;
 }
 
-static const float *key_row(const struct shape *s, const struct block *b, const void *x, int64_t key)
+static const float *key_row(const struct shape *s, const struct block *b, const void *x,
+                            int64_t key)
 {
     return (const float *)x + (b->seq * s->kv_rows + key) * s->ldk + b->g * s->D;
 }
 
-static void pack_rows(const struct shape *s, const struct block *b, const float *x, float scale, float *restrict to)
+static void pack_rows(const struct shape *s, const struct block *b, const float *x, float scale,
+                      float *restrict to)
 {
     for (int64_t r = 0; r < b->rows; r++) {
         const float *from = query_row(s, b, x, r);
@@ -123,7 +140,8 @@ static void pack_rows(const struct shape *s, const struct block *b, const float 
 }
 
 /* Keys of the block of `n` that starts at `key` which row r sees: *from .. *to - 1, maybe none. */
-static void visible(const struct shape *s, const struct block *b, int64_t r, int64_t key, int64_t n, int64_t *from, int64_t *to)
+static void visible(const struct shape *s, const struct block *b, int64_t r, int64_t key, int64_t n,
+                    int64_t *from, int64_t *to)
 {
     int64_t p = s->offset + b->t0 + r % b->n;
     *from = s->a->window > 0 ? most(0, p - s->a->window + 1 - key) : 0;
@@ -141,8 +159,10 @@ static float dot(const float *restrict a, const float *restrict b, int64_t n)
     return sum;
 }
 
-/* out[R,n] = x[R,D] y[n,D]^T, y with row stride ldk. A few rows (generation) are not worth a call of the library. */
-static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const float *x, const float *y, float *out)
+/* out[R,n] = x[R,D] y[n,D]^T, y with row stride ldk. A few rows (generation) are not worth a call
+ * of the library. */
+static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const float *x,
+                          const float *y, float *out)
 {
     if (R > DIRECT_ROWS) {
         mm('N', 'T', R, n, s->D, x, s->D, y, s->ldk, 0, out, n);
@@ -154,7 +174,8 @@ static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const flo
 }
 
 /* out[R,D] += p[R,n] y[n,D] */
-static void rows_add_keys(const struct shape *s, int64_t R, int64_t n, const float *p, const float *y, float *restrict out)
+static void rows_add_keys(const struct shape *s, int64_t R, int64_t n, const float *p,
+                          const float *y, float *restrict out)
 {
     if (R > DIRECT_ROWS) {
         mm('N', 'N', R, s->D, n, p, n, y, s->ldk, 1, out, s->D);
@@ -197,8 +218,10 @@ static float row_exp(float *restrict s, int64_t from, int64_t to, int64_t n, flo
     return sum;
 }
 
-/* One key block of the online softmax: t->s becomes weights relative to the new maxima, t->y and t->l are rescaled to them. */
-static void softmax_step(const struct shape *s, const struct block *b, const struct tile *t, int64_t key, int64_t n)
+/* One key block of the online softmax: t->s becomes weights relative to the new maxima, t->y and
+ * t->l are rescaled to them. */
+static void softmax_step(const struct shape *s, const struct block *b, const struct tile *t,
+                         int64_t key, int64_t n)
 {
     int64_t from, to;
     for (int64_t r = 0; r < b->rows; r++) {
@@ -220,7 +243,7 @@ static void softmax_step(const struct shape *s, const struct block *b, const str
     }
 }
 
-static void forward_block(const struct call *c, const struct shape *s, const struct block *b)
+static void forward_block(const struct op_args *c, const struct shape *s, const struct block *b)
 {
     struct tile t = tile_of(c, s);
     pack_rows(s, b, c->in[0].v, s->a->scale, t.q);
@@ -246,20 +269,22 @@ static void forward_block(const struct call *c, const struct shape *s, const str
     }
 }
 
-void attention_fwd_cpu(const struct call *c)
+void attention_fwd_cpu(const struct op_args *c)
 {
     struct shape s = shape_of(c);
     int64_t heads = c->batch->n_seq * s.a->kv_heads, items = heads * s.blocks;
 #pragma omp parallel for schedule(dynamic) num_threads(c->x->threads)
-    for (int64_t i = 0; i < items; i++) {       /* late blocks have the most keys and go first */
+    for (int64_t i = 0; i < items; i++) { /* late blocks have the most keys and go first */
         int64_t head = i % heads;
-        struct block b = block_of(&s, head / s.a->kv_heads, head % s.a->kv_heads, s.blocks - 1 - i / heads);
+        struct block b = block_of(&s, head / s.a->kv_heads, head % s.a->kv_heads,
+                                  s.blocks - 1 - i / heads);
         forward_block(c, &s, &b);
     }
 }
 
 /* t->m = log-sum-exp, t->l = delta = rowsum(do * o), t->q = scale * q, t->x = do */
-static void backward_rows(const struct call *c, const struct shape *s, const struct block *b, const struct tile *t)
+static void backward_rows(const struct op_args *c, const struct shape *s, const struct block *b,
+                          const struct tile *t)
 {
     pack_rows(s, b, c->in[0].v, s->a->scale, t->q);
     pack_rows(s, b, c->out.g, 1, t->x);
@@ -270,12 +295,15 @@ static void backward_rows(const struct call *c, const struct shape *s, const str
     }
 }
 
-/* In: s scores (capped), d = do v^T. Out: s probabilities, d gradient of the scores before the cap. */
-static void score_gradients(const struct shape *s, const struct block *b, const struct tile *t, int64_t key, int64_t n)
+/* In: s scores (capped), d = do v^T. Out: s probabilities, d gradient of the scores before the cap.
+ */
+static void score_gradients(const struct shape *s, const struct block *b, const struct tile *t,
+                            int64_t key, int64_t n)
 {
     float slope = s->a->cap > 0 ? 1 / s->a->cap : 0;
     for (int64_t r = 0; r < b->rows; r++) {
-        float *restrict p = t->s + r * n, *restrict d = t->d + r * n, shift = t->m[r], delta = t->l[r];
+        float *restrict p = t->s + r * n, *restrict d = t->d + r * n, shift = t->m[r],
+                        delta = t->l[r];
         int64_t from, to;
         visible(s, b, r, key, n, &from, &to);
         memset(p, 0, (size_t)from * sizeof *p);
@@ -291,8 +319,10 @@ static void score_gradients(const struct shape *s, const struct block *b, const 
     }
 }
 
-/* dk, dv: where this block's sums go, [kv_rows, D] of its sequence and kv head with row stride ld; NULL = not wanted. */
-static void backward_block(const struct call *c, const struct shape *s, const struct block *b, float *dk, float *dv, int64_t ld)
+/* dk, dv: where this block's sums go, [kv_rows, D] of its sequence and kv head with row stride ld;
+ * NULL = not wanted. */
+static void backward_block(const struct op_args *c, const struct shape *s, const struct block *b,
+                           float *dk, float *dv, int64_t ld)
 {
     struct tile t = tile_of(c, s);
     int64_t R = b->rows, D = s->D;
@@ -320,14 +350,16 @@ static void backward_block(const struct call *c, const struct shape *s, const st
 }
 
 /* The dk (which = 0) or dv (1) that part `part` > 0 of a kv head sums up, [kv_rows, D]. */
-static float *part_sums(const struct call *c, const struct shape *s, int64_t part, int which, int64_t seq, int64_t g)
+static float *part_sums(const struct op_args *c, const struct shape *s, int64_t part, int which,
+                        int64_t seq, int64_t g)
 {
     float *base = (float *)c->scratch + (size_t)c->x->threads * tile_floats(s->group, s->D);
     int64_t all = c->in[1].rows * s->ldk;
     return base + ((part - 1) * 2 + which) * all + (seq * s->a->kv_heads + g) * s->kv_rows * s->D;
 }
 
-static void backward_part(const struct call *c, const struct shape *s, int64_t seq, int64_t g, int64_t part, int64_t parts)
+static void backward_part(const struct op_args *c, const struct shape *s, int64_t seq, int64_t g,
+                          int64_t part, int64_t parts)
 {
     int64_t ld = part ? s->D : s->ldk;
     float *sums[2] = {c->in[1].g, c->in[2].g};
@@ -345,7 +377,8 @@ static void backward_part(const struct call *c, const struct shape *s, int64_t s
     }
 }
 
-static void add_parts(const struct call *c, const struct shape *s, int64_t seq, int64_t g, int64_t parts)
+static void add_parts(const struct op_args *c, const struct shape *s, int64_t seq, int64_t g,
+                      int64_t parts)
 {
     struct block whole = {.seq = seq, .g = g};
     for (int which = 0; which < 2; which++)
@@ -358,7 +391,7 @@ static void add_parts(const struct call *c, const struct shape *s, int64_t seq, 
         }
 }
 
-void attention_bwd_cpu(const struct call *c)
+void attention_bwd_cpu(const struct op_args *c)
 {
     struct shape s = shape_of(c);
     int64_t heads = c->batch->n_seq * s.a->kv_heads, parts = least(part_count(c), s.blocks);
@@ -368,7 +401,8 @@ void attention_bwd_cpu(const struct call *c)
     {
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < heads * parts; i++)
-            backward_part(c, &s, i / parts / s.a->kv_heads, i / parts % s.a->kv_heads, i % parts, parts);
+            backward_part(c, &s, i / parts / s.a->kv_heads, i / parts % s.a->kv_heads, i % parts,
+                          parts);
 #pragma omp for
         for (int64_t i = 0; i < heads; i++)
             add_parts(c, &s, i / s.a->kv_heads, i % s.a->kv_heads, parts);

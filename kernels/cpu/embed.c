@@ -1,10 +1,11 @@
-/* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16, f16 or q8_0. Backward: dw[ids[t]] += scale * dy[t], in the order of t whatever the number of
- * threads: each thread owns some columns. Ids must be below V (the tape checks them). */
+/* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16, f16 or q8_0. Backward: dw[ids[t]] += scale *
+ * dy[t], in the order of t whatever the number of threads: each thread owns some columns. Ids must
+ * be below V (the tape checks them). */
 #include "weights.h"
 
 enum { COLUMNS = 128, SERIAL = 65536 };
 
-void embed_fwd_cpu(const struct call *c)
+void embed_fwd_cpu(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t E = w->cols;
@@ -18,7 +19,7 @@ void embed_fwd_cpu(const struct call *c)
     }
 }
 
-void embed_bwd_cpu(const struct call *c)
+void embed_bwd_cpu(const struct op_args *c)
 {
     int64_t E = c->w[0].cols;
     float scale = c->p.scale.scale;

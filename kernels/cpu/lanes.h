@@ -1,4 +1,5 @@
-/* Vectors of LANES f32 for the loops that the compiler does not turn into good vector code by itself:
+/* Vectors of LANES f32 for the loops that the compiler does not turn into good vector code by
+ * itself:
  *
  *   lanes           may stand at any address
  *   lanes_sum(v)    of its values
@@ -49,7 +50,8 @@ static inline void lanes_from_i8(lanes *to, const void *from)
 static inline void lanes_from_bf16(lanes *to, const void *from)
 {
 #if defined __AVX512F__
-    *to = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from)), 16));
+    *to = _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from)), 16));
 #elif defined __AVX2__
     *to = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)), 16));
 #else
@@ -70,24 +72,27 @@ static inline void lanes_from_f16(lanes *to, const void *from)
 #endif
 }
 
-/* Where lane l comes from, of a in 0 .. LANES - 1 and of b beyond, when a and b exchange every other run of `run` lanes: a's second with b's first. */
+/* Where lane l comes from, of a in 0 .. LANES - 1 and of b beyond, when a and b exchange every
+ * other run of `run` lanes: a's second with b's first. */
 typedef int32_t lane_places __attribute__((vector_size(4 * LANES)));
 #define LANE_A(l, run) ((l) & (run) ? LANES + (l) - (run) : (l))
 #define LANE_B(l, run) ((l) & (run) ? LANES + (l) : (l) + (run))
-#define LANES_8(of, l, run) of(l, run), of(l + 1, run), of(l + 2, run), of(l + 3, run), of(l + 4, run), of(l + 5, run), of(l + 6, run), of(l + 7, run)
+#define LANES_8(of, l, run) \
+    of(l, run), of(l + 1, run), of(l + 2, run), of(l + 3, run), of(l + 4, run), of(l + 5, run), \
+        of(l + 6, run), of(l + 7, run)
 #ifdef __AVX512F__
 #define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run), LANES_8(of, 8, run)})
 #else
 #define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run)})
 #endif
 
-#define LANES_EXCHANGE(v, run)                                          \
-    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++)            \
-        if (!(i & (run))) {                                             \
-            lanes a = v[i], b = v[i + (run)];                           \
-            v[i] = __builtin_shuffle(a, b, LANE_PLACES(LANE_A, run));   \
-            v[i + (run)] = __builtin_shuffle(a, b, LANE_PLACES(LANE_B, run)); \
-        }
+#define LANES_EXCHANGE(v, run) \
+    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) if (!(i & (run))) \
+    { \
+        lanes a = v[i], b = v[i + (run)]; \
+        v[i] = __builtin_shuffle(a, b, LANE_PLACES(LANE_A, run)); \
+        v[i + (run)] = __builtin_shuffle(a, b, LANE_PLACES(LANE_B, run)); \
+    }
 
 static inline __attribute__((always_inline)) void lanes_turn(lanes v[LANES])
 {

@@ -1,15 +1,26 @@
-/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 / q8_0 (frozen), w1 f32 or absent.
- * Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64).
- * Weights that are not f32 are widened a panel of rows at a time, by the thread that multiplies with them, never as a whole. Up to ROWS_FEW rows
- * (generation) weights are read once, straight from memory, without a matrix product. Refuses nothing. */
+/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 / q8_0 (frozen), w1 f32 or
+ * absent. Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64). Weights that are
+ * not f32 are widened a panel of rows at a time, by the thread that multiplies with them, never as
+ * a whole. Up to ROWS_FEW rows (generation) weights are read once, straight from memory, without a
+ * matrix product. Refuses nothing. */
 #include "lanes.h"
 #include "weights.h"
 
 #include <omp.h>
 
-enum { ROWS_FEW = 4, PANEL_BYTES = 1 << 20, PANEL_MIN = 64, PIECE = 2048, COLUMNS = 64, SERIAL = 32768,
-       TOGETHER = 64,                       /* rows that a thread takes at a time */
-       AHEAD = 4096, LINE = 64 };           /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch behind */
+enum {
+    ROWS_FEW = 4,
+    PANEL_BYTES = 1 << 20,
+    PANEL_MIN = 64,
+    PIECE = 2048,
+    COLUMNS = 64,
+    SERIAL = 32768,
+    TOGETHER = 64, /* rows that a thread takes at a time */
+    /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch
+       behind */
+    AHEAD = 4096,
+    LINE = 64
+};
 
 static int64_t panel_rows(const struct operand *w)
 {
@@ -18,7 +29,7 @@ static int64_t panel_rows(const struct operand *w)
     return n < w->rows ? n : w->rows;
 }
 
-size_t linear_scratch(const struct call *c)
+size_t linear_scratch(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     return w->dtype == DT_F32 ? 0 : (size_t)(c->x->threads * panel_rows(w) * w->cols) * 4;
@@ -28,10 +39,12 @@ static inline __attribute__((always_inline)) float weight_at(const void *w, enum
 {
     if (d == DT_F32)
         return ((const float *)w)[i];
-    return d == DT_BF16 ? vec_from_bits((uint32_t)((const uint16_t *)w)[i] << 16) : vec_from_f16(((const uint16_t *)w)[i]);
+    return d == DT_BF16 ? vec_from_bits((uint32_t)((const uint16_t *)w)[i] << 16)
+                        : vec_from_f16(((const uint16_t *)w)[i]);
 }
 
-static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, const void *w, enum dtype d, int64_t i)
+static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, const void *w,
+                                                                   enum dtype d, int64_t i)
 {
     if (d == DT_F32)
         *to = *(const lanes *)((const float *)w + i);
@@ -41,15 +54,19 @@ static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, co
         lanes_from_f16(to, (const uint16_t *)w + i);
 }
 
-/* Products of weights w[0..n-1] with one or with four rows of x: four sums, of one row too, so that no product waits for the one before. */
-static inline __attribute__((always_inline)) void times(const void *w, enum dtype d, const float *const x[ROWS_FEW], int64_t rows, int64_t j, int64_t n,
+/* Products of weights w[0..n-1] with one or with four rows of x: four sums, of one row too, so that
+ * no product waits for the one before. */
+static inline __attribute__((always_inline)) void times(const void *w, enum dtype d,
+                                                        const float *const x[ROWS_FEW],
+                                                        int64_t rows, int64_t j, int64_t n,
                                                         double sum[ROWS_FEW])
 {
     lanes s[ROWS_FEW] = {0}, v;
     int64_t i = 0, apart = rows == 1 ? LANES : 0, step = rows == 1 ? ROWS_FEW * LANES : LANES;
     for (; i + step <= n; i += step) {
         for (int64_t at = 0; at < weight_bytes(d, step); at += LINE)
-            __builtin_prefetch((const char *)w + weight_bytes(d, i) + AHEAD + at);      /* may lie past the end, which is allowed */
+            /* may lie past the end, which is allowed */
+            __builtin_prefetch((const char *)w + weight_bytes(d, i) + AHEAD + at);
         for (int k = 0; k < ROWS_FEW; k++) {
             lanes_of_weights(&v, w, d, i + k * apart);
             s[k] += v * *(const lanes *)(x[rows == 1 ? 0 : k] + j + i + k * apart);
@@ -64,9 +81,12 @@ static inline __attribute__((always_inline)) void times(const void *w, enum dtyp
             sum[t] += (double)(weight_at(w, d, i) * x[t][j + i]);
 }
 
-/* Products of n weights in blocks of q8_0 with one or with four rows of x: the integers' first, then a block's times its scale. Scales are widened
- * together, since one alone takes as long as its block's products. */
-static inline __attribute__((always_inline)) void times_blocks(const char *block, const float *const x[ROWS_FEW], int64_t rows, int64_t j, int64_t n,
+/* Products of n weights in blocks of q8_0 with one or with four rows of x: the integers' first,
+ * then a block's times its scale. Scales are widened together, since one alone takes as long as its
+ * block's products. */
+static inline __attribute__((always_inline)) void times_blocks(const char *block,
+                                                               const float *const x[ROWS_FEW],
+                                                               int64_t rows, int64_t j, int64_t n,
                                                                double sum[ROWS_FEW])
 {
     uint16_t half[PIECE / Q8_BLOCK] = {0};
@@ -92,15 +112,17 @@ static inline __attribute__((always_inline)) void times_blocks(const char *block
         sum[t] += (double)lanes_sum(&s[t]);
 }
 
-/* y[t][i] for all t of row i of the weights, which are read once. The sum of a piece is f32, the rest f64. */
-static inline __attribute__((always_inline)) void row_times(const struct call *c, enum dtype d, int64_t i)
+/* y[t][i] for all t of row i of the weights, which are read once. The sum of a piece is f32, the
+ * rest f64. */
+static inline __attribute__((always_inline)) void row_times(const struct op_args *c, enum dtype d,
+                                                            int64_t i)
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, last = c->rows - 1;
     const char *w = weight_row(&c->w[0], i);
     const float *x[ROWS_FEW], *bias = c->w[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
-    for (int64_t t = 0; t < ROWS_FEW; t++)      /* rows that are not there repeat the last one */
+    for (int64_t t = 0; t < ROWS_FEW; t++) /* rows that are not there repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
         int64_t n = N - j < PIECE ? N - j : PIECE;
@@ -115,10 +137,11 @@ static inline __attribute__((always_inline)) void row_times(const struct call *c
         y[t * M + i] = (float)(sum[t] + (bias ? (double)bias[i] : 0));
 }
 
-static void forward_few(const struct call *c)
+static void forward_few(const struct op_args *c)
 {
     int64_t M = c->rows > 0 ? c->w[0].rows : 0;
-#pragma omp parallel for schedule(dynamic, TOGETHER) num_threads(c->x->threads) if (M * c->w[0].cols > SERIAL)
+#pragma omp parallel for schedule(dynamic, TOGETHER) \
+    num_threads(c->x->threads) if (M * c->w[0].cols > SERIAL)
     for (int64_t i = 0; i < M; i++)
         switch (c->w[0].dtype) {
         case DT_F32: row_times(c, DT_F32, i); break;
@@ -128,15 +151,17 @@ static void forward_few(const struct call *c)
         }
 }
 
-/* Rows first..first+n-1 of the weights as f32: in place if they are, else in the calling thread's scratch. */
-static const float *panel(const struct call *c, int64_t first, int64_t n)
+/* Rows first..first+n-1 of the weights as f32: in place if they are, else in the calling thread's
+ * scratch. */
+static const float *panel(const struct op_args *c, int64_t first, int64_t n)
 {
     const struct operand *w = &c->w[0];
-    return weight_rows(w, first, n, (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols);
+    return weight_rows(w, first, n,
+                       (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols);
 }
 
 /* Narrow weights: each thread takes columns of y, that is rows of w, which it widens for itself. */
-static void forward_narrow(const struct call *c, float *y, int add)
+static void forward_narrow(const struct op_args *c, float *y, int add)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
@@ -147,7 +172,7 @@ static void forward_narrow(const struct call *c, float *y, int add)
     }
 }
 
-void linear_fwd_cpu(const struct call *c)
+void linear_fwd_cpu(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols;
@@ -170,8 +195,9 @@ void linear_fwd_cpu(const struct call *c)
     }
 }
 
-/* db += column sums of dy, a block of columns at a time: the order of the sum depends on nothing but T. */
-static void backward_bias(const struct call *c, const float *dy, float *db)
+/* db += column sums of dy, a block of columns at a time: the order of the sum depends on nothing
+ * but T. */
+static void backward_bias(const struct op_args *c, const float *dy, float *db)
 {
     int64_t M = c->w[0].rows;
 #pragma omp for schedule(static) nowait
@@ -187,19 +213,21 @@ static void backward_bias(const struct call *c, const float *dy, float *db)
 }
 
 /* Narrow weights: each thread takes rows of dx and widens all of w for itself. */
-static void backward_narrow(const struct call *c, const float *dy, float *dx)
+static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
-    int64_t t = mm_share_start(c->rows, 1, threads, i), rows = mm_share_start(c->rows, 1, threads, i + 1) - t;
+    int64_t t = mm_share_start(c->rows, 1, threads, i),
+            rows = mm_share_start(c->rows, 1, threads, i + 1) - t;
     for (int64_t first = 0, n; first < M; first += n) {
         n = M - first < panel_rows(w) ? M - first : panel_rows(w);
-        mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N, first > 0 || !c->in[0].fresh, dx + t * N, N);
+        mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N,
+           first > 0 || !c->in[0].overwrite, dx + t * N, N);
     }
 }
 
 /* Nobody waits between the three gradients: each reads only what stood there before. */
-void linear_bwd_cpu(const struct call *c)
+void linear_bwd_cpu(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols;
@@ -208,11 +236,11 @@ void linear_bwd_cpu(const struct call *c)
 #pragma omp parallel num_threads(c->x->threads) if (c->rows * M * N > SERIAL)
     {
         if (dx && w->dtype == DT_F32)
-            mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, !c->in[0].fresh, dx, N);
+            mm_share('N', 'N', c->rows, N, M, dy, M, w->v, N, !c->in[0].overwrite, dx, N);
         else if (dx)
             backward_narrow(c, dy, dx);
         if (w->g)
-            mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, !w->fresh, w->g, N);
+            mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, !w->overwrite, w->g, N);
         if (c->w[1].v && c->w[1].g)
             backward_bias(c, dy, c->w[1].g);
     }

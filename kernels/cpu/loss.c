@@ -1,19 +1,23 @@
-/* loss: output head and losses in one, a chunk of tokens and a piece of the vocabulary at a time: logits of all tokens never exist at once, gradients are
- * added at once.
+/* loss: output head and losses in one, a chunk of tokens and a piece of the vocabulary at a time:
+ * logits of all tokens never exist at once, gradients are added at once.
  *
- * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et], w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases.
- * out: f64 [T,2] = ce, kl of each position, 0 where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
+ * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et],
+ * w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases. out: f64 [T,2] = ce, kl of each position, 0
+ * where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
  * the gradient with respect to the student's logit z_s[v] is
- *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) * (1 - (z_s[v] / cap)^2) * logit_scale
- * (Hinton et al. 2015, equation 2, without their factor tau^2). Exponentials are f32 and relative to a base near the maximum so far, sums of them
- * f32 over RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that may stay HEADROOM below the maximum saves
- * the walk that would look for it first).
+ *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) *
+ * (1 - (z_s[v] / cap)^2) * logit_scale (Hinton et al. 2015, equation 2, without their factor
+ * tau^2). Exponentials are f32 and relative to a base near the maximum so far, sums of them f32
+ * over RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that
+ * may stay HEADROOM below the maximum saves the walk that would look for it first).
  *
- * Each thread has a range of the vocabulary and walks over it in pieces that its own cache holds, since everything but the products is bound by
- * memory: values are taken from a piece right after its product, and in a second walk over the kept pieces gradients are made and used while they
- * are there. Threads meet three times a chunk: the sums of the ranges become those of the rows, and the ranges' parts of in0's gradient are
- * added up, both in the order of the ranges. Without gradients nothing is kept.
- * Scratch: sums of each row for each range; its part of in0's gradient; logits of student and teacher, [piece][chunk, entries]; a widened piece. */
+ * Each thread has a range of the vocabulary and walks over it in pieces that its own cache holds,
+ * since everything but the products is bound by memory: values are taken from a piece right after
+ * its product, and in a second walk over the kept pieces gradients are made and used while they are
+ * there. Threads meet three times a chunk: the sums of the ranges become those of the rows, and the
+ * ranges' parts of in0's gradient are added up, both in the order of the ranges. Without gradients
+ * nothing is kept. Scratch: sums of each row for each range; its part of in0's gradient; logits of
+ * student and teacher, [piece][chunk, entries]; a widened piece. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -27,10 +31,16 @@ enum { VECTOR = 8 };
 #else
 enum { VECTOR = 4 };
 #endif
-enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64, HEADROOM = 16,
-       RUN = 32 * VECTOR };                     /* so that each lane of a vector adds up 32 entries in f32, whatever its width */
+enum {
+    PIECE_FLOATS = 1 << 17,
+    HEAD_FLOATS = 1 << 20,
+    PIECE_MIN = 64,
+    HEADROOM = 16,
+    /* so that each lane of a vector adds up 32 entries in f32, whatever its width */
+    RUN = 32 * VECTOR
+};
 
-struct head {                               /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
+struct head { /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
     const float *x;
     int64_t V, E;
@@ -38,27 +48,37 @@ struct head {                               /* z [n, width of a piece] = cap(x [
     float *z;
 };
 
-/* Of entries so far: the sum of e^(z * sharp - base), where no exponent is beyond HEADROOM. base -infinity: none yet. */
-struct soft { double sum; float base, sharp; };
+/* Of entries so far: the sum of e^(z * inv_temperature - base), where no exponent is beyond
+ * HEADROOM. base -infinity: none yet. */
+struct soft {
+    double sum;
+    float base, inv_temperature;
+};
 
-/* What a row's gradient is made of: first * e^(..) + second * e^(..) - teacher * e^(..), times (1 - (z slope)^2) gain. */
-struct mix { float first, base, sharp, second, base2, sharp2, teacher, base3, slope, gain; };
+/* What a row's gradient is made of: first * e^(..) + second * e^(..) - teacher * e^(..), times (1 -
+ * (z slope)^2) gain. */
+struct mix {
+    float first, base, inv_temperature, second, base2, inv_temperature2, teacher, base3, slope,
+        gain;
+};
 
 struct row {
     struct soft ce, kl, teacher;
-    double cross;                           /* sum of the teacher's e^(..) times (z_t - z_s) */
-    float label;                            /* the student's logit of the label, where the range has it */
+    double cross; /* sum of the teacher's e^(..) times (z_t - z_s) */
+    /* the student's logit of the label, where the range has it */
+    float label;
     struct mix mix;
 };
 
 struct work {
     struct head student, teacher;
-    struct row *rows;                       /* [ranges][n] */
-    float *dx, *wide;                       /* [ranges][n, E], [ranges][piece, E] */
-    int64_t n, shared, piece, ranges;       /* rows of this chunk; entries that both vocabularies have; entries of a piece */
+    struct row *rows; /* [ranges][n] */
+    float *dx, *wide; /* [ranges][n, E], [ranges][piece, E] */
+    /* rows of this chunk; entries that both vocabularies have; entries of a piece */
+    int64_t n, shared, piece, ranges;
     const int32_t *labels;
     double *out;
-    int one_softmax;                        /* of the student serves both losses */
+    int one_softmax; /* of the student serves both losses */
 };
 
 /* What one thread works on: entries first .. end - 1. */
@@ -72,47 +92,60 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static size_t rounded(int64_t floats) { return ((size_t)floats + 15) & ~(size_t)15; }
 
-static int64_t chunk_rows(const struct call *c)
+static int64_t chunk_rows(const struct op_args *c)
 {
     int64_t chunk = c->p.loss.chunk;
     return chunk > 0 && chunk < c->rows ? chunk : c->rows;
 }
 
-static int64_t piece_entries(const struct call *c)
+static int64_t piece_entries(const struct op_args *c)
 {
-    int64_t piece = least(PIECE_FLOATS / most(1, chunk_rows(c)), HEAD_FLOATS / most(1, most(c->w[0].cols, c->w[2].cols)));
+    int64_t piece = least(PIECE_FLOATS / most(1, chunk_rows(c)),
+                          HEAD_FLOATS / most(1, most(c->w[0].cols, c->w[2].cols)));
     return most(PIECE_MIN, piece / PIECE_MIN * PIECE_MIN);
 }
 
-static int64_t shared_entries(const struct call *c) { return least(c->w[0].rows, c->w[2].rows); }
+static int64_t shared_entries(const struct op_args *c) { return least(c->w[0].rows, c->w[2].rows); }
 
-static size_t wide_floats(const struct call *c)
+static size_t wide_floats(const struct op_args *c)
 {
     size_t floats = 0;
     for (int i = 0; i <= 2; i += 2)
-        if (c->w[i].rows > 0 && c->w[i].dtype != DT_F32 && rounded(piece_entries(c) * c->w[i].cols) > floats)
+        if (c->w[i].rows > 0 && c->w[i].dtype != DT_F32 &&
+            rounded(piece_entries(c) * c->w[i].cols) > floats)
             floats = rounded(piece_entries(c) * c->w[i].cols);
     return floats;
 }
 
 /* Logits that are kept at a time, of a head of V entries: all, or a piece of each range. */
-static size_t logit_floats(const struct call *c, int64_t V)
+static size_t logit_floats(const struct op_args *c, int64_t V)
 {
-    return rounded(chunk_rows(c) * (c->p.loss.gradients ? V : c->x->threads * least(V, piece_entries(c))));
+    return rounded(chunk_rows(c) *
+                   (c->p.loss.gradients ? V : c->x->threads * least(V, piece_entries(c))));
 }
 
-static size_t row_floats(const struct call *c) { return rounded(chunk_rows(c) * (int64_t)(sizeof(struct row) / sizeof(float))); }
-static size_t dx_floats(const struct call *c) { return c->p.loss.gradients ? rounded(chunk_rows(c) * c->w[0].cols) : 0; }
+static size_t row_floats(const struct op_args *c)
+{
+    return rounded(chunk_rows(c) * (int64_t)(sizeof(struct row) / sizeof(float)));
+}
+static size_t dx_floats(const struct op_args *c)
+{
+    return c->p.loss.gradients ? rounded(chunk_rows(c) * c->w[0].cols) : 0;
+}
 
-size_t loss_scratch(const struct call *c)
+size_t loss_scratch(const struct op_args *c)
 {
     size_t range = row_floats(c) + dx_floats(c) + wide_floats(c);
-    return sizeof(float) * ((size_t)c->x->threads * range + logit_floats(c, c->w[0].rows) + logit_floats(c, shared_entries(c)));
+    return sizeof(float) * ((size_t)c->x->threads * range + logit_floats(c, c->w[0].rows) +
+                            logit_floats(c, shared_entries(c)));
 }
 
-static struct range range_of(const struct call *c, const struct work *k, int64_t i)
+static struct range range_of(const struct op_args *c, const struct work *k, int64_t i)
 {
-    struct range r = {.index = i, .rows = k->rows + i * k->n, .dx = k->dx + (size_t)i * dx_floats(c), .wide = k->wide + (size_t)i * wide_floats(c)};
+    struct range r = {.index = i,
+                      .rows = k->rows + i * k->n,
+                      .dx = k->dx + (size_t)i * dx_floats(c),
+                      .wide = k->wide + (size_t)i * wide_floats(c)};
     int64_t units = (k->student.V + PIECE_MIN - 1) / PIECE_MIN;
     r.first = least(units * i / k->ranges * PIECE_MIN, k->student.V);
     r.end = least(units * (i + 1) / k->ranges * PIECE_MIN, k->student.V);
@@ -126,14 +159,17 @@ static int64_t piece_end(const struct work *k, const struct range *r, int64_t v)
     return v < k->shared ? least(end, k->shared) : end;
 }
 
-static float *piece_logits(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v)
+static float *piece_logits(const struct op_args *c, const struct work *k, const struct range *r,
+                           const struct head *h, int64_t v)
 {
     return h->z + k->n * (c->p.loss.gradients ? v : r->index * least(h->V, k->piece));
 }
 
-static void head_product(const struct call *c, const struct work *k, const struct range *r, const struct head *h, int64_t v, int64_t width)
+static void head_product(const struct op_args *c, const struct work *k, const struct range *r,
+                         const struct head *h, int64_t v, int64_t width)
 {
-    mm('N', 'T', k->n, width, h->E, h->x, h->E, weight_rows(h->w, v, width, r->wide), h->E, 0, piece_logits(c, k, r, h, v), width);
+    mm('N', 'T', k->n, width, h->E, h->x, h->E, weight_rows(h->w, v, width, r->wide), h->E, 0,
+       piece_logits(c, k, r, h, v), width);
 }
 
 /* Bias, scale and cap of n logits from entry v on. */
@@ -153,13 +189,17 @@ static void finish_logits(const struct head *h, int64_t v, float *restrict z, in
     }
 }
 
-/* Sums over n entries with the base as it is; *top: the largest exponent. zs, not NULL: *cross = sum of the e^(..) times (z - zs). */
-static inline __attribute__((always_inline)) float entries_sum(const struct soft *s, const float *z, const float *zs, int64_t n, float *top, float *cross)
+/* Sums over n entries with the base as it is; *top: the largest exponent. zs, not NULL: *cross =
+ * sum of the e^(..) times (z - zs). */
+static inline __attribute__((always_inline)) float entries_sum(const struct soft *s, const float *z,
+                                                               const float *zs, int64_t n,
+                                                               float *top, float *cross)
 {
-    float base = s->base, sharp = s->sharp, sum = 0, apart = 0, peak = -INFINITY;
+    float base = s->base, inv_temperature = s->inv_temperature, sum = 0, apart = 0,
+          peak = -INFINITY;
 #pragma omp simd reduction(+ : sum, apart) reduction(max : peak)
     for (int64_t i = 0; i < n; i++) {
-        float x = FMA(z[i], sharp, -base), e = vec_exp_normal(x);
+        float x = FMA(z[i], inv_temperature, -base), e = vec_exp_normal(x);
         peak = x > peak ? x : peak;
         sum += e;
         if (zs)
@@ -180,11 +220,13 @@ static float largest(const float *z, int64_t n)
 }
 
 /* Adds n entries z to s, and with zs the sum of their e^(..) times (z - zs) to *cross. */
-static inline __attribute__((always_inline)) void add_entries(struct soft *s, const float *z, const float *zs, int64_t n, double *cross)
+static inline __attribute__((always_inline)) void add_entries(struct soft *s, const float *z,
+                                                              const float *zs, int64_t n,
+                                                              double *cross)
 {
     float top, apart;
     if (s->base == -INFINITY)
-        s->base = largest(z, n) * s->sharp;
+        s->base = largest(z, n) * s->inv_temperature;
     float sum = entries_sum(s, z, zs, n, &top, &apart);
     if (top > HEADROOM) {
         double before = s->base;
@@ -205,18 +247,24 @@ static void add_student_entries(struct soft *s, const float *z, int64_t n)
     add_entries(s, z, NULL, n, &none);
 }
 
-static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n) { add_entries(&r->teacher, zt, zs, n, &r->cross); }
+static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n)
+{
+    add_entries(&r->teacher, zt, zs, n, &r->cross);
+}
 
 static double log_sum(const struct soft *s) { return (double)s->base + log(s->sum); }
 
-static void begin_row(const struct call *c, struct row *r)
+static void begin_row(const struct op_args *c, struct row *r)
 {
-    float sharp = 1 / c->p.loss.temperature;
-    *r = (struct row){.ce = {.base = -INFINITY, .sharp = 1}, .kl = {.base = -INFINITY, .sharp = sharp}, .teacher = {.base = -INFINITY, .sharp = sharp}};
+    float inv_temperature = 1 / c->p.loss.temperature;
+    *r = (struct row){.ce = {.base = -INFINITY, .inv_temperature = 1},
+                      .kl = {.base = -INFINITY, .inv_temperature = inv_temperature},
+                      .teacher = {.base = -INFINITY, .inv_temperature = inv_temperature}};
 }
 
 /* Entries v .. v + width - 1 of row t. zt: of the teacher, or NULL. */
-static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v, int64_t width, float *z, float *zt)
+static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v, int64_t width,
+                       float *z, float *zt)
 {
     int64_t at = k->labels[t] - v;
     finish_logits(&k->student, v, z, width);
@@ -234,7 +282,8 @@ static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v
     }
 }
 
-/* Adds what another range has seen; returns what that one's sums were multiplied with, and in *own what these were. */
+/* Adds what another range has seen; returns what that one's sums were multiplied with, and in *own
+ * what these were. */
 static double soft_add(struct soft *s, const struct soft *other, double *own)
 {
     float base = other->base > s->base ? other->base : s->base;
@@ -264,22 +313,27 @@ static struct row *merge_row(const struct work *k, int64_t t)
 }
 
 /* The row's losses, and how its gradient is mixed. */
-static void end_row(const struct call *c, const struct work *k, int64_t t)
+static void end_row(const struct op_args *c, const struct work *k, int64_t t)
 {
     const struct loss_params *p = &c->p.loss;
     struct row *r = merge_row(k, t);
-    double a = (double)p->scale[0] * p->ce_weight, b = k->shared ? (double)p->scale[0] * p->kl_weight * r->teacher.sharp : 0;
+    double a = (double)p->scale[0] * p->ce_weight,
+           b = k->shared ? (double)p->scale[0] * p->kl_weight * r->teacher.inv_temperature : 0;
     k->out[2 * t] = log_sum(&r->ce) - (double)r->label;
     if (k->shared)
-        k->out[2 * t + 1] = r->cross / r->teacher.sum * r->teacher.sharp - log_sum(&r->teacher) + log_sum(&r->kl);
-    r->mix = (struct mix){.first = (float)(a / r->ce.sum), .base = r->ce.base, .sharp = 1, .gain = k->student.scale};
+        k->out[2 * t + 1] = r->cross / r->teacher.sum * r->teacher.inv_temperature -
+                            log_sum(&r->teacher) + log_sum(&r->kl);
+    r->mix = (struct mix){.first = (float)(a / r->ce.sum),
+                          .base = r->ce.base,
+                          .inv_temperature = 1,
+                          .gain = k->student.scale};
     if (k->student.cap > 0)
         r->mix.slope = 1 / k->student.cap;
     if (b == 0)
         return;
     r->mix.second = (float)(b / r->kl.sum);
     r->mix.base2 = r->kl.base;
-    r->mix.sharp2 = r->kl.sharp;
+    r->mix.inv_temperature2 = r->kl.inv_temperature;
     r->mix.teacher = (float)(b / r->teacher.sum);
     r->mix.base3 = r->teacher.base;
     if (k->one_softmax) {
@@ -288,21 +342,25 @@ static void end_row(const struct call *c, const struct work *k, int64_t t)
     }
 }
 
-static inline __attribute__((always_inline)) void mix_entries(float *restrict z, const float *restrict zt, int64_t n, struct mix m, int two)
+static inline __attribute__((always_inline)) void mix_entries(float *restrict z,
+                                                              const float *restrict zt, int64_t n,
+                                                              struct mix m, int two)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float x = z[i] * m.slope, g = m.first * vec_exp_normal(FMA(z[i], m.sharp, -m.base));
+        float x = z[i] * m.slope,
+              g = m.first * vec_exp_normal(FMA(z[i], m.inv_temperature, -m.base));
         if (two)
-            g += m.second * vec_exp_normal(FMA(z[i], m.sharp2, -m.base2));
+            g += m.second * vec_exp_normal(FMA(z[i], m.inv_temperature2, -m.base2));
         if (zt)
-            g -= m.teacher * vec_exp_normal(FMA(zt[i], m.sharp2, -m.base3));
+            g -= m.teacher * vec_exp_normal(FMA(zt[i], m.inv_temperature2, -m.base3));
         z[i] = g * (1 - x * x) * m.gain;
     }
 }
 
 /* Logits v .. v + width - 1 of row t become d loss / d (x w^T). */
-static void row_gradient(const struct call *c, const struct work *k, int64_t t, int64_t v, int64_t width, float *z, const float *zt)
+static void row_gradient(const struct op_args *c, const struct work *k, int64_t t, int64_t v,
+                         int64_t width, float *z, const float *zt)
 {
     const struct mix *m = &k->rows[t].mix;
     int64_t at = k->labels[t] - v;
@@ -318,13 +376,14 @@ static void row_gradient(const struct call *c, const struct work *k, int64_t t, 
 
 static int counted(const struct work *k, int64_t t) { return k->labels[t] >= 0; }
 
-static void range_values(const struct call *c, const struct work *k, const struct range *r)
+static void range_values(const struct op_args *c, const struct work *k, const struct range *r)
 {
     for (int64_t t = 0; t < k->n; t++)
         begin_row(c, &r->rows[t]);
     for (int64_t v = r->first, width; v < r->end; v += width) {
         width = piece_end(k, r, v) - v;
-        float *z = piece_logits(c, k, r, &k->student, v), *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
+        float *z = piece_logits(c, k, r, &k->student, v),
+              *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
         head_product(c, k, r, &k->student, v, width);
         if (zt)
             head_product(c, k, r, &k->teacher, v, width);
@@ -348,19 +407,22 @@ static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bi
 }
 
 /* add: the gradient of the head holds something already */
-static void range_gradients(const struct call *c, const struct work *k, const struct range *r, int add)
+static void range_gradients(const struct op_args *c, const struct work *k, const struct range *r,
+                            int add)
 {
     const struct head *h = &k->student;
     for (int64_t v = r->first, width; v < r->end; v += width) {
         width = piece_end(k, r, v) - v;
-        float *g = piece_logits(c, k, r, h, v), *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
+        float *g = piece_logits(c, k, r, h, v),
+              *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
         for (int64_t t = 0; t < k->n; t++)
             if (counted(k, t))
                 row_gradient(c, k, t, v, width, g + t * width, zt ? zt + t * width : NULL);
             else
                 memset(g + t * width, 0, (size_t)width * sizeof *g);
         if (c->in[0].g)
-            mm('N', 'N', k->n, h->E, width, g, width, weight_rows(h->w, v, width, r->wide), h->E, v > r->first, r->dx, h->E);
+            mm('N', 'N', k->n, h->E, width, g, width, weight_rows(h->w, v, width, r->wide), h->E,
+               v > r->first, r->dx, h->E);
         if (c->w[0].g)
             mm('T', 'N', width, h->E, k->n, g, width, h->x, h->E, add, c->w[0].g + v * h->E, h->E);
         if (c->w[1].g)
@@ -369,7 +431,7 @@ static void range_gradients(const struct call *c, const struct work *k, const st
 }
 
 /* Row t's gradient of in0, from the parts of all ranges that are not empty. */
-static void add_dx(const struct call *c, const struct work *k, int64_t t, float *restrict dx)
+static void add_dx(const struct op_args *c, const struct work *k, int64_t t, float *restrict dx)
 {
     for (int64_t i = 0; i < k->ranges; i++) {
         struct range r = range_of(c, k, i);
@@ -379,7 +441,8 @@ static void add_dx(const struct call *c, const struct work *k, int64_t t, float 
 }
 
 /* dx: gradient of this chunk's rows of in0, or NULL. */
-static void run_chunk(const struct call *c, const struct work *k, int with_gradient, int add, float *dx)
+static void run_chunk(const struct op_args *c, const struct work *k, int with_gradient, int add,
+                      float *dx)
 {
 #pragma omp parallel num_threads(c->x->threads)
     {
@@ -400,35 +463,48 @@ static void run_chunk(const struct call *c, const struct work *k, int with_gradi
     }
 }
 
-static struct head head_of(const struct call *c, int i, float *z)
+static struct head head_of(const struct op_args *c, int i, float *z)
 {
     const struct loss_params *p = &c->p.loss;
     const struct operand *w = &c->w[2 * i];
-    return (struct head){.w = w, .bias = &c->w[2 * i + 1], .x = c->in[i].v, .V = w->rows, .E = w->cols, .z = z,
-                         .scale = i ? p->teacher_logit_scale : p->logit_scale, .cap = i ? p->teacher_logit_cap : p->logit_cap};
+    return (struct head){.w = w,
+                         .bias = &c->w[2 * i + 1],
+                         .x = c->in[i].v,
+                         .V = w->rows,
+                         .E = w->cols,
+                         .z = z,
+                         .scale = i ? p->teacher_logit_scale : p->logit_scale,
+                         .cap = i ? p->teacher_logit_cap : p->logit_cap};
 }
 
-static struct work work_of(const struct call *c)
+static struct work work_of(const struct op_args *c)
 {
     int64_t ranges = c->x->threads;
-    float *dx = (float *)c->scratch + (size_t)ranges * row_floats(c), *wide = dx + (size_t)ranges * dx_floats(c);
+    float *dx = (float *)c->scratch + (size_t)ranges * row_floats(c),
+          *wide = dx + (size_t)ranges * dx_floats(c);
     float *z = wide + (size_t)ranges * wide_floats(c), *zt = z + logit_floats(c, c->w[0].rows);
-    struct work k = {.student = head_of(c, 0, z), .teacher = head_of(c, 1, zt), .rows = c->scratch, .dx = dx, .wide = wide, .ranges = ranges,
+    struct work k = {.student = head_of(c, 0, z),
+                     .teacher = head_of(c, 1, zt),
+                     .rows = c->scratch,
+                     .dx = dx,
+                     .wide = wide,
+                     .ranges = ranges,
                      .piece = piece_entries(c)};
     if (c->in[1].v && c->w[2].v)
         k.shared = shared_entries(c);
-    k.teacher.V = k.shared;                     /* the rest of a larger one does not count */
+    k.teacher.V = k.shared; /* the rest of a larger one does not count */
     k.one_softmax = k.shared == k.student.V && c->p.loss.temperature == 1;
     return k;
 }
 
-void loss_fwd_cpu(const struct call *c)
+void loss_fwd_cpu(const struct op_args *c)
 {
     const struct loss_params *p = &c->p.loss;
     struct work k = work_of(c);
     const float *x = k.student.x, *xt = k.teacher.x;
-    int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
-    int add = !c->w[0].fresh;
+    int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) &&
+                        (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
+    int add = !c->w[0].overwrite;
     memset(c->out.v, 0, (size_t)c->rows * 2 * sizeof(double));
     for (int64_t t = 0; t < c->rows; t += k.n) {
         k.n = 1;
@@ -436,7 +512,8 @@ void loss_fwd_cpu(const struct call *c)
         if (!counted(&k, 0))
             continue;
         k.n = least(chunk_rows(c), c->rows - t);
-        while (!counted(&k, k.n - 1))           /* what is not counted at either end costs nothing */
+        /* what is not counted at either end costs nothing */
+        while (!counted(&k, k.n - 1))
             k.n--;
         k.student.x = x + t * k.student.E;
         k.teacher.x = k.shared ? xt + t * k.teacher.E : NULL;
@@ -444,6 +521,6 @@ void loss_fwd_cpu(const struct call *c)
         run_chunk(c, &k, with_gradient, add, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
         add |= with_gradient;
     }
-    if (c->w[0].g && !add)                      /* nothing was counted */
+    if (c->w[0].g && !add) /* nothing was counted */
         memset(c->w[0].g, 0, (size_t)(c->w[0].rows * c->w[0].cols) * sizeof *c->w[0].g);
 }

@@ -1,7 +1,8 @@
-/* The one door to matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or plain loops, chosen at build (BLAS=...).
- * Row-major. The libraries only ever see one thread's part of a product: the split among threads is mm_share's. Also names the library.
- * Small products take the plain loops in every build: they are as fast there, and a small model is done before oneDNN has made its kernels,
- * which its first product waits 50 ms for. */
+/* The one door to matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or
+ * plain loops, chosen at build (BLAS=...). Row-major. The libraries only ever see one thread's part
+ * of a product: the split among threads is mm_share's. Also names the library. Small products take
+ * the plain loops in every build: they are as fast there, and a small model is done before oneDNN
+ * has made its kernels, which its first product waits 50 ms for. */
 #include "../op.h"
 #include "lanes.h"
 
@@ -10,14 +11,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };      /* shares end where the libraries' inner tiles do; what packing a row costs, in products */
-enum { SMALL = 1 << 17 };                                   /* products: multiplications M N K */
+/* shares end where the libraries' inner tiles do; what packing a row costs, in products */
+enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };
+enum { SMALL = 1 << 17 }; /* products: multiplications M N K */
 
-/* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the sums of TALL rows with it in registers. */
+/* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the
+ * sums of TALL rows with it in registers. */
 enum { TALL = LANES == 16 ? 8 : 6, WIDE = 2 * LANES, DEPTH = 256 };
 
 /* panel[k][j] = B[j][k] for j < n, k < depth, a square of vectors at a time. */
-static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
+static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n,
+                       float panel[DEPTH][WIDE])
 {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
@@ -40,13 +44,14 @@ static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n, fl
 }
 
 /* panel[k][j] = op(B)[k][j] for k < depth, j < n; zeros for n <= j < WIDE. */
-static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int64_t n, float panel[DEPTH][WIDE])
+static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int64_t n,
+                       float panel[DEPTH][WIDE])
 {
     if (n < WIDE)
         memset(panel, 0, (size_t)depth * sizeof *panel);
     if (tb == 'T')
         panel_turn(B, ldb, depth, n, panel);
-    else if (n == WIDE)             /* a copy of known size is a few instructions */
+    else if (n == WIDE) /* a copy of known size is a few instructions */
         for (int64_t k = 0; k < depth; k++)
             memcpy(panel[k], B + k * ldb, sizeof *panel);
     else
@@ -54,7 +59,8 @@ static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int6
             memcpy(panel[k], B + k * ldb, (size_t)n * sizeof(float));
 }
 
-static inline __attribute__((always_inline)) void sum_put(float *C, const lanes *sum, int add, int64_t n)
+static inline __attribute__((always_inline)) void sum_put(float *C, const lanes *sum, int add,
+                                                          int64_t n)
 {
     if (n >= LANES)
         *(lanes *)C = add ? *(const lanes *)C + *sum : *sum;
@@ -63,15 +69,19 @@ static inline __attribute__((always_inline)) void sum_put(float *C, const lanes 
             C[j] = (*sum)[j] + (add ? C[j] : 0);
 }
 
-/* The product of rows of A and a panel: row r begins at a + r * row, its values are `step` apart. */
+/* The product of rows of A and a panel: row r begins at a + r * row, its values are `step` apart.
+ */
 struct panel_product {
     const float *a, (*panel)[WIDE];
     int64_t row, step, depth, ldc, n;
     int add;
 };
 
-/* C[r][0..n-1] (+)= a[r] panel for rows i .. i + rows - 1. rows, and vectors of a row (1 or 2), are constants where it is called. */
-static inline __attribute__((always_inline)) void rows_times(const struct panel_product *p, int64_t i, int64_t rows, int vectors, float *C)
+/* C[r][0..n-1] (+)= a[r] panel for rows i .. i + rows - 1. rows, and vectors of a row (1 or 2), are
+ * constants where it is called. */
+static inline __attribute__((always_inline)) void rows_times(const struct panel_product *p,
+                                                             int64_t i, int64_t rows, int vectors,
+                                                             float *C)
 {
     const float *a = p->a + i * p->row;
     lanes sum[TALL][2] = {0};
@@ -84,7 +94,8 @@ static inline __attribute__((always_inline)) void rows_times(const struct panel_
             sum_put(C + (i + r) * p->ldc + j * LANES, &sum[r][j], p->add, p->n - j * LANES);
 }
 
-static inline __attribute__((always_inline)) void all_rows_times(const struct panel_product *p, int64_t M, int vectors, float *C)
+static inline __attribute__((always_inline)) void all_rows_times(const struct panel_product *p,
+                                                                 int64_t M, int vectors, float *C)
 {
     int64_t i = 0, rest = M % TALL;
     for (; i + TALL <= M; i += TALL)
@@ -97,11 +108,14 @@ static inline __attribute__((always_inline)) void all_rows_times(const struct pa
         rows_times(p, M - 1, 1, vectors, C);
 }
 
-static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                          int add, float *C, int64_t ldc)
+static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A,
+                          int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
     _Alignas(4 * LANES) float panel[DEPTH][WIDE];
-    struct panel_product p = {.panel = (const float (*)[WIDE])panel, .row = ta == 'N' ? lda : 1, .step = ta == 'N' ? 1 : lda, .ldc = ldc};
+    struct panel_product p = {.panel = (const float(*)[WIDE])panel,
+                              .row = ta == 'N' ? lda : 1,
+                              .step = ta == 'N' ? 1 : lda,
+                              .ldc = ldc};
     for (int64_t j = 0; j < N; j += WIDE)
         for (int64_t k = 0; k == 0 || k < K; k += DEPTH) {
             p.n = N - j < WIDE ? N - j : WIDE;
@@ -119,8 +133,9 @@ static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, con
 #if defined BLAS_onednn
 #include <oneapi/dnnl/dnnl.h>
 
-/* oneDNN 2.6 walks down the columns of a turned A, 384 rows at a time. Rows that lie far apart (floats) fall into few sets of the second cache, which
- * then holds not many more than FAR_DEPTH of them: wide matrices' gradients are 5 to 40 % faster with products no deeper than that. */
+/* oneDNN 2.6 walks down the columns of a turned A, 384 rows at a time. Rows that lie far apart
+ * (floats) fall into few sets of the second cache, which then holds not many more than FAR_DEPTH of
+ * them: wide matrices' gradients are 5 to 40 % faster with products no deeper than that. */
 enum { FAR = 1024, FAR_DEPTH = 128 };
 
 const char *exec_math_library(void)
@@ -131,13 +146,14 @@ const char *exec_math_library(void)
     return name;
 }
 
-static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                    int add, float *C, int64_t ldc)
+static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                    const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
     int64_t step = ta == 'T' && lda >= FAR ? FAR_DEPTH : K;
     for (int64_t k = 0; k < K; k += step) {
-        dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, K - k < step ? K - k : step, 1, A + k * (ta == 'N' ? 1 : lda), lda,
-                                          B + k * (tb == 'N' ? ldb : 1), ldb, add || k ? 1 : 0, C, ldc);
+        dnnl_status_t status = dnnl_sgemm(
+            ta, tb, M, N, K - k < step ? K - k : step, 1, A + k * (ta == 'N' ? 1 : lda), lda,
+            B + k * (tb == 'N' ? ldb : 1), ldb, add || k ? 1 : 0, C, ldc);
         assert(status == dnnl_success);
         (void)status;
     }
@@ -154,7 +170,8 @@ const char *exec_math_library(void) { return "plain loops"; }
 #include <mkl_cblas.h>
 #else
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"      /* BLIS's header carries its inline functions */
+#pragma GCC diagnostic ignored "-Wunused-function" /* BLIS's header carries its inline functions \
+                                                    */
 #include <cblas.h>
 #pragma GCC diagnostic pop
 #endif
@@ -169,7 +186,7 @@ const char *exec_math_library(void)
 #elif defined BLAS_mkl
 const char *exec_math_library(void) { return "MKL"; }
 #else
-char *bli_info_get_version_str(void);       /* cblas.h of BLIS does not declare it */
+char *bli_info_get_version_str(void); /* cblas.h of BLIS does not declare it */
 
 const char *exec_math_library(void)
 {
@@ -179,15 +196,17 @@ const char *exec_math_library(void)
 }
 #endif
 
-static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                    int add, float *C, int64_t ldc)
+static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                    const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
-    cblas_sgemm(CblasRowMajor, ta == 'T' ? CblasTrans : CblasNoTrans, tb == 'T' ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, 1, A,
-                (int)lda, B, (int)ldb, add ? 1 : 0, C, (int)ldc);
+    cblas_sgemm(CblasRowMajor, ta == 'T' ? CblasTrans : CblasNoTrans,
+                tb == 'T' ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, 1, A, (int)lda, B,
+                (int)ldb, add ? 1 : 0, C, (int)ldc);
 }
 #endif
 
-/* How many of n threads share the columns of C, the others its rows: so that the largest share is small and compact. */
+/* How many of n threads share the columns of C, the others its rows: so that the largest share is
+ * small and compact. */
 static int64_t column_shares(int64_t M, int64_t N, int64_t n)
 {
     int64_t best = 0, shares = 1;
@@ -212,15 +231,21 @@ int64_t mm_share_start(int64_t n, int64_t unit, int64_t shares, int64_t i)
     return start < n ? start : n;
 }
 
-void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc)
+void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+              const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
-    int64_t threads = omp_get_num_threads(), i = omp_get_thread_num(), columns = column_shares(M, N, threads), rows = threads / columns;
-    int64_t m = mm_share_start(M, ROW_UNIT, rows, i / columns), n = mm_share_start(N, COLUMN_UNIT, columns, i % columns);
-    mm(ta, tb, mm_share_start(M, ROW_UNIT, rows, i / columns + 1) - m, mm_share_start(N, COLUMN_UNIT, columns, i % columns + 1) - n, K,
-       A + m * (ta == 'N' ? lda : 1), lda, B + n * (tb == 'N' ? 1 : ldb), ldb, add, C + m * ldc + n, ldc);
+    int64_t threads = omp_get_num_threads(), i = omp_get_thread_num(),
+            columns = column_shares(M, N, threads), rows = threads / columns;
+    int64_t m = mm_share_start(M, ROW_UNIT, rows, i / columns),
+            n = mm_share_start(N, COLUMN_UNIT, columns, i % columns);
+    mm(ta, tb, mm_share_start(M, ROW_UNIT, rows, i / columns + 1) - m,
+       mm_share_start(N, COLUMN_UNIT, columns, i % columns + 1) - n, K,
+       A + m * (ta == 'N' ? lda : 1), lda, B + n * (tb == 'N' ? 1 : ldb), ldb, add, C + m * ldc + n,
+       ldc);
 }
 
-void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, int add, float *C, int64_t ldc)
+void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+        const float *B, int64_t ldb, int add, float *C, int64_t ldc)
 {
     if (M <= 0 || N <= 0)
         return;

@@ -1,16 +1,18 @@
-/* position: y[T,E] = x[T,E] + w[pos0 + j], w[P,E] f32, learned positions, j the place in the sequence.
- * Backward: dx += dy, dw[pos0 + j] += sum over the sequences of dy. Positions must be below P (the tape checks them). */
+/* position: y[T,E] = x[T,E] + w[pos0 + j], w[P,E] f32, learned positions, j the place in the
+ * sequence. Backward: dx += dy, dw[pos0 + j] += sum over the sequences of dy. Positions must be
+ * below P (the tape checks them). */
 #include "../op.h"
 
 enum { SERIAL = 65536 };
 
-void position_fwd_cpu(const struct call *c)
+void position_fwd_cpu(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
     const struct batch *b = c->batch;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * E > SERIAL)
     for (int64_t t = 0; t < c->rows; t++) {
-        const float *x = (const float *)c->in[0].v + t * E, *w = (const float *)c->w[0].v + (b->pos0 + t % b->seq_len) * E;
+        const float *x = (const float *)c->in[0].v + t * E,
+                    *w = (const float *)c->w[0].v + (b->pos0 + t % b->seq_len) * E;
         float *restrict y = (float *)c->out.v + t * E;
         for (int64_t i = 0; i < E; i++)
             y[i] = x[i] + w[i];
@@ -23,7 +25,7 @@ static void add_row(float *restrict to, const float *restrict from, int64_t n)
         to[i] += from[i];
 }
 
-void position_bwd_cpu(const struct call *c)
+void position_bwd_cpu(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
     const struct batch *b = c->batch;

@@ -1,6 +1,7 @@
-/* rope: rotates the first `dims` channels of each head by the angle of its position pos0 + j (Su et al. 2021, eq. 34; the cos and sin tables are
- * given): channels (i, i + dims/2) together, or neighbours (2i, 2i+1) if interleaved; the other channels pass. x, y [T, heads*D].
- * Backward rotates the other way. Positions must be inside the tables (the tape checks them). */
+/* rope: rotates the first `dims` channels of each head by the angle of its position pos0 + j (Su et
+ * al. 2021, eq. 34; the cos and sin tables are given): channels (i, i + dims/2) together, or
+ * neighbours (2i, 2i+1) if interleaved; the other channels pass. x, y [T, heads*D]. Backward
+ * rotates the other way. Positions must be inside the tables (the tape checks them). */
 #include "../op.h"
 
 #include <string.h>
@@ -8,7 +9,8 @@
 enum { SERIAL = 32768 };
 
 /* y (+)= rotation of x by sign * angle. */
-static void turn(const float *restrict x, const float *restrict cosine, const float *restrict sine, int64_t half, float sign, float *restrict y)
+static void turn(const float *restrict x, const float *restrict cosine, const float *restrict sine,
+                 int64_t half, float sign, float *restrict y)
 {
     for (int64_t i = 0; i < half; i++) {
         float s = sign * sine[i];
@@ -17,7 +19,8 @@ static void turn(const float *restrict x, const float *restrict cosine, const fl
     }
 }
 
-static void turn_interleaved(const float *restrict x, const float *restrict cosine, const float *restrict sine, int64_t half, float sign,
+static void turn_interleaved(const float *restrict x, const float *restrict cosine,
+                             const float *restrict sine, int64_t half, float sign,
                              float *restrict y)
 {
     for (int64_t i = 0; i < half; i++) {
@@ -28,7 +31,7 @@ static void turn_interleaved(const float *restrict x, const float *restrict cosi
 }
 
 /* All rows: y is set if `clear`, else added to. */
-static void turn_rows(const struct call *c, const float *from, float *to, float sign, int clear)
+static void turn_rows(const struct op_args *c, const float *from, float *to, float sign, int clear)
 {
     const struct rope_params *p = &c->p.rope;
     int64_t cols = c->in[0].cols, D = cols / p->heads, half = p->dims / 2;
@@ -47,10 +50,10 @@ static void turn_rows(const struct call *c, const float *from, float *to, float 
     }
 }
 
-void rope_fwd_cpu(const struct call *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 1); }
+void rope_fwd_cpu(const struct op_args *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 1); }
 
-void rope_bwd_cpu(const struct call *c)
+void rope_bwd_cpu(const struct op_args *c)
 {
     if (c->in[0].g)
-        turn_rows(c, c->out.g, c->in[0].g, -1, c->in[0].fresh);
+        turn_rows(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite);
 }

@@ -1,10 +1,11 @@
-/* sumsq: p.sumsq.out[0] += sum of squares of in0 [rows, cols], in f64. The range is cut in a fixed number of pieces whose sums are added in
- * order, so that the result depends on the values and their number only, not on the threads. */
+/* sumsq: p.sumsq.out[0] += sum of squares of in0 [rows, cols], in f64. The range is cut in a fixed
+ * number of pieces whose sums are added in order, so that the result depends on the values and
+ * their number only, not on the threads. */
 #include "../op.h"
 
 enum { PIECES = 256 };
 
-void sumsq_fwd_cpu(const struct call *c)
+void sumsq_fwd_cpu(const struct op_args *c)
 {
     const float *x = c->in[0].v;
     int64_t n = c->in[0].rows * c->in[0].cols, piece = (n + PIECES - 1) / PIECES;

@@ -1,15 +1,16 @@
-/* Elementary functions for f32 that the compiler turns into vector code inside plain loops: no branches, no tables, no calls.
+/* Elementary functions for f32 that the compiler turns into vector code inside plain loops: no
+ * branches, no tables, no calls.
  *
  *   vec_exp(x)      e^x: within 1.2 ulp; 0 below -104, infinity above 88.73
- *   vec_exp_normal  the same for x <= 88, with 0 for what would be smaller than normal numbers (x < -87): two thirds of the work
- *   vec_expm1(x)    e^x - 1, relative to the result: within 2 ulp; saturates beyond -30 and 88
- *   vec_tanh(x)     within 2.5 ulp
- *   vec_sigmoid(x)  1 / (1 + e^-x): within 2.5 ulp
- *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA: 70 in the far tail)
- *   vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
- *   FMA(a, b, c)    a * b + c, fused where the machine has it
+ *   vec_exp_normal  the same for x <= 88, with 0 for what would be smaller than normal numbers (x <
+ * -87): two thirds of the work vec_expm1(x)    e^x - 1, relative to the result: within 2 ulp;
+ * saturates beyond -30 and 88 vec_tanh(x)     within 2.5 ulp vec_sigmoid(x)  1 / (1 + e^-x):
+ * within 2.5 ulp vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp
+ * (without FMA: 70 in the far tail) vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32,
+ * exact, at memory speed FMA(a, b, c)    a * b + c, fused where the machine has it
  *
- * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds are checked by tests/unit/ops.c. */
+ * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds
+ * are checked by tests/unit/ops.c. */
 #ifndef PARE_VECMATH_H
 #define PARE_VECMATH_H
 
@@ -38,11 +39,13 @@ static inline uint32_t vec_bits(float f)
     return u;
 }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits, which are given as they are. Returns e^r - 1. */
+/* x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits,
+ * which are given as they are. Returns e^r - 1. */
 static inline float vec_reduce(float x, uint32_t *bits)
 {
     float shifted = FMA(x, 1.44269504f, 12582912.0f), k = shifted - 12582912.0f;
-    float r = FMA(k, -0.693359375f, x);         /* ln 2 in two parts; the first has nine bits, so the product is exact */
+    /* ln 2 in two parts; the first has nine bits, so the product is exact */
+    float r = FMA(k, -0.693359375f, x);
     r = FMA(k, 2.12194440e-4f, r);
     float p = FMA(r, 1.393366837874055e-3f, 8.363241329789162e-3f);
     p = FMA(p, r, 4.166646301746368e-2f);
@@ -53,7 +56,8 @@ static inline float vec_reduce(float x, uint32_t *bits)
 }
 
 static inline int32_t vec_rounded(uint32_t bits) { return (int32_t)(bits - 0x4b400000u); }
-static inline float vec_power2(int32_t n) { return vec_from_bits((uint32_t)(n + 127) << 23); }     /* -126 <= n <= 127 */
+/* -126 <= n <= 127 */
+static inline float vec_power2(int32_t n) { return vec_from_bits((uint32_t)(n + 127) << 23); }
 
 static inline float vec_exp(float x)
 {
@@ -61,7 +65,8 @@ static inline float vec_exp(float x)
     x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
     float e = vec_reduce(x, &bits);
-    int32_t n = vec_rounded(bits), half = n >> 1;       /* two factors, so that subnormal results and infinity come out right */
+    /* two factors, so that subnormal results and infinity come out right */
+    int32_t n = vec_rounded(bits), half = n >> 1;
     return FMA(e, vec_power2(half), vec_power2(half)) * vec_power2(n - half);
 }
 
@@ -69,7 +74,7 @@ static inline float vec_exp_normal(float x)
 {
     uint32_t bits;
     float e = 1 + vec_reduce(x, &bits);
-    e = vec_from_bits(vec_bits(e) + (bits << 23));      /* n is added to the exponent */
+    e = vec_from_bits(vec_bits(e) + (bits << 23)); /* n is added to the exponent */
     return x < -87.0f ? 0 : e;
 }
 
@@ -113,8 +118,9 @@ static inline float vec_cdf(float x)
     return x < 0 ? tail : 1.0f - tail;
 }
 
-/* Half-precision bits to f32 without a branch and without subnormal arithmetic, which is slow: the exponent moves by 112, once more for
- * infinities and NaN; a subnormal gets the exponent of 2^-14, which is then taken away. */
+/* Half-precision bits to f32 without a branch and without subnormal arithmetic, which is slow: the
+ * exponent moves by 112, once more for infinities and NaN; a subnormal gets the exponent of 2^-14,
+ * which is then taken away. */
 static inline float vec_from_f16(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, u = magnitude + (112u << 23);

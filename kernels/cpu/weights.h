@@ -1,4 +1,5 @@
-/* What ops with weights share: where a row of a matrix stands, and rows of bf16, f16 or q8_0 (frozen) as f32. A row of q8_0 is a multiple of 32. */
+/* What ops with weights share: where a row of a matrix stands, and rows of bf16, f16 or q8_0
+ * (frozen) as f32. A row of q8_0 is a multiple of 32. */
 #ifndef PARE_CPU_WEIGHTS_H
 #define PARE_CPU_WEIGHTS_H
 
@@ -11,10 +12,14 @@ static inline int64_t weight_bytes(enum dtype d, int64_t n)
     return d == DT_Q8_0 ? n / Q8_BLOCK * Q8_BYTES : n * (d == DT_F32 ? 4 : 2);
 }
 
-static inline const char *weight_row(const struct operand *w, int64_t i) { return (const char *)w->v + i * weight_bytes(w->dtype, w->cols); }
+static inline const char *weight_row(const struct operand *w, int64_t i)
+{
+    return (const char *)w->v + i * weight_bytes(w->dtype, w->cols);
+}
 
 /* Rows first..first+n-1 as f32: in place if they are, else in `wide`. */
-static inline const float *weight_rows(const struct operand *w, int64_t first, int64_t n, float *wide)
+static inline const float *weight_rows(const struct operand *w, int64_t first, int64_t n,
+                                       float *wide)
 {
     if (w->dtype == DT_F32)
         return (const float *)weight_row(w, first);

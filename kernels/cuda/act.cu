@@ -18,13 +18,13 @@ template <enum act F, class T> struct act_forward {
 template <enum act F, class T> struct act_backward {
     const T *x, *dy;
     T *dx;
-    int fresh;                  /* dx is set */
+    int overwrite; /* dx is set */
     template <int N> __device__ void at(int64_t i) const
     {
         float v[N], g[N], sum[N] = {0};
         load(x + i, v);
         load(dy + i, g);
-        if (!fresh)
+        if (!overwrite)
             load(dx + i, sum);
 #pragma unroll
         for (int k = 0; k < N; k++)
@@ -33,18 +33,24 @@ template <enum act F, class T> struct act_backward {
     }
 };
 
-void act_fwd_cuda(const struct call *c)
+void act_fwd_cuda(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->out.v);
-    BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned, act_forward<F, T>{(const T *)c->in[0].v, (T *)c->out.v})));
+    BY_DTYPE(c->out.dtype, T,
+             BY_ACT(c->p.act.f, F,
+                    map<T>(c, c->rows * c->in[0].cols, aligned,
+                           act_forward<F, T>{(const T *)c->in[0].v, (T *)c->out.v})));
     launched(c, "act forward");
 }
 
-void act_bwd_cuda(const struct call *c)
+void act_bwd_cuda(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->out.g) && aligned16(c->in[0].g);
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, BY_ACT(c->p.act.f, F, map<T>(c, c->rows * c->in[0].cols, aligned,
-                                         act_backward<F, T>{(const T *)c->in[0].v, (const T *)c->out.g, (T *)c->in[0].g, c->in[0].fresh})));
+        BY_DTYPE(c->out.dtype, T,
+                 BY_ACT(c->p.act.f, F,
+                        map<T>(c, c->rows * c->in[0].cols, aligned,
+                               act_backward<F, T>{(const T *)c->in[0].v, (const T *)c->out.g,
+                                                  (T *)c->in[0].g, c->in[0].overwrite})));
     launched(c, "act backward");
 }

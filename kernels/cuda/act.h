@@ -1,11 +1,14 @@
-/* The activations and their slopes on the device, shared by act and actmul: see kernels/cpu/act.h. */
+/* The activations and their slopes on the device, shared by act and glu: see kernels/cpu/act.h. */
 #ifndef PARE_CUDA_ACT_H
 #define PARE_CUDA_ACT_H
 
 #include "cuda.h"
 
 static __device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
-static __device__ __forceinline__ float gelu_gate(float x) { return sigmoid(1.59576912f * fmaf(0.044715f * x * x, x, x)); }
+static __device__ __forceinline__ float gelu_gate(float x)
+{
+    return sigmoid(1.59576912f * fmaf(0.044715f * x * x, x, x));
+}
 
 template <enum act F> static __device__ __forceinline__ float act_value(float x)
 {
@@ -37,10 +40,26 @@ template <enum act F> static __device__ __forceinline__ float act_slope(float x)
 #define BY_ACT(f, F, ...) \
     do { \
         switch (f) { \
-        case ACT_SILU: { constexpr enum act F = ACT_SILU; __VA_ARGS__; break; } \
-        case ACT_GELU: { constexpr enum act F = ACT_GELU; __VA_ARGS__; break; } \
-        case ACT_GELU_TANH: { constexpr enum act F = ACT_GELU_TANH; __VA_ARGS__; break; } \
-        case ACT_RELU2: { constexpr enum act F = ACT_RELU2; __VA_ARGS__; break; } \
+        case ACT_SILU: { \
+            constexpr enum act F = ACT_SILU; \
+            __VA_ARGS__; \
+            break; \
+        } \
+        case ACT_GELU: { \
+            constexpr enum act F = ACT_GELU; \
+            __VA_ARGS__; \
+            break; \
+        } \
+        case ACT_GELU_TANH: { \
+            constexpr enum act F = ACT_GELU_TANH; \
+            __VA_ARGS__; \
+            break; \
+        } \
+        case ACT_RELU2: { \
+            constexpr enum act F = ACT_RELU2; \
+            __VA_ARGS__; \
+            break; \
+        } \
         case ACT_COUNT: break; \
         } \
     } while (0)

@@ -1,7 +1,8 @@
 /* add on CUDA: see kernels/cpu/add.c. */
 #include "cuda.h"
 
-template <class T> struct add_scaled {          /* y = a + scale * b, or without a where it is NULL */
+/* y = a + scale * b, or without a where it is NULL */
+template <class T> struct add_scaled {
     const T *a, *b;
     T *y;
     float scale;
@@ -18,24 +19,27 @@ template <class T> struct add_scaled {          /* y = a + scale * b, or without
     }
 };
 
-template <class T> static void add(const struct call *c, const void *a, const void *b, void *y, float scale)
+template <class T>
+static void add(const struct op_args *c, const void *a, const void *b, void *y, float scale)
 {
-    map<T>(c, c->rows * c->in[0].cols, aligned16(a) && aligned16(b) && aligned16(y), add_scaled<T>{(const T *)a, (const T *)b, (T *)y, scale});
+    map<T>(c, c->rows * c->in[0].cols, aligned16(a) && aligned16(b) && aligned16(y),
+           add_scaled<T>{(const T *)a, (const T *)b, (T *)y, scale});
 }
 
-void add_fwd_cuda(const struct call *c)
+void add_fwd_cuda(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, add<T>(c, c->in[0].v, c->in[1].v, c->out.v, c->p.scale.scale));
     launched(c, "add forward");
 }
 
-void add_bwd_cuda(const struct call *c)
+void add_bwd_cuda(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->in[0].g)
-            add<T>(c, c->in[0].fresh ? NULL : c->in[0].g, c->out.g, c->in[0].g, 1);
+            add<T>(c, c->in[0].overwrite ? NULL : c->in[0].g, c->out.g, c->in[0].g, 1);
         if (c->in[1].g)
-            add<T>(c, c->in[1].fresh ? NULL : c->in[1].g, c->out.g, c->in[1].g, c->p.scale.scale);
+            add<T>(c, c->in[1].overwrite ? NULL : c->in[1].g, c->out.g, c->in[1].g,
+                   c->p.scale.scale);
     });
     launched(c, "add backward");
 }

@@ -1,21 +1,25 @@
-/* attention on CUDA: see kernels/cpu/attention.c for formulas and shapes. Here: the shape of a call, its scratch, and the two small kernels around the
- * large ones of attention_tensor.cu (bf16) and attention_plain.cu (f32).
+/* attention on CUDA: see kernels/cpu/attention.c for formulas and shapes. Here: the shape of a
+ * call, its scratch, and the two small kernels around the large ones of attention_tensor.cu (bf16)
+ * and attention_plain.cu (f32).
  *
- * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a last kernel joins. Refuses head sizes above 256, and
- * sequences of more than 2^32 / group^2 tokens. */
+ * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a
+ * last kernel joins. Refuses head sizes above 256, and sequences of more than 2^32 / group^2
+ * tokens. */
 #include "attention.h"
 
 enum { HEAD_MOST = 256, ROWS_FEW = 64, KEYS_EACH = 128, SPLITS_MOST = 32, WARPS = 4 };
 
-static int splits_of(const struct call *c, int64_t keys)
+static int splits_of(const struct op_args *c, int64_t keys)
 {
     const struct attention_params *a = &c->p.attention;
     int64_t splits = (keys + KEYS_EACH - 1) / KEYS_EACH;
-    return c->batch->kv_len <= 0 || c->batch->seq_len * (a->heads / a->kv_heads) > ROWS_FEW ? 1 : (int)min(splits, (int64_t)SPLITS_MOST);
+    return c->batch->kv_len <= 0 || c->batch->seq_len * (a->heads / a->kv_heads) > ROWS_FEW
+               ? 1
+               : (int)min(splits, (int64_t)SPLITS_MOST);
 }
 
 /* Forward: the pieces of a split; backward: two floats a row and head. A call does one of them. */
-size_t attention_scratch_cuda(const struct call *c)
+size_t attention_scratch_cuda(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     int64_t splits = splits_of(c, c->batch->kv_len), rows = c->rows * a->heads;
@@ -23,7 +27,7 @@ size_t attention_scratch_cuda(const struct call *c)
     return (size_t)(parts > 2 * rows ? parts : 2 * rows) * sizeof(float);
 }
 
-static attention_shape shape_of(const struct call *c)
+static attention_shape shape_of(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     const struct batch *b = c->batch;
@@ -37,42 +41,53 @@ static attention_shape shape_of(const struct call *c)
     s.kv_rows = (int)(b->kv_len > 0 ? b->kv_len : b->seq_len);
     s.offset = b->kv_len > 0 ? (int)b->pos0 : 0;
     s.rows = s.seq_len * s.group;
-    s.group_inverse = s.group > 1 ? (unsigned)((((uint64_t)1 << 32) + (uint64_t)s.group - 1) / (uint64_t)s.group) : 0;
+    s.group_inverse = s.group > 1 ? (unsigned)((((uint64_t)1 << 32) + (uint64_t)s.group - 1) /
+                                               (uint64_t)s.group)
+                                  : 0;
     s.ldq = a->heads * a->head_dim;
     s.ldk = a->kv_heads * a->head_dim;
     s.scale = a->scale;
     s.cap = a->cap;
-    s.set_q = c->in[0].fresh;
-    s.set_k = c->in[1].fresh;
-    s.set_v = c->in[2].fresh;
+    s.set_q = c->in[0].overwrite;
+    s.set_k = c->in[1].overwrite;
+    s.set_v = c->in[2].overwrite;
     s.items = (int)(b->n_seq * a->kv_heads);
     s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0;
-    const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v, c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
+    const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v,
+                         c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
     for (const void *p : all)
         s.aligned = s.aligned && aligned16(p);
     return s;
 }
 
-static int refused(const struct call *c)
+static int refused(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     int64_t group = a->heads / a->kv_heads;
-    if (c->batch->seq_len * group * group >> 32)            /* where group_inverse stops being exact */
-        return err_set(&c->x->err, "attention on CUDA cannot take sequences of %lld tokens", (long long)c->batch->seq_len);
-    return a->head_dim > HEAD_MOST ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld", HEAD_MOST, (long long)a->head_dim) : 0;
+    /* where group_inverse stops being exact */
+    if (c->batch->seq_len * group * group >> 32)
+        return err_set(&c->x->err, "attention on CUDA cannot take sequences of %lld tokens",
+                       (long long)c->batch->seq_len);
+    return a->head_dim > HEAD_MOST
+               ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld",
+                         HEAD_MOST, (long long)a->head_dim)
+               : 0;
 }
 
 /* One warp a row and head. */
-template <class T> static __global__ void join_parts(attention_shape s, float *parts, int splits, T *out, float *memo)
+template <class T>
+static __global__ void join_parts(attention_shape s, float *parts, int splits, T *out, float *memo)
 {
-    int i = (int)blockIdx.x * WARPS + (int)threadIdx.x / WARP, item = i / s.rows, r = i % s.rows, seq = item / s.kv_heads, g = item % s.kv_heads;
+    int i = (int)blockIdx.x * WARPS + (int)threadIdx.x / WARP, item = i / s.rows, r = i % s.rows,
+        seq = item / s.kv_heads, g = item % s.kv_heads;
     if (item >= s.items)
         return;
     float max = -INFINITY, sum = 0;
     for (int j = 0; j < splits; j++)
         max = fmaxf(max, part_of(s, parts, j, item, r)[s.D]);
     for (int j = 0; j < splits; j++)
-        sum += part_of(s, parts, j, item, r)[s.D + 1] * expf(part_of(s, parts, j, item, r)[s.D] - max);
+        sum += part_of(s, parts, j, item, r)[s.D + 1] *
+               expf(part_of(s, parts, j, item, r)[s.D] - max);
     for (int d = (int)threadIdx.x % WARP; d < s.D; d += WARP) {
         float o = 0;
         for (int j = 0; j < splits; j++)
@@ -83,9 +98,12 @@ template <class T> static __global__ void join_parts(attention_shape s, float *p
         memo[memo_at(s, seq, g, r)] = max + logf(sum);
 }
 
-/* delta = sum of do * o for each row of heads, in the order of memory: `lanes` threads share a row, 16 bytes of bf16 at a time. */
+/* delta = sum of do * o for each row of heads, in the order of memory: `lanes` threads share a row,
+ * 16 bytes of bf16 at a time. */
 template <class T>
-static __global__ void __launch_bounds__(WARPS *WARP) row_stats_kernel(attention_shape s, int lanes, int64_t count, const T *out, const T *dout, const float *memo, float2 *stats)
+static __global__ void __launch_bounds__(WARPS *WARP)
+    row_stats_kernel(attention_shape s, int lanes, int64_t count, const T *out, const T *dout,
+                     const float *memo, float2 *stats)
 {
     enum { N = 8 };
     int64_t j = ((int64_t)blockIdx.x * (WARPS * WARP) + threadIdx.x) / lanes;
@@ -111,19 +129,22 @@ static __global__ void __launch_bounds__(WARPS *WARP) row_stats_kernel(attention
     if (j >= count || threadIdx.x % lanes)
         return;
     int64_t token = j / s.heads, seq = token / s.seq_len, h = j % s.heads;
-    stats[(seq * s.kv_heads + h / s.group) * s.rows + token % s.seq_len * s.group + h % s.group] = make_float2(memo[j], delta);
+    stats[(seq * s.kv_heads + h / s.group) * s.rows + token % s.seq_len * s.group + h % s.group] =
+        make_float2(memo[j], delta);
 }
 
 static void launch_row_stats(const attention_launch *l)
 {
-    const struct call *c = l->c;
+    const struct op_args *c = l->c;
     int lanes = l->s.D <= 64 ? 8 : l->s.D <= 128 ? 16 : WARP;
     int64_t count = c->rows * l->s.heads;
-    BY_DTYPE(c->out.dtype, T, LAUNCH(c, row_stats_kernel<T>, blocks_of(count * lanes, WARPS * WARP), WARPS * WARP, 0, l->s, lanes, count,
-                                     (const T *)c->out.v, (const T *)(void *)c->out.g, c->memo, (float2 *)c->scratch));
+    BY_DTYPE(c->out.dtype, T,
+             LAUNCH(c, row_stats_kernel<T>, blocks_of(count * lanes, WARPS * WARP), WARPS * WARP, 0,
+                    l->s, lanes, count, (const T *)c->out.v, (const T *)(void *)c->out.g, c->memo,
+                    (float2 *)c->scratch));
 }
 
-void attention_fwd_cuda(const struct call *c)
+void attention_fwd_cuda(const struct op_args *c)
 {
     if (c->rows <= 0 || refused(c))
         return;
@@ -131,20 +152,22 @@ void attention_fwd_cuda(const struct call *c)
     l.splits = splits_of(c, l.s.offset + l.s.seq_len);
     (c->out.dtype == DT_BF16 ? attention_tensor_forward : attention_plain_forward)(&l);
     if (l.splits > 1)
-        BY_DTYPE(c->out.dtype, T, LAUNCH(c, join_parts<T>, blocks_of((int64_t)l.s.items * l.s.rows, WARPS), WARPS * WARP, 0, l.s, l.parts, l.splits,
-                                         (T *)c->out.v, c->memo));
+        BY_DTYPE(c->out.dtype, T,
+                 LAUNCH(c, join_parts<T>, blocks_of((int64_t)l.s.items * l.s.rows, WARPS),
+                        WARPS * WARP, 0, l.s, l.parts, l.splits, (T *)c->out.v, c->memo));
     launched(c, "attention forward");
 }
 
 /* Fresh gradients of keys that no query can see. */
-static void zero_unseen(const struct call *c, const attention_shape *s)
+static void zero_unseen(const struct op_args *c, const attention_shape *s)
 {
     for (int i = 1; i < OP_INPUTS && s->kv_rows > s->offset + s->seq_len; i++)
-        if (c->in[i].g && c->in[i].fresh)
-            device_zero(c->x, c->in[i].g, (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
+        if (c->in[i].g && c->in[i].overwrite)
+            device_zero(c->x, c->in[i].g,
+                        (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
 }
 
-void attention_bwd_cuda(const struct call *c)
+void attention_bwd_cuda(const struct op_args *c)
 {
     if (c->rows <= 0 || refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
         return;

@@ -1,7 +1,9 @@
-/* What the kernels of attention share: how queries are packed into rows, which keys a row sees, what a launch needs.
+/* What the kernels of attention share: how queries are packed into rows, which keys a row sees,
+ * what a launch needs.
  *
- * All query heads that share a kv head are treated together: row r of (sequence, kv head) is query r / group of head g * group + r % group, so that
- * keys and values are read once for the group, one token's few rows fill a tile in generation, and dk, dv need no sum over heads. */
+ * All query heads that share a kv head are treated together: row r of (sequence, kv head) is query
+ * r / group of head g * group + r % group, so that keys and values are read once for the group, one
+ * token's few rows fill a tile in generation, and dk, dv need no sum over heads. */
 #ifndef PARE_CUDA_ATTENTION_H
 #define PARE_CUDA_ATTENTION_H
 
@@ -9,24 +11,33 @@
 
 struct attention_shape {
     int heads, kv_heads, group, D, window;
-    int seq_len, kv_rows, offset, rows;     /* query j sees keys up to offset + j of the sequence's kv_rows; rows = seq_len * group */
-    unsigned group_inverse;                 /* r / group = high half of r * inverse; 0: group is 1 */
-    int64_t ldq, ldk;                       /* row strides of q and k */
-    float scale, cap;                       /* scale > 0 */
-    int items;                              /* sequences * kv heads */
-    bool set_q, set_k, set_v;               /* gradients: set, not added to */
-    bool aligned;                           /* rows of every operand start at 16 bytes and hold whole 16 bytes */
+    /* query j sees keys up to offset + j of the sequence's kv_rows; rows = seq_len * group */
+    int seq_len, kv_rows, offset, rows;
+    /* r / group = high half of r * inverse; 0: group is 1 */
+    unsigned group_inverse;
+    int64_t ldq, ldk;         /* row strides of q and k */
+    float scale, cap;         /* scale > 0 */
+    int items;                /* sequences * kv heads */
+    bool set_q, set_k, set_v; /* gradients: set, not added to */
+    /* rows of every operand start at 16 bytes and hold whole 16 bytes */
+    bool aligned;
 };
 
-/* A tile's share of the work: rows first .. first + n - 1 of sequence seq and kv head g, which see keys from .. end - 1 at most. */
-struct row_tile { int item, seq, g, first, from, end; };
+/* A tile's share of the work: rows first .. first + n - 1 of sequence seq and kv head g, which see
+ * keys from .. end - 1 at most. */
+struct row_tile {
+    int item, seq, g, first, from, end;
+};
 
 static __device__ __forceinline__ int row_token(const attention_shape &s, int r)
 {
     return s.group_inverse ? (int)(((uint64_t)(unsigned)r * s.group_inverse) >> 32) : r;
 }
 
-static __device__ __forceinline__ int row_position(const attention_shape &s, int r) { return s.offset + row_token(s, r); }
+static __device__ __forceinline__ int row_position(const attention_shape &s, int r)
+{
+    return s.offset + row_token(s, r);
+}
 
 /* Index of the first value of row r in q, and of its log-sum-exp in memo. */
 static __device__ __forceinline__ int64_t row_at(const attention_shape &s, int seq, int g, int r)
@@ -46,11 +57,14 @@ static __device__ __forceinline__ int64_t key_at(const attention_shape &s, int s
     return (int64_t)(seq * s.kv_rows + key) * s.ldk + (int64_t)g * s.D;
 }
 
-/* Tiles of n rows; blocks are dealt last tile first, since it sees most keys, and heads side by side. */
+/* Tiles of n rows; blocks are dealt last tile first, since it sees most keys, and heads side by
+ * side. */
 static __device__ __forceinline__ row_tile row_tile_of(const attention_shape &s, int n)
 {
     int tiles = (s.rows + n - 1) / n, item = (int)blockIdx.x % s.items;
-    row_tile t = {item, item / s.kv_heads, item % s.kv_heads, (tiles - 1 - (int)blockIdx.x / s.items) * n, 0, 0};
+    row_tile t = {
+        item, item / s.kv_heads, item % s.kv_heads, (tiles - 1 - (int)blockIdx.x / s.items) * n, 0,
+        0};
     t.from = s.window > 0 ? max(0, row_position(s, t.first) - s.window + 1) : 0;
     t.end = row_position(s, min(t.first + n, s.rows) - 1) + 1;
     return t;
@@ -65,12 +79,14 @@ static __device__ __forceinline__ void split_keys(row_tile *t, int splits, int n
 }
 
 /* Visibility of a rectangle: rows at positions p0 .. p1 against keys k0 .. k1. */
-static __device__ __forceinline__ bool nothing_seen(const attention_shape &s, int p0, int p1, int k0, int k1)
+static __device__ __forceinline__ bool nothing_seen(const attention_shape &s, int p0, int p1,
+                                                    int k0, int k1)
 {
     return k0 > p1 || (s.window > 0 && k1 <= p0 - s.window);
 }
 
-static __device__ __forceinline__ bool all_seen(const attention_shape &s, int p0, int p1, int k0, int k1)
+static __device__ __forceinline__ bool all_seen(const attention_shape &s, int p0, int p1, int k0,
+                                                int k1)
 {
     return k1 <= p0 && (s.window <= 0 || k0 > p1 - s.window);
 }
@@ -81,7 +97,8 @@ static __device__ __forceinline__ bool is_seen(const attention_shape &s, int p, 
 }
 
 /* The rows that see any of the keys first .. first + n - 1: *from .. *end - 1. */
-static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, int first, int n, int *from, int *end)
+static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, int first, int n,
+                                                    int *from, int *end)
 {
     int last = s.window > 0 ? first + n - 1 + s.window - 1 - s.offset : s.seq_len - 1;
     *from = max(0, first - s.offset) * s.group;
@@ -89,28 +106,33 @@ static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, in
 }
 
 /* What backward needs of a row, packed like the rows: log-sum-exp, and delta = sum of do * o. */
-static __device__ __forceinline__ float2 row_stats(const attention_shape &s, const float2 *stats, int item, int r)
+static __device__ __forceinline__ float2 row_stats(const attention_shape &s, const float2 *stats,
+                                                   int item, int r)
 {
     return r < s.rows ? stats[(int64_t)item * s.rows + r] : make_float2(INFINITY, 0);
 }
 
-/* A piece of generation's keys, summed up on its own: [splits, items, rows] of D sums, their maximum and the sum of weights. */
-static __device__ __forceinline__ float *part_of(const attention_shape &s, float *parts, int split, int item, int r)
+/* A piece of generation's keys, summed up on its own: [splits, items, rows] of D sums, their
+ * maximum and the sum of weights. */
+static __device__ __forceinline__ float *part_of(const attention_shape &s, float *parts, int split,
+                                                 int item, int r)
 {
     return parts + (((int64_t)split * s.items + item) * s.rows + r) * (s.D + 2);
 }
 
 /* What a launch needs; `parts` where splits > 1, `stats` backward only. */
 struct attention_launch {
-    const struct call *c;
+    const struct op_args *c;
     attention_shape s;
     int splits;
     float *parts;
     const float2 *stats;
 };
-void attention_tensor_forward(const struct attention_launch *l);        /* bf16, attention_tensor.cu */
+/* bf16, attention_tensor.cu */
+void attention_tensor_forward(const struct attention_launch *l);
 void attention_tensor_backward(const struct attention_launch *l);
-void attention_plain_forward(const struct attention_launch *l);         /* f32, attention_plain.cu */
+/* f32, attention_plain.cu */
+void attention_plain_forward(const struct attention_launch *l);
 void attention_plain_backward(const struct attention_launch *l);
 
 #endif

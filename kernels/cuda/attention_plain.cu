@@ -1,41 +1,62 @@
-/* attention in f32 with plain multiplications, for --compute f32: the same walk over tiles as attention_tensor.cu. A block has 16 threads for each four
- * rows (in the pass for dk and dv: keys); a thread holds four rows of each product, its scores at every 16th column and its sums at four columns of
- * every 64. Tiles are [n, DP] floats, rows DP + 4 apart, zeros beyond the head size. */
+/* attention in f32 with plain multiplications, for --compute f32: the same walk over tiles as
+ * attention_tensor.cu. A block has 16 threads for each four rows (in the pass for dk and dv: keys);
+ * a thread holds four rows of each product, its scores at every 16th column and its sums at four
+ * columns of every 64. Tiles are [n, DP] floats, rows DP + 4 apart, zeros beyond the head size. */
 #include "attention.h"
 
 template <int DP> struct plain_tiling {
-    enum { ROWS = DP > 64 ? 32 : 64, BN = 32, LD = DP + 4, LW = BN + 4, CT = BN / 16, DT = DP / 64, THREADS = ROWS * 4 };
+    enum {
+        ROWS = DP > 64 ? 32 : 64,
+        BN = 32,
+        LD = DP + 4,
+        LW = BN + 4,
+        CT = BN / 16,
+        DT = DP / 64,
+        THREADS = ROWS * 4
+    };
 };
 
 static __device__ __forceinline__ float4 float4_at(const float *p) { return *(const float4 *)p; }
 
 /* One row of a tile, by the 16 threads whose number `at` is; NULL: zeros. */
-template <int DP> static __device__ __forceinline__ void load_row(float *to, const float *from, int n, bool aligned, int at)
+template <int DP>
+static __device__ __forceinline__ void load_row(float *to, const float *from, int n, bool aligned,
+                                                int at)
 {
     for (int i = at * 4; i < DP; i += 64) {
         float4 v = make_float4(0, 0, 0, 0);
         if (from && aligned && i < n)
             v = float4_at(from + i);
         else if (from)
-            v = make_float4(i < n ? from[i] : 0, i + 1 < n ? from[i + 1] : 0, i + 2 < n ? from[i + 2] : 0, i + 3 < n ? from[i + 3] : 0);
+            v = make_float4(i < n ? from[i] : 0, i + 1 < n ? from[i + 1] : 0,
+                            i + 2 < n ? from[i + 2] : 0, i + 3 < n ? from[i + 3] : 0);
         *(float4 *)(to + i) = v;
     }
 }
 
-template <int DP, int N> static __device__ __forceinline__ void load_rows(const attention_shape &s, float *to, const float *x, int seq, int g, int first)
+template <int DP, int N>
+static __device__ __forceinline__ void load_rows(const attention_shape &s, float *to,
+                                                 const float *x, int seq, int g, int first)
 {
     for (int i = (int)threadIdx.x / 16; i < N; i += plain_tiling<DP>::THREADS / 16)
-        load_row<DP>(to + i * (DP + 4), first + i < s.rows ? x + row_at(s, seq, g, first + i) : NULL, s.D, s.aligned, (int)threadIdx.x % 16);
+        load_row<DP>(to + i * (DP + 4),
+                     first + i < s.rows ? x + row_at(s, seq, g, first + i) : NULL, s.D, s.aligned,
+                     (int)threadIdx.x % 16);
 }
 
-template <int DP, int N> static __device__ __forceinline__ void load_keys(const attention_shape &s, float *to, const float *x, int seq, int g, int first, int end)
+template <int DP, int N>
+static __device__ __forceinline__ void load_keys(const attention_shape &s, float *to,
+                                                 const float *x, int seq, int g, int first, int end)
 {
     for (int i = (int)threadIdx.x / 16; i < N; i += plain_tiling<DP>::THREADS / 16)
-        load_row<DP>(to + i * (DP + 4), first + i < end ? x + key_at(s, seq, g, first + i) : NULL, s.D, s.aligned, (int)threadIdx.x % 16);
+        load_row<DP>(to + i * (DP + 4), first + i < end ? x + key_at(s, seq, g, first + i) : NULL,
+                     s.D, s.aligned, (int)threadIdx.x % 16);
 }
 
 /* x = A B^T: the thread's four rows of tile a, every 16th of tile b. */
-template <int DP> static __device__ __forceinline__ void rows_times_rows(float (&x)[4][2], const float *a, const float *b)
+template <int DP>
+static __device__ __forceinline__ void rows_times_rows(float (&x)[4][2], const float *a,
+                                                       const float *b)
 {
     a += (int)threadIdx.x / 16 * 4 * (DP + 4);
     b += (int)threadIdx.x % 16 * (DP + 4);
@@ -50,13 +71,17 @@ template <int DP> static __device__ __forceinline__ void rows_times_rows(float (
             float4 r = float4_at(a + i * (DP + 4) + k);
 #pragma unroll
             for (int j = 0; j < 2; j++)
-                x[i][j] += r.x * other[j].x + r.y * other[j].y + r.z * other[j].z + r.w * other[j].w;
+                x[i][j] += r.x * other[j].x + r.y * other[j].y + r.z * other[j].z +
+                           r.w * other[j].w;
         }
     }
 }
 
-/* o += W B: the thread's four rows of the weights w [., BN], rows LW apart, and its columns of tile b [BN, DP]. */
-template <int DP> static __device__ __forceinline__ void weights_times_rows(float (&o)[4][DP / 64][4], const float *w, const float *b)
+/* o += W B: the thread's four rows of the weights w [., BN], rows LW apart, and its columns of tile
+ * b [BN, DP]. */
+template <int DP>
+static __device__ __forceinline__ void weights_times_rows(float (&o)[4][DP / 64][4], const float *w,
+                                                          const float *b)
 {
     typedef plain_tiling<DP> F;
     w += (int)threadIdx.x / 16 * 4 * F::LW;
@@ -78,7 +103,8 @@ template <int DP> static __device__ __forceinline__ void weights_times_rows(floa
 }
 
 /* The thread's part of weights to where the 16 threads of its rows read it. */
-template <int DP> static __device__ __forceinline__ void share_weights(float *w, const float (&x)[4][2])
+template <int DP>
+static __device__ __forceinline__ void share_weights(float *w, const float (&x)[4][2])
 {
     w += (int)threadIdx.x / 16 * 4 * plain_tiling<DP>::LW + (int)threadIdx.x % 16;
     __syncwarp();
@@ -111,12 +137,16 @@ static __device__ __forceinline__ float row_max(float v)
 
 /* ---- forward */
 
-struct plain_softmax { float max[4], sum[4]; };
+struct plain_softmax {
+    float max[4], sum[4];
+};
 
-/* Scores of keys from `key` on become weights relative to the new maxima; sums and o are rescaled to them. */
+/* Scores of keys from `key` on become weights relative to the new maxima; sums and o are rescaled
+ * to them. */
 template <int DP>
-static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][2], plain_softmax &state, float (&o)[4][DP / 64][4], int first, int key,
-                                                    int end)
+static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][2],
+                                                    plain_softmax &state, float (&o)[4][DP / 64][4],
+                                                    int first, int key, int end)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -143,13 +173,19 @@ static __device__ __forceinline__ void softmax_step(const attention_shape &s, fl
     }
 }
 
-struct plain_output { float *out, *memo, *parts; };
+struct plain_output {
+    float *out, *memo, *parts;
+};
 
 template <int DP>
-static __device__ __forceinline__ void put_output(const attention_shape &s, const plain_output &to, const row_tile &t, int r, const float (&o)[DP / 64][4],
-                                                  float max, float sum)
+static __device__ __forceinline__ void put_output(const attention_shape &s, const plain_output &to,
+                                                  const row_tile &t, int r,
+                                                  const float (&o)[DP / 64][4], float max,
+                                                  float sum)
 {
-    float *row = to.parts ? part_of(s, to.parts, (int)blockIdx.y, t.item, r) : to.out + row_at(s, t.seq, t.g, r), factor = to.parts ? 1 : 1 / sum;
+    float *row = to.parts ? part_of(s, to.parts, (int)blockIdx.y, t.item, r)
+                          : to.out + row_at(s, t.seq, t.g, r),
+          factor = to.parts ? 1 : 1 / sum;
     int column = (int)threadIdx.x % 16 * 4;
 #pragma unroll
     for (int d = 0; d < DP / 64; d++)
@@ -167,7 +203,8 @@ static __device__ __forceinline__ void put_output(const attention_shape &s, cons
 
 template <int DP>
 static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
-    forward(attention_shape s, const float *q, const float *k, const float *v, plain_output to, int splits)
+    forward(attention_shape s, const float *q, const float *k, const float *v, plain_output to,
+            int splits)
 {
     typedef plain_tiling<DP> F;
     SHARED_DYNAMIC(float, qs);
@@ -205,15 +242,19 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 
 /* ---- backward */
 
-/* In: x scores before scale and cap, d = do v^T. Out: x probability, d gradient of the score before scale and cap. */
-static __device__ __forceinline__ void score_gradient(const attention_shape &s, float &x, float &d, float2 stats, bool seen)
+/* In: x scores before scale and cap, d = do v^T. Out: x probability, d gradient of the score before
+ * scale and cap. */
+static __device__ __forceinline__ void score_gradient(const attention_shape &s, float &x, float &d,
+                                                      float2 stats, bool seen)
 {
     float score = score_of(s, x), y = s.cap > 0 ? score / s.cap : 0;
     x = seen ? expf(score - stats.x) : 0;
     d = seen ? x * (d - stats.y) * (1 - y * y) : 0;
 }
 
-template <int DP> static __device__ __forceinline__ void put_columns(float *row, int n, bool set, const float (&sums)[DP / 64][4], float factor)
+template <int DP>
+static __device__ __forceinline__ void put_columns(float *row, int n, bool set,
+                                                   const float (&sums)[DP / 64][4], float factor)
 {
 #pragma unroll
     for (int d = 0; d < DP / 64; d++)
@@ -227,11 +268,13 @@ template <int DP> static __device__ __forceinline__ void put_columns(float *row,
 
 template <int DP>
 static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
-    backward_queries(attention_shape s, const float *q, const float *k, const float *v, const float *dout, const float2 *all_stats, float *dq)
+    backward_queries(attention_shape s, const float *q, const float *k, const float *v,
+                     const float *dout, const float2 *all_stats, float *dq)
 {
     typedef plain_tiling<DP> F;
     SHARED_DYNAMIC(float, qs);
-    float *dos = qs + F::ROWS * F::LD, *ks = dos + F::ROWS * F::LD, *vs = ks + F::BN * F::LD, *ws = vs + F::BN * F::LD;
+    float *dos = qs + F::ROWS * F::LD, *ks = dos + F::ROWS * F::LD, *vs = ks + F::BN * F::LD,
+          *ws = vs + F::BN * F::LD;
     row_tile t = row_tile_of(s, F::ROWS);
     int first = t.first + (int)threadIdx.x / 16 * 4;
     float2 stats[4];
@@ -254,7 +297,8 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int at = key + (int)threadIdx.x % 16 + 16 * j;
-                score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(s, row_position(s, first + i), at));
+                score_gradient(s, x[i][j], d[i][j], stats[i],
+                               at < t.end && is_seen(s, row_position(s, first + i), at));
             }
         share_weights<DP>(ws, d);
         weights_times_rows<DP>(sums, ws, ks);
@@ -268,12 +312,15 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 /* Transposed: the thread's four are keys, the tiles that are walked over are rows. */
 template <int DP>
 static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
-    backward_keys(attention_shape s, const float *q, const float *k, const float *v, const float *dout, const float2 *all_stats, float *dk, float *dv)
+    backward_keys(attention_shape s, const float *q, const float *k, const float *v,
+                  const float *dout, const float2 *all_stats, float *dk, float *dv)
 {
     typedef plain_tiling<DP> F;
     SHARED_DYNAMIC(float, ks);
-    float *vs = ks + F::ROWS * F::LD, *qs = vs + F::ROWS * F::LD, *dos = qs + F::BN * F::LD, *ws = dos + F::BN * F::LD;
-    int item = (int)blockIdx.x % s.items, seq = item / s.kv_heads, g = item % s.kv_heads, tile = (int)blockIdx.x / s.items * F::ROWS, from, end;
+    float *vs = ks + F::ROWS * F::LD, *qs = vs + F::ROWS * F::LD, *dos = qs + F::BN * F::LD,
+          *ws = dos + F::BN * F::LD;
+    int item = (int)blockIdx.x % s.items, seq = item / s.kv_heads, g = item % s.kv_heads,
+        tile = (int)blockIdx.x / s.items * F::ROWS, from, end;
     int first = tile + (int)threadIdx.x / 16 * 4, keys = s.offset + s.seq_len;
     float dks[4][F::DT][4] = {}, dvs[4][F::DT][4] = {};
     rows_of_keys(s, tile, F::ROWS, &from, &end);
@@ -317,25 +364,31 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 template <int DP> static void launch_forward(const attention_launch *l)
 {
     typedef plain_tiling<DP> F;
-    const struct call *c = l->c;
+    const struct op_args *c = l->c;
     plain_output to = {(float *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
-    size_t shared = ((size_t)(F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) * sizeof(float);
-    LAUNCH(c, forward<DP>, dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits), F::THREADS, shared, l->s, (const float *)c->in[0].v,
-           (const float *)c->in[1].v, (const float *)c->in[2].v, to, l->splits);
+    size_t shared = ((size_t)(F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) *
+                    sizeof(float);
+    LAUNCH(c, forward<DP>,
+           dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits),
+           F::THREADS, shared, l->s, (const float *)c->in[0].v, (const float *)c->in[1].v,
+           (const float *)c->in[2].v, to, l->splits);
 }
 
 template <int DP> static void launch_backward(const attention_launch *l)
 {
     typedef plain_tiling<DP> F;
-    const struct call *c = l->c;
-    const float *q = (const float *)c->in[0].v, *k = (const float *)c->in[1].v, *v = (const float *)c->in[2].v;
-    size_t shared = ((size_t)(2 * F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) * sizeof(float);
+    const struct op_args *c = l->c;
+    const float *q = (const float *)c->in[0].v, *k = (const float *)c->in[1].v,
+                *v = (const float *)c->in[2].v;
+    size_t shared = ((size_t)(2 * F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) *
+                    sizeof(float);
     unsigned items = (unsigned)l->s.items;
     if (c->in[0].g)
-        LAUNCH(c, backward_queries<DP>, blocks_of(l->s.rows, F::ROWS) * items, F::THREADS, shared, l->s, q, k, v, c->out.g, l->stats, c->in[0].g);
+        LAUNCH(c, backward_queries<DP>, blocks_of(l->s.rows, F::ROWS) * items, F::THREADS, shared,
+               l->s, q, k, v, c->out.g, l->stats, c->in[0].g);
     if (c->in[1].g || c->in[2].g)
-        LAUNCH(c, backward_keys<DP>, blocks_of(l->s.offset + l->s.seq_len, F::ROWS) * items, F::THREADS, shared, l->s, q, k, v, c->out.g, l->stats, c->in[1].g,
-               c->in[2].g);
+        LAUNCH(c, backward_keys<DP>, blocks_of(l->s.offset + l->s.seq_len, F::ROWS) * items,
+               F::THREADS, shared, l->s, q, k, v, c->out.g, l->stats, c->in[1].g, c->in[2].g);
 }
 
 #define BY_HEAD_SIZE(run) (l->s.D <= 64 ? run<64>(l) : l->s.D <= 128 ? run<128>(l) : run<256>(l))

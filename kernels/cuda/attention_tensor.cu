@@ -1,23 +1,40 @@
-/* attention in bf16 on tensor cores; sums and softmax f32. See kernels/cpu/attention.c for the formulas, attention.h for the packing of rows.
+/* attention in bf16 on tensor cores; sums and softmax f32. See kernels/cpu/attention.c for the
+ * formulas, attention.h for the packing of rows.
  *
- * Forward (Dao 2023, FlashAttention-2): a block of WARPS warps holds a tile of rows, 16 MT a warp, and walks over tiles of BN keys with an online
- * softmax. The next keys are loaded while the values are multiplied, the values while the scores are. Backward is two passes that recompute the
- * probabilities from the log-sum-exp: one over keys for dq, one over rows for dk and dv, each sum in one block, so that nothing depends on the
- * order of blocks. Weights and their gradients are rounded to bf16 before they are multiplied.
- * Head sizes up to 256 (others are refused); tiles are cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (at most 255 a thread, no
- * spills in the loops: -Xptxas -v) and a block takes at most 99 KB of shared memory, which every card from sm_80 on has. */
+ * Forward (Dao 2023, FlashAttention-2): a block of WARPS warps holds a tile of rows, 16 MT a warp,
+ * and walks over tiles of BN keys with an online softmax. The next keys are loaded while the values
+ * are multiplied, the values while the scores are. Backward is two passes that recompute the
+ * probabilities from the log-sum-exp: one over keys for dq, one over rows for dk and dv, each sum
+ * in one block, so that nothing depends on the order of blocks. Weights and their gradients are
+ * rounded to bf16 before they are multiplied. Head sizes up to 256 (others are refused); tiles are
+ * cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (at most 255 a thread, no
+ * spills in the loops: -Xptxas -v) and a block takes at most 99 KB of shared memory, which every
+ * card from sm_80 on has. */
 #include "attention_tensor.h"
 
 static const float MINUS_INFINITY = -INFINITY;
 
 /* ---- forward */
 
-template <int DP> struct forward_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = 4, ROWS = 16 * MT * WARPS, BN = DP > 64 ? 32 : 64, LD = DP + 8 }; };
+template <int DP> struct forward_tiling {
+    enum {
+        MT = DP > 128 ? 1 : 2,
+        WARPS = 4,
+        ROWS = 16 * MT * WARPS,
+        BN = DP > 64 ? 32 : 64,
+        LD = DP + 8
+    };
+};
 
-template <int MT> struct softmax_state { float max[MT][2], sum[MT][2]; };
+template <int MT> struct softmax_state {
+    float max[MT][2], sum[MT][2];
+};
 
-/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`. What belongs to keys that are not seen, or from `end` on, becomes `hidden`. */
-template <int MT, int NT> static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4], int row, int key, int end, float hidden)
+/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`. What belongs to keys that
+ * are not seen, or from `end` on, becomes `hidden`. */
+template <int MT, int NT>
+static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4],
+                                                 int row, int key, int end, float hidden)
 {
     int lane = (int)threadIdx.x % WARP;
     forget(row);
@@ -37,9 +54,11 @@ template <int MT, int NT> static __device__ __forceinline__ void hide_keys(const
         }
 }
 
-/* x becomes weights relative to the new maxima; sums and o are rescaled to them. A thread's sum covers its own columns. */
+/* x becomes weights relative to the new maxima; sums and o are rescaled to them. A thread's sum
+ * covers its own columns. */
 template <int MT, int NT, int DT>
-static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT][NT][4], softmax_state<MT> &state, float (&o)[MT][DT][4])
+static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT][NT][4],
+                                                    softmax_state<MT> &state, float (&o)[MT][DT][4])
 {
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -51,8 +70,10 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
                 max = fmaxf(max, fmaxf(x[m][n][2 * side], x[m][n][2 * side + 1]));
             max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 1));
             max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 2));
-            float shift = max == MINUS_INFINITY ? 0 : max * factor, rescale = exp2_fast(old * factor - shift);
-            bool grown = __any_sync(ALL_LANES, max > old);      /* else rescale is 1 in the whole warp, as with most tiles of keys */
+            float shift = max == MINUS_INFINITY ? 0 : max * factor,
+                  rescale = exp2_fast(old * factor - shift);
+            /* else rescale is 1 in the whole warp, as with most tiles of keys */
+            bool grown = __any_sync(ALL_LANES, max > old);
 #pragma unroll
             for (int n = 0; n < NT; n++)
 #pragma unroll
@@ -68,11 +89,16 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
         }
 }
 
-struct forward_output { bf16 *out; float *memo, *parts; };
+struct forward_output {
+    bf16 *out;
+    float *memo, *parts;
+};
 
 /* Row r of the output from a thread's columns of it; `sum` over the whole row. */
 template <int DT, bool ALIGNED>
-static __device__ __forceinline__ void put_output(const attention_shape &s, const forward_output &to, const row_tile &t, int r, const float (&o)[DT][4], int side,
+static __device__ __forceinline__ void put_output(const attention_shape &s,
+                                                  const forward_output &to, const row_tile &t,
+                                                  int r, const float (&o)[DT][4], int side,
                                                   float max, float sum)
 {
     int column = (int)threadIdx.x % 4 * 2;
@@ -94,24 +120,35 @@ static __device__ __forceinline__ void put_output(const attention_shape &s, cons
     float inverse = 1 / sum;
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair<ALIGNED>(row, d * 8 + column, s.D, false, o[d][2 * side] * inverse, o[d][2 * side + 1] * inverse);
+        put_pair<ALIGNED>(row, d * 8 + column, s.D, false, o[d][2 * side] * inverse,
+                          o[d][2 * side + 1] * inverse);
     if (to.memo && column == 0)
         to.memo[memo_at(s, t.seq, t.g, r)] = max + logf(sum);
 }
 
 template <int DP, bool ALIGNED>
-static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
-    forward(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, forward_output to, int splits)
+static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
+    forward(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, forward_output to,
+            int splits)
 {
     typedef forward_tiling<DP> F;
-    enum { MT = F::MT, BN = F::BN, LD = F::LD, NT = BN / 8, DT = DP / 8, THREADS = F::WARPS * WARP };
+    enum {
+        MT = F::MT,
+        BN = F::BN,
+        LD = F::LD,
+        NT = BN / 8,
+        DT = DP / 8,
+        THREADS = F::WARPS * WARP
+    };
     SHARED_DYNAMIC(bf16, qs);
     bf16 *ks = qs + F::ROWS * LD, *vs = ks + BN * LD;
     row_tile t = row_tile_of(s, F::ROWS);
     if (splits > 1)
         split_keys(&t, splits, BN);
-    int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine, lane = (int)threadIdx.x % WARP;
-    int idle = row >= s.rows, p0 = row_position(s, row), p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
+    int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
+        lane = (int)threadIdx.x % WARP;
+    int idle = row >= s.rows, p0 = row_position(s, row),
+        p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
     score_rule rule = score_rule_of(s);
     softmax_state<MT> state;
     float o[MT][DT][4];
@@ -128,12 +165,13 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1);
         float x[MT][NT][4];
         async_wait();
-        __syncthreads();                    /* keys are there, the values of the step before have been read */
+        /* keys are there, the values of the step before have been read */
+        __syncthreads();
         load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key, t.end);
         if (busy)
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, ks);
         async_wait();
-        __syncthreads();                    /* values are there, keys have been read */
+        __syncthreads(); /* values are there, keys have been read */
         if (key + BN < t.end)
             load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, key + BN, t.end);
         if (!busy)
@@ -156,24 +194,37 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS * WARP)
             sum += __shfl_xor_sync(ALL_LANES, sum, 2);
             int r = row + m * 16 + side * 8 + lane / 4;
             if (r < s.rows)
-                put_output<DT, ALIGNED>(s, to, t, r, o[m], side, state.max[m][side] * rule.factor * LN_2, sum);
+                put_output<DT, ALIGNED>(s, to, t, r, o[m], side,
+                                        state.max[m][side] * rule.factor * LN_2, sum);
         }
 }
 
 /* ---- backward */
 
-/* In: x scores (capped), d = do v^T of the same places. Out: x probabilities, d gradients of the scores before cap and scale. `stats`: of the element. */
-static __device__ __forceinline__ void score_gradient(const score_rule &rule, float &x, float &d, float2 stats)
+/* In: x scores (capped), d = do v^T of the same places. Out: x probabilities, d gradients of the
+ * scores before cap and scale. `stats`: of the element. */
+static __device__ __forceinline__ void score_gradient(const score_rule &rule, float &x, float &d,
+                                                      float2 stats)
 {
     float p = exp2_fast(x * rule.factor - stats.x);
     d = p * (d - stats.y) * cap_slope(rule, x);
     x = p;
 }
 
-template <int DP> struct query_tiling { enum { MT = DP > 128 ? 1 : 2, WARPS = DP > 128 ? 2 : 4, ROWS = 16 * MT * WARPS, BN = 32, LD = DP + 8 }; };
+template <int DP> struct query_tiling {
+    enum {
+        MT = DP > 128 ? 1 : 2,
+        WARPS = DP > 128 ? 2 : 4,
+        ROWS = 16 * MT * WARPS,
+        BN = 32,
+        LD = DP + 8
+    };
+};
 
 template <int MT, int NT>
-static __device__ __forceinline__ void query_gradients(const score_rule &rule, float (&x)[MT][NT][4], float (&d)[MT][NT][4], const float2 *stats)
+static __device__ __forceinline__ void query_gradients(const score_rule &rule,
+                                                       float (&x)[MT][NT][4], float (&d)[MT][NT][4],
+                                                       const float2 *stats)
 {
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -186,25 +237,40 @@ static __device__ __forceinline__ void query_gradients(const score_rule &rule, f
 
 /* A thread's columns of a row: set to factor * sums, or += that; of the first n columns. */
 template <int DT, bool ALIGNED>
-static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool set, const float (&sums)[DT][4], int side, float factor)
+static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool set,
+                                                   const float (&sums)[DT][4], int side,
+                                                   float factor)
 {
 #pragma unroll
     for (int d = 0; d < DT; d++)
-        put_pair<ALIGNED>(row, d * 8 + (int)threadIdx.x % 4 * 2, n, !set, sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
+        put_pair<ALIGNED>(row, d * 8 + (int)threadIdx.x % 4 * 2, n, !set,
+                          sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
 }
 
-/* dq += scale ds k, for a tile of rows over all the keys that they see. Keys lie twice, since they are needed from first to last. */
+/* dq += scale ds k, for a tile of rows over all the keys that they see. Keys lie twice, since they
+ * are needed from first to last. */
 template <int DP, bool ALIGNED>
-static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
-    backward_queries(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float2 *all_stats, bf16 *dq)
+static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
+    backward_queries(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v,
+                     const bf16 *dout, const float2 *all_stats, bf16 *dq)
 {
     typedef query_tiling<DP> F;
-    enum { MT = F::MT, BN = F::BN, LD = F::LD, NT = BN / 8, DT = DP / 8, THREADS = F::WARPS * WARP };
+    enum {
+        MT = F::MT,
+        BN = F::BN,
+        LD = F::LD,
+        NT = BN / 8,
+        DT = DP / 8,
+        THREADS = F::WARPS * WARP
+    };
     SHARED_DYNAMIC(bf16, qs);
-    bf16 *dos = qs + F::ROWS * LD, *vs = dos + F::ROWS * LD, *keys = vs + BN * LD;      /* two tiles */
+    /* two tiles */
+    bf16 *dos = qs + F::ROWS * LD, *vs = dos + F::ROWS * LD, *keys = vs + BN * LD;
     row_tile t = row_tile_of(s, F::ROWS);
-    int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine, lane = (int)threadIdx.x % WARP;
-    int idle = row >= s.rows, p0 = row_position(s, row), p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
+    int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
+        lane = (int)threadIdx.x % WARP;
+    int idle = row >= s.rows, p0 = row_position(s, row),
+        p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
     score_rule rule = score_rule_of(s);
     float2 *stats = (float2 *)(keys + 2 * BN * LD);
     float sums[MT][DT][4];
@@ -219,14 +285,16 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1), more = key + BN < t.end;
         float x[MT][NT][4], d[MT][NT][4];
         async_wait();
-        __syncthreads();                    /* keys and values are there, the other keys have been read */
+        /* keys and values are there, the other keys have been read */
+        __syncthreads();
         if (more)
-            load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (turn ^ 1) * BN * LD, k, t.seq, t.g, key + BN, t.end);
+            load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (turn ^ 1) * BN * LD, k, t.seq, t.g,
+                                                key + BN, t.end);
         if (busy) {
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, keys + turn * BN * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, dos + mine * LD, vs);
         }
-        __syncthreads();                    /* values have been read */
+        __syncthreads(); /* values have been read */
         if (more)
             load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key + BN, t.end);
         if (!busy)
@@ -243,17 +311,27 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS * WARP)
     for (int i = 0; i < 2 * MT; i++) {
         int r = row + i * 8 + lane / 4;
         if (r < s.rows)
-            put_columns<DT, ALIGNED>(dq + row_at(s, t.seq, t.g, r), s.D, s.set_q, sums[i / 2], i % 2, s.scale);
+            put_columns<DT, ALIGNED>(dq + row_at(s, t.seq, t.g, r), s.D, s.set_q, sums[i / 2],
+                                     i % 2, s.scale);
     }
 }
 
-/* DH: columns of dk and dv that a block sums up; all of them, or side where registers do not suffice. */
+/* DH: columns of dk and dv that a block sums up; all of them, or side where registers do not
+ * suffice. */
 template <int DP> struct key_tiling {
-    enum { DH = DP > 128 ? DP / 2 : DP, MT = DP > 64 ? 1 : 2, WARPS = DP > 128 ? 2 : 4, BN = 16 * MT * WARPS, ROWS = DP > 64 && DP <= 128 ? 64 : 32, LD = DP + 8 };
+    enum {
+        DH = DP > 128 ? DP / 2 : DP,
+        MT = DP > 64 ? 1 : 2,
+        WARPS = DP > 128 ? 2 : 4,
+        BN = 16 * MT * WARPS,
+        ROWS = DP > 64 && DP <= 128 ? 64 : 32,
+        LD = DP + 8
+    };
 };
 
 template <int MT, int NT>
-static __device__ __forceinline__ void key_gradients(const score_rule &rule, float (&x)[MT][NT][4], float (&d)[MT][NT][4], const float2 *stats)
+static __device__ __forceinline__ void key_gradients(const score_rule &rule, float (&x)[MT][NT][4],
+                                                     float (&d)[MT][NT][4], const float2 *stats)
 {
 #pragma unroll
     for (int n = 0; n < NT; n++)
@@ -268,9 +346,11 @@ static __device__ __forceinline__ void key_gradients(const score_rule &rule, flo
         }
 }
 
-/* x, d: [16 MT, 8 NT] of keys from `key` on and rows from `row` on; nothing is left where the row does not see the key. */
+/* x, d: [16 MT, 8 NT] of keys from `key` on and rows from `row` on; nothing is left where the row
+ * does not see the key. */
 template <int MT, int NT>
-static __device__ __forceinline__ void hide_rows(const attention_shape &s, float (&x)[MT][NT][4], float (&d)[MT][NT][4], int key, int row)
+static __device__ __forceinline__ void hide_rows(const attention_shape &s, float (&x)[MT][NT][4],
+                                                 float (&d)[MT][NT][4], int key, int row)
 {
     int lane = (int)threadIdx.x % WARP;
 #pragma unroll
@@ -285,19 +365,30 @@ static __device__ __forceinline__ void hide_rows(const attention_shape &s, float
         }
 }
 
-/* dv += p^T do, dk += scale ds^T q, for a tile of keys over all the rows that see them; everything transposed, so that a warp owns its keys. Queries lie
- * twice, since they are needed from first to last. blockIdx.y: which columns. */
+/* dv += p^T do, dk += scale ds^T q, for a tile of keys over all the rows that see them; everything
+ * transposed, so that a warp owns its keys. Queries lie twice, since they are needed from first to
+ * last. blockIdx.y: which columns. */
 template <int DP, bool ALIGNED>
-static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
-    backward_keys(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float2 *all_stats, bf16 *dk, bf16 *dv)
+static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
+    backward_keys(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout,
+                  const float2 *all_stats, bf16 *dk, bf16 *dv)
 {
     typedef key_tiling<DP> F;
-    enum { MT = F::MT, ROWS = F::ROWS, LD = F::LD, NT = ROWS / 8, DT = F::DH / 8, THREADS = F::WARPS * WARP };
+    enum {
+        MT = F::MT,
+        ROWS = F::ROWS,
+        LD = F::LD,
+        NT = ROWS / 8,
+        DT = F::DH / 8,
+        THREADS = F::WARPS * WARP
+    };
     SHARED_DYNAMIC(bf16, ks);
     bf16 *vs = ks + F::BN * LD, *dos = vs + F::BN * LD, *queries = dos + ROWS * LD;
     float2 *stats = (float2 *)(queries + 2 * ROWS * LD);
-    int item = (int)blockIdx.x % s.items, seq = item / s.kv_heads, g = item % s.kv_heads, first = (int)blockIdx.x / s.items * F::BN, from, end;
-    int mine = (int)threadIdx.x / WARP * 16 * MT, key = first + mine, column = (int)blockIdx.y * F::DH;
+    int item = (int)blockIdx.x % s.items, seq = item / s.kv_heads, g = item % s.kv_heads,
+        first = (int)blockIdx.x / s.items * F::BN, from, end;
+    int mine = (int)threadIdx.x / WARP * 16 * MT, key = first + mine,
+        column = (int)blockIdx.y * F::DH;
     score_rule rule = score_rule_of(s);
     float dks[MT][DT][4], dvs[MT][DT][4];
     clear(dks);
@@ -315,11 +406,14 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
         float x[MT][NT][4], d[MT][NT][4];
         uint32_t weights[MT][NT / 2][4];
         async_wait();
-        __syncthreads();                    /* rows are there, the queries before them have been read */
+        /* rows are there, the queries before them have been read */
+        __syncthreads();
         if (more) {
-            load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (turn ^ 1) * ROWS * LD, q, seq, g, row + ROWS);
+            load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (turn ^ 1) * ROWS * LD, q, seq, g,
+                                                  row + ROWS);
             if (threadIdx.x < ROWS)
-                stats[(turn ^ 1) * ROWS + threadIdx.x] = row_stats2(s, all_stats, item, row + ROWS + (int)threadIdx.x);
+                stats[(turn ^ 1) * ROWS + threadIdx.x] = row_stats2(s, all_stats, item,
+                                                                    row + ROWS + (int)threadIdx.x);
         }
         if (busy) {
             rows_times_rows<MT, NT, DP / 16, LD>(x, ks + mine * LD, queries + turn * ROWS * LD);
@@ -332,12 +426,13 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
             if (dv)
                 weights_times_rows<MT, DT, NT / 2, LD>(dvs, weights, dos + column);
         }
-        __syncthreads();                    /* do has been read */
+        __syncthreads(); /* do has been read */
         if (more)
             load_rows<DP, ROWS, THREADS, ALIGNED>(s, dos, dout, seq, g, row + ROWS);
         if (busy && dk) {
             to_fragments(weights, d);
-            weights_times_rows<MT, DT, NT / 2, LD>(dks, weights, queries + turn * ROWS * LD + column);
+            weights_times_rows<MT, DT, NT / 2, LD>(dks, weights,
+                                                   queries + turn * ROWS * LD + column);
         }
     }
     async_wait();
@@ -359,33 +454,53 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS * WARP)
 template <int DP, bool ALIGNED> static void launch_forward(const attention_launch *l)
 {
     typedef forward_tiling<DP> F;
-    const struct call *c = l->c;
+    const struct op_args *c = l->c;
     forward_output to = {(bf16 *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
     size_t shared = (size_t)(F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16);
-    LAUNCH(c, (forward<DP, ALIGNED>), dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits), F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v,
-           (const bf16 *)c->in[1].v, (const bf16 *)c->in[2].v, to, l->splits);
+    LAUNCH(c, (forward<DP, ALIGNED>),
+           dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits),
+           F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v, (const bf16 *)c->in[1].v,
+           (const bf16 *)c->in[2].v, to, l->splits);
 }
 
 template <int DP, bool ALIGNED> static void launch_backward(const attention_launch *l)
 {
     typedef query_tiling<DP> Q;
     typedef key_tiling<DP> K;
-    const struct call *c = l->c;
-    const bf16 *q = (const bf16 *)c->in[0].v, *k = (const bf16 *)c->in[1].v, *v = (const bf16 *)c->in[2].v, *dout = (const bf16 *)(void *)c->out.g;
-    bf16 *dq = (bf16 *)(void *)c->in[0].g, *dk = (bf16 *)(void *)c->in[1].g, *dv = (bf16 *)(void *)c->in[2].g;
-    size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) + Q::ROWS * sizeof(float2);
-    size_t keys = (size_t)(2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) + 2 * K::ROWS * sizeof(float2);
+    const struct op_args *c = l->c;
+    const bf16 *q = (const bf16 *)c->in[0].v, *k = (const bf16 *)c->in[1].v,
+               *v = (const bf16 *)c->in[2].v, *dout = (const bf16 *)(void *)c->out.g;
+    bf16 *dq = (bf16 *)(void *)c->in[0].g, *dk = (bf16 *)(void *)c->in[1].g,
+         *dv = (bf16 *)(void *)c->in[2].g;
+    size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) +
+                     Q::ROWS * sizeof(float2);
+    size_t keys = (size_t)(2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) +
+                  2 * K::ROWS * sizeof(float2);
     if (dq)
-        LAUNCH(c, (backward_queries<DP, ALIGNED>), blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s, q, k, v, dout,
-               l->stats, dq);
+        LAUNCH(c, (backward_queries<DP, ALIGNED>),
+               blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s,
+               q, k, v, dout, l->stats, dq);
     if (dk || dv)
-        LAUNCH(c, (backward_keys<DP, ALIGNED>), dim3(blocks_of(l->s.offset + l->s.seq_len, K::BN) * (unsigned)l->s.items, DP / K::DH), K::WARPS * WARP, keys, l->s, q, k,
-               v, dout, l->stats, dk, dv);
+        LAUNCH(
+            c, (backward_keys<DP, ALIGNED>),
+            dim3(blocks_of(l->s.offset + l->s.seq_len, K::BN) * (unsigned)l->s.items, DP / K::DH),
+            K::WARPS * WARP, keys, l->s, q, k, v, dout, l->stats, dk, dv);
 }
 
 #define BY_HEAD_SIZE(run) \
-    (l->s.D <= 32 ? run<32, true>(l) : l->s.D <= 64 ? run<64, true>(l) : l->s.D <= 96 ? run<96, true>(l) : l->s.D <= 128 ? run<128, true>(l) : run<256, true>(l))
-#define BY_ODD_HEAD_SIZE(run) (l->s.D <= 64 ? run<64, false>(l) : l->s.D <= 128 ? run<128, false>(l) : run<256, false>(l))
+    (l->s.D <= 32    ? run<32, true>(l) \
+     : l->s.D <= 64  ? run<64, true>(l) \
+     : l->s.D <= 96  ? run<96, true>(l) \
+     : l->s.D <= 128 ? run<128, true>(l) \
+                     : run<256, true>(l))
+#define BY_ODD_HEAD_SIZE(run) \
+    (l->s.D <= 64 ? run<64, false>(l) : l->s.D <= 128 ? run<128, false>(l) : run<256, false>(l))
 
-void attention_tensor_forward(const attention_launch *l) { l->s.aligned ? BY_HEAD_SIZE(launch_forward) : BY_ODD_HEAD_SIZE(launch_forward); }
-void attention_tensor_backward(const attention_launch *l) { l->s.aligned ? BY_HEAD_SIZE(launch_backward) : BY_ODD_HEAD_SIZE(launch_backward); }
+void attention_tensor_forward(const attention_launch *l)
+{
+    l->s.aligned ? BY_HEAD_SIZE(launch_forward) : BY_ODD_HEAD_SIZE(launch_forward);
+}
+void attention_tensor_backward(const attention_launch *l)
+{
+    l->s.aligned ? BY_HEAD_SIZE(launch_backward) : BY_ODD_HEAD_SIZE(launch_backward);
+}

@@ -1,16 +1,20 @@
-/* Tiles of attention on tensor cores: loading them, and the two kinds of product, for one warp of MT times 16 rows.
+/* Tiles of attention on tensor cores: loading them, and the two kinds of product, for one warp of
+ * MT times 16 rows.
  *
- * A tile is [rows, DP] bf16 in shared memory, DP the head size rounded up to a multiple of 16, the rest zeros. Its rows are LD = DP + 8 apart: an odd
- * number of 16-byte pieces, so that the eight rows which ldmatrix reads at once lie in different banks. */
+ * A tile is [rows, DP] bf16 in shared memory, DP the head size rounded up to a multiple of 16, the
+ * rest zeros. Its rows are LD = DP + 8 apart: an odd number of 16-byte pieces, so that the eight
+ * rows which ldmatrix reads at once lie in different banks. */
 #ifndef PARE_ATTENTION_TENSOR_H
 #define PARE_ATTENTION_TENSOR_H
 
 #include "attention.h"
 #include "mma.h"
 
-/* n: how many of the 8 values at `from` exist, none if it is not positive. ALIGNED is attention_shape's `aligned`, known to the compiler, since a
- * kernel with both ways in it takes twice the code and the registers that its sums need. */
-template <bool ALIGNED> static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n)
+/* n: how many of the 8 values at `from` exist, none if it is not positive. ALIGNED is
+ * attention_shape's `aligned`, known to the compiler, since a kernel with both ways in it takes
+ * twice the code and the registers that its sums need. */
+template <bool ALIGNED>
+static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n)
 {
     if constexpr (ALIGNED) {
         async_copy(to, from, n <= 0);
@@ -20,23 +24,27 @@ template <bool ALIGNED> static __device__ __forceinline__ void load_piece(bf16 *
     }
 }
 
-/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. The loop stays a loop: unrolled, its addresses would live in registers all
- * through the kernel and push sums out of them. */
+/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. The loop stays a loop:
+ * unrolled, its addresses would live in registers all through the kernel and push sums out of them.
+ */
 template <int DP, int N, int THREADS, bool ALIGNED>
-static __device__ __forceinline__ void load_rows(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first)
+static __device__ __forceinline__ void load_rows(const attention_shape &s, bf16 *to, const bf16 *x,
+                                                 int seq, int g, int first)
 {
     enum { PIECES = DP / 8, LD = DP + 8 };
 #pragma unroll 1
     for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
         int row = i / PIECES, column = i % PIECES * 8, r = first + row;
         int n = r < s.rows ? s.D - column : 0;
-        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x, n);
+        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x,
+                            n);
     }
 }
 
 /* Keys first .. first + N - 1 of k or v; zeros from `end` on, where a cache may hold anything. */
 template <int DP, int N, int THREADS, bool ALIGNED>
-static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 *to, const bf16 *x, int seq, int g, int first, int end)
+static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 *to, const bf16 *x,
+                                                 int seq, int g, int first, int end)
 {
     enum { PIECES = DP / 8, LD = DP + 8 };
     x += key_at(s, seq, g, first);
@@ -44,11 +52,13 @@ static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 
     for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
         int row = i / PIECES, column = i % PIECES * 8;
         int n = first + row < end ? s.D - column : 0;
-        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x, n);
+        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x,
+                            n);
     }
 }
 
-/* The compiler forgets what it knows of v, and so does not keep what is rarely computed from it in registers all through a loop. */
+/* The compiler forgets what it knows of v, and so does not keep what is rarely computed from it in
+ * registers all through a loop. */
 static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
 
 template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c)[MT][NT][4])
@@ -63,7 +73,9 @@ template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c
 }
 
 /* c = A B^T for A [16 MT, 16 DEPTH] at a and B [8 NT, 16 DEPTH] at b, tiles with the same LD. */
-template <int MT, int NT, int DEPTH, int LD> static __device__ __forceinline__ void rows_times_rows(float (&c)[MT][NT][4], const bf16 *a, const bf16 *b)
+template <int MT, int NT, int DEPTH, int LD>
+static __device__ __forceinline__ void rows_times_rows(float (&c)[MT][NT][4], const bf16 *a,
+                                                       const bf16 *b)
 {
     int lane = (int)threadIdx.x % WARP;
     a += lane % 16 * LD + lane / 16 * 8;
@@ -89,7 +101,9 @@ template <int MT, int NT, int DEPTH, int LD> static __device__ __forceinline__ v
 
 /* c += A B for A [16 MT, 16 DEPTH] in registers and B [16 DEPTH, 8 NT] at b. */
 template <int MT, int NT, int DEPTH, int LD>
-static __device__ __forceinline__ void weights_times_rows(float (&c)[MT][NT][4], const uint32_t (&a)[MT][DEPTH][4], const bf16 *b)
+static __device__ __forceinline__ void weights_times_rows(float (&c)[MT][NT][4],
+                                                          const uint32_t (&a)[MT][DEPTH][4],
+                                                          const bf16 *b)
 {
     int lane = (int)threadIdx.x % WARP;
     b += lane % 16 * LD + lane / 16 * 8;
@@ -108,7 +122,9 @@ static __device__ __forceinline__ void weights_times_rows(float (&c)[MT][NT][4],
 }
 
 /* Sums of one product as the left operand of the next: the layouts agree (see mma.h). */
-template <int MT, int NT> static __device__ __forceinline__ void to_fragments(uint32_t (&a)[MT][NT / 2][4], const float (&c)[MT][NT][4])
+template <int MT, int NT>
+static __device__ __forceinline__ void to_fragments(uint32_t (&a)[MT][NT / 2][4],
+                                                    const float (&c)[MT][NT][4])
 {
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -120,7 +136,8 @@ template <int MT, int NT> static __device__ __forceinline__ void to_fragments(ui
 }
 
 /* Two neighbouring values to (or, with `add`, onto) columns i, i + 1 of a row of n. */
-template <bool ALIGNED> static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool add, float a, float b)
+template <bool ALIGNED>
+static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool add, float a, float b)
 {
     if constexpr (ALIGNED) {
         if (i >= n)
@@ -139,15 +156,19 @@ template <bool ALIGNED> static __device__ __forceinline__ void put_pair(bf16 *ro
     }
 }
 
-/* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale score / cap), where
- * tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is multiplied by cap. Also the slope of x over the scaled score. */
+/* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale
+ * score / cap), where tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is
+ * multiplied by cap. Also the slope of x over the scaled score. */
 static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
-struct score_rule { float factor, inner, cap, slope; };
+struct score_rule {
+    float factor, inner, cap, slope;
+};
 
 static __device__ __forceinline__ score_rule score_rule_of(const attention_shape &s)
 {
-    return s.cap > 0 ? score_rule{LOG2_E, 2 * LOG2_E * s.scale / s.cap, s.cap, 1 / s.cap} : score_rule{LOG2_E * s.scale, 0, 0, 0};
+    return s.cap > 0 ? score_rule{LOG2_E, 2 * LOG2_E * s.scale / s.cap, s.cap, 1 / s.cap}
+                     : score_rule{LOG2_E * s.scale, 0, 0, 0};
 }
 
 static __device__ __forceinline__ float capped(const score_rule &rule, float score)
@@ -155,7 +176,8 @@ static __device__ __forceinline__ float capped(const score_rule &rule, float sco
     return rule.cap - 2 * rule.cap / (1 + exp2_fast(rule.inner * score));
 }
 
-template <int MT, int NT> static __device__ __forceinline__ void cap_scores(const score_rule &rule, float (&x)[MT][NT][4])
+template <int MT, int NT>
+static __device__ __forceinline__ void cap_scores(const score_rule &rule, float (&x)[MT][NT][4])
 {
     if (rule.cap <= 0)
         return;
@@ -169,7 +191,8 @@ template <int MT, int NT> static __device__ __forceinline__ void cap_scores(cons
 }
 
 /* row_stats to the base 2 */
-static __device__ __forceinline__ float2 row_stats2(const attention_shape &s, const float2 *stats, int item, int r)
+static __device__ __forceinline__ float2 row_stats2(const attention_shape &s, const float2 *stats,
+                                                    int item, int r)
 {
     float2 of_row = row_stats(s, stats, item, r);
     return make_float2(of_row.x * LOG2_E, of_row.y);

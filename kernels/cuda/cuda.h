@@ -1,6 +1,7 @@
-/* What the CUDA kernels share: launches, shared arrays, errors, loads and stores by type, sums over warps and blocks, elementwise passes.
- * Kernels are templates on the type of the activations, float or bf16, and compute in f32 (long sums in f64). Everything runs in the one stream of
- * the device handle. With the headers of tests/emulator found first, the same sources run on the CPU. */
+/* What the CUDA kernels share: launches, shared arrays, errors, loads and stores by type, sums over
+ * warps and blocks, elementwise passes. Kernels are templates on the type of the activations, float
+ * or bf16, and compute in f32 (long sums in f64). Everything runs in the one stream of the device
+ * handle. With the headers of tests/emulator found first, the same sources run on the CPU. */
 #ifndef PARE_CUDA_H
 #define PARE_CUDA_H
 
@@ -13,13 +14,16 @@
 
 typedef __nv_bfloat16 bf16;
 
-enum { WARP = 32, SHARED_PLAIN = 44 << 10 };        /* beyond 48 KB, with the arrays that a kernel declares itself, it must be told */
+/* beyond 48 KB, with the arrays that a kernel declares itself, it must be told */
+enum { WARP = 32, SHARED_PLAIN = 44 << 10 };
 static const unsigned ALL_LANES = 0xffffffffu;
 
 /* ---- launches and shared memory.
- * LAUNCH(c, kernel, grid, block, dynamic shared bytes, arguments...): `c` the call; a kernel that is a template with commas goes in parentheses.
- * SHARED(float, tile, [32][33]); declares an array of the block. SHARED_DYNAMIC(T, name); is a T * to the dynamic bytes, 128-byte aligned. */
-#define LAUNCH(c, kernel, grid, block, shared, ...) launch(c, #kernel, grid, block, shared, kernel, __VA_ARGS__)
+ * LAUNCH(c, kernel, grid, block, dynamic shared bytes, arguments...): `c` the call; a kernel that
+ * is a template with commas goes in parentheses. SHARED(float, tile, [32][33]); declares an array
+ * of the block. SHARED_DYNAMIC(T, name); is a T * to the dynamic bytes, 128-byte aligned. */
+#define LAUNCH(c, kernel, grid, block, shared, ...) \
+    launch(c, #kernel, grid, block, shared, kernel, __VA_ARGS__)
 #ifdef CUDA_EMULATED
 #define SHARED(type, name, dims) \
     static const char name##_place = 0; \
@@ -36,32 +40,44 @@ static const unsigned ALL_LANES = 0xffffffffu;
 /* ---- the device handle (exec.gpu) */
 struct matmul_cache;
 enum { STAGES = 8, STAGE_BYTES = 1 << 20 };
-struct stage { void *bytes; cudaEvent_t sent; };        /* pinned memory, and when the copy from it was done */
+/* pinned memory, and when the copy from it was done */
+struct stage {
+    void *bytes;
+    cudaEvent_t sent;
+};
 struct gpu {
-    struct err *err;                /* of the exec handle */
+    struct err *err; /* of the exec handle */
     cudaStream_t stream;
-    int major;                      /* compute capability */
-    size_t shared_most;             /* bytes of shared memory that a block can have */
-    struct stage stages[STAGES];    /* what goes to the device passes through them in turn */
+    int major;                   /* compute capability */
+    size_t shared_most;          /* bytes of shared memory that a block can have */
+    struct stage stages[STAGES]; /* what goes to the device passes through them in turn */
     unsigned stage;
     size_t workspace_bytes;
-    void *workspace;                /* of matrix products */
+    void *workspace; /* of matrix products */
     struct matmul_cache *products;
-    int64_t odd_size, odd_multiple; /* the first size that made products slow, and what it should have been a multiple of; 0: none */
+    /* the first size that made products slow, and what it should have been a multiple of; 0: none
+     */
+    int64_t odd_size, odd_multiple;
 };
 int matmul_open(struct gpu *g);
 void matmul_close(struct gpu *g);
 
-/* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are f32. An error sticks in the exec handle. */
-int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype a, int64_t lda, const void *B,
-            enum dtype b, int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
+/* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are
+ * f32. An error sticks in the exec handle. */
+int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha,
+            const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b, int64_t ldb,
+            float beta, void *C, enum dtype ct, int64_t ldc);
 
 template <class... P, class... A>
-static inline void launch(const struct call *c, const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... arguments)
+static inline void launch(const struct op_args *c, const char *name, dim3 grid, dim3 block,
+                          size_t shared, void (*kernel)(P...), A... arguments)
 {
     const struct gpu *g = c->x->gpu;
     if (shared > g->shared_most) {
-        err_set(&c->x->err, "CUDA device: kernel %s needs %zu bytes of shared memory in a block, and this card has %zu", name, shared, g->shared_most);
+        err_set(&c->x->err,
+                "CUDA device: kernel %s needs %zu bytes of shared memory in a block, and this card "
+                "has %zu",
+                name, shared, g->shared_most);
         return;
     }
     if (shared > SHARED_PLAIN)
@@ -74,16 +90,19 @@ static inline void launch(const struct call *c, const char *name, dim3 grid, dim
 }
 
 /* The same without a library, slowly: mm_plain.cu. */
-void plain_product(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
+void plain_product(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
+                   float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
                    int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
 
 static inline int cuda_check(struct err *e, cudaError_t status, const char *what)
 {
-    return status == cudaSuccess ? 0 : err_set(e, "CUDA device: cannot %s: %s", what, cudaGetErrorString(status));
+    return status == cudaSuccess
+               ? 0
+               : err_set(e, "CUDA device: cannot %s: %s", what, cudaGetErrorString(status));
 }
 
 /* After the launches of a call: "rmsnorm forward". */
-static inline void launched(const struct call *c, const char *what)
+static inline void launched(const struct op_args *c, const char *what)
 {
     cudaError_t status = cudaGetLastError();
     if (status != cudaSuccess)
@@ -103,7 +122,9 @@ static inline void launched(const struct call *c, const char *what)
     } while (0)
 
 /* Row and column of entry i of a matrix; division is dear in 64 bits. */
-struct entry { int64_t row, column; };
+struct entry {
+    int64_t row, column;
+};
 static __device__ __forceinline__ entry entry_of(int64_t i, int64_t columns)
 {
     if (((uint64_t)i | (uint64_t)columns) >> 32)
@@ -111,9 +132,13 @@ static __device__ __forceinline__ entry entry_of(int64_t i, int64_t columns)
     return {(unsigned)i / (unsigned)columns, (unsigned)i % (unsigned)columns};
 }
 
-static inline unsigned blocks_of(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
+static inline unsigned blocks_of(int64_t n, int64_t each)
+{
+    return (unsigned)((n + each - 1) / each);
+}
 
-/* ---- loads and stores: N values as f32, one by one (N 1) or 16 bytes at once (N == VECTOR<T>, pointer aligned to 16) */
+/* ---- loads and stores: N values as f32, one by one (N 1) or 16 bytes at once (N == VECTOR<T>,
+ * pointer aligned to 16) */
 template <class T> constexpr int VECTOR = 16 / (int)sizeof(T);
 
 template <int N> static __device__ __forceinline__ void load(const float *p, float (&v)[N])
@@ -170,7 +195,8 @@ template <int N> static __device__ __forceinline__ void store(bf16 *p, const flo
     if constexpr (N == 1)
         *p = __float2bfloat16(v[0]);
     else
-        *(uint4 *)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+        *(uint4 *)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
+                                 pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
 static __device__ __forceinline__ double widen(double x) { return x; }
@@ -182,13 +208,18 @@ template <> __device__ __forceinline__ float narrow<float>(float x) { return x; 
 template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16(x); }
 
 /* What long sums are kept in: f64 with f32 activations. */
-template <class T> struct long_sum_of { typedef double type; };
-template <> struct long_sum_of<bf16> { typedef float type; };
+template <class T> struct long_sum_of {
+    typedef double type;
+};
+template <> struct long_sum_of<bf16> {
+    typedef float type;
+};
 template <class T> using long_sum = typename long_sum_of<T>::type;
 
 static inline int aligned16(const void *p) { return (uintptr_t)p % 16 == 0; }
 
-/* ---- sums: the same in every thread, in an order that never changes. The block has a multiple of 32 threads in x, at most 1024. */
+/* ---- sums: the same in every thread, in an order that never changes. The block has a multiple of
+ * 32 threads in x, at most 1024. */
 template <class V> static __device__ __forceinline__ V warp_sum(V v)
 {
 #pragma unroll
@@ -202,7 +233,8 @@ template <class V> static __device__ __forceinline__ V warp_max(V v)
 #pragma unroll
     for (int bits = WARP / 2; bits; bits /= 2) {
         V other = __shfl_xor_sync(ALL_LANES, v, bits);
-        v = v > other ? v : other;      /* of two NaNs one stays; a NaN against a number may go: callers look at sums for those */
+        /* of two NaNs one stays; a NaN against a number may go: callers look at sums for those */
+        v = v > other ? v : other;
     }
     return v;
 }
@@ -211,7 +243,7 @@ template <class V> static __device__ V block_sum(V v)
 {
     SHARED(V, part, [WARP]);
     v = warp_sum(v);
-    __syncthreads();                    /* what an earlier sum left has been read */
+    __syncthreads(); /* what an earlier sum left has been read */
     if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();
@@ -229,10 +261,12 @@ template <class V> static __device__ V block_max(V v)
     return warp_max(part[threadIdx.x % WARP < blockDim.x / WARP ? threadIdx.x % WARP : 0]);
 }
 
-/* ---- elementwise passes over n values: f.at<N>(i) does values i..i+N-1. `f` is a struct with template <int N> __device__ void at(int64_t) const. */
+/* ---- elementwise passes over n values: f.at<N>(i) does values i..i+N-1. `f` is a struct with
+ * template <int N> __device__ void at(int64_t) const. */
 enum { MAP_THREADS = 256 };
 
-template <int N, class F> static __global__ void __launch_bounds__(MAP_THREADS) map_kernel(int64_t n, F f)
+template <int N, class F>
+static __global__ void __launch_bounds__(MAP_THREADS) map_kernel(int64_t n, F f)
 {
     int64_t i = ((int64_t)blockIdx.x * MAP_THREADS + threadIdx.x) * N;
     if (i + N <= n)
@@ -242,13 +276,16 @@ template <int N, class F> static __global__ void __launch_bounds__(MAP_THREADS) 
             f.template at<1>(i);
 }
 
-/* T: the type that decides how many values make 16 bytes; `aligned`: all pointers of f are to 16 bytes. */
-template <class T, class F> static inline void map(const struct call *c, int64_t n, int aligned, F f)
+/* T: the type that decides how many values make 16 bytes; `aligned`: all pointers of f are to 16
+ * bytes. */
+template <class T, class F>
+static inline void map(const struct op_args *c, int64_t n, int aligned, F f)
 {
     if (n <= 0)
         return;
     if (aligned)
-        LAUNCH(c, (map_kernel<VECTOR<T>, F>), blocks_of(n, (int64_t)MAP_THREADS * VECTOR<T>), MAP_THREADS, 0, n, f);
+        LAUNCH(c, (map_kernel<VECTOR<T>, F>), blocks_of(n, (int64_t)MAP_THREADS * VECTOR<T>),
+               MAP_THREADS, 0, n, f);
     else
         LAUNCH(c, (map_kernel<1, F>), blocks_of(n, MAP_THREADS), MAP_THREADS, 0, n, f);
 }

@@ -1,16 +1,22 @@
-/* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes to one stream, in the order it was given. */
+/* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes
+ * to one stream, in the order it was given. */
 #include "cuda.h"
 
-enum { RESERVED = 200 };        /* a two-hundredth of the card's memory: 400 MB of 80 GB */
+enum { RESERVED = 200 }; /* a two-hundredth of the card's memory: 400 MB of 80 GB */
 
-/* Built for this card? The first architecture of the build, 900 for sm_90, is the least that it runs on. */
+/* Built for this card? The first architecture of the build, 900 for sm_90, is the least that it
+ * runs on. */
 static int device_fits(struct gpu *g, const cudaDeviceProp *p)
 {
 #ifdef __CUDA_ARCH_LIST__
     static const int built[] = {__CUDA_ARCH_LIST__};
     int has = 100 * p->major + 10 * p->minor;
     if (has < built[0])
-        return err_set(g->err, "this build is for cards of sm_%d and later, and %s is sm_%d: make CUDA=1 SM=%d", built[0] / 10, p->name, has / 10, has / 10), 0;
+        return err_set(
+                   g->err,
+                   "this build is for cards of sm_%d and later, and %s is sm_%d: make CUDA=1 SM=%d",
+                   built[0] / 10, p->name, has / 10, has / 10),
+               0;
 #endif
     (void)g, (void)p;
     return 1;
@@ -20,7 +26,8 @@ static int stages_open(struct gpu *g)
 {
     for (struct stage &s : g->stages)
         if (cuda_check(g->err, cudaMallocHost(&s.bytes, STAGE_BYTES), "allocate pinned memory") ||
-            cuda_check(g->err, cudaEventCreateWithFlags(&s.sent, cudaEventDisableTiming), "make an event"))
+            cuda_check(g->err, cudaEventCreateWithFlags(&s.sent, cudaEventDisableTiming),
+                       "make an event"))
             return -1;
     return 0;
 }
@@ -42,8 +49,10 @@ int device_open(struct exec *x)
     if (!g)
         return err_set(&x->err, "no memory for the CUDA device's handle");
     g->err = &x->err;
-    if (cuda_check(g->err, cudaSetDevice(0), "open device 0") || cuda_check(g->err, cudaGetDeviceProperties(&p, 0), "start device 0") ||
-        cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "make a stream"))
+    if (cuda_check(g->err, cudaSetDevice(0), "open device 0") ||
+        cuda_check(g->err, cudaGetDeviceProperties(&p, 0), "start device 0") ||
+        cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking),
+                   "make a stream"))
         return -1;
     g->major = p.major;
     g->shared_most = p.sharedMemPerBlockOptin;
@@ -74,7 +83,8 @@ void device_free(void *p, size_t bytes)
     cudaFree(p);
 }
 
-/* Less what the driver takes later for itself: code of kernels, which it loads when they first run, and graphs. */
+/* Less what the driver takes later for itself: code of kernels, which it loads when they first run,
+ * and graphs. */
 size_t device_available(struct exec *x)
 {
     size_t available = 0, total = 0;
@@ -82,7 +92,8 @@ size_t device_available(struct exec *x)
     return available > total / RESERVED ? available - total / RESERVED : 0;
 }
 
-static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)
+static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                 const char *what)
 {
     if (!x->err.set && bytes)
         cuda_check(&x->err, cudaMemcpyAsync(to, from, bytes, kind, x->gpu->stream), what);
@@ -94,8 +105,8 @@ static void wait(struct exec *x)
         cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "finish the work given to it");
 }
 
-/* Through pinned memory: the driver would make a copy from other memory wait for all work given before. Not within a capture, which would read the
- * stage again at each replay. */
+/* Through pinned memory: the driver would make a copy from other memory wait for all work given
+ * before. Not within a capture, which would read the stage again at each replay. */
 void device_put(struct exec *x, void *device, const void *host, size_t bytes)
 {
     struct gpu *g = x->gpu;
@@ -129,19 +140,24 @@ void device_zero(struct exec *x, void *device, size_t bytes)
 
 /* ---- graphs */
 
-struct exec_graph { cudaGraphExec_t run; };
+struct exec_graph {
+    cudaGraphExec_t run;
+};
 
 int device_capture(struct exec *x)
 {
-    return !x->err.set && !cuda_check(&x->err, cudaStreamBeginCapture(x->gpu->stream, cudaStreamCaptureModeRelaxed), "begin a graph");
+    return !x->err.set &&
+           !cuda_check(&x->err,
+                       cudaStreamBeginCapture(x->gpu->stream, cudaStreamCaptureModeRelaxed),
+                       "begin a graph");
 }
 
 struct exec_graph *device_captured(struct exec *x)
 {
     cudaGraph_t graph = NULL;
     struct exec_graph *g = (struct exec_graph *)calloc(1, sizeof *g);
-    int failed = cuda_check(&x->err, cudaStreamEndCapture(x->gpu->stream, &graph), "end a graph") || !g ||
-                 cuda_check(&x->err, cudaGraphInstantiate(&g->run, graph, 0), "make a graph");
+    int failed = cuda_check(&x->err, cudaStreamEndCapture(x->gpu->stream, &graph), "end a graph") ||
+                 !g || cuda_check(&x->err, cudaGraphInstantiate(&g->run, graph, 0), "make a graph");
     if (graph)
         cudaGraphDestroy(graph);
     if (!failed && !x->err.set)

@@ -1,4 +1,5 @@
-/* The CUDA device behind the doors of op.h (exec_open, exec_arena, exec_put, ...), for C. Errors stick in the exec handle. */
+/* The CUDA device behind the doors of op.h (exec_open, exec_arena, exec_put, ...), for C. Errors
+ * stick in the exec handle. */
 #ifndef PARE_DEVICE_H
 #define PARE_DEVICE_H
 
@@ -10,21 +11,27 @@ extern "C" {
 #endif
 
 struct exec;
-int device_open(struct exec *x);                                /* -1: no usable device, with the driver's words */
+/* -1: no usable device, with the driver's words */
+int device_open(struct exec *x);
 void device_close(struct exec *x);
-void *device_alloc(struct exec *x, size_t bytes);               /* NULL after an error; contents undefined */
+/* NULL after an error; contents undefined */
+void *device_alloc(struct exec *x, size_t bytes);
 void device_free(void *p, size_t bytes);
-size_t device_available(struct exec *x);                        /* bytes that device_alloc could give */
-void device_put(struct exec *x, void *device, const void *host, size_t bytes);          /* host may be used again at once */
-void device_get(struct exec *x, void *host, const void *device, size_t bytes);          /* after all work given before */
+/* bytes that device_alloc could give */
+size_t device_available(struct exec *x);
+/* host may be used again at once */
+void device_put(struct exec *x, void *device, const void *host, size_t bytes);
+/* after all work given before */
+void device_get(struct exec *x, void *host, const void *device, size_t bytes);
 void device_zero(struct exec *x, void *device, size_t bytes);
 struct exec_graph;
-int device_capture(struct exec *x);                             /* 1; 0 after an error */
+int device_capture(struct exec *x); /* 1; 0 after an error */
 struct exec_graph *device_captured(struct exec *x);
 void device_replay(struct exec *x, struct exec_graph *g);
 void device_graph_free(struct exec_graph *g);
 int64_t device_slow_size(const struct exec *x, int64_t *multiple);
-void device_copy(struct exec *x, void *to, const void *from, size_t bytes);             /* both on the device */
+/* both on the device */
+void device_copy(struct exec *x, void *to, const void *from, size_t bytes);
 
 #ifdef __cplusplus
 }

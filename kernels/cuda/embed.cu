@@ -1,5 +1,6 @@
-/* embed on CUDA: see kernels/cpu/embed.c. Backward without atomics: the places of the batch are sorted by id (a stable radix sort, DIGIT_BITS a pass), and
- * one block sums each run of equal ids in an order that the batch alone decides. */
+/* embed on CUDA: see kernels/cpu/embed.c. Backward without atomics: the places of the batch are
+ * sorted by id (a stable radix sort, DIGIT_BITS a pass), and one block sums each run of equal ids
+ * in an order that the batch alone decides. */
 #include "cuda.h"
 
 enum { THREADS = 256, DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS, WALKERS = 8, AHEAD = 4 };
@@ -22,14 +23,15 @@ template <class W, class T> struct embed_forward {
     }
 };
 
-template <class W, class T> static void forward(const struct call *c)
+template <class W, class T> static void forward(const struct op_args *c)
 {
     int64_t E = c->w[0].cols;
-    embed_forward<W, T> f = {(const W *)c->w[0].v, (T *)c->out.v, c->batch->ids, E, c->p.scale.scale};
+    embed_forward<W, T> f = {(const W *)c->w[0].v, (T *)c->out.v, c->batch->ids, E,
+                             c->p.scale.scale};
     map<T>(c, c->rows * E, aligned16(c->out.v) && E % VECTOR<T> == 0, f);
 }
 
-void embed_fwd_cuda(const struct call *c)
+void embed_fwd_cuda(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->w[0].dtype == DT_F32)
@@ -44,8 +46,10 @@ void embed_fwd_cuda(const struct call *c)
 
 /* ---- sorting: blocks of THREADS places; counts [DIGITS, blocks], totals [DIGITS] */
 
-/* The digit of the thread's place, and how many places of the block before it have the same; *last: none after it has. */
-static __device__ __forceinline__ int digit_rank(const int32_t *ids, const int32_t *order, int rows, int shift, int *digit, bool *last)
+/* The digit of the thread's place, and how many places of the block before it have the same; *last:
+ * none after it has. */
+static __device__ __forceinline__ int digit_rank(const int32_t *ids, const int32_t *order, int rows,
+                                                 int shift, int *digit, bool *last)
 {
     SHARED(int, tile, [THREADS]);
     int t = (int)(blockIdx.x * THREADS + threadIdx.x), rank = 0;
@@ -61,7 +65,8 @@ static __device__ __forceinline__ int digit_rank(const int32_t *ids, const int32
     return rank;
 }
 
-static __global__ void __launch_bounds__(THREADS) count_digits(const int32_t *ids, const int32_t *order, int rows, int shift, int32_t *counts)
+static __global__ void __launch_bounds__(THREADS)
+    count_digits(const int32_t *ids, const int32_t *order, int rows, int shift, int32_t *counts)
 {
     int digit;
     bool last;
@@ -71,7 +76,8 @@ static __global__ void __launch_bounds__(THREADS) count_digits(const int32_t *id
 }
 
 /* Counts become the numbers of places with the block's digit in the blocks before. */
-static __global__ void __launch_bounds__(THREADS) add_up_digits(int32_t *counts, int blocks, int32_t *totals)
+static __global__ void __launch_bounds__(THREADS)
+    add_up_digits(int32_t *counts, int blocks, int32_t *totals)
 {
     SHARED(int, sums, [THREADS]);
     int me = (int)threadIdx.x, before = 0;
@@ -96,7 +102,8 @@ static __global__ void __launch_bounds__(THREADS) add_up_digits(int32_t *counts,
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    move_places(const int32_t *ids, const int32_t *order, int rows, int shift, const int32_t *counts, const int32_t *totals, int32_t *sorted)
+    move_places(const int32_t *ids, const int32_t *order, int rows, int shift,
+                const int32_t *counts, const int32_t *totals, int32_t *sorted)
 {
     SHARED(int, all, [DIGITS]);
     int t = (int)(blockIdx.x * THREADS + threadIdx.x), digit;
@@ -113,25 +120,28 @@ static __global__ void __launch_bounds__(THREADS)
     sorted[to] = order ? order[t] : t;
 }
 
-static int64_t sorting_blocks(const struct call *c) { return (c->rows + THREADS - 1) / THREADS; }
+static int64_t sorting_blocks(const struct op_args *c) { return (c->rows + THREADS - 1) / THREADS; }
 
-size_t embed_scratch_cuda(const struct call *c)
+size_t embed_scratch_cuda(const struct op_args *c)
 {
     return (size_t)(2 * c->rows + DIGITS * (sorting_blocks(c) + 1)) * sizeof(int32_t);
 }
 
 /* The places 0 .. rows - 1 by id, places of one id in ascending order; in scratch. */
-static const int32_t *sort_places(const struct call *c)
+static const int32_t *sort_places(const struct op_args *c)
 {
     int rows = (int)c->rows;
     unsigned blocks = (unsigned)sorting_blocks(c);
-    int32_t *sorted[2] = {(int32_t *)c->scratch, (int32_t *)c->scratch + rows}, *counts = sorted[1] + rows, *totals = counts + DIGITS * sorting_blocks(c);
+    int32_t *sorted[2] = {(int32_t *)c->scratch, (int32_t *)c->scratch + rows},
+            *counts = sorted[1] + rows, *totals = counts + DIGITS * sorting_blocks(c);
     const int32_t *ids = c->batch->ids, *order = NULL;
-    for (int shift = 0, turn = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0; shift += DIGIT_BITS, turn ^= 1) {
+    for (int shift = 0, turn = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0;
+         shift += DIGIT_BITS, turn ^= 1) {
         device_zero(c->x, counts, DIGITS * blocks * sizeof *counts);
         LAUNCH(c, count_digits, blocks, THREADS, 0, ids, order, rows, shift, counts);
         LAUNCH(c, add_up_digits, DIGITS, THREADS, 0, counts, (int)blocks, totals);
-        LAUNCH(c, move_places, blocks, THREADS, 0, ids, order, rows, shift, counts, totals, sorted[turn]);
+        LAUNCH(c, move_places, blocks, THREADS, 0, ids, order, rows, shift, counts, totals,
+               sorted[turn]);
         order = sorted[turn];
     }
     return order;
@@ -139,9 +149,12 @@ static const int32_t *sort_places(const struct call *c)
 
 /* ---- sums */
 
-/* One block for each place that begins a run, and for each 32 N columns; walker y takes every eighth place of the run. */
+/* One block for each place that begins a run, and for each 32 N columns; walker y takes every
+ * eighth place of the run. */
 template <class T, int N>
-static __global__ void __launch_bounds__(WARP *WALKERS) backward(const int32_t *ids, const int32_t *order, int rows, const T *dy, float *dw, int64_t E, float scale)
+static __global__ void __launch_bounds__(WARP *WALKERS)
+    backward(const int32_t *ids, const int32_t *order, int rows, const T *dy, float *dw, int64_t E,
+             float scale)
 {
     SHARED(float, part, [WALKERS][WARP * N]);
     int first = (int)blockIdx.x;
@@ -182,13 +195,14 @@ static __global__ void __launch_bounds__(WARP *WALKERS) backward(const int32_t *
     }
 }
 
-template <class T, int N> static void launch_backward(const struct call *c, const int32_t *order)
+template <class T, int N> static void launch_backward(const struct op_args *c, const int32_t *order)
 {
-    LAUNCH(c, (backward<T, N>), dim3((unsigned)c->rows, blocks_of(c->w[0].cols, WARP * N)), dim3(WARP, WALKERS), 0, c->batch->ids, order, (int)c->rows,
-           (const T *)(void *)c->out.g, c->w[0].g, c->w[0].cols, c->p.scale.scale);
+    LAUNCH(c, (backward<T, N>), dim3((unsigned)c->rows, blocks_of(c->w[0].cols, WARP * N)),
+           dim3(WARP, WALKERS), 0, c->batch->ids, order, (int)c->rows, (const T *)(void *)c->out.g,
+           c->w[0].g, c->w[0].cols, c->p.scale.scale);
 }
 
-void embed_bwd_cuda(const struct call *c)
+void embed_bwd_cuda(const struct op_args *c)
 {
     if (!c->w[0].g || c->rows <= 0)
         return;

@@ -1,5 +1,6 @@
-/* linear on CUDA: see kernels/cpu/linear.c; the products are cuBLASLt's. Weights are of the activations' type; with f32 activations they may also be
- * bf16 or f16 (frozen) and are widened a panel of rows at a time into scratch. Refuses other pairs. */
+/* linear on CUDA: see kernels/cpu/linear.c; the products are cuBLASLt's. Weights are of the
+ * activations' type; with f32 activations they may also be bf16 or f16 (frozen) and are widened a
+ * panel of rows at a time into scratch. Refuses other pairs. */
 #include "weights.h"
 
 template <class T> struct fill_bias {
@@ -18,27 +19,32 @@ template <class T> struct fill_bias {
 };
 
 /* A widened panel, or afterwards the sums of the bias's gradient. */
-size_t linear_scratch_cuda(const struct call *c)
+size_t linear_scratch_cuda(const struct op_args *c)
 {
-    size_t panel = linear_scratch(c), sums = (size_t)(row_parts(c->rows) * c->w[1].rows) * sizeof(double);
+    size_t panel = linear_scratch(c),
+           sums = (size_t)(row_parts(c->rows) * c->w[1].rows) * sizeof(double);
     return panel > sums ? panel : sums;
 }
 
-static const void *panel(const struct call *c, int64_t first, int64_t n)
+static const void *panel(const struct op_args *c, int64_t first, int64_t n)
 {
     return weight_panel(c, &c->w[0], c->in[0].dtype, (float *)c->scratch, first, n);
 }
 
 /* Weights rows that are multiplied at once: all, or as many as scratch holds widened. */
-static int64_t step_rows(const struct call *c)
+static int64_t step_rows(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
-    return w->dtype == c->in[0].dtype || !w->cols ? w->rows : (int64_t)linear_scratch(c) / (4 * w->cols);
+    return w->dtype == c->in[0].dtype || !w->cols ? w->rows
+                                                  : (int64_t)linear_scratch(c) / (4 * w->cols);
 }
 
-static int refused(const struct call *c) { return weights_refused(c, "linear", &c->w[0], c->in[0].dtype); }
+static int refused(const struct op_args *c)
+{
+    return weights_refused(c, "linear", &c->w[0], c->in[0].dtype);
+}
 
-void linear_fwd_cuda(const struct call *c)
+void linear_fwd_cuda(const struct op_args *c)
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
     enum dtype d = c->in[0].dtype;
@@ -46,16 +52,19 @@ void linear_fwd_cuda(const struct call *c)
     if (refused(c))
         return;
     if (bias)
-        BY_DTYPE(d, T, map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0, fill_bias<T>{bias, (T *)c->out.v, M}));
+        BY_DTYPE(d, T,
+                 map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0,
+                        fill_bias<T>{bias, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
         n = M - first < step ? M - first : step;
         void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);
-        cuda_mm(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N, bias ? 1 : 0, y, d, M);
+        cuda_mm(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N,
+                bias ? 1 : 0, y, d, M);
     }
     launched(c, "linear forward");
 }
 
-void linear_bwd_cuda(const struct call *c)
+void linear_bwd_cuda(const struct op_args *c)
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
     enum dtype d = c->in[0].dtype;
@@ -64,11 +73,15 @@ void linear_bwd_cuda(const struct call *c)
     for (int64_t first = 0; c->in[0].g && first < M; first += n) {
         n = M - first < step ? M - first : step;
         const void *dy = (const char *)c->out.g + first * (d == DT_F32 ? 4 : 2);
-        cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N, first > 0 || !c->in[0].fresh, c->in[0].g, d, N);
+        cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N,
+                first > 0 || !c->in[0].overwrite, c->in[0].g, d, N);
     }
     if (c->w[0].g)
-        cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, !c->w[0].fresh, c->w[0].g, DT_F32, N);
+        cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, !c->w[0].overwrite,
+                c->w[0].g, DT_F32, N);
     if (c->w[1].v && c->w[1].g)
-        BY_DTYPE(d, T, add_many_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, (double *)c->scratch, c->w[1].g));
+        BY_DTYPE(d, T,
+                 add_many_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, (double *)c->scratch,
+                                   c->w[1].g));
     launched(c, "linear backward");
 }

@@ -1,16 +1,20 @@
-/* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for each shape. Row-major as mm() of op.h:
- *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32.
- * Every size works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered for exec_slow_size. What the library has
- * no algorithm for, plain_product of mm_plain.cu computes. Refuses factors of different types.
+/* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for
+ * each shape. Row-major as mm() of op.h: C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by
+ * 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32. Every size
+ * works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered
+ * for exec_slow_size. What the library has no algorithm for, plain_product of mm_plain.cu computes.
+ * Refuses factors of different types.
  *
- * The library's own first choice is taken, without timing the others: a choice by time would change from run to run, and results with it. */
+ * The library's own first choice is taken, without timing the others: a choice by time would change
+ * from run to run, and results with it. */
 #include <cublasLt.h>
 
 #include "cuda.h"
 
 struct shape {
     int64_t M, N, K, lda, ldb, ldc;
-    int32_t ta, tb, in, out, alignment[3];      /* in, out: enum dtype; alignment of A, B, C in bytes, at most 16 */
+    /* in, out: enum dtype; alignment of A, B, C in bytes, at most 16 */
+    int32_t ta, tb, in, out, alignment[3];
     int32_t has_beta;
 };
 struct product {
@@ -18,7 +22,7 @@ struct product {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
-    int plain;                      /* the library has no algorithm */
+    int plain; /* the library has no algorithm */
     struct product *next;
 };
 enum { BUCKETS = 1024 };
@@ -29,7 +33,9 @@ struct matmul_cache {
 
 static int check(struct err *e, cublasStatus_t status, const char *what)
 {
-    return status == CUBLAS_STATUS_SUCCESS ? 0 : err_set(e, "cuBLASLt cannot %s: status %d", what, (int)status);
+    return status == CUBLAS_STATUS_SUCCESS
+               ? 0
+               : err_set(e, "cuBLASLt cannot %s: status %d", what, (int)status);
 }
 
 int matmul_open(struct gpu *g)
@@ -38,7 +44,8 @@ int matmul_open(struct gpu *g)
     g->products = (struct matmul_cache *)calloc(1, sizeof *g->products);
     if (!g->products)
         return err_set(g->err, "no memory for the shapes of matrix products");
-    if (cuda_check(g->err, cudaMalloc(&g->workspace, g->workspace_bytes), "allocate the workspace of matrix products"))
+    if (cuda_check(g->err, cudaMalloc(&g->workspace, g->workspace_bytes),
+                   "allocate the workspace of matrix products"))
         return -1;
     return check(g->err, cublasLtCreate(&g->products->library), "start");
 }
@@ -76,32 +83,46 @@ static int layouts_create(struct product *p)
     const struct shape *s = &p->shape;
     int64_t a_rows = s->ta == 'N' ? s->M : s->K, a_cols = s->ta == 'N' ? s->K : s->M;
     int64_t b_rows = s->tb == 'N' ? s->K : s->N, b_cols = s->tb == 'N' ? s->N : s->K;
-    return cublasLtMatrixLayoutCreate(&p->b, type_of(s->in), (uint64_t)b_cols, (uint64_t)b_rows, s->ldb) ||
-           cublasLtMatrixLayoutCreate(&p->a, type_of(s->in), (uint64_t)a_cols, (uint64_t)a_rows, s->lda) ||
-           cublasLtMatrixLayoutCreate(&p->c, type_of(s->out), (uint64_t)s->N, (uint64_t)s->M, s->ldc);
+    return cublasLtMatrixLayoutCreate(&p->b, type_of(s->in), (uint64_t)b_cols, (uint64_t)b_rows,
+                                      s->ldb) ||
+           cublasLtMatrixLayoutCreate(&p->a, type_of(s->in), (uint64_t)a_cols, (uint64_t)a_rows,
+                                      s->lda) ||
+           cublasLtMatrixLayoutCreate(&p->c, type_of(s->out), (uint64_t)s->N, (uint64_t)s->M,
+                                      s->ldc);
 }
 
 static int algo_choose(struct product *p, const struct gpu *g)
 {
     const struct shape *s = &p->shape;
-    const struct { cublasLtMatmulPreferenceAttributes_t name; int32_t bytes; } alignments[] = {
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->alignment[1]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->alignment[0]},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->alignment[2]}, {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->alignment[2]}};
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        int32_t bytes;
+    } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->alignment[1]},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->alignment[0]},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->alignment[2]},
+                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->alignment[2]}};
     cublasLtMatmulPreference_t preference;
     cublasLtMatmulHeuristicResult_t best = {};
     uint64_t workspace = g->workspace_bytes;
-    uint32_t joined = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | (s->out == DT_F32 ? CUBLASLT_REDUCTION_SCHEME_INPLACE : 0);     /* split sums: in f32 */
+    /* split sums: in f32 */
+    uint32_t joined = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
+                      (s->out == DT_F32 ? CUBLASLT_REDUCTION_SCHEME_INPLACE : 0);
     int found = 0;
     if (cublasLtMatmulPreferenceCreate(&preference))
         return -1;
-    int failed = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace) ||
-                 cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &joined, sizeof joined);
+    int failed = cublasLtMatmulPreferenceSetAttribute(preference,
+                                                      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                      &workspace, sizeof workspace) ||
+                 cublasLtMatmulPreferenceSetAttribute(preference,
+                                                      CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                      &joined, sizeof joined);
     for (const auto &a : alignments) {
         uint32_t bytes = (uint32_t)a.bytes;
         failed |= cublasLtMatmulPreferenceSetAttribute(preference, a.name, &bytes, sizeof bytes);
     }
-    if (!failed && (cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c, p->c, preference, 1, &best, &found) || !found ||
-                    best.state))
+    if (!failed && (cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c,
+                                                   p->c, preference, 1, &best, &found) ||
+                    !found || best.state))
         p->plain = 1;
     else
         p->algo = best.algo;
@@ -109,24 +130,29 @@ static int algo_choose(struct product *p, const struct gpu *g)
     return failed ? -1 : 0;
 }
 
-static struct product *product_new(const struct call *c, const struct shape *s)
+static struct product *product_new(const struct op_args *c, const struct shape *s)
 {
     struct product *p = (struct product *)calloc(1, sizeof *p);
-    cublasComputeType_t compute = s->in == DT_F32 && c->x->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    int32_t first = s->tb == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T, second = s->ta == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T;
+    cublasComputeType_t compute = s->in == DT_F32 && c->x->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                : CUBLAS_COMPUTE_32F;
+    int32_t first = s->tb == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T,
+            second = s->ta == 'N' ? CUBLAS_OP_N : CUBLAS_OP_T;
     if (!p)
         return NULL;
     p->shape = *s;
     if (cublasLtMatmulDescCreate(&p->desc, compute, CUDA_R_32F) ||
-        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) ||
-        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) || layouts_create(p) || algo_choose(p, c->x->gpu)) {
+        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                       sizeof first) ||
+        cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                       sizeof second) ||
+        layouts_create(p) || algo_choose(p, c->x->gpu)) {
         product_free(p);
         return NULL;
     }
     return p;
 }
 
-static struct product *product_get(const struct call *c, const struct shape *s)
+static struct product *product_get(const struct op_args *c, const struct shape *s)
 {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof *s; i++)
@@ -154,30 +180,39 @@ static int32_t alignment_of(const void *p)
 /* Products whose rows do not begin at multiples of 16 bytes cannot be fetched in one piece. */
 static void remember_odd(struct gpu *g, const struct shape *s)
 {
-    int64_t each = s->in == DT_BF16 ? 8 : 4, odd = s->lda % each ? s->lda : s->ldb % each ? s->ldb : s->ldc % each ? s->ldc : 0;
+    int64_t each = s->in == DT_BF16 ? 8 : 4, odd = s->lda % each   ? s->lda
+                                                   : s->ldb % each ? s->ldb
+                                                   : s->ldc % each ? s->ldc
+                                                                   : 0;
     if (odd && !g->odd_size && s->M > 1 && s->N > 1)
         g->odd_size = odd, g->odd_multiple = each;
 }
 
-int cuda_mm(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype a, int64_t lda, const void *B,
-            enum dtype b, int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc)
+int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha,
+            const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b, int64_t ldb,
+            float beta, void *C, enum dtype ct, int64_t ldc)
 {
     struct gpu *g = c->x->gpu;
     if (M <= 0 || N <= 0 || c->x->err.set)
         return c->x->err.set ? -1 : 0;
     if (a != b || (a != DT_F32 && a != DT_BF16) || (ct != DT_F32 && ct != a))
-        return err_set(&c->x->err, "a product of %s and %s into %s has no CUDA kernel", dtype_name(a), dtype_name(b), dtype_name(ct));
+        return err_set(&c->x->err, "a product of %s and %s into %s has no CUDA kernel",
+                       dtype_name(a), dtype_name(b), dtype_name(ct));
     struct shape s;
-    memset(&s, 0, sizeof s);            /* compared as bytes */
-    s.M = M, s.N = N, s.K = K, s.lda = lda, s.ldb = ldb, s.ldc = ldc, s.ta = ta, s.tb = tb, s.in = a, s.out = ct, s.has_beta = beta != 0;
-    s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B), s.alignment[2] = alignment_of(C);
+    memset(&s, 0, sizeof s); /* compared as bytes */
+    s.M = M, s.N = N, s.K = K, s.lda = lda, s.ldb = ldb, s.ldc = ldc, s.ta = ta, s.tb = tb,
+    s.in = a, s.out = ct, s.has_beta = beta != 0;
+    s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B),
+    s.alignment[2] = alignment_of(C);
     remember_odd(g, &s);
     struct product *p = product_get(c, &s);
     if (!p)
-        return err_set(&c->x->err, "cuBLASLt cannot describe a product of %lld x %lld x %lld (%s)", (long long)M, (long long)N, (long long)K, dtype_name(a));
+        return err_set(&c->x->err, "cuBLASLt cannot describe a product of %lld x %lld x %lld (%s)",
+                       (long long)M, (long long)N, (long long)K, dtype_name(a));
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (!p->plain)
-        status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C, p->c, C, p->c, &p->algo, g->workspace, g->workspace_bytes,
+        status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C,
+                                p->c, C, p->c, &p->algo, g->workspace, g->workspace_bytes,
                                 g->stream);
     p->plain |= status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
     if (p->plain)

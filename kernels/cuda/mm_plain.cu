@@ -1,30 +1,44 @@
-/* C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C as cuda_mm has it, for products that cuBLASLt has no algorithm for: tiles of SIDE x SIDE in shared
- * memory, sums f32, no tensor cores. Factors f32 or both bf16, C f32, or bf16 with bf16 factors. */
+/* C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C as cuda_mm has it, for products that cuBLASLt
+ * has no algorithm for: tiles of SIDE x SIDE in shared memory, sums f32, no tensor cores. Factors
+ * f32 or both bf16, C f32, or bf16 with bf16 factors. */
 #include "cuda.h"
 
 enum { SIDE = 32, WALKERS = 8, EACH = SIDE / WALKERS };
 
 /* Strides of op(X): entry (i, j) at i * row + j * column. */
-template <class T> struct factor { const T *p; int64_t row, column; };
-template <class T> static factor<T> factor_of(const void *p, char turned, int64_t ld) { return {(const T *)p, turned == 'N' ? ld : 1, turned == 'N' ? 1 : ld}; }
+template <class T> struct factor {
+    const T *p;
+    int64_t row, column;
+};
+template <class T> static factor<T> factor_of(const void *p, char turned, int64_t ld)
+{
+    return {(const T *)p, turned == 'N' ? ld : 1, turned == 'N' ? 1 : ld};
+}
 
-/* The tile of X that begins at (i, j), zeros beyond `rows` and `columns`; threads side by side read what lies side by side. */
-template <class T> static __device__ __forceinline__ void fetch(float (&tile)[SIDE][SIDE + 1], factor<T> x, int64_t i, int64_t j, int64_t rows, int64_t columns)
+/* The tile of X that begins at (i, j), zeros beyond `rows` and `columns`; threads side by side read
+ * what lies side by side. */
+template <class T>
+static __device__ __forceinline__ void fetch(float (&tile)[SIDE][SIDE + 1], factor<T> x, int64_t i,
+                                             int64_t j, int64_t rows, int64_t columns)
 {
     bool along = x.column == 1;
     for (int k = (int)threadIdx.y; k < SIDE; k += WALKERS) {
         int r = along ? k : (int)threadIdx.x, c = along ? (int)threadIdx.x : k;
-        tile[r][c] = i + r < rows && j + c < columns ? widen(x.p[(i + r) * x.row + (j + c) * x.column]) : 0;
+        tile[r][c] = i + r < rows && j + c < columns
+                         ? widen(x.p[(i + r) * x.row + (j + c) * x.column])
+                         : 0;
     }
 }
 
 template <class T, class V>
 static __global__ void __launch_bounds__(SIDE *WALKERS)
-    product(factor<T> a, factor<T> b, int64_t M, int64_t N, int64_t K, float alpha, float beta, V *C, int64_t ldc)
+    product(factor<T> a, factor<T> b, int64_t M, int64_t N, int64_t K, float alpha, float beta,
+            V *C, int64_t ldc)
 {
     SHARED(float, left, [SIDE][SIDE + 1]);
     SHARED(float, right, [SIDE][SIDE + 1]);
-    int64_t across = (N + SIDE - 1) / SIDE, i = (int64_t)blockIdx.x / across * SIDE, j = (int64_t)blockIdx.x % across * SIDE + threadIdx.x;
+    int64_t across = (N + SIDE - 1) / SIDE, i = (int64_t)blockIdx.x / across * SIDE,
+            j = (int64_t)blockIdx.x % across * SIDE + threadIdx.x;
     float sum[EACH] = {};
     for (int64_t k = 0; k < K; k += SIDE) {
         __syncthreads();
@@ -43,11 +57,15 @@ static __global__ void __launch_bounds__(SIDE *WALKERS)
     }
 }
 
-void plain_product(const struct call *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
+void plain_product(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
+                   float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
                    int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc)
 {
     unsigned blocks = (unsigned)(((M + SIDE - 1) / SIDE) * ((N + SIDE - 1) / SIDE));
-    BY_DTYPE(ab, T, BY_DTYPE(ct, V, LAUNCH(c, (product<T, V>), blocks, dim3(SIDE, WALKERS), 0, factor_of<T>(A, ta, lda), factor_of<T>(B, tb, ldb), M, N, K,
-                                           alpha, beta, (V *)C, ldc)));
+    BY_DTYPE(ab, T,
+             BY_DTYPE(ct, V,
+                      LAUNCH(c, (product<T, V>), blocks, dim3(SIDE, WALKERS), 0,
+                             factor_of<T>(A, ta, lda), factor_of<T>(B, tb, ldb), M, N, K, alpha,
+                             beta, (V *)C, ldc)));
     launched(c, "a product");
 }

@@ -1,20 +1,30 @@
-/* rmsnorm and layernorm on CUDA, which differ by the mean only: see kernels/cpu/rmsnorm.c and layernorm.c for formulas and shapes.
+/* rmsnorm and layernorm on CUDA, which differ by the mean only: see kernels/cpu/rmsnorm.c and
+ * layernorm.c for formulas and shapes.
  *
- * A piece is the n channels of one row and group. LANES threads share a piece: a warp up to WARP_MOST channels (a block takes several pieces), else the
- * block. Backward walks over x and dy once: a block takes every gridDim.x-th piece, adds dx, and keeps its sums of the weight gradients in shared
- * memory (in their place in global memory where they are too many), where each thread has its own columns; a second kernel adds up the blocks in their
- * order. With f32 activations sums are f64. */
+ * A piece is the n channels of one row and group. LANES threads share a piece: a warp up to
+ * WARP_MOST channels (a block takes several pieces), else the block. Backward walks over x and dy
+ * once: a block takes every gridDim.x-th piece, adds dx, and keeps its sums of the weight gradients
+ * in shared memory (in their place in global memory where they are too many), where each thread has
+ * its own columns; a second kernel adds up the blocks in their order. With f32 activations sums are
+ * f64. */
 #ifndef PARE_CUDA_NORM_H
 #define PARE_CUDA_NORM_H
 
 #include "weights.h"
 
-namespace norms {
+namespace norms
+{
 
-enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, SUMS_MOST = 90 << 10 };       /* SUMS_MOST: bytes of a block's sums in shared memory */
+/* SUMS_MOST: bytes of a block's sums in shared memory */
+enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, SUMS_MOST = 90 << 10 };
 
 /* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
-struct shape { int64_t pieces, groups, n, w_step, b_step; float plus1, eps; const float *w, *b; int set_dx; };
+struct shape {
+    int64_t pieces, groups, n, w_step, b_step;
+    float plus1, eps;
+    const float *w, *b;
+    int set_dx;
+};
 
 template <int LANES, class V> static __device__ __forceinline__ V lanes_sum(V v)
 {
@@ -25,7 +35,9 @@ template <int LANES, class V> static __device__ __forceinline__ V lanes_sum(V v)
 }
 
 /* w + plus1 at N columns of a piece */
-template <int N> static __device__ __forceinline__ void weights(const shape &s, const float *w, int64_t i, float (&f)[N])
+template <int N>
+static __device__ __forceinline__ void weights(const shape &s, const float *w, int64_t i,
+                                               float (&f)[N])
 {
 #pragma unroll
     for (int k = 0; k < N; k++)
@@ -42,7 +54,8 @@ template <class T, int N, int LANES, bool CENTRED>
 static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T *y, float *memo)
 {
     typedef long_sum<T> sum_t;
-    int64_t p = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N;
+    int64_t p = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES,
+            first = (int64_t)(threadIdx.x % LANES) * N;
     if (p >= s.pieces)
         return;
     int64_t g = p % s.groups;
@@ -84,14 +97,19 @@ static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T
     }
 }
 
-/* The block's dw and db, [n] each or nothing: the k-th column of vector i at i * vector + k * step. In shared memory the vectors' first columns lie side by
- * side, then their second ones: neighbouring threads in neighbouring banks. */
-template <class V> struct sums { V *dw, *db; int64_t vector, step; };
+/* The block's dw and db, [n] each or nothing: the k-th column of vector i at i * vector + k * step.
+ * In shared memory the vectors' first columns lie side by side, then their second ones:
+ * neighbouring threads in neighbouring banks. */
+template <class V> struct sums {
+    V *dw, *db;
+    int64_t vector, step;
+};
 
 /* One piece: dx where wanted, and the thread's columns of the sums. */
 template <class T, int N, int LANES, bool CENTRED>
-static __device__ __forceinline__ void backward_piece(const shape &s, const float *w, const T *x, const T *dy, T *dx, const float *memo, int64_t first,
-                                                      sums<long_sum<T>> to)
+static __device__ __forceinline__ void backward_piece(const shape &s, const float *w, const T *x,
+                                                      const T *dy, T *dx, const float *memo,
+                                                      int64_t first, sums<long_sum<T>> to)
 {
     typedef long_sum<T> sum_t;
     float m = CENTRED ? memo[0] : 0, r = memo[CENTRED], v[N], d[N], f[N], sum[N] = {};
@@ -106,7 +124,8 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
             uh += (sum_t)(d[k] * f[k]) * (sum_t)(v[k] - m);
         }
     }
-    float shift = CENTRED && dx ? (float)(lanes_sum<LANES>(u) / (sum_t)s.n) : 0, back = dx ? (float)(lanes_sum<LANES>(uh) * r * r / (sum_t)s.n) : 0;
+    float shift = CENTRED && dx ? (float)(lanes_sum<LANES>(u) / (sum_t)s.n) : 0,
+          back = dx ? (float)(lanes_sum<LANES>(uh) * r * r / (sum_t)s.n) : 0;
     for (int64_t i = first; i < s.n; i += LANES * N) {
         int64_t at = i / N * to.vector;
         load(x + i, v);
@@ -131,19 +150,24 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
     }
 }
 
-/* Block (i, group) takes pieces of its group, or of all groups where they share everything; its sums go to parts[i][group]. */
+/* Block (i, group) takes pieces of its group, or of all groups where they share everything; its
+ * sums go to parts[i][group]. */
 template <class T, int N, int LANES, bool CENTRED>
 static __global__ void __launch_bounds__(THREADS)
-    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, long_sum<T> *dw_parts, long_sum<T> *db_parts, bool in_place)
+    backward(shape s, const T *x, const T *dy, T *dx, const float *memo, long_sum<T> *dw_parts,
+             long_sum<T> *db_parts, bool in_place)
 {
     typedef long_sum<T> sum_t;
     enum { TEAMS = THREADS / LANES };
     SHARED_DYNAMIC(sum_t, all);
-    int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N, stride = gridDim.y, out = (blockIdx.x * stride + blockIdx.y) * s.n;
+    int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N,
+            stride = gridDim.y, out = (blockIdx.x * stride + blockIdx.y) * s.n;
     int64_t both = (dw_parts != NULL) + (db_parts != NULL), each = s.n / N;
-    sums<sum_t> place = {dw_parts ? dw_parts + out : NULL, db_parts ? db_parts + out : NULL, N, 1}, to = place;
+    sums<sum_t> place = {dw_parts ? dw_parts + out : NULL, db_parts ? db_parts + out : NULL, N, 1},
+                to = place;
     if (!in_place)
-        to = {dw_parts ? all + team * both * s.n : NULL, db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL, 1, each};
+        to = {dw_parts ? all + team * both * s.n : NULL,
+              db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL, 1, each};
     for (int64_t i = threadIdx.x % LANES; i < s.n; i += LANES) {
         if (to.dw)
             to.dw[i] = 0;
@@ -151,9 +175,11 @@ static __global__ void __launch_bounds__(THREADS)
             to.db[i] = 0;
     }
     __syncthreads();
-    for (int64_t k = (int64_t)blockIdx.x * TEAMS + team; k < s.pieces / stride; k += (int64_t)gridDim.x * TEAMS) {
+    for (int64_t k = (int64_t)blockIdx.x * TEAMS + team; k < s.pieces / stride;
+         k += (int64_t)gridDim.x * TEAMS) {
         int64_t p = k * stride + blockIdx.y;
-        backward_piece<T, N, LANES, CENTRED>(s, s.w ? s.w + p % s.groups * s.w_step : NULL, x + p * s.n, dy + p * s.n, dx ? dx + p * s.n : NULL,
+        backward_piece<T, N, LANES, CENTRED>(s, s.w ? s.w + p % s.groups * s.w_step : NULL,
+                                             x + p * s.n, dy + p * s.n, dx ? dx + p * s.n : NULL,
                                              memo + (CENTRED ? 2 * p : p), first, to);
     }
     __syncthreads();
@@ -168,38 +194,49 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ---- host */
 
-static inline shape shape_of(const struct call *c)
+static inline shape shape_of(const struct op_args *c)
 {
     const struct norm_params *p = &c->p.norm;
     int64_t n = c->in[0].cols / p->groups;
-    return {c->rows * p->groups, p->groups, n, c->w[0].rows > n ? n : 0, c->w[1].rows > n ? n : 0, p->plus1, p->eps, (const float *)c->w[0].v,
-            (const float *)c->w[1].v, c->in[0].fresh};
+    return {c->rows * p->groups,      p->groups,         n,      c->w[0].rows > n ? n : 0,
+            c->w[1].rows > n ? n : 0, p->plus1,          p->eps, (const float *)c->w[0].v,
+            (const float *)c->w[1].v, c->in[0].overwrite};
 }
 
 /* Blocks that sum up backward, [parts, groups]; 1 group where all share weight and bias. */
-struct parts { int64_t count, groups; };
+struct parts {
+    int64_t count, groups;
+};
 
-static inline parts parts_of(const struct call *c)
+static inline parts parts_of(const struct op_args *c)
 {
-    int64_t n = c->in[0].cols / c->p.norm.groups, groups = c->w[0].rows > n || c->w[1].rows > n ? c->p.norm.groups : 1;
-    int64_t pieces = c->rows * c->p.norm.groups / groups, blocks = n <= WARP_MOST ? (pieces + THREADS / WARP - 1) / (THREADS / WARP) : pieces;
+    int64_t n = c->in[0].cols / c->p.norm.groups,
+            groups = c->w[0].rows > n || c->w[1].rows > n ? c->p.norm.groups : 1;
+    int64_t pieces = c->rows * c->p.norm.groups / groups,
+            blocks = n <= WARP_MOST ? (pieces + THREADS / WARP - 1) / (THREADS / WARP) : pieces;
     return {min(blocks, (int64_t)PARTS_MOST), groups};
 }
 
-/* g (set, or added to) gets the sums of the parts; where all groups share it every group of a part counts. */
-template <class V> static void launch_sum(const struct call *c, const V *from, parts k, int64_t n, int64_t step, float *g, int set)
+/* g (set, or added to) gets the sums of the parts; where all groups share it every group of a part
+ * counts. */
+template <class V>
+static void launch_sum(const struct op_args *c, const V *from, parts k, int64_t n, int64_t step,
+                       float *g, int set)
 {
     int64_t wide = step ? k.groups * n : n, count = step ? k.count : k.count * k.groups;
     add_row_sums(c, from, count, wide, wide, g, set);
 }
 
-template <class T, int N, int LANES, bool CENTRED> static void launch_forward(const struct call *c)
+template <class T, int N, int LANES, bool CENTRED>
+static void launch_forward(const struct op_args *c)
 {
     shape s = shape_of(c);
-    LAUNCH(c, (forward<T, N, LANES, CENTRED>), blocks_of(s.pieces, THREADS / LANES), THREADS, 0, s, (const T *)c->in[0].v, (T *)c->out.v, c->memo);
+    LAUNCH(c, (forward<T, N, LANES, CENTRED>), blocks_of(s.pieces, THREADS / LANES), THREADS, 0, s,
+           (const T *)c->in[0].v, (T *)c->out.v, c->memo);
 }
 
-template <class T, int N, int LANES, bool CENTRED> static void launch_backward(const struct call *c)
+template <class T, int N, int LANES, bool CENTRED>
+static void launch_backward(const struct op_args *c)
 {
     typedef long_sum<T> sum_t;
     shape s = shape_of(c);
@@ -207,20 +244,23 @@ template <class T, int N, int LANES, bool CENTRED> static void launch_backward(c
     int64_t all = k.count * k.groups * s.n;
     float *dw = s.w ? c->w[0].g : NULL, *db = s.b ? c->w[1].g : NULL;
     sum_t *dws = dw ? (sum_t *)c->scratch : NULL, *dbs = db ? (sum_t *)c->scratch + all : NULL;
-    size_t shared = (size_t)((dw != NULL) + (db != NULL)) * (size_t)(THREADS / LANES * s.n) * sizeof(sum_t);
+    size_t shared = (size_t)((dw != NULL) + (db != NULL)) * (size_t)(THREADS / LANES * s.n) *
+                    sizeof(sum_t);
     bool in_place = LANES == THREADS && shared > SUMS_MOST;
-    LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups), THREADS, in_place ? 0 : shared, s,
-           (const T *)c->in[0].v, (const T *)(void *)c->out.g, (T *)(void *)c->in[0].g, c->memo, dws, dbs, in_place);
+    LAUNCH(c, (backward<T, N, LANES, CENTRED>), dim3((unsigned)k.count, (unsigned)k.groups),
+           THREADS, in_place ? 0 : shared, s, (const T *)c->in[0].v, (const T *)(void *)c->out.g,
+           (T *)(void *)c->in[0].g, c->memo, dws, dbs, in_place);
     if (dw)
-        launch_sum(c, dws, k, s.n, s.w_step, dw, c->w[0].fresh);
+        launch_sum(c, dws, k, s.n, s.w_step, dw, c->w[0].overwrite);
     if (db)
         launch_sum(c, dbs, k, s.n, s.b_step, db, 0);
 }
 
 /* 16 bytes at a time if every pointer and row allows it. */
-static inline int is_aligned(const struct call *c, int64_t vector)
+static inline int is_aligned(const struct op_args *c, int64_t vector)
 {
-    return c->in[0].cols / c->p.norm.groups % vector == 0 && aligned16(c->in[0].v) && aligned16(c->in[0].g) && aligned16(c->out.v) && aligned16(c->out.g) &&
+    return c->in[0].cols / c->p.norm.groups % vector == 0 && aligned16(c->in[0].v) &&
+           aligned16(c->in[0].g) && aligned16(c->out.v) && aligned16(c->out.g) &&
            aligned16(c->w[0].v) && aligned16(c->w[1].v);
 }
 
@@ -237,17 +277,17 @@ static inline int is_aligned(const struct call *c, int64_t vector)
             norms::launch<T, 1, norms::THREADS, CENTRED>(c); \
     } while (0)
 
-template <bool CENTRED> static void run_forward(const struct call *c)
+template <bool CENTRED> static void run_forward(const struct op_args *c)
 {
     if (c->rows > 0)
         BY_DTYPE(c->in[0].dtype, T, NORM_RUN(launch_forward));
 }
 
-template <bool CENTRED> static void run_backward(const struct call *c)
+template <bool CENTRED> static void run_backward(const struct op_args *c)
 {
     if (c->rows > 0)
         BY_DTYPE(c->in[0].dtype, T, NORM_RUN(launch_backward));
 }
 
-}
+} // namespace norms
 #endif

@@ -19,14 +19,15 @@ template <class W, class T> struct position_forward {
     }
 };
 
-template <class W, class T> static void forward(const struct call *c)
+template <class W, class T> static void forward(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
-    position_forward<W, T> f = {(const T *)c->in[0].v, (const W *)c->w[0].v + c->batch->pos0 * E, (T *)c->out.v, E, c->batch->seq_len};
+    position_forward<W, T> f = {(const T *)c->in[0].v, (const W *)c->w[0].v + c->batch->pos0 * E,
+                                (T *)c->out.v, E, c->batch->seq_len};
     map<T>(c, c->rows * E, aligned16(f.x) && aligned16(f.y) && E % VECTOR<T> == 0, f);
 }
 
-void position_fwd_cuda(const struct call *c)
+void position_fwd_cuda(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->w[0].dtype == DT_BF16)
@@ -71,16 +72,18 @@ template <class T> struct add_positions {
     }
 };
 
-void position_bwd_cuda(const struct call *c)
+void position_bwd_cuda(const struct op_args *c)
 {
     int64_t E = c->in[0].cols, stride = c->batch->seq_len * E;
     BY_DTYPE(c->out.dtype, T, {
         const T *dy = (const T *)c->out.g;
         float *dw = c->w[0].g ? c->w[0].g + c->batch->pos0 * E : NULL;
         if (c->in[0].g)
-            map<T>(c, c->rows * E, aligned16(dy) && aligned16(c->in[0].g), add_gradient<T>{dy, (T *)c->in[0].g});
+            map<T>(c, c->rows * E, aligned16(dy) && aligned16(c->in[0].g),
+                   add_gradient<T>{dy, (T *)c->in[0].g});
         if (dw)
-            map<T>(c, stride, aligned16(dy) && aligned16(dw) && stride % VECTOR<T> == 0, add_positions<T>{dy, dw, c->batch->n_seq, stride});
+            map<T>(c, stride, aligned16(dy) && aligned16(dw) && stride % VECTOR<T> == 0,
+                   add_positions<T>{dy, dw, c->batch->n_seq, stride});
     });
     launched(c, "position backward");
 }

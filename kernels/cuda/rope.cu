@@ -1,14 +1,16 @@
-/* rope on CUDA: see kernels/cpu/rope.c. A thread turns N pairs of one head (N neighbouring pairs where sizes allow), or passes on N channels beyond
- * `dims`. Refuses 2^32 pairs and more in a call. */
+/* rope on CUDA: see kernels/cpu/rope.c. A thread turns N pairs of one head (N neighbouring pairs
+ * where sizes allow), or passes on N channels beyond `dims`. Refuses 2^32 pairs and more in a call.
+ */
 #include "cuda.h"
 
 template <class T> struct turn {
     const T *from;
     T *to;
-    const float *cosine, *sine;         /* of pos0 on */
-    unsigned seq_len, heads, D, half, each;     /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
+    const float *cosine, *sine; /* of pos0 on */
+    /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
+    unsigned seq_len, heads, D, half, each;
     float sign;
-    int interleaved, clear;             /* clear: `to` is set, else added to */
+    int interleaved, clear; /* clear: `to` is set, else added to */
 
     template <int N> __device__ void put(T *y, float (&v)[N]) const
     {
@@ -49,29 +51,42 @@ template <class T> struct turn {
     }
 };
 
-template <class T> static void turn_rows(const struct call *c, const void *from, void *to, float sign, int clear)
+template <class T>
+static void turn_rows(const struct op_args *c, const void *from, void *to, float sign, int clear)
 {
     const struct rope_params *p = &c->p.rope;
     int64_t D = c->in[0].cols / p->heads, half = p->dims / 2, each = half + D - p->dims;
-    turn<T> f = {(const T *)from, (T *)to, p->cos + c->batch->pos0 * half, p->sin + c->batch->pos0 * half, (unsigned)c->batch->seq_len, (unsigned)p->heads,
-                 (unsigned)D, (unsigned)half, (unsigned)each, sign, p->interleaved, clear};
+    turn<T> f = {(const T *)from,
+                 (T *)to,
+                 p->cos + c->batch->pos0 * half,
+                 p->sin + c->batch->pos0 * half,
+                 (unsigned)c->batch->seq_len,
+                 (unsigned)p->heads,
+                 (unsigned)D,
+                 (unsigned)half,
+                 (unsigned)each,
+                 sign,
+                 p->interleaved,
+                 clear};
     if (c->rows * p->heads * each > UINT32_MAX) {
-        err_set(&c->x->err, "rope: %lld rows of %lld values are too many for one call on a GPU", (long long)c->rows, (long long)c->in[0].cols);
+        err_set(&c->x->err, "rope: %lld rows of %lld values are too many for one call on a GPU",
+                (long long)c->rows, (long long)c->in[0].cols);
         return;
     }
     int even = !p->interleaved && D % VECTOR<T> == 0 && half % VECTOR<T> == 0;
-    map<T>(c, c->rows * p->heads * each, even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
+    map<T>(c, c->rows * p->heads * each,
+           even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
 }
 
-void rope_fwd_cuda(const struct call *c)
+void rope_fwd_cuda(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->in[0].v, c->out.v, 1, 1));
     launched(c, "rope forward");
 }
 
-void rope_bwd_cuda(const struct call *c)
+void rope_bwd_cuda(const struct op_args *c)
 {
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].fresh));
+        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite));
     launched(c, "rope backward");
 }

@@ -35,20 +35,23 @@ template <class T> struct softcap_backward {
     }
 };
 
-void softcap_fwd_cuda(const struct call *c)
+void softcap_fwd_cuda(const struct op_args *c)
 {
     const struct scale_params *p = &c->p.scale;
-    BY_DTYPE(c->out.dtype, T, map<T>(c, c->rows * c->in[0].cols, aligned16(c->in[0].v) && aligned16(c->out.v),
-                                     softcap_forward<T>{(const T *)c->in[0].v, (T *)c->out.v, p->scale, p->cap}));
+    BY_DTYPE(c->out.dtype, T,
+             map<T>(c, c->rows * c->in[0].cols, aligned16(c->in[0].v) && aligned16(c->out.v),
+                    softcap_forward<T>{(const T *)c->in[0].v, (T *)c->out.v, p->scale, p->cap}));
     launched(c, "softcap forward");
 }
 
-void softcap_bwd_cuda(const struct call *c)
+void softcap_bwd_cuda(const struct op_args *c)
 {
     const struct scale_params *p = &c->p.scale;
     int aligned = aligned16(c->out.v) && aligned16(c->out.g) && aligned16(c->in[0].g);
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, map<T>(c, c->rows * c->in[0].cols, aligned,
-                                         softcap_backward<T>{(const T *)c->out.v, (const T *)c->out.g, (T *)c->in[0].g, p->scale, p->cap}));
+        BY_DTYPE(c->out.dtype, T,
+                 map<T>(c, c->rows * c->in[0].cols, aligned,
+                        softcap_backward<T>{(const T *)c->out.v, (const T *)c->out.g,
+                                            (T *)c->in[0].g, p->scale, p->cap}));
     launched(c, "softcap backward");
 }

@@ -1,15 +1,19 @@
-/* sumsq on CUDA: see kernels/cpu/sumsq.c. The range is cut in pieces by its length alone; their sums, in scratch, are added in order. */
+/* sumsq on CUDA: see kernels/cpu/sumsq.c. The range is cut in pieces by its length alone; their
+ * sums, in scratch, are added in order. */
 #include "cuda.h"
 
-enum { PIECES = 1024, SHORTEST = 8192, THREADS = 256 };       /* at most so many pieces, of at least so many values */
+/* at most so many pieces, of at least so many values */
+enum { PIECES = 1024, SHORTEST = 8192, THREADS = 256 };
 
-size_t sumsq_scratch_cuda(const struct call *c)
+size_t sumsq_scratch_cuda(const struct op_args *c)
 {
     (void)c;
     return PIECES * sizeof(double);
 }
 
-template <class T, int N> static __global__ void __launch_bounds__(THREADS) piece_sums(const T *x, int64_t n, int64_t piece, double *sums)
+template <class T, int N>
+static __global__ void __launch_bounds__(THREADS)
+    piece_sums(const T *x, int64_t n, int64_t piece, double *sums)
 {
     int64_t end = min((blockIdx.x + 1) * piece, n);
     double sum = 0;
@@ -29,7 +33,8 @@ template <class T, int N> static __global__ void __launch_bounds__(THREADS) piec
         sums[blockIdx.x] = sum;
 }
 
-static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, int pieces, double *out)
+static __global__ void __launch_bounds__(THREADS)
+    add_sums(const double *sums, int pieces, double *out)
 {
     double sum = 0;
     for (int i = (int)threadIdx.x; i < pieces; i += THREADS)
@@ -39,17 +44,23 @@ static __global__ void __launch_bounds__(THREADS) add_sums(const double *sums, i
         out[0] += sum;
 }
 
-void sumsq_fwd_cuda(const struct call *c)
+void sumsq_fwd_cuda(const struct op_args *c)
 {
-    int64_t n = c->in[0].rows * c->in[0].cols, piece = max((int64_t)SHORTEST, ((n + PIECES - 1) / PIECES + 7) / 8 * 8);        /* whole vectors */
+    /* whole vectors */
+    int64_t n = c->in[0].rows * c->in[0].cols,
+            piece = max((int64_t)SHORTEST, ((n + PIECES - 1) / PIECES + 7) / 8 * 8);
     unsigned pieces = blocks_of(n, piece);
     if (n <= 0)
         return;
     double *sums = (double *)c->scratch;
     if (aligned16(c->in[0].v))
-        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, VECTOR<T>>), pieces, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+        BY_DTYPE(c->in[0].dtype, T,
+                 LAUNCH(c, (piece_sums<T, VECTOR<T>>), pieces, THREADS, 0, (const T *)c->in[0].v, n,
+                        piece, sums));
     else
-        BY_DTYPE(c->in[0].dtype, T, LAUNCH(c, (piece_sums<T, 1>), pieces, THREADS, 0, (const T *)c->in[0].v, n, piece, sums));
+        BY_DTYPE(c->in[0].dtype, T,
+                 LAUNCH(c, (piece_sums<T, 1>), pieces, THREADS, 0, (const T *)c->in[0].v, n, piece,
+                        sums));
     LAUNCH(c, add_sums, 1, THREADS, 0, sums, (int)pieces, c->p.sumsq.out);
     launched(c, "sumsq");
 }

@@ -1,5 +1,6 @@
-/* Directories that appear whole: see dir.h. Refused: a place that holds anything one would miss (other than a directory of plain files that is
- * plainly of the same kind, when overwriting is asked for). */
+/* Directories that appear whole: see dir.h. Refused: a place that holds anything one would miss
+ * (other than a directory of plain files that is plainly of the same kind, when overwriting is
+ * asked for). */
 #include "dir.h"
 
 #include <dirent.h>
@@ -30,9 +31,11 @@ static int check_place(const char *path, int overwrite, const char *mark, int *e
         *empty = 0;
         marked |= !strcmp(x->d_name, mark);
         if (!overwrite)
-            err_set(e, "directory '%s' is not empty (it holds %.200s); --overwrite replaces it", path, x->d_name);
+            err_set(e, "directory '%s' is not empty (it holds %.200s); --overwrite replaces it",
+                    path, x->d_name);
         else if (fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
-            err_set(e, "directory '%s' holds another directory, %.200s: it is not overwritten", path, x->d_name);
+            err_set(e, "directory '%s' holds another directory, %.200s: it is not overwritten",
+                    path, x->d_name);
     }
     closedir(d);
     if (!e->set && !*empty && !marked)
@@ -89,10 +92,12 @@ static int sync_dir(const char *path, struct err *e)
 int dir_publish(struct dir_out *d, struct err *e)
 {
     int failed = sync_dir(d->temporary, e);
-    if (!failed && (d->replaces ? renameat2(AT_FDCWD, d->temporary, AT_FDCWD, d->path, RENAME_EXCHANGE) : rename(d->temporary, d->path)) < 0)
+    if (!failed &&
+        (d->replaces ? renameat2(AT_FDCWD, d->temporary, AT_FDCWD, d->path, RENAME_EXCHANGE)
+                     : rename(d->temporary, d->path)) < 0)
         failed = err_set(e, "cannot put the finished directory at '%s':", d->path);
     if (failed || d->replaces)
-        unfinished_remove(d->temporary);        /* after an exchange this is the old one */
+        unfinished_remove(d->temporary); /* after an exchange this is the old one */
     release(d);
     return failed;
 }

@@ -1,4 +1,5 @@
-/* Whole files and exact reads and writes: see file.h. Refused: what is no regular file, and sizes beyond the caller's limit. */
+/* Whole files and exact reads and writes: see file.h. Refused: what is no regular file, and sizes
+ * beyond the caller's limit. */
 #include "file.h"
 
 #include <errno.h>
@@ -20,7 +21,8 @@ int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, s
         if (got < 0)
             return err_set(e, "cannot read '%s':", path);
         if (!got)
-            return err_set(e, "'%s' ends at byte %lld, where %lld more were expected", path, (long long)(offset + done), (long long)(n - done));
+            return err_set(e, "'%s' ends at byte %lld, where %lld more were expected", path,
+                           (long long)(offset + done), (long long)(n - done));
         done += got;
     }
     return 0;
@@ -47,7 +49,9 @@ static char *read_open(int fd, const char *path, int64_t limit, int64_t *bytes, 
     if (!S_ISREG(st.st_mode))
         return err_set(e, "'%s' is not a regular file", path), NULL;
     if (st.st_size > limit)
-        return err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path, (long long)st.st_size, (long long)limit), NULL;
+        return err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path,
+                       (long long)st.st_size, (long long)limit),
+               NULL;
     char *text = mem_alloc((size_t)st.st_size + 1);
     if (file_pread(fd, path, text, st.st_size, 0, e)) {
         free(text);

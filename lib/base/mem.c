@@ -41,11 +41,13 @@ int arena_open(struct arena *a, size_t bytes, struct err *e)
         return err_set(e, "cannot reserve %zu bytes of memory", bytes);
     if (!size)
         size = HUGE;
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED)
         return err_set(e, "cannot reserve %.1f MB of memory:", (double)size / 1e6);
     if (size >= 2 * HUGE)
-        madvise(p, size, MADV_HUGEPAGE);        /* advice: a kernel without huge pages is only slower */
+        /* advice: a kernel without huge pages is only slower */
+        madvise(p, size, MADV_HUGEPAGE);
     *a = (struct arena){.base = p, .size = size};
     return 0;
 }

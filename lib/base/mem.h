@@ -1,7 +1,8 @@
 /* Memory. Two kinds:
- * - small metadata (names, lists, headers): mem_alloc and friends, which end the process with one sentence when the machine has
- *   nothing left, because no caller could go on;
- * - everything whose size comes from data (weights, activations, buffers): an arena, which reports failure. */
+ * - small metadata (names, lists, headers): mem_alloc and friends, which end the process with one
+ * sentence when the machine has nothing left, because no caller could go on;
+ * - everything whose size comes from data (weights, activations, buffers): an arena, which reports
+ * failure. */
 #ifndef PARE_MEM_H
 #define PARE_MEM_H
 
@@ -10,21 +11,26 @@
 
 #include "err.h"
 
-void *mem_alloc(size_t bytes);                  /* zeroed; free() it */
-void *mem_grow(void *p, size_t bytes);          /* realloc that does not fail */
-char *mem_string(const char *s);                /* strdup that does not fail */
-char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* asprintf that does not fail */
+void *mem_alloc(size_t bytes);         /* zeroed; free() it */
+void *mem_grow(void *p, size_t bytes); /* realloc that does not fail */
+char *mem_string(const char *s);       /* strdup that does not fail */
+/* asprintf that does not fail */
+char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* One range of anonymous memory in huge pages, handed out in order, 64-byte aligned, freed as a whole.
- * What a model or a step needs comes from an arena that dies with it. Contents start as zeros. */
+/* One range of anonymous memory in huge pages, handed out in order, 64-byte aligned, freed as a
+ * whole. What a model or a step needs comes from an arena that dies with it. Contents start as
+ * zeros. */
 struct arena {
     unsigned char *base;
     size_t size, used;
-    void (*release)(void *base, size_t size);      /* NULL: the process's own memory */
+    void (*release)(void *base, size_t size); /* NULL: the process's own memory */
 };
-int arena_open(struct arena *a, size_t bytes, struct err *e);       /* -1: names the bytes asked for */
-void *arena_take(struct arena *a, size_t bytes);                    /* NULL only if the arena was opened too small: a bug of the caller */
+/* -1: names the bytes asked for */
+int arena_open(struct arena *a, size_t bytes, struct err *e);
+/* NULL only if the arena was opened too small: a bug of the caller */
+void *arena_take(struct arena *a, size_t bytes);
 void arena_close(struct arena *a);
-static inline size_t arena_round(size_t bytes) { return (bytes + 63) & ~(size_t)63; }     /* what arena_take uses up */
+/* what arena_take uses up */
+static inline size_t arena_round(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 #endif

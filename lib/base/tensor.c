@@ -38,7 +38,8 @@ int64_t dtype_bytes(enum dtype d, int64_t n)
     int64_t bytes;
     if (n < 0 || (d == DT_Q8_0 && n % Q8_BLOCK))
         return -1;
-    if (__builtin_mul_overflow(d == DT_Q8_0 ? n / Q8_BLOCK : n, d == DT_Q8_0 ? Q8_BYTES : sizes[d], &bytes))
+    if (__builtin_mul_overflow(d == DT_Q8_0 ? n / Q8_BLOCK : n, d == DT_Q8_0 ? Q8_BYTES : sizes[d],
+                               &bytes))
         return -1;
     return bytes;
 }
@@ -72,7 +73,7 @@ float f16_to_f32(uint16_t h)
         return bits_to_f32(sign | 0x7f800000 | mantissa << 13);
     if (exponent)
         return bits_to_f32(sign | (exponent + 112) << 23 | mantissa << 13);
-    float f = (float)mantissa * 0x1p-24f;       /* zero and subnormals: exact in f32 */
+    float f = (float)mantissa * 0x1p-24f; /* zero and subnormals: exact in f32 */
     return sign ? -f : f;
 }
 
@@ -81,10 +82,11 @@ uint16_t f32_to_f16(float f)
     uint32_t u = f32_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
     if (a > 0x7f800000)
         return (uint16_t)(sign | 0x7e00);
-    if (a >= 0x477ff000)                        /* 65520 and more round to infinity */
+    if (a >= 0x477ff000) /* 65520 and more round to infinity */
         return (uint16_t)(sign | 0x7c00);
-    if (a < 0x38800000) {                       /* below 2^-14: subnormal, in units of 2^-24; the sum rounds to nearest even */
-        float r = bits_to_f32(a) + 0.5f;        /* 0.5 has an ulp of 2^-24 */
+    /* below 2^-14: subnormal, in units of 2^-24; the sum rounds to nearest even */
+    if (a < 0x38800000) {
+        float r = bits_to_f32(a) + 0.5f; /* 0.5 has an ulp of 2^-24 */
         return (uint16_t)(sign | (f32_bits(r) - 0x3f000000));
     }
     uint32_t odd = a >> 13 & 1;
@@ -108,7 +110,12 @@ static void q8_to_f32(float *dst, const uint8_t *p, int64_t n)
     }
 }
 
-#define WIDEN(type, expr) do { const type *s = src; for (int64_t i = 0; i < n; i++) dst[i] = (expr); } while (0)
+#define WIDEN(type, expr) \
+    do { \
+        const type *s = src; \
+        for (int64_t i = 0; i < n; i++) \
+            dst[i] = (expr); \
+    } while (0)
 
 void to_f32(float *dst, const void *src, enum dtype d, int64_t n)
 {
@@ -127,7 +134,12 @@ void to_f32(float *dst, const void *src, enum dtype d, int64_t n)
     }
 }
 
-#define NARROW(type, expr) do { type *o = dst; for (int64_t i = 0; i < n; i++) o[i] = (expr); } while (0)
+#define NARROW(type, expr) \
+    do { \
+        type *o = dst; \
+        for (int64_t i = 0; i < n; i++) \
+            o[i] = (expr); \
+    } while (0)
 
 void from_f32(void *dst, enum dtype d, const float *src, int64_t n)
 {

@@ -1,5 +1,6 @@
-/* What to remove when a signal ends the process: see unfinished.h. Only calls that POSIX or Linux allow in a signal handler: no opendir, which
- * allocates. Directories in directories stay, with what holds them. */
+/* What to remove when a signal ends the process: see unfinished.h. Only calls that POSIX or Linux
+ * allow in a signal handler: no opendir, which allocates. Directories in directories stay, with
+ * what holds them. */
 #include "unfinished.h"
 
 #include <dirent.h>
@@ -37,7 +38,7 @@ void unfinished_remove(const char *path)
     while ((n = getdents64(fd, entries, sizeof entries)) > 0)
         for (ssize_t at = 0; at < n;) {
             const struct dirent64 *x = (const struct dirent64 *)(entries + at);
-            unlinkat(fd, x->d_name, 0);         /* refused for . and .. */
+            unlinkat(fd, x->d_name, 0); /* refused for . and .. */
             at += x->d_reclen;
         }
     close(fd);

@@ -9,6 +9,10 @@ int64_t usage_peak_bytes(void);     /* the most memory that was resident so far 
 int64_t usage_resident_bytes(void); /* resident now */
 
 /* A part of what a run will hold; `loaded`: resident already. Lists end with a NULL name. */
-struct memory_part { const char *name; int64_t bytes; int loaded; };
+struct memory_part {
+    const char *name;
+    int64_t bytes;
+    int loaded;
+};
 
 #endif

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms, surrogates and values beyond 10FFFF are not. */
+/* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms,
+ * surrogates and values beyond 10FFFF are not. */
 static inline int utf8_length(const char *s, int64_t n)
 {
     const unsigned char *u = (const unsigned char *)s;
@@ -16,7 +17,8 @@ static inline int utf8_length(const char *s, int64_t n)
     for (int i = 1; i < len; i++)
         if ((u[i] & 0xc0) != 0x80)
             return 0;
-    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
+    if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
+        (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
     return len;
 }
@@ -33,7 +35,8 @@ static inline uint32_t utf8_point(const char *s, int len)
     return c;
 }
 
-/* The longest run at s that is well-formed throughout (*valid 1) or nowhere (*valid 0); its bytes, at least 1 (n > 0). */
+/* The longest run at s that is well-formed throughout (*valid 1) or nowhere (*valid 0); its bytes,
+ * at least 1 (n > 0). */
 static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
 {
     int64_t i = 0;

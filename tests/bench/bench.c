@@ -1,34 +1,43 @@
-/* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON line. A row is one process, so that its memory is its own.
- * `bench fma` and `bench bf16` print what loops on registers read, `bench library` the name of the library of matrix products.
+/* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON
+ * line. A row is one process, so that its memory is its own. `bench fma` and `bench bf16` print
+ * what loops on registers read, `bench library` the name of the library of matrix products.
  *
- * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens, T predictions from T + 1 tokens; FLOPs are nominal,
- * 2 per weight and token forward with full square attention, three times that for training. The register FMA loop runs just before and after and
- * says what the machine could do at that moment; a run where it read under 90 % of the best reading is repeated.
+ * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens,
+ * T predictions from T + 1 tokens; FLOPs are nominal, 2 per weight and token forward with full
+ * square attention, three times that for training. The register FMA loop runs just before and after
+ * and says what the machine could do at that moment; a run where it read under 90 % of the best
+ * reading is repeated.
  *
- * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of the square, and no FMA loop runs; --ops adds a line
- * for each op against what the device can do, measured in the same run. */
+ * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of
+ * the square, and no FMA loop runs; --ops adds a line for each op against what the device can do,
+ * measured in the same run. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../lib/base/rng.h"
 #include "../../lib/base/usage.h"
-#include "../../lib/train.h"
-#include "../../lib/tape.h"
+#include "../../lib/train/train.h"
+#include "../../lib/tape/tape.h"
 #include "fma.h"
 #include "profile.h"
 
-struct shape { const char *name; int64_t E, L, H, K, D, F, V, B, T, B_gpu, T_gpu, untied; };
+struct shape {
+    const char *name;
+    int64_t E, L, H, K, D, F, V, B, T, B_gpu, T_gpu, untied;
+};
 static const struct shape shapes[] = {
     {"L15", 288, 6, 6, 6, 48, 768, 32000, 8, 256, 0, 0, 0},
     {"L110", 768, 12, 12, 12, 64, 2048, 32000, 4, 256, 0, 0, 0},
     {"S135", 576, 30, 9, 3, 64, 1536, 49152, 2, 512, 32, 2048, 0},
     {"S90", 480, 30, 9, 3, 64, 1152, 49152, 2, 512, 32, 2048, 0},
-    {"B1", 2048, 22, 32, 4, 64, 5632, 32000, 1, 2048, 8, 2048, 1},             /* TinyLlama, and half of it */
+    /* TinyLlama, and half of it */
+    {"B1", 2048, 22, 32, 4, 64, 5632, 32000, 1, 2048, 8, 2048, 1},
     {"B06", 1536, 22, 24, 4, 64, 4096, 32000, 1, 2048, 8, 2048, 1},
-    {"B8", 4096, 32, 32, 8, 128, 14336, 128256, 1, 4096, 1, 4096, 1},          /* Llama 3.1 8B, and Minitron's width-pruned one */
+    /* Llama 3.1 8B, and Minitron's width-pruned one */
+    {"B8", 4096, 32, 32, 8, 128, 14336, 128256, 1, 4096, 1, 4096, 1},
     {"B4", 3072, 32, 32, 8, 128, 9216, 128256, 1, 4096, 1, 4096, 1},
-    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},         /* for the test of this program */
+    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0}, /* for the test of this program */
 };
 
 static struct err e;
@@ -53,24 +62,29 @@ static const struct shape *shape_find(const char *name)
 
 static double parameters(const struct shape *s)
 {
-    return (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) + (1 + s->untied) * s->E * s->V);
+    return (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) +
+                    (1 + s->untied) * s->E * s->V);
 }
 
-static double flops(const struct shape *s, int64_t T)      /* forward, per token */
+static double flops(const struct shape *s, int64_t T) /* forward, per token */
 {
-    return 2 * (parameters(s) - (double)(s->untied * s->E * s->V)) + (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
+    return 2 * (parameters(s) - (double)(s->untied * s->E * s->V)) +
+           (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
 }
 
 static void make_model(struct model *m, const struct shape *s)
 {
-    struct model_head h = {0};
-    json_t *config = json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f}", "model_type", "llama", "architectures", "LlamaForCausalLM",
-        "hidden_size", s->E, "num_hidden_layers", s->L, "num_attention_heads", s->H, "num_key_value_heads", s->K, "head_dim", s->D,
-        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192, "tie_word_embeddings", !s->untied, "rms_norm_eps", 1e-5);
-    must(model_head_from_config(&h, config, &e));
-    model_head_list_tensors(&h, DT_F32);
+    struct model_spec h = {0};
+    json_t *config = json_pack(
+        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f}", "model_type", "llama",
+        "architectures", "LlamaForCausalLM", "hidden_size", s->E, "num_hidden_layers", s->L,
+        "num_attention_heads", s->H, "num_key_value_heads", s->K, "head_dim", s->D,
+        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192,
+        "tie_word_embeddings", !s->untied, "rms_norm_eps", 1e-5);
+    must(model_spec_from_config(&h, config, &e));
+    model_spec_list_tensors(&h, DT_F32);
     must(model_init_random(m, &h, 1, &e));
-    model_head_free(&h);
+    model_spec_free(&h);
 }
 
 struct row {
@@ -78,18 +92,20 @@ struct row {
     struct model model, teacher;
     struct tokens tokens;
     struct trainer trainer;
-    struct tape *tape;              /* of an evaluation */
+    struct tape *tape; /* of an evaluation */
     struct data_batch batch;
-    int64_t predicted, device;      /* bytes; of the device, what was there before */
-    int64_t predicted_there;        /* of the device */
-    double flops;                   /* per token */
+    int64_t predicted, device; /* bytes; of the device, what was there before */
+    int64_t predicted_there;   /* of the device */
+    double flops;              /* per token */
 };
 
 static void make_tokens(struct row *r)
 {
     const struct shape *s = r->s;
     int64_t n = s->B * (s->T + 1);
-    r->tokens = (struct tokens){.n = s->B, .start = mem_alloc(sizeof(int64_t) * (size_t)(s->B + 1)), .ids = mem_alloc((size_t)n * 4)};
+    r->tokens = (struct tokens){.n = s->B,
+                                .start = mem_alloc(sizeof(int64_t) * (size_t)(s->B + 1)),
+                                .ids = mem_alloc((size_t)n * 4)};
     struct rng g = rng_open(7, 0);
     for (int64_t i = 0; i <= s->B; i++)
         r->tokens.start[i] = i * (s->T + 1);
@@ -101,7 +117,8 @@ static void make_tokens(struct row *r)
 static void open_eval(struct row *r)
 {
     const struct shape *s = r->s;
-    struct tape_spec spec = {.model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
+    struct tape_spec spec = {
+        .model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
     r->model.how = MODEL_FROZEN;
     r->predicted_there = model_plan(&r->model, &x);
     r->tape = tape_record(&x, &spec, &e);
@@ -111,7 +128,8 @@ static void open_eval(struct row *r)
     must(tape_open(r->tape, &e));
     struct data_row *rows = mem_alloc(sizeof *rows * (size_t)s->B);
     for (int64_t i = 0; i < s->B; i++)
-        rows[i] = (struct data_row){.ids = r->tokens.ids + r->tokens.start[i], .n = s->T + 1, .first = 1};
+        rows[i] = (struct data_row){
+            .ids = r->tokens.ids + r->tokens.start[i], .n = s->T + 1, .first = 1};
     data_batch_open(&r->batch, s->B, s->T + 1);
     data_batch_fill(&r->batch, rows, s->B);
     free(rows);
@@ -119,12 +137,27 @@ static void open_eval(struct row *r)
 
 static void open_training(struct row *r, int recompute)
 {
-    struct train_options o = {.max_steps = 1000, .batch_size = r->s->B, .accumulation = 1, .warmup_steps = 10, .seed = 1, .learning_rate = 1e-4, .min_learning_rate = 1e-5,
-        .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1,
-        .ce_weight = r->teacher_shape ? 0 : 1, .kl_weight = r->teacher_shape ? 1 : 0, .recompute = recompute};
+    struct train_options o = {.max_steps = 1000,
+                              .batch_size = r->s->B,
+                              .accumulation = 1,
+                              .warmup_steps = 10,
+                              .seed = 1,
+                              .learning_rate = 1e-4,
+                              .min_learning_rate = 1e-5,
+                              .weight_decay = 0.1,
+                              .beta1 = 0.9,
+                              .beta2 = 0.95,
+                              .epsilon = 1e-8,
+                              .max_grad_norm = 1,
+                              .temperature = 1,
+                              .ce_weight = r->teacher_shape ? 0 : 1,
+                              .kl_weight = r->teacher_shape ? 1 : 0,
+                              .recompute = recompute};
     must(train_options_resolve(&o, &e));
-    must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->tokens, &e));
-    r->predicted += 12 * r->model.n_values + train_activation_bytes(&r->trainer);      /* gradients and two moments */
+    must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL,
+                    &r->tokens, &e));
+    /* gradients and two moments */
+    r->predicted += 12 * r->model.n_values + train_activation_bytes(&r->trainer);
     r->predicted_there = train_bytes(&r->trainer);
 }
 
@@ -159,7 +192,7 @@ static void measure_device(struct row *r, int steps, double *median, double *bes
         double t = usage_seconds();
         run_once(r);
         if (r->tape)
-            tape_losses(r->tape);       /* waits, as a step does of itself */
+            tape_losses(r->tape); /* waits, as a step does of itself */
         if (i >= 0)
             seconds[i] = usage_seconds() - t;
     }
@@ -175,17 +208,23 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
     struct ceiling c = {0};
     if (with_ops) {
         must(profile_ceiling(&x, &c, &e));
-        profile_print(r->tape ? r->tape : r->trainer.tape, r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
+        profile_print(r->tape ? r->tape : r->trainer.tape,
+                      r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
     }
     slow = exec_slow_size(&x, &multiple);
-    printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
-           "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n", name,
-           x.tf32 ? "tf32" : dtype_name(x.compute), recompute ? "true" : "false", (long long)r->s->B, (long long)r->s->T, tokens / median, 1e3 * median,
-           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)), 1e-9 * (double)r->predicted_there, c.product / 1e12,
-           c.copy / 1e9, (long long)slow);
+    printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,"
+           "\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
+           "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,"
+           "\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n",
+           name, x.tf32 ? "tf32" : dtype_name(x.compute), recompute ? "true" : "false",
+           (long long)r->s->B, (long long)r->s->T, tokens / median, 1e3 * median,
+           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12,
+           1e-9 * (double)(r->device - exec_available(&x)), 1e-9 * (double)r->predicted_there,
+           c.product / 1e12, c.copy / 1e9, (long long)slow);
 }
 
-/* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while the loop says that the machine was busy. */
+/* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while
+ * the loop says that the machine was busy. */
 static void measure(struct row *r, int steps, double *median, double *best, double fma[2])
 {
     double *seconds = mem_alloc(sizeof *seconds * (size_t)steps), peak = 0;
@@ -223,7 +262,8 @@ static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
     return s;
 }
 
-/* Where the time of a step goes, on stderr: milliseconds and shares of the ops, forward and backward, and what is left between them. */
+/* Where the time of a step goes, on stderr: milliseconds and shares of the ops, forward and
+ * backward, and what is left between them. */
 static void profile(struct row *r, int steps)
 {
     memset(x.seconds, 0, sizeof x.seconds);
@@ -235,10 +275,12 @@ static void profile(struct row *r, int steps)
         const double *s = x.seconds[op];
         rest -= (s[0] + s[1]) / all;
         if (s[0] + s[1] > 0)
-            fprintf(stderr, "%-10s forward %8.2f ms %5.1f %%   backward %8.2f ms %5.1f %%\n", ops[op].name, 1e3 * s[0] / steps, 100 * s[0] / all,
-                    1e3 * s[1] / steps, 100 * s[1] / all);
+            fprintf(stderr, "%-10s forward %8.2f ms %5.1f %%   backward %8.2f ms %5.1f %%\n",
+                    ops[op].name, 1e3 * s[0] / steps, 100 * s[0] / all, 1e3 * s[1] / steps,
+                    100 * s[1] / all);
     }
-    fprintf(stderr, "%-10s         %8.2f ms %5.1f %%   a step   %8.2f ms\n", "between", 1e3 * rest * all / steps, 100 * rest, 1e3 * all / steps);
+    fprintf(stderr, "%-10s         %8.2f ms %5.1f %%   a step   %8.2f ms\n", "between",
+            1e3 * rest * all / steps, 100 * rest, 1e3 * all / steps);
 }
 
 struct options {
@@ -251,12 +293,17 @@ struct options {
 
 static int is_task(const struct options *o, int words)
 {
-    return !strcmp(o->task, "fma") || !strcmp(o->task, "bf16") || (words >= 2 && (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
+    return !strcmp(o->task, "fma") || !strcmp(o->task, "bf16") ||
+           (words >= 2 &&
+            (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
 }
 
 static void parse(struct options *o, int argc, char **argv)
 {
-    const struct { const char *name; int *to; } flags[] = {{"--recompute", &o->recompute}, {"--profile", &o->profile}, {"--ops", &o->ops}};
+    const struct {
+        const char *name;
+        int *to;
+    } flags[] = {{"--recompute", &o->recompute}, {"--profile", &o->profile}, {"--ops", &o->ops}};
     *o = (struct options){.steps = 5, .compute = ""};
     for (int i = 2; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -275,20 +322,27 @@ static void parse(struct options *o, int argc, char **argv)
         else if (!strcmp(argv[i], "--device"))
             o->device = strcmp(value, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
     }
-    if (argc >= 2 && is_task(o, sscanf(argv[1], "%15s %15s %15s", o->task, o->first, o->second)) && o->steps >= 1)
+    if (argc >= 2 && is_task(o, sscanf(argv[1], "%15s %15s %15s", o->task, o->first, o->second)) &&
+        o->steps >= 1)
         return;
-    fprintf(stderr, "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | bf16 | library [--steps N] [--threads N] [--recompute] [--profile]\n"
+    fprintf(stderr,
+            "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | bf16 | "
+            "library [--steps N] [--threads N] [--recompute] [--profile]\n"
             "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
     exit(2);
 }
 
-/* Before minutes go into random weights: a trained parameter takes 18 bytes on a device (16 in f32), a frozen one 2 or 4. */
+/* Before minutes go into random weights: a trained parameter takes 18 bytes on a device (16 in
+ * f32), a frozen one 2 or 4. */
 static void check_room(const struct row *r, int is_eval)
 {
     double narrow = x.compute == DT_BF16 ? 2 : 4, trained = x.compute == DT_BF16 ? 18 : 16;
-    double needed = parameters(r->s) * (is_eval ? narrow : trained) + (r->teacher_shape ? parameters(r->teacher_shape) * narrow : 0);
+    double needed = parameters(r->s) * (is_eval ? narrow : trained) +
+                    (r->teacher_shape ? parameters(r->teacher_shape) * narrow : 0);
     if (needed > (double)exec_available(&x))
-        must(err_set(&e, "weights, gradients and moments take %.1f GB, and the device has %.1f GB left", 1e-9 * needed, 1e-9 * (double)exec_available(&x)));
+        must(err_set(&e,
+                     "weights, gradients and moments take %.1f GB, and the device has %.1f GB left",
+                     1e-9 * needed, 1e-9 * (double)exec_available(&x)));
 }
 
 static void open_row(struct row *r, const struct options *o)
@@ -322,10 +376,13 @@ static void print_row(struct row *r, const char *name, const struct options *o)
         profile(r, o->steps);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r->flops * tokens / median / 1e9;
     const struct tape *tape = r->tape ? r->tape : r->trainer.tape;
-    printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
-           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f,\"activations_mb\":%.1f}\n",
-           name, o->recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops, r->flops * tokens / best / 1e9, fma[0], fma[1],
-           gflops / fma_mean, (long)(usage_peak_bytes() / 1000000), (long long)(r->predicted / 1000000),
+    printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_"
+           "per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
+           "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%"
+           "ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f,\"activations_mb\":%.1f}\n",
+           name, o->recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops,
+           r->flops * tokens / best / 1e9, fma[0], fma[1], gflops / fma_mean,
+           (long)(usage_peak_bytes() / 1000000), (long long)(r->predicted / 1000000),
            1e-6 * (double)tape_bytes(tape), 1e-6 * (double)tape_activation_bytes(tape));
 }
 

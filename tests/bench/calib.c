@@ -1,12 +1,14 @@
-/* What calibration adds to a forward pass: calib MODEL [ROUNDS [B T]] runs the model's blocks without a head over B x T random tokens, as they are and with
- * every tap of calib-acts, alternately. A line a round: seconds without taps, seconds with them; then where the difference went. */
+/* What calibration adds to a forward pass: calib MODEL [ROUNDS [B T]] runs the model's blocks
+ * without a head over B x T random tokens, as they are and with every tap of calib-acts,
+ * alternately. A line a round: seconds without taps, seconds with them; then where the difference
+ * went. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../../lib/base/rng.h"
 #include "../../lib/base/usage.h"
-#include "../../lib/calibrate.h"
-#include "../../lib/tape.h"
+#include "../../lib/prune/prune.h"
+#include "../../lib/tape/tape.h"
 
 static struct err e;
 static struct exec x;
@@ -49,7 +51,8 @@ int main(int argc, char **argv)
         return fprintf(stderr, "usage: calib MODEL [ROUNDS [B T]]\n"), 2;
     must(exec_open(&x, DEVICE_CPU, 0));
     load(&m, argv[1]);
-    int64_t B = argc > 4 ? atoi(argv[3]) : 2, T = argc > 4 ? atoi(argv[4]) : 512, L = m.head.num_hidden_layers;
+    int64_t B = argc > 4 ? atoi(argv[3]) : 2, T = argc > 4 ? atoi(argv[4]) : 512,
+            L = m.head.num_hidden_layers;
     struct tape_spec spec = {.model = &m, .n_seq = B, .seq_len = T, .end = TAPE_NO_HEAD};
     struct tape *plain = tape_record(&x, &spec, &e);
     must(!plain || tape_open(plain, &e));
@@ -61,16 +64,19 @@ int main(int argc, char **argv)
         ids[i] = (int32_t)rng_below(&r, (uint64_t)m.head.vocab_size);
     struct batch b = {.n_seq = B, .seq_len = T, .ids = ids};
     double with = 0, without = 0;
-    forward(plain, &b), calibrate(tapped, &b);          /* memory is touched, products are generated */
-    x.seconds[OP_seqstats][0] = x.seconds[OP_rowcos][0] = 0;
+    /* memory is touched, products are generated */
+    forward(plain, &b), calibrate(tapped, &b);
+    x.seconds[OP_seq_stats][0] = x.seconds[OP_row_cosine][0] = 0;
     for (int i = 0; i < rounds; i++) {
         double p = forward(plain, &b), q = calibrate(tapped, &b);
         printf("%.6f %.6f\n", p, q);
         without += p;
         with += q;
     }
-    double stats = x.seconds[OP_seqstats][0], cosines = x.seconds[OP_rowcos][0];
-    fprintf(stderr, "of %.4f s more a pass: sums of units %.4f, cosines of blocks %.4f, rest %.4f\n", (with - without) / rounds, stats / rounds,
-            cosines / rounds, (with - without - stats - cosines) / rounds);
+    double stats = x.seconds[OP_seq_stats][0], cosines = x.seconds[OP_row_cosine][0];
+    fprintf(stderr,
+            "of %.4f s more a pass: sums of units %.4f, cosines of blocks %.4f, rest %.4f\n",
+            (with - without) / rounds, stats / rounds, cosines / rounds,
+            (with - without - stats - cosines) / rounds);
     return 0;
 }

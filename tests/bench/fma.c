@@ -10,7 +10,8 @@ enum { LANES = 8 };
 #endif
 typedef float lanes __attribute__((vector_size(LANES * 4)));
 
-/* Twelve independent chains, enough to hide a latency of four cycles on two units; variables, since an array would live in memory. */
+/* Twelve independent chains, enough to hide a latency of four cycles on two units; variables, since
+ * an array would live in memory. */
 enum { CHAINS = 12 };
 #define EACH_CHAIN(X) X(a0) X(a1) X(a2) X(a3) X(a4) X(a5) X(a6) X(a7) X(a8) X(a9) X(a10) X(a11)
 
@@ -21,11 +22,15 @@ static float fma_run(long rounds)
     EACH_CHAIN(X)
 #undef X
     for (long r = 0; r < rounds; r++) {
-#define X(a) a = a * b + c; __asm__ volatile("" : "+v"(a));     /* fused by the compiler, but neither dropped nor merged over rounds */
+#define X(a) \
+    a = a * b + c; \
+    __asm__ volatile( \
+        "" \
+        : "+v"(a)); /* fused by the compiler, but neither dropped nor merged over rounds */
         EACH_CHAIN(X)
 #undef X
     }
-#define X(a) + a[0]
+#define X(a) +a[0]
     return 0 EACH_CHAIN(X);
 #undef X
 }
@@ -40,11 +45,13 @@ static float bf16_run(long rounds)
     EACH_CHAIN(X)
 #undef X
     for (long r = 0; r < rounds; r++) {
-#define X(a) a = _mm512_dpbf16_ps(a, b, c); __asm__ volatile("" : "+v"(a));
+#define X(a) \
+    a = _mm512_dpbf16_ps(a, b, c); \
+    __asm__ volatile("" : "+v"(a));
         EACH_CHAIN(X)
 #undef X
     }
-#define X(a) + a[0]
+#define X(a) +a[0]
     return 0 EACH_CHAIN(X);
 #undef X
 }
@@ -59,7 +66,8 @@ static double best_gflops(int threads, float run(long rounds), int flops)
         double start = omp_get_wtime();
 #pragma omp parallel num_threads(threads)
         sink = run(rounds);
-        double g = (double)threads * (double)rounds * CHAINS * flops / (omp_get_wtime() - start) / 1e9;
+        double g = (double)threads * (double)rounds * CHAINS * flops / (omp_get_wtime() - start) /
+                   1e9;
         best = g > best ? g : best;
     }
     (void)sink;

@@ -1,7 +1,8 @@
-/* What the machine can do, and how long commands take: the yardsticks of tests/bench/io. Prints one number a line.
- *   limits time N COMMAND    seconds of COMMAND, run by sh N times; fails if it does
- *   limits load FILE         seconds of plain read() of FILE into fresh memory in huge pages, as loading a model at best is
- *   limits read THREADS      GB/s at which THREADS (0: all) read 512 MB of memory, the best of ten passes */
+/* What the machine can do, and how long commands take: the yardsticks of tests/bench/io. Prints one
+ * number a line. limits time N COMMAND    seconds of COMMAND, run by sh N times; fails if it does
+ *   limits load FILE         seconds of plain read() of FILE into fresh memory in huge pages, as
+ * loading a model at best is limits read THREADS      GB/s at which THREADS (0: all) read 512 MB of
+ * memory, the best of ten passes */
 #include <fcntl.h>
 #include <omp.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* Times of single ops: see profile.h. Each event of the tape is run a few times between two waits for the device. */
+/* Times of single ops: see profile.h. Each event of the tape is run a few times between two waits
+ * for the device. */
 #include "profile.h"
 
 #include <stdio.h>
@@ -6,9 +7,10 @@
 
 #include "../../lib/base/rng.h"
 #include "../../lib/base/usage.h"
-#include "../../lib/tape_plan.h"
+#include "../../lib/tape/tape_private.h"
 
-enum { SIDE = 8192, COPY_BYTES = 1 << 30, REPEATS = 10, SMALLER = 64 };    /* SMALLER: where there is little memory and speed means nothing */
+/* SMALLER: where there is little memory and speed means nothing */
+enum { SIDE = 8192, COPY_BYTES = 1 << 30, REPEATS = 10, SMALLER = 64 };
 
 static void wait_for(struct exec *x, const void *there)
 {
@@ -32,7 +34,11 @@ static double seconds_of(struct exec *x, const void *there, void (*fn)(void *), 
 
 static void run_product(void *call) { op_forward(OP_linear, call); }
 
-struct copying { struct exec *x; unsigned char *from; size_t bytes; };
+struct copying {
+    struct exec *x;
+    unsigned char *from;
+    size_t bytes;
+};
 static void run_copy(void *user)
 {
     struct copying *c = user;
@@ -63,10 +69,15 @@ int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e)
     if (exec_arena(x, &a, (size_t)(3 * side * side * 4), e))
         return -1;
     struct batch b = {.n_seq = 1, .seq_len = side};
-    struct call call = {.x = x, .batch = &b, .rows = side, .in = {random_square(x, &a, side, 1)}, .w = {random_square(x, &a, side, 2)}};
+    struct op_args call = {.x = x,
+                           .batch = &b,
+                           .rows = side,
+                           .in = {random_square(x, &a, side, 1)},
+                           .w = {random_square(x, &a, side, 2)}};
     call.out = call.in[0];
     call.out.v = arena_take(&a, (size_t)(side * side * 4));
-    c->product = 2.0 * (double)side * (double)side * (double)side / seconds_of(x, call.out.v, run_product, &call);
+    c->product = 2.0 * (double)side * (double)side * (double)side /
+                 seconds_of(x, call.out.v, run_product, &call);
     arena_close(&a);
     size_t bytes = COPY_BYTES / (size_t)smaller;
     if (exec_arena(x, &a, bytes, e))
@@ -80,26 +91,35 @@ int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e)
 /* ---- what an op takes at least */
 
 static double entries(const struct operand *o) { return (double)o->rows * (double)o->cols; }
-static double bytes_of(const struct operand *o) { return o->v ? (double)dtype_bytes(o->dtype, o->rows * o->cols) : 0; }
+static double bytes_of(const struct operand *o)
+{
+    return o->v ? (double)dtype_bytes(o->dtype, o->rows * o->cols) : 0;
+}
 
-static double product_flops(enum op op, const struct call *c, const struct batch *b, int back)
+static double product_flops(enum op op, const struct op_args *c, const struct batch *b, int back)
 {
     double T = (double)c->rows;
     if (op == OP_linear)
         return 2 * T * entries(&c->w[0]) * (back ? (c->in[0].g != NULL) + (c->w[0].g != NULL) : 1);
-    if (op == OP_attention)     /* half of the square; five products backwards for two forwards */
-        return 2 * T * (double)b->seq_len * (double)(c->p.attention.heads * c->p.attention.head_dim) * (back ? 2.5 : 1);
+    if (op == OP_attention) /* half of the square; five products backwards for two forwards */
+        return 2 * T * (double)b->seq_len *
+               (double)(c->p.attention.heads * c->p.attention.head_dim) * (back ? 2.5 : 1);
     if (op == OP_loss)
         return 2 * T * (entries(&c->w[0]) * (c->in[0].g ? 3 : 1) + entries(&c->w[2]));
     return 0;
 }
 
-static double moved_bytes(enum op op, const struct call *c, int back)
+static double moved_bytes(enum op op, const struct op_args *c, int back)
 {
     double n = 0;
     for (int i = 0; i < OP_INPUTS; i++) {
         double value = bytes_of(&c->in[i]);
-        n += back ? (ops[op].reads & (READS_IN0 << i) ? value : 0) + (c->in[i].g ? 2 * (double)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols) : 0) : value;
+        n += back
+                 ? (ops[op].reads & (READS_IN0 << i) ? value : 0) +
+                       (c->in[i].g
+                            ? 2 * (double)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols)
+                            : 0)
+                 : value;
     }
     double out = (double)dtype_bytes(c->out.dtype, c->out.rows * c->out.cols);
     return n + out + (back && ops[op].reads & READS_OUT ? out : 0);
@@ -107,27 +127,37 @@ static double moved_bytes(enum op op, const struct call *c, int back)
 
 /* ---- the table */
 
-struct timed { struct tape *t; const struct event *ev; struct call c; };
+struct timed {
+    struct tape *t;
+    const struct event *ev;
+    struct op_args c;
+};
 
 static void run_event(void *user)
 {
     struct timed *r = user;
     const struct line *l = &r->t->lines[r->ev->line];
     if (r->ev->kind == EVENT_ZERO)
-        exec_zero(r->t->x, r->c.out.g, (size_t)dtype_bytes(r->c.out.dtype, r->c.out.rows * r->c.out.cols));
+        exec_zero(r->t->x, r->c.out.g,
+                  (size_t)dtype_bytes(r->c.out.dtype, r->c.out.rows * r->c.out.cols));
     else if (r->ev->kind == EVENT_BACKWARD)
         op_backward(l->op, &r->c);
     else
         op_forward(l->op, &r->c);
 }
 
-struct sum { int64_t calls; double seconds, bound; };
+struct sum {
+    int64_t calls;
+    double seconds, bound;
+};
 
 static void print_sum(const char *name, const char *direction, const struct sum *s, int is_product)
 {
     if (s->calls)
-        printf("{\"op\":\"%s\",\"direction\":\"%s\",\"calls\":%lld,\"ms\":%.3f,\"share\":%.3f,\"of\":\"%s\"}\n", name, direction, (long long)s->calls,
-               1e3 * s->seconds, s->bound / s->seconds, is_product ? "product" : "copy");
+        printf("{\"op\":\"%s\",\"direction\":\"%s\",\"calls\":%lld,\"ms\":%.3f,\"share\":%.3f,"
+               "\"of\":\"%s\"}\n",
+               name, direction, (long long)s->calls, 1e3 * s->seconds, s->bound / s->seconds,
+               is_product ? "product" : "copy");
 }
 
 void profile_print(struct tape *t, const struct batch *b, const struct ceiling *ceiling)
@@ -138,18 +168,21 @@ void profile_print(struct tape *t, const struct batch *b, const struct ceiling *
     there.ids = t->ids;
     there.labels = t->labels;
     for (int i = 0; i < t->n_events && !t->x->err.set; i++) {
-        struct timed r = {t, &t->events[i], tape_call(t, &t->events[i], &there)};
+        struct timed r = {t, &t->events[i], tape_args(t, &t->events[i], &there)};
         enum op op = t->lines[r.ev->line].op;
         int back = r.ev->kind == EVENT_BACKWARD;
         struct sum *s = r.ev->kind == EVENT_ZERO ? &sums[2][0] : &sums[back][op];
         double flops = r.ev->kind == EVENT_ZERO ? 0 : product_flops(op, &r.c, b, back);
-        double bytes = r.ev->kind == EVENT_ZERO ? (double)dtype_bytes(r.c.out.dtype, r.c.out.rows * r.c.out.cols) : moved_bytes(op, &r.c, back);
+        double bytes = r.ev->kind == EVENT_ZERO
+                           ? (double)dtype_bytes(r.c.out.dtype, r.c.out.rows * r.c.out.cols)
+                           : moved_bytes(op, &r.c, back);
         s->calls++;
         s->seconds += seconds_of(t->x, t->loss_scale, run_event, &r);
         s->bound += flops > 0 ? flops / ceiling->product : bytes / ceiling->copy;
     }
     for (int op = 0; op < OP_COUNT; op++)
         for (int d = 0; d < 2; d++)
-            print_sum(ops[op].name, directions[d], &sums[d][op], op == OP_linear || op == OP_attention || op == OP_loss);
+            print_sum(ops[op].name, directions[d], &sums[d][op],
+                      op == OP_linear || op == OP_attention || op == OP_loss);
     print_sum("gradients", directions[2], &sums[2][0], 0);
 }

@@ -1,13 +1,18 @@
-/* How fast each op of a training or evaluation tape runs on a device, against what the device can do. */
+/* How fast each op of a training or evaluation tape runs on a device, against what the device can
+ * do. */
 #ifndef PARE_PROFILE_H
 #define PARE_PROFILE_H
 
-#include "../../lib/tape.h"
+#include "../../lib/tape/tape.h"
 
-struct ceiling { double product, copy; };       /* FLOP/s of a large product of random numbers; bytes/s, read and written, of a large copy */
+/* FLOP/s of a large product of random numbers; bytes/s, read and written, of a large copy */
+struct ceiling {
+    double product, copy;
+};
 int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e);
-/* A JSON line for each op and direction on standard output: calls, milliseconds of a step, and the share of its bound: of the product's speed for
- * products, attention and loss, of the copy's for the rest. The tape must have run once. */
+/* A JSON line for each op and direction on standard output: calls, milliseconds of a step, and the
+ * share of its bound: of the product's speed for products, attention and loss, of the copy's for
+ * the rest. The tape must have run once. */
 void profile_print(struct tape *t, const struct batch *b, const struct ceiling *c);
 
 #endif

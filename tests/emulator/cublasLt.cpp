@@ -3,18 +3,29 @@
 
 #include <vector>
 
-struct emulated_library { int unused; };
+struct emulated_library {
+    int unused;
+};
 
-cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) { return *handle = new emulated_library(), CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return delete handle, CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+    return *handle = new emulated_library(), CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    return delete handle, CUBLAS_STATUS_SUCCESS;
+}
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale)
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute,
+                                        cudaDataType_t scale)
 {
     *d = new emulated_product{compute, {CUBLAS_OP_N, CUBLAS_OP_N}};
     return scale == CUDA_R_32F ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t attribute, const void *value, size_t bytes)
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void *value, size_t bytes)
 {
     if (bytes != sizeof(int32_t))
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -22,15 +33,22 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) { return delete d, CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
+{
+    return delete d, CUBLAS_STATUS_SUCCESS;
+}
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, int64_t ld)
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type,
+                                          uint64_t rows, uint64_t cols, int64_t ld)
 {
     *l = new emulated_layout{type, rows, cols, ld};
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) { return delete l, CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    return delete l, CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
 {
@@ -38,22 +56,30 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t bytes)
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void *value, size_t bytes)
 {
     int is_workspace = attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
     if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
         return bytes == sizeof(uint32_t) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
     if (bytes != (is_workspace ? sizeof p->workspace : sizeof *p->alignment))
         return CUBLAS_STATUS_INVALID_VALUE;
-    memcpy(is_workspace ? (void *)&p->workspace : &p->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
+    memcpy(is_workspace ? (void *)&p->workspace
+                        : &p->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES],
+           value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) { return delete p, CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
+{
+    return delete p, CUBLAS_STATUS_SUCCESS;
+}
 
 static int64_t size_of(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
 
-static int has_types(const emulated_product *d, const emulated_layout *a, const emulated_layout *b, const emulated_layout *c)
+static int has_types(const emulated_product *d, const emulated_layout *a, const emulated_layout *b,
+                     const emulated_layout *c)
 {
     if (a->type != b->type)
         return 0;
@@ -62,7 +88,8 @@ static int has_types(const emulated_product *d, const emulated_layout *a, const 
     return d->compute == CUBLAS_COMPUTE_32F && (c->type == a->type || c->type == CUDA_R_32F);
 }
 
-static int shapes_fit(const emulated_product *d, const emulated_layout *a, const emulated_layout *b, const emulated_layout *c)
+static int shapes_fit(const emulated_product *d, const emulated_layout *a, const emulated_layout *b,
+                      const emulated_layout *c)
 {
     uint64_t m = d->transposed[0] ? a->cols : a->rows, k = d->transposed[0] ? a->rows : a->cols;
     uint64_t k2 = d->transposed[1] ? b->cols : b->rows, n = d->transposed[1] ? b->rows : b->cols;
@@ -70,14 +97,18 @@ static int shapes_fit(const emulated_product *d, const emulated_layout *a, const
     return wide && k == k2 && m == c->rows && n == c->cols && m && n && k;
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t out, cublasLtMatmulPreference_t p, int wanted,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t out,
+                                              cublasLtMatmulPreference_t p, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *found)
 {
     *found = 0;
     if (wanted < 1 || c->type != out->type || !shapes_fit(d, a, b, out))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!has_types(d, a, b, out) || (d->compute == CUBLAS_COMPUTE_32F && (a->ld % 2 || b->ld % 2 || out->ld % 2)))      /* the second to see what is done then */
+    /* the second to see what is done then */
+    if (!has_types(d, a, b, out) ||
+        (d->compute == CUBLAS_COMPUTE_32F && (a->ld % 2 || b->ld % 2 || out->ld % 2)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     *found = 1;
     results[0] = cublasLtMatmulHeuristicResult_t{};
@@ -89,7 +120,8 @@ static double value_at(const void *p, cudaDataType_t type, int64_t i)
 {
     if (type == CUDA_R_32F)
         return (double)((const float *)p)[i];
-    return type == CUDA_R_16BF ? (double)(float)((const __nv_bfloat16 *)p)[i] : (double)(float)((const __half *)p)[i];
+    return type == CUDA_R_16BF ? (double)(float)((const __nv_bfloat16 *)p)[i]
+                               : (double)(float)((const __half *)p)[i];
 }
 
 static void value_set(void *p, cudaDataType_t type, int64_t i, double v)
@@ -109,12 +141,15 @@ static std::vector<double> rows_of(const void *p, const emulated_layout &l, int 
     std::vector<double> v(n * k);
     for (uint64_t i = 0; i < n; i++)
         for (uint64_t j = 0; j < k; j++)
-            v[i * k + j] = value_at(p, l.type, turned ? (int64_t)(i * (uint64_t)l.ld + j) : (int64_t)(j * (uint64_t)l.ld + i));
+            v[i * k + j] = value_at(p, l.type,
+                                    turned ? (int64_t)(i * (uint64_t)l.ld + j)
+                                           : (int64_t)(j * (uint64_t)l.ld + i));
     return v;
 }
 
-static void multiply(emulated_product d, float alpha, const void *A, emulated_layout a, const void *B, emulated_layout b, float beta, const void *C,
-                     emulated_layout c, void *D)
+static void multiply(emulated_product d, float alpha, const void *A, emulated_layout a,
+                     const void *B, emulated_layout b, float beta, const void *C, emulated_layout c,
+                     void *D)
 {
     std::vector<double> x = rows_of(A, a, d.transposed[0]), y = rows_of(B, b, !d.transposed[1]);
     uint64_t k = d.transposed[0] ? a.rows : a.cols;
@@ -124,22 +159,28 @@ static void multiply(emulated_product d, float alpha, const void *A, emulated_la
             for (uint64_t l = 0; l < k; l++)
                 s += x[i * k + l] * y[j * k + l];
             int64_t at = (int64_t)(j * (uint64_t)c.ld + i);
-            value_set(D, c.type, at, (double)alpha * s + (beta != 0 ? (double)beta * value_at(C, c.type, at) : 0));
+            value_set(D, c.type, at,
+                      (double)alpha * s + (beta != 0 ? (double)beta * value_at(C, c.type, at) : 0));
         }
 }
 
 static int is_within(const void *p, const emulated_layout *l, uint32_t alignment)
 {
     int64_t entries = (int64_t)(l->cols - 1) * l->ld + (int64_t)l->rows;
-    return (uintptr_t)p % alignment == 0 && emulated_is_device(p, (size_t)(entries * size_of(l->type)));
+    return (uintptr_t)p % alignment == 0 &&
+           emulated_is_device(p, (size_t)(entries * size_of(l->type)));
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A, cublasLtMatrixLayout_t a, const void *B,
-                              cublasLtMatrixLayout_t b, const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t,
-                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, cudaStream_t)
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha,
+                              const void *A, cublasLtMatrixLayout_t a, const void *B,
+                              cublasLtMatrixLayout_t b, const void *beta, const void *C,
+                              cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t,
+                              const cublasLtMatmulAlgo_t *algo, void *workspace,
+                              size_t workspace_bytes, cudaStream_t)
 {
     const uint32_t *aligned = algo->alignment;
-    if (!is_within(A, a, aligned[0]) || !is_within(B, b, aligned[1]) || !is_within(C, c, aligned[2]) || !is_within(D, c, aligned[3]) ||
+    if (!is_within(A, a, aligned[0]) || !is_within(B, b, aligned[1]) ||
+        !is_within(C, c, aligned[2]) || !is_within(D, c, aligned[3]) ||
         !emulated_is_device(workspace, workspace_bytes))
         return CUBLAS_STATUS_EXECUTION_FAILED;
     emulated_product product = *d;

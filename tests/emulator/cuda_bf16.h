@@ -15,7 +15,9 @@ struct __nv_bfloat16 {
     __nv_bfloat16(float f) : bits(emulated_to_bf16(f)) {}
     operator float() const { return __uint_as_float((uint32_t)bits << 16); }
 };
-struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; };
+struct alignas(4) __nv_bfloat162 {
+    __nv_bfloat16 x, y;
+};
 typedef __nv_bfloat16 nv_bfloat16;
 typedef __nv_bfloat162 nv_bfloat162;
 static inline float __bfloat162float(__nv_bfloat16 x) { return x; }

@@ -1,10 +1,13 @@
-/* An emulator of the part of the CUDA runtime that kernels/cuda uses, so that the kernels can be proved where there is no card. A grid's blocks run one
- * after the other, a block's threads as fibers that change places at barriers and warp collectives, in an order drawn anew for each block; work put
- * into a stream runs when the host waits for it, never before.
+/* An emulator of the part of the CUDA runtime that kernels/cuda uses, so that the kernels can be
+ * proved where there is no card. A grid's blocks run one after the other, a block's threads as
+ * fibers that change places at barriers and warp collectives, in an order drawn anew for each
+ * block; work put into a stream runs when the host waits for it, never before.
  *
- * What it catches: barriers that not all threads reach, and most missing ones (by the order); shared and device memory that is read before it is
- * written (both start as NaNs); writes past shared arrays and device memory (guards); host code that touches device memory, or pinned buffers that
- * a copy still needs; launches that a card would refuse. Seed of the order: PARE_EMULATOR_SEED. Not emulated: races within a warp's step, speed. */
+ * What it catches: barriers that not all threads reach, and most missing ones (by the order);
+ * shared and device memory that is read before it is written (both start as NaNs); writes past
+ * shared arrays and device memory (guards); host code that touches device memory, or pinned buffers
+ * that a copy still needs; launches that a card would refuse. Seed of the order:
+ * PARE_EMULATOR_SEED. Not emulated: races within a warp's step, speed. */
 #ifndef EMULATED_CUDA_RUNTIME_H
 #define EMULATED_CUDA_RUNTIME_H
 
@@ -25,24 +28,41 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ static       /* not checked: SHARED of cuda.h is */
+#define __shared__ static /* not checked: SHARED of cuda.h is */
 
 /* ---- vector types */
 struct dim3 {
     unsigned x, y, z;
     dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
 
 /* ---- where a thread is */
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -51,11 +71,13 @@ enum { warpSize = 32 };
 /* ---- collectives */
 void __syncthreads(void);
 void __syncwarp(unsigned mask = 0xffffffffu);
-enum { EMULATED_DEPOSIT = 128 };        /* bytes that a lane can hand to the others at once */
-/* Hands `bytes` of each lane to all lanes of the warp; returns [32][stride], valid until the lane's next collective. */
-const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask, size_t stride = EMULATED_DEPOSIT);
-int emulated_lane(void);                /* of the calling thread, 0..31 */
-int emulated_lanes(void);               /* of its warp that have not returned */
+enum { EMULATED_DEPOSIT = 128 }; /* bytes that a lane can hand to the others at once */
+/* Hands `bytes` of each lane to all lanes of the warp; returns [32][stride], valid until the lane's
+ * next collective. */
+const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned mask,
+                                       size_t stride = EMULATED_DEPOSIT);
+int emulated_lane(void);  /* of the calling thread, 0..31 */
+int emulated_lanes(void); /* of its warp that have not returned */
 
 template <class T> static inline T emulated_pick(T v, int lane, unsigned mask)
 {
@@ -84,8 +106,14 @@ template <class T> static inline T __shfl_up_sync(unsigned mask, T v, unsigned b
     return emulated_pick(v, to < me / width * width ? me : to, mask);
 }
 unsigned __ballot_sync(unsigned mask, int predicate);
-static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+static inline int __any_sync(unsigned mask, int predicate)
+{
+    return __ballot_sync(mask, predicate) != 0;
+}
+static inline int __all_sync(unsigned mask, int predicate)
+{
+    return __ballot_sync(mask, !predicate) == 0;
+}
 static inline void __threadfence(void) {}
 
 /* ---- functions of device code that C does not have */
@@ -98,8 +126,18 @@ static inline float normcdff(float x) { return 0.5f * erfcf(-x * 0.70710678f); }
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T __ldcs(const T *p) { return *p; }
 template <class T> static inline void __stcs(T *p, T v) { *p = v; }
-static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
-static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
+static inline unsigned __float_as_uint(float f)
+{
+    unsigned u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+static inline float __uint_as_float(unsigned u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
@@ -107,21 +145,42 @@ static inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
 static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* ---- shared memory: one array for each place in the code and block, NaNs at first, a guard behind it */
+/* ---- shared memory: one array for each place in the code and block, NaNs at first, a guard behind
+ * it */
 void *emulated_shared(const void *place, size_t bytes);
 void *emulated_shared_dynamic(void);
 
 /* ---- the runtime */
-enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorInvalidConfiguration, cudaErrorStreamCaptureUnsupported };
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaError_t {
+    cudaSuccess,
+    cudaErrorInvalidValue,
+    cudaErrorMemoryAllocation,
+    cudaErrorInvalidConfiguration,
+    cudaErrorStreamCaptureUnsupported
+};
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_graph *cudaGraph_t;
 typedef struct emulated_graph *cudaGraphExec_t;
 typedef struct emulated_event *cudaEvent_t;
-struct cudaDeviceProp { char name[256]; int major, minor, multiProcessorCount; size_t totalGlobalMem, sharedMemPerBlockOptin; };
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+    size_t totalGlobalMem, sharedMemPerBlockOptin;
+};
 
 const char *cudaGetErrorString(cudaError_t status);
 cudaError_t cudaGetLastError(void);
@@ -134,7 +193,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaMallocHost(void **p, size_t bytes);
 cudaError_t cudaFreeHost(void *p);
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s = NULL);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t s = NULL);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s = NULL);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
@@ -153,23 +213,35 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t emulated_allow_shared(const void *kernel, int bytes);
-template <class F> static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute, int bytes) { return emulated_allow_shared((const void *)f, bytes); }
+template <class F>
+static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute, int bytes)
+{
+    return emulated_allow_shared((const void *)f, bytes);
+}
 
 /* ---- what kernels/cuda/cuda.h and the shim of cuBLASLt build on */
-void emulated_enqueue(std::function<void()> work);                     /* into the stream, or the graph that is being captured */
-int emulated_is_device(const void *p, size_t bytes);                   /* the whole range lies in one piece of device memory */
-int emulated_is_allowed(const void *kernel, size_t shared);            /* cudaFuncSetAttribute told of as much */
-void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed, const std::function<void()> &thread);
-int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared);         /* and keeps the error for cudaGetLastError */
+/* into the stream, or the graph that is being captured */
+void emulated_enqueue(std::function<void()> work);
+/* the whole range lies in one piece of device memory */
+int emulated_is_device(const void *p, size_t bytes);
+/* cudaFuncSetAttribute told of as much */
+int emulated_is_allowed(const void *kernel, size_t shared);
+void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed,
+                  const std::function<void()> &thread);
+/* and keeps the error for cudaGetLastError */
+int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared);
 
 template <class... P, class... A>
-static inline void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... given)
+static inline void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared,
+                                   void (*kernel)(P...), A... given)
 {
     if (emulated_refuses((const void *)kernel, grid, block, shared))
         return;
     std::tuple<P...> arguments(static_cast<P>(given)...);
     int is_allowed = emulated_is_allowed((const void *)kernel, shared);
-    emulated_enqueue([=] { emulated_run(name, grid, block, shared, is_allowed, [&] { std::apply(kernel, arguments); }); });
+    emulated_enqueue([=] {
+        emulated_run(name, grid, block, shared, is_allowed, [&] { std::apply(kernel, arguments); });
+    });
 }
 
 #endif

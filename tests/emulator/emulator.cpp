@@ -1,5 +1,6 @@
-/* The emulator's inside: fibers and collectives, shared and device memory, the stream and its graphs. See cuda_runtime.h. Prints and aborts when a
- * kernel or the host does what a card would not survive: it runs in tests only. */
+/* The emulator's inside: fibers and collectives, shared and device memory, the stream and its
+ * graphs. See cuda_runtime.h. Prints and aborts when a kernel or the host does what a card would
+ * not survive: it runs in tests only. */
 #include "cuda_runtime.h"
 
 #include <setjmp.h>
@@ -14,7 +15,15 @@
 #include <memory>
 #include <vector>
 
-enum { THREADS_MOST = 1024, LANES = 32, STACK = 256 << 10, SHARED_STATIC = 48 << 10, SHARED_MOST = 163 << 10, PAGE = 4096, ALIGNMENT = 256 };
+enum {
+    THREADS_MOST = 1024,
+    LANES = 32,
+    STACK = 256 << 10,
+    SHARED_STATIC = 48 << 10,
+    SHARED_MOST = 163 << 10,
+    PAGE = 4096,
+    ALIGNMENT = 256
+};
 enum { NAN_BYTE = 0xff, GUARD_BYTE = 0xa5 };
 
 static const char *kernel_name = "";
@@ -24,7 +33,8 @@ static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *form
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "emulator: kernel %.200s, block %u %u %u: ", kernel_name, blockIdx.x, blockIdx.y, blockIdx.z);
+    fprintf(stderr, "emulator: kernel %.200s, block %u %u %u: ", kernel_name, blockIdx.x,
+            blockIdx.y, blockIdx.z);
     vfprintf(stderr, format, args);
     fprintf(stderr, "\n");
     va_end(args);
@@ -52,7 +62,11 @@ struct fiber {
     state now;
     int warp, lane, turn, started;
 };
-struct warp { int arrived, live; uint32_t lanes; unsigned char deposit[2][LANES * EMULATED_DEPOSIT]; };
+struct warp {
+    int arrived, live;
+    uint32_t lanes;
+    unsigned char deposit[2][LANES * EMULATED_DEPOSIT];
+};
 
 static fiber fibers[THREADS_MOST], *current;
 static warp warps[THREADS_MOST / LANES];
@@ -82,12 +96,14 @@ static void resume_if_ready(int at)
 static void __attribute__((noreturn)) resume_next(void)
 {
     int first = place / LANES * LANES, n = threads - first < LANES ? threads - first : LANES;
-    for (int i = 1; i <= n; i++)                /* its own warp goes on as far as it can: the caches thank */
+    /* its own warp goes on as far as it can: the caches thank */
+    for (int i = 1; i <= n; i++)
         resume_if_ready(first + (place - first + i) % n);
     for (int i = n; i < threads; i++)
         resume_if_ready((first + i) % threads);
     if (live)
-        die("%d of %d threads wait at a barrier that the others never reach (%d at __syncthreads)", live, threads, at_block);
+        die("%d of %d threads wait at a barrier that the others never reach (%d at __syncthreads)",
+            live, threads, at_block);
     _longjmp(grid_loop, 1);
 }
 
@@ -121,12 +137,14 @@ static void fiber_main(void)
 
 static void fiber_open(fiber *f)
 {
-    void *stack = mmap(NULL, STACK + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *stack = mmap(NULL, STACK + PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stack == MAP_FAILED || mprotect(stack, PAGE, PROT_NONE))
         die("no memory for a fiber");
     getcontext(&f->start);
     f->start.uc_stack.ss_sp = (char *)stack + PAGE;
-    f->start.uc_stack.ss_size = STACK - (size_t)(f - fibers) * 576 % 16384 / 64 * 64;       /* tops that do not share a line of the cache */
+    /* tops that do not share a line of the cache */
+    f->start.uc_stack.ss_size = STACK - (size_t)(f - fibers) * 576 % 16384 / 64 * 64;
     makecontext(&f->start, fiber_main, 0);
 }
 
@@ -155,7 +173,8 @@ const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned 
     warp *w = &warps[f->warp];
     if (bytes > stride || (w->lanes & ~mask))
         die("a warp collective with mask %08x while lanes %08x are alive", mask, w->lanes);
-    f->turn ^= 1;               /* two sides: who is still reading the last collective's deposits may be a step behind */
+    /* two sides: who is still reading the last collective's deposits may be a step behind */
+    f->turn ^= 1;
     for (int i = 0; w->lanes != ~0u && i < LANES; i++)
         if (!(w->lanes >> i & 1))
             memset(w->deposit[f->turn] + (size_t)i * stride, NAN_BYTE, stride);
@@ -185,12 +204,16 @@ unsigned __ballot_sync(unsigned mask, int predicate)
 
 /* ---- shared memory of the block that runs */
 
-struct shared_array { const void *place; size_t bytes, at; };
+struct shared_array {
+    const void *place;
+    size_t bytes, at;
+};
 static std::vector<shared_array> arrays;
-static std::map<const void *, size_t> allowed;          /* dynamic bytes that a kernel was told of */
+/* dynamic bytes that a kernel was told of */
+static std::map<const void *, size_t> allowed;
 alignas(128) static unsigned char shared_bytes[2 * SHARED_MOST];
 static size_t shared_used, shared_static, shared_dynamic;
-static int shared_allowed;              /* the dynamic ones were */
+static int shared_allowed; /* the dynamic ones were */
 
 static void *shared_new(const void *where, size_t bytes)
 {
@@ -211,7 +234,9 @@ void *emulated_shared(const void *where, size_t bytes)
         if (a.place == where)
             return shared_bytes + a.at;
     if ((shared_static += bytes) + (shared_allowed ? 0 : shared_dynamic) > SHARED_STATIC)
-        die("%zu bytes of static and %zu of dynamic shared memory, at most %d are allowed without cudaFuncSetAttribute", shared_static, shared_dynamic, SHARED_STATIC);
+        die("%zu bytes of static and %zu of dynamic shared memory, at most %d are allowed without "
+            "cudaFuncSetAttribute",
+            shared_static, shared_dynamic, SHARED_STATIC);
     return shared_new(where, bytes);
 }
 
@@ -222,7 +247,8 @@ static void shared_check(void)
     for (const shared_array &a : arrays)
         for (size_t i = a.bytes; i < (a.bytes + 127) / 128 * 128 + 128; i++)
             if (shared_bytes[a.at + i] != GUARD_BYTE)
-                die("shared array of %zu bytes was written %zu bytes past its end", a.bytes, i - a.bytes);
+                die("shared array of %zu bytes was written %zu bytes past its end", a.bytes,
+                    i - a.bytes);
 }
 
 /* ---- a grid */
@@ -261,7 +287,8 @@ static void run_block(const dim3 &block, size_t shared)
         fiber *f = &fibers[i];
         if (!f->start.uc_stack.ss_sp)
             fiber_open(f);
-        f->index = dim3((unsigned)i % block.x, (unsigned)i / block.x % block.y, (unsigned)i / block.x / block.y);
+        f->index = dim3((unsigned)i % block.x, (unsigned)i / block.x % block.y,
+                        (unsigned)i / block.x / block.y);
         f->warp = i / LANES;
         f->lane = i % LANES;
         f->turn = 0;
@@ -274,17 +301,20 @@ static void run_block(const dim3 &block, size_t shared)
     shared_check();
 }
 
-void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed, const std::function<void()> &thread)
+void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is_allowed,
+                  const std::function<void()> &thread)
 {
     shared_allowed = is_allowed;
     kernel_name = name;
     body = &thread;
     gridDim = grid;
     blockDim = block;
-    uint64_t n = (uint64_t)grid.x * grid.y * grid.z, first = draw((uint32_t)(n < UINT32_MAX ? n : UINT32_MAX));
+    uint64_t n = (uint64_t)grid.x * grid.y * grid.z,
+             first = draw((uint32_t)(n < UINT32_MAX ? n : UINT32_MAX));
     for (uint64_t i = 0; i < n; i++) {
         uint64_t b = (i + first) % n;
-        blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
+        blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y),
+                        (unsigned)(b / grid.x / grid.y));
         run_block(block, shared);
     }
     kernel_name = "";
@@ -293,7 +323,10 @@ void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is
 /* ---- errors */
 
 static cudaError_t last_error;
-static cudaError_t keep(cudaError_t status) { return status == cudaSuccess ? status : last_error = status; }
+static cudaError_t keep(cudaError_t status)
+{
+    return status == cudaSuccess ? status : last_error = status;
+}
 
 cudaError_t cudaGetLastError(void)
 {
@@ -304,7 +337,9 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t status)
 {
-    static const char *const words[] = {"no error", "invalid argument", "out of memory", "invalid configuration argument", "operation not permitted when stream is capturing"};
+    static const char *const words[] = {"no error", "invalid argument", "out of memory",
+                                        "invalid configuration argument",
+                                        "operation not permitted when stream is capturing"};
     return words[status];
 }
 
@@ -316,35 +351,47 @@ cudaError_t emulated_allow_shared(const void *kernel, int bytes)
     return cudaSuccess;
 }
 
-int emulated_is_allowed(const void *kernel, size_t shared) { return allowed.count(kernel) && shared <= allowed[kernel]; }
+int emulated_is_allowed(const void *kernel, size_t shared)
+{
+    return allowed.count(kernel) && shared <= allowed[kernel];
+}
 
 int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared)
 {
     uint64_t n = (uint64_t)block.x * block.y * block.z;
-    int fits = n >= 1 && n <= THREADS_MOST && block.z <= 64 && grid.x >= 1 && grid.x <= INT32_MAX && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
-               grid.z <= 65535 &&
+    int fits = n >= 1 && n <= THREADS_MOST && block.z <= 64 && grid.x >= 1 && grid.x <= INT32_MAX &&
+               grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535 &&
                (shared <= SHARED_STATIC || emulated_is_allowed(kernel, shared));
     return fits ? 0 : (keep(cudaErrorInvalidConfiguration), 1);
 }
 
-/* ---- device memory: pages that only the stream's work may touch, filled with NaNs, a page that nothing may touch behind */
+/* ---- device memory: pages that only the stream's work may touch, filled with NaNs, a page that
+ * nothing may touch behind */
 
-struct piece { unsigned char *base; size_t mapped, bytes; };
-static std::map<uintptr_t, piece> pieces;              /* by the address given out */
+struct piece {
+    unsigned char *base;
+    size_t mapped, bytes;
+};
+static std::map<uintptr_t, piece> pieces; /* by the address given out */
 static std::map<uintptr_t, size_t> pinned;
 static size_t allocated;
 static int working;
 static const size_t card_bytes = (size_t)2 << 30;
 
-static void protect(const piece &p, int may) { mprotect(p.base, p.mapped - PAGE, may ? PROT_READ | PROT_WRITE : PROT_NONE); }
+static void protect(const piece &p, int may)
+{
+    mprotect(p.base, p.mapped - PAGE, may ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, mapped = (rounded + PAGE - 1) / PAGE * PAGE + PAGE;
+    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
+           mapped = (rounded + PAGE - 1) / PAGE * PAGE + PAGE;
     *p = NULL;
     if (!bytes || allocated + bytes > card_bytes)
         return keep(bytes ? cudaErrorMemoryAllocation : cudaErrorInvalidValue);
-    void *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return keep(cudaErrorMemoryAllocation);
     piece made = {(unsigned char *)base, mapped, bytes};
@@ -369,7 +416,8 @@ cudaError_t cudaFree(void *p)
         die("cudaFree of %p, which is no device memory", p);
     piece gone = found->second;
     protect(gone, 1);
-    for (unsigned char *at = (unsigned char *)p + gone.bytes; at < gone.base + gone.mapped - PAGE; at++)
+    for (unsigned char *at = (unsigned char *)p + gone.bytes; at < gone.base + gone.mapped - PAGE;
+         at++)
         if (*at != GUARD_BYTE)
             die("device memory of %zu bytes was written past its end", gone.bytes);
     munmap(gone.base, gone.mapped);
@@ -414,13 +462,20 @@ static int is_pinned(const void *p)
 /* ---- the stream: work waits until the host does */
 
 typedef std::deque<std::function<void()>> work_list;
-struct emulated_graph { work_list work; };
-struct emulated_event { struct timespec at; };
+struct emulated_graph {
+    work_list work;
+};
+struct emulated_event {
+    struct timespec at;
+};
 
 static work_list queue;
 static emulated_graph *capturing;
 
-void emulated_enqueue(std::function<void()> work) { (capturing ? capturing->work : queue).push_back(std::move(work)); }
+void emulated_enqueue(std::function<void()> work)
+{
+    (capturing ? capturing->work : queue).push_back(std::move(work));
+}
 
 cudaError_t cudaDeviceSynchronize(void)
 {
@@ -444,10 +499,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize()
 static void copy_check(const void *p, size_t bytes, int device)
 {
     if (device ? !emulated_is_device(p, bytes) : emulated_is_device(p, 0) != 0)
-        die("a copy of %zu bytes: %p is no %s memory of that size", bytes, p, device ? "device" : "host");
+        die("a copy of %zu bytes: %p is no %s memory of that size", bytes, p,
+            device ? "device" : "host");
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t)
 {
     if (!bytes)
         return cudaSuccess;
@@ -461,7 +518,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     }
     if (capturing)
         return keep(cudaErrorStreamCaptureUnsupported);
-    auto staged = std::make_shared<std::vector<unsigned char>>(up ? bytes : 0);     /* a card's driver reads pageable memory at once */
+    /* a card's driver reads pageable memory at once */
+    auto staged = std::make_shared<std::vector<unsigned char>>(up ? bytes : 0);
     if (up)
         memcpy(staged->data(), from, bytes);
     if (up)
@@ -525,7 +583,11 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g) { return graph_free(g); }
 
 /* ---- the rest: one stream, events that take the host's clock */
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { *s = (cudaStream_t)&queue; return cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    *s = (cudaStream_t)&queue;
+    return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaDeviceSynchronize(); }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 
@@ -535,7 +597,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     return cudaSuccess;
 }
 
-cudaError_t cudaDriverGetVersion(int *version) { *version = 0; return cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 0;
+    return cudaSuccess;
+}
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
@@ -544,14 +610,28 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventCreate(cudaEvent_t *e) { *e = new emulated_event(); return cudaSuccess; }
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = new emulated_event();
+    return cudaSuccess;
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) { return cudaEventCreate(e); }
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) { emulated_enqueue([=] { clock_gettime(CLOCK_MONOTONIC, &e->at); }); return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
+{
+    emulated_enqueue([=] { clock_gettime(CLOCK_MONOTONIC, &e->at); });
+    return cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaDeviceSynchronize(); }
-cudaError_t cudaEventDestroy(cudaEvent_t e) { cudaDeviceSynchronize(); delete e; return cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    cudaDeviceSynchronize();
+    delete e;
+    return cudaSuccess;
+}
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 {
-    *ms = (float)((double)(to->at.tv_sec - from->at.tv_sec) * 1e3 + (double)(to->at.tv_nsec - from->at.tv_nsec) * 1e-6);
+    *ms = (float)((double)(to->at.tv_sec - from->at.tv_sec) * 1e3 +
+                  (double)(to->at.tv_nsec - from->at.tv_nsec) * 1e-6);
     return cudaSuccess;
 }

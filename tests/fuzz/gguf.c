@@ -1,12 +1,12 @@
-/* Any bytes as a GGUF file: opened as syntax, every tensor to its last byte and every value of the metadata; then as a model, with its files and
- * all its tensors. */
+/* Any bytes as a GGUF file: opened as syntax, every tensor to its last byte and every value of the
+ * metadata; then as a model, with its files and all its tensors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "../../formats/gguf.h"
-#include "../../lib/model.h"
+#include "../../lib/model/model.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
@@ -21,7 +21,8 @@ static void values_read(const struct gguf *g)
             count++;
         if (v->kind == GGUF_TEXT && count != v->n)
             abort();
-        if (v->n && v->kind != GGUF_TEXT && !gguf_real(v, v->n - 1, &real) && !(v->kind == GGUF_U64 && !gguf_int(v, v->n - 1, &whole)))
+        if (v->n && v->kind != GGUF_TEXT && !gguf_real(v, v->n - 1, &real) &&
+            !(v->kind == GGUF_U64 && !gguf_int(v, v->n - 1, &whole)))
             abort();
     }
 }
@@ -32,7 +33,8 @@ static void tensors_read(struct gguf *g)
     struct err e = {0};
     for (int i = 0; i < gguf_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor(g, i);
-        if (gguf_find(g, t->name) != i || t->bytes < 1 || gguf_read(g, i, t->bytes - 1, &last, 1, &e))
+        if (gguf_find(g, t->name) != i || t->bytes < 1 ||
+            gguf_read(g, i, t->bytes - 1, &last, 1, &e))
             abort();
     }
 }
@@ -48,7 +50,8 @@ static void model_read_all(const char *path)
     int64_t total = 0, limit = 4 << 20;
     while (in && total < limit && model_next(in, &t) > 0)
         for (int64_t left = tensor_bytes(&t), n; left > 0 && total < limit; left -= n, total += n)
-            if (model_read(in, block, n = left < (int64_t)sizeof block ? left : (int64_t)sizeof block))
+            if (model_read(in, block,
+                           n = left < (int64_t)sizeof block ? left : (int64_t)sizeof block))
                 abort();
     model_close(in);
 }

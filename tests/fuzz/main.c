@@ -1,7 +1,9 @@
-/* Runs a fuzz driver (LLVMFuzzerTestOneInput of another file) where there is no libFuzzer: first every file of the corpus as it is, then
- * random changes of them for some seconds. Usage: DRIVER [--seconds N] [--seed N] FILE|DIRECTORY...
- * Any crash, sanitizer report, input that takes over ten seconds or single allocation over a gigabyte ends the run; the input that did it is left
- * in ./crash-DRIVER. Ends with "N passed, N failed", a pass being a file of the corpus and one more the changes. */
+/* Runs a fuzz driver (LLVMFuzzerTestOneInput of another file) where there is no libFuzzer: first
+ * every file of the corpus as it is, then random changes of them for some seconds. Usage: DRIVER
+ * [--seconds N] [--seed N] FILE|DIRECTORY... Any crash, sanitizer report, input that takes over ten
+ * seconds or single allocation over a gigabyte ends the run; the input that did it is left in
+ * ./crash-DRIVER. Ends with "N passed, N failed", a pass being a file of the corpus and one more
+ * the changes. */
 #include <dirent.h>
 #include <signal.h>
 #include <stdint.h>
@@ -21,17 +23,25 @@ void __sanitizer_set_death_callback(void (*f)(void)) __attribute__((weak));
 
 enum { INPUT_MAX = 1 << 20, HANG = 10 };
 
-struct input { uint8_t *p; size_t n; };
+struct input {
+    uint8_t *p;
+    size_t n;
+};
 static struct input *seeds;
 static size_t n_seeds;
-static struct input now;                /* what is being run, for the report */
+static struct input now; /* what is being run, for the report */
 static char crash_path[300];
 
-const char *__asan_default_options(void) { return "max_allocation_size_mb=1024:allocator_may_return_null=0:detect_stack_use_after_return=0"; }
+const char *__asan_default_options(void)
+{
+    return "max_allocation_size_mb=1024:allocator_may_return_null=0:detect_stack_use_after_return="
+           "0";
+}
 
 static void crash_save(void)
 {
-    FILE *f = now.p ? fopen(crash_path, "wb") : NULL;          /* no input: a leak, reported at the end */
+    /* no input: a leak, reported at the end */
+    FILE *f = now.p ? fopen(crash_path, "wb") : NULL;
     if (f) {
         fwrite(now.p, 1, now.n, f);
         fclose(f);
@@ -41,14 +51,17 @@ static void crash_save(void)
 
 static void on_signal(int s)
 {
-    fprintf(stderr, s == SIGALRM ? "FAILED: an input took over %d seconds\n" : "FAILED: signal %d\n", s == SIGALRM ? HANG : s);
+    fprintf(stderr,
+            s == SIGALRM ? "FAILED: an input took over %d seconds\n" : "FAILED: signal %d\n",
+            s == SIGALRM ? HANG : s);
     crash_save();
     _exit(1);
 }
 
 static void run(const uint8_t *p, size_t n)
 {
-    now.p = mem_alloc(n);               /* of the exact size, so that reading past the end is seen */
+    /* of the exact size, so that reading past the end is seen */
+    now.p = mem_alloc(n);
     memcpy(now.p, p, now.n = n);
     alarm(HANG);
     LLVMFuzzerTestOneInput(now.p, n);
@@ -72,7 +85,10 @@ static void seed_add(const char *path)
     seeds[n_seeds++] = s;
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 static void seeds_add(const char *path)
 {
@@ -106,7 +122,23 @@ static void bytes_insert(struct input *x, size_t at, const uint8_t *p, size_t n)
 /* Sizes that parsers get wrong, of 1, 2, 4 or 8 bytes in either order. */
 static void number_put(struct input *x, size_t at, struct rng *r)
 {
-    static const int64_t odd[] = {0, 1, -1, 127, 128, 255, 256, 32767, 65535, 65536, INT32_MAX, UINT32_MAX, 1 << 20, 1 << 28, INT64_MAX, INT64_MIN, INT64_C(1) << 40};
+    static const int64_t odd[] = {0,
+                                  1,
+                                  -1,
+                                  127,
+                                  128,
+                                  255,
+                                  256,
+                                  32767,
+                                  65535,
+                                  65536,
+                                  INT32_MAX,
+                                  UINT32_MAX,
+                                  1 << 20,
+                                  1 << 28,
+                                  INT64_MAX,
+                                  INT64_MIN,
+                                  INT64_C(1) << 40};
     uint64_t v = (uint64_t)odd[rng_below(r, sizeof odd / sizeof *odd)];
     size_t size = (size_t)1 << rng_below(r, 4);
     int big = (int)rng_below(r, 2);
@@ -118,7 +150,8 @@ static void number_put(struct input *x, size_t at, struct rng *r)
 static void piece_insert(struct input *x, size_t at, struct rng *r)
 {
     const struct input *s = &seeds[rng_below(r, n_seeds)];
-    size_t from = rng_below(r, s->n + 1), n = rng_below(r, (s->n - from < 64 ? s->n - from : 64) + 1);
+    size_t from = rng_below(r, s->n + 1),
+           n = rng_below(r, (s->n - from < 64 ? s->n - from : 64) + 1);
     bytes_insert(x, at, s->p + from, n);
 }
 
@@ -127,13 +160,25 @@ static void change(struct input *x, struct rng *r)
     size_t at = rng_below(r, x->n + 1), n = rng_below(r, 1 + (x->n - at < 32 ? x->n - at : 32));
     uint8_t byte = (uint8_t)rng_u64(r);
     switch (rng_below(r, 7)) {
-    case 0: if (at < x->n) x->p[at] ^= (uint8_t)(1 << rng_below(r, 8)); break;
-    case 1: if (at < x->n) x->p[at] = byte; break;
+    case 0:
+        if (at < x->n)
+            x->p[at] ^= (uint8_t)(1 << rng_below(r, 8));
+        break;
+    case 1:
+        if (at < x->n)
+            x->p[at] = byte;
+        break;
     case 2: bytes_insert(x, at, &byte, 1); break;
-    case 3: memmove(x->p + at, x->p + at + n, x->n - at - n); x->n -= n; break;
+    case 3:
+        memmove(x->p + at, x->p + at + n, x->n - at - n);
+        x->n -= n;
+        break;
     case 4: number_put(x, at, r); break;
     case 5: piece_insert(x, at, r); break;
-    case 6: if (!rng_below(r, 8)) x->n = at; break;
+    case 6:
+        if (!rng_below(r, 8))
+            x->n = at;
+        break;
     }
 }
 
@@ -152,7 +197,8 @@ static int64_t changes_run(double seconds, uint64_t seed)
         run(x.p, x.n);
         count++;
         clock_gettime(CLOCK_MONOTONIC, &t);
-    } while ((double)(t.tv_sec - start.tv_sec) + 1e-9 * (double)(t.tv_nsec - start.tv_nsec) < seconds);
+    } while ((double)(t.tv_sec - start.tv_sec) + 1e-9 * (double)(t.tv_nsec - start.tv_nsec) <
+             seconds);
     free(x.p);
     return count;
 }

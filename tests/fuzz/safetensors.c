@@ -1,4 +1,5 @@
-/* Any bytes as a safetensors file: opened, and if accepted every tensor is found by its name and read to its last byte. */
+/* Any bytes as a safetensors file: opened, and if accepted every tensor is found by its name and
+ * read to its last byte. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -21,7 +22,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     for (int i = 0; s && i < sf_count(s); i++) {
         const struct tensor *t = sf_tensor(s, i);
         int64_t n = tensor_bytes(t);
-        if (n < 0 || n > (int64_t)size || sf_find(s, t->name) != i || (n && sf_read(s, i, n - 1, &last, 1, &e)))
+        if (n < 0 || n > (int64_t)size || sf_find(s, t->name) != i ||
+            (n && sf_read(s, i, n - 1, &last, 1, &e)))
             abort();
     }
     sf_close(s);

@@ -1,12 +1,13 @@
-/* Any bytes as a stream: read to the end; read as what its header says it is (tokens, acts, scores, rank, model); as a single msgpack value. */
+/* Any bytes as a stream: read to the end; read as what its header says it is (tokens, acts, scores,
+ * rank, model); as a single msgpack value. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../lib/importance.h"
-#include "../../lib/tokens.h"
+#include "../../lib/prune/prune.h"
+#include "../../lib/data/data.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,7 +27,7 @@ static void kind_read(struct st_in *in, struct err *e)
     struct acts acts = {0};
     struct scores scores = {0};
     struct rank rank = {0};
-    struct model_head model = {0};
+    struct model_spec model = {0};
     if (!strcmp(kind, "tokens"))
         tokens_load(&tokens, in, 0, e);
     else if (!strcmp(kind, "acts"))
@@ -36,12 +37,12 @@ static void kind_read(struct st_in *in, struct err *e)
     else if (!strcmp(kind, "rank"))
         rank_read(&rank, in, e);
     else if (!strcmp(kind, "model"))
-        model_head_from_json(&model, st_head(in), e);
+        model_spec_from_json(&model, st_head(in), e);
     tokens_free(&tokens);
     acts_free(&acts);
     scores_free(&scores);
     rank_free(&rank);
-    model_head_free(&model);
+    model_spec_free(&model);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,12 +1,15 @@
-/* Fuzzes the reading of a tokenizer.json; one that is accepted must encode and decode a fixed text with spans that add up. */
-#include "../../lib/tokenizer.h"
+/* Fuzzes the reading of a tokenizer.json; one that is accepted must encode and decode a fixed text
+ * with spans that add up. */
+#include "../../lib/tokenizer/tokenizer.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char text[] = "Hello world, it's 2024!  caf\xc3\xa9 e\xcc\x81 \xe2\x96\x81 <s>x</s> aab abab\n\n\t\xff\xc3 \xe1\x84\x80\xe1\x85\xa1 \xf0\x9f\x98\x80 the the";
+static const char text[] =
+    "Hello world, it's 2024!  caf\xc3\xa9 e\xcc\x81 \xe2\x96\x81 <s>x</s> aab abab\n\n\t\xff\xc3 "
+    "\xe1\x84\x80\xe1\x85\xa1 \xf0\x9f\x98\x80 the the";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -15,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tokenizer *t = tokenizer_open((const char *)data, (int64_t)size, &e);
     if (!t) {
         if (!e.set)
-            abort();            /* refused without a word */
+            abort(); /* refused without a word */
         return 0;
     }
     int64_t n = sizeof text - 1, sum = 0, back;

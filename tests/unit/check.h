@@ -1,4 +1,5 @@
-/* Counting checks for the C test programs: CHECK(condition, "what, with values"); the last line of main is `return check_report();`. */
+/* Counting checks for the C test programs: CHECK(condition, "what, with values"); the last line of
+ * main is `return check_report();`. */
 #ifndef PARE_CHECK_H
 #define PARE_CHECK_H
 
@@ -6,7 +7,8 @@
 
 static int check_passed, check_failed;
 
-#define CHECK(condition, ...) do { \
+#define CHECK(condition, ...) \
+    do { \
         if (condition) { \
             check_passed++; \
         } else { \

@@ -1,4 +1,5 @@
-/* GGUF's block formats against the reference implementation's values (golden/gguf_quants.safetensors), rope divisors, hostile headers. */
+/* GGUF's block formats against the reference implementation's values
+ * (golden/gguf_quants.safetensors), rope divisors, hostile headers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 #include <unistd.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/gguf_parts.h"
+#include "../../lib/gguf/gguf_private.h"
 #include "check.h"
 
 static void *read_all(struct safetensors *s, const char *type, const char *suffix, int64_t *bytes)
@@ -32,24 +33,30 @@ static void test_quants(void)
         void *raw = read_all(s, name, "raw", &raw_bytes);
         float *want = read_all(s, name, "values", &bytes);
         int64_t n = bytes / 4;
-        CHECK(gguf_bytes((enum gguf_type)t, n) == raw_bytes, "%s: %lld values are not %lld bytes", name, (long long)n, (long long)raw_bytes);
+        CHECK(gguf_bytes((enum gguf_type)t, n) == raw_bytes, "%s: %lld values are not %lld bytes",
+              name, (long long)n, (long long)raw_bytes);
         float *got = mem_alloc((size_t)bytes + 4);
         got[n] = 17;
         gguf_dequantize((enum gguf_type)t, got, raw, n);
         for (int64_t i = 0; i < n; i++)
             wrong += memcmp(&got[i], &want[i], 4) != 0;
-        CHECK(n && !wrong && got[n] == 17, "%s: %lld of %lld values differ", name, (long long)wrong, (long long)n);
+        CHECK(n && !wrong && got[n] == 17, "%s: %lld of %lld values differ", name, (long long)wrong,
+              (long long)n);
         free(raw);
         free(want);
         free(got);
     }
     sf_close(s);
-    CHECK(gguf_bytes(GGUF_Q4_K, 128) < 0 && gguf_bytes(GGUF_Q8_0, INT64_MAX / 2) < 0, "broken blocks have bytes");
+    CHECK(gguf_bytes(GGUF_Q4_K, 128) < 0 && gguf_bytes(GGUF_Q8_0, INT64_MAX / 2) < 0,
+          "broken blocks have bytes");
 }
 
 /* ---- rope_freqs.weight -> rope_scaling */
 
-static json_t *scaling(const double *divisor, int64_t n) { return gguf_rope_from_divisors(divisor, n, 500000, 131072); }
+static json_t *scaling(const double *divisor, int64_t n)
+{
+    return gguf_rope_from_divisors(divisor, n, 500000, 131072);
+}
 
 /* The formula of 2407.21783 written for a single wave. */
 static double llama3(double wave, double factor, double P0)
@@ -71,7 +78,8 @@ static void test_divisors(void)
     const char *type = json_string_value(json_object_get(found, "rope_type"));
     CHECK(type && !strcmp(type, "llama3"), "type %s", type ? type : "?");
     CHECK(json_number_value(json_object_get(found, "factor")) == 32, "factor");
-    CHECK(json_integer_value(json_object_get(found, "original_max_position_embeddings")) == 8192, "positions");
+    CHECK(json_integer_value(json_object_get(found, "original_max_position_embeddings")) == 8192,
+          "positions");
     json_decref(found);
     d[40] *= 1.01;
     found = scaling(d, 64);
@@ -100,7 +108,7 @@ static void test_header(const char *what, const void *bytes, size_t n, const cha
 }
 
 #define V3 "GGUF\3\0\0\0"
-#define N(x) x "\0\0\0\0\0\0\0"         /* a number below 256 in eight bytes */
+#define N(x) x "\0\0\0\0\0\0\0" /* a number below 256 in eight bytes */
 #define HEADER(what, bytes, words) test_header(what, bytes, sizeof bytes - 1, words)
 
 static void test_hostile(void)
@@ -111,19 +119,34 @@ static void test_hostile(void)
     HEADER("big-endian", "GGUF\0\0\0\3\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0", "big-endian");
     HEADER("2^60 tensors", V3 "\0\0\0\0\0\0\0\x10" N("\0"), "number of tensors");
     HEADER("2^60 metadata", V3 N("\0") "\0\0\0\0\0\0\0\x10", "number of metadata");
-    HEADER("long key", V3 N("\0") N("\1") "\0\0\0\0\1\0\0\0" "abcdefgh", "length of a key");
-    HEADER("negative text", V3 N("\0") N("\1") N("\1") "a\x8\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", "length of a text");
-    HEADER("long list", V3 N("\0") N("\1") N("\1") "a\x9\0\0\0\xa\0\0\0\0\0\0\0\0\0\0\x20", "length of a list");
-    HEADER("list of lists", V3 N("\0") N("\1") N("\1") "a\x9\0\0\0\x9\0\0\0" N("\1") N("\1"), "list of lists");
+    HEADER("long key",
+           V3 N("\0") N("\1") "\0\0\0\0\1\0\0\0"
+                              "abcdefgh",
+           "length of a key");
+    HEADER("negative text", V3 N("\0") N("\1") N("\1") "a\x8\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff",
+           "length of a text");
+    HEADER("long list", V3 N("\0") N("\1") N("\1") "a\x9\0\0\0\xa\0\0\0\0\0\0\0\0\0\0\x20",
+           "length of a list");
+    HEADER("list of lists", V3 N("\0") N("\1") N("\1") "a\x9\0\0\0\x9\0\0\0" N("\1") N("\1"),
+           "list of lists");
     HEADER("unknown kind", V3 N("\0") N("\1") N("\1") "a\xd\0\0\0" N("\1") N("\1"), "type 13");
     HEADER("a key twice", V3 N("\0") N("\2") N("\1") "a\0\0\0\0\1" N("\1") "a\0\0\0\0\1", "twice");
     HEADER("no dimension", V3 N("\1") N("\0") N("\1") "a\0\0\0\0\0\0\0\0" N("\0"), "0 dimensions");
-    HEADER("huge dimension", V3 N("\1") N("\0") N("\1") "a\2\0\0\0" "\0\0\0\0\0\0\0\x70\0\0\0\0\0\0\0\x70\0\0\0\0" N("\0"), "too large");
-    HEADER("part of a block", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\x21") "\x8\0\0\0" N("\0"), "whole number of blocks");
+    HEADER("huge dimension",
+           V3 N("\1") N("\0") N("\1") "a\2\0\0\0"
+                                      "\0\0\0\0\0\0\0\x70\0\0\0\0\0\0\0\x70\0\0\0\0" N("\0"),
+           "too large");
+    HEADER("part of a block", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\x21") "\x8\0\0\0" N("\0"),
+           "whole number of blocks");
     HEADER("Q2_K", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\1") "\xa\0\0\0" N("\0"), "Q2_K");
-    HEADER("beyond the file", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\x40") "\0\0\0\0" N("\0"), "does not fit");
-    HEADER("offset wraps", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\1") "\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f", "does not fit");
-    HEADER("alignment 3", V3 N("\0") N("\1") N("\x11") "general.alignment\4\0\0\0\3\0\0\0", "power of two");
+    HEADER("beyond the file", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\x40") "\0\0\0\0" N("\0"),
+           "does not fit");
+    HEADER("offset wraps",
+           V3 N("\1") N("\0")
+               N("\1") "a\1\0\0\0" N("\1") "\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f",
+           "does not fit");
+    HEADER("alignment 3", V3 N("\0") N("\1") N("\x11") "general.alignment\4\0\0\0\3\0\0\0",
+           "power of two");
 }
 
 int main(void)

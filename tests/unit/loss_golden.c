@@ -1,6 +1,8 @@
-/* The loss op against torch in float64 (tests/golden/kd): given logits pass through an identity head, so that the values and the gradients with
- * respect to the logits stand beside the expected ones: forward KL at every temperature, and cross-entropy. Positions with label -100 count in
- * no mean. Tolerances are those of tests/golden/README.md; the worst observed error is printed beside them. */
+/* The loss op against torch in float64 (tests/golden/kd): given logits pass through an identity
+ * head, so that the values and the gradients with respect to the logits stand beside the expected
+ * ones: forward KL at every temperature, and cross-entropy. Positions with label -100 count in no
+ * mean. Tolerances are those of tests/golden/README.md; the worst observed error is printed beside
+ * them. */
 #include <assert.h>
 #include <jansson.h>
 #include <math.h>
@@ -78,15 +80,22 @@ static void golden_close(struct golden *g)
 }
 
 /* Mean over the counted positions of ce (which = 0) or kl (1); its gradient goes to dz [n,V]. */
-static double run_loss(const struct golden *g, struct exec *x, int which, float temperature, float *dz)
+static double run_loss(const struct golden *g, struct exec *x, int which, float temperature,
+                       float *dz)
 {
     float scale = 1 / (float)g->counted;
     double *out = calloc((size_t)g->n, 2 * sizeof *out), sum = 0;
     struct batch b = {.n_seq = 1, .seq_len = g->n, .labels = g->labels};
     struct operand head = {.v = g->identity, .dtype = DT_F32, .rows = g->V, .cols = g->V};
-    struct call c = {.x = x, .batch = &b, .rows = g->n, .in = {{g->student, dz, DT_F32, g->n, g->V}, {g->teacher, NULL, DT_F32, g->n, g->V}},
-                     .w = {[0] = head, [2] = head}, .out = {out, NULL, DT_F64, g->n, 2}};
-    c.p.loss = (struct loss_params){(float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3, 1};
+    struct op_args c = {
+        .x = x,
+        .batch = &b,
+        .rows = g->n,
+        .in = {{g->student, dz, DT_F32, g->n, g->V}, {g->teacher, NULL, DT_F32, g->n, g->V}},
+        .w = {[0] = head, [2] = head},
+        .out = {out, NULL, DT_F64, g->n, 2}};
+    c.p.loss = (struct loss_params){
+        (float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3, 1};
     c.scratch = aligned_alloc(64, (op_scratch(OP_loss, &c) + 63) & ~(size_t)63);
     memset(dz, 0, (size_t)(g->n * g->V) * sizeof *dz);
     op_forward(OP_loss, &c);
@@ -98,7 +107,8 @@ static double run_loss(const struct golden *g, struct exec *x, int which, float 
 }
 
 /* Returns 1 if the file has a gradient too. */
-static int check_loss(struct golden *g, struct exec *x, const char *loss, int which, double temperature)
+static int check_loss(struct golden *g, struct exec *x, const char *loss, int which,
+                      double temperature)
 {
     char name[60];
     snprintf(name, sizeof name, "grad.%s", loss);
@@ -106,16 +116,20 @@ static int check_loss(struct golden *g, struct exec *x, const char *loss, int wh
     double *want = load(g, name, 1), largest = 0, worst = 0;
     double value = json_number_value(json_object_get(json_object_get(g->losses, loss), "value"));
     float *dz = malloc((size_t)n * sizeof *dz);
-    double error = fabs(run_loss(g, x, which, (float)temperature, dz) - value) / (value > 0 ? value : 1);
+    double error = fabs(run_loss(g, x, which, (float)temperature, dz) - value) /
+                   (value > 0 ? value : 1);
     double allowed = strcmp(g->name, "extreme") ? 1e-5 : 1e-4;
-    CHECK(error <= allowed, "%s %s: relative error %.2g, allowed %.2g", g->name, loss, error, allowed);
+    CHECK(error <= allowed, "%s %s: relative error %.2g, allowed %.2g", g->name, loss, error,
+          allowed);
     for (int64_t i = 0; want && i < n; i++) {
         largest = fmax(largest, fabs(want[i]));
         worst = fmax(worst, fabs((double)dz[i] - want[i]));
         if (isnan(dz[i]))
             worst = INFINITY;
     }
-    CHECK(!want || worst <= 1e-4 * largest, "%s %s: gradient off by %.2g of its largest entry, allowed 1e-4", g->name, loss, worst / largest);
+    CHECK(!want || worst <= 1e-4 * largest,
+          "%s %s: gradient off by %.2g of its largest entry, allowed 1e-4", g->name, loss,
+          worst / largest);
     printf("%-8s %-15s value %.1e (allowed %.0e)", g->name, loss, error, allowed);
     if (want)
         printf(", gradient %.1e (allowed 1e-4)", worst / largest);
@@ -134,7 +148,8 @@ static void check_file(const char *name, struct exec *x, int *losses, int *gradi
     json_t *value;
     if (golden_open(&g, name))
         return;
-    json_object_foreach(g.losses, loss, value) {
+    json_object_foreach(g.losses, loss, value)
+    {
         int kl = !strncmp(loss, prefix, sizeof prefix - 1);
         if (!kl && strcmp(loss, "ce@1"))
             continue;
@@ -152,7 +167,8 @@ int main(void)
     CHECK(exec_open(&x, DEVICE_CPU, 2) == 0, "%s", x.err.msg);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         check_file(files[i], &x, &losses, &gradients);
-    CHECK(losses == 18 && gradients == 15, "%d losses and %d gradients found, 18 and 15 expected", losses, gradients);
+    CHECK(losses == 18 && gradients == 15, "%d losses and %d gradients found, 18 and 15 expected",
+          losses, gradients);
     exec_close(&x);
     return check_report();
 }

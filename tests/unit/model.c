@@ -1,5 +1,6 @@
-/* A model in memory: what is loaded is what the golden checkpoints hold, as one f32 range or as stored; gradients beside it; random starts;
- * written streams read back to the same bits, cut ones do not read. Reads tests/golden; run from the repository root. */
+/* A model in memory: what is loaded is what the golden checkpoints hold, as one f32 range or as
+ * stored; gradients beside it; random starts; written streams read back to the same bits, cut ones
+ * do not read. Reads tests/golden; run from the repository root. */
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -7,7 +8,8 @@
 #include <unistd.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/model.h"
+#include "../../lib/tool/model_open.h"
+#include "../../lib/model/model.h"
 #include "check.h"
 
 #define GOLDEN "tests/golden/families/"
@@ -48,49 +50,69 @@ static void test_load(void)
 {
     struct model m;
     CHECK(!load(&m, GOLDEN "qwen3", MODEL_TRAIN), "%s", e.msg);
-    int64_t total = model_head_parameters(&m.head, NULL), at = 0;
-    CHECK(m.n_values == total && model_memory(&m.head, MODEL_TRAIN, 0) == 4 * total, "%lld values", (long long)m.n_values);
-    for (int i = 0; i < m.head.n_tensors; i++) {
-        CHECK(m.params[i].dtype == DT_F32 && m.head.tensors[i].dtype == DT_F32, "%s is not f32", m.head.tensors[i].name);
-        CHECK((float *)m.params[i].v == (float *)m.weights.base + at, "%s is not where its running sum says", m.head.tensors[i].name);
+    int64_t total = model_spec_parameters(&m.spec, NULL), at = 0;
+    CHECK(m.n_values == total && model_memory(&m.spec, MODEL_TRAIN, 0) == 4 * total, "%lld values",
+          (long long)m.n_values);
+    for (int i = 0; i < m.spec.n_tensors; i++) {
+        CHECK(m.params[i].dtype == DT_F32 && m.spec.tensors[i].dtype == DT_F32, "%s is not f32",
+              m.spec.tensors[i].name);
+        CHECK((float *)m.params[i].v == (float *)m.weights.base + at,
+              "%s is not where its running sum says", m.spec.tensors[i].name);
         at += m.params[i].rows * m.params[i].cols;
     }
-    check_values(GOLDEN "qwen3", "model.layers.1.self_attn.k_norm.weight", model_param(&m, 1, "k_norm.weight"), 8);
-    check_values(GOLDEN "qwen3", "model.layers.2.mlp.down_proj.weight", model_param(&m, 2, "down_proj.weight"), 36 * 45);
+    check_values(GOLDEN "qwen3", "model.layers.1.self_attn.k_norm.weight",
+                 model_param(&m, 1, "k_norm.weight"), 8);
+    check_values(GOLDEN "qwen3", "model.layers.2.mlp.down_proj.weight",
+                 model_param(&m, 2, "down_proj.weight"), 36 * 45);
     check_values(GOLDEN "qwen3", "model.norm.weight", model_param(&m, -1, "norm.weight"), 36);
-    CHECK(!model_param(&m, -1, "lm_head.weight") && !model_param(&m, 3, "q_proj.weight"), "absent tensors are found");
+    CHECK(!model_param(&m, -1, "lm_head.weight") && !model_param(&m, 3, "q_proj.weight"),
+          "absent tensors are found");
     CHECK(!model_add_grads(&m, &e), "%s", e.msg);
-    for (int i = 0; i < m.head.n_tensors; i++)
-        CHECK(m.params[i].g - (float *)m.grads.base == (float *)m.params[i].v - (float *)m.weights.base, "gradient of %s", m.head.tensors[i].name);
-    CHECK(model_memory(&m.head, MODEL_TRAIN, 1) == 8 * total, "memory with gradients");
+    for (int i = 0; i < m.spec.n_tensors; i++)
+        CHECK(m.params[i].g - (float *)m.grads.base ==
+                  (float *)m.params[i].v - (float *)m.weights.base,
+              "gradient of %s", m.spec.tensors[i].name);
+    CHECK(model_memory(&m.spec, MODEL_TRAIN, 1) == 8 * total, "memory with gradients");
     model_free(&m);
 
     CHECK(!load(&m, GOLDEN "qwen3", MODEL_FROZEN), "%s", e.msg);
-    CHECK(model_param(&m, 0, "q_proj.weight")->dtype == DT_BF16 && model_param(&m, 0, "q_norm.weight")->dtype == DT_F32, "frozen dtypes");
-    for (int i = 0; i < m.head.n_tensors; i++)
-        CHECK((uintptr_t)m.params[i].v % 64 == 0, "%s is not aligned", m.head.tensors[i].name);
-    CHECK((int64_t)m.weights.used == model_memory(&m.head, MODEL_FROZEN, 0), "memory of a frozen model");
-    check_values(GOLDEN "qwen3", "model.layers.2.mlp.down_proj.weight", model_param(&m, 2, "down_proj.weight"), 36 * 45);
-    check_values(GOLDEN "qwen3", "model.layers.1.self_attn.k_norm.weight", model_param(&m, 1, "k_norm.weight"), 8);
+    CHECK(model_param(&m, 0, "q_proj.weight")->dtype == DT_BF16 &&
+              model_param(&m, 0, "q_norm.weight")->dtype == DT_F32,
+          "frozen dtypes");
+    for (int i = 0; i < m.spec.n_tensors; i++)
+        CHECK((uintptr_t)m.params[i].v % 64 == 0, "%s is not aligned", m.spec.tensors[i].name);
+    CHECK((int64_t)m.weights.used == model_memory(&m.spec, MODEL_FROZEN, 0),
+          "memory of a frozen model");
+    check_values(GOLDEN "qwen3", "model.layers.2.mlp.down_proj.weight",
+                 model_param(&m, 2, "down_proj.weight"), 36 * 45);
+    check_values(GOLDEN "qwen3", "model.layers.1.self_attn.k_norm.weight",
+                 model_param(&m, 1, "k_norm.weight"), 8);
     model_free(&m);
 
-    CHECK(!load(&m, GOLDEN "mistral", MODEL_FROZEN) && model_param(&m, 0, "up_proj.weight")->dtype == DT_F16, "f16 stays: %s", e.msg);
+    CHECK(!load(&m, GOLDEN "mistral", MODEL_FROZEN) &&
+              model_param(&m, 0, "up_proj.weight")->dtype == DT_F16,
+          "f16 stays: %s", e.msg);
     model_free(&m);
-    CHECK(!load(&m, GOLDEN "gpt2", MODEL_FROZEN) && model_param(&m, -1, "embed_positions.weight")->rows == 64, "positions: %s", e.msg);
-    check_values(GOLDEN "gpt2", "transformer.wpe.weight", model_param(&m, -1, "embed_positions.weight"), 64 * 42);
+    CHECK(!load(&m, GOLDEN "gpt2", MODEL_FROZEN) &&
+              model_param(&m, -1, "embed_positions.weight")->rows == 64,
+          "positions: %s", e.msg);
+    check_values(GOLDEN "gpt2", "transformer.wpe.weight",
+                 model_param(&m, -1, "embed_positions.weight"), 64 * 42);
     model_free(&m);
-    /* kernels read learned positions as f32 only: a bf16 gpt2 keeps its matrices, not those [64, 42] */
+    /* kernels read learned positions as f32 only: a bf16 gpt2 keeps its matrices, not those [64,
+     * 42] */
     CHECK(!load(&m, GOLDEN "gpt2", MODEL_FROZEN), "%s", e.msg);
-    model_head_list_tensors(&m.head, DT_BF16);
+    model_spec_list_tensors(&m.spec, DT_BF16);
     int64_t want = 0;
-    for (int i = 0; i < m.head.n_tensors; i++) {
-        const struct tensor *t = &m.head.tensors[i];
+    for (int i = 0; i < m.spec.n_tensors; i++) {
+        const struct tensor *t = &m.spec.tensors[i];
         int wide = t->ndim == 1 || !strcmp(t->name, "embed_positions.weight");
         want += (tensor_count(t) * (wide ? 4 : 2) + 63) / 64 * 64;
     }
-    CHECK(model_memory(&m.head, MODEL_FROZEN, 0) == want, "memory of a frozen bf16 gpt2");
+    CHECK(model_memory(&m.spec, MODEL_FROZEN, 0) == want, "memory of a frozen bf16 gpt2");
     model_free(&m);
-    CHECK(load(&m, GOLDEN "nowhere", MODEL_TRAIN) == -1 && strstr(e.msg, "nowhere"), "a missing directory: %s", e.msg);
+    CHECK(load(&m, GOLDEN "nowhere", MODEL_TRAIN) == -1 && strstr(e.msg, "nowhere"),
+          "a missing directory: %s", e.msg);
 }
 
 /* mean and standard deviation */
@@ -114,10 +136,11 @@ static void test_random(const char *family, double range, float norm)
     struct model from, a, b;
     double mean, std;
     CHECK(!load(&from, path, MODEL_TRAIN), "%s", e.msg);
-    CHECK(!model_init_random(&a, &from.head, 5, &e), "%s", e.msg);
-    double L = (double)a.head.num_hidden_layers;
+    CHECK(!model_init_random(&a, &from.spec, 5, &e), "%s", e.msg);
+    double L = (double)a.spec.num_hidden_layers;
     moments(model_param(&a, -1, "embed_tokens.weight"), &mean, &std);
-    CHECK(fabs(mean) < 0.1 * range && fabs(std / range - 1) < 0.05, "%s: embedding %g +- %g", family, mean, std);
+    CHECK(fabs(mean) < 0.1 * range && fabs(std / range - 1) < 0.05, "%s: embedding %g +- %g",
+          family, mean, std);
     moments(model_param(&a, 1, "down_proj.weight"), &mean, &std);
     CHECK(fabs(std / range * sqrt(2 * L) - 1) < 0.1, "%s: down_proj +- %g", family, std);
     moments(model_param(&a, 1, "q_proj.weight"), &mean, &std);
@@ -129,10 +152,13 @@ static void test_random(const char *family, double range, float norm)
         CHECK(mean == 0 && std == 0, "%s: biases start at %g", family, mean);
     }
     omp_set_num_threads(3);
-    CHECK(!model_init_random(&b, &from.head, 5, &e), "%s", e.msg);
-    CHECK(!memcmp(a.weights.base, b.weights.base, (size_t)a.n_values * 4), "%s: the same seed gives other bits with other threads", family);
+    CHECK(!model_init_random(&b, &from.spec, 5, &e), "%s", e.msg);
+    CHECK(!memcmp(a.weights.base, b.weights.base, (size_t)a.n_values * 4),
+          "%s: the same seed gives other bits with other threads", family);
     model_free(&b);
-    CHECK(!model_init_random(&b, &from.head, 6, &e) && memcmp(a.weights.base, b.weights.base, (size_t)a.n_values * 4), "%s: seeds", family);
+    CHECK(!model_init_random(&b, &from.spec, 6, &e) &&
+              memcmp(a.weights.base, b.weights.base, (size_t)a.n_values * 4),
+          "%s: seeds", family);
     model_free(&a);
     model_free(&b);
     model_free(&from);
@@ -145,43 +171,52 @@ static void test_streams(void)
     close(fd);
     struct model m, again;
     CHECK(!load(&m, GOLDEN "llama31", MODEL_FROZEN), "%s", e.msg);
-    json_t *head = model_head_to_json(&m.head);
+    json_t *head = model_spec_to_json(&m.spec);
     json_object_set_new(head, "files", json_array());
     struct st_out *out = st_create(path, 0, &e);
-    CHECK(out && !st_begin(out, head) && !model_write(out, &m) && !st_end(out) && !st_publish(out), "%s", e.msg);
+    CHECK(out && !st_begin(out, head) && !model_write(out, &m) && !st_end(out) && !st_publish(out),
+          "%s", e.msg);
     CHECK(!load(&again, path, MODEL_FROZEN), "%s", e.msg);
-    CHECK(again.weights.used == m.weights.used && !memcmp(again.weights.base, m.weights.base, m.weights.used), "other bits after a round trip");
+    CHECK(again.weights.used == m.weights.used &&
+              !memcmp(again.weights.base, m.weights.base, m.weights.used),
+          "other bits after a round trip");
     model_free(&again);
-    CHECK(!load(&again, path, MODEL_TRAIN) && model_param(&again, 0, "q_proj.weight")->dtype == DT_F32, "%s", e.msg);
+    CHECK(!load(&again, path, MODEL_TRAIN) &&
+              model_param(&again, 0, "q_proj.weight")->dtype == DT_F32,
+          "%s", e.msg);
     model_free(&again);
-    CHECK(!truncate(path, 60000) && load(&again, path, MODEL_TRAIN) == -1 && e.set, "a cut stream loads");
+    CHECK(!truncate(path, 60000) && load(&again, path, MODEL_TRAIN) == -1 && e.set,
+          "a cut stream loads");
     json_decref(head);
     model_free(&m);
     unlink(path);
 }
 
-/* Matrices of q8_0 blocks (scale 2^-4, values by a rule), more than one piece of the loader's buffer: packed where they are frozen, f32 where trained. */
+/* Matrices of q8_0 blocks (scale 2^-4, values by a rule), more than one piece of the loader's
+ * buffer: packed where they are frozen, f32 where trained. */
 static void test_q8(void)
 {
     char path[] = "/tmp/pare-model-XXXXXX.tsz";
     int fd = mkstemps(path, 4);
     close(fd);
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "model_type", "llama", "hidden_size", 64, "intermediate_size", 96,
-                               "num_hidden_layers", 1, "num_attention_heads", 4, "num_key_value_heads", 2, "vocab_size", 20011);
-    struct model_head h;
+    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "model_type", "llama",
+                               "hidden_size", 64, "intermediate_size", 96, "num_hidden_layers", 1,
+                               "num_attention_heads", 4, "num_key_value_heads", 2, "vocab_size",
+                               20011);
+    struct model_spec h;
     e = (struct err){0};
-    CHECK(!model_head_from_config(&h, config, &e), "%s", e.msg);
-    model_head_list_tensors(&h, DT_F32);
+    CHECK(!model_spec_from_config(&h, config, &e), "%s", e.msg);
+    model_spec_list_tensors(&h, DT_F32);
     for (int i = 0; i < h.n_tensors; i++)
         h.tensors[i].dtype = h.tensors[i].ndim == 2 ? DT_Q8_0 : DT_F32;
     struct st_out *out = st_create(path, 0, &e);
-    json_t *head = model_head_to_json(&h);
+    json_t *head = model_spec_to_json(&h);
     CHECK(!st_begin(out, head), "%s", e.msg);
     for (int i = 0; i < h.n_tensors; i++) {
         int64_t bytes = tensor_bytes(&h.tensors[i]);
         unsigned char *data = mem_alloc((size_t)bytes);
         for (int64_t b = 0; h.tensors[i].ndim == 2 && b < bytes / Q8_BYTES; b++) {
-            data[b * Q8_BYTES + 1] = 0x2c;      /* f16 0x2c00 = 1/16 */
+            data[b * Q8_BYTES + 1] = 0x2c; /* f16 0x2c00 = 1/16 */
             for (int k = 0; k < Q8_BLOCK; k++)
                 data[b * Q8_BYTES + 2 + k] = (unsigned char)(b * 7 + k);
         }
@@ -193,11 +228,12 @@ static void test_q8(void)
     CHECK(!load(&m, path, MODEL_FROZEN), "%s", e.msg);
     const struct param *p = model_param(&m, -1, "embed_tokens.weight");
     const unsigned char *packed = p->v;
-    int64_t wrong = 0, n = p->rows * p->cols, bytes = model_head_bytes(&h);
+    int64_t wrong = 0, n = p->rows * p->cols, bytes = model_spec_bytes(&h);
     for (int64_t j = 0; j < n && p->dtype == DT_Q8_0; j++)
         wrong += packed[j / 32 * Q8_BYTES + 2 + j % 32] != (unsigned char)(j / 32 * 7 + j % 32);
     CHECK(p->dtype == DT_Q8_0 && !wrong, "%lld of the packed values are wrong", (long long)wrong);
-    CHECK(m.weights.used >= (size_t)bytes && m.weights.used < (size_t)bytes + 4096, "%zu bytes for %lld of weights", m.weights.used, (long long)bytes);
+    CHECK(m.weights.used >= (size_t)bytes && m.weights.used < (size_t)bytes + 4096,
+          "%zu bytes for %lld of weights", m.weights.used, (long long)bytes);
     model_free(&m);
     CHECK(!load(&m, path, MODEL_TRAIN), "%s", e.msg);
     p = model_param(&m, -1, "embed_tokens.weight");
@@ -205,7 +241,7 @@ static void test_q8(void)
         wrong += ((float *)p->v)[j] != (float)(int8_t)(j / 32 * 7 + j % 32) / 16;
     CHECK(p->dtype == DT_F32 && !wrong, "%lld of the q8_0 values are wrong", (long long)wrong);
     model_free(&m);
-    model_head_free(&h);
+    model_spec_free(&h);
     json_decref(head);
     json_decref(config);
     unlink(path);

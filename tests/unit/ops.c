@@ -1,10 +1,13 @@
-/* Every row of kernels/ops.def against its twin in double precision (twins/), on random odd shapes with fixed seeds.
+/* Every row of kernels/ops.def against its twin in double precision (reference/), on random odd
+ * shapes with fixed seeds.
  *
- * A trial of an op: values and, for its backward, gradients along signed directions against central differences of the twin; gradients are
- * added to what stands there; each gradient alone gives the same bytes as all of them, none wanted is accepted; inputs, and whatever backward
- * does not read, stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly the same values; guards around every
- * buffer stay whole; a NaN is not lost. Rows with a CUDA kernel are run against the CPU where the build and the machine have a device.
- * Also: the elementary functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these rows. */
+ * A trial of an op: values and, for its backward, gradients along signed directions against central
+ * differences of the twin; gradients are added to what stands there; each gradient alone gives the
+ * same bytes as all of them, none wanted is accepted; inputs, and whatever backward does not read,
+ * stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly the
+ * same values; guards around every buffer stay whole; a NaN is not lost. Rows with a CUDA kernel
+ * are run against the CPU where the build and the machine have a device. Also: the elementary
+ * functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these rows. */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -13,10 +16,10 @@
 
 #include "check.h"
 #include "../../kernels/cpu/vecmath.h"
-#include "twins/twins.h"
+#include "reference/reference.h"
 
 enum { TRIALS = 20, FIRST_LARGE = 16, DIRECTIONS = 3 };
-enum { ON_CPU, IN_F32, IN_BF16, MODES };    /* where and how a row that tests itself is run */
+enum { ON_CPU, IN_F32, IN_BF16, MODES }; /* where and how a row that tests itself is run */
 
 static const struct op_test tests[OP_COUNT] = {
     [OP_embed] = {embed_shape, embed_twin, 1e-6, 2, NULL},
@@ -26,25 +29,38 @@ static const struct op_test tests[OP_COUNT] = {
     [OP_layernorm] = {layernorm_shape, layernorm_twin, 1e-6, 2, NULL},
     [OP_rope] = {rope_shape, rope_twin, 1e-6, 2, NULL},
     [OP_act] = {act_shape, act_twin, 1e-6, 2, NULL},
-    [OP_actmul] = {actmul_shape, actmul_twin, 1e-6, 2, NULL},
+    [OP_glu] = {glu_shape, glu_twin, 1e-6, 2, NULL},
     [OP_add] = {add_shape, add_twin, 1e-6, 2, NULL},
     [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, 2, NULL},
-    [OP_attention] = {attention_shape, attention_twin, 2e-6, 8, NULL},       /* weights, their gradients, results; and gradients of scores cancel in sums */
+    /* weights, their gradients, results; and gradients of scores cancel in sums */
+    [OP_attention] = {attention_shape, attention_twin, 2e-6, 8, NULL},
     [OP_loss] = {.whole = loss_whole},
     [OP_adamw] = {.whole = adamw_whole},
     [OP_sumsq] = {.whole = sumsq_whole},
-    [OP_tally] = {.whole = tally_whole},
-    [OP_seqstats] = {.whole = seqstats_whole},
-    [OP_rowcos] = {.whole = rowcos_whole},
+    [OP_column_sum] = {.whole = column_sum_whole},
+    [OP_seq_stats] = {.whole = seq_stats_whole},
+    [OP_row_cosine] = {.whole = row_cosine_whole},
 };
 
 /* ---- drawing a trial */
 
-static struct operand *operand(struct call *c, int i) { return i < W0 ? &c->in[i] : i < OUT ? &c->w[i - W0] : &c->out; }
-static int64_t count(struct call *c, int i) { return operand(c, i)->rows * operand(c, i)->cols; }
-static size_t bytes_of(struct call *c, int i) { return (size_t)dtype_bytes(operand(c, i)->dtype, count(c, i)); }
-static enum dtype grad_dtype(struct call *c, int i) { return i < W0 || i == OUT ? operand(c, i)->dtype : DT_F32; }
-static size_t grad_bytes(struct call *c, int i) { return (size_t)dtype_bytes(grad_dtype(c, i), count(c, i)); }
+static struct operand *operand(struct op_args *c, int i)
+{
+    return i < W0 ? &c->in[i] : i < OUT ? &c->w[i - W0] : &c->out;
+}
+static int64_t count(struct op_args *c, int i) { return operand(c, i)->rows * operand(c, i)->cols; }
+static size_t bytes_of(struct op_args *c, int i)
+{
+    return (size_t)dtype_bytes(operand(c, i)->dtype, count(c, i));
+}
+static enum dtype grad_dtype(struct op_args *c, int i)
+{
+    return i < W0 || i == OUT ? operand(c, i)->dtype : DT_F32;
+}
+static size_t grad_bytes(struct op_args *c, int i)
+{
+    return (size_t)dtype_bytes(grad_dtype(c, i), count(c, i));
+}
 
 /* Values of inputs and weights, rounded to their dtype; the double ones are exactly the same. */
 static void draw_values(struct trial *t)
@@ -66,16 +82,19 @@ static void draw_values(struct trial *t)
 
 /* ---- running the kernel */
 
-struct outcome {                    /* what a run left; g: gradients of inputs and weights */
+struct outcome { /* what a run left; g: gradients of inputs and weights */
     float *out, *memo, *g[OUT];
 };
 
-static void *copy(struct trial *t, const void *from, size_t bytes) { return memcpy(test_buffer(t, bytes), from, bytes); }
+static void *copy(struct trial *t, const void *from, size_t bytes)
+{
+    return memcpy(test_buffer(t, bytes), from, bytes);
+}
 
 /* The trial's call on x; q8_0 is for the CPU, a device gets its values in f32. */
-static struct call call_on(struct trial *t, struct exec *x)
+static struct op_args call_on(struct trial *t, struct exec *x)
 {
-    struct call c = t->call;
+    struct op_args c = t->call;
     c.x = x;
     for (int i = W0; i < OUT && x->device != DEVICE_CPU; i++)
         if (operand(&c, i)->dtype == DT_Q8_0) {
@@ -87,7 +106,7 @@ static struct call call_on(struct trial *t, struct exec *x)
 
 static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
 {
-    struct call c = call_on(t, x);
+    struct op_args c = call_on(t, x);
     c.batch = &t->batch;
     int64_t memo = op_memo(t->op, &c) * c.rows;
     o->out = test_buffer(t, bytes_of(&c, OUT));
@@ -97,11 +116,14 @@ static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
     test_call(t, &c, 0);
 }
 
-/* Gradients: `dy` comes in, `before` stands there already; wanted: a bit for each of inputs and weights. What backward does not read is garbage. */
-static void run_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy, float *const before[OUT], unsigned wanted)
+/* Gradients: `dy` comes in, `before` stands there already; wanted: a bit for each of inputs and
+ * weights. What backward does not read is garbage. */
+static void run_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy,
+                         float *const before[OUT], unsigned wanted)
 {
-    static const unsigned flag[OPERANDS] = {[IN0] = READS_IN0, [IN1] = READS_IN1, [IN2] = READS_IN2, [OUT] = READS_OUT};
-    struct call c = call_on(t, x);
+    static const unsigned flag[OPERANDS] = {
+        [IN0] = READS_IN0, [IN1] = READS_IN1, [IN2] = READS_IN2, [OUT] = READS_OUT};
+    struct op_args c = call_on(t, x);
     unsigned reads = ops[t->op].reads;
     c.out.v = o->out;
     c.out.g = dy;
@@ -111,13 +133,16 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
         if (flag[i] && !(reads & flag[i]))
             p->v = test_buffer(t, bytes_of(&c, i));
         if (i < OUT)
-            p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], grad_bytes(&c, i)) : NULL;
+            p->g = o->g[i] = p->rows && wanted >> i & 1 ? copy(t, before[i], grad_bytes(&c, i))
+                                                        : NULL;
     }
     test_call(t, &c, 1);
 }
 
-/* Fresh gradients that the op says it sets: whatever stands there, the result is that of adding to zeros. */
-static const char *check_fresh(struct trial *t, struct exec *x, const struct outcome *o, float *dy)
+/* Fresh gradients that the op says it sets: whatever stands there, the result is that of adding to
+ * zeros. */
+static const char *check_overwrite(struct trial *t, struct exec *x, const struct outcome *o,
+                                   float *dy)
 {
     struct outcome added = *o, set = *o;
     float *zeros[OUT], *garbage[OUT];
@@ -129,16 +154,17 @@ static const char *check_fresh(struct trial *t, struct exec *x, const struct out
     }
     run_backward(t, x, &added, dy, zeros, ~0u);
     for (int i = 0; i <= W0 && sets; i++)
-        operand(&t->call, i)->fresh = 1;
+        operand(&t->call, i)->overwrite = 1;
     run_backward(t, x, &set, dy, garbage, ~0u);
     for (int i = 0; i <= W0; i++) {
-        operand(&t->call, i)->fresh = 0;
+        operand(&t->call, i)->overwrite = 0;
         int64_t n = added.g[i] ? count(&t->call, i) : 0;
         const float *want = n ? test_widen(t, added.g[i], grad_dtype(&t->call, i), n) : NULL;
         const float *got = n ? test_widen(t, set.g[i], grad_dtype(&t->call, i), n) : NULL;
         for (int64_t j = 0; j < n; j++)
             if (!(want[j] == got[j]))
-                return i < W0 ? "a fresh gradient of an input is not set" : "the fresh gradient of w0 is not set";
+                return i < W0 ? "a fresh gradient of an input is not set"
+                              : "the fresh gradient of w0 is not set";
     }
     return NULL;
 }
@@ -165,13 +191,17 @@ static double twin_loss(struct trial *t, const float *dy, double *out)
     return s;
 }
 
-/* Change of sum(dy * twin) along a direction of operand i, a normal one or one single value's, against the gradient that the kernel added:
- * the difference in units of what the direction is expected to give. */
-static double gradient_error(struct trial *t, int i, const float *dy, const float *g, const float *before, int single)
+/* Change of sum(dy * twin) along a direction of operand i, a normal one or one single value's,
+ * against the gradient that the kernel added: the difference in units of what the direction is
+ * expected to give. */
+static double gradient_error(struct trial *t, int i, const float *dy, const float *g,
+                             const float *before, int single)
 {
     int64_t n = count(&t->call, i);
-    double *out = test_buffer(t, (size_t)count(&t->call, OUT) * 8), *direction = test_buffer(t, (size_t)n * 8);
-    double *x = t->v[i], *origin = copy(t, x, (size_t)n * 8), loss[2], got = 0, norm = 0, h = 1e-5 * (t->spread != 0 ? t->spread : 1);
+    double *out = test_buffer(t, (size_t)count(&t->call, OUT) * 8),
+           *direction = test_buffer(t, (size_t)n * 8);
+    double *x = t->v[i], *origin = copy(t, x, (size_t)n * 8), loss[2], got = 0, norm = 0,
+           h = 1e-5 * (t->spread != 0 ? t->spread : 1);
     int64_t one = single ? (int64_t)rng_below(&t->rng, (uint64_t)n) : -1;
     for (int64_t j = 0; j < n; j++) {
         double added = (double)g[j] - (double)before[j];
@@ -185,8 +215,10 @@ static double gradient_error(struct trial *t, int i, const float *dy, const floa
         loss[side] = twin_loss(t, dy, out);
     }
     memcpy(x, origin, (size_t)n * 8);
-    double before_norm = single ? 1 : sqrt((double)n);      /* of what it was added to, whose last places are lost */
-    double want = (loss[0] - loss[1]) / (2 * h), unit = sqrt(single ? norm / (double)n : norm) + fabs(want) + 0.01 * before_norm;
+    /* of what it was added to, whose last places are lost */
+    double before_norm = single ? 1 : sqrt((double)n);
+    double want = (loss[0] - loss[1]) / (2 * h),
+           unit = sqrt(single ? norm / (double)n : norm) + fabs(want) + 0.01 * before_norm;
     double error = fabs(got - want) / unit;
     return isfinite(error) ? error : 1;
 }
@@ -200,14 +232,15 @@ static double worst_value, worst_gradient, worst_bf16;
 
 static const char *const names[OPERANDS] = {"in0", "in1", "in2", "w0", "w1", "w2", "w3", "out"};
 
-static const char *check_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy, float *const before[OUT])
+static const char *check_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy,
+                                  float *const before[OUT])
 {
     struct outcome again = *o, alone = *o;
     double tolerance = 10 * tests[t->op].tolerance;
     run_backward(t, x, o, dy, before, ~0u);
     run_backward(t, x, &again, dy, before, ~0u);
     run_backward(t, x, &alone, dy, before, 0);
-    const char *wrong = check_fresh(t, x, o, dy);
+    const char *wrong = check_overwrite(t, x, o, dy);
     if (wrong)
         return wrong;
     for (int i = 0; i < OUT; i++) {
@@ -230,10 +263,12 @@ static const char *check_backward(struct trial *t, struct exec *x, struct outcom
 }
 
 /* Another device or number of threads must come close to `o`. */
-static const char *check_against(struct trial *t, struct exec *x, const struct outcome *o, float *dy, float *const before[OUT], const char *who)
+static const char *check_against(struct trial *t, struct exec *x, const struct outcome *o,
+                                 float *dy, float *const before[OUT], const char *who)
 {
     struct outcome other = {0}, again = {0};
-    double tolerance = tests[t->op].tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;       /* other sums in another order: both may be off */
+    /* other sums in another order: both may be off */
+    double tolerance = tests[t->op].tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;
     run_forward(t, x, &other);
     if (x->err.set)
         return COMPLAIN("%s: %s", who, x->err.msg);
@@ -246,30 +281,36 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
     }
     if (!ops[t->op].backward[x->device])
         return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
-    const char *wrong = x->device == DEVICE_CUDA ? check_fresh(t, x, &other, dy) : NULL;
+    const char *wrong = x->device == DEVICE_CUDA ? check_overwrite(t, x, &other, dy) : NULL;
     if (wrong)
         return COMPLAIN("%s: %s", who, wrong);
     run_backward(t, x, &other, dy, before, ~0u);
     for (int i = 0; i < OUT && x->device == DEVICE_CUDA; i++) {
         run_backward(t, x, &again, dy, before, 1u << i);
         if (other.g[i] && memcmp(other.g[i], again.g[i], grad_bytes(&t->call, i)))
-            return COMPLAIN("%s: gradient of %s alone differs from that with the others", who, names[i]);
+            return COMPLAIN("%s: gradient of %s alone differs from that with the others", who,
+                            names[i]);
     }
     for (int i = 0; i < OUT; i++)
         if (o->g[i] && (e = distance(other.g[i], o->g[i], count(&t->call, i))) > tolerance)
-            return COMPLAIN("%s: gradient of %s differs by %.2g, allowed %.2g", who, names[i], e, tolerance);
+            return COMPLAIN("%s: gradient of %s differs by %.2g, allowed %.2g", who, names[i], e,
+                            tolerance);
     return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
 }
 
 /* ---- bf16 on a device: activations and matrices of weights rounded to bf16, vectors f32 */
 
-/* Two copies of the trial's call: `narrow` with bf16 operands, `wide` with the same values in f32. Also of dy and of what stands in the gradients. */
-static void narrow_call(struct trial *t, struct call *wide, struct call *narrow, float *dy[2], float *before[2][OUT])
+/* Two copies of the trial's call: `narrow` with bf16 operands, `wide` with the same values in f32.
+ * Also of dy and of what stands in the gradients. */
+static void narrow_call(struct trial *t, struct op_args *wide, struct op_args *narrow, float *dy[2],
+                        float *before[2][OUT])
 {
     for (int i = 0; i < OPERANDS; i++) {
         struct operand *w = operand(wide, i), *n = operand(narrow, i);
         int64_t count_i = count(&t->call, i);
-        int is_matrix = i == W0 && (t->op == OP_linear || t->op == OP_embed || t->op == OP_position), is_vector = i >= W0 && i < OUT && !is_matrix;
+        int is_matrix = i == W0 &&
+                        (t->op == OP_linear || t->op == OP_embed || t->op == OP_position),
+            is_vector = i >= W0 && i < OUT && !is_matrix;
         if (!count_i)
             continue;
         w->dtype = DT_F32;
@@ -287,11 +328,13 @@ static void narrow_call(struct trial *t, struct call *wide, struct call *narrow,
     dy[1] = test_narrow(t, dy[0], count(&t->call, OUT));
 }
 
-/* The device in bf16 against the CPU in f32 on the same values. Bound: 2^-9, the rounding to bf16, for each time that a value is rounded between the
- * inputs and the result, where the result of a sum of rounded values is taken to be as far off as one of them. */
-static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cuda, float *dy, float *const before[OUT])
+/* The device in bf16 against the CPU in f32 on the same values. Bound: 2^-9, the rounding to bf16,
+ * for each time that a value is rounded between the inputs and the result, where the result of a
+ * sum of rounded values is taken to be as far off as one of them. */
+static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cuda, float *dy,
+                              float *const before[OUT])
 {
-    struct call whole = t->call, narrow = t->call, wide = t->call;
+    struct op_args whole = t->call, narrow = t->call, wide = t->call;
     struct outcome want = {0}, got = {0};
     float *dys[2] = {NULL, dy}, *befores[2][OUT];
     int64_t n = count(&t->call, OUT);
@@ -303,7 +346,8 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     run_forward(t, cuda, &got);
     if (ops[t->op].backward[DEVICE_CUDA])
         run_backward(t, cuda, &got, dys[1], befores[1], ~0u);
-    const char *wrong = ops[t->op].backward[DEVICE_CUDA] ? check_fresh(t, cuda, &got, dys[1]) : NULL;
+    const char *wrong = ops[t->op].backward[DEVICE_CUDA] ? check_overwrite(t, cuda, &got, dys[1])
+                                                         : NULL;
     cuda->compute = DT_F32;
     if (wrong)
         return COMPLAIN("CUDA in bf16: %s", wrong);
@@ -311,25 +355,31 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     run_forward(t, cpu, &want);
     float *out = test_widen(t, got.out, DT_BF16, n);
     e = distance(out, want.out, n) / tolerance;
-    want.out = out;                                         /* backward is compared on the same values, too */
+    /* backward is compared on the same values, too */
+    want.out = out;
     if (ops[t->op].backward[DEVICE_CPU])
         run_backward(t, cpu, &want, dys[0], befores[0], ~0u);
     t->call = whole;
     worst_bf16 = fmax(worst_bf16, e);
     if (e > 1)
-        return COMPLAIN("CUDA in bf16: output differs by %.2g, allowed %.2g", e * tolerance, tolerance);
+        return COMPLAIN("CUDA in bf16: output differs by %.2g, allowed %.2g", e * tolerance,
+                        tolerance);
     for (int i = 0; i < OUT; i++) {
         if (!got.g[i])
             continue;
-        e = distance(test_widen(t, got.g[i], grad_dtype(&narrow, i), count(&wide, i)), want.g[i], count(&wide, i)) / tolerance;
+        e = distance(test_widen(t, got.g[i], grad_dtype(&narrow, i), count(&wide, i)), want.g[i],
+                     count(&wide, i)) /
+            tolerance;
         worst_bf16 = fmax(worst_bf16, e);
         if (e > 1)
-            return COMPLAIN("CUDA in bf16: gradient of %s differs by %.2g, allowed %.2g", names[i], e * tolerance, tolerance);
+            return COMPLAIN("CUDA in bf16: gradient of %s differs by %.2g, allowed %.2g", names[i],
+                            e * tolerance, tolerance);
     }
     return cuda->err.set ? COMPLAIN("CUDA in bf16: %s", cuda->err.msg) : NULL;
 }
 
-/* A NaN among the inputs must be seen in the output: training relies on it to stop. Last of all, since it spoils the input. */
+/* A NaN among the inputs must be seen in the output: training relies on it to stop. Last of all,
+ * since it spoils the input. */
 static const char *check_nan(struct trial *t, struct exec *x)
 {
     struct outcome o = {0};
@@ -357,7 +407,8 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
     for (int i = 0; i < OUT; i++)
         if (t->v[i]) {
             kept[i] = copy(t, operand(&t->call, i)->v, bytes_of(&t->call, i));
-            test_fill(t, before[i] = test_buffer(t, (size_t)count(&t->call, i) * 4), count(&t->call, i), 1);
+            test_fill(t, before[i] = test_buffer(t, (size_t)count(&t->call, i) * 4),
+                      count(&t->call, i), 1);
         }
     tests[t->op].twin(t, want);
     run_forward(t, &x[t->number % 2], &o);
@@ -368,7 +419,9 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
         return COMPLAIN("output: error %.2g, allowed %.2g", e, tolerance);
     if (memcmp(o.out, again.out, (size_t)n * 4))
         return "output: two runs differ";
-    const char *wrong = ops[t->op].backward[DEVICE_CPU] ? check_backward(t, &x[t->number % 2], &o, dy, before) : NULL;
+    const char *wrong = ops[t->op].backward[DEVICE_CPU]
+                            ? check_backward(t, &x[t->number % 2], &o, dy, before)
+                            : NULL;
     if (!wrong)
         wrong = check_against(t, &x[1 - t->number % 2], &o, dy, before, "one or two threads");
     if (!wrong && cuda && ops[t->op].forward[DEVICE_CUDA])
@@ -406,19 +459,28 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
     int failed = check_failed;
     worst_value = worst_gradient = worst_bf16 = 0;
     CHECK(test->shape || test->whole, "%s has no test", ops[op].name);
-    int modes = test->whole && cuda && ops[op].forward[DEVICE_CUDA] ? MODES : 1, trials = test->shape || test->whole ? TRIALS * modes : 0;
+    int modes = test->whole && cuda && ops[op].forward[DEVICE_CUDA] ? MODES : 1,
+        trials = test->shape || test->whole ? TRIALS * modes : 0;
     for (int i = 0; i < trials && check_failed == failed; i++) {
         int number = i / modes;
-        struct trial t = {.op = op, .number = number, .large = number >= FIRST_LARGE, .rng = rng_open(1, (uint64_t)(op * 100 + number))};
+        struct trial t = {.op = op,
+                          .number = number,
+                          .large = number >= FIRST_LARGE,
+                          .rng = rng_open(1, (uint64_t)(op * 100 + number))};
         const char *wrong = run_trial(&t, x, cuda, i % modes);
         if (!wrong && !test_guards_whole(&t))
             wrong = "something was written past the end of a buffer";
-        CHECK(!wrong, "%s, trial %d (%lld rows, in0 %lld, w0 %lld x %lld, out %lld): %s", ops[op].name, number, (long long)t.call.rows,
-              (long long)t.call.in[0].cols, (long long)t.call.w[0].rows, (long long)t.call.w[0].cols, (long long)t.call.out.cols, wrong);
+        CHECK(!wrong, "%s, trial %d (%lld rows, in0 %lld, w0 %lld x %lld, out %lld): %s",
+              ops[op].name, number, (long long)t.call.rows, (long long)t.call.in[0].cols,
+              (long long)t.call.w[0].rows, (long long)t.call.w[0].cols, (long long)t.call.out.cols,
+              wrong);
         test_buffers_free(&t);
     }
-    printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s", ops[op].name, worst_value, worst_gradient,
-           !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build\n" : cuda ? "run" : "not run, no device\n");
+    printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s", ops[op].name,
+           worst_value, worst_gradient,
+           !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build\n"
+           : cuda                        ? "run"
+                                         : "not run, no device\n");
     if (cuda && ops[op].forward[DEVICE_CUDA])
         printf(", %.2f of what bf16 may be off\n", worst_bf16);
 }
@@ -432,7 +494,8 @@ static double ulps(float (*f)(float), double (*exact)(double), double low, doubl
     double worst = 0;
     for (int i = 0; i <= POINTS; i++) {
         float x = (float)(low + (high - low) * i / POINTS), want = (float)exact((double)x);
-        double ulp = (double)nextafterf(fabsf(want), INFINITY) - (double)fabsf(want), e = fabs((double)f(x) - exact((double)x)) / ulp;
+        double ulp = (double)nextafterf(fabsf(want), INFINITY) - (double)fabsf(want),
+               e = fabs((double)f(x) - exact((double)x)) / ulp;
         worst = fmax(worst, isfinite(e) ? e : 1e9);
     }
     return worst;
@@ -443,19 +506,33 @@ static double cdf(double x) { return 0.5 * erfc(-x / sqrt(2)); }
 
 static void test_elementary(void)
 {
-    static const struct { const char *name; float (*f)(float); double (*exact)(double); double low, high, limit; } rows[] = {
-        {"vec_exp", vec_exp, exp, -104, 88.7, 1.2}, {"vec_exp_normal", vec_exp_normal, exp, -87, 88, 1.2},
-        {"vec_expm1", vec_expm1, expm1, -30, 88, 2}, {"vec_expm1", vec_expm1, expm1, -0.5, 0.5, 2},
-        {"vec_tanh", vec_tanh, tanh, -12, 12, 2.5}, {"vec_tanh", vec_tanh, tanh, -0.3, 0.3, 2.5}, {"vec_sigmoid", vec_sigmoid, sigmoid, -80, 30, 2.5},
-        {"vec_cdf", vec_cdf, cdf, -1, 8, 8}, {"vec_cdf", vec_cdf, cdf, -13, -1, 70},
+    static const struct {
+        const char *name;
+        float (*f)(float);
+        double (*exact)(double);
+        double low, high, limit;
+    } rows[] = {
+        {"vec_exp", vec_exp, exp, -104, 88.7, 1.2},
+        {"vec_exp_normal", vec_exp_normal, exp, -87, 88, 1.2},
+        {"vec_expm1", vec_expm1, expm1, -30, 88, 2},
+        {"vec_expm1", vec_expm1, expm1, -0.5, 0.5, 2},
+        {"vec_tanh", vec_tanh, tanh, -12, 12, 2.5},
+        {"vec_tanh", vec_tanh, tanh, -0.3, 0.3, 2.5},
+        {"vec_sigmoid", vec_sigmoid, sigmoid, -80, 30, 2.5},
+        {"vec_cdf", vec_cdf, cdf, -1, 8, 8},
+        {"vec_cdf", vec_cdf, cdf, -13, -1, 70},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         double e = ulps(rows[i].f, rows[i].exact, rows[i].low, rows[i].high);
-        CHECK(e <= rows[i].limit, "%s is %.2f units in the last place off in [%g, %g]", rows[i].name, e, rows[i].low, rows[i].high);
+        CHECK(e <= rows[i].limit, "%s is %.2f units in the last place off in [%g, %g]",
+              rows[i].name, e, rows[i].low, rows[i].high);
         CHECK(isnan(rows[i].f(NAN)), "%s of NaN is %g", rows[i].name, (double)rows[i].f(NAN));
     }
-    CHECK(vec_exp_normal(-87.1f) == 0 && vec_exp_normal(-1e30f) == 0 && vec_exp_normal(0) == 1 && isnan(vec_exp_normal(NAN)), "vec_exp_normal at its ends");
-    CHECK(vec_exp(-INFINITY) == 0 && vec_exp(INFINITY) == INFINITY && vec_exp(0) == 1, "vec_exp at its ends");
+    CHECK(vec_exp_normal(-87.1f) == 0 && vec_exp_normal(-1e30f) == 0 && vec_exp_normal(0) == 1 &&
+              isnan(vec_exp_normal(NAN)),
+          "vec_exp_normal at its ends");
+    CHECK(vec_exp(-INFINITY) == 0 && vec_exp(INFINITY) == INFINITY && vec_exp(0) == 1,
+          "vec_exp at its ends");
     int wrong = 0;
     for (int h = 0; h < 65536; h++)
         wrong += vec_bits(vec_from_f16((uint16_t)h)) != vec_bits(f16_to_f32((uint16_t)h));
@@ -466,45 +543,59 @@ static void test_product(void)
 {
     struct trial t = {.rng = rng_open(2, 0)};
     for (int number = 0; number < 40; number++) {
-        int64_t M = number < 8 ? 1 : test_size(&t, 1, 40), N = test_size(&t, 1, number % 3 ? 70 : 300), K = test_size(&t, 1, number % 5 ? 60 : 900), extra = number % 3;
+        int64_t M = number < 8 ? 1 : test_size(&t, 1, 40),
+                N = test_size(&t, 1, number % 3 ? 70 : 300),
+                K = test_size(&t, 1, number % 5 ? 60 : 900), extra = number % 3;
         char ta = number & 1 ? 'T' : 'N', tb = number & 2 ? 'T' : 'N';
-        int64_t lda = (ta == 'N' ? K : M) + extra, ldb = (tb == 'N' ? N : K) + extra, ldc = N + extra;
+        int64_t lda = (ta == 'N' ? K : M) + extra, ldb = (tb == 'N' ? N : K) + extra,
+                ldc = N + extra;
         int add = !(number & 8);
-        float *A = test_buffer(&t, (size_t)(M * K + (M + K) * extra) * 4), *B = test_buffer(&t, (size_t)(K * N + (K + N) * extra) * 4);
+        float *A = test_buffer(&t, (size_t)(M * K + (M + K) * extra) * 4),
+              *B = test_buffer(&t, (size_t)(K * N + (K + N) * extra) * 4);
         float *C = test_buffer(&t, (size_t)(M * ldc) * 4);
         double *want = test_buffer(&t, (size_t)(M * ldc) * 8);
         test_fill(&t, A, M * K + (M + K) * extra, 1);
         test_fill(&t, B, K * N + (K + N) * extra, 1);
-        if (add)                    /* else what stands there, NaN, must not be read */
+        if (add) /* else what stands there, NaN, must not be read */
             test_fill(&t, C, M * ldc, 1);
         for (int64_t i = 0; i < M * ldc; i++) {
             if (i % ldc >= N)
                 C[i] = 7;
             want[i] = i % ldc >= N ? 7 : add ? (double)C[i] : 0;
             for (int64_t k = 0; k < K && i % ldc < N; k++)
-                want[i] += (double)(ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) * (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
+                want[i] += (double)(ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) *
+                           (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
         }
 #pragma omp parallel num_threads(1 + number % 6)
         mm_share(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
-        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t), "mm %c%c %lld x %lld x %lld, add %d, with %s", ta, tb, (long long)M,
-              (long long)N, (long long)K, add, exec_math_library());
+        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t),
+              "mm %c%c %lld x %lld x %lld, add %d, with %s", ta, tb, (long long)M, (long long)N,
+              (long long)K, add, exec_math_library());
         test_buffers_free(&t);
     }
 }
 
-/* Tokens that loss takes at a time: logits of a few hundred megabytes on a card, whole tiles of them; 100 MB on the CPU. */
+/* Tokens that loss takes at a time: logits of a few hundred megabytes on a card, whole tiles of
+ * them; 100 MB on the CPU. */
 static void test_chunk(const struct exec *cpu, const struct exec *cuda)
 {
-    static const struct { int64_t V, Vt, on_cpu, bf16, f32; } cases[] = {
-        {128256, 128256, 64, 1024, 512}, {256000, 256000, 64, 512, 256}, {1000000, 1000000, 64, 256, 256}, {49152, 0, 512, 4096, 2688}, {32000, 64000, 256, 4096, 2048}};
+    static const struct {
+        int64_t V, Vt, on_cpu, bf16, f32;
+    } cases[] = {{128256, 128256, 64, 1024, 512},
+                 {256000, 256000, 64, 512, 256},
+                 {1000000, 1000000, 64, 256, 256},
+                 {49152, 0, 512, 4096, 2688},
+                 {32000, 64000, 256, 4096, 2048}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t got = loss_chunk(cpu, cases[i].V, cases[i].Vt, 576);
-        CHECK(got == cases[i].on_cpu, "%lld and %lld ids: %lld tokens at a time on the CPU", (long long)cases[i].V, (long long)cases[i].Vt, (long long)got);
+        CHECK(got == cases[i].on_cpu, "%lld and %lld ids: %lld tokens at a time on the CPU",
+              (long long)cases[i].V, (long long)cases[i].Vt, (long long)got);
         for (int k = 0; k < 2 && cuda; k++) {
             struct exec x = *cuda;
             x.compute = k ? DT_F32 : DT_BF16;
             got = loss_chunk(&x, cases[i].V, cases[i].Vt, 576);
-            CHECK(got == (k ? cases[i].f32 : cases[i].bf16), "%lld and %lld ids: %lld tokens at a time on a card in %s", (long long)cases[i].V,
+            CHECK(got == (k ? cases[i].f32 : cases[i].bf16),
+                  "%lld and %lld ids: %lld tokens at a time on a card in %s", (long long)cases[i].V,
                   (long long)cases[i].Vt, (long long)got, dtype_name(x.compute));
         }
     }
@@ -527,7 +618,8 @@ int main(int argc, char **argv)
     } else {
         printf("no CUDA: %s\n", device.err.msg);
     }
-    CHECK(exec_open(&x[0], DEVICE_CPU, 1) == 0 && exec_open(&x[1], DEVICE_CPU, 2) == 0, "cannot open the CPU");
+    CHECK(exec_open(&x[0], DEVICE_CPU, 1) == 0 && exec_open(&x[1], DEVICE_CPU, 2) == 0,
+          "cannot open the CPU");
     if (chosen(argc, argv, "vecmath"))
         test_elementary();
     if (chosen(argc, argv, "mm"))

@@ -1,11 +1,13 @@
-/* The proof of a slice: it holds for a right cut of each kind, and every planted mistake is found. The naive forward pass itself gives the golden
- * logits (float64) to 1e-6. Run from the repository's root. */
+/* The proof of a slice: it holds for a right cut of each kind, and every planted mistake is found.
+ * The naive forward pass itself gives the golden logits (float64) to 1e-6. Run from the
+ * repository's root. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/verify.h"
+#include "../../lib/tool/model_open.h"
+#include "../../lib/prune/prune.h"
 #include "check.h"
 
 enum { T = 24 };
@@ -14,7 +16,7 @@ static struct err e;
 static uint32_t ids[T];
 
 /* A rank that is the reverse of the original order everywhere. */
-static void rank_reversed(struct rank *r, const struct model_head *h)
+static void rank_reversed(struct rank *r, const struct model_spec *h)
 {
     struct axes a;
     struct scores s;
@@ -32,7 +34,12 @@ static void rank_reversed(struct rank *r, const struct model_head *h)
     axes_free(&a);
 }
 
-struct cut { struct model_in *in; struct rank rank; struct slice_plan plan; struct model source, slice; };
+struct cut {
+    struct model_in *in;
+    struct rank rank;
+    struct slice_plan plan;
+    struct model source, slice;
+};
 
 static void cut_open(struct cut *c, const char *family, const struct slice_target *target)
 {
@@ -40,8 +47,10 @@ static void cut_open(struct cut *c, const char *family, const struct slice_targe
     snprintf(dir, sizeof dir, "tests/golden/families/%s", family);
     *c = (struct cut){.in = model_open(dir, &e)};
     if (c->in)
-        rank_reversed(&c->rank, model_in_head(c->in));
-    int bad = !c->in || slice_plan_make(&c->plan, model_in_head(c->in), &c->rank, "rank", target, &e) || slice_load(&c->plan, c->in, &c->source, &c->slice, &e);
+        rank_reversed(&c->rank, model_in_spec(c->in));
+    int bad = !c->in ||
+              slice_plan_make(&c->plan, model_in_spec(c->in), &c->rank, "rank", target, &e) ||
+              slice_load(&c->plan, c->in, &c->source, &c->slice, &e);
     CHECK(!bad, "%s: %s", family, e.msg);
     if (bad)
         exit(check_report());
@@ -65,7 +74,7 @@ static int agrees(struct cut *c)
 
 static void flip(struct model *m, const char *name, int64_t entry)
 {
-    int i = model_head_find(&m->head, name);
+    int i = model_spec_find(&m->spec, name);
     CHECK(i >= 0, "no tensor %s", name);
     size_t size = (size_t)dtype_bytes(m->params[i].dtype, 1);
     float x;
@@ -76,15 +85,19 @@ static void flip(struct model *m, const char *name, int64_t entry)
 
 static void test_right_cuts(void)
 {
-    static const char *const names[] = {"llama", "llama31", "llama_bias", "mistral", "qwen2", "qwen3", "nemotron", "gpt2", "phi3",
-        "olmo2", "smollm3", "gemma2", "gemma3", "gpt_neox", "gpt_neox_serial"};
+    static const char *const names[] = {
+        "llama", "llama31", "llama_bias", "mistral", "qwen2",  "qwen3",    "nemotron",       "gpt2",
+        "phi3",  "olmo2",   "smollm3",    "gemma2",  "gemma3", "gpt_neox", "gpt_neox_serial"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct slice_target keep = {0};
         struct cut c;
         cut_open(&c, names[i], &keep);
-        const struct layer *y = &c.source.head.layers[0];
-        struct slice_target all = {.hidden_size = c.source.head.hidden_size - 5, .intermediate_size = y->intermediate_size / 2,
-                                   .num_key_value_heads = y->num_key_value_heads > 2 ? y->num_key_value_heads - 1 : 1, .drop_layers = "0"};
+        const struct layer *y = &c.source.spec.layers[0];
+        struct slice_target all = {
+            .hidden_size = c.source.spec.hidden_size - 5,
+            .intermediate_size = y->intermediate_size / 2,
+            .num_key_value_heads = y->num_key_value_heads > 2 ? y->num_key_value_heads - 1 : 1,
+            .drop_layers = "0"};
         cut_close(&c);
         cut_open(&c, names[i], &all);
         CHECK(agrees(&c), "%s: every axis", names[i]);
@@ -95,10 +108,22 @@ static void test_right_cuts(void)
 /* What a wrong cut would do, one at a time, to a slice of llama that loses some of everything. */
 static void test_planted_mistakes(void)
 {
-    static const struct slice_target target = {.hidden_size = 30, .intermediate_size = 20, .num_attention_heads = 4, .num_hidden_layers = 3};
-    static const char *const tensors[] = {"embed_tokens.weight", "layers.0.q_proj.weight", "layers.1.k_proj.weight", "layers.2.v_proj.weight",
-        "layers.0.o_proj.weight", "layers.0.gate_proj.weight", "layers.1.up_proj.weight", "layers.2.down_proj.weight", "layers.1.input_layernorm.weight",
-        "layers.1.post_attention_layernorm.weight", "norm.weight", "lm_head.weight"};
+    static const struct slice_target target = {.hidden_size = 30,
+                                               .intermediate_size = 20,
+                                               .num_attention_heads = 4,
+                                               .num_hidden_layers = 3};
+    static const char *const tensors[] = {"embed_tokens.weight",
+                                          "layers.0.q_proj.weight",
+                                          "layers.1.k_proj.weight",
+                                          "layers.2.v_proj.weight",
+                                          "layers.0.o_proj.weight",
+                                          "layers.0.gate_proj.weight",
+                                          "layers.1.up_proj.weight",
+                                          "layers.2.down_proj.weight",
+                                          "layers.1.input_layernorm.weight",
+                                          "layers.1.post_attention_layernorm.weight",
+                                          "norm.weight",
+                                          "lm_head.weight"};
     struct cut c;
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
         cut_open(&c, "llama", &target);
@@ -106,7 +131,8 @@ static void test_planted_mistakes(void)
         CHECK(!agrees(&c), "one wrong entry of %s is found", tensors[i]);
         cut_close(&c);
     }
-    cut_open(&c, "llama", &target);         /* the cut took channel 6.. of the reversed rank; the plan now says 5 stayed instead */
+    /* the cut took channel 6.. of the reversed rank; the plan now says 5 stayed instead */
+    cut_open(&c, "llama", &target);
     c.plan.hidden.index[0]--;
     CHECK(!agrees(&c), "another channel of the residual stream is found");
     c.plan.hidden.index[0]++;
@@ -120,10 +146,10 @@ static void test_planted_mistakes(void)
     c.plan.layers[0].source--;
     CHECK(!agrees(&c), "another layer is found");
     c.plan.layers[0].source++;
-    c.slice.head.norm_eps *= 2;
+    c.slice.spec.norm_eps *= 2;
     CHECK(!agrees(&c), "a wrong epsilon is found");
-    c.slice.head.norm_eps /= 2;
-    c.slice.head.layers[1].attention_scale *= 1.01;
+    c.slice.spec.norm_eps /= 2;
+    c.slice.spec.layers[1].attention_scale *= 1.01;
     CHECK(!agrees(&c), "a score scale that follows the new sizes is found");
     cut_close(&c);
 }
@@ -131,13 +157,15 @@ static void test_planted_mistakes(void)
 static void read_tensor(struct safetensors *s, const char *name, void *out)
 {
     int i = sf_find(s, name);
-    CHECK(i >= 0 && !sf_read(s, i, 0, out, tensor_bytes(sf_tensor(s, i)), &e), "%s: %s", name, e.msg);
+    CHECK(i >= 0 && !sf_read(s, i, 0, out, tensor_bytes(sf_tensor(s, i)), &e), "%s: %s", name,
+          e.msg);
 }
 
 static void test_golden_logits(void)
 {
-    static const char *const names[] = {"llama", "llama31", "mistral", "qwen3", "nemotron", "gpt2", "phi3",
-        "olmo2", "smollm3", "gemma2", "gemma3", "gpt_neox", "gpt_neox_serial"};
+    static const char *const names[] = {
+        "llama", "llama31", "mistral", "qwen3",  "nemotron", "gpt2",           "phi3",
+        "olmo2", "smollm3", "gemma2",  "gemma3", "gpt_neox", "gpt_neox_serial"};
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         char path[200];
         struct cut c;
@@ -145,8 +173,10 @@ static void test_golden_logits(void)
         cut_open(&c, names[f], &(struct slice_target){0});
         struct safetensors *s = sf_open(path, &e);
         const struct tensor *t = sf_tensor(s, sf_find(s, "logits"));
-        int64_t len = t->shape[1], V = t->shape[2], wide = sf_tensor(s, sf_find(s, "input_ids"))->dtype == DT_I64;
-        double *want = malloc((size_t)tensor_bytes(t)), *got = malloc((size_t)(len * V) * sizeof *got), worst = 0;
+        int64_t len = t->shape[1], V = t->shape[2],
+                wide = sf_tensor(s, sf_find(s, "input_ids"))->dtype == DT_I64;
+        double *want = malloc((size_t)tensor_bytes(t)),
+               *got = malloc((size_t)(len * V) * sizeof *got), worst = 0;
         int64_t *raw = malloc((size_t)(t->shape[0] * len) * 8);
         uint32_t text[128];
         read_tensor(s, "logits", want);

@@ -1,5 +1,6 @@
-/* The stream's reader and writer: round trips plain and compressed, every kind of damage, hostile sizes, failing outputs, and the worked
- * example of formats/SPEC.md byte for byte. Run from the repository root. Prints "N passed, N failed". */
+/* The stream's reader and writer: round trips plain and compressed, every kind of damage, hostile
+ * sizes, failing outputs, and the worked example of formats/SPEC.md byte for byte. Run from the
+ * repository root. Prints "N passed, N failed". */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -28,7 +29,10 @@ static void check(int ok, const char *what, const char *why)
 
 static char *in_dir(const char *name) { return mem_format("%s/%s", dir, name); }
 
-struct bytes { unsigned char *p; size_t n; };
+struct bytes {
+    unsigned char *p;
+    size_t n;
+};
 
 static struct bytes file_read(const char *path)
 {
@@ -50,14 +54,26 @@ static void file_write(const char *path, const void *p, size_t n)
 
 /* ---- a stream and its reading */
 
-struct plan { const char *name; enum dtype dtype; int ndim; int64_t shape[3]; };
-static const struct plan small[] = {{"a", DT_F32, 2, {2, 3}}, {"none", DT_U8, 1, {0}}, {"scalar", DT_I64, 0, {0}}};
-static const struct plan large[] = {{"one", DT_U8, 1, {ST_CHUNK}}, {"more", DT_U8, 1, {ST_CHUNK + 1}}, {"many", DT_F32, 3, {3, 257, 1031}},
-    {"q", DT_Q8_0, 2, {5, 64}}, {"256", DT_U8, 1, {256}}, {"65536", DT_U16, 1, {32768}}, {"last", DT_F64, 1, {131071}}};
+struct plan {
+    const char *name;
+    enum dtype dtype;
+    int ndim;
+    int64_t shape[3];
+};
+static const struct plan small[] = {
+    {"a", DT_F32, 2, {2, 3}}, {"none", DT_U8, 1, {0}}, {"scalar", DT_I64, 0, {0}}};
+static const struct plan large[] = {{"one", DT_U8, 1, {ST_CHUNK}},
+                                    {"more", DT_U8, 1, {ST_CHUNK + 1}},
+                                    {"many", DT_F32, 3, {3, 257, 1031}},
+                                    {"q", DT_Q8_0, 2, {5, 64}},
+                                    {"256", DT_U8, 1, {256}},
+                                    {"65536", DT_U16, 1, {32768}},
+                                    {"last", DT_F64, 1, {131071}}};
 
 static struct tensor plan_tensor(const struct plan *p)
 {
-    struct tensor t = {.dtype = p->dtype, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1], p->shape[2]}};
+    struct tensor t = {
+        .dtype = p->dtype, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1], p->shape[2]}};
     snprintf(t.name, sizeof t.name, "%s", p->name);
     return t;
 }
@@ -68,18 +84,20 @@ static unsigned char *plan_data(const struct tensor *t, uint64_t seed)
     int64_t n = tensor_bytes(t);
     unsigned char *p = mem_alloc((size_t)n);
     for (int64_t i = 0; i < n; i++)
-        p[i] = (unsigned char)(rng_u64(&r) >> 60);         /* compressible */
+        p[i] = (unsigned char)(rng_u64(&r) >> 60); /* compressible */
     return p;
 }
 
 static json_t *sample_head(void)
 {
-    return json_pack("{s:s, s:s, s:{s:i, s:f, s:n, s:b, s:I}, s:[]}", "kind", "acts", "id", "0123", "meta", "n", -5, "x", 0.1, "nil", "yes", 1,
-        "big", (json_int_t)INT64_MAX, "hist");
+    return json_pack("{s:s, s:s, s:{s:i, s:f, s:n, s:b, s:I}, s:[]}", "kind", "acts", "id", "0123",
+                     "meta", "n", -5, "x", 0.1, "nil", "yes", 1, "big", (json_int_t)INT64_MAX,
+                     "hist");
 }
 
 /* pieces: 0 by st_put, else payload in pieces of that many bytes. */
-static int sample_write(const char *path, int compress, const struct plan *plans, int n, int64_t pieces, struct err *e)
+static int sample_write(const char *path, int compress, const struct plan *plans, int n,
+                        int64_t pieces, struct err *e)
 {
     struct st_out *out = st_create(path, compress, e);
     json_t *head = sample_head();
@@ -96,14 +114,16 @@ static int sample_write(const char *path, int compress, const struct plan *plans
         else
             st_record(out, &t);
         for (int64_t at = 0; pieces && at < tensor_bytes(&t); at += pieces)
-            st_write(out, data + at, tensor_bytes(&t) - at < pieces ? tensor_bytes(&t) - at : pieces);
+            st_write(out, data + at,
+                     tensor_bytes(&t) - at < pieces ? tensor_bytes(&t) - at : pieces);
         free(data);
     }
     st_end(out);
     return st_publish(out);
 }
 
-static int sample_read(const char *path, const struct plan *plans, int n, int64_t pieces, struct err *e)
+static int sample_read(const char *path, const struct plan *plans, int n, int64_t pieces,
+                       struct err *e)
 {
     struct st_in *in = st_open(path, e);
     struct tensor t, want;
@@ -118,10 +138,11 @@ static int sample_read(const char *path, const struct plan *plans, int n, int64_
     json_decref(head);
     while (ok && st_next(in, &t) > 0 && i < n) {
         want = plan_tensor(&plans[i]);
-        unsigned char *data = plan_data(&want, (uint64_t)i), *got = mem_alloc((size_t)tensor_bytes(&want));
+        unsigned char *data = plan_data(&want, (uint64_t)i),
+                      *got = mem_alloc((size_t)tensor_bytes(&want));
         ok = !memcmp(&t, &want, sizeof t);
         if (pieces < 0)
-            ;                           /* leave it to st_next to skip */
+            ; /* leave it to st_next to skip */
         else if (!pieces)
             ok = ok && !st_read_all(in, &t, got);
         else
@@ -164,13 +185,15 @@ static void test_round_trips(void)
             check(!sample_write(path, compress, large, 7, pieces[i], &e), "write large", e.msg);
             check(sample_read(path, large, 7, pieces[(i + 1) % 5], &e), "read large", e.msg);
             check(sample_read(path, large, 7, -1, &e), "skip large", e.msg);
-            check(!sample_write(path, compress, small, 3, i ? (int64_t)i : 0, &e), "write small", e.msg);
+            check(!sample_write(path, compress, small, 3, i ? (int64_t)i : 0, &e), "write small",
+                  e.msg);
             check(sample_read(path, small, 3, i ? 7 : 0, &e), "read small", e.msg);
         }
     free(path);
 }
 
-/* The same bytes however the payload was cut; a regular file is compressed unless told otherwise. */
+/* The same bytes however the payload was cut; a regular file is compressed unless told otherwise.
+ */
 static void test_bytes_are_fixed(void)
 {
     struct err e = {0};
@@ -211,7 +234,8 @@ static void test_damage(void)
                 free(copy);
                 e.set = 0;
                 int whole = is_whole(bad, &e);
-                /* zstd has bits that change nothing (an unused flag, a larger window): then the content must be the same */
+                /* zstd has bits that change nothing (an unused flag, a larger window): then the
+                 * content must be the same */
                 flipped += !whole || (compress && sample_read(bad, small, 3, 0, &e));
             }
         }
@@ -231,7 +255,8 @@ static void test_damage(void)
     }
 }
 
-/* A damaged large record is noticed by the reader that asked for its bytes, no later than with the last of them. */
+/* A damaged large record is noticed by the reader that asked for its bytes, no later than with the
+ * last of them. */
 static void test_damage_is_seen_by_reader(void)
 {
     struct err e = {0};
@@ -246,7 +271,8 @@ static void test_damage_is_seen_by_reader(void)
     st_next(in, &t);
     while ((r = st_read(in, buf, sizeof buf)) > 0)
         ;
-    check(r < 0 && strstr(e.msg, "digest") && strstr(e.msg, "record one"), "a flipped payload byte", e.msg);
+    check(r < 0 && strstr(e.msg, "digest") && strstr(e.msg, "record one"), "a flipped payload byte",
+          e.msg);
     check(st_next(in, &t) < 0 && st_read(in, buf, 1) < 0, "errors stick", e.msg);
     st_close(in);
     free(b.p);
@@ -256,16 +282,26 @@ static void test_damage_is_seen_by_reader(void)
 /* ---- hostile and malformed objects */
 
 #define HEAD "\x82\xa4pare\x01\xa4kind\xa1m"
-static const struct { const char *what; const char *bytes; size_t n; const char *message; } hostile[] = {
-#define ROW(what, bytes, message) {what, bytes, sizeof bytes - 1, message}
+static const struct {
+    const char *what;
+    const char *bytes;
+    size_t n;
+    const char *message;
+} hostile[] = {
+#define ROW(what, bytes, message) \
+    { \
+        what, bytes, sizeof bytes - 1, message \
+    }
     ROW("empty file", "", "is empty"),
     ROW("text", "hello world, this is text", "not a pare stream"),
     ROW("one byte", "\x81", "header"),
     ROW("array of 4 G", "\xdd\xff\xff\xff\xff", "not a pare stream"),
     ROW("map of 4 G", "\xdf\xff\xff\xff\xff\xa4pare\x01", "size beyond the limit"),
-    ROW("array of 4 G inside", "\x82\xa4pare\x01\xa1x\xdd\xff\xff\xff\xff", "size beyond the limit"),
+    ROW("array of 4 G inside", "\x82\xa4pare\x01\xa1x\xdd\xff\xff\xff\xff",
+        "size beyond the limit"),
     ROW("text of 4 G", "\x82\xa4pare\x01\xa1x\xdb\xff\xff\xff\xff", "size beyond the limit"),
-    ROW("array longer than the file", "\x82\xa4pare\x01\xa1x\xdc\x40\x00zz", "size beyond the limit"),
+    ROW("array longer than the file", "\x82\xa4pare\x01\xa1x\xdc\x40\x00zz",
+        "size beyond the limit"),
     ROW("binary", "\x82\xa4pare\x01\xa4kind\xc4\x01z", "type that headers do not use"),
     ROW("extension", "\x82\xa4pare\x01\xa4kind\xd4\x01z", "type that headers do not use"),
     ROW("reserved byte", "\x82\xa4pare\x01\xa4kind\xc1", "type that headers do not use"),
@@ -275,30 +311,98 @@ static const struct { const char *what; const char *bytes; size_t n; const char 
     ROW("key no text", "\x83\xa4pare\x01\xa4kind\xa1m\x01\x01", "key that is not text"),
     ROW("NaN", "\x83\xa4pare\x01\xa4kind\xa1m\xa1x\xcb\x7f\xf8\0\0\0\0\0\0", "not finite"),
     ROW("infinity", "\x83\xa4pare\x01\xa4kind\xa1m\xa1x\xca\x7f\x80\0\0", "not finite"),
-    ROW("64 bits", "\x83\xa4pare\x01\xa4kind\xa1m\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "63 bits"),
+    ROW("64 bits", "\x83\xa4pare\x01\xa4kind\xa1m\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+        "63 bits"),
     ROW("version 2", "\x82\xa4pare\x02\xa4kind\xa1m", "version 2"),
     ROW("version text", "\x82\xa4pare\xa1z\xa4kind\xa1m", "version is no integer"),
     ROW("no kind", "\x81\xa4pare\x01", "no \"kind\""),
     ROW("no end map", HEAD, "no end map"),
     ROW("record no map", HEAD "\x01", "not a map"),
     ROW("record of 4 G", HEAD "\xdf\xff\xff\xff\xff", "size beyond the limit"),
-    ROW("record without shape", HEAD "\x82\xa4name\xa1z\xa5" "dtype\xa2u8", "not {name, dtype, shape, bytes}"),
-    ROW("record name empty", HEAD "\x84\xa4name\xa0\xa5" "dtype\xa2u8\xa5shape\x91\x01\xa5" "bytes\x01", "not {name, dtype, shape, bytes}"),
-    ROW("unknown dtype", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2z8\xa5shape\x91\x01\xa5" "bytes\x01", "unknown dtype"),
-    ROW("bytes disagree", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x02\xa5" "bytes\x01", "do not make 1 bytes"),
-    ROW("negative shape", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\xff\xa5" "bytes\xff", "do not make"),
-    ROW("shape overflows", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa3" "f64\xa5shape\x92\xcf\x20\0\0\0\0\0\0\0\x08\xa5" "bytes\0", "do not make"),
-    ROW("shape of text", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\xa1z\xa5" "bytes\x01", "do not make"),
-    ROW("seven dimensions", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x97\x01\x01\x01\x01\x01\x01\x01\xa5" "bytes\x01", "7 dimensions"),
-    ROW("q8_0 of 31", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa4q8_0\xa5shape\x91\x1f\xa5" "bytes\x22", "do not make"),
-    ROW("exabytes", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\xcf\x10\0\0\0\0\0\0\0\xa5" "bytes\xcf\x10\0\0\0\0\0\0\0\xc6\0\x10\0\0z", "ends early"),
-    ROW("no chunk", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x02\xa5" "bytes\x02\xa2zz", "no chunk"),
-    ROW("short chunk", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x02\xa5" "bytes\x02\xc4\x01z\xc4\x01z", "a chunk of 1 bytes"),
-    ROW("long chunk", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x02\xa5" "bytes\x02\xc4\x03zzz", "a chunk of 3 bytes"),
-    ROW("no digest", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x01\xa5" "bytes\x01\xc4\x01z\x80", "digest"),
-    ROW("wrong digest", HEAD "\x84\xa4name\xa1z\xa5" "dtype\xa2u8\xa5shape\x91\x01\xa5" "bytes\x01\xc4\x01z\x81\xa6" "digest\xa1z", "digest of record z"),
-    ROW("wrong count", HEAD "\x82\xa7records\x01\xa6" "digest\xa1z", "its end map says 1"),
-    ROW("wrong end digest", HEAD "\x82\xa7records\0\xa6" "digest\xa1z", "digest of its headers"),
+    ROW("record without shape",
+        HEAD "\x82\xa4name\xa1z\xa5"
+             "dtype\xa2u8",
+        "not {name, dtype, shape, bytes}"),
+    ROW("record name empty",
+        HEAD "\x84\xa4name\xa0\xa5"
+             "dtype\xa2u8\xa5shape\x91\x01\xa5"
+             "bytes\x01",
+        "not {name, dtype, shape, bytes}"),
+    ROW("unknown dtype",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2z8\xa5shape\x91\x01\xa5"
+             "bytes\x01",
+        "unknown dtype"),
+    ROW("bytes disagree",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x02\xa5"
+             "bytes\x01",
+        "do not make 1 bytes"),
+    ROW("negative shape",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\xff\xa5"
+             "bytes\xff",
+        "do not make"),
+    ROW("shape overflows",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa3"
+             "f64\xa5shape\x92\xcf\x20\0\0\0\0\0\0\0\x08\xa5"
+             "bytes\0",
+        "do not make"),
+    ROW("shape of text",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\xa1z\xa5"
+             "bytes\x01",
+        "do not make"),
+    ROW("seven dimensions",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x97\x01\x01\x01\x01\x01\x01\x01\xa5"
+             "bytes\x01",
+        "7 dimensions"),
+    ROW("q8_0 of 31",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa4q8_0\xa5shape\x91\x1f\xa5"
+             "bytes\x22",
+        "do not make"),
+    ROW("exabytes",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\xcf\x10\0\0\0\0\0\0\0\xa5"
+             "bytes\xcf\x10\0\0\0\0\0\0\0\xc6\0\x10\0\0z",
+        "ends early"),
+    ROW("no chunk",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x02\xa5"
+             "bytes\x02\xa2zz",
+        "no chunk"),
+    ROW("short chunk",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x02\xa5"
+             "bytes\x02\xc4\x01z\xc4\x01z",
+        "a chunk of 1 bytes"),
+    ROW("long chunk",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x02\xa5"
+             "bytes\x02\xc4\x03zzz",
+        "a chunk of 3 bytes"),
+    ROW("no digest",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x01\xa5"
+             "bytes\x01\xc4\x01z\x80",
+        "digest"),
+    ROW("wrong digest",
+        HEAD "\x84\xa4name\xa1z\xa5"
+             "dtype\xa2u8\xa5shape\x91\x01\xa5"
+             "bytes\x01\xc4\x01z\x81\xa6"
+             "digest\xa1z",
+        "digest of record z"),
+    ROW("wrong count",
+        HEAD "\x82\xa7records\x01\xa6"
+             "digest\xa1z",
+        "its end map says 1"),
+    ROW("wrong end digest",
+        HEAD "\x82\xa7records\0\xa6"
+             "digest\xa1z",
+        "digest of its headers"),
     ROW("broken zstd", "\x28\xb5\x2f\xfd\x04\x00\xff\xff\xff\xff\xff\xff", "damaged"),
     ROW("zstd magic alone", "\x28\xb5\x2f\xfd", "ends early"),
 };
@@ -309,9 +413,11 @@ static void test_hostile(void)
     for (unsigned i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         struct err e = {0};
         file_write(path, hostile[i].bytes, hostile[i].n);
-        check(!is_whole(path, &e) && strstr(e.msg, hostile[i].message) && strstr(e.msg, path), hostile[i].what, e.msg);
+        check(!is_whole(path, &e) && strstr(e.msg, hostile[i].message) && strstr(e.msg, path),
+              hostile[i].what, e.msg);
     }
-    /* a nest of 40 arrays; and from a pipe, where the size is not known, 200 million entries and a text of 200 MB that never come */
+    /* a nest of 40 arrays; and from a pipe, where the size is not known, 200 million entries and a
+     * text of 200 MB that never come */
     unsigned char nest[64] = "\x83\xa4pare\x01\xa4kind\xa1m\xa1x";
     struct err e = {0};
     memset(nest + 16, 0x91, 40);
@@ -323,8 +429,11 @@ static void test_hostile(void)
 /* What a pipe claims costs nothing: run under a small address space. */
 static void test_hostile_pipe(void)
 {
-    static const struct { const char *bytes; size_t n; } claims[] = {
-        {"\x82\xa4pare\x01\xa1x\xdd\x0b\xff\xff\xff", 14}, {"\x82\xa4pare\x01\xa1x\xdb\x0b\xff\xff\xff", 14}};
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } claims[] = {{"\x82\xa4pare\x01\xa1x\xdd\x0b\xff\xff\xff", 14},
+                  {"\x82\xa4pare\x01\xa1x\xdb\x0b\xff\xff\xff", 14}};
     for (int i = 0; i < 2; i++) {
         int fd[2], status = 0;
         if (pipe(fd))
@@ -339,7 +448,8 @@ static void test_hostile_pipe(void)
             setrlimit(RLIMIT_AS, &limit);
 #endif
             (void)limit;
-            _exit(!st_open("-", &e) && strstr(e.msg, i ? "ends early" : "too many entries") ? 0 : 1);
+            _exit(!st_open("-", &e) && strstr(e.msg, i ? "ends early" : "too many entries") ? 0
+                                                                                            : 1);
         }
         close(fd[0]);
         check(write(fd[1], claims[i].bytes, claims[i].n) == (ssize_t)claims[i].n, "pipe", "");
@@ -353,8 +463,25 @@ static void test_hostile_pipe(void)
 
 static void test_values(void)
 {
-    static const char *const texts[] = {"null", "true", "0", "-1", "-33", "127", "128", "65535", "65536", "4294967296", "-9223372036854775808", "0.1",
-        "-1e300", "\"\"", "\"\xc3\xa9\"", "[]", "{}", "[1,[2,{\"a\":[]}],\"x\"]", "{\"b\":1,\"a\":{\"z\":2.5,\"y\":null}}"};
+    static const char *const texts[] = {"null",
+                                        "true",
+                                        "0",
+                                        "-1",
+                                        "-33",
+                                        "127",
+                                        "128",
+                                        "65535",
+                                        "65536",
+                                        "4294967296",
+                                        "-9223372036854775808",
+                                        "0.1",
+                                        "-1e300",
+                                        "\"\"",
+                                        "\"\xc3\xa9\"",
+                                        "[]",
+                                        "{}",
+                                        "[1,[2,{\"a\":[]}],\"x\"]",
+                                        "{\"b\":1,\"a\":{\"z\":2.5,\"y\":null}}"};
     for (unsigned i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct err e = {0};
         unsigned char *p = NULL;
@@ -399,7 +526,8 @@ static void test_digest(void)
     check(!strcmp(a, b) && strcmp(a, "99aa06d3014798d86001c324468d497f"), "digest of pieces", b);
 }
 
-/* ---- the worked example of SPEC.md: the bytes of its hex block, each line ending where two digits and a space no longer follow */
+/* ---- the worked example of SPEC.md: the bytes of its hex block, each line ending where two digits
+ * and a space no longer follow */
 
 static struct bytes example_read(void)
 {
@@ -411,7 +539,8 @@ static struct bytes example_read(void)
         if (!strncmp(line, "```", 3))
             inside = !strncmp(line, "```hex", 6);
         else if (inside)
-            for (char *p = line; b.n < 4096 && strspn(p, "0123456789abcdef") == 2 && p[2] == ' '; p += p[3] == ' ' && p[4] != ' ' ? 4 : 3)
+            for (char *p = line; b.n < 4096 && strspn(p, "0123456789abcdef") == 2 && p[2] == ' ';
+                 p += p[3] == ' ' && p[4] != ' ' ? 4 : 3)
                 b.p[b.n++] = (unsigned char)strtol(p, NULL, 16);
     }
     if (f)
@@ -425,14 +554,16 @@ static void test_spec(void)
     static const struct tensor t = {.name = "ids", .dtype = DT_U32, .ndim = 2, .shape = {1, 3}};
     struct err e = {0};
     char *path = in_dir("a.tsz");
-    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "example", "tokenizer_id", "", "hist");
+    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "example",
+                             "tokenizer_id", "", "hist");
     struct st_out *out = st_create(path, 0, &e);
     st_begin(out, head);
     st_put(out, &t, ids);
     st_end(out);
     st_publish(out);
     struct bytes ours = file_read(path), spec = example_read();
-    check(spec.n > 100 && ours.n == spec.n && !memcmp(ours.p, spec.p, spec.n), "the example of SPEC.md is what is written", e.msg);
+    check(spec.n > 100 && ours.n == spec.n && !memcmp(ours.p, spec.p, spec.n),
+          "the example of SPEC.md is what is written", e.msg);
     file_write(path, spec.p, spec.n);
     check(is_whole(path, &e), "the example of SPEC.md is read", e.msg);
     json_decref(head);
@@ -473,20 +604,25 @@ static void test_outputs(void)
     out = st_create(path, 0, &e);
     st_begin(out, head);
     err_set(&e, "another input is damaged");
-    check(st_end(out) < 0 && st_publish(out) < 0, "an error elsewhere withholds the end map", e.msg);
+    check(st_end(out) < 0 && st_publish(out) < 0, "an error elsewhere withholds the end map",
+          e.msg);
     e.set = 0;
-    check(!st_create(nowhere, 0, &e) && strstr(e.msg, nowhere) && strstr(e.msg, strerror(ENOENT)), "no such directory", e.msg);
+    check(!st_create(nowhere, 0, &e) && strstr(e.msg, nowhere) && strstr(e.msg, strerror(ENOENT)),
+          "no such directory", e.msg);
     e.set = 0;
     check(!st_create(dir, 0, &e) && strstr(e.msg, strerror(EISDIR)), "a directory", e.msg);
     e.set = 0;
-    check(sample_write("/dev/full", 0, small, 3, 0, &e) < 0 && strstr(e.msg, strerror(ENOSPC)), "full disk", e.msg);
+    check(sample_write("/dev/full", 0, small, 3, 0, &e) < 0 && strstr(e.msg, strerror(ENOSPC)),
+          "full disk", e.msg);
     e.set = 0;
-    check(sample_write("/dev/full", 3, large, 7, 0, &e) < 0 && strstr(e.msg, strerror(ENOSPC)), "full disk, compressed", e.msg);
+    check(sample_write("/dev/full", 3, large, 7, 0, &e) < 0 && strstr(e.msg, strerror(ENOSPC)),
+          "full disk, compressed", e.msg);
     e.set = 0;
     check(!sample_write("/dev/null", -1, small, 3, 0, &e), "a device is written in place", e.msg);
 
     check(!symlink("new.tsz", link), "symlink", strerror(errno));
-    check(!sample_write(link, 0, small, 3, 0, &e) && sample_read(path, small, 3, 0, &e), "a link is followed", e.msg);
+    check(!sample_write(link, 0, small, 3, 0, &e) && sample_read(path, small, 3, 0, &e),
+          "a link is followed", e.msg);
     check(!lstat(link, &st) && S_ISLNK(st.st_mode), "and stays a link", "");
     json_decref(head);
     free(path);

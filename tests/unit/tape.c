@@ -1,14 +1,16 @@
-/* The tape against the golden models: losses, logits, hidden states and every gradient of each family; recomputation, shorter batches, parts,
- * the key-value memory and the prediction of memory. Reads tests/golden; run from the repository root.
- * usage: tape [--cuda] [FAMILY]: all families, on the CPU or in f32 on the CUDA device. */
+/* The tape against the golden models: losses, logits, hidden states and every gradient of each
+ * family; recomputation, shorter batches, parts, the key-value memory and the prediction of memory.
+ * Reads tests/golden; run from the repository root. usage: tape [--cuda] [FAMILY]: all families, on
+ * the CPU or in f32 on the CUDA device. */
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/hf_layout.h"
-#include "../../lib/tape_plan.h"
+#include "../../lib/tool/model_open.h"
+#include "../../lib/hf/layout.h"
+#include "../../lib/tape/tape_private.h"
 #include "check.h"
 
 static struct exec x;
@@ -86,16 +88,18 @@ static double worst(const float *a, const float *b, int64_t n, double *largest)
 }
 
 /* The gradient of a canonical tensor out of the foreign one that holds it. */
-static float *golden_grad(const struct golden *g, const struct model *m, const struct hf_layout *l, int index)
+static float *golden_grad(const struct golden *g, const struct model *m, const struct hf_layout *l,
+                          int index)
 {
     const struct hf_view *v = &l->views[index];
     char *name = mem_format("grad.%s", l->stored[v->stored].name);
     int64_t n, run;
     float *foreign = golden_values(g, name, &n), *grad = mem_alloc((size_t)(v->rows * v->cols) * 4);
-    CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->head.family->name, name);
+    CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->spec.family->name, name);
     for (int64_t r = 0; foreign && r < v->rows; r++)
         for (int64_t c = 0, row = hf_view_row(v, r, &run); c < v->cols; c++)
-            grad[r * v->cols + c] = foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
+            grad[r * v->cols + c] =
+                foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
     free(foreign);
     free(name);
     return grad;
@@ -149,9 +153,10 @@ static void check_forward(const char *name, struct model *m, const struct golden
 {
     struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOGITS};
     struct tape *t = record(&s);
-    int64_t L = m->head.num_hidden_layers, n;
-    int64_t hidden = g->B * g->T * m->head.hidden_size;
-    float *blocks = mem_alloc((size_t)((L + 1) * hidden) * sizeof *blocks), *normed = mem_alloc((size_t)hidden * sizeof *normed);
+    int64_t L = m->spec.num_hidden_layers, n;
+    int64_t hidden = g->B * g->T * m->spec.hidden_size;
+    float *blocks = mem_alloc((size_t)((L + 1) * hidden) * sizeof *blocks),
+          *normed = mem_alloc((size_t)hidden * sizeof *normed);
     for (int64_t l = 0; l <= L; l++)
         tape_tap(t, TAP_BLOCK_INPUT, l, NULL, keep, blocks + l * hidden, &e);
     tape_tap(t, TAP_INPUT_OF, -1, "lm_head", keep, normed, &e);
@@ -161,14 +166,17 @@ static void check_forward(const char *name, struct model *m, const struct golden
     stop_on_error(name);
     double largest;
     for (int64_t l = 0; l <= L; l++) {
-        char *key = l ? mem_format("hidden.block.%lld", (long long)l - 1) : mem_string("hidden.embed");
+        char *key = l ? mem_format("hidden.block.%lld", (long long)l - 1)
+                      : mem_string("hidden.embed");
         float *want = golden_values(g, key, &n);
-        CHECK(want && n == hidden && worst(blocks + l * hidden, want, n, &largest) < 1e-4, "%s: %s is off", name, key);
+        CHECK(want && n == hidden && worst(blocks + l * hidden, want, n, &largest) < 1e-4,
+              "%s: %s is off", name, key);
         free(want);
         free(key);
     }
     float *want = golden_values(g, "hidden.final_norm", &n);
-    CHECK(want && n == hidden && worst(normed, want, n, &largest) < 1e-4, "%s: final norm is off", name);
+    CHECK(want && n == hidden && worst(normed, want, n, &largest) < 1e-4, "%s: final norm is off",
+          name);
     free(want);
     want = golden_values(g, "logits", &n);
     double off = worst(tape_logits(t, 0, g->B * g->T), want, n, &largest);
@@ -179,7 +187,8 @@ static void check_forward(const char *name, struct model *m, const struct golden
     for (int64_t l = 0; l < L; l++)
         tape_forward_range(t, &b, l, l + 1, &e);
     stop_on_error(name);
-    CHECK(!memcmp(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4), "%s: blocks run one by one give other logits", name);
+    CHECK(!memcmp(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4),
+          "%s: blocks run one by one give other logits", name);
     free(whole);
     free(want);
     free(normed);
@@ -196,7 +205,14 @@ static float *gradients(const struct model *m)
 
 static void check_backward(const char *name, struct model *m, const struct golden *g, int recompute)
 {
-    struct tape_spec s = {.model = m, .n_seq = g->B, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .recompute = recompute, .ce_weight = 1, .loss_chunk = 13};
+    struct tape_spec s = {.model = m,
+                          .n_seq = g->B,
+                          .seq_len = g->T,
+                          .end = TAPE_LOSS,
+                          .train = 1,
+                          .recompute = recompute,
+                          .ce_weight = 1,
+                          .loss_chunk = 13};
     struct tape *t = record(&s);
     tape_open(t, &e);
     exec_zero(&x, m->grads.base, (size_t)m->n_values * 4);
@@ -210,17 +226,20 @@ static void check_backward(const char *name, struct model *m, const struct golde
     double sum = 0;
     for (int64_t i = 0; i < n; i++)
         sum += nll[i];
-    CHECK(fabs(mean_loss(t, g->B, g->T) - sum / (double)n) < 1e-5, "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
+    CHECK(fabs(mean_loss(t, g->B, g->T) - sum / (double)n) < 1e-5,
+          "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
     free(nll);
     float *grads = gradients(m), *got = grads;
     struct hf_layout layout;
-    hf_layout_make(&layout, &m->head, &e);
+    hf_layout_make(&layout, &m->spec, &e);
     stop_on_error(name);
-    for (int i = 0; i < m->head.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
+    for (int i = 0; i < m->spec.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
         float *want = golden_grad(g, m, &layout, i);
         double largest = 0, off = worst(got, want, m->params[i].rows * m->params[i].cols, &largest);
-        /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums near 1 */
-        CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name, recompute ? " (recomputed)" : "", m->head.tensors[i].name, off, largest);
+        /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums
+         * near 1 */
+        CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name,
+              recompute ? " (recomputed)" : "", m->spec.tensors[i].name, off, largest);
         free(want);
     }
     hf_layout_free(&layout);
@@ -233,14 +252,22 @@ static void check_recompute(const char *name, struct model *m, const struct gold
     float *kept = gradients(m);
     check_backward(name, m, g, 1);
     float *now = gradients(m);
-    CHECK(!memcmp(kept, now, (size_t)m->n_values * 4), "%s: recomputation changes the gradients", name);
+    CHECK(!memcmp(kept, now, (size_t)m->n_values * 4), "%s: recomputation changes the gradients",
+          name);
     free(kept);
     free(now);
-    struct tape_spec s = {.model = m, .n_seq = 4, .seq_len = g->T, .end = TAPE_LOSS, .train = 1, .ce_weight = 1, .loss_chunk = 1};
+    struct tape_spec s = {.model = m,
+                          .n_seq = 4,
+                          .seq_len = g->T,
+                          .end = TAPE_LOSS,
+                          .train = 1,
+                          .ce_weight = 1,
+                          .loss_chunk = 1};
     struct tape *a = record(&s);
     s.recompute = 1;
     struct tape *r = record(&s);
-    CHECK(tape_bytes(r) < tape_bytes(a), "%s: recomputation takes %lld bytes, keeping %lld", name, (long long)tape_bytes(r), (long long)tape_bytes(a));
+    CHECK(tape_bytes(r) < tape_bytes(a), "%s: recomputation takes %lld bytes, keeping %lld", name,
+          (long long)tape_bytes(r), (long long)tape_bytes(a));
     tape_close(a);
     tape_close(r);
 }
@@ -251,7 +278,7 @@ static void check_generation(const char *name, struct model *m, const struct gol
     struct tape_spec s = {.model = m, .n_seq = 1, .seq_len = 5, .kv_len = g->T, .end = TAPE_LOGITS};
     struct tape *t = record(&s);
     tape_open(t, &e);
-    int64_t n, V = m->head.vocab_size;
+    int64_t n, V = m->spec.vocab_size;
     float *want = golden_values(g, "logits", &n);
     double off = 0, largest;
     for (int64_t at = 0; at < g->T;) {
@@ -272,29 +299,39 @@ static void check_refusals(struct model *m, const struct golden *g)
     struct tape_spec s = {.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_LOGITS};
     struct tape *t = record(&s);
     tape_open(t, &e);
-    int32_t ids[] = {0, 1, (int32_t)m->head.vocab_size, 2};
+    int32_t ids[] = {0, 1, (int32_t)m->spec.vocab_size, 2};
     struct err bad = {0};
-    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 4, .ids = ids}, &bad) < 0 && strstr(bad.msg, "beyond the vocabulary"), "an id beyond the vocabulary runs");
+    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 4, .ids = ids}, &bad) < 0 &&
+              strstr(bad.msg, "beyond the vocabulary"),
+          "an id beyond the vocabulary runs");
     bad = (struct err){0};
-    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 5, .ids = g->ids}, &bad) < 0, "a batch larger than recorded runs");
+    CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 5, .ids = g->ids}, &bad) < 0,
+          "a batch larger than recorded runs");
     tape_close(t);
-    s = (struct tape_spec){.model = m, .n_seq = 1, .seq_len = m->head.max_position_embeddings + 1, .end = TAPE_LOGITS};
+    s = (struct tape_spec){
+        .model = m, .n_seq = 1, .seq_len = m->spec.max_position_embeddings + 1, .end = TAPE_LOGITS};
     bad = (struct err){0};
     struct tape *long_one = tape_record(&x, &s, &bad);
-    CHECK((long_one == NULL) == m->head.learned_positions, "%s: sequences beyond the positions: %s", m->head.family->name, bad.msg);
+    CHECK((long_one == NULL) == m->spec.learned_positions, "%s: sequences beyond the positions: %s",
+          m->spec.family->name, bad.msg);
     tape_close(long_one);
 }
 
 /* Embeddings times sqrt(24), in the type that is computed in: 4.899 in f32, 4.90625 in bf16. */
 static void check_embed_scale(void)
 {
-    static const struct { enum dtype compute; float scale; } rows[] = {{DT_F32, 4.89897948557f}, {DT_BF16, 4.90625f}};
+    static const struct {
+        enum dtype compute;
+        float scale;
+    } rows[] = {{DT_F32, 4.89897948557f}, {DT_BF16, 4.90625f}};
     struct model *m = load("tests/golden/slice/gemma2/all", MODEL_FROZEN);
     for (int i = 0; i < 2; i++) {
         x.compute = rows[i].compute;
-        struct tape *t = record(&(struct tape_spec){.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_NO_HEAD});
+        struct tape *t = record(
+            &(struct tape_spec){.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_NO_HEAD});
         float scale = t->lines[0].sizes.p.scale.scale;
-        CHECK(t->lines[0].op == OP_embed && scale == rows[i].scale, "embeddings times %.9g, expected %.9g", (double)scale, (double)rows[i].scale);
+        CHECK(t->lines[0].op == OP_embed && scale == rows[i].scale,
+              "embeddings times %.9g, expected %.9g", (double)scale, (double)rows[i].scale);
         tape_close(t);
     }
     x.compute = DT_F32;

@@ -1,6 +1,8 @@
-/* Tokenizers against what the tokenizers library makes of the same texts (tests/golden/tokenizers_small, by tests/hf/make_tokenizers.py), merges
- * against the definition done plainly, spans, bytes that are no text, long pieces, refusals, and the scanner for large JSON files. */
-#include "../../lib/tokenizer.h"
+/* Tokenizers against what the tokenizers library makes of the same texts
+ * (tests/golden/tokenizers_small, by tests/hf/make_tokenizers.py), merges against the definition
+ * done plainly, spans, bytes that are no text, long pieces, refusals, and the scanner for large
+ * JSON files. */
+#include "../../lib/tokenizer/tokenizer.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -10,8 +12,7 @@
 #include "../../formats/json_scan.h"
 #include "../../lib/base/file.h"
 #include "../../lib/base/rng.h"
-#include "../../lib/bpe_train.h"
-#include "../../lib/tokenizer_parts.h"
+#include "../../lib/tokenizer/tokenizer_private.h"
 #include "check.h"
 
 static const char folder[] = "tests/golden/tokenizers_small";
@@ -43,7 +44,8 @@ static struct ids encode(struct tokenizer *t, const char *s, int64_t n)
     CHECK(tokenizer_encode(t, s, n, &x, &e) == x.n, "%s", e.msg);
     for (int64_t i = 0; i < x.n; i++)
         sum += x.bytes[i];
-    CHECK(sum + tokenizer_dropped(t) - lost == n, "spans add up to %lld of %lld bytes", (long long)sum, (long long)n);
+    CHECK(sum + tokenizer_dropped(t) - lost == n, "spans add up to %lld of %lld bytes",
+          (long long)sum, (long long)n);
     return x;
 }
 
@@ -63,27 +65,35 @@ static void check_line(struct tokenizer *t, const char *name, int line, const js
     uint32_t special[16];
     struct ids x = encode(t, json_string_value(text), (int64_t)json_string_length(text));
     CHECK(same_ids(json_object_get(j, "ids"), x.id, x.n), "%s line %d: other ids", name, line);
-    CHECK(same_ids(json_object_get(j, "special_prefix"), special, tokenizer_special(t, 0, special, 16)), "%s line %d: other ids before a text", name, line);
-    CHECK(same_ids(json_object_get(j, "special_suffix"), special, tokenizer_special(t, 1, special, 16)), "%s line %d: other ids after a text", name, line);
+    CHECK(same_ids(json_object_get(j, "special_prefix"), special,
+                   tokenizer_special(t, 0, special, 16)),
+          "%s line %d: other ids before a text", name, line);
+    CHECK(same_ids(json_object_get(j, "special_suffix"), special,
+                   tokenizer_special(t, 1, special, 16)),
+          "%s line %d: other ids after a text", name, line);
     int64_t n;
     char *s = tokenizer_decode(t, x.id, x.n, 0, &n);
     const json_t *want = decoded ? decoded : text;
     /* where a token was cut out of a character, the library shows U+FFFD and this one the bytes */
     int replaced = strstr(json_string_value(want), "\xef\xbf\xbd") != NULL;
-    CHECK(replaced || ((int64_t)json_string_length(want) == n && !memcmp(json_string_value(want), s, (size_t)n)), "%s line %d: decodes to \"%s\"", name, line, s);
+    CHECK(replaced || ((int64_t)json_string_length(want) == n &&
+                       !memcmp(json_string_value(want), s, (size_t)n)),
+          "%s line %d: decodes to \"%s\"", name, line, s);
     free(s);
     ids_free(&x);
 }
 
 static void check_golden(const char *name)
 {
-    char *path = mem_format("%s/%s", folder, name), *lines = mem_format("%sl", path), *at = NULL, *text, *line;
+    char *path = mem_format("%s/%s", folder, name), *lines = mem_format("%sl", path), *at = NULL,
+         *text, *line;
     struct err e = {0};
     struct tokenizer *t = open_file(path);
     text = file_read(lines, 1 << 26, NULL, &e);
     CHECK(text != NULL, "%s", e.msg);
     int number = 0;
-    for (line = text ? strtok_r(text, "\n", &at) : NULL; line && t; line = strtok_r(NULL, "\n", &at)) {
+    for (line = text ? strtok_r(text, "\n", &at) : NULL; line && t;
+         line = strtok_r(NULL, "\n", &at)) {
         json_t *j = json_loads(line, JSON_ALLOW_NUL, NULL);
         check_line(t, name, ++number, j);
         json_decref(j);
@@ -95,7 +105,10 @@ static void check_golden(const char *name)
     free(lines);
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 static void test_golden(void)
 {
@@ -175,7 +188,8 @@ static json_t *random_model(struct rng *r)
     }
     for (int i = 0; i < n; i++)
         json_object_set_new(vocab, names[i], json_integer(i));
-    return json_pack("{s:{s:s, s:o, s:o}}", "model", "type", "BPE", "vocab", vocab, "merges", merges);
+    return json_pack("{s:{s:s, s:o, s:o}}", "model", "type", "BPE", "vocab", vocab, "merges",
+                     merges);
 }
 
 static void test_merges(void)
@@ -192,7 +206,8 @@ static void test_merges(void)
             int64_t want[80], n = 1 + (int64_t)rng_below(&r, sizeof s - 2), m;
             for (int64_t i = 0; i < n; i++)
                 s[i] = (char)('a' + rng_below(&r, ALPHABET));
-            m = plain_merge(json_object_get(model, "vocab"), json_object_get(model, "merges"), s, want);
+            m = plain_merge(json_object_get(model, "vocab"), json_object_get(model, "merges"), s,
+                            want);
             struct ids x = encode(t, s, n);
             int same = x.n == m;
             for (int64_t i = 0; i < m && same; i++)
@@ -215,7 +230,8 @@ static void check_bytes(const char *name, const char *s, int64_t n)
     struct ids x = encode(t, s, n);
     int64_t back;
     char *text = tokenizer_decode(t, x.id, x.n, 0, &back);
-    CHECK(back == n && !memcmp(text, s, (size_t)n), "%s: %lld bytes come back as %lld", name, (long long)n, (long long)back);
+    CHECK(back == n && !memcmp(text, s, (size_t)n), "%s: %lld bytes come back as %lld", name,
+          (long long)n, (long long)back);
     free(text);
     ids_free(&x);
     tokenizer_close(t);
@@ -262,8 +278,10 @@ static void test_special(void)
     int64_t n;
     char *s = tokenizer_decode(t, x.id, x.n, 1, &n);
     CHECK(!strcmp(s, "ab"), "without special tokens: \"%s\"", s);
-    CHECK(x.n == 3 && x.id[1] == tokenizer_id(t, "<|endoftext|>") && x.bytes[1] == 13, "the special token is not one");
-    CHECK(tokenizer_id(t, "no such token") == -1 && tokenizer_vocab_size(t) == 420, "ids and sizes");
+    CHECK(x.n == 3 && x.id[1] == tokenizer_id(t, "<|endoftext|>") && x.bytes[1] == 13,
+          "the special token is not one");
+    CHECK(tokenizer_id(t, "no such token") == -1 && tokenizer_vocab_size(t) == 420,
+          "ids and sizes");
     uint32_t beyond = 4000000000u;
     free(s);
     s = tokenizer_decode(t, &beyond, 1, 0, &n);
@@ -273,25 +291,35 @@ static void test_special(void)
     tokenizer_close(t);
 }
 
-/* Source bytes stay with their tokens where a normalizer changes lengths or a character is left out. */
+/* Source bytes stay with their tokens where a normalizer changes lengths or a character is left
+ * out. */
 static void test_spans(void)
 {
-    static const struct { const char *from, *to, *text; int n; uint32_t ids[4], bytes[4]; } cases[] = {
-        {" ", "\xe2\x96\x81", "x a", 2, {0, 1}, {1, 1}},     /* x is not in the vocabulary */
+    static const struct {
+        const char *from, *to, *text;
+        int n;
+        uint32_t ids[4], bytes[4];
+    } cases[] = {
+        {" ", "\xe2\x96\x81", "x a", 2, {0, 1}, {1, 1}}, /* x is not in the vocabulary */
         {"xx", "", "xxa", 1, {1}, {3}},
         {"xx", "", "axxa", 2, {1, 1}, {3, 1}},
         {"xx", "aa", "xxa", 3, {1, 1, 1}, {2, 0, 1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *json = mem_format("{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"%s\"},\"content\":\"%s\"},"
-                                "\"model\":{\"type\":\"BPE\",\"vocab\":{\"\xe2\x96\x81\":0,\"a\":1},\"merges\":[]}}", cases[i].from, cases[i].to);
+        char *json = mem_format(
+            "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"%s\"},\"content\":\"%"
+            "s\"},"
+            "\"model\":{\"type\":\"BPE\",\"vocab\":{\"\xe2\x96\x81\":0,\"a\":1},\"merges\":[]}}",
+            cases[i].from, cases[i].to);
         struct err e = {0};
         struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
         CHECK(t != NULL, "%s", e.msg);
         struct ids x = encode(t, cases[i].text, (int64_t)strlen(cases[i].text));
         size_t size = (size_t)cases[i].n * sizeof *x.id;
-        CHECK(x.n == cases[i].n && !memcmp(x.id, cases[i].ids, size) && !memcmp(x.bytes, cases[i].bytes, size), "case %zu: %lld tokens, the first of %u bytes",
-              i, (long long)x.n, x.n ? x.bytes[0] : 0);
+        CHECK(x.n == cases[i].n && !memcmp(x.id, cases[i].ids, size) &&
+                  !memcmp(x.bytes, cases[i].bytes, size),
+              "case %zu: %lld tokens, the first of %u bytes", i, (long long)x.n,
+              x.n ? x.bytes[0] : 0);
         ids_free(&x);
         tokenizer_close(t);
         free(json);
@@ -300,8 +328,11 @@ static void test_spans(void)
 
 /* ---- what is refused */
 
-#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
-static const struct { const char *json, *says; } refused[] = {
+#define MODEL \
+    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
+static const struct {
+    const char *json, *says;
+} refused[] = {
     {"", "not a JSON object"},
     {"[]", "not a JSON object"},
     {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}", "not a JSON object"},
@@ -322,19 +353,39 @@ static const struct { const char *json, *says; } refused[] = {
     {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"continuing_subword_prefix\":\"##\"}}", "##"},
     {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", "<unk>"},
     {"{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}", "Lowercase"},
-    {"{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}}", "regular expression"},
+    {"{" MODEL
+     ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}}",
+     "regular expression"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\w"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "[a"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\",\"invert\":false}}", "&&"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"^a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "^"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i)a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "(?i"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}+\"},\"behavior\":\"Isolated\",\"invert\":false}}", "{2"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(\"},\"behavior\":\"Isolated\",\"invert\":false}}", "a("},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Upwards\",\"invert\":false}}", "Upwards"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},"
+               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "\\w"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":"
+               "\"Isolated\",\"invert\":false}}",
+     "[a"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},"
+               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "&&"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"^a\"},\"behavior\":"
+               "\"Isolated\",\"invert\":false}}",
+     "^"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i)a\"},"
+               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "(?i"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}+\"},"
+               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "{2"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(\"},\"behavior\":"
+               "\"Isolated\",\"invert\":false}}",
+     "a("},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":"
+               "\"Upwards\",\"invert\":false}}",
+     "Upwards"},
     {"{" MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
     {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", "BertProcessing"},
-    {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[7]}}}}", "id 7"},
+    {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":"
+               "{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[7]}}}}",
+     "id 7"},
     {"{" MODEL ",\"added_tokens\":[{\"id\":1,\"content\":\"a\"}]}", "id 1"},
     {"{" MODEL ",\"added_tokens\":[{\"id\":2000000000,\"content\":\"x\"}]}", "2000000000"},
     {"{" MODEL ",\"added_tokens\":[{\"content\":\"x\"}]}", "added token 1"},
@@ -346,7 +397,8 @@ static void test_refused(void)
         struct err e = {0};
         struct tokenizer *t = tokenizer_open(refused[i].json, (int64_t)strlen(refused[i].json), &e);
         CHECK(!t && e.set, "accepted: %s", refused[i].json);
-        CHECK(strstr(e.msg, refused[i].says) != NULL, "%s: says '%s', not '%s'", refused[i].json, e.msg, refused[i].says);
+        CHECK(strstr(e.msg, refused[i].says) != NULL, "%s: says '%s', not '%s'", refused[i].json,
+              e.msg, refused[i].says);
         tokenizer_close(t);
     }
     struct err e = {0};
@@ -377,7 +429,8 @@ static void test_scanner(void)
     static const char *const names[] = {"x", "y", "z"};
     struct json_range v[3];
     CHECK(!json_members((struct json_range){object, sizeof object - 1}, names, v, 3), "an object");
-    CHECK(v[0].n == 1 && *v[0].s == '3' && v[1].n == 8 && !v[2].n, "members %lld %lld %lld", (long long)v[0].n, (long long)v[1].n, (long long)v[2].n);
+    CHECK(v[0].n == 1 && *v[0].s == '3' && v[1].n == 8 && !v[2].n, "members %lld %lld %lld",
+          (long long)v[0].n, (long long)v[1].n, (long long)v[2].n);
 }
 
 static void test_trainer(void)
@@ -401,7 +454,8 @@ static void test_trainer(void)
     CHECK(t != NULL, "%s", e.msg);
     if (t) {
         struct ids x = encode(t, "abab<a>", 7);
-        CHECK(x.n == 2 && x.id[0] == 258 && x.id[1] == 0, "%lld ids, first %u", (long long)x.n, x.id[0]);
+        CHECK(x.n == 2 && x.id[0] == 258 && x.id[1] == 0, "%lld ids, first %u", (long long)x.n,
+              x.id[0]);
         ids_free(&x);
     }
     tokenizer_close(t);

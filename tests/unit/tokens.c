@@ -1,15 +1,21 @@
-/* Token streams in memory: rows and documents, limits, source bytes, refusals. Prints "N passed, N failed". */
+/* Token streams in memory: rows and documents, limits, source bytes, refusals. Prints "N passed, N
+ * failed". */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../../lib/tokens.h"
+#include "../../lib/data/data.h"
 #include "check.h"
 
 static char path[] = "/tmp/pare-tokens-XXXXXX";
 
 /* A record of a stream to be written: `n` entries counting up from `first`, as rows if `width`. */
-struct plan { const char *name; int64_t n, width; uint32_t first; enum dtype dtype; };
+struct plan {
+    const char *name;
+    int64_t n, width;
+    uint32_t first;
+    enum dtype dtype;
+};
 enum { PLANS = 6 };
 
 static void stream_write(const struct plan *p)
@@ -17,11 +23,14 @@ static void stream_write(const struct plan *p)
     static uint64_t buf[2000];
     struct err e = {0};
     struct st_out *out = st_create(path, 0, &e);
-    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "11", "tokenizer_id", "22", "hist");
+    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "11", "tokenizer_id",
+                             "22", "hist");
     st_begin(out, head);
     json_decref(head);
     for (int k = 0; k < PLANS && p[k].name; k++) {
-        struct tensor t = {.dtype = p[k].dtype ? p[k].dtype : DT_U32, .ndim = p[k].width ? 2 : 1, .shape = {p[k].n, 0}};
+        struct tensor t = {.dtype = p[k].dtype ? p[k].dtype : DT_U32,
+                           .ndim = p[k].width ? 2 : 1,
+                           .shape = {p[k].n, 0}};
         if (p[k].width)
             t.shape[0] = p[k].n / p[k].width, t.shape[1] = p[k].width;
         snprintf(t.name, sizeof t.name, "%s", p[k].name);
@@ -55,11 +64,13 @@ static void test_limits(const struct plan *p, int64_t rows[][4], int n)
             continue;
         }
         int64_t total = t.start[t.n], last = t.n ? total - t.start[t.n - 1] : 0, bad = 0;
-        CHECK(t.n == rows[i][1] && total == rows[i][2] && last == rows[i][3], "limit %lld: %lld sequences, %lld tokens, %lld in the last",
-              (long long)rows[i][0], (long long)t.n, (long long)total, (long long)last);
+        CHECK(t.n == rows[i][1] && total == rows[i][2] && last == rows[i][3],
+              "limit %lld: %lld sequences, %lld tokens, %lld in the last", (long long)rows[i][0],
+              (long long)t.n, (long long)total, (long long)last);
         for (int64_t j = 0; j < total; j++)
             bad += t.ids[j] != 100 + (uint32_t)j || t.bytes[j] != 500 + (uint32_t)j;
-        CHECK(!bad && (!total || t.max_id == 99 + (uint32_t)total), "limit %lld: values", (long long)rows[i][0]);
+        CHECK(!bad && (!total || t.max_id == 99 + (uint32_t)total), "limit %lld: values",
+              (long long)rows[i][0]);
         CHECK(!strcmp(t.id, "11") && !strcmp(t.tokenizer_id, "22"), "ids");
         tokens_free(&t);
     }
@@ -67,31 +78,43 @@ static void test_limits(const struct plan *p, int64_t rows[][4], int n)
 
 static void test_loading(void)
 {
-    static const struct plan rows[PLANS] = {{"ids", 12, 4, 100, 0}, {"other", 3, 0, 0, 0}, {"bytes", 12, 4, 500, 0}};
-    static const struct plan documents[PLANS] = {{"ids.0", 5, 0, 100, 0}, {"bytes.0", 5, 0, 500, 0}, {"ids.1", 0, 0, 0, 0},
-                                                 {"bytes.1", 0, 0, 0, 0}, {"ids.2", 3, 0, 105, 0}, {"bytes.2", 3, 0, 505, 0}};
-    int64_t of_rows[][4] = {{0, 3, 12, 4}, {12, 3, 12, 4}, {100, 3, 12, 4}, {8, 2, 8, 4}, {9, 3, 9, 1}, {3, 1, 3, 3}};
-    int64_t of_documents[][4] = {{0, 3, 8, 3}, {8, 2, 8, 3}, {6, 2, 6, 1}, {5, 1, 5, 5}, {2, 1, 2, 2}};
+    static const struct plan rows[PLANS] = {
+        {"ids", 12, 4, 100, 0}, {"other", 3, 0, 0, 0}, {"bytes", 12, 4, 500, 0}};
+    static const struct plan documents[PLANS] = {
+        {"ids.0", 5, 0, 100, 0}, {"bytes.0", 5, 0, 500, 0}, {"ids.1", 0, 0, 0, 0},
+        {"bytes.1", 0, 0, 0, 0}, {"ids.2", 3, 0, 105, 0},   {"bytes.2", 3, 0, 505, 0}};
+    int64_t of_rows[][4] = {{0, 3, 12, 4}, {12, 3, 12, 4}, {100, 3, 12, 4},
+                            {8, 2, 8, 4},  {9, 3, 9, 1},   {3, 1, 3, 3}};
+    int64_t of_documents[][4] = {
+        {0, 3, 8, 3}, {8, 2, 8, 3}, {6, 2, 6, 1}, {5, 1, 5, 5}, {2, 1, 2, 2}};
     test_limits(rows, of_rows, 6);
     test_limits(documents, of_documents, 5);
 }
 
 static void test_without_bytes(void)
 {
-    static const struct plan rows[PLANS] = {{"ids", 12, 4, 100, 0}}, none[PLANS] = {{"ids.0", 0, 0, 0, 0}};
+    static const struct plan rows[PLANS] = {{"ids", 12, 4, 100, 0}},
+                             none[PLANS] = {{"ids.0", 0, 0, 0, 0}};
     struct tokens t;
     struct err e;
     CHECK(!load(&t, rows, 0, &e) && !t.bytes && t.n == 3, "%s", e.msg);
     CHECK(!tokens_check(&t, 112, "x", &e), "%s", e.msg);
-    CHECK(tokens_check(&t, 111, "x.tsz", &e) && strstr(e.msg, "x.tsz holds the token id 111, beyond the model's vocabulary of 111"), "%s", e.msg);
+    CHECK(tokens_check(&t, 111, "x.tsz", &e) &&
+              strstr(e.msg, "x.tsz holds the token id 111, beyond the model's vocabulary of 111"),
+          "%s", e.msg);
     tokens_free(&t);
-    CHECK(!load(&t, none, 0, &e) && t.n == 1 && tokens_check(&t, 10, "x.tsz", &e) && strstr(e.msg, "no tokens"), "%s", e.msg);
+    CHECK(!load(&t, none, 0, &e) && t.n == 1 && tokens_check(&t, 10, "x.tsz", &e) &&
+              strstr(e.msg, "no tokens"),
+          "%s", e.msg);
     tokens_free(&t);
 }
 
 static void test_refusals(void)
 {
-    static const struct { const char *message; struct plan p[PLANS]; } refused[] = {
+    static const struct {
+        const char *message;
+        struct plan p[PLANS];
+    } refused[] = {
         {"no record ids", {{NULL, 0, 0, 0, 0}}},
         {"no record ids", {{"idsx", 3, 0, 0, 0}}},
         {"not u32 [sequences, tokens]", {{"ids", 4, 0, 0, 0}}},
@@ -106,13 +129,15 @@ static void test_refusals(void)
         {"does not fit", {{"ids", 4, 4, 0, 0}, {"bytes", 3, 3, 0, 0}}},
         {"does not fit", {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 5, 0, 0, 0}}},
         {"does not fit", {{"ids.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}, {"bytes.1", 4, 0, 0, 0}}},
-        {"some of its tokens only", {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}}},
+        {"some of its tokens only",
+         {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}}},
     };
     for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct tokens t;
         struct err e;
-        CHECK(load(&t, refused[i].p, 0, &e) && strstr(e.msg, refused[i].message) && strstr(e.msg, path), "%u: \"%s\" should tell \"%s\"", i, e.msg,
-              refused[i].message);
+        CHECK(load(&t, refused[i].p, 0, &e) && strstr(e.msg, refused[i].message) &&
+                  strstr(e.msg, path),
+              "%u: \"%s\" should tell \"%s\"", i, e.msg, refused[i].message);
     }
 }
 

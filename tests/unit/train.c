@@ -1,21 +1,32 @@
-/* The pure parts of training, evaluation and sampling: schedule, AdamW, loss weights, order of the data, padding, windows, standard error. */
+/* The pure parts of training, evaluation and sampling: schedule, AdamW, loss weights, order of the
+ * data, padding, windows, standard error. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../lib/eval.h"
-#include "../../lib/sample.h"
-#include "../../lib/train.h"
+#include "../../lib/eval/eval.h"
+#include "../../lib/train/train.h"
 #include "check.h"
 
-static int near(double a, double b, double tolerance) { return fabs(a - b) <= tolerance * fmax(1, fabs(b)); }
+static int near(double a, double b, double tolerance)
+{
+    return fabs(a - b) <= tolerance * fmax(1, fabs(b));
+}
 
 static void test_schedule(void)
 {
-    struct train_options o = {.max_steps = 12, .warmup_steps = 3, .learning_rate = 1e-3, .min_learning_rate = 1e-4};
-    const double want[] = {1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3, 0.0009728616793536588, 0.00089471999940354, 0.00077500000000000010};
+    struct train_options o = {
+        .max_steps = 12, .warmup_steps = 3, .learning_rate = 1e-3, .min_learning_rate = 1e-4};
+    const double want[] = {1e-3 / 3,
+                           2e-3 / 3,
+                           1e-3,
+                           1e-3,
+                           0.0009728616793536588,
+                           0.00089471999940354,
+                           0.00077500000000000010};
     for (int s = 0; s < 7; s++)
-        CHECK(near(train_learning_rate(&o, s), want[s], 1e-17), "step %d: %.17g, not %.17g", s, train_learning_rate(&o, s), want[s]);
+        CHECK(near(train_learning_rate(&o, s), want[s], 1e-17), "step %d: %.17g, not %.17g", s,
+              train_learning_rate(&o, s), want[s]);
     o.warmup_steps = 0;
     CHECK(train_learning_rate(&o, 0) == 1e-3, "without warm-up the first step has the peak");
     CHECK(near(train_learning_rate(&o, 12), 1e-4, 1e-17), "the cosine ends at the lowest rate");
@@ -24,18 +35,33 @@ static void test_schedule(void)
 static void test_options(void)
 {
     struct err e = {0};
-    struct train_options o = {.max_steps = 50, .warmup_steps = -1, .learning_rate = 2e-3, .min_learning_rate = -1, .batch_size = 1, .accumulation = 1,
-                              .epsilon = 1e-8, .temperature = 1};
-    CHECK(!train_options_resolve(&o, &e) && o.warmup_steps == 3 && near(o.min_learning_rate, 2e-4, 1e-18), "defaults are filled in");
+    struct train_options o = {.max_steps = 50,
+                              .warmup_steps = -1,
+                              .learning_rate = 2e-3,
+                              .min_learning_rate = -1,
+                              .batch_size = 1,
+                              .accumulation = 1,
+                              .epsilon = 1e-8,
+                              .temperature = 1};
+    CHECK(!train_options_resolve(&o, &e) && o.warmup_steps == 3 &&
+              near(o.min_learning_rate, 2e-4, 1e-18),
+          "defaults are filled in");
     o.beta2 = 1;
     CHECK(train_options_resolve(&o, &e), "beta2 of 1 is refused");
-    static const struct { const char *text; double ce, kl; } good[] = {{"kl", 0, 1}, {"ce", 1, 0}, {"kl+0.5ce", 0.5, 1}, {"0.1*ce+2kl", 0.1, 2}};
-    static const char *const bad[] = {"", "kl+", "kl+kl", "mse", "-1kl", "0kl", "klce", "1", "infkl", "nankl", "kl ce"};
+    static const struct {
+        const char *text;
+        double ce, kl;
+    } good[] = {{"kl", 0, 1}, {"ce", 1, 0}, {"kl+0.5ce", 0.5, 1}, {"0.1*ce+2kl", 0.1, 2}};
+    static const char *const bad[] = {"",     "kl+", "kl+kl", "mse",   "-1kl", "0kl",
+                                      "klce", "1",   "infkl", "nankl", "kl ce"};
     double ce, kl;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        CHECK(!train_parse_loss(good[i].text, &ce, &kl, &(struct err){0}) && ce == good[i].ce && kl == good[i].kl, "%s: ce %g kl %g", good[i].text, ce, kl);
+        CHECK(!train_parse_loss(good[i].text, &ce, &kl, &(struct err){0}) && ce == good[i].ce &&
+                  kl == good[i].kl,
+              "%s: ce %g kl %g", good[i].text, ce, kl);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(train_parse_loss(bad[i], &ce, &kl, &(struct err){0}) == -1, "\"%s\" was taken", bad[i]);
+        CHECK(train_parse_loss(bad[i], &ce, &kl, &(struct err){0}) == -1, "\"%s\" was taken",
+              bad[i]);
 }
 
 /* Two steps on three values, by the formula (Loshchilov and Hutter 2019), in double. */
@@ -49,15 +75,18 @@ static void test_adamw(void)
     for (int t = 1; t <= 2; t++) {
         const float g[3] = {0.3f * t, -4, 1e-3f};
         double lr = 0.01 * t, clip = 0.5;
-        struct adamw_params range = {.p = p, .m = m, .v = v, .g = g, .n = 3, .weight_decay = 0.1f, .step = slot};
+        struct adamw_params range = {
+            .p = p, .m = m, .v = v, .g = g, .n = 3, .weight_decay = 0.1f, .step = slot};
         train_step_put(&x, &o, slot, lr, clip, t);
         train_adamw(&x, &o, &range);
         for (int i = 0; i < 3; i++) {
             double y = clip * g[i];
             a[i] = 0.9 * a[i] + 0.1 * y;
             b[i] = 0.95 * b[i] + 0.05 * y * y;
-            q[i] = q[i] - lr * 0.1 * q[i] - lr * (a[i] / (1 - pow(0.9, t))) / (sqrt(b[i] / (1 - pow(0.95, t))) + 1e-8);
-            CHECK(near(p[i], q[i], 1e-6), "AdamW step %d value %d: %.8g, not %.8g", t, i, p[i], q[i]);
+            q[i] = q[i] - lr * 0.1 * q[i] -
+                   lr * (a[i] / (1 - pow(0.9, t))) / (sqrt(b[i] / (1 - pow(0.95, t))) + 1e-8);
+            CHECK(near(p[i], q[i], 1e-6), "AdamW step %d value %d: %.8g, not %.8g", t, i, p[i],
+                  q[i]);
         }
     }
     exec_close(&x);
@@ -83,7 +112,8 @@ static void test_order(void)
     for (int at = 0; at < N * EPOCHS; at += 7) {
         data_order_open(&again, N, 1, 7);
         again.position = at;
-        CHECK(data_order_next(&again) == taken[at] && again.position == at + 1, "going on at %d gives another sequence", at);
+        CHECK(data_order_next(&again) == taken[at] && again.position == at + 1,
+              "going on at %d gives another sequence", at);
         data_order_close(&again);
     }
     data_order_close(&o);
@@ -101,41 +131,63 @@ static void test_batch(void)
     struct data_batch d;
     data_batch_open(&d, 2, 4);
     data_batch_fill(&d, rows, 2);
-    CHECK(d.b.n_seq == 2 && d.b.seq_len == 3, "the batch is %lld x %lld", (long long)d.b.n_seq, (long long)d.b.seq_len);
-    CHECK(!memcmp(d.ids, ids, sizeof ids) && !memcmp(d.labels, labels, sizeof labels), "shifted, masked and padded");
-    CHECK(data_predictions(&rows[0]) == 2 && data_predictions(&rows[1]) == 1, "predictions of rows");
+    CHECK(d.b.n_seq == 2 && d.b.seq_len == 3, "the batch is %lld x %lld", (long long)d.b.n_seq,
+          (long long)d.b.seq_len);
+    CHECK(!memcmp(d.ids, ids, sizeof ids) && !memcmp(d.labels, labels, sizeof labels),
+          "shifted, masked and padded");
+    CHECK(data_predictions(&rows[0]) == 2 && data_predictions(&rows[1]) == 1,
+          "predictions of rows");
     data_batch_close(&d);
 }
 
 /* Windows, predictions and tokens of the recipes that published perplexities use. */
 static void test_windows(void)
 {
-    static const struct { int64_t tokens, context, stride, score_from, windows, predictions, left_out; } cases[] = {
-        {32768, 2048, 0, 0, 16, 32752, 0},      /* disjoint windows */
-        {65536, 512, 0, 0, 128, 65408, 0},
-        {20480, 1024, 512, 0, 39, 20479, 0},    /* strided: every token but the first is predicted once */
-        {65536, 512, 0, 257, 128, 32640, 0},    /* llama-perplexity: 255 of each window */
-        {1000, 300, 0, 0, 3, 897, 100}, {1000, 300, 100, 0, 8, 999, 0}, {1000, 0, 0, 0, 1, 999, 0}, {1000, 0, 0, 999, 1, 1, 0}, {300, 300, 7, 0, 1, 299, 0}};
+    static const struct {
+        int64_t tokens, context, stride, score_from, windows, predictions, left_out;
+    } cases[] = {{32768, 2048, 0, 0, 16, 32752, 0}, /* disjoint windows */
+                 {65536, 512, 0, 0, 128, 65408, 0},
+                 /* strided: every token but the first is predicted once */
+                 {20480, 1024, 512, 0, 39, 20479, 0},
+                 {65536, 512, 0, 257, 128, 32640, 0}, /* llama-perplexity: 255 of each window */
+                 {1000, 300, 0, 0, 3, 897, 100},
+                 {1000, 300, 100, 0, 8, 999, 0},
+                 {1000, 0, 0, 0, 1, 999, 0},
+                 {1000, 0, 0, 999, 1, 1, 0},
+                 {300, 300, 7, 0, 1, 299, 0}};
     uint32_t *ids = mem_alloc(65536 * 4), *bytes = mem_alloc(65536 * 4);
     for (int i = 0; i < 65536; i++)
         bytes[i] = 2;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t start[2] = {0, cases[i].tokens};
         struct tokens t = {.n = 1, .start = start, .ids = ids, .bytes = bytes};
-        struct eval_options o = {.context = cases[i].context, .stride = cases[i].stride, .score_from = cases[i].score_from};
+        struct eval_options o = {.context = cases[i].context,
+                                 .stride = cases[i].stride,
+                                 .score_from = cases[i].score_from};
         struct eval_sums s;
         struct data_row *rows;
         struct err e = {0};
         CHECK(!eval_windows(&t, &o, &rows, &s, &e), "case %zu: %s", i, e.msg);
-        CHECK(s.windows == cases[i].windows && s.predictions == cases[i].predictions && s.left_out == cases[i].left_out && s.bytes == 2 * s.predictions,
-              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i, (long long)s.windows, (long long)s.predictions,
-              (long long)s.left_out, (long long)s.bytes);
-        CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i, (long long)s.tokens);
+        CHECK(s.windows == cases[i].windows && s.predictions == cases[i].predictions &&
+                  s.left_out == cases[i].left_out && s.bytes == 2 * s.predictions,
+              "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i,
+              (long long)s.windows, (long long)s.predictions, (long long)s.left_out,
+              (long long)s.bytes);
+        CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i,
+              (long long)s.tokens);
         free(rows);
     }
-    static const struct eval_options bad[] = {
-        {.context = 1}, {.stride = 4}, {.context = 4, .stride = 5}, {.context = 8, .score_from = 8}, {.context = -2}, {.context = 4, .stride = -1},
-        {.seq_length = 1}, {.seq_length = -3}, {.seq_length = 4, .context = 4}, {.seq_length = 4, .stride = 2}, {.seq_length = 8, .score_from = 8}};
+    static const struct eval_options bad[] = {{.context = 1},
+                                              {.stride = 4},
+                                              {.context = 4, .stride = 5},
+                                              {.context = 8, .score_from = 8},
+                                              {.context = -2},
+                                              {.context = 4, .stride = -1},
+                                              {.seq_length = 1},
+                                              {.seq_length = -3},
+                                              {.seq_length = 4, .context = 4},
+                                              {.seq_length = 4, .stride = 2},
+                                              {.seq_length = 8, .score_from = 8}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(eval_options_check(&bad[i], &(struct err){0}) == -1, "bad options %zu were taken", i);
     free(ids);
@@ -146,9 +198,12 @@ static void test_statistics(void)
 {
     double mean, error;
     eval_statistics((double[]){2, 4, 6}, (int64_t[]){2, 2, 2}, 3, &mean, &error);
-    CHECK(mean == 2 && near(error, 1 / sqrt(3), 1e-12), "windows of one size: mean %g, error %g", mean, error);      /* window means 1, 2, 3: deviation 1 */
+    /* window means 1, 2, 3: deviation 1 */
+    CHECK(mean == 2 && near(error, 1 / sqrt(3), 1e-12), "windows of one size: mean %g, error %g",
+          mean, error);
     eval_statistics((double[]){3, 5}, (int64_t[]){1, 3}, 2, &mean, &error);
-    CHECK(mean == 2 && near(error, sqrt(2 * (1 + 1)) / 4, 1e-12), "windows of two sizes: mean %g, error %g", mean, error);
+    CHECK(mean == 2 && near(error, sqrt(2 * (1 + 1)) / 4, 1e-12),
+          "windows of two sizes: mean %g, error %g", mean, error);
     eval_statistics((double[]){3}, (int64_t[]){2}, 1, &mean, &error);
     CHECK(mean == 1.5 && isnan(error), "one window has no error");
 }
@@ -168,7 +223,8 @@ static void test_sampler(void)
         counts[sample_token(&s, logits)]++;
     for (int i = 0; i < 6; i++) {
         double p = weights[i] / (2 + exp(-1) + exp(-2));
-        CHECK(fabs(counts[i] - p * DRAWS) <= 5 * sqrt(p * (1 - p) * DRAWS), "id %d was drawn %d times of %d, p %g", i, counts[i], DRAWS, p);
+        CHECK(fabs(counts[i] - p * DRAWS) <= 5 * sqrt(p * (1 - p) * DRAWS),
+              "id %d was drawn %d times of %d, p %g", i, counts[i], DRAWS, p);
     }
     sample_close(&s);
     sample_open(&s, 1, 0.5, 0, 1, 6);

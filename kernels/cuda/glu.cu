@@ -1,0 +1,79 @@
+/* glu on CUDA: see kernels/cpu/glu.c. Backward makes both gradients in one pass. */
+#include "act.h"
+
+template <enum act F, class T> struct glu_forward {
+    const T *a, *b;
+    T *y;
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float u[N], v[N];
+        load(a + i, u);
+        load(b + i, v);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            u[k] = act_value<F>(u[k]) * v[k];
+        store(y + i, u);
+    }
+};
+
+template <enum act F, class T> struct glu_backward {
+    const T *a, *b, *dy;
+    T *da, *db;                   /* each may be NULL */
+    int overwrite_a, overwrite_b; /* it is set */
+    template <int N> __device__ void at(int64_t i) const
+    {
+        float u[N], v[N], g[N], sum[N];
+        load(a + i, u);
+        load(b + i, v);
+        load(dy + i, g);
+        if (da) {
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                sum[k] = g[k] * v[k] * act_slope<F>(u[k]);
+            put(da + i, sum, overwrite_a);
+        }
+        if (db) {
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                sum[k] = g[k] * act_value<F>(u[k]);
+            put(db + i, sum, overwrite_b);
+        }
+    }
+    template <int N> static __device__ void put(T *to, float (&v)[N], int overwrite)
+    {
+        float before[N];
+        if (!overwrite) {
+            load(to, before);
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                v[k] += before[k];
+        }
+        store(to, v);
+    }
+};
+
+void glu_fwd_cuda(const struct op_args *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.v);
+    BY_DTYPE(c->out.dtype, T,
+             BY_ACT(c->p.act.f, F,
+                    map<T>(c, c->rows * c->in[0].cols, aligned,
+                           glu_forward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v,
+                                             (T *)c->out.v})));
+    launched(c, "glu forward");
+}
+
+void glu_bwd_cuda(const struct op_args *c)
+{
+    int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.g) &&
+                  aligned16(c->in[0].g) && aligned16(c->in[1].g);
+    if (c->in[0].g || c->in[1].g)
+        BY_DTYPE(
+            c->out.dtype, T,
+            BY_ACT(c->p.act.f, F,
+                   map<T>(c, c->rows * c->in[0].cols, aligned,
+                          glu_backward<F, T>{(const T *)c->in[0].v, (const T *)c->in[1].v,
+                                             (const T *)c->out.g, (T *)c->in[0].g, (T *)c->in[1].g,
+                                             c->in[0].overwrite, c->in[1].overwrite})));
+    launched(c, "glu backward");
+}

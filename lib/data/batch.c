@@ -1,0 +1,105 @@
+/* Batches and their order: see data.h. */
+#include "batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+#include "../base/rng.h"
+
+int64_t data_predictions(const struct data_row *r)
+{
+    int64_t n = r->n - (r->first > 1 ? r->first : 1);
+    return n > 0 ? n : 0;
+}
+
+void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
+{
+    size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
+    d->ids = mem_alloc(room * sizeof *d->ids);
+    d->labels = mem_alloc(room * sizeof *d->labels);
+    d->b = (struct batch){.ids = d->ids, .labels = d->labels};
+}
+
+void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq)
+{
+    int64_t len = 1;
+    for (int64_t i = 0; i < n_seq; i++)
+        len = rows[i].n - 1 > len ? rows[i].n - 1 : len;
+    for (int64_t i = 0; i < n_seq; i++)
+        for (int64_t t = 0; t < len; t++) {
+            const struct data_row *r = &rows[i];
+            int64_t at = i * len + t;
+            d->ids[at] = t + 1 < r->n ? (int32_t)r->ids[t] : 0;
+            d->labels[at] = t + 1 < r->n && t + 1 >= r->first ? (int32_t)r->ids[t + 1] : -100;
+        }
+    d->b.n_seq = n_seq;
+    d->b.seq_len = len;
+}
+
+void data_batch_close(struct data_batch *d)
+{
+    free(d->ids);
+    free(d->labels);
+    *d = (struct data_batch){0};
+}
+
+void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t seed)
+{
+    *o = (struct data_order){.n = n, .shuffled = shuffled, .seed = seed, .epoch = -1};
+    if (shuffled)
+        o->permutation = mem_alloc((size_t)n * sizeof *o->permutation);
+}
+
+/* Fisher and Yates. The low streams of a seed draw initial weights. */
+static void data_shuffle(struct data_order *o, int64_t epoch)
+{
+    struct rng rng = rng_open(o->seed, ((uint64_t)1 << 32) + (uint64_t)epoch);
+    int64_t *p = o->permutation;
+    for (int64_t i = 0; i < o->n; i++)
+        p[i] = i;
+    for (int64_t i = o->n - 1; i > 0; i--) {
+        int64_t j = (int64_t)rng_below(&rng, (uint64_t)i + 1), swap = p[i];
+        p[i] = p[j];
+        p[j] = swap;
+    }
+    o->epoch = epoch;
+}
+
+int64_t data_order_next(struct data_order *o)
+{
+    int64_t epoch = o->position / o->n, at = o->position % o->n;
+    o->position++;
+    if (!o->shuffled)
+        return at;
+    if (o->epoch != epoch)
+        data_shuffle(o, epoch);
+    return o->permutation[at];
+}
+
+void data_order_close(struct data_order *o)
+{
+    free(o->permutation);
+    o->permutation = NULL;
+}
+
+int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_name,
+                          const char *b_id, struct err *e)
+{
+    if (!a_id[0] || !b_id[0] || !strcmp(a_id, b_id))
+        return 0;
+    return err_set(e,
+                   "%s and %s come from different tokenizers (%.8s, %.8s), so their ids mean "
+                   "different things; --any-tokenizer goes on regardless",
+                   a_name, b_name, a_id, b_id);
+}
+
+int data_check_model(const struct tokens *t, const char *tokens_name, const struct model_spec *h,
+                     const char *model_name, int any_tokenizer, struct err *e)
+{
+    if (tokens_check(t, h->vocab_size, tokens_name, e))
+        return -1;
+    return any_tokenizer ? 0
+                         : data_check_tokenizers(model_name, h->tokenizer_id, tokens_name,
+                                                 t->tokenizer_id, e);
+}

@@ -1,0 +1,11 @@
+/* Text and tokens: documents of a text, token streams in memory and in passing, joining them,
+ * batches and their order. */
+#ifndef PARE_DATA_H
+#define PARE_DATA_H
+
+#include "batch.h"
+#include "documents.h"
+#include "sequences.h"
+#include "tokens.h"
+
+#endif

@@ -1,0 +1,226 @@
+/* Joining token streams: see tokens.h. Rows become one record of all rows, so the first record of
+ * every input is looked at before any byte is written; documents are renumbered and passed on one
+ * by one. Other records are dropped. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+#include "batch.h"
+#include "tokens.h"
+
+struct joining {
+    struct st_in *in;
+    struct tensor t; /* the record that is open, if `more` is 1 */
+    int more;
+};
+
+static int record_copy(struct st_out *out, struct st_in *in)
+{
+    unsigned char *block = mem_alloc(ST_BLOCK);
+    int64_t n;
+    int r = 0;
+    while ((n = st_read(in, block, ST_BLOCK)) > 0 && !(r = st_write(out, block, n)))
+        ;
+    free(block);
+    return n < 0 || r ? -1 : 0;
+}
+
+static int is_of(const char *name, const char *stem)
+{
+    size_t n = strlen(stem);
+    return !strncmp(name, stem, n) && (!name[n] || name[n] == '.');
+}
+
+/* The next record that belongs to tokens. */
+static int joining_next(struct joining *j)
+{
+    do
+        j->more = st_next(j->in, &j->t);
+    while (j->more > 0 && !is_of(j->t.name, "ids") && !is_of(j->t.name, "bytes"));
+    return j->more < 0 ? -1 : 0;
+}
+
+/* ---- the header */
+
+static const char *text_of(const json_t *head, const char *key)
+{
+    const char *s = json_string_value(json_object_get(head, key));
+    return s ? s : "";
+}
+
+static int part_add(json_t *parts, const json_t *id, const char *path, struct err *e)
+{
+    size_t i;
+    json_t *known;
+    if (!json_is_string(id) || !json_string_length(id))
+        return 0;
+    json_array_foreach(parts, i, known) if (json_equal(known, id)) return err_set(
+        e, "%s holds tokens %s a second time, and a shard counts once", path,
+        json_string_value(id));
+    json_array_append(parts, (json_t *)id);
+    return 0;
+}
+
+static int parts_add(json_t *parts, const json_t *head, const char *path, struct err *e)
+{
+    const json_t *own = json_object_get(head, "parts");
+    if (!json_array_size(own))
+        return part_add(parts, json_object_get(head, "id"), path, e);
+    for (size_t i = 0; i < json_array_size(own); i++)
+        if (part_add(parts, json_array_get(own, i), path, e))
+            return -1;
+    return 0;
+}
+
+/* Entries that another stream says otherwise, or does not have, are not true of all. */
+static void meta_agree(json_t *meta, const json_t *head)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(meta, next, key,
+                             value) if (!json_equal(value, json_object_get(head, key)))
+        json_object_del(meta, key);
+}
+
+/* Counts add up and sources follow each other where all inputs tell them. */
+static void meta_add(json_t *meta, const char *key, const json_t *head, int first)
+{
+    json_t *sum = json_object_get(meta, key), *more = json_object_get(head, key);
+    if (first || !sum)
+        return;
+    if (json_is_integer(sum) && json_is_integer(more) &&
+        json_integer_value(more) <= INT64_MAX / 2 && json_integer_value(sum) <= INT64_MAX / 2)
+        json_object_set_new(meta, key,
+                            json_integer(json_integer_value(sum) + json_integer_value(more)));
+    else if (json_is_array(sum) && json_is_array(more)) {
+        json_t *all = json_copy(sum);
+        json_array_extend(all, more);
+        json_object_set_new(meta, key, all);
+    } else
+        json_object_del(meta, key);
+}
+
+json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
+{
+    static const char *const added[] = {"documents", "tokens", "sources"};
+    json_t *meta = json_copy(st_head(in[0])), *sums = json_copy(meta), *parts = json_array();
+    const char *tokenizer = "", *from = "";
+    int bad = 0;
+    for (int i = 0; i < n && !bad; i++) {
+        const json_t *head = st_head(in[i]);
+        const char *own = text_of(head, "tokenizer_id");
+        bad = data_check_tokenizers(from, tokenizer, st_path(in[i]), own, e) ||
+              parts_add(parts, head, st_path(in[i]), e);
+        if (*own)
+            tokenizer = own, from = st_path(in[i]);
+        for (int k = 0; k < 3; k++)
+            meta_add(sums, added[k], head, i == 0);
+        meta_agree(meta, head);
+    }
+    for (int k = 0; k < 3; k++) {
+        json_object_del(meta, added[k]);
+        if (json_object_get(sums, added[k]))
+            json_object_set(meta, added[k], json_object_get(sums, added[k]));
+    }
+    json_decref(sums);
+    json_object_del(meta, "pare");
+    json_object_del(meta, "id");
+    json_object_set_new(meta, "tokenizer_id", json_string(tokenizer));
+    json_object_set_new(meta, "parts", parts);
+    if (!bad)
+        return meta;
+    json_decref(meta);
+    return NULL;
+}
+
+/* ---- records */
+
+static int rows_write(struct st_out *out, struct joining *j, int n, const char *name, struct err *e)
+{
+    struct tensor all = {.dtype = DT_U32, .ndim = 2, .shape = {0, j[0].t.shape[1]}};
+    snprintf(all.name, sizeof all.name, "%s", name);
+    for (int i = 0; i < n; i++) {
+        const struct tensor *t = &j[i].t;
+        if (!j[i].more || strcmp(t->name, name) || t->dtype != DT_U32 || t->ndim != 2)
+            return err_set(e, "%s has no record %s u32 [sequences, tokens], as %s has",
+                           st_path(j[i].in), name, st_path(j[0].in));
+        if (t->shape[1] != all.shape[1])
+            return err_set(e, "%s has sequences of %" PRId64 " tokens, %s of %" PRId64,
+                           st_path(j[i].in), t->shape[1], st_path(j[0].in), all.shape[1]);
+        if (__builtin_add_overflow(all.shape[0], t->shape[0], &all.shape[0]))
+            return err_set(e, "%s: too many sequences", st_path(j[i].in));
+    }
+    if (st_record(out, &all))
+        return -1;
+    for (int i = 0; i < n; i++)
+        if (record_copy(out, j[i].in) || joining_next(&j[i]))
+            return -1;
+    return 0;
+}
+
+static int rows_join(struct st_out *out, struct joining *j, int n, struct err *e)
+{
+    int with_bytes = 0;
+    if (rows_write(out, j, n, "ids", e))
+        return -1;
+    for (int i = 0; i < n; i++)
+        with_bytes += j[i].more;
+    if (with_bytes && rows_write(out, j, n, "bytes", e))
+        return -1;
+    for (int i = 0; i < n; i++)
+        if (j[i].more)
+            return err_set(e, "%s: record %s is out of place", st_path(j[i].in), j[i].t.name);
+    return 0;
+}
+
+/* All documents of one input; *count: documents written so far. with_bytes: -1 until the first
+ * document has shown it. */
+static int documents_join(struct st_out *out, struct joining *j, int64_t *count, int *with_bytes,
+                          struct err *e)
+{
+    int64_t first = *count, n_bytes = 0;
+    for (int r = 0; !r && j->more; r = joining_next(j)) {
+        int is_ids = is_of(j->t.name, "ids");
+        char want[40];
+        snprintf(want, sizeof want, "%s.%" PRId64, is_ids ? "ids" : "bytes",
+                 *count - first - !is_ids);
+        if (strcmp(j->t.name, want))
+            return err_set(e, "%s: record %s where %s was due", st_path(j->in), j->t.name, want);
+        snprintf(j->t.name, sizeof j->t.name, "%s.%" PRId64, is_ids ? "ids" : "bytes",
+                 *count - !is_ids);
+        if (st_record(out, &j->t) || record_copy(out, j->in))
+            return -1;
+        *count += is_ids;
+        n_bytes += !is_ids;
+    }
+    if (n_bytes && n_bytes != *count - first)
+        return err_set(e, "%s has source bytes for some of its documents only", st_path(j->in));
+    if (*count > first && *with_bytes >= 0 && *with_bytes != (n_bytes > 0))
+        return err_set(e, "%s %s source bytes of its tokens, unlike what comes before it",
+                       st_path(j->in), n_bytes ? "has" : "lacks");
+    if (*count > first)
+        *with_bytes = n_bytes > 0;
+    return j->more < 0 ? -1 : 0;
+}
+
+int tokens_join(struct st_out *out, struct st_in *const *in, int n, struct err *e)
+{
+    struct joining *j = mem_alloc((size_t)n * sizeof *j);
+    int64_t count = 0;
+    int rows = 0, with_bytes = -1, bad = 0;
+    for (int i = 0; i < n && !bad; i++) {
+        j[i].in = in[i];
+        bad = joining_next(&j[i]);
+        rows += j[i].more > 0 && !strchr(j[i].t.name, '.');
+    }
+    if (!bad && rows && rows < n)
+        bad = err_set(e, "rows of tokens and documents cannot be joined");
+    else if (!bad && rows)
+        bad = rows_join(out, j, n, e);
+    for (int i = 0; i < n && !bad && !rows; i++)
+        bad = documents_join(out, &j[i], &count, &with_bytes, e);
+    free(j);
+    return bad ? -1 : 0;
+}

@@ -1,0 +1,97 @@
+/* Token sequences one at a time: see sequences.h. Refused: ids that are no u32, rows of no tokens,
+ * a stream without ids. */
+#include "sequences.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+enum { DOCUMENT_TOKENS = 2048, PIECE = ST_CHUNK / 4 };
+
+/* Moves on to the next record of ids: 1, 0 at the end, -1. */
+static int record_next(struct sequences *s)
+{
+    int more;
+    while ((more = st_next(s->in, &s->record)) > 0) {
+        const struct tensor *t = &s->record;
+        if (strcmp(t->name, "ids") && strncmp(t->name, "ids.", 4))
+            continue;
+        int rows = !t->name[3];
+        if (t->dtype != DT_U32 || t->ndim != (rows ? 2 : 1) ||
+            (rows && t->shape[0] && !t->shape[1]))
+            return err_set(s->e, "%s: record %s is not u32 %s", st_path(s->in), t->name,
+                           rows ? "[sequences, tokens]" : "[tokens]");
+        s->rows_left = rows ? t->shape[0] : 1;
+        s->row_len = t->shape[rows];
+        return 1;
+    }
+    s->ended = !more;
+    return more;
+}
+
+int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions,
+                   struct err *e)
+{
+    *s = (struct sequences){.in = in, .e = e};
+    int more = record_next(s);
+    if (more <= 0)
+        return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
+    int rows = s->record.ndim == 2;
+    s->max_len = limit && !(rows && limit > s->row_len)     ? limit
+                 : rows                                     ? s->row_len
+                 : positions && positions < DOCUMENT_TOKENS ? positions
+                                                            : DOCUMENT_TOKENS;
+    return 0;
+}
+
+/* One sequence: its first max_len tokens stay, the others are read and forgotten. */
+static int sequence_read(struct sequences *s, int64_t len)
+{
+    int64_t kept = len < s->max_len ? len : s->max_len, at = 0;
+    while (at < len) {
+        int64_t n = len - at < PIECE ? len - at : PIECE, to = at < kept ? at : kept;
+        if (to + n > s->room)
+            s->ids = mem_grow(s->ids, (size_t)(s->room = 2 * to + n) * sizeof *s->ids);
+        if (st_read(s->in, s->ids + to, 4 * n) != 4 * n)
+            return s->e->set
+                       ? -1
+                       : err_set(s->e, "%s: record %s ends early", st_path(s->in), s->record.name);
+        at += n;
+    }
+    return 0;
+}
+
+int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
+{
+    for (;;) {
+        while (!s->rows_left && !s->ended)
+            if (record_next(s) < 0)
+                return -1;
+        if (s->ended)
+            return 0;
+        if (sequence_read(s, s->row_len))
+            return -1;
+        s->rows_left--;
+        s->index++;
+        *ids = s->ids;
+        *n = s->row_len < s->max_len ? s->row_len : s->max_len;
+        if (*n)
+            return 1;
+    }
+}
+
+int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, int64_t vocab_size)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= vocab_size)
+            return err_set(s->e, "%s holds the token id %u, beyond the model's vocabulary of %lld",
+                           st_path(s->in), ids[i], (long long)vocab_size);
+    return 0;
+}
+
+void sequences_close(struct sequences *s)
+{
+    free(s->ids);
+    *s = (struct sequences){0};
+}

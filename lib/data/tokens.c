@@ -1,0 +1,176 @@
+/* Token streams in memory: see tokens.h. In: records `ids` u32 [n, N] and perhaps `bytes` of the
+ * same shape, or `ids.0`, `bytes.0`, `ids.1`,
+ * ... u32 [len]; other records are skipped. Memory grows with the bytes that arrive, not with what
+ * a shape claims. Refused: both forms in one stream, documents out of order, bytes for some
+ * sequences only, rows of no tokens, no ids at all. */
+#include "tokens.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+/* entries read at once: memory is at most so much ahead of the data */
+enum { PIECE = 1 << 18 };
+
+struct loading {
+    struct tokens *t;
+    struct st_in *in;
+    struct err *e;
+    int64_t limit, start_room;
+    /* records: of ids so far, those beyond the limit too */
+    int64_t ids_room, bytes_room, n_bytes, records;
+    int rows; /* the stream is one [n, N] record */
+};
+
+/* Appends `n` entries of the current record at (*p)[at]. */
+static int entries_read(struct loading *l, uint32_t **p, int64_t *room, int64_t at, int64_t n)
+{
+    while (n) {
+        int64_t k = n < PIECE ? n : PIECE;
+        if (at + k > *room) {
+            *room = 2 * at + k;
+            *p = mem_grow(*p, (size_t)*room * sizeof **p);
+        }
+        if (st_read(l->in, *p + at, 4 * k) != 4 * k)
+            return -1;
+        at += k;
+        n -= k;
+    }
+    return 0;
+}
+
+/* "ids" or "ids.K": the part after the stem; NULL if it is another record. */
+static const char *name_suffix(const char *name, const char *stem)
+{
+    size_t n = strlen(stem);
+    return strncmp(name, stem, n) || (name[n] && name[n] != '.') ? NULL : name + n;
+}
+
+static int shape_check(struct loading *l, const struct tensor *r)
+{
+    char want[32];
+    const char *suffix = strchr(r->name, '.');
+    snprintf(want, sizeof want, ".%lld",
+             (long long)(strncmp(r->name, "ids", 3) ? l->records - 1 : l->records));
+    int rows = !suffix, fits = r->dtype == DT_U32 && r->ndim == (rows ? 2 : 1);
+    if (!fits || (rows && r->shape[0] && !r->shape[1]))
+        return err_set(l->e, "%s: record %s is not u32 %s", st_path(l->in), r->name,
+                       rows ? "[sequences, tokens]" : "[tokens]");
+    if (rows ? l->records && !l->rows : l->rows || strcmp(suffix, want))
+        return err_set(l->e,
+                       "%s: record %s is out of place: rows and documents do not mix, documents "
+                       "are numbered from 0",
+                       st_path(l->in), r->name);
+    return 0;
+}
+
+static void sequence_add(struct loading *l, int64_t len)
+{
+    struct tokens *t = l->t;
+    if (t->n + 2 > l->start_room) {
+        l->start_room = 2 * t->n + 64;
+        t->start = mem_grow(t->start, (size_t)l->start_room * sizeof *t->start);
+    }
+    t->start[t->n + 1] = t->start[t->n] + len;
+    t->n++;
+}
+
+static int64_t tokens_kept(const struct loading *l, int64_t n)
+{
+    int64_t room = l->limit - l->t->start[l->t->n];
+    return l->limit && n > room ? room : n;
+}
+
+static int ids_load(struct loading *l, const struct tensor *r)
+{
+    struct tokens *t = l->t;
+    int rows = !strchr(r->name, '.');
+    if (shape_check(l, r))
+        return -1;
+    if (rows && l->records)
+        return err_set(l->e, "%s: a second record %s", st_path(l->in), r->name);
+    l->rows = rows;
+    l->records++;
+    int64_t n = tokens_kept(l, tensor_count(r)), at = t->start[t->n],
+            width = rows ? r->shape[1] : n;
+    if (entries_read(l, &t->ids, &l->ids_room, at, n))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (t->ids[at + i] > t->max_id)
+            t->max_id = t->ids[at + i];
+    if (!rows && (n || !l->limit))
+        sequence_add(l, n);
+    for (int64_t i = 0; rows && i < n; i += width)
+        sequence_add(l, n - i < width ? n - i : width);
+    return 0;
+}
+
+static int bytes_load(struct loading *l, const struct tensor *r)
+{
+    struct tokens *t = l->t;
+    if (l->limit && l->n_bytes == t->start[t->n] && l->records > t->n)
+        return 0; /* of a document beyond the limit */
+    int64_t first = l->rows || !t->n ? 0 : t->start[t->n - 1], want = t->start[t->n] - first,
+            n = tensor_count(r);
+    if (shape_check(l, r))
+        return -1;
+    if (!l->records || (l->limit ? n < want : n != want) || l->n_bytes != first)
+        return err_set(l->e, "%s: record %s does not fit the ids before it", st_path(l->in),
+                       r->name);
+    if (entries_read(l, &t->bytes, &l->bytes_room, first, want))
+        return -1;
+    l->n_bytes = first + want;
+    return 0;
+}
+
+static void head_text(char out[ST_DIGEST], const json_t *head, const char *key)
+{
+    const char *s = json_string_value(json_object_get(head, key));
+    snprintf(out, ST_DIGEST, "%s", s ? s : "");
+}
+
+int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e)
+{
+    struct loading l = {.t = t, .in = in, .e = e, .limit = limit};
+    struct tensor r;
+    int more;
+    *t = (struct tokens){.start = mem_alloc(sizeof *t->start), .head = json_incref(st_head(in))};
+    l.start_room = 1;
+    head_text(t->id, t->head, "id");
+    head_text(t->tokenizer_id, t->head, "tokenizer_id");
+    while ((more = st_next(in, &r)) > 0) {
+        int bad = name_suffix(r.name, "ids")     ? ids_load(&l, &r)
+                  : name_suffix(r.name, "bytes") ? bytes_load(&l, &r)
+                                                 : 0;
+        if (bad)
+            break;
+    }
+    if (!more && !l.records)
+        err_set(e, "%s has no record ids", st_path(in));
+    if (!more && t->bytes && l.n_bytes != t->start[t->n])
+        err_set(e, "%s has source bytes for some of its tokens only", st_path(in));
+    if (!e->set)
+        return 0;
+    tokens_free(t);
+    return -1;
+}
+
+int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e)
+{
+    if (!t->start[t->n])
+        return err_set(e, "%s holds no tokens", path);
+    if (t->max_id >= vocab_size)
+        return err_set(e, "%s holds the token id %u, beyond the model's vocabulary of %lld", path,
+                       t->max_id, (long long)vocab_size);
+    return 0;
+}
+
+void tokens_free(struct tokens *t)
+{
+    free(t->start);
+    free(t->ids);
+    free(t->bytes);
+    json_decref(t->head);
+    *t = (struct tokens){0};
+}

@@ -1,0 +1,26 @@
+/* Generation: a tape that keeps keys and values, fed with a prompt in pieces and then token by
+ * token. */
+#ifndef PARE_GENERATE_H
+#define PARE_GENERATE_H
+
+#include "../tape/tape.h"
+
+struct generator {
+    struct tape *tape;
+    /* tokens read so far, most tokens, most tokens of one call */
+    int64_t position, length, chunk, vocab;
+};
+/* Room for `length` tokens, prompt and continuation together. */
+int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t length,
+                   struct err *e);
+/* Reads n >= 1 more tokens; returns the logits after the last [vocab], valid until the next call,
+ * or NULL. */
+const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n, struct err *e);
+int64_t generator_bytes(const struct generator *g);
+void generator_close(struct generator *g);
+
+/* End-of-sequence ids as generation_config.json, else config.json, has them (a number or a list);
+ * at most `max`, returns how many. To be called before the tensors are read. */
+int model_eos(struct model_in *in, int64_t *eos, int max, struct err *e);
+
+#endif

@@ -1,0 +1,515 @@
+/* GGUF metadata -> config.json: see gguf/gguf_private.h. In: general.architecture and its sizes,
+ * the rope tensors. Sizes that are lists of equal values count as one. Refused: architectures
+ * without a family here, metadata of the architecture that nobody here reads, files that are one
+ * part of several, experts, layers of different width, rotary dimensions that the family cannot
+ * have. */
+#include "gguf_private.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../model/model.h"
+
+static const struct {
+    const char *arch, *family;
+    int interleaved;
+} archs[] = {
+    {"llama", "llama", 1},        {"qwen2", "qwen2", 0},      {"qwen3", "qwen3", 0},
+    {"nemotron", "nemotron", 0},  {"gpt2", "gpt2", 0},        {"phi3", "phi3", 0},
+    {"olmo2", "olmo2", 0},        {"smollm3", "smollm3", 1},  {"gemma2", "gemma2", 0},
+    {"gemma3", "gemma3_text", 0}, {"gptneox", "gpt_neox", 0},
+};
+
+/* Metadata of an architecture that are read below, or that do not change the function. */
+static const char *const known[] = {
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "vocab_size",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
+    "attention.causal",
+    "attention.sliding_window",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.attn_factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scale_linear",
+    "tensor_data_layout",
+    "expert_count",
+    "expert_used_count",
+};
+
+/* Those that some families have a key for; elsewhere they are not known. Absent, llama.cpp's
+ * default is the class's. */
+static const struct {
+    const char *name, *fact;
+    int is_flag;
+} facts[] = {
+    {"attn_logit_softcapping", "attention_cap", 0},
+    {"final_logit_softcapping", "logit_cap", 0},
+    {"rope.freq_base_swa", "rope_local_theta", 0},
+    {"use_parallel_residual", "use_parallel_residual", 1},
+    {NULL, NULL, 0},
+};
+
+struct making {
+    const struct gguf *g;
+    const char *arch;
+    const struct family *family;
+    json_t *config;
+    struct err *e;
+};
+
+/* ---- metadata */
+
+const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, const char *name)
+{
+    char *key = mem_format("%s.%s", prefix, name);
+    const struct gguf_value *v = gguf_value(g, key);
+    free(key);
+    return v;
+}
+
+char *gguf_meta_text(const struct gguf *g, const char *key)
+{
+    const struct gguf_value *v = gguf_value(g, key);
+    struct gguf_text text;
+    int64_t at = 0;
+    return v && !v->list && gguf_next_text(v, &at, &text) ? mem_format("%.*s", (int)text.n, text.s)
+                                                          : NULL;
+}
+
+int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing)
+{
+    const struct gguf_value *v = gguf_value(g, key);
+    int64_t n;
+    return v && !v->list && gguf_int(v, 0, &n) ? n : missing;
+}
+
+/* A number of the architecture: one, or a list of equal ones. missing NAN: required. */
+static double number(const struct making *m, const char *name, double missing)
+{
+    const struct gguf_value *v = gguf_meta(m->g, m->arch, name);
+    double first = missing, x;
+    if (!v && isnan(missing))
+        err_set(m->e, "'%s' has no metadata %s.%s", gguf_path(m->g), m->arch, name);
+    for (int64_t i = 0; v && i < v->n; i++) {
+        if (!gguf_real(v, i, &x) || isnan(x))
+            err_set(m->e, "'%s': %s.%s is no number", gguf_path(m->g), m->arch, name);
+        else if (i && x != first)
+            err_set(m->e,
+                    "'%s': %s.%s differs between layers (%g and %g), which no config.json of "
+                    "family %s can say",
+                    gguf_path(m->g), m->arch, name, first, x, m->family->name);
+        else
+            first = x;
+    }
+    return m->e->set ? 1 : first;
+}
+
+static int64_t size(const struct making *m, const char *name, int64_t missing)
+{
+    double x = number(m, name, missing < 0 ? NAN : (double)missing);
+    if (x != floor(x) || x < 0 || x > 0x1p40)
+        err_set(m->e, "'%s': %s.%s is %g, which is no size", gguf_path(m->g), m->arch, name, x);
+    return m->e->set ? 1 : (int64_t)x;
+}
+
+static int has(const struct making *m, const char *tensor) { return gguf_find(m->g, tensor) >= 0; }
+
+/* ---- config.json */
+
+static void put(const struct making *m, const char *fact, json_t *value)
+{
+    const char *key = config_key(m->family, fact);
+    if (key)
+        json_object_set_new(m->config, key, value);
+    else
+        json_decref(value);
+}
+
+/* The decimal with the fewest digits that is this f32: 1e-05 rather than 9.999999747e-06. */
+static json_t *short_real(double x)
+{
+    char text[40];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtof(text, NULL) == (float)x)
+            return json_real(strtod(text, NULL));
+    }
+    return json_real(x);
+}
+
+/* E / H; 0 where that is none. */
+static int64_t width_by_heads(const struct making *m)
+{
+    int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1);
+    return H > 0 && E % H == 0 ? E / H : 0;
+}
+
+static int64_t head_size(const struct making *m)
+{
+    return size(m, "attention.key_length", width_by_heads(m));
+}
+
+static void put_sizes(const struct making *m)
+{
+    int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1),
+            K = size(m, "attention.head_count_kv", H);
+    int64_t derived = width_by_heads(m), D = head_size(m);
+    int embed = gguf_find(m->g, "token_embd.weight");
+    if (!D || size(m, "attention.value_length", D) != D)
+        err_set(m->e,
+                "'%s': heads with keys of %" PRId64 " and values of %" PRId64
+                " channels are not supported",
+                gguf_path(m->g), D, size(m, "attention.value_length", D));
+    if (!m->family->explicit_head_dim && D != derived)
+        err_set(m->e,
+                "'%s': family %s cannot have heads of %" PRId64
+                " channels beside a width of %" PRId64,
+                gguf_path(m->g), m->family->name, D, E);
+    if (embed < 0)
+        err_set(m->e, "'%s' has no tensor token_embd.weight", gguf_path(m->g));
+    if (m->e->set)
+        return;
+    put(m, "vocab_size", json_integer(gguf_tensor(m->g, embed)->shape[0]));
+    put(m, "hidden_size", json_integer(E));
+    put(m, "intermediate_size", json_integer(size(m, "feed_forward_length", -1)));
+    put(m, "num_hidden_layers", json_integer(size(m, "block_count", -1)));
+    put(m, "num_attention_heads", json_integer(H));
+    put(m, "num_key_value_heads", json_integer(K));
+    if (m->family->explicit_head_dim)
+        put(m, "head_dim", json_integer(D));
+    put(m, "max_position_embeddings", json_integer(size(m, "context_length", -1)));
+}
+
+/* What the class defaults to, written out. */
+static void put_default(const struct making *m, const char *fact)
+{
+    json_t *nothing = json_object();
+    struct config c = {.family = m->family, .json = nothing, .e = m->e};
+    put(m, fact, config_value(&c, fact));
+    json_decref(nothing);
+}
+
+static void put_window(const struct making *m, int64_t window)
+{
+    int taken = config_key(m->family, "sliding_window") &&
+                !config_key(m->family, "use_sliding_window");
+    if (window && !taken)
+        err_set(m->e,
+                "'%s': %s.attention.sliding_window %" PRId64
+                " is not supported for this architecture",
+                gguf_path(m->g), m->arch, window);
+    put(m, "sliding_window", window ? json_integer(window) : json_null());
+}
+
+static void put_facts(const struct making *m)
+{
+    for (int i = 0; facts[i].name; i++)
+        if (gguf_meta(m->g, m->arch, facts[i].name)) {
+            double x = number(m, facts[i].name, NAN);
+            put(m, facts[i].fact, facts[i].is_flag ? json_boolean(x != 0) : short_real(x));
+        }
+}
+
+/* The scale of scores is not in the file: llama.cpp takes heads of key_length, and the width by
+ * heads for the 27B models, which it knows by their number of layers. */
+static void put_score_scale(const struct making *m)
+{
+    int is_27b = size(m, "block_count", -1) == (strcmp(m->arch, "gemma2") ? 62 : 46);
+    int64_t scalar = is_27b ? width_by_heads(m) : head_size(m);
+    if (!scalar)
+        err_set(m->e, "'%s': the width is no multiple of the heads, but gives the scale of scores",
+                gguf_path(m->g));
+    put(m, "query_pre_attn_scalar", json_integer(scalar));
+}
+
+static void put_choices(const struct making *m, int tied)
+{
+    int rms = gguf_meta(m->g, m->arch, "attention.layer_norm_rms_epsilon") != NULL;
+    put_default(m, "activation");
+    put(m, "norm_eps",
+        short_real(number(
+            m, rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", NAN)));
+    put(m, "tie_word_embeddings", json_boolean(tied));
+    put(m, "attention_bias",
+        json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
+    put(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
+    put_facts(m);
+    int is_gemma = config_key(m->family, "query_pre_attn_scalar") != NULL;
+    /* every other layer of these has it */
+    put_window(m, size(m, "attention.sliding_window", is_gemma ? -1 : 0));
+    if (is_gemma)
+        put_score_scale(m);
+}
+
+static json_t *real_list(const double *x, int64_t n)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(list, short_real(x[i]));
+    return list;
+}
+
+/* Channels that rotate, into partial_rotary_factor where the family has it; else all of a head
+ * must. */
+static int64_t put_rotating(const struct making *m)
+{
+    int64_t D = head_size(m), R = size(m, "rope.dimension_count", D);
+    if (R < 2 || R > D || R % 2 || (R != D && !config_key(m->family, "partial_rotary_factor")))
+        err_set(m->e,
+                "'%s': %s.rope.dimension_count %" PRId64 " of heads of %" PRId64
+                " channels is not supported",
+                gguf_path(m->g), m->arch, R, D);
+    double part = (double)R / (double)D;
+    if (floor(part * (double)D) < (double)R)
+        part = nextafter(part, 2);
+    put(m, "partial_rotary_factor", json_real(part));
+    return R;
+}
+
+static json_t *longrope(struct making *m, int64_t n, struct gguf *g)
+{
+    double *near = gguf_divisors(g, "rope_factors_short.weight", n, m->e),
+           *far = gguf_divisors(g, "rope_factors_long.weight", n, m->e);
+    json_t *scaling = NULL;
+    if (near && far) {
+        scaling = json_pack("{s:s, s:o, s:o}", "type", "longrope", "short_factor",
+                            real_list(near, n), "long_factor", real_list(far, n));
+        int64_t P0 = size(m, "rope.scaling.original_context_length", -1),
+                P = size(m, "context_length", -1);
+        double s = (double)P / (double)P0, said = number(m, "rope.scaling.attn_factor", -1),
+               usual = s <= 1 ? 1 : sqrt(1 + log(s) / log((double)P0));
+        if (said > 0 && fabs(said - usual) > 1e-5)
+            json_object_set_new(scaling, "attention_factor", short_real(said));
+        json_object_set_new(m->config, "original_max_position_embeddings", json_integer(P0));
+    }
+    free(near);
+    free(far);
+    return scaling;
+}
+
+static json_t *rope_scaling(struct making *m, int64_t R, double theta, struct gguf *g)
+{
+    const struct gguf_value *v = gguf_meta(m->g, m->arch, "rope.scaling.type");
+    char *key = mem_format("%s.rope.scaling.type", m->arch),
+         *type = v ? gguf_meta_text(m->g, key) : NULL;
+    double factor = number(m, "rope.scaling.factor", number(m, "rope.scale_linear", 1)),
+           *divisor = gguf_divisors(g, "rope_freqs.weight", R / 2, m->e);
+    json_t *scaling = NULL;
+    if (divisor)
+        scaling = gguf_rope_from_divisors(divisor, R / 2, theta, size(m, "context_length", -1));
+    else if (has(m, "rope_factors_long.weight"))
+        scaling = longrope(m, R / 2, g);
+    else if (type && !strcmp(type, "yarn"))
+        scaling = json_pack("{s:s, s:o, s:I}", "rope_type", "yarn", "factor", short_real(factor),
+                            "original_max_position_embeddings",
+                            (json_int_t)size(m, "rope.scaling.original_context_length", -1));
+    else if (type && strcmp(type, "none") && strcmp(type, "linear"))
+        err_set(m->e, "'%s': rope scaling %.60s is not supported", gguf_path(m->g), type);
+    else if (factor != 1 && (!type || !strcmp(type, "linear")))
+        scaling = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", short_real(factor));
+    if (number(m, "rope.scaling.attn_factor", 1) != 1 && !has(m, "rope_factors_long.weight"))
+        err_set(m->e, "'%s': %s.rope.scaling.attn_factor is not supported", gguf_path(m->g),
+                m->arch);
+    free(divisor);
+    free(type);
+    free(key);
+    return scaling ? scaling : json_null();
+}
+
+static void put_rope(struct making *m, struct gguf *g)
+{
+    if (!config_key(m->family, "rope_theta") || m->e->set)
+        return;
+    int64_t R = put_rotating(m);
+    double theta = number(m, "rope.freq_base", 10000);
+    if (!m->e->set)
+        put(m, "rope_theta", short_real(theta));
+    if (!m->e->set)
+        json_object_set_new(m->config, "rope_scaling", rope_scaling(m, R, theta, g));
+}
+
+static void put_token(const struct making *m, const char *key, const char *meta)
+{
+    int64_t id = gguf_meta_int(m->g, meta, -1);
+    json_object_set_new(m->config, key, id < 0 ? json_null() : json_integer(id));
+}
+
+/* The dtype of the matrices: what most bytes of the file are. */
+static const char *torch_dtype(const struct making *m)
+{
+    int d = gguf_dtype(gguf_tensor(m->g, gguf_find(m->g, "token_embd.weight"))->type);
+    return d == DT_F16 ? "float16" : d == DT_BF16 ? "bfloat16" : "float32";
+}
+
+/* ---- what is refused */
+
+static int is_known(const struct making *m, const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i]) == n && !memcmp(known[i], name, n))
+            return 1;
+    for (int i = 0; facts[i].name; i++)
+        if (strlen(facts[i].name) == n && !memcmp(facts[i].name, name, n))
+            return config_key(m->family, facts[i].fact) != NULL;
+    return 0;
+}
+
+static int check_known(const struct making *m)
+{
+    size_t prefix = strlen(m->arch);
+    for (int i = 0; i < gguf_values(m->g); i++) {
+        struct gguf_text key = gguf_value_at(m->g, i)->key;
+        if ((size_t)key.n <= prefix || strncmp(key.s, m->arch, prefix) || key.s[prefix] != '.')
+            continue;
+        if (!is_known(m, key.s + prefix + 1, (size_t)key.n - prefix - 1))
+            return err_set(m->e, "'%s': metadata %.*s may change the function and is not supported",
+                           gguf_path(m->g), (int)key.n, key.s);
+    }
+    if (size(m, "expert_count", 0))
+        return err_set(m->e, "'%s' has experts, which are not supported", gguf_path(m->g));
+    if (gguf_meta_int(m->g, "split.count", 1) > 1)
+        return err_set(m->e,
+                       "'%s' is one of %" PRId64 " parts of a model, which are not supported: join "
+                                                 "them first (llama-gguf-split --merge)",
+                       gguf_path(m->g), gguf_meta_int(m->g, "split.count", 1));
+    return m->e->set ? -1 : 0;
+}
+
+/* llama.cpp runs several families as "llama": one with a window is mistral, one with biases on q,
+ * k, v alone is qwen2. */
+static const struct family *find_family(const struct making *m)
+{
+    char list[200] = "";
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
+        strcat(strcat(list, i ? ", " : ""), archs[i].arch);
+        if (strcmp(archs[i].arch, m->arch))
+            continue;
+        if (strcmp(m->arch, "llama"))
+            return family_find(archs[i].family);
+        const struct gguf_value *window = gguf_meta(m->g, m->arch, "attention.sliding_window");
+        int64_t n = 0;
+        if (window && gguf_int(window, 0, &n) && n > 0)
+            return family_find("mistral");
+        return family_find(has(m, "blk.0.attn_q.bias") && !has(m, "blk.0.attn_output.bias")
+                               ? "qwen2"
+                               : archs[i].family);
+    }
+    err_set(m->e, "'%s' has architecture %.60s, which is not supported (%s are)", gguf_path(m->g),
+            m->arch, list);
+    return NULL;
+}
+
+int gguf_interleaved(const struct gguf *g)
+{
+    char *arch = gguf_meta_text(g, "general.architecture");
+    int found = 0;
+    for (size_t i = 0; arch && i < sizeof archs / sizeof *archs; i++)
+        found |= archs[i].interleaved && !strcmp(archs[i].arch, arch);
+    free(arch);
+    return found;
+}
+
+json_t *gguf_config(struct gguf *g, int tied, struct err *e)
+{
+    char *arch = gguf_meta_text(g, "general.architecture");
+    struct making m = {.g = g, .arch = arch, .config = json_object(), .e = e};
+    if (!arch)
+        err_set(e, "'%s' has no general.architecture", gguf_path(g));
+    else if ((m.family = find_family(&m)) && !check_known(&m)) {
+        json_object_set_new(m.config, "architectures", json_pack("[s]", m.family->architecture));
+        json_object_set_new(m.config, "model_type", json_string(m.family->name));
+        put_sizes(&m);
+        put_rope(&m, g);
+        put_choices(&m, tied);
+        put_token(&m, "bos_token_id", "tokenizer.ggml.bos_token_id");
+        put_token(&m, "eos_token_id", "tokenizer.ggml.eos_token_id");
+        if (!e->set)
+            json_object_set_new(m.config, "torch_dtype", json_string(torch_dtype(&m)));
+    }
+    free(arch);
+    if (!e->set)
+        return m.config;
+    json_decref(m.config);
+    return NULL;
+}
+
+/* ---- rope divisors */
+
+double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e)
+{
+    int i = gguf_find(g, tensor);
+    if (i < 0 || e->set)
+        return NULL;
+    const struct gguf_tensor *t = gguf_tensor(g, i);
+    if (t->type != GGUF_F32 || t->ndim != 1 || t->shape[0] != n) {
+        err_set(e, "'%s': %s is no list of %" PRId64 " F32 divisors", gguf_path(g), tensor, n);
+        return NULL;
+    }
+    float *f = mem_alloc((size_t)n * sizeof *f);
+    double *x = mem_alloc((size_t)n * sizeof *x);
+    if (gguf_read(g, i, 0, f, t->bytes, e))
+        free(x), x = NULL;
+    for (int64_t k = 0; x && k < n; k++)
+        x[k] = (double)f[k];
+    free(f);
+    return x;
+}
+
+/* llama3 (2407.21783) with its usual factors 1 and 4: the divisor of channel pair i when P0
+ * positions were learned. */
+static double llama3_divisor(int64_t i, int64_t n, double theta, double factor, double P0)
+{
+    double waves = P0 * pow(theta, -(double)i / (double)n) / (2 * M_PI), s = (waves - 1) / 3;
+    return waves < 1 ? factor : waves > 4 ? 1 : 1 / ((1 - s) / factor + s);
+}
+
+/* P0 from a divisor between the extremes; 0 if none of them, or not all, fit. */
+static double llama3_positions(const double *divisor, int64_t n, double theta, double factor)
+{
+    double P0 = 0;
+    for (int64_t i = 0; i < n && !P0; i++) {
+        double s = (1 / divisor[i] - 1 / factor) / (1 - 1 / factor);
+        if (s > 1e-5 && s < 1 - 1e-5)
+            P0 = nearbyint((1 + 3 * s) * 2 * M_PI * pow(theta, (double)i / (double)n));
+    }
+    for (int64_t i = 0; i < n && P0; i++)
+        if (fabs(llama3_divisor(i, n, theta, factor, P0) / divisor[i] - 1) > 1e-5)
+            P0 = 0;
+    return P0 >= 2 && P0 < 0x1p40 ? P0 : 0;
+}
+
+json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
+                                int64_t max_positions)
+{
+    double factor = 1;
+    for (int64_t i = 0; i < n; i++)
+        factor = fmax(factor, divisor[i]);
+    int64_t ones = 0;
+    while (ones < n && divisor[ones] == 1)
+        ones++;
+    if (ones == n)
+        return NULL;
+    double P0 = llama3_positions(divisor, n, theta, factor);
+    if (P0)
+        return json_pack("{s:s, s:o, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
+                         short_real(factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
+                         "original_max_position_embeddings", (json_int_t)P0);
+    return json_pack("{s:s, s:o, s:o, s:f, s:f, s:I}", "rope_type", "longrope", "short_factor",
+                     real_list(divisor, n), "long_factor", real_list(divisor, n), "factor", 1.0,
+                     "attention_factor", 1.0, "original_max_position_embeddings",
+                     (json_int_t)max_positions);
+}

@@ -1,0 +1,255 @@
+/* A GGUF file as a MODEL operand. Gives canonical tensors in stream order: fused ones split, q and
+ * k rows back in half-split order where the architecture permutes them, norms that are stored as 1
+ * + w less one; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
+ * memory: blocks of rows. config.json and the tokenizer's files are made from the metadata; a
+ * tokenizer that cannot be rebuilt is missed only by who asks for tokenizer.json. Refused: what
+ * gguf.c, gguf/config.c and gguf/views.c refuse. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gguf_private.h"
+#include "../model/model.h"
+
+enum { BLOCK = 4 << 20 }; /* bytes of canonical rows held at once, at least one row */
+
+struct gguf_in {
+    struct gguf *g;
+    struct model_spec *spec;
+    struct gguf_view *views; /* [head->n_tensors] */
+    char *files[4];          /* parallel to head->files */
+    struct err no_tokenizer; /* why there is no tokenizer.json */
+    int current;
+    int64_t at;                    /* bytes of the current tensor that were delivered */
+    int64_t block_at, block_bytes; /* what the block holds of it */
+    struct arena block;
+};
+
+static void gguf_in_close(void *self)
+{
+    struct gguf_in *s = self;
+    for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
+        free(s->files[i]);
+    free(s->views);
+    arena_close(&s->block);
+    gguf_close(s->g);
+    free(s);
+}
+
+static const char *gguf_in_file(void *self, const char *name, int64_t *bytes, struct err *e)
+{
+    const struct gguf_in *s = self;
+    for (int i = 0; i < s->spec->n_files; i++)
+        if (!strcmp(s->spec->files[i].name, name)) {
+            if (bytes)
+                *bytes = s->spec->files[i].bytes;
+            return s->files[i];
+        }
+    if (!strcmp(name, "tokenizer.json") && s->no_tokenizer.set)
+        err_set(e, "%s", s->no_tokenizer.msg);
+    return NULL;
+}
+
+/* ---- tensors */
+
+/* The bytes of canonical rows r .. r + n - 1 as the file has them. */
+static int read_rows(struct gguf_in *s, const struct gguf_view *v, int64_t r, int64_t n,
+                     int64_t row_bytes, unsigned char *to, struct err *e)
+{
+    int64_t run = v->head ? 1 : n;
+    for (int64_t i = 0; i < n; i += run)
+        if (gguf_read(s->g, v->tensor, gguf_view_row(v, r + i) * row_bytes, to + i * row_bytes,
+                      run * row_bytes, e))
+            return -1;
+    return 0;
+}
+
+/* Makes the block hold canonical byte `at` of tensor i: `want` rows, or as many as fit. */
+static int fill_block(struct gguf_in *s, int i, int64_t at, int64_t want, struct err *e)
+{
+    const struct gguf_view *v = &s->views[i];
+    enum gguf_type type = gguf_tensor(s->g, v->tensor)->type;
+    int64_t raw_bytes = gguf_bytes(type, v->cols),
+            row_bytes = dtype_bytes(s->spec->tensors[i].dtype, v->cols), r = at / row_bytes;
+    int64_t n = want < v->rows - r ? want : v->rows - r, fit = BLOCK / row_bytes;
+    n = n < fit ? n : fit ? fit : 1;
+    int same = raw_bytes == row_bytes && !v->minus_one;
+    size_t room = arena_round((size_t)(n * row_bytes)),
+           raw_room = same ? 0 : arena_round((size_t)(n * raw_bytes));
+    s->block_bytes = 0;
+    s->block.used = 0;
+    if (s->block.size < room + raw_room) {
+        arena_close(&s->block);
+        if (arena_open(&s->block, room + raw_room, e))
+            return -1;
+    }
+    unsigned char *rows = arena_take(&s->block, room),
+                  *raw = same ? rows : arena_take(&s->block, raw_room);
+    if (read_rows(s, v, r, n, raw_bytes, raw, e))
+        return -1;
+    if (!same)
+        gguf_dequantize(type, (float *)rows, raw, n * v->cols);
+    for (int64_t k = 0; v->minus_one && k < n * v->cols; k++)
+        ((float *)rows)[k] -= 1;
+    s->block_at = r * row_bytes;
+    s->block_bytes = n * row_bytes;
+    return 0;
+}
+
+static int read_bytes(struct gguf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t want,
+                      struct err *e)
+{
+    for (int64_t done = 0, part; done < n; done += part) {
+        int64_t p = at + done;
+        if ((p < s->block_at || p >= s->block_at + s->block_bytes) && fill_block(s, i, p, want, e))
+            return -1;
+        part = s->block_at + s->block_bytes - p;
+        part = part < n - done ? part : n - done;
+        memcpy((char *)buf + done, s->block.base + (p - s->block_at), (size_t)part);
+    }
+    return 0;
+}
+
+static int gguf_in_next(void *self, int i, struct err *e)
+{
+    struct gguf_in *s = self;
+    (void)e;
+    s->current = i;
+    s->at = s->block_bytes = 0;
+    return 0;
+}
+
+static int gguf_in_read(void *self, void *buf, int64_t n, struct err *e)
+{
+    struct gguf_in *s = self;
+    if (read_bytes(s, s->current, s->at, buf, n, INT64_MAX, e))
+        return -1;
+    s->at += n;
+    return 0;
+}
+
+static int gguf_in_end(void *self, struct err *e)
+{
+    (void)self, (void)e;
+    return 0; /* sizes were checked at open */
+}
+
+static int gguf_in_peek(void *self, int i, float *values, int64_t n, struct err *e)
+{
+    struct gguf_in *s = self;
+    enum dtype d = s->spec->tensors[i].dtype;
+    unsigned char raw[8 * 1024];
+    if (dtype_bytes(d, n) > (int64_t)sizeof raw)
+        return err_set(e, "a sample of %" PRId64 " values is too long", n);
+    s->block_bytes = 0;
+    if (read_bytes(s, i, 0, raw, dtype_bytes(d, n), (n + s->views[i].cols - 1) / s->views[i].cols,
+                   e))
+        return -1;
+    to_f32(values, raw, d, n);
+    return 0;
+}
+
+static const struct model_source gguf_source = {gguf_in_file, gguf_in_next, gguf_in_read,
+                                                gguf_in_end, gguf_in_close};
+
+/* ---- opening */
+
+/* Is the output head missing, or only the embedding again (some architectures demand a head)? */
+static int is_tied(struct gguf_in *s, struct err *e)
+{
+    int head = gguf_find(s->g, "output.weight"), embed = gguf_find(s->g, "token_embd.weight");
+    if (head < 0 || embed < 0)
+        return head < 0;
+    const struct gguf_tensor *a = gguf_tensor(s->g, head), *b = gguf_tensor(s->g, embed);
+    int same = a->type == b->type && a->bytes == b->bytes;
+    char *block = mem_alloc(2 << 20);
+    for (int64_t at = 0; same && at < a->bytes; at += 1 << 20) {
+        int64_t n = a->bytes - at < 1 << 20 ? a->bytes - at : 1 << 20;
+        same = !gguf_read(s->g, head, at, block, n, e) &&
+               !gguf_read(s->g, embed, at, block + (1 << 20), n, e) &&
+               !memcmp(block, block + (1 << 20), (size_t)n);
+    }
+    free(block);
+    return same;
+}
+
+static void add_file(struct gguf_in *s, const char *name, char *text)
+{
+    struct model_spec *h = s->spec;
+    if (!text)
+        return;
+    h->files[h->n_files].name = mem_string(name);
+    h->files[h->n_files].bytes = (int64_t)strlen(text);
+    s->files[h->n_files++] = text;
+}
+
+static void make_files(struct gguf_in *s)
+{
+    s->spec->files = mem_alloc(sizeof s->files / sizeof *s->files * sizeof *s->spec->files);
+    add_file(s, "tokenizer.json", gguf_tokenizer_json(s->g, &s->no_tokenizer));
+    if (s->spec->n_files)
+        model_tokenizer_id(s->spec->tokenizer_id, s->files[0], s->spec->files[0].bytes);
+    add_file(s, "tokenizer_config.json", gguf_tokenizer_config(s->g));
+    add_file(s, "generation_config.json", gguf_generation_config(s->g));
+}
+
+/* "tensors become f32: 210 of type Q4_1, 1 of type Q6_K", and what is wrong with the tokenizer. */
+static char *make_note(const struct gguf_in *s)
+{
+    int count[GGUF_TYPE_COUNT] = {0};
+    char note[1200] = "";
+    size_t n = 0;
+    for (int i = 0; i < gguf_count(s->g); i++)
+        count[gguf_tensor(s->g, i)->type]++;
+    for (int t = 0; t < GGUF_TYPE_COUNT; t++)
+        if (count[t] && gguf_dtype((enum gguf_type)t) < 0)
+            n += (size_t)snprintf(note + n, sizeof note - n, "%s%d of type %s",
+                                  n ? ", " : "tensors become f32: ", count[t],
+                                  gguf_type_name((enum gguf_type)t));
+    if (s->no_tokenizer.set)
+        snprintf(note + n, sizeof note - n, "%sno tokenizer.json: %s", n ? "; " : "",
+                 s->no_tokenizer.msg);
+    return mem_string(note);
+}
+
+static int open_parts(struct gguf_in *s, struct err *e)
+{
+    json_t *config = gguf_config(s->g, is_tied(s, e), e);
+    if (e->set || model_spec_from_config(s->spec, config, e)) {
+        char why[sizeof e->msg];
+        memcpy(why, e->msg, sizeof why);
+        if (config) { /* the config is ours: say whose metadata it came from */
+            e->set = 0;
+            err_set(e, "'%s': %s", gguf_path(s->g), why);
+        }
+        json_decref(config);
+        return -1;
+    }
+    json_decref(config);
+    model_spec_list_tensors(s->spec, DT_F32);
+    if (!gguf_views_make(&s->views, s->spec, s->g, e)) {
+        make_files(s);
+        if (!model_root_id(s->spec, gguf_in_peek, s, e))
+            return 0;
+    }
+    model_spec_free(s->spec);
+    return -1;
+}
+
+int gguf_source_open(struct model_in *in, const char *path, struct err *e)
+{
+    struct gguf *g = gguf_open(path, e);
+    if (!g)
+        return -1;
+    struct gguf_in *s = mem_alloc(sizeof *s);
+    s->g = g;
+    s->spec = &in->spec;
+    if (open_parts(s, e)) {
+        gguf_in_close(s);
+        return -1;
+    }
+    in->note = make_note(s);
+    in->source = &gguf_source;
+    in->self = s;
+    return 0;
+}

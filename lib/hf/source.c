@@ -1,0 +1,444 @@
+/* A Hugging Face directory as a MODEL operand: config.json, safetensors (one file or shards with an
+ * index), the files that travel. Gives canonical tensors in stream order with their dtypes kept, in
+ * constant memory: straight ranges by pread, transposed ones by blocks of rows.
+ *
+ * Taken in as older or converted files have them: names without the base prefix, another name of
+ * the head, rotary tables and causal masks (ignored), a head beside tied embeddings (equal:
+ * ignored; different: the model is not tied), a tied model that stores only its head. Refused:
+ * missing, unexpected or misshapen tensors, dtypes that are no reals, an unreadable config.json. A
+ * directory without safetensors still has a head and a tokenizer (kd-train --init random,
+ * tokenize): it is refused when its tensors are asked for. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../formats/json.h"
+#include "../../formats/safetensors.h"
+#include "../base/file.h"
+#include "layout.h"
+#include "../model/model.h"
+
+static const struct json_limits config_limits = {4 << 20, 200000, 16};
+
+struct hf_in {
+    char *dir;
+    const struct model_spec *spec;
+    struct safetensors *sf; /* NULL: no weights */
+    struct hf_layout layout;
+    int *found;      /* [layout.n_stored]: index in sf */
+    char *files[16]; /* parallel to head->files, read when asked for */
+    int current;
+    int64_t at;                    /* bytes of the current tensor that were delivered */
+    int64_t block_at, block_bytes; /* what `block` holds of it (transposed tensors) */
+    struct arena block;
+};
+
+static void hf_close(void *self)
+{
+    struct hf_in *s = self;
+    for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
+        free(s->files[i]);
+    arena_close(&s->block);
+    hf_layout_free(&s->layout);
+    free(s->found);
+    sf_close(s->sf);
+    free(s->dir);
+    free(s);
+}
+
+static const char *hf_file(void *self, const char *name, int64_t *bytes, struct err *e)
+{
+    struct hf_in *s = self;
+    for (int i = 0; i < s->spec->n_files; i++) {
+        if (strcmp(s->spec->files[i].name, name))
+            continue;
+        if (!s->files[i]) {
+            char *path = mem_format("%s/%s", s->dir, name);
+            int64_t n;
+            s->files[i] = file_read(path, MODEL_FILE_MAX, &n, e);
+            if (s->files[i] && n != s->spec->files[i].bytes) {
+                err_set(e, "'%s' changed while it was read", path);
+                free(s->files[i]);
+                s->files[i] = NULL;
+            }
+            free(path);
+        }
+        if (bytes)
+            *bytes = s->spec->files[i].bytes;
+        return s->files[i];
+    }
+    return NULL;
+}
+
+/* ---- tensors */
+
+/* Canonical rows r .. r + n - 1 of a transposed tensor into block [n, cols]; they follow one
+ * another in the stored tensor [cols, stored_rows]. */
+static int read_columns(struct hf_in *s, const struct hf_view *v, int64_t r, int64_t n,
+                        int64_t size, unsigned char *block, unsigned char *tile, struct err *e)
+{
+    int64_t run, row = hf_view_row(v, r, &run);
+    for (int64_t c = 0; c < v->cols; c += HF_TILE) {
+        int64_t m = v->cols - c < HF_TILE ? v->cols - c : HF_TILE;
+        for (int64_t k = 0; k < m; k++)
+            if (sf_read(s->sf, s->found[v->stored], ((c + k) * v->stored_rows + row) * size,
+                        tile + k * n * size, n * size, e))
+                return -1;
+        hf_transpose(block + c * size, v->cols, tile, n, m, n, size);
+    }
+    return 0;
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Makes the block hold canonical byte `at` of a transposed tensor: as many whole rows as fit,
+ * `want` rows at most. */
+static int fill_block(struct hf_in *s, const struct hf_view *v, int64_t at, int64_t size,
+                      int64_t want, struct err *e)
+{
+    int64_t row_bytes = v->cols * size, r = at / row_bytes, run;
+    hf_view_row(v, r, &run);
+    int64_t n = least(least(run, want), HF_BLOCK / row_bytes);
+    n = n < 1 ? 1 : n;
+    size_t rows_room = arena_round((size_t)(n * row_bytes)),
+           tile_room = arena_round((size_t)(least(HF_TILE, v->cols) * n * size));
+    s->block_bytes = 0;
+    s->block.used = 0;
+    if (s->block.size < rows_room + tile_room) {
+        arena_close(&s->block);
+        if (arena_open(&s->block, rows_room + tile_room, e))
+            return -1;
+    }
+    unsigned char *rows = arena_take(&s->block, rows_room),
+                  *tile = arena_take(&s->block, tile_room);
+    if (read_columns(s, v, r, n, size, rows, tile, e))
+        return -1;
+    s->block_at = r * row_bytes;
+    s->block_bytes = n * row_bytes;
+    return 0;
+}
+
+/* n bytes from canonical byte `at` of tensor i. `want`: rows worth reading ahead if it is
+ * transposed. */
+static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t want,
+                      struct err *e)
+{
+    const struct hf_view *v = &s->layout.views[i];
+    int64_t size = dtype_bytes(s->spec->tensors[i].dtype, 1);
+    for (int64_t done = 0; done < n;) {
+        int64_t p = at + done, part;
+        char *to = (char *)buf + done;
+        if (v->transposed) {
+            if ((p < s->block_at || p >= s->block_at + s->block_bytes) &&
+                fill_block(s, v, p, size, want, e))
+                return -1;
+            part = least(n - done, s->block_at + s->block_bytes - p);
+            memcpy(to, s->block.base + (p - s->block_at), (size_t)part);
+        } else {
+            int64_t row_bytes = v->cols * size, run, row = hf_view_row(v, p / row_bytes, &run);
+            part = least(n - done, run * row_bytes - p % row_bytes);
+            if (sf_read(s->sf, s->found[v->stored], row * row_bytes + p % row_bytes, to, part, e))
+                return -1;
+        }
+        done += part;
+    }
+    return 0;
+}
+
+static int no_weights(const struct hf_in *s, struct err *e)
+{
+    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                        "tf_model.h5", "flax_model.msgpack", "consolidated.00.pth"};
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        char *path = mem_format("%s/%s", s->dir, other[i]);
+        int there = !access(path, F_OK);
+        free(path);
+        if (there)
+            return err_set(e,
+                           "'%s' has its weights only in %s; load it in transformers and "
+                           "save_pretrained it to get model.safetensors",
+                           s->dir, other[i]);
+    }
+    return err_set(
+        e, "'%s' has no weights: neither model.safetensors nor model.safetensors.index.json",
+        s->dir);
+}
+
+static int hf_next(void *self, int i, struct err *e)
+{
+    struct hf_in *s = self;
+    s->current = i;
+    s->at = s->block_at = s->block_bytes = 0;
+    return s->sf ? 0 : no_weights(s, e);
+}
+
+static int hf_read(void *self, void *buf, int64_t n, struct err *e)
+{
+    struct hf_in *s = self;
+    if (read_bytes(s, s->current, s->at, buf, n, INT64_MAX, e))
+        return -1;
+    s->at += n;
+    return 0;
+}
+
+static int hf_end(void *self, struct err *e)
+{
+    (void)self, (void)e;
+    return 0; /* sizes were checked at open; there is nothing after the last tensor */
+}
+
+static int hf_peek(void *self, int i, float *values, int64_t n, struct err *e)
+{
+    struct hf_in *s = self;
+    enum dtype d = s->spec->tensors[i].dtype;
+    int64_t cols = s->layout.views[i].cols;
+    unsigned char raw[8 * 1024];
+    if (dtype_bytes(d, n) > (int64_t)sizeof raw)
+        return err_set(e, "a sample of %" PRId64 " values is too long", n);
+    s->block_at = s->block_bytes = 0;
+    if (read_bytes(s, i, 0, raw, dtype_bytes(d, n), cols ? (n + cols - 1) / cols : 0, e))
+        return -1;
+    to_f32(values, raw, d, n);
+    return 0;
+}
+
+static const struct model_source hf_source = {hf_file, hf_next, hf_read, hf_end, hf_close};
+
+/* ---- matching names */
+
+static int ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+/* Tables and masks that older releases saved beside the weights. */
+static int is_buffer(const char *name)
+{
+    return ends_with(name, "rotary_emb.inv_freq") || ends_with(name, ".attn.bias") ||
+           ends_with(name, ".attn.masked_bias") || ends_with(name, ".attention.bias") ||
+           ends_with(name, ".attention.masked_bias");
+}
+
+static int has_prefix(const struct safetensors *sf, const char *prefix)
+{
+    for (int i = 0; i < sf_count(sf); i++)
+        if (!strncmp(sf_tensor(sf, i)->name, prefix, strlen(prefix)))
+            return 1;
+    return 0;
+}
+
+/* A checkpoint saved from the base model lacks the prefix everywhere. */
+static int find_stored(const struct hf_in *s, const char *name, int prefixed)
+{
+    const char *prefix = s->spec->family->base_prefix;
+    int found = sf_find(
+        s->sf, !prefixed && !strncmp(name, prefix, strlen(prefix)) ? name + strlen(prefix) : name);
+    for (const struct family_stored *row = s->spec->family->stored; found < 0 && row->name; row++) {
+        size_t n = strlen(row->name);
+        char other[TENSOR_NAME];
+        if (!row->other || strncmp(name, row->name, n) || name[n] != '.')
+            continue;
+        snprintf(other, sizeof other, "%s%s", row->other, name + n);
+        found = sf_find(s->sf, other);
+    }
+    return found;
+}
+
+static int same_bytes(const struct hf_in *s, int a, int b, struct err *e)
+{
+    const struct tensor *x = sf_tensor(s->sf, a), *y = sf_tensor(s->sf, b);
+    int64_t n = tensor_bytes(x);
+    if (x->dtype != y->dtype || x->ndim != y->ndim ||
+        memcmp(x->shape, y->shape, (size_t)x->ndim * sizeof *x->shape))
+        return 0;
+    char *block = mem_alloc(2 << 20);
+    int same = 1;
+    for (int64_t at = 0; at < n && same; at += 1 << 20) {
+        int64_t part = least(n - at, 1 << 20);
+        same = !sf_read(s->sf, a, at, block, part, e) &&
+               !sf_read(s->sf, b, at, block + (1 << 20), part, e) &&
+               !memcmp(block, block + (1 << 20), (size_t)part);
+    }
+    free(block);
+    return same;
+}
+
+/* A model that says it is tied may still store its head. Returns the sf index to use for the
+ * embeddings instead (-1: none); sets *ignore to a head that only repeats them; unties the model in
+ * h where head and embeddings differ. */
+static int resolve_tie(struct hf_in *s, struct model_spec *h, int prefixed, int *ignore,
+                       struct err *e)
+{
+    char head[TENSOR_NAME], embed[TENSOR_NAME];
+    *ignore = -1;
+    if (!h->tie_word_embeddings || !hf_stored_name(h->family, "lm_head", head) ||
+        !hf_stored_name(h->family, "embed_tokens", embed))
+        return -1;
+    int x = find_stored(s, head, prefixed), w = find_stored(s, embed, prefixed);
+    if (x < 0 || w < 0)
+        return x;
+    if (same_bytes(s, x, w, e)) {
+        *ignore = x;
+        return -1;
+    }
+    h->tie_word_embeddings = 0;
+    json_object_set_new(h->config, "tie_word_embeddings", json_false());
+    model_spec_list_tensors(h, DT_F32);
+    return -1;
+}
+
+static void show_shape(char text[120], const struct tensor *t)
+{
+    size_t n = 0;
+    text[n++] = '[';
+    for (int i = 0; i < t->ndim; i++)
+        n += (size_t)snprintf(text + n, 120 - n, "%s%" PRId64, i ? ", " : "", t->shape[i]);
+    snprintf(text + least((int64_t)n, 118), 2, "]");
+}
+
+static int match_tensor(const struct hf_in *s, const struct tensor *want, int k, struct err *e)
+{
+    if (k < 0)
+        return err_set(e, "'%s' has no tensor %s, which its config.json asks for", s->dir,
+                       want->name);
+    const struct tensor *t = sf_tensor(s->sf, k);
+    char expected[120], found[120];
+    show_shape(expected, want);
+    show_shape(found, t);
+    if (strcmp(expected, found))
+        return err_set(e, "'%s': tensor %s has shape %s, but its config.json asks for %s", s->dir,
+                       t->name, found, expected);
+    if (t->dtype != DT_F64 && t->dtype != DT_F32 && t->dtype != DT_F16 && t->dtype != DT_BF16)
+        return err_set(e, "'%s': tensor %s has dtype %s; weights are f64, f32, f16 or bf16 here",
+                       s->dir, t->name, dtype_name(t->dtype));
+    return 0;
+}
+
+static int match_tensors(struct hf_in *s, struct model_spec *h, struct err *e)
+{
+    int ignore, prefixed = has_prefix(s->sf, h->family->base_prefix),
+                embed = resolve_tie(s, h, prefixed, &ignore, e);
+    if (e->set || hf_layout_make(&s->layout, h, e))
+        return -1;
+    s->found = mem_alloc((size_t)s->layout.n_stored * sizeof *s->found);
+    char *used = mem_alloc((size_t)sf_count(s->sf)), embed_name[TENSOR_NAME] = "";
+    int failed = 0;
+    if (embed >= 0)
+        hf_stored_name(h->family, "embed_tokens", embed_name);
+    if (ignore >= 0)
+        used[ignore] = 1;
+    for (int i = 0; i < s->layout.n_stored && !failed; i++) {
+        const struct tensor *want = &s->layout.stored[i];
+        int k = embed >= 0 && !strcmp(want->name, embed_name)
+                    ? embed
+                    : find_stored(s, want->name, prefixed);
+        failed = match_tensor(s, want, k, e);
+        s->found[i] = k;
+        if (!failed)
+            used[k] = 1;
+    }
+    for (int i = 0; i < sf_count(s->sf) && !failed; i++)
+        if (!used[i] && !is_buffer(sf_tensor(s->sf, i)->name))
+            failed = err_set(
+                e, "'%s' has a tensor %s that family %s with this config.json does not know",
+                s->dir, sf_tensor(s->sf, i)->name, h->family->name);
+    free(used);
+    for (int i = 0; i < h->n_tensors && !failed; i++)
+        h->tensors[i].dtype = sf_tensor(s->sf, s->found[s->layout.views[i].stored])->dtype;
+    return failed;
+}
+
+/* ---- opening */
+
+static void list_files(const struct hf_in *s, struct model_spec *h)
+{
+    int n = 0;
+    while (model_file_names[n])
+        n++;
+    h->files = mem_alloc((size_t)n * sizeof *h->files);
+    for (int i = 0; i < n; i++) {
+        struct stat st;
+        char *path = mem_format("%s/%s", s->dir, model_file_names[i]);
+        if (!stat(path, &st) && S_ISREG(st.st_mode)) {
+            h->files[h->n_files].name = mem_string(model_file_names[i]);
+            h->files[h->n_files].bytes = st.st_size;
+            h->n_files++;
+        }
+        free(path);
+    }
+}
+
+static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
+{
+    char *path = mem_format("%s/config.json", s->dir);
+    if (access(path, F_OK))
+        err_set(e, "'%s' is no model directory: it has no config.json", s->dir);
+    json_t *config = e->set ? NULL : json_parse_file(path, &config_limits, e);
+    if (config && !json_is_object(config))
+        err_set(e, "'%s' is not a JSON object", path);
+    free(path);
+    if (e->set) {
+        json_decref(config);
+        return -1;
+    }
+    int failed = model_spec_from_config(h, config, e);
+    json_decref(config);
+    if (failed) {
+        char why[sizeof e->msg];
+        memcpy(why, e->msg, sizeof why);
+        e->set = 0;
+        err_set(e, "'%s': %s", s->dir, why);
+    }
+    return failed;
+}
+
+static int has_weights(const struct hf_in *s)
+{
+    char *one = mem_format("%s/model.safetensors", s->dir),
+         *index = mem_format("%s/model.safetensors.index.json", s->dir);
+    int there = !access(one, F_OK) || !access(index, F_OK);
+    free(one);
+    free(index);
+    return there;
+}
+
+static int open_parts(struct hf_in *s, struct model_spec *h, struct err *e)
+{
+    list_files(s, h);
+    model_spec_list_tensors(h, DT_F32);
+    if (has_weights(s) && (!(s->sf = sf_open(s->dir, e)) || match_tensors(s, h, e)))
+        return -1;
+    int64_t n;
+    const char *tokenizer = hf_file(s, "tokenizer.json", &n, e);
+    if (e->set)
+        return -1;
+    h->tokenizer_id[0] = 0;
+    if (tokenizer)
+        model_tokenizer_id(h->tokenizer_id, tokenizer, n);
+    return model_root_id(h, s->sf ? hf_peek : NULL, s, e);
+}
+
+int hf_source_open(struct model_in *in, const char *dir, struct err *e)
+{
+    struct hf_in *s = mem_alloc(sizeof *s);
+    s->dir = mem_string(dir);
+    for (size_t n = strlen(s->dir); n > 1 && s->dir[n - 1] == '/'; n--)
+        s->dir[n - 1] = 0;
+    s->spec = &in->spec;
+    if (read_config(s, &in->spec, e)) {
+        hf_close(s);
+        return -1;
+    }
+    if (open_parts(s, &in->spec, e)) {
+        hf_close(s);
+        model_spec_free(&in->spec);
+        return -1;
+    }
+    in->source = &hf_source;
+    in->self = s;
+    return 0;
+}

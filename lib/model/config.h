@@ -1,0 +1,48 @@
+/* Reading facts out of a config.json through a family's keys (lib/config.c), and the rope tables
+ * that follow from them (lib/model/rope.c). Used by model/spec_config.c and model_spec.c only.
+ * Errors stick in c->e and name the key and its value. */
+#ifndef PARE_CONFIG_H
+#define PARE_CONFIG_H
+
+#include "spec.h"
+
+struct config {
+    const struct family *family;
+    const json_t *json;
+    struct err *e;
+};
+
+/* A fact's value: what the config says, else what the class defaults to. New reference. NULL when
+ * the family does not know the fact (no error) or when it is required and missing (error). JSON
+ * null where nothing is said and null is the default. */
+json_t *config_value(const struct config *c, const char *fact);
+/* Numbers checked against their bounds; `missing` where the family does not know the fact or
+ * nothing is said. On error `low`, so that sizes stay sane. */
+int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_t high,
+                   int64_t missing);
+double config_real(const struct config *c, const char *fact, double low, double high,
+                   double missing);
+int config_flag(const struct config *c, const char *fact, int missing);
+/* The spelling that the family's class uses for a fact, for messages and for writing back; NULL:
+ * the class has none. */
+const char *config_key(const struct family *f, const char *fact);
+/* A value as it would stand in the file, cut to fit; for messages. Returns buf. */
+const char *config_show(const json_t *value, char buf[80]);
+/* Refuses, by name, keys that could change the function and that the family does not read. */
+int config_check_keys(const struct config *c);
+
+/* Rope tables of a family: none; one (fact rope_theta); two (rope_local_theta as well), the second
+ * for layers with a sliding window, never scaled by rope_scaling, and rope_parameters then hold an
+ * object for each type of layer. */
+int config_rope_tables(const struct family *f);
+/* Fills h->ropes from theta, scaling and partial rotation for heads of head_dim channels.
+ * References: families.md 1b; Su et al. 2104.09864 (rope), Peng et al. 2309.00071 (yarn), Ding et
+ * al. 2402.13753 (longrope). */
+int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim);
+
+/* The whole head from a config; `layers` (or NULL) is the stream header's list of per-layer values,
+ * which then stand instead of the config's rules. On error *h is freed. The config is borrowed (a
+ * reference is taken). */
+int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers, struct err *e);
+
+#endif

@@ -1,0 +1,113 @@
+/* What many families share, as fragments of the .def language (see expand.h). A fragment is named for what it is, never for a family's
+ * version of it: a family that differs writes its own rows.
+ *
+ * Canonical names, the same in every family (E hidden, HD query heads x head size, KD KV heads x head size, F FFN, V vocabulary, P positions):
+ *   embed_tokens [V,E]  embed_positions [P,E]  norm [E]  lm_head [V,E], absent when tied
+ *   layers.{L}. input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
+ *               post_attention_layernorm [E] (before the MLP, whatever a checkpoint calls it)  gate_proj up_proj [F,E]  down_proj [E,F]
+ *               attention_output_norm mlp_output_norm [E]: of what a branch adds
+ * A q_norm or k_norm as wide as all heads, [HD] and [KD], norms them as one.
+ * Slots: x residual, n norm output, q k v o attention, g u h MLP, y what a branch adds. */
+#ifndef PARE_FAMILIES_COMMON_H
+#define PARE_FAMILIES_COMMON_H
+
+/* ---- rows */
+#define KEY(fact, key, fallback) KEY_ROW(#fact, #key, #fallback, NULL)
+#define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null)
+#define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL)
+#define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)       /* the value may be a JSON object */
+#define STORED(name, layout) STORED_ROW(name, layout, 0, NULL)
+#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1, NULL)
+#define STORED_OR(name, other, layout) STORED_ROW(name, layout, 0, other)
+
+#define ALWAYS NULL
+#define NEVER "never"
+#define UNLESS_TIED "!tied"
+
+/* ---- config keys. SIZES: the class defaults of V, E, F, L, H, Pm */
+#define SIZES(V, E, F, L, H, Pm) \
+    KEY(vocab_size, vocab_size, V) \
+    KEY(hidden_size, hidden_size, E) \
+    KEY(intermediate_size, intermediate_size, F) \
+    KEY(num_hidden_layers, num_hidden_layers, L) \
+    KEY(num_attention_heads, num_attention_heads, H) \
+    KEY(max_position_embeddings, max_position_embeddings, Pm)
+#define KV_HEADS(K) KEY_NULL(num_key_value_heads, num_key_value_heads, K, =num_attention_heads)
+#define HEAD_DIM(D) KEY_NULL(head_dim, head_dim, D, =hidden_size/num_attention_heads)
+#define HEAD_DIM_DERIVED HEAD_DIM(=hidden_size/num_attention_heads)
+/* The rope facts of one table; rope_scaling and rope_parameters are read with it. */
+#define ROPE(theta) KEY(rope_theta, rope_theta, theta) KEY(original_max_position_embeddings, original_max_position_embeddings, null)
+
+/* ---- canonical tensors. LINEAR: a matrix and its bias along the rows; LAYERNORM: with a bias */
+#define LINEAR(name, out, in, bias) TENSOR(name ".weight", out, in, ALWAYS) TENSOR(name ".bias", out, NONE, bias)
+#define RMSNORM(name, axis) TENSOR(name ".weight", axis, NONE, ALWAYS)
+#define LAYERNORM(name, axis) RMSNORM(name, axis) TENSOR(name ".bias", axis, NONE, ALWAYS)
+#define EMBEDDING TENSOR("embed_tokens.weight", V, E, ALWAYS)
+#define HEAD TENSOR("lm_head.weight", V, E, UNLESS_TIED)
+#define ATTENTION_TENSORS(qkv_bias, o_bias) \
+    LINEAR("layers.{L}.q_proj", HD, E, qkv_bias) \
+    LINEAR("layers.{L}.k_proj", KD, E, qkv_bias) \
+    LINEAR("layers.{L}.v_proj", KD, E, qkv_bias) \
+    LINEAR("layers.{L}.o_proj", E, HD, o_bias)
+#define MLP_TENSORS(bias) \
+    LINEAR("layers.{L}.up_proj", F, E, bias) \
+    LINEAR("layers.{L}.down_proj", E, F, bias)
+#define GLU_TENSORS(bias) \
+    LINEAR("layers.{L}.gate_proj", F, E, bias) \
+    MLP_TENSORS(bias)
+
+/* ---- stored names of the Llama set */
+#define STORED_OUTSIDE \
+    STORED("model.embed_tokens", "embed_tokens") \
+    STORED("model.norm", "norm") \
+    STORED("lm_head", "lm_head")
+#define STORED_NORMS \
+    STORED("model.layers.{L}.input_layernorm", "input_layernorm") \
+    STORED("model.layers.{L}.post_attention_layernorm", "post_attention_layernorm")
+#define STORED_ATTENTION \
+    STORED("model.layers.{L}.self_attn.q_proj", "q_proj") \
+    STORED("model.layers.{L}.self_attn.k_proj", "k_proj") \
+    STORED("model.layers.{L}.self_attn.v_proj", "v_proj") \
+    STORED("model.layers.{L}.self_attn.o_proj", "o_proj")
+#define STORED_QK_NORMS \
+    STORED("model.layers.{L}.self_attn.q_norm", "q_norm") \
+    STORED("model.layers.{L}.self_attn.k_norm", "k_norm")
+#define STORED_OUTPUT_NORMS \
+    STORED("model.layers.{L}.post_attention_layernorm", "attention_output_norm") \
+    STORED("model.layers.{L}.post_feedforward_layernorm", "mlp_output_norm")
+#define STORED_MLP \
+    STORED("model.layers.{L}.mlp.up_proj", "up_proj") \
+    STORED("model.layers.{L}.mlp.down_proj", "down_proj")
+#define STORED_GLU \
+    STORED("model.layers.{L}.mlp.gate_proj", "gate_proj") \
+    STORED_MLP
+
+/* ---- op lines. Of one input: ATTENTION, GLU and MLP read it and leave what they add in y */
+#define PROJECTIONS(in) \
+    BLOCK("q", linear, "q_proj", in) \
+    BLOCK("k", linear, "k_proj", in) \
+    BLOCK("v", linear, "v_proj", in)
+#define ROTATE \
+    BLOCK("q", rope, NULL, "q") \
+    BLOCK("k", rope, NULL, "k")
+#define ATTEND \
+    BLOCK("o", attention, NULL, "q", "k", "v") \
+    BLOCK("y", linear, "o_proj", "o")
+#define ATTENTION(in) PROJECTIONS(in) ROTATE ATTEND
+#define ATTENTION_QK_NORMED(in) \
+    PROJECTIONS(in) \
+    BLOCK("q", rmsnorm, "q_norm", "q") \
+    BLOCK("k", rmsnorm, "k_norm", "k") \
+    ROTATE ATTEND
+#define GLU(in) \
+    BLOCK("g", linear, "gate_proj", in) \
+    BLOCK("u", linear, "up_proj", in) \
+    BLOCK("h", glu, NULL, "g", "u") \
+    BLOCK("y", linear, "down_proj", "h")
+#define MLP(in) \
+    BLOCK("u", linear, "up_proj", in) \
+    BLOCK("h", act, NULL, "u") \
+    BLOCK("y", linear, "down_proj", "h")
+#define RESIDUAL BLOCK("x", add, NULL, "x", "y")
+
+#endif

@@ -1,0 +1,85 @@
+/* A family is data: families/NAME.def declares which config.json keys it reads, its tensors with
+ * their axes, its block as a list of op lines, and how its Hugging Face checkpoint stores the
+ * tensors. Nothing else in the program knows families by name.
+ *
+ * Slots are named by strings; a line that writes an existing name makes a new version of it. `x` is
+ * the residual stream. */
+#ifndef PARE_FAMILY_H
+#define PARE_FAMILY_H
+
+#include "../../kernels/op.h"
+
+/* Axes of a canonical tensor. Composite axes are cut through their parts: HD = H query heads of D,
+ * KD = K KV heads of D. */
+enum axis { AXIS_NONE, AXIS_E, AXIS_HD, AXIS_KD, AXIS_D, AXIS_F, AXIS_V, AXIS_P };
+
+/* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; see
+ * families/README in each .def. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.
+ */
+struct family_tensor {
+    /* canonical, with {L} for the layer; every weight ends in .weight, every bias in .bias */
+    const char *name;
+    enum axis axes[2]; /* AXIS_NONE second for vectors */
+    /* NULL: always; "tied" negated as "!tied"; otherwise a name resolved by config reading (e.g.
+     * "attention_bias") */
+    const char *when;
+};
+
+/* How the checkpoint stores them: a foreign tensor is a concatenation of canonical ones along its
+ * rows, optionally stored transposed. layout: "q_proj|k_proj|v_proj" or, repeated along an axis,
+ * "K*(q_proj:GD|k_proj:D|v_proj:D)"; weights and biases follow the same layout. */
+struct family_stored {
+    const char *name; /* foreign, with {L}, without .weight / .bias */
+    /* canonical stems joined by | ("layers.{L}." implied when name has {L}) */
+    const char *layout;
+    int transposed; /* weights of two dimensions are stored [in, out] */
+    /* a name outside the layers that some checkpoints have instead; NULL: none */
+    const char *other;
+};
+
+/* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =
+ * stem.weight, w[1] = stem.bias if present. A rmsnorm/layernorm line whose tensor is absent, a rope
+ * line in a layer without rope, is not recorded. Norms over heads: groups = input width / weight
+ * length. Where parameters come from: eps, activation, scales: struct model_spec; heads, window,
+ * rope: its layer. */
+struct family_line {
+    enum op op;
+    const char *out, *in[OP_INPUTS], *weight;
+    /* as family_tensor.when; a line that is not asked for is not recorded */
+    const char *when;
+};
+
+/* A config key and the fact it gives. `fact` is a name known to lib/model/spec_config.c
+ * ("hidden_size", "norm_eps", ...). */
+struct family_key {
+    const char *fact, *key; /* key NULL: the class has no key, the default holds */
+    /* JSON text of the class default, or an expression name known to model/spec_config.c such as
+     * "=num_attention_heads"; NULL: required */
+    const char *fallback;
+    /* what an explicit null means, in the same language; NULL: the same as an absent key */
+    const char *on_null;
+};
+
+struct family {
+    const char *name, *architecture; /* model_type, architectures[0] */
+    /* "model." : what a checkpoint saved from the base model lacks */
+    const char *base_prefix;
+    const struct family_key *keys;       /* lists end with a NULL name */
+    const struct family_tensor *tensors; /* in stream order: start, one layer, end */
+    const struct family_stored *stored;
+    /* end stops before the head: its last line writes "n" */
+    const struct family_line *start, *block, *end;
+    int norm_plus1; /* norms multiply by 1 + w */
+    /* embeddings are multiplied by sqrt(hidden_size): of the present width, also after a cut */
+    int embed_by_width;
+    /* its config class takes hidden_size that is no multiple of the heads */
+    int any_width;
+    int explicit_head_dim; /* its config class honours head_dim */
+    /* config keys that do not change the function; "key=JSON": only with this value (or null) */
+    const char *const *harmless;
+};
+
+extern const struct family *const families[];             /* NULL-terminated */
+const struct family *family_find(const char *model_type); /* NULL: unknown */
+
+#endif

@@ -1,0 +1,88 @@
+/* The ids of roots: see model/source.h. A guard against mix-ups, made in milliseconds; it proves
+ * nothing about the rest of the bytes. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "source.h"
+
+enum { ID_VALUES = 1024 };
+
+static void add(struct digest *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct digest *d, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    digest_add(d, text, strlen(text));
+}
+
+static void add_frequencies(struct digest *d, const double *f, int64_t dims)
+{
+    for (int64_t i = 0; f && i < dims / 2; i++)
+        add(d, " %.5g", f[i]);
+}
+
+static void add_function(struct digest *d, const struct model_spec *h)
+{
+    add(d, "plus1 %d act %d eps %.5g scales %.5g %.5g %.5g %.5g tied %d positions %d\n",
+        h->family->norm_plus1, (int)h->activation, h->norm_eps, h->embed_scale, h->logit_scale,
+        h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
+    for (const struct family_line *l = h->family->block; l->out; l++)
+        if (l->when)
+            add(d, "when %s %d\n", l->when, model_spec_flag(h, l->when));
+    if (h->attention_cap > 0)
+        add(d, "attention cap %.5g\n", h->attention_cap);
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        const struct layer *y = &h->layers[l];
+        add(d,
+            "layer %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " window %" PRId64 " rope %" PRId64
+            " scale %.5g\n",
+            y->num_attention_heads, y->num_key_value_heads, y->head_dim, y->intermediate_size,
+            y->sliding_window, y->rope, y->attention_scale);
+    }
+    for (int r = 0; r < h->n_ropes; r++) {
+        const struct rope_table *p = &h->ropes[r];
+        add(d, "rope %" PRId64 " %d %.5g:", p->dims, p->interleaved, p->factor);
+        add_frequencies(d, p->inv_freq, p->dims);
+        add(d, "\nlong %" PRId64 " %.5g:", p->long_after, p->long_after ? p->long_factor : 0);
+        add_frequencies(d, p->long_after ? p->long_inv_freq : NULL, p->dims);
+        add(d, "\n");
+    }
+}
+
+int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err *e)
+{
+    struct digest d;
+    digest_open(&d);
+    add_function(&d, h);
+    int failed = 0;
+    for (int i = 0; i < h->n_tensors && !failed; i++) {
+        const struct tensor *t = &h->tensors[i];
+        float values[ID_VALUES];
+        int64_t n = tensor_count(t);
+        add(&d, "%s", t->name);
+        for (int k = 0; k < t->ndim; k++)
+            add(&d, " %" PRId64, t->shape[k]);
+        add(&d, "\n");
+        n = n < ID_VALUES ? n : ID_VALUES;
+        if (!peek)
+            continue;
+        failed = peek(self, i, values, n, e);
+        if (!failed)
+            digest_add(&d, values, (size_t)n * sizeof *values);
+    }
+    digest_close(&d, h->id);
+    return failed;
+}
+
+void model_tokenizer_id(char id[ST_DIGEST], const char *tokenizer, int64_t bytes)
+{
+    struct digest d;
+    digest_open(&d);
+    digest_add(&d, tokenizer, (size_t)bytes);
+    digest_close(&d, id);
+}

@@ -1,0 +1,344 @@
+/* A model in memory: the tensors of a head in one arena, read from a MODEL operand, or drawn at
+ * random, and written back as stream records. MODEL_TRAIN: every tensor f32, one contiguous range
+ * in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
+ * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, q8_0, f32),
+ * everything else f32, each tensor aligned. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/rng.h"
+#include "model.h"
+
+enum { CHUNK = 1 << 20 };
+
+/* Learned positions are read as f32 only (ops.def), vectors are small. */
+static enum dtype dtype_in_memory(const struct model_spec *h, int i, int how)
+{
+    enum dtype d = h->tensors[i].dtype;
+    int64_t layer;
+    const struct family_tensor *t = model_spec_axes(h, i, &layer);
+    int is_read = d == DT_BF16 || d == DT_F16 || d == DT_Q8_0,
+        as_stored = how == MODEL_FROZEN && h->tensors[i].ndim == 2 && is_read && t &&
+                    t->axes[0] != AXIS_P;
+    return as_stored ? d : DT_F32;
+}
+
+/* Bytes that tensor i takes in the arena. */
+static int64_t bytes_in_memory(const struct model_spec *h, int i, int how)
+{
+    int64_t n = dtype_bytes(dtype_in_memory(h, i, how), tensor_count(&h->tensors[i]));
+    return how == MODEL_FROZEN ? (int64_t)arena_round((size_t)n) : n;
+}
+
+static int64_t count_values(const struct model_spec *h)
+{
+    int64_t n = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        n += tensor_count(&h->tensors[i]);
+    return n;
+}
+
+int64_t model_memory(const struct model_spec *h, int how, int grads)
+{
+    int64_t bytes = grads ? 4 * count_values(h) : 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += bytes_in_memory(h, i, how);
+    return bytes;
+}
+
+/* Opens the arena and places every tensor; m->head must be there. From here on the head's dtypes
+ * are those in memory. */
+static int place(struct model *m, int how, struct err *e)
+{
+    struct model_spec *h = &m->spec;
+    m->how = how;
+    m->n_values = count_values(h);
+    m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
+    if (arena_open(&m->weights, (size_t)model_memory(h, how, 0), e))
+        return -1;
+    for (int i = 0; i < h->n_tensors; i++) {
+        struct tensor *t = &h->tensors[i];
+        int64_t bytes = bytes_in_memory(h, i, how);
+        t->dtype = dtype_in_memory(h, i, how);
+        m->params[i] = (struct param){.v = m->weights.base + m->weights.used,
+                                      .dtype = t->dtype,
+                                      .rows = t->shape[0],
+                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
+        m->weights.used += (size_t)bytes;
+    }
+    return 0;
+}
+
+/* One tensor as stored in `from`, converted piece by piece where it is not stored as wanted. */
+static int read_param(const struct param *p, struct model_in *in, const struct tensor *from,
+                      void *chunk)
+{
+    int64_t n = tensor_count(from);
+    if (from->dtype == p->dtype)
+        return model_read(in, p->v, tensor_bytes(from));
+    int64_t step = from->dtype == DT_Q8_0 ? CHUNK / Q8_BYTES * Q8_BLOCK
+                                          : CHUNK / dtype_bytes(from->dtype, 1);
+    for (int64_t at = 0; at < n; at += step) {
+        int64_t k = n - at < step ? n - at : step;
+        if (model_read(in, chunk, dtype_bytes(from->dtype, k)))
+            return -1;
+        to_f32((float *)p->v + at, chunk, from->dtype, k);
+    }
+    return 0;
+}
+
+int model_load(struct model *m, struct model_in *in, int how, struct err *e)
+{
+    *m = (struct model){0};
+    model_spec_copy(&m->spec, model_in_spec(in));
+    struct tensor t;
+    void *chunk = mem_alloc(CHUNK);
+    int i = 0, rc = place(m, how, e), more = 0;
+    while (!rc && (more = model_next(in, &t)) > 0) {
+        if (i == m->spec.n_tensors || strcmp(t.name, m->spec.tensors[i].name) ||
+            tensor_count(&t) != m->params[i].rows * m->params[i].cols)
+            rc = err_set(e, "tensor %.100s came where the header lists %.100s", t.name,
+                         i < m->spec.n_tensors ? m->spec.tensors[i].name : "no more");
+        else
+            rc = read_param(&m->params[i++], in, &t, chunk);
+    }
+    free(chunk);
+    if (!rc && !more && i < m->spec.n_tensors)
+        rc = err_set(e, "the model ends before tensor %s", m->spec.tensors[i].name);
+    if (rc || more < 0) {
+        model_free(m);
+        return -1;
+    }
+    return 0;
+}
+
+static int ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcmp(s + n - k, end);
+}
+
+/* Matrices: normal; what writes to the residual stream smaller by sqrt(2 L), so that the stream's
+ * variance does not grow with depth (Radford et al. 2019, GPT-2, section 2.3). Each value has its
+ * own place in the generator: the same for any number of threads. */
+static void draw(const struct param *p, const char *name, double std, int64_t layers,
+                 struct rng rng)
+{
+    float *v = p->v;
+    if (ends_with(name, ".o_proj.weight") || ends_with(name, ".down_proj.weight"))
+        std /= sqrt(2 * (double)layers);
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < p->rows * p->cols; j++) {
+        struct rng r = {rng.key, 2 * (uint64_t)j};
+        v[j] = (float)(std * rng_normal(&r));
+    }
+}
+
+int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed, struct err *e)
+{
+    *m = (struct model){0};
+    const json_t *range = json_object_get(h->config, "initializer_range");
+    double std = range && !json_is_null(range) ? json_number_value(range) : 0.02;
+    if (!(std > 0 && std <= 1))
+        return err_set(e, "config.json: initializer_range %g must be above 0 and at most 1", std);
+    model_spec_copy(&m->spec, h);
+    model_spec_list_tensors(&m->spec, DT_F32);
+    if (place(m, MODEL_TRAIN, e)) {
+        model_free(m);
+        return -1;
+    }
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        const struct param *p = &m->params[i];
+        const char *name = m->spec.tensors[i].name;
+        if (m->spec.tensors[i].ndim == 2)
+            draw(p, name, std, h->num_hidden_layers, rng_open(seed, (uint64_t)i));
+        else if (ends_with(name, ".weight") && !h->family->norm_plus1)
+            for (int64_t j = 0; j < p->rows; j++)
+                /* norms multiply by 1; biases and 1 + w norms stay 0 */
+                ((float *)p->v)[j] = 1;
+    }
+    return 0;
+}
+
+/* ---- to another device */
+
+/* values that go at once, and that a thread converts at a time */
+enum { MOVED = 4 << 20, CONVERTED = 1 << 16 };
+
+/* n values of type d as type `to`: `from` itself, or what was made of it in `buffer`. */
+static const void *converted(const void *from, enum dtype d, enum dtype to, int64_t n, void *buffer)
+{
+    if (d == to)
+        return from;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < n; at += CONVERTED) {
+        float wide[CONVERTED];
+        int64_t k = n - at < CONVERTED ? n - at : CONVERTED;
+        to_f32(wide, (const char *)from + dtype_bytes(d, at), d, k);
+        from_f32((char *)buffer + dtype_bytes(to, at), to, wide, k);
+    }
+    return buffer;
+}
+
+static void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
+{
+    int64_t n = to->rows * to->cols;
+    void *buffer = d == to->dtype ? NULL : mem_alloc(MOVED * sizeof(float));
+    for (int64_t at = 0; at < n; at += MOVED) {
+        int64_t k = n - at < MOVED ? n - at : MOVED;
+        const void *v = converted((const char *)from + dtype_bytes(d, at), d, to->dtype, k, buffer);
+        exec_put(x, (char *)to->v + dtype_bytes(to->dtype, at), v,
+                 (size_t)dtype_bytes(to->dtype, k));
+    }
+    free(buffer);
+}
+
+int64_t model_plan(struct model *m, const struct exec *x)
+{
+    int64_t bytes = 0, is_trained = m->how == MODEL_TRAIN;
+    if (x->device == DEVICE_CPU)
+        return 0;
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        struct param *p = &m->params[i];
+        int is_matrix = is_trained ? p->cols > 1 : m->spec.tensors[i].ndim == 2;
+        if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
+            p->dtype = x->compute;
+        bytes += is_trained
+                     ? 0
+                     : (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+    }
+    return is_trained ? m->n_values * (x->compute == DT_F32 ? 4 : 6) : bytes;
+}
+
+/* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16
+ * and f16 stay, but q8_0, which no device's kernel reads, does not. */
+static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
+{
+    if (exec_arena(x, there, (size_t)model_plan(m, x), e))
+        return -1;
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        struct tensor *t = &m->spec.tensors[i];
+        struct param *p = &m->params[i];
+        const void *from = p->v;
+        p->v = arena_take(there, (size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+        param_put(x, p, from, t->dtype);
+        t->dtype = p->dtype;
+    }
+    return 0;
+}
+
+/* Trained: one f32 range, and where bf16 is computed in, one of copies beside it. */
+static int move_trained(struct model *m, struct exec *x, struct arena *there, struct err *e)
+{
+    size_t n = (size_t)m->n_values;
+    if (exec_arena(x, there, n * sizeof(float), e) ||
+        (x->compute != DT_F32 && exec_arena(x, &m->copies, n * 2, e)))
+        return -1;
+    there->used = n * sizeof(float);
+    struct arena host = m->weights;
+    m->weights = *there;
+    model_weights_put(m, 0, (const float *)host.base, m->n_values);
+    m->weights = host;
+    for (int64_t i = 0, at = 0; i < m->spec.n_tensors; i++) {
+        struct param *p = &m->params[i];
+        int is_copy = m->copies.base && p->cols > 1;
+        p->dtype = is_copy ? DT_BF16 : DT_F32;
+        p->v = is_copy ? m->copies.base + 2 * at : there->base + 4 * at;
+        at += p->rows * p->cols;
+    }
+    return 0;
+}
+
+int model_move(struct model *m, struct exec *x, struct err *e)
+{
+    struct arena there = {0};
+    if (x->device == DEVICE_CPU)
+        return 0;
+    m->x = x;
+    if (m->how == MODEL_TRAIN ? move_trained(m, x, &there, e) : move_frozen(m, x, &there, e)) {
+        arena_close(&there);
+        return -1;
+    }
+    arena_close(&m->weights);
+    m->weights = there;
+    return x->err.set ? err_set(e, "%s", x->err.msg) : 0;
+}
+
+void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n)
+{
+    struct param weights = {
+        .v = (float *)m->weights.base + at, .dtype = DT_F32, .rows = n, .cols = 1};
+    struct param copies = {.v = m->copies.base + 2 * at, .dtype = DT_BF16, .rows = n, .cols = 1};
+    if (!m->x) {
+        memcpy(weights.v, values, (size_t)n * sizeof *values);
+        return;
+    }
+    param_put(m->x, &weights, values, DT_F32);
+    if (m->copies.base)
+        param_put(m->x, &copies, values, DT_F32);
+}
+
+int model_add_grads(struct model *m, struct err *e)
+{
+    size_t bytes = (size_t)m->n_values * sizeof(float);
+    if (m->x ? exec_arena(m->x, &m->grads, bytes, e) : arena_open(&m->grads, bytes, e))
+        return -1;
+    float *g = arena_take(&m->grads, bytes);
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        m->params[i].g = g;
+        g += m->params[i].rows * m->params[i].cols;
+    }
+    return 0;
+}
+
+struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix)
+{
+    char name[TENSOR_NAME];
+    if (layer >= 0)
+        snprintf(name, sizeof name, "layers.%lld.%s", (long long)layer, stem_and_suffix);
+    else
+        snprintf(name, sizeof name, "%s", stem_and_suffix);
+    int i = model_spec_find(&m->spec, name);
+    return i < 0 ? NULL : &m->params[i];
+}
+
+void model_free(struct model *m)
+{
+    model_spec_free(&m->spec);
+    free(m->params);
+    arena_close(&m->weights);
+    arena_close(&m->grads);
+    arena_close(&m->copies);
+    *m = (struct model){0};
+}
+
+/* The record of a tensor of `n` f32 values, which lie where calls run. */
+static int write_values(struct st_out *out, const struct tensor *t, struct exec *x,
+                        const float *from, int64_t n)
+{
+    float *piece = mem_alloc(CHUNK);
+    int failed = st_record(out, t);
+    for (int64_t at = 0, k; at < n && !failed; at += k) {
+        k = n - at < CHUNK / 4 ? n - at : CHUNK / 4;
+        exec_get(x, piece, from + at, (size_t)k * sizeof *piece);
+        failed = st_write(out, piece, k * (int64_t)sizeof *piece);
+    }
+    free(piece);
+    return failed;
+}
+
+int model_write(struct st_out *out, const struct model *m)
+{
+    const float *weight = (const float *)m->weights.base;
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        const struct tensor *t = &m->spec.tensors[i];
+        int failed = m->x ? write_values(out, t, m->x, weight, tensor_count(t))
+                          : st_put(out, t, m->params[i].v);
+        if (failed)
+            return -1;
+        weight += tensor_count(t);
+    }
+    return 0;
+}

@@ -1,0 +1,65 @@
+/* What a model is: its head (everything but the numbers), where it comes from (model_in), where it
+ * goes (model_out), and a model in memory.
+ *
+ * A MODEL operand is a Hugging Face directory, a .gguf file, a .tsz model stream, or "-". All four
+ * look alike behind model_in: one head, then files (tokenizer.json, ...), then the tensors in the
+ * head's order, once, in constant memory. Tensors are canonical: split (no fused qkv), [out, in],
+ * half-split rope order. Quantised GGUF arrives as f32, its Q8_0 as q8_0. */
+#ifndef PARE_MODEL_H
+#define PARE_MODEL_H
+
+#include "../base/mem.h"
+#include "config.h"
+#include "family.h"
+#include "sink.h"
+#include "source.h"
+#include "spec.h"
+
+/* ---- a model in memory */
+/* vectors: cols = 1; v and g lie where calls run */
+struct param {
+    void *v;
+    float *g;
+    enum dtype dtype;
+    int64_t rows, cols;
+};
+struct model {
+    struct model_spec spec;
+    struct param *params; /* parallel to head.tensors */
+    struct arena weights, grads;
+    /* bf16 [n_values], where matrices of a MODEL_TRAIN model are computed with so: AdamW writes it
+     * with the weights */
+    struct arena copies;
+    int how; /* MODEL_TRAIN or MODEL_FROZEN */
+    /* entries of all tensors together (each range starts at its running sum: no padding) */
+    int64_t n_values;
+    struct exec *x; /* where weights and gradients lie; NULL: the host */
+};
+enum {
+    MODEL_TRAIN = 1, /* all f32, one contiguous range */
+    /* matrices stay bf16 / f16 / q8_0 / f32 as stored (f64 becomes f32); vectors and learned
+       positions f32 */
+    MODEL_FROZEN = 2
+};
+int model_load(struct model *m, struct model_in *in, int how, struct err *e);
+/* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0. */
+int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed, struct err *e);
+/* Bytes that model_move will take where x runs calls, and gives the params the types that they will
+ * have there, so that a tape can be recorded before. */
+int64_t model_plan(struct model *m, const struct exec *x);
+/* To where x runs calls, matrices in the type it computes in (q8_0 too: it is packed on the CPU
+ * only); nothing to do on the CPU. Before model_add_grads. */
+int model_move(struct model *m, struct exec *x, struct err *e);
+/* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
+void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);
+/* one contiguous f32 range m->grads.base, order and length of the weights */
+int model_add_grads(struct model *m, struct err *e);
+/* bytes that loading will take */
+int64_t model_memory(const struct model_spec *h, int how, int grads);
+/* layer -1: outside blocks; NULL if absent */
+struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);
+void model_free(struct model *m);
+/* all tensors in head order, f32 where MODEL_TRAIN */
+int model_write(struct st_out *out, const struct model *m);
+
+#endif

@@ -1,0 +1,72 @@
+/* Reading a model: one spec, then files (tokenizer.json, ...), then the tensors in the spec's
+ * order, once, in constant memory. A kind of source (directory, stream, GGUF) fills a struct
+ * model_in at open and offers five functions; source.c does the rest: order, byte counts, errors
+ * that stick. */
+#ifndef PARE_SOURCE_H
+#define PARE_SOURCE_H
+
+#include "spec.h"
+
+struct model_source {
+    /* NULL: no such file (no error), or an error */
+    const char *(*file)(void *self, const char *name, int64_t *bytes, struct err *e);
+    /* tensor i of the head begins; asked for in order, each once. 0 or -1 */
+    int (*next)(void *self, int i, struct err *e);
+    /* the next n bytes of it, never beyond its end. 0 or -1 */
+    int (*read)(void *self, void *buf, int64_t n, struct err *e);
+    /* all tensors were read or skipped: does the source end as it should? 0 or -1 */
+    int (*end)(void *self, struct err *e);
+    void (*close)(void *self);
+};
+
+struct model_in {
+    const struct model_source *source;
+    void *self;
+    /* complete after open: sizes, tensors with dtypes, files, ids */
+    struct model_spec spec;
+    struct err *err;
+    /* index of the tensor being read, -1 before the first */
+    int current;
+    int64_t left; /* bytes of it that were not read */
+    /* of a GGUF file, see model_in_note; freed by model_close */
+    char *note;
+};
+
+/* ---- for readers */
+struct model_spec *model_in_spec(struct model_in *in); /* borrowed */
+/* Of a GGUF file, a sentence on what was dequantised and what is missing, or ""; NULL for other
+ * operands. */
+const char *model_in_note(const struct model_in *in);
+/* The bytes of tokenizer.json etc. (NUL after the end); NULL if there is no such file. Must be
+ * called before the first model_next. */
+const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes);
+/* tokenizer.json; NULL with an error that says what `operand` has instead. */
+const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t *bytes,
+                               struct err *e);
+/* 1 tensor begins (order of head->tensors), 0 end (digests fine), -1 error */
+int model_next(struct model_in *in, struct tensor *t);
+/* exactly n more bytes of the current tensor: 0 or -1 */
+int model_read(struct model_in *in, void *buf, int64_t n);
+void model_close(struct model_in *in);
+
+/* ---- for sources */
+/* A model stream (a file, a FIFO or "-") as a source: sets source, self and spec. On -1 spec and
+ * self are released already. */
+int stream_source_open(struct model_in *in, const char *path, struct err *e);
+
+/* The files that travel with a model, NULL-terminated, and how large one may be. */
+extern const char *const model_file_names[];
+enum { MODEL_FILE_MAX = 256 << 20 };
+
+/* The id of a root, into h->id: XXH3-128 of everything that the function depends on - sizes,
+ * windows, rotary frequencies, scales of every layer (reals to five digits: GGUF keeps them as
+ * f32), names and shapes of the tensors and the first 1024 values of each, widened to f32. So a
+ * directory, the stream made from it and an unquantised GGUF have the same id, whatever dtype or
+ * spelling of config.json. peek: the first n values of canonical tensor i (n never beyond its end):
+ * 0 or -1; NULL: no values (a config without weights). */
+typedef int model_peek(void *self, int i, float *values, int64_t n, struct err *e);
+int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err *e);
+/* Digest of tokenizer.json's bytes, for h->tokenizer_id. */
+void model_tokenizer_id(char id[ST_DIGEST], const char *tokenizer, int64_t bytes);
+
+#endif

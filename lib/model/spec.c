@@ -1,0 +1,386 @@
+/* A model's head: its list of canonical tensors, counts, copies, and its form as a stream header:
+ *   {kind: "model", id, family, config: {...}, layers: [{num_attention_heads, num_key_value_heads,
+ * head_dim, intermediate_size, sliding_window, rope, attention_scale}], tokenizer_id, tensors:
+ * [{name, dtype, shape}], files: [{name, bytes}], hist: [...]} Refuses headers whose layers,
+ * tensors and config contradict each other, before anything is allocated for the tensors. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+enum { MAX_FILES = 100, MAX_FILE_NAME = 200 };
+static const int64_t MAX_FILE_BYTES = INT64_C(1) << 32;
+
+/* ---- the canonical tensors */
+
+static int64_t axis_size(const struct model_spec *h, enum axis axis, const struct layer *y)
+{
+    switch (axis) {
+    case AXIS_E: return h->hidden_size;
+    case AXIS_V: return h->vocab_size;
+    case AXIS_P: return h->max_position_embeddings;
+    case AXIS_HD: return y->num_attention_heads * y->head_dim;
+    case AXIS_KD: return y->num_key_value_heads * y->head_dim;
+    case AXIS_D: return y->head_dim;
+    case AXIS_F: return y->intermediate_size;
+    default: return 0;
+    }
+}
+
+static const char *const IN_LAYER = "layers.{L}.";
+
+static int in_layer(const struct family_tensor *t)
+{
+    return !strncmp(t->name, IN_LAYER, strlen(IN_LAYER));
+}
+
+/* One tensor of the family as this model has it; layer -1 outside the blocks. */
+static struct tensor instance(const struct model_spec *h, const struct family_tensor *t,
+                              int64_t layer, enum dtype dtype)
+{
+    struct tensor x = {.dtype = dtype, .ndim = t->axes[1] == AXIS_NONE ? 1 : 2};
+    const struct layer *y = layer < 0 ? NULL : &h->layers[layer];
+    if (y)
+        snprintf(x.name, sizeof x.name, "layers.%lld.%s", (long long)layer,
+                 t->name + strlen(IN_LAYER));
+    else
+        snprintf(x.name, sizeof x.name, "%s", t->name);
+    for (int i = 0; i < x.ndim; i++)
+        x.shape[i] = axis_size(h, t->axes[i], y);
+    return x;
+}
+
+/* Visits the tensors in stream order: start, the layers one by one, end. */
+typedef int visit_fn(void *user, const struct model_spec *h, const struct family_tensor *t,
+                     int64_t layer);
+static int visit(const struct model_spec *h, visit_fn *fn, void *user)
+{
+    int present[64], n = 0, first = 0;
+    for (const struct family_tensor *t = h->family->tensors; t[n].name && n < 64; n++)
+        present[n] = model_spec_flag(h, t[n].when);
+    const struct family_tensor *t = h->family->tensors;
+    for (; first < n && !in_layer(&t[first]); first++)
+        if (present[first] && fn(user, h, &t[first], -1))
+            return -1;
+    int last = first;
+    while (last < n && in_layer(&t[last]))
+        last++;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        for (int i = first; i < last; i++)
+            if (present[i] && fn(user, h, &t[i], l))
+                return -1;
+    for (int i = last; i < n; i++)
+        if (present[i] && fn(user, h, &t[i], -1))
+            return -1;
+    return 0;
+}
+
+struct listing {
+    struct tensor *list;
+    int n, room;
+    enum dtype dtype;
+};
+
+static int list_one(void *user, const struct model_spec *h, const struct family_tensor *t,
+                    int64_t layer)
+{
+    struct listing *to = user;
+    if (to->n == to->room) {
+        to->room = to->room ? 2 * to->room : 64;
+        to->list = mem_grow(to->list, (size_t)to->room * sizeof *to->list);
+    }
+    to->list[to->n++] = instance(h, t, layer, to->dtype);
+    return 0;
+}
+
+void model_spec_list_tensors(struct model_spec *h, enum dtype dtype)
+{
+    struct listing to = {.dtype = dtype};
+    visit(h, list_one, &to);
+    free(h->tensors);
+    h->tensors = to.list;
+    h->n_tensors = to.n;
+}
+
+struct checking {
+    int i;
+    struct err *e;
+};
+
+static void show_shape(const struct tensor *t, char buf[160])
+{
+    int n = snprintf(buf, 160, "[");
+    for (int i = 0; i < t->ndim; i++)
+        n += snprintf(buf + n, (size_t)(160 - n), "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+    snprintf(buf + n, (size_t)(160 - n), "]");
+}
+
+static int check_one(void *user, const struct model_spec *h, const struct family_tensor *t,
+                     int64_t layer)
+{
+    struct checking *c = user;
+    struct tensor want = instance(h, t, layer, DT_F32);
+    if (c->i >= h->n_tensors)
+        return err_set(c->e, "the model has no tensor %s", want.name);
+    const struct tensor *have = &h->tensors[c->i++];
+    if (strcmp(have->name, want.name))
+        return err_set(c->e, "the model has tensor %s where %s should be", have->name, want.name);
+    char a[160], b[160];
+    if (have->ndim != want.ndim ||
+        memcmp(have->shape, want.shape, (size_t)want.ndim * sizeof *want.shape)) {
+        show_shape(have, a);
+        show_shape(&want, b);
+        return err_set(c->e, "tensor %s has shape %s; the configuration asks for %s", have->name, a,
+                       b);
+    }
+    enum dtype d = have->dtype;
+    if (d != DT_F64 && d != DT_F32 && d != DT_F16 && d != DT_BF16 && d != DT_Q8_0)
+        return err_set(c->e, "tensor %s has dtype %s; weights must be f64, f32, f16, bf16 or q8_0",
+                       have->name, dtype_name(d));
+    if (tensor_bytes(have) < 0)
+        return err_set(c->e, "tensor %s has rows that are no whole number of q8_0 blocks",
+                       have->name);
+    return 0;
+}
+
+int model_spec_check_tensors(const struct model_spec *h, struct err *e)
+{
+    struct checking c = {.e = e};
+    if (visit(h, check_one, &c))
+        return -1;
+    return c.i < h->n_tensors
+               ? err_set(e,
+                         "the model has tensor %s, which its family and configuration do not know",
+                         h->tensors[c.i].name)
+               : 0;
+}
+
+int model_spec_find(const struct model_spec *h, const char *name)
+{
+    for (int i = 0; i < h->n_tensors; i++)
+        if (!strcmp(h->tensors[i].name, name))
+            return i;
+    return -1;
+}
+
+const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, int64_t *layer)
+{
+    const char *name = h->tensors[i].name;
+    char general[TENSOR_NAME + 8], *end;
+    *layer = -1;
+    if (!strncmp(name, "layers.", 7)) {
+        *layer = strtoll(name + 7, &end, 10);
+        snprintf(general, sizeof general, "layers.{L}%s", end);
+        name = general;
+    }
+    for (const struct family_tensor *t = h->family->tensors; t->name; t++)
+        if (!strcmp(t->name, name))
+            return t;
+    return NULL;
+}
+
+int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding)
+{
+    static const char *const embeddings[] = {"embed_tokens.weight", "embed_positions.weight",
+                                             "lm_head.weight"};
+    int64_t total = 0, outside = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        total += tensor_count(&h->tensors[i]);
+    for (int i = 0; i < 3; i++) {
+        int at = model_spec_find(h, embeddings[i]);
+        outside += at < 0 ? 0 : tensor_count(&h->tensors[at]);
+    }
+    if (non_embedding)
+        *non_embedding = total - outside;
+    return total;
+}
+
+int64_t model_spec_bytes(const struct model_spec *h)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += tensor_bytes(&h->tensors[i]);
+    return bytes;
+}
+
+/* ---- copies */
+
+static double *copy_doubles(const double *from, int64_t n)
+{
+    if (!from)
+        return NULL;
+    double *to = mem_alloc((size_t)n * sizeof *to);
+    memcpy(to, from, (size_t)n * sizeof *to);
+    return to;
+}
+
+void model_spec_copy(struct model_spec *dst, const struct model_spec *src)
+{
+    *dst = *src;
+    dst->config = json_deep_copy(src->config);
+    dst->hist = json_deep_copy(src->hist);
+    dst->layers = mem_alloc((size_t)src->num_hidden_layers * sizeof *dst->layers);
+    memcpy(dst->layers, src->layers, (size_t)src->num_hidden_layers * sizeof *dst->layers);
+    dst->tensors = mem_alloc((size_t)src->n_tensors * sizeof *dst->tensors);
+    if (src->n_tensors)
+        memcpy(dst->tensors, src->tensors, (size_t)src->n_tensors * sizeof *dst->tensors);
+    dst->ropes = mem_alloc((size_t)src->n_ropes * sizeof *dst->ropes);
+    for (int i = 0; i < src->n_ropes; i++) {
+        dst->ropes[i] = src->ropes[i];
+        dst->ropes[i].inv_freq = copy_doubles(src->ropes[i].inv_freq, src->ropes[i].dims / 2);
+        dst->ropes[i].long_inv_freq = copy_doubles(src->ropes[i].long_inv_freq,
+                                                   src->ropes[i].dims / 2);
+    }
+    dst->files = mem_alloc((size_t)src->n_files * sizeof *dst->files);
+    for (int i = 0; i < src->n_files; i++) {
+        dst->files[i].name = mem_string(src->files[i].name);
+        dst->files[i].bytes = src->files[i].bytes;
+    }
+}
+
+void model_spec_free(struct model_spec *h)
+{
+    json_decref(h->config);
+    json_decref(h->hist);
+    free(h->layers);
+    free(h->tensors);
+    for (int i = 0; i < h->n_ropes; i++) {
+        free(h->ropes[i].inv_freq);
+        free(h->ropes[i].long_inv_freq);
+    }
+    free(h->ropes);
+    for (int i = 0; i < h->n_files; i++)
+        free(h->files[i].name);
+    free(h->files);
+    *h = (struct model_spec){0};
+}
+
+/* ---- stream header */
+
+static json_t *layers_to_json(const struct model_spec *h)
+{
+    json_t *list = json_array();
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        const struct layer *y = &h->layers[l];
+        json_array_append_new(
+            list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "num_attention_heads",
+                            (json_int_t)y->num_attention_heads, "num_key_value_heads",
+                            (json_int_t)y->num_key_value_heads, "head_dim", (json_int_t)y->head_dim,
+                            "intermediate_size", (json_int_t)y->intermediate_size, "sliding_window",
+                            (json_int_t)y->sliding_window, "rope", (json_int_t)y->rope,
+                            "attention_scale", y->attention_scale));
+    }
+    return list;
+}
+
+json_t *model_spec_to_json(const struct model_spec *h)
+{
+    json_t *tensors = json_array(), *files = json_array();
+    for (int i = 0; i < h->n_tensors; i++) {
+        const struct tensor *t = &h->tensors[i];
+        json_t *shape = json_array();
+        for (int d = 0; d < t->ndim; d++)
+            json_array_append_new(shape, json_integer(t->shape[d]));
+        json_array_append_new(tensors, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype",
+                                                 dtype_name(t->dtype), "shape", shape));
+    }
+    for (int i = 0; i < h->n_files; i++)
+        json_array_append_new(files, json_pack("{s:s, s:I}", "name", h->files[i].name, "bytes",
+                                               (json_int_t)h->files[i].bytes));
+    return json_pack("{s:s, s:s, s:s, s:O, s:o, s:s, s:o, s:o, s:O}", "kind", "model", "id", h->id,
+                     "family", h->family->name, "config", h->config, "layers", layers_to_json(h),
+                     "tokenizer_id", h->tokenizer_id, "tensors", tensors, "files", files, "hist",
+                     h->hist);
+}
+
+static int tensor_from_json(struct tensor *t, const json_t *entry, size_t i, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(entry, "name")),
+               *dtype = json_string_value(json_object_get(entry, "dtype"));
+    const json_t *shape = json_object_get(entry, "shape");
+    int d = dtype ? dtype_parse(dtype) : -1;
+    if (!name || !*name || strlen(name) >= TENSOR_NAME || d < 0 || !json_is_array(shape) ||
+        json_array_size(shape) > TENSOR_DIMS)
+        return err_set(e, "the header's tensor %zu has no usable name, dtype or shape", i);
+    *t = (struct tensor){.dtype = (enum dtype)d, .ndim = (int)json_array_size(shape)};
+    strcpy(t->name, name);
+    for (int k = 0; k < t->ndim; k++)
+        t->shape[k] = json_integer_value(json_array_get(shape, (size_t)k));
+    return 0;
+}
+
+static int read_tensors(struct model_spec *h, const json_t *list, struct err *e)
+{
+    size_t n = json_array_size(list);
+    if (!n || n > 64u * (size_t)h->num_hidden_layers + 64)
+        return err_set(e, "the header lists %zu tensors for %lld layers", n,
+                       (long long)h->num_hidden_layers);
+    h->tensors = mem_alloc(n * sizeof *h->tensors);
+    for (; (size_t)h->n_tensors < n; h->n_tensors++)
+        if (tensor_from_json(&h->tensors[h->n_tensors], json_array_get(list, (size_t)h->n_tensors),
+                             (size_t)h->n_tensors, e))
+            return -1;
+    return model_spec_check_tensors(h, e);
+}
+
+/* Names must be plain file names: they become files of a directory. */
+static int read_files(struct model_spec *h, const json_t *list, struct err *e)
+{
+    size_t n = json_array_size(list);
+    if (n > MAX_FILES)
+        return err_set(e, "the header lists %zu files; at most %d are expected", n, MAX_FILES);
+    h->files = mem_alloc(n * sizeof *h->files);
+    for (; (size_t)h->n_files < n; h->n_files++) {
+        const json_t *entry = json_array_get(list, (size_t)h->n_files);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        int64_t bytes = json_integer_value(json_object_get(entry, "bytes"));
+        if (!name || !*name || *name == '.' || strchr(name, '/') || strlen(name) >= MAX_FILE_NAME ||
+            bytes < 0 || bytes > MAX_FILE_BYTES)
+            return err_set(e, "the header's file %d (%.100s, %lld bytes) is not acceptable",
+                           h->n_files, name ? name : "no name", (long long)bytes);
+        h->files[h->n_files].name = mem_string(name);
+        h->files[h->n_files].bytes = bytes;
+    }
+    return 0;
+}
+
+static int read_id(char to[ST_DIGEST], const json_t *head, const char *key, struct err *e)
+{
+    const char *id = json_string_value(json_object_get(head, key));
+    if (!id || strlen(id) >= ST_DIGEST || strspn(id, "0123456789abcdef") != strlen(id))
+        return err_set(e, "the header's %s is no digest", key);
+    strcpy(to, id);
+    return 0;
+}
+
+int model_spec_from_json(struct model_spec *h, const json_t *head, struct err *e)
+{
+    *h = (struct model_spec){0};
+    const char *kind = json_string_value(json_object_get(head, "kind")),
+               *family = json_string_value(json_object_get(head, "family"));
+    const json_t *layers = json_object_get(head, "layers"), *hist = json_object_get(head, "hist");
+    if (!kind || strcmp(kind, "model"))
+        return err_set(e, "the stream is of kind %.60s, not a model", kind ? kind : "none");
+    if (!json_is_array(layers))
+        return err_set(e, "the model header has no list of layers");
+    json_t *config = json_deep_copy(json_object_get(head, "config"));
+    int bad = config_read_spec(h, config, layers, e);
+    json_decref(config);
+    if (bad)
+        return -1;
+    if (!family || strcmp(family, h->family->name))
+        bad = err_set(e, "the header says family %.60s, its config says %s",
+                      family ? family : "none", h->family->name);
+    if (json_is_array(hist)) {
+        json_decref(h->hist);
+        h->hist = json_deep_copy(hist);
+    }
+    if (bad || read_id(h->id, head, "id", e) || read_id(h->tokenizer_id, head, "tokenizer_id", e) ||
+        read_tensors(h, json_object_get(head, "tensors"), e) ||
+        read_files(h, json_object_get(head, "files"), e)) {
+        model_spec_free(h);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,91 @@
+/* What a model is but for its numbers: sizes and values of every layer, rope tables, tensors,
+ * files, ids. Read from a config.json (spec_config.c) or from the header of a model stream
+ * (spec.c). */
+#ifndef PARE_SPEC_H
+#define PARE_SPEC_H
+
+#include <jansson.h>
+
+#include "../../formats/stream.h"
+#include "family.h"
+
+/* Per-layer sizes and values: index rules are materialised when a model is read, so cutting never
+ * changes what was implied. */
+struct layer {
+    int64_t num_attention_heads, num_key_value_heads, head_dim, intermediate_size;
+    int64_t sliding_window; /* 0: none */
+    int64_t rope;           /* index into head.ropes, -1: no rope in this layer */
+    double attention_scale;
+};
+
+struct rope_table {
+    int64_t dims; /* channels of a head that rotate */
+    int interleaved;
+    double factor;    /* cos and sin are multiplied by it */
+    double *inv_freq; /* [dims/2], scaling applied */
+    /* > 0: sequences longer than this use long_inv_freq at every position (longrope) */
+    int64_t long_after;
+    double *long_inv_freq, long_factor;
+};
+
+struct model_spec {
+    const struct family *family;
+    /* config.json as read, rewritten by cuts; spelling kept */
+    json_t *config;
+    char id[ST_DIGEST];           /* what this model is (ARCHITECTURE: provenance) */
+    char tokenizer_id[ST_DIGEST]; /* digest of tokenizer.json, "" without one */
+    json_t *hist;                 /* list of steps that made it; empty for a root */
+    int64_t vocab_size, hidden_size, num_hidden_layers, max_position_embeddings;
+    double norm_eps;
+    /* 1, 1, 0, 1, 0 where the family has none */
+    double embed_scale, logit_scale, logit_cap, residual_scale, attention_cap;
+    enum act activation;
+    int tie_word_embeddings, learned_positions;
+    struct layer *layers; /* [num_hidden_layers] */
+    struct rope_table *ropes;
+    int n_ropes;
+    /* canonical, in stream order; a tied head is absent */
+    struct tensor *tensors;
+    int n_tensors;
+    /* tokenizer.json, tokenizer_config.json, generation_config.json, chat_template..., README.md */
+    struct {
+        char *name;
+        int64_t bytes;
+    } * files;
+    int n_files;
+};
+
+/* ---- head (lib/model/spec_config.c, spec.c) */
+/* From config.json alone; fills everything but tensors, files and ids. Unknown keys that could
+ * change the function are refused by name. */
+int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e);
+/* sizes checked against each other and the tensors */
+int model_spec_from_json(struct model_spec *h, const json_t *stream_head, struct err *e);
+/* a stream header: kind "model" and the rest; new reference */
+json_t *model_spec_to_json(const struct model_spec *h);
+void model_spec_copy(struct model_spec *dst, const struct model_spec *src);
+void model_spec_free(struct model_spec *h);
+/* The canonical tensors that family and sizes ask for, in stream order, dtypes from `dtype`. Sets
+ * tensors, n_tensors. */
+void model_spec_list_tensors(struct model_spec *h, enum dtype dtype);
+/* names and shapes are those that the sizes imply */
+int model_spec_check_tensors(const struct model_spec *h, struct err *e);
+/* Writes the current sizes back into h->config under the keys the family uses (head_dim explicit
+ * where the class honours it), and sets what the class would derive from them: embed_scale. */
+void model_spec_update_config(struct model_spec *h);
+/* 0 if h->config alone, read again, gives this very head; else -1 and a sentence: sizes that the
+ * family's config.json cannot say (heads of gpt2 cut alone, layers of different width). For whoever
+ * writes a directory. */
+int model_spec_check_config(const struct model_spec *h, struct err *e);
+/* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
+ * family_tensor.when means it. NULL is true. */
+int model_spec_flag(const struct model_spec *h, const char *when);
+/* index into tensors, -1 */
+int model_spec_find(const struct model_spec *h, const char *name);
+/* The axes of canonical tensor i of h, and its layer (-1 outside the blocks). */
+const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, int64_t *layer);
+/* a tied head counts once */
+int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding);
+int64_t model_spec_bytes(const struct model_spec *h);
+
+#endif

@@ -1,0 +1,401 @@
+/* config.json -> struct model_spec and back. Every default and index rule is materialised per layer
+ * on reading (head size, KV heads, 4E, window rules, score scale, rope tables), so that a cut never
+ * changes what was implied. Refuses unknown families and keys, sizes out of bounds or that
+ * contradict each other. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+/* Bounds that keep every product of sizes, and the sum over all tensors, inside 63 bits. */
+enum {
+    MAX_LAYERS = 4096,
+    MAX_WIDTH = 1 << 20,
+    MAX_HEADS_WIDTH = 1 << 22,
+    MAX_FFN = 1 << 24,
+    MAX_VOCAB = 1 << 24,
+    MAX_POSITIONS = 1 << 24
+};
+static const int64_t ANY_LENGTH = INT64_C(1) << 40;
+
+static const struct {
+    const char *name;
+    enum act act;
+} activations[] = {{"silu", ACT_SILU},           {"swish", ACT_SILU},
+                   {"gelu", ACT_GELU},           {"gelu_new", ACT_GELU_TANH},
+                   {"gelu_fast", ACT_GELU_TANH}, {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                   {"relu2", ACT_RELU2},         {NULL, ACT_COUNT}};
+
+static enum act read_activation(const struct config *c)
+{
+    json_t *v = config_value(c, "activation");
+    const char *name = json_string_value(v);
+    int i = 0;
+    while (activations[i].name && (!name || strcmp(name, activations[i].name)))
+        i++;
+    char show[80];
+    if (!activations[i].name)
+        err_set(c->e, "config.json: %s %s is not a supported activation",
+                config_key(c->family, "activation"), config_show(v, show));
+    json_decref(v);
+    return activations[i].act;
+}
+
+static const struct family *read_family(const json_t *config, struct err *e)
+{
+    const json_t *type = json_object_get(config, "model_type");
+    const struct family *f = json_is_string(type) ? family_find(json_string_value(type)) : NULL;
+    if (f)
+        return f;
+    char list[300] = "", show[80];
+    for (int i = 0; families[i]; i++) {
+        strcat(list, i ? ", " : "");
+        strcat(list, families[i]->name);
+    }
+    if (!type)
+        err_set(e, "config.json has no model_type, so the family is unknown");
+    else
+        err_set(e, "config.json: model_type %s is not supported (supported are %s)",
+                config_show(type, show), list);
+    return NULL;
+}
+
+static double derived_embed_scale(const struct model_spec *h)
+{
+    return h->family->embed_by_width ? sqrt((double)h->hidden_size) : 1;
+}
+
+static void read_sizes(const struct config *c, struct model_spec *h)
+{
+    h->vocab_size = config_int(c, "vocab_size", 1, MAX_VOCAB, 0);
+    h->hidden_size = config_int(c, "hidden_size", 1, MAX_WIDTH, 0);
+    h->num_hidden_layers = config_int(c, "num_hidden_layers", 1, MAX_LAYERS, 0);
+    h->learned_positions = config_flag(c, "learned_positions", 0);
+    h->max_position_embeddings = config_int(c, "max_position_embeddings", 1,
+                                            h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
+    h->norm_eps = config_real(c, "norm_eps", 0, 1, 0);
+    h->embed_scale = derived_embed_scale(h);
+    h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1);
+    h->logit_cap = config_real(c, "logit_cap", 0, 1e6, 0);
+    h->attention_cap = config_real(c, "attention_cap", 0, 1e6, 0);
+    h->residual_scale = config_real(c, "residual_scale", 1e-6, 1e6, 1);
+    h->activation = read_activation(c);
+    h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
+}
+
+static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
+{
+    double scale = config_flag(c, "scale_attn_weights", 1)
+                       ? 1 / sqrt(config_real(c, "query_pre_attn_scalar", 1e-6, 1e9,
+                                              (double)head_dim))
+                       : 1;
+    return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
+}
+
+/* Layers that do not rotate: those that no_rope_layers has as 0, else every
+ * no_rope_layer_interval-th. */
+static void read_no_rope(const struct config *c, struct model_spec *h)
+{
+    int64_t interval = config_int(c, "no_rope_layer_interval", 1, ANY_LENGTH, 0),
+            L = h->num_hidden_layers;
+    json_t *list = config_value(c, "no_rope_layers");
+    int listed = list && !json_is_null(list);
+    char show[80];
+    if (listed && (int64_t)json_array_size(list) != L)
+        err_set(c->e, "config.json: no_rope_layers has %zu entries for %lld layers",
+                json_array_size(list), (long long)L);
+    for (int64_t l = 0; l < L && interval && !c->e->set; l++) {
+        const json_t *entry = json_array_get(list, (size_t)l);
+        int64_t rotates = listed ? json_integer_value(entry) : (l + 1) % interval != 0;
+        if (listed && (!json_is_integer(entry) || rotates < 0 || rotates > 1))
+            err_set(c->e,
+                    "config.json: no_rope_layers has %s; its entries must be 1 (rope) or 0 (none)",
+                    config_show(entry, show));
+        h->layers[l].rope = rotates ? 0 : -1;
+    }
+    json_decref(list);
+}
+
+/* Which layers the family's class gives the window where no layer_types are said. */
+static int rule_slides(const struct config *c, const char *rule, const struct layer *y, int64_t l)
+{
+    if (!strcmp(rule, "without rope"))
+        return y->rope < 0;
+    if (!strcmp(rule, "every other"))
+        return l % 2 == 0;
+    if (!strcmp(rule, "but every sliding_window_pattern-th"))
+        return (l + 1) % config_int(c, "sliding_window_pattern", 1, ANY_LENGTH, 1) != 0;
+    /* else "all" */
+    return strcmp(rule, "from max_window_layers") ||
+           l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);
+}
+
+/* Which layers have the window: layer_types where given, else the family's rule. */
+static void read_windows(const struct config *c, struct model_spec *h)
+{
+    int64_t window = config_int(c, "sliding_window", 0, ANY_LENGTH, 0);
+    if (!config_flag(c, "use_sliding_window", 1))
+        window = 0;
+    json_t *rule = config_value(c, "window_layers"), *types = config_value(c, "layer_types");
+    int listed = types && !json_is_null(types), local = config_rope_tables(c->family) > 1;
+    char show[80];
+    if (listed && (int64_t)json_array_size(types) != h->num_hidden_layers)
+        err_set(c->e, "config.json: layer_types has %zu entries for %lld layers",
+                json_array_size(types), (long long)h->num_hidden_layers);
+    for (int64_t l = 0; l < h->num_hidden_layers && rule && !c->e->set; l++) {
+        const json_t *entry = json_array_get(types, (size_t)l);
+        const char *type = json_string_value(entry);
+        int sliding = listed ? type && !strcmp(type, "sliding_attention")
+                             : rule_slides(c, json_string_value(rule), &h->layers[l], l);
+        if (listed && !sliding && (!type || strcmp(type, "full_attention")))
+            err_set(c->e, "config.json: layer_types has %s, which is not supported",
+                    config_show(entry, show));
+        if ((listed || local) && sliding && !window)
+            err_set(
+                c->e,
+                "config.json: layer_types has sliding_attention, but no sliding_window is in use");
+        h->layers[l].sliding_window = sliding ? window : 0;
+        if (sliding && local)
+            h->layers[l].rope = 1;
+    }
+    json_decref(rule);
+    json_decref(types);
+}
+
+static void read_layers(const struct config *c, struct model_spec *h)
+{
+    struct layer first = {
+        .num_attention_heads = config_int(c, "num_attention_heads", 1, MAX_HEADS_WIDTH, 1),
+        .num_key_value_heads = config_int(c, "num_key_value_heads", 1, MAX_HEADS_WIDTH, 1),
+        .head_dim = config_int(c, "head_dim", 1, MAX_HEADS_WIDTH, 1),
+        .intermediate_size = config_int(c, "intermediate_size", 1, MAX_FFN, 1),
+        .rope = config_rope_tables(c->family) ? 0 : -1,
+    };
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        h->layers[l] = first;
+        h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
+    }
+    read_no_rope(c, h);
+    read_windows(c, h);
+}
+
+static int64_t entry_int(const json_t *entry, const char *key, int64_t l, int64_t low, int64_t high,
+                         struct err *e)
+{
+    const json_t *v = json_object_get(entry, key);
+    int64_t n = json_integer_value(v);
+    char show[80];
+    if (json_is_integer(v) && n >= low && n <= high)
+        return n;
+    err_set(e, "the header's layer %lld: %s is %s; it must be a whole number from %lld to %lld",
+            (long long)l, key, v ? config_show(v, show) : "missing", (long long)low,
+            (long long)high);
+    return low;
+}
+
+/* Per-layer values of a stream header. */
+static void read_layer_list(const struct config *c, struct model_spec *h, const json_t *list)
+{
+    if ((int64_t)json_array_size(list) != h->num_hidden_layers)
+        err_set(c->e, "the header lists %zu layers, its config says %lld", json_array_size(list),
+                (long long)h->num_hidden_layers);
+    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
+        const json_t *entry = json_array_get(list, (size_t)l),
+                     *scale = json_object_get(entry, "attention_scale");
+        h->layers[l] = (struct layer){
+            .num_attention_heads = entry_int(entry, "num_attention_heads", l, 1, MAX_HEADS_WIDTH,
+                                             c->e),
+            .num_key_value_heads = entry_int(entry, "num_key_value_heads", l, 1, MAX_HEADS_WIDTH,
+                                             c->e),
+            .head_dim = entry_int(entry, "head_dim", l, 1, MAX_HEADS_WIDTH, c->e),
+            .intermediate_size = entry_int(entry, "intermediate_size", l, 1, MAX_FFN, c->e),
+            .sliding_window = entry_int(entry, "sliding_window", l, 0, ANY_LENGTH, c->e),
+            .rope = entry_int(entry, "rope", l, -1, config_rope_tables(c->family) - 1, c->e),
+            .attention_scale = json_number_value(scale),
+        };
+        if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))
+            err_set(c->e, "the header's layer %lld has no usable attention_scale", (long long)l);
+    }
+}
+
+static int check_layers(const struct config *c, const struct model_spec *h)
+{
+    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
+        const struct layer *y = &h->layers[l];
+        if (y->num_attention_heads % y->num_key_value_heads)
+            err_set(
+                c->e,
+                "config.json: num_attention_heads %lld is no multiple of num_key_value_heads %lld",
+                (long long)y->num_attention_heads, (long long)y->num_key_value_heads);
+        if (y->num_attention_heads > MAX_HEADS_WIDTH / y->head_dim)
+            err_set(c->e, "config.json: %lld heads of %lld channels are more than %d channels",
+                    (long long)y->num_attention_heads, (long long)y->head_dim, MAX_HEADS_WIDTH);
+        if (y->head_dim != h->layers[0].head_dim)
+            err_set(c->e, "the header's layer %lld has head_dim %lld, layer 0 has %lld",
+                    (long long)l, (long long)y->head_dim, (long long)h->layers[0].head_dim);
+    }
+    return c->e->set ? -1 : 0;
+}
+
+/* Refuses a flag that is no boolean; model_spec_flag relies on it. */
+static void check_flag(const struct config *c, const char *when)
+{
+    if (when && *when != '!')
+        config_flag(c, when, 0);
+}
+
+int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers, struct err *e)
+{
+    *h = (struct model_spec){0};
+    if (!json_is_object(config))
+        return err_set(e, "config.json is no JSON object");
+    struct config c = {.family = read_family(config, e), .json = config, .e = e};
+    if (!c.family || config_check_keys(&c))
+        return -1;
+    h->family = c.family;
+    h->config = json_incref(config);
+    h->hist = json_array();
+    read_sizes(&c, h);
+    if (!e->set) {
+        h->layers = mem_alloc((size_t)h->num_hidden_layers * sizeof *h->layers);
+        if (layers)
+            read_layer_list(&c, h, layers);
+        else
+            read_layers(&c, h);
+    }
+    for (const struct family_tensor *t = c.family->tensors; t->name && !e->set; t++)
+        check_flag(&c, t->when);
+    for (const struct family_line *l = c.family->block; l->out && !e->set; l++)
+        check_flag(&c, l->when);
+    if (e->set || check_layers(&c, h) || config_ropes(&c, h, h->layers[0].head_dim)) {
+        model_spec_free(h);
+        return -1;
+    }
+    return 0;
+}
+
+int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e)
+{
+    return config_read_spec(h, config, NULL, e);
+}
+
+int model_spec_flag(const struct model_spec *h, const char *when)
+{
+    struct err ignored = {0}; /* a flag that is no boolean was refused on reading */
+    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    if (!when)
+        return 1;
+    if (*when == '!')
+        return !model_spec_flag(h, when + 1);
+    return strcmp(when, "tied") ? config_flag(&c, when, 0) : h->tie_word_embeddings;
+}
+
+/* ---- back: the values of now in the spelling that was read */
+
+static void put(struct model_spec *h, const char *fact, int64_t value)
+{
+    const char *key = config_key(h->family, fact);
+    if (key)
+        json_object_set_new(h->config, key, json_integer(value));
+}
+
+/* layer_types where the class has it and a window is in use or they were said, and
+ * max_window_layers for readers that know only that: the number of full layers before the sliding
+ * ones, where these are a suffix. */
+static void put_windows(struct model_spec *h)
+{
+    /* what is no number or boolean was refused on reading */
+    struct err ignored = {0};
+    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    int in_use = config_int(&c, "sliding_window", 0, ANY_LENGTH, 0) > 0 &&
+                 config_flag(&c, "use_sliding_window", 1);
+    const char *types = config_key(h->family, "layer_types"),
+               *from = config_key(h->family, "max_window_layers");
+    int64_t full = 0, L = h->num_hidden_layers, sliding = 0;
+    json_t *list = json_array();
+    for (int64_t l = 0; l < L; l++) {
+        int window = h->layers[l].sliding_window > 0;
+        sliding += window;
+        full += !window && !sliding;
+        json_array_append_new(list, json_string(window ? "sliding_attention" : "full_attention"));
+    }
+    if (types && (in_use || json_object_get(h->config, types)))
+        json_object_set(h->config, types, list);
+    if (from && full + sliding == L)
+        json_object_set_new(h->config, from, json_integer(full));
+    json_decref(list);
+}
+
+static void put_no_rope(struct model_spec *h)
+{
+    const char *key = config_key(h->family, "no_rope_layers");
+    json_t *list = json_array();
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        json_array_append_new(list, json_integer(h->layers[l].rope >= 0));
+    if (key)
+        json_object_set(h->config, key, list);
+    json_decref(list);
+}
+
+void model_spec_update_config(struct model_spec *h)
+{
+    const struct layer *y = &h->layers[0];
+    put(h, "vocab_size", h->vocab_size);
+    put(h, "hidden_size", h->hidden_size);
+    put(h, "num_hidden_layers", h->num_hidden_layers);
+    put(h, "num_attention_heads", y->num_attention_heads);
+    put(h, "num_key_value_heads", y->num_key_value_heads);
+    put(h, "intermediate_size", y->intermediate_size);
+    if (h->family->explicit_head_dim)
+        put(h, "head_dim", y->head_dim);
+    json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"),
+                        json_boolean(h->tie_word_embeddings));
+    put_no_rope(h);
+    put_windows(h);
+    h->embed_scale = derived_embed_scale(h);
+}
+
+/* The first difference between two heads of one family, as a value's name, or NULL. */
+static const char *first_difference(const struct model_spec *a, const struct model_spec *b,
+                                    int64_t *layer)
+{
+    *layer = -1;
+    if (a->hidden_size != b->hidden_size || a->vocab_size != b->vocab_size ||
+        a->num_hidden_layers != b->num_hidden_layers)
+        return "sizes";
+    if (a->tie_word_embeddings != b->tie_word_embeddings)
+        return "tie_word_embeddings";
+    for (int64_t l = 0; l < a->num_hidden_layers; l++) {
+        const struct layer *x = &a->layers[l], *y = &b->layers[l];
+        *layer = l;
+        if (x->num_attention_heads != y->num_attention_heads)
+            return "num_attention_heads";
+        if (x->num_key_value_heads != y->num_key_value_heads)
+            return "num_key_value_heads";
+        if (x->head_dim != y->head_dim)
+            return "head_dim";
+        if (x->intermediate_size != y->intermediate_size)
+            return "intermediate_size";
+        if (x->sliding_window != y->sliding_window)
+            return "sliding_window";
+        if (x->rope != y->rope ||
+            fabs(x->attention_scale - y->attention_scale) > 1e-12 * x->attention_scale)
+            return x->rope != y->rope ? "rope" : "attention_scale";
+    }
+    return NULL;
+}
+
+int model_spec_check_config(const struct model_spec *h, struct err *e)
+{
+    struct model_spec again;
+    if (model_spec_from_config(&again, h->config, e))
+        return -1;
+    int64_t layer;
+    const char *what = first_difference(h, &again, &layer);
+    model_spec_free(&again);
+    if (what && layer >= 0)
+        return err_set(e, "the config.json of model_type %s cannot say %s of layer %lld",
+                       h->family->name, what, (long long)layer);
+    return what ? err_set(e, "config.json does not say this model's %s", what) : 0;
+}

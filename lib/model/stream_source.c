@@ -1,0 +1,148 @@
+/* A model stream as a MODEL operand. In: header of kind "model", the files it lists as `file/NAME`
+ * records, its tensors in its order, the end map. Files are kept in memory (tokenizer and
+ * templates), tensors flow through. Refused: other kinds, records that are not those of the header.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "source.h"
+
+struct stream_in {
+    struct st_in *in;
+    const struct model_spec *spec;
+    char **files; /* [head->n_files], NUL-terminated */
+    int n_files;
+};
+
+static void stream_close(void *self)
+{
+    struct stream_in *s = self;
+    for (int i = 0; i < s->n_files; i++)
+        free(s->files[i]);
+    free(s->files);
+    st_close(s->in);
+    free(s);
+}
+
+/* Grows as bytes arrive: a header that lies about a size allocates nothing. */
+static char *read_file(struct st_in *in, int64_t bytes, struct err *e)
+{
+    char *text = NULL;
+    for (int64_t done = 0;;) {
+        int64_t want = bytes - done < ST_CHUNK ? bytes - done : ST_CHUNK;
+        text = mem_grow(text, (size_t)(done + want + 1));
+        if (want && st_read(in, text + done, want) != want) {
+            err_set(e, "%s: a file record ends early", st_path(in));
+            free(text);
+            return NULL;
+        }
+        done += want;
+        if (done == bytes) {
+            text[done] = 0;
+            return text;
+        }
+    }
+}
+
+static int read_files(struct stream_in *s, struct err *e)
+{
+    const struct model_spec *h = s->spec;
+    s->files = mem_alloc((size_t)h->n_files * sizeof *s->files);
+    for (; s->n_files < h->n_files; s->n_files++) {
+        struct tensor t;
+        int64_t bytes = h->files[s->n_files].bytes;
+        int more = st_next(s->in, &t);
+        if (more < 0)
+            return -1;
+        if (!more || strncmp(t.name, "file/", 5) || strcmp(t.name + 5, h->files[s->n_files].name) ||
+            t.dtype != DT_U8 || t.ndim != 1 || t.shape[0] != bytes)
+            return err_set(e, "%s: expected the file %s of its header, found %.200s",
+                           st_path(s->in), h->files[s->n_files].name, more ? t.name : "the end");
+        if (bytes > MODEL_FILE_MAX)
+            return err_set(e, "%s: file %s has %" PRId64 " bytes, more than %d", st_path(s->in),
+                           h->files[s->n_files].name, bytes, MODEL_FILE_MAX);
+        if (!(s->files[s->n_files] = read_file(s->in, bytes, e)))
+            return -1;
+    }
+    return 0;
+}
+
+static const char *stream_file(void *self, const char *name, int64_t *bytes, struct err *e)
+{
+    const struct stream_in *s = self;
+    (void)e;
+    for (int i = 0; i < s->n_files; i++)
+        if (!strcmp(s->spec->files[i].name, name)) {
+            if (bytes)
+                *bytes = s->spec->files[i].bytes;
+            return s->files[i];
+        }
+    return NULL;
+}
+
+static int same_tensor(const struct tensor *a, const struct tensor *b)
+{
+    if (strcmp(a->name, b->name) || a->dtype != b->dtype || a->ndim != b->ndim)
+        return 0;
+    return !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+}
+
+static int stream_next(void *self, int i, struct err *e)
+{
+    struct stream_in *s = self;
+    struct tensor t;
+    int more = st_next(s->in, &t);
+    if (more < 0)
+        return -1;
+    if (!more || !same_tensor(&t, &s->spec->tensors[i]))
+        return err_set(e, "%s: expected tensor %s as its header lists it, found %s", st_path(s->in),
+                       s->spec->tensors[i].name, more ? t.name : "the end");
+    return 0;
+}
+
+static int stream_read(void *self, void *buf, int64_t n, struct err *e)
+{
+    struct stream_in *s = self;
+    return st_read(s->in, buf, n) == n ? 0 : err_set(e, "%s: a tensor ends early", st_path(s->in));
+}
+
+static int stream_end(void *self, struct err *e)
+{
+    struct stream_in *s = self;
+    struct tensor t;
+    int more = st_next(s->in, &t);
+    return more > 0 ? err_set(e, "%s: tensor %s is not in its header", st_path(s->in), t.name)
+                    : more;
+}
+
+static const struct model_source stream_source = {stream_file, stream_next, stream_read, stream_end,
+                                                  stream_close};
+
+int stream_source_open(struct model_in *in, const char *path, struct err *e)
+{
+    struct st_in *st = st_open(path, e);
+    if (!st)
+        return -1;
+    const char *kind = json_string_value(json_object_get(st_head(st), "kind"));
+    if (!kind || strcmp(kind, "model")) {
+        err_set(e, "%s holds a stream of kind \"%.40s\", but a model is needed here", st_path(st),
+                kind ? kind : "?");
+        st_close(st);
+        return -1;
+    }
+    if (model_spec_from_json(&in->spec, st_head(st), e)) {
+        st_close(st);
+        return -1;
+    }
+    struct stream_in *s = mem_alloc(sizeof *s);
+    *s = (struct stream_in){st, &in->spec, NULL, 0};
+    in->source = &stream_source;
+    in->self = s;
+    if (read_files(s, e)) {
+        stream_close(s);
+        model_spec_free(&in->spec);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,377 @@
+/* Calibration sums: adding samples, merging shards, turning them into scores, and their stream.
+ * Formulas and records: see acts.h. */
+#include "acts.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+static const char *const aggregates[AGG_COUNT] = {"mean", "l2", "var"};
+
+const char *aggregate_name(enum aggregate a) { return aggregates[a]; }
+
+int aggregate_parse(const char *name)
+{
+    for (int i = 0; i < AGG_COUNT; i++)
+        if (!strcmp(name, aggregates[i]))
+            return i;
+    return -1;
+}
+
+/* ---- sums */
+
+void acts_open(struct acts *a, const struct axes *axes, int64_t block_size)
+{
+    *a = (struct acts){.block_size = block_size, .shards = json_array()};
+    axes_copy(&a->axes, axes);
+    a->block_cosine = mem_alloc((size_t)(block_size * axes->num_hidden_layers) * sizeof(double));
+}
+
+static struct acts_stat *stat_append(struct acts *a, const char *name, int64_t units, double *sums)
+{
+    a->stats = mem_grow(a->stats, (size_t)(a->n_stats + 1) * sizeof *a->stats);
+    struct acts_stat *s = &a->stats[a->n_stats++];
+    *s = (struct acts_stat){.units = units, .sums = sums};
+    snprintf(s->name, sizeof s->name, "%s", name);
+    return s;
+}
+
+struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units)
+{
+    return stat_append(a, name, units, mem_alloc((size_t)(2 * AGG_COUNT * units) * sizeof(double)));
+}
+
+const struct acts_stat *acts_find(const struct acts *a, const char *name)
+{
+    for (int64_t i = 0; i < a->n_stats; i++)
+        if (!strcmp(a->stats[i].name, name))
+            return &a->stats[i];
+    return NULL;
+}
+
+void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const values[AGG_COUNT])
+{
+    double share = 1.0 / (double)(before + 1);
+    for (int q = 0; q < AGG_COUNT; q++) {
+        double *mean = s->sums + 2 * q * s->units, *squares = mean + s->units;
+        for (int64_t i = 0; i < s->units; i++) {
+            double off = values[q][i] - mean[i];
+            mean[i] += off * share;
+            squares[i] += off * (values[q][i] - mean[i]);
+        }
+    }
+}
+
+/* Sequence aggregates are never negative, so the batch mean of |.| is their mean, and sum of
+ * squares = centred squares + n mean^2. */
+void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate batch,
+                     enum aggregate seq, double *out)
+{
+    const double *mean = s->sums + 2 * seq * s->units, *squares = mean + s->units;
+    double n = (double)samples;
+    for (int64_t i = 0; i < s->units; i++)
+        out[i] = batch == AGG_MEAN  ? mean[i]
+                 : batch == AGG_VAR ? squares[i] / n
+                                    : sqrt(squares[i] + n * mean[i] * mean[i]);
+}
+
+static void stat_merge(struct acts_stat *dst, const struct acts_stat *src, double n_dst,
+                       double n_src)
+{
+    double n = n_dst + n_src;
+    for (int q = 0; q < AGG_COUNT; q++) {
+        double *mean = dst->sums + 2 * q * dst->units, *squares = mean + dst->units;
+        const double *mean2 = src->sums + 2 * q * dst->units, *squares2 = mean2 + dst->units;
+        for (int64_t i = 0; i < dst->units; i++) {
+            double off = mean2[i] - mean[i];
+            mean[i] += off * (n_src / n);
+            squares[i] += squares2[i] + off * off * (n_dst * n_src / n);
+        }
+    }
+}
+
+/* ---- shards: [tokens id, first sequence, end] */
+
+static int shards_check(const json_t *shards, const char *path, struct err *e)
+{
+    size_t i;
+    json_t *s;
+    json_array_foreach(
+        shards, i,
+        s) if (!json_is_array(s) || json_array_size(s) != 3 ||
+               !json_is_string(json_array_get(s, 0)) || !json_is_integer(json_array_get(s, 1)) ||
+               !json_is_integer(json_array_get(
+                   s, 2))) return err_set(e,
+                                          "%s: the header's shards are not [tokens id, first, end]",
+                                          path);
+    return json_array_size(shards) ? 0 : err_set(e, "%s: the header names no shards", path);
+}
+
+static int shards_join(json_t *dst, const json_t *src, const char *dst_path, const char *src_path,
+                       struct err *e)
+{
+    size_t i, j;
+    json_t *a, *b;
+    json_array_foreach(src, i, a) json_array_foreach(dst, j, b)
+    {
+        json_int_t from = json_integer_value(json_array_get(a, 1)),
+                   end = json_integer_value(json_array_get(a, 2));
+        if (json_equal(json_array_get(a, 0), json_array_get(b, 0)) &&
+            from < json_integer_value(json_array_get(b, 2)) &&
+            json_integer_value(json_array_get(b, 1)) < end)
+            return err_set(e,
+                           "%s: its sequences %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT
+                           " of tokens %s are in %s too, and a shard counts once",
+                           src_path, from, end - 1, json_string_value(json_array_get(a, 0)),
+                           dst_path);
+    }
+    json_array_foreach(src, i, a) json_array_append(dst, a);
+    return 0;
+}
+
+int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, const char *src_path,
+               struct err *e)
+{
+    if (axes_same(&dst->axes, &src->axes, 1, dst_path, src_path, e))
+        return -1;
+    if (dst->block_size != src->block_size || dst->n_stats != src->n_stats)
+        return err_set(e, "%s was calibrated with other taps or another --block-size than %s",
+                       src_path, dst_path);
+    for (int64_t i = 0; i < dst->n_stats; i++)
+        if (strcmp(dst->stats[i].name, src->stats[i].name) ||
+            dst->stats[i].units != src->stats[i].units)
+            return err_set(e, "%s has %s where %s has %s", src_path, src->stats[i].name, dst_path,
+                           dst->stats[i].name);
+    if (shards_join(dst->shards, src->shards, dst_path, src_path, e))
+        return -1;
+    for (int64_t i = 0; i < dst->n_stats; i++)
+        stat_merge(&dst->stats[i], &src->stats[i], (double)dst->samples, (double)src->samples);
+    for (int64_t i = 0; i < dst->block_size * dst->axes.num_hidden_layers; i++)
+        dst->block_cosine[i] += src->block_cosine[i];
+    dst->samples += src->samples;
+    dst->positions += src->positions;
+    return 0;
+}
+
+/* ---- the stream */
+
+static int record_check(const struct acts *a, const struct tensor *t, int is_cosine,
+                        const char *path, struct err *e)
+{
+    int64_t L = a->axes.num_hidden_layers;
+    int ok = is_cosine ? !a->block_cosine && t->ndim == 2 && t->shape[0] >= 1 && t->shape[0] <= L &&
+                             t->shape[1] == L
+                       : t->ndim == 3 && t->shape[0] == AGG_COUNT && t->shape[1] == 2 &&
+                             t->shape[2] > 0 && strlen(t->name) < sizeof a->stats->name &&
+                             !acts_find(a, t->name);
+    return ok && t->dtype == DT_F64 ? 0
+                                    : err_set(e,
+                                              "%s: record %s is no f64 of the shape that "
+                                              "calibration sums have, or comes twice",
+                                              path, t->name);
+}
+
+static int acts_read_records(struct acts *a, struct st_in *in, struct err *e)
+{
+    struct tensor t;
+    int more;
+    while ((more = st_next(in, &t)) > 0) {
+        int is_cosine = !strcmp(t.name, "block_cosine");
+        double *data = NULL;
+        if (record_check(a, &t, is_cosine, st_path(in), e) || !(data = record_read(in, &t, e)))
+            return -1;
+        for (int64_t i = 0; i < tensor_count(&t); i++)
+            if (!isfinite(data[i]))
+                err_set(e, "%s: record %s holds a value that is not finite", st_path(in), t.name);
+        if (is_cosine) {
+            a->block_cosine = data;
+            a->block_size = t.shape[0];
+        } else
+            stat_append(a, t.name, t.shape[2], data);
+    }
+    if (!more && !a->block_cosine)
+        err_set(e, "%s: record block_cosine is missing", st_path(in));
+    return more || e->set ? -1 : 0;
+}
+
+int acts_read(struct acts *a, struct st_in *in, struct err *e)
+{
+    const json_t *head = st_head(in);
+    *a = (struct acts){0};
+    if (axes_from_json(&a->axes, head, st_path(in), e))
+        return -1;
+    a->samples = json_integer_value(json_object_get(head, "samples"));
+    a->positions = json_integer_value(json_object_get(head, "positions"));
+    a->shards = json_deep_copy(json_object_get(head, "shards"));
+    if (a->samples < 1 || a->positions < a->samples)
+        err_set(e, "%s: %" PRId64 " samples with %" PRId64 " positions cannot be", st_path(in),
+                a->samples, a->positions);
+    if (shards_check(a->shards, st_path(in), e) || acts_read_records(a, in, e)) {
+        acts_free(a);
+        return -1;
+    }
+    return 0;
+}
+
+json_t *acts_meta(const struct acts *a)
+{
+    json_t *meta = json_object();
+    axes_to_json(&a->axes, meta);
+    json_object_set_new(meta, "samples", json_integer(a->samples));
+    json_object_set_new(meta, "positions", json_integer(a->positions));
+    json_object_set(meta, "shards", a->shards);
+    return meta;
+}
+
+void acts_write(struct st_out *out, const struct acts *a)
+{
+    for (int64_t i = 0; i < a->n_stats; i++) {
+        struct tensor t = {.dtype = DT_F64, .ndim = 3, .shape = {AGG_COUNT, 2, a->stats[i].units}};
+        snprintf(t.name, sizeof t.name, "%s", a->stats[i].name);
+        st_put(out, &t, a->stats[i].sums);
+    }
+    struct tensor t = {.name = "block_cosine",
+                       .dtype = DT_F64,
+                       .ndim = 2,
+                       .shape = {a->block_size, a->axes.num_hidden_layers}};
+    st_put(out, &t, a->block_cosine);
+}
+
+void acts_free(struct acts *a)
+{
+    for (int64_t i = 0; i < a->n_stats; i++)
+        free(a->stats[i].sums);
+    free(a->stats);
+    free(a->block_cosine);
+    json_decref(a->shards);
+    axes_free(&a->axes);
+    *a = (struct acts){0};
+}
+
+/* ---- scores */
+
+double acts_block_importance(const struct acts *a, int64_t first, int64_t n)
+{
+    return 1 - a->block_cosine[(n - 1) * a->axes.num_hidden_layers + first] / (double)a->positions;
+}
+
+/* The named tap of a layer with that many units, aggregated into fresh memory; NULL with e set if
+ * there is none. */
+static double *tap_score(const struct acts *a, const struct score_opts *o, const char *name,
+                         int64_t layer, int64_t units, const char *path, struct err *e)
+{
+    char full[80];
+    snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
+    const struct acts_stat *s = acts_find(a, full);
+    if (!s || s->units != units) {
+        err_set(e, "%s has no sums %s of %" PRId64 " units", path, full, units);
+        return NULL;
+    }
+    double *score = mem_alloc((size_t)units * sizeof *score);
+    acts_stat_score(s, a->samples, o->batch, o->seq, score);
+    return score;
+}
+
+static void norms_of_runs(double *out, const double *x, int64_t runs, int64_t width)
+{
+    for (int64_t i = 0; i < runs; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < width; j++)
+            sum += x[i * width + j] * x[i * width + j];
+        out[i] = sqrt(sum);
+    }
+}
+
+static int score_heads(struct scores *s, const struct acts *a, const struct score_opts *o,
+                       int64_t layer, const char *path, struct err *e)
+{
+    const struct axes_layer *y = &a->axes.layers[layer];
+    int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
+    double *heads = scores_entry(s, axes_entry(layer, UNIT_HEADS)),
+           *groups = scores_entry(s, axes_entry(layer, UNIT_GROUPS));
+    double *x = tap_score(a, o, o->head_norm ? "head_norm" : "attn_channel", layer,
+                          o->head_norm ? H : H * D, path, e);
+    double *g = o->head_norm ? tap_score(a, o, "group_norm", layer, K, path, e) : NULL;
+    if (!e->set && o->head_norm) {
+        memcpy(heads, x, (size_t)H * sizeof *x);
+        memcpy(groups, g, (size_t)K * sizeof *g);
+    } else if (!e->set) {
+        norms_of_runs(heads, x, H, D);
+        norms_of_runs(groups, x, K, H / K * D);
+    }
+    free(x);
+    free(g);
+    return e->set ? -1 : 0;
+}
+
+static int score_neurons(struct scores *s, const struct acts *a, const struct score_opts *o,
+                         int64_t layer, const char *path, struct err *e)
+{
+    int64_t F = a->axes.layers[layer].intermediate_size;
+    double *x = tap_score(a, o, o->neuron, layer, F, path, e);
+    if (x)
+        memcpy(scores_entry(s, axes_entry(layer, UNIT_FFN)), x, (size_t)F * sizeof *x);
+    free(x);
+    return e->set ? -1 : 0;
+}
+
+static int reads_residual(const struct acts *a)
+{
+    for (int64_t i = 0; i < a->n_stats; i++)
+        if (strstr(a->stats[i].name, ".residual."))
+            return 1;
+    return 0;
+}
+
+/* x / mean(x); zeros stay. */
+static void share_of_mean(double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    for (int64_t i = 0; i < n && sum > 0; i++)
+        x[i] *= (double)n / sum;
+}
+
+/* The residual stream is shared: each norm is aggregated to the end, then all are summed. Un-normed
+ * streams grow with depth, and the last would decide alone: of those (and of the final norm beside
+ * them) what is summed is the share of their mean. */
+static int score_hidden(struct scores *s, const struct acts *a, const struct score_opts *o,
+                        const char *path, struct err *e)
+{
+    int64_t E = a->axes.hidden_size, summed = 0;
+    int shares = reads_residual(a);
+    double *hidden = scores_entry(s, AXES_HIDDEN), *x = mem_alloc((size_t)E * sizeof *x);
+    for (int64_t i = 0; i < a->n_stats && !e->set; i++) {
+        const struct acts_stat *t = &a->stats[i];
+        if (strncmp(t->name, "hidden.", 7) || (!strcmp(t->name, "hidden.final") && !o->with_final))
+            continue;
+        if (t->units != E)
+            err_set(e, "%s: %s has %" PRId64 " units where the hidden size is %" PRId64, path,
+                    t->name, t->units, E);
+        else
+            acts_stat_score(t, a->samples, o->batch, o->seq, x);
+        if (shares)
+            share_of_mean(x, E);
+        for (int64_t j = 0; j < E && !e->set; j++)
+            hidden[j] += x[j];
+        summed++;
+    }
+    free(x);
+    return e->set ? -1 : summed ? 0 : err_set(e, "%s has no sums of norms", path);
+}
+
+int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,
+                     const char *path, struct err *e)
+{
+    scores_open(s, &a->axes);
+    int bad = score_hidden(s, a, o, path, e);
+    for (int64_t l = 0; l < a->axes.num_hidden_layers && !bad; l++) {
+        bad = score_neurons(s, a, o, l, path, e) || score_heads(s, a, o, l, path, e);
+        scores_entry(s, AXES_LAYERS)[l] = acts_block_importance(a, l, 1);
+    }
+    return bad ? -1 : 0;
+}

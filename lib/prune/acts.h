@@ -1,0 +1,80 @@
+/* Activation statistics of a calibration ("acts"): what calib-acts sums, ts-cat joins and
+ * score-importance turns into scores.
+ *
+ * A sample is one sequence. For every unit of every tap the sequence is reduced first, in three
+ * ways (mean |s|, sqrt(sum s^2), var(s)); over samples the mean and the centred squares of those
+ * values are kept in f64, from which each batch reduction follows and which merge by the parallel
+ * formula (Chan, Golub, LeVeque 1979): nine aggregations from one pass, shards join exactly up to
+ * rounding.
+ *
+ * Stream of kind "acts": header `model`, `sizes` (rank.h), `samples`, `positions`, `shards`
+ * [[tokens id, first sequence, end], ...]; records f64 NAME.L [3 (mean, l2, var), 2 (mean, centred
+ * squares), units], NAME one of neuron_in2, neuron_first (gated: neuron_first_gate, _up),
+ *   attn_channel, head_norm, group_norm, and hidden.L.NORM (output of each norm that feeds matrices
+ * of layer L; hidden.L.residual.MATRIX where the residual stream feeds them un-normed),
+ * hidden.final; block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i,
+ * output of block i+n-1); 0 where i+n > L. */
+#ifndef PARE_IMPORTANCE_H
+#define PARE_IMPORTANCE_H
+
+#include "rank.h"
+
+enum aggregate { AGG_MEAN, AGG_L2, AGG_VAR, AGG_COUNT };
+const char *aggregate_name(enum aggregate a);
+int aggregate_parse(const char *name); /* -1: unknown */
+
+struct acts_stat {
+    char name[64];
+    int64_t units;
+    double *sums; /* [AGG_COUNT, 2, units]: mean, centred squares over samples */
+};
+struct acts {
+    struct axes axes;
+    int64_t samples, positions;
+    struct acts_stat *stats;
+    int64_t n_stats, block_size;
+    double *block_cosine; /* [block_size, L] */
+    json_t *shards;
+};
+
+void acts_open(struct acts *a, const struct axes *axes, int64_t block_size);
+/* valid until the next acts_add_stat */
+struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units);
+/* NULL: none */
+const struct acts_stat *acts_find(const struct acts *a, const char *name);
+/* One sample's three sequence aggregates of every unit, [units] each; `before`: samples that the
+ * stat holds already. */
+void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const values[AGG_COUNT]);
+/* The batch aggregate of one sequence aggregate: out [units]. */
+void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate batch,
+                     enum aggregate seq, double *out);
+
+/* The rest of a stream of kind "acts" (opened with tool_in); refuses wrong shapes, negative counts,
+ * records that do not fit the sizes. */
+int acts_read(struct acts *a, struct st_in *in, struct err *e);
+/* dst becomes both. -1: another model, other taps, or a part of the tokens that is in both ("joined
+ * twice"). */
+int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, const char *src_path,
+               struct err *e);
+/* header entries for tool_out; new reference */
+json_t *acts_meta(const struct acts *a);
+void acts_write(struct st_out *out, const struct acts *a);
+void acts_free(struct acts *a);
+
+/* How sums become scores. */
+struct score_opts {
+    enum aggregate batch, seq;
+    const char *neuron; /* neuron_in2, neuron_first, neuron_first_gate, neuron_first_up */
+    /* 1: L2 over a head's channels at each position (the paper); 0: per channel, then L2 over them
+     * (NVIDIA's code) */
+    int head_norm;
+    /* 1: the final norm counts among the norms summed for hidden_size */
+    int with_final;
+};
+/* Every axis; layers by block importance 1 - mean cosine. */
+int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,
+                     const char *path, struct err *e);
+/* blocks first..first+n-1, 1 <= n <= block_size */
+double acts_block_importance(const struct acts *a, int64_t first, int64_t n);
+
+#endif

@@ -1,0 +1,362 @@
+/* Taps on a tape, and what they add to the calibration sums. See calibrate.h. */
+#include "calibrate.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+/* inputs of blocks, points, that are compared with the earlier ones at a time: those are then read
+ * once for all of them */
+enum { GROUP = 8 };
+
+struct tap_sum {
+    struct calibration *c;
+    int64_t stat, units, width; /* stat: index into acts.stats */
+    int norm;                   /* as in seq_stats */
+    /* [AGG_COUNT][n_seq][channels] of a batch, where calls run */
+    double *there;
+    struct tap_sum *next; /* more sums of the same tap */
+};
+struct tap_block {
+    struct calibration *c;
+    int64_t layer;
+};
+
+struct calibration {
+    struct exec *x;
+    struct tape *tape;
+    struct acts acts;
+    int64_t n_seq, seq_len;
+    /* points compared at a time: all where the ring holds nearly as many anyway; points in the ring
+     */
+    int64_t group, slots;
+    struct tap_sum **sums; /* every one */
+    int64_t n_sums;
+    struct tap_block *blocks; /* [L + 1] */
+    /* of the last points, fetched: for each call [group][block_size][positions] */
+    double *cosines;
+    /* [n_seq][block_size, L] of a batch: over a sequence's positions */
+    double *cosine_sums;
+    struct arena arena; /* where calls run: the sums' `there`, */
+    double *cosines_there;
+    unsigned char *ring; /* and [slots][T, E]: what entered the last blocks */
+    void *host;          /* of exec_view */
+};
+
+/* ---- while the tape runs: several threads at a time, each writing what belongs to its own
+ * sequences */
+
+static int64_t stat_at(const struct tap_sum *s, int q, int64_t seq)
+{
+    return (q * s->c->n_seq + seq) * s->c->acts.stats[s->stat].units;
+}
+static size_t sum_bytes(const struct tap_sum *s)
+{
+    return (size_t)stat_at(s, AGG_COUNT, 0) * sizeof *s->there;
+}
+
+static void tap_values(void *user, const struct tapped *t)
+{
+    for (const struct tap_sum *s = user; s; s = s->next) {
+        struct op_args call = {
+            .x = t->x, .batch = t->b, .in = {*t->values}, .rows = t->values->rows};
+        call.p.seq_stats = (struct seq_stats_params){s->units,
+                                                     s->width,
+                                                     s->norm,
+                                                     s->there + stat_at(s, AGG_MEAN, t->first),
+                                                     s->there + stat_at(s, AGG_L2, t->first),
+                                                     s->there + stat_at(s, AGG_VAR, t->first)};
+        op_forward(OP_seq_stats, &call);
+    }
+}
+
+/* x entering block p ends every block p-n..p-1. Points from..to - 1 are in the ring, and all that
+ * they are compared with. */
+static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from,
+                        int64_t to)
+{
+    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = t->values->rows,
+            row = t->first * t->b->seq_len, at = c->group * N * row;
+    struct op_args call = {.x = t->x,
+                           .in = {*t->values},
+                           .rows = T,
+                           .p.row_cosine = {c->slots, from, to, N, c->cosines_there + at}};
+    call.in[0].v = c->ring + dtype_bytes(t->values->dtype, row * t->values->cols);
+    call.in[0].rows = c->n_seq * c->seq_len;
+    op_forward(OP_row_cosine, &call);
+    exec_get(t->x, c->cosines + at, c->cosines_there + at,
+             (size_t)((to - from) * N * T) * sizeof(double));
+    for (int64_t p = from; p < to; p++)
+        for (int64_t n = 1; n <= N && n <= p; n++)
+            for (int64_t i = 0; i < t->b->n_seq; i++) {
+                const double *cosines = c->cosines + at + ((p - from) * N + n - 1) * T +
+                                        i * t->b->seq_len;
+                double sum = 0;
+                for (int64_t k = 0; k < t->b->seq_len; k++)
+                    sum += cosines[k];
+                c->cosine_sums[((t->first + i) * N + n - 1) * L + p - n] = sum;
+            }
+}
+
+static void tap_residual(void *user, const struct tapped *t)
+{
+    const struct tap_block *block = user;
+    const struct calibration *c = block->c;
+    const struct operand *v = t->values;
+    int64_t p = block->layer, row = p % c->slots * c->n_seq * c->seq_len + t->first * t->b->seq_len;
+    exec_copy(t->x, c->ring + dtype_bytes(v->dtype, row * v->cols), v->v,
+              (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
+    if ((p + 1) % c->group == 0 || p == c->acts.axes.num_hidden_layers)
+        add_cosines(c, t, p - p % c->group, p + 1);
+}
+
+/* ---- after a batch: its sequences are added in their order */
+
+static int add_stat(struct calibration *c, const struct tap_sum *s, const double *batch,
+                    int64_t seq, struct err *e)
+{
+    const struct acts_stat *stat = &c->acts.stats[s->stat];
+    const double *values[AGG_COUNT];
+    for (int q = 0; q < AGG_COUNT; q++)
+        values[q] = batch + stat_at(s, q, seq);
+    for (int64_t i = 0; i < stat->units; i++)
+        if (!isfinite(values[AGG_L2][i]))
+            return err_set(e, "activations are no finite numbers (%s, unit %" PRId64 ")",
+                           stat->name, i);
+    acts_stat_sample(&c->acts.stats[s->stat], c->acts.samples + seq, values);
+    return 0;
+}
+
+int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
+{
+    int64_t cosines = c->acts.block_size * c->acts.axes.num_hidden_layers;
+    if (tape_forward(c->tape, b, e))
+        return -1;
+    for (int64_t k = 0; k < c->n_sums; k++) {
+        const struct tap_sum *s = c->sums[k];
+        const double *batch = exec_view(c->x, &c->host, s->there, sum_bytes(s));
+        for (int64_t i = 0; i < b->n_seq; i++)
+            if (add_stat(c, s, batch, i, e))
+                return -1;
+    }
+    for (int64_t i = 0; i < b->n_seq * cosines; i++)
+        c->acts.block_cosine[i % cosines] += c->cosine_sums[i];
+    c->acts.samples += b->n_seq;
+    c->acts.positions += b->n_seq * b->seq_len;
+    return 0;
+}
+
+/* ---- placing the taps */
+
+static struct tap_sum *sum_new(struct calibration *c, struct tap_sum *next, int64_t units,
+                               int64_t width, int norm, const char *name, int64_t layer)
+{
+    char full[64];
+    struct tap_sum *s = mem_alloc(sizeof *s);
+    if (layer < 0)
+        snprintf(full, sizeof full, "%s", name);
+    else
+        snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
+    acts_add_stat(&c->acts, full, norm ? units : units * width);
+    *s = (struct tap_sum){c, c->acts.n_stats - 1, units, width, norm, NULL, next};
+    c->sums = mem_grow(c->sums, (size_t)(c->n_sums + 1) * sizeof *c->sums);
+    return c->sums[c->n_sums++] = s;
+}
+
+/* The axes of a linear line's weight. */
+static const enum axis *line_axes(const struct family *f, const struct family_line *line)
+{
+    char name[TENSOR_NAME];
+    snprintf(name, sizeof name, "layers.{L}.%s.weight", line->weight);
+    for (const struct family_tensor *t = f->tensors; t->name; t++)
+        if (!strcmp(t->name, name))
+            return t->axes;
+    return NULL;
+}
+
+/* The line before `line` in the block that wrote what it reads, NULL: the residual stream as it
+ * entered. */
+static const struct family_line *writer_of(const struct family_line *block,
+                                           const struct family_line *line)
+{
+    for (const struct family_line *w = line; w-- > block;)
+        if (!strcmp(w->out, line->in[0]))
+            return w;
+    return NULL;
+}
+
+static int read_before(const struct family *f, const struct family_line *line)
+{
+    for (const struct family_line *l = f->block; l < line; l++)
+        if (l->op == OP_linear && !strcmp(l->in[0], line->in[0]) &&
+            writer_of(f->block, l) == writer_of(f->block, line))
+            return 1;
+    return 0;
+}
+
+/* "neuron_first", or with the stem's first word where several lines write F: neuron_first_gate,
+ * neuron_first_up. */
+static void first_name(const struct family *f, const struct family_line *line, char name[64])
+{
+    int lines = 0;
+    for (const struct family_line *l = f->block; l->out; l++)
+        lines += l->op == OP_linear && line_axes(f, l) && line_axes(f, l)[0] == AXIS_F;
+    snprintf(name, 64, lines > 1 ? "neuron_first_%.*s" : "neuron_first",
+             (int)strcspn(line->weight, "_"), line->weight);
+}
+
+static int tap_inputs(struct calibration *c, const struct family *f, const struct family_line *line,
+                      enum axis in, int64_t layer, struct err *e)
+{
+    const struct axes_layer *y = &c->acts.axes.layers[layer];
+    struct tap_sum *s;
+    if (in == AXIS_F)
+        s = sum_new(c, NULL, y->intermediate_size, 1, 0, "neuron_in2", layer);
+    else if (in == AXIS_HD) {
+        int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
+        s = sum_new(c, NULL, H * D, 1, 0, "attn_channel", layer);
+        s = sum_new(c, s, H, D, 1, "head_norm", layer);
+        s = sum_new(c, s, K, H / K * D, 1, "group_norm", layer);
+    } else if (in == AXIS_E && !read_before(f, line)) {
+        char name[64];
+        const struct family_line *w = writer_of(f->block, line);
+        int normed = w && w->weight; /* else the residual stream itself is read */
+        snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.",
+                 normed ? w->weight : line->weight);
+        s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, name, -1);
+    } else
+        return 0;
+    return tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e);
+}
+
+static int tap_layer(struct calibration *c, const struct family *f, int64_t layer, struct err *e)
+{
+    for (const struct family_line *l = f->block; l->out; l++) {
+        const enum axis *axes = l->op == OP_linear ? line_axes(f, l) : NULL;
+        if (!axes)
+            continue;
+        if (tap_inputs(c, f, l, axes[1], layer, e))
+            return -1;
+        if (axes[0] == AXIS_F) {
+            char name[64];
+            first_name(f, l, name);
+            struct tap_sum *s = sum_new(c, NULL, c->acts.axes.layers[layer].intermediate_size, 1, 0,
+                                        name, layer);
+            if (tape_tap(c->tape, TAP_OUTPUT_OF, layer, l->weight, tap_values, s, e))
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int tap_everything(struct calibration *c, const struct family *f, struct err *e)
+{
+    int64_t L = c->acts.axes.num_hidden_layers;
+    for (int64_t l = 0; l < L; l++)
+        if (tap_layer(c, f, l, e))
+            return -1;
+    struct tap_sum *s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, "hidden.final", -1);
+    if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
+        return -1;
+    c->blocks = mem_alloc((size_t)(L + 1) * sizeof *c->blocks);
+    for (int64_t l = 0; l <= L; l++) {
+        c->blocks[l] = (struct tap_block){c, l};
+        if (tape_tap(c->tape, TAP_BLOCK_INPUT, l, NULL, tap_residual, &c->blocks[l], e))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- memory */
+
+static size_t cosines_bytes(const struct calibration *c)
+{
+    return (size_t)(c->group * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double);
+}
+
+static size_t cosine_sums_bytes(const struct calibration *c)
+{
+    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.num_hidden_layers) *
+           sizeof(double);
+}
+
+static size_t ring_bytes(const struct calibration *c)
+{
+    return (size_t)dtype_bytes(c->x->compute,
+                               c->slots * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
+}
+
+static size_t arena_bytes(const struct calibration *c)
+{
+    size_t bytes = arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c));
+    for (int64_t i = 0; i < c->n_sums; i++)
+        bytes += arena_round(sum_bytes(c->sums[i]));
+    return bytes;
+}
+
+int64_t calibrate_bytes(const struct calibration *c)
+{
+    int64_t sums = 0;
+    for (int64_t i = 0; i < c->acts.n_stats; i++)
+        sums += 2 * AGG_COUNT * c->acts.stats[i].units;
+    return tape_bytes(c->tape) + 8 * sums +
+           (int64_t)(cosines_bytes(c) + cosine_sums_bytes(c) + arena_bytes(c));
+}
+
+static int buffers_open(struct calibration *c, struct err *e)
+{
+    if (exec_arena(c->x, &c->arena, arena_bytes(c), e))
+        return -1;
+    for (int64_t i = 0; i < c->n_sums; i++)
+        c->sums[i]->there = arena_take(&c->arena, sum_bytes(c->sums[i]));
+    c->cosines = mem_alloc(cosines_bytes(c));
+    c->cosine_sums = mem_alloc(cosine_sums_bytes(c));
+    c->cosines_there = arena_take(&c->arena, cosines_bytes(c));
+    c->ring = arena_take(&c->arena, ring_bytes(c));
+    return 0;
+}
+
+struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
+                                   int64_t block_size, struct err *e)
+{
+    struct calibration *c = mem_alloc(sizeof *c);
+    struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = seq_len, .end = TAPE_NO_HEAD};
+    struct axes axes;
+    int64_t points = m->spec.num_hidden_layers + 1;
+    *c = (struct calibration){
+        .x = x, .n_seq = n_seq, .seq_len = seq_len, .group = GROUP, .slots = block_size + GROUP};
+    if (c->slots >= points)
+        c->group = c->slots = points;
+    axes_from_model(&axes, &m->spec);
+    acts_open(&c->acts, &axes, block_size);
+    axes_free(&axes);
+    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, m->spec.family, e)) {
+        calibrate_close(c);
+        return NULL;
+    }
+    if (buffers_open(c, e) || tape_open(c->tape, e)) {
+        calibrate_close(c);
+        return NULL;
+    }
+    return c;
+}
+
+struct acts *calibrate_acts(struct calibration *c) { return &c->acts; }
+
+void calibrate_close(struct calibration *c)
+{
+    tape_close(c->tape);
+    acts_free(&c->acts);
+    for (int64_t i = 0; i < c->n_sums; i++)
+        free(c->sums[i]);
+    free(c->sums);
+    free(c->blocks);
+    free(c->cosines);
+    free(c->cosine_sums);
+    free(c->host);
+    arena_close(&c->arena);
+    free(c);
+}

@@ -1,0 +1,163 @@
+/* The cut itself: rows and columns of each tensor by its axes, in constant memory (row blocks). See
+ * slice.h. */
+#include "slice.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer)
+{
+    if (axis == AXIS_E)
+        return &p->hidden;
+    if (layer < 0)
+        return NULL;
+    const struct slice_layer *y = &p->layers[layer];
+    return axis == AXIS_F ? &y->ffn : axis == AXIS_HD ? &y->hd : axis == AXIS_KD ? &y->kd : NULL;
+}
+
+/* A tensor as rows of columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut
+ * is widened first: then dtype is not `stored`. */
+struct cut {
+    enum dtype stored, dtype;
+    /* of a row as it is read, and as it is cut */
+    int64_t rows, cols, stored_bytes, row_bytes;
+    const struct kept *keep_rows, *keep_cols;
+};
+
+static const struct kept *only_if_cut(const struct kept *k) { return k && k->n < k->of ? k : NULL; }
+
+static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int dest)
+{
+    struct cut c = {.stored = t->dtype,
+                    .dtype = dest < 0 ? t->dtype : p->spec.tensors[dest].dtype,
+                    .rows = 1,
+                    .cols = t->shape[t->ndim - 1]};
+    if (t->ndim == 2)
+        c.rows = t->shape[0];
+    c.stored_bytes = dtype_bytes(c.stored, c.cols);
+    c.row_bytes = dtype_bytes(c.dtype, c.cols);
+    if (dest < 0)
+        return c;
+    int64_t layer;
+    const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
+    c.keep_rows = t->ndim == 2 ? only_if_cut(slice_kept(p, f->axes[0], layer)) : NULL;
+    c.keep_cols = only_if_cut(slice_kept(p, f->axes[t->ndim - 1], layer));
+    return c;
+}
+
+/* The kept columns of one row, moved to `out`; returns past the end of what it wrote. out <= row is
+ * allowed. */
+static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
+{
+    if (!c->keep_cols) {
+        if (out != row)
+            memmove(out, row, (size_t)c->row_bytes);
+        return out + c->row_bytes;
+    }
+    const struct kept *k = c->keep_cols;
+    size_t unit = (size_t)dtype_bytes(c->dtype, 1);
+    for (int64_t i = 0; i < k->n;) {
+        int64_t run = 1;
+        while (i + run < k->n && k->index[i + run] == k->index[i] + run)
+            run++;
+        memmove(out, row + (size_t)k->index[i] * unit, (size_t)run * unit);
+        out += (size_t)run * unit;
+        i += run;
+    }
+    return out;
+}
+
+int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
+                 slice_read_fn *read, slice_write_fn *write, void *user)
+{
+    struct cut c = cut_of(p, source, dest);
+    int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0,
+            room = block < c.rows ? block : c.rows;
+    unsigned char *buf = mem_alloc((size_t)(room * c.row_bytes) + 1),
+                  *raw = c.stored == c.dtype ? buf : mem_alloc((size_t)(room * c.stored_bytes) + 1);
+    int bad = 0;
+    for (int64_t from = 0; from < c.rows && !bad; from += block) {
+        int64_t n = c.rows - from < block ? c.rows - from : block;
+        unsigned char *out = buf;
+        if ((bad = read(user, raw, n * c.stored_bytes)))
+            break;
+        if (raw != buf)
+            to_f32((float *)buf, raw, c.stored, n * c.cols);
+        for (int64_t r = from; r < from + n && write; r++)
+            if (!c.keep_rows || (next < c.keep_rows->n && c.keep_rows->index[next] == r)) {
+                out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
+                next++;
+            }
+        bad = out > buf && write(user, buf, out - buf);
+    }
+    if (raw != buf)
+        free(raw);
+    free(buf);
+    return bad ? -1 : 0;
+}
+
+/* ---- both in memory */
+
+static int params_open(struct model *m, const struct model_spec *h, struct err *e)
+{
+    size_t bytes = 0;
+    *m = (struct model){0};
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += arena_round((size_t)tensor_bytes(&h->tensors[i]));
+    if (arena_open(&m->weights, bytes, e))
+        return -1;
+    model_spec_copy(&m->spec, h);
+    m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
+    for (int i = 0; i < h->n_tensors; i++) {
+        const struct tensor *t = &h->tensors[i];
+        m->params[i] = (struct param){.v = arena_take(&m->weights, (size_t)tensor_bytes(t)),
+                                      .dtype = t->dtype,
+                                      .rows = t->shape[0],
+                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
+        m->n_values += tensor_count(t);
+    }
+    return 0;
+}
+
+struct both {
+    struct model_in *in;
+    unsigned char *source, *slice;
+};
+
+static int both_read(void *user, void *buf, int64_t n)
+{
+    struct both *b = user;
+    if (model_read(b->in, buf, n))
+        return -1;
+    memcpy(b->source, buf, (size_t)n);
+    b->source += n;
+    return 0;
+}
+
+static int both_write(void *user, const void *data, int64_t n)
+{
+    struct both *b = user;
+    memcpy(b->slice, data, (size_t)n);
+    b->slice += n;
+    return 0;
+}
+
+int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
+               struct model *slice, struct err *e)
+{
+    struct tensor t;
+    int more = 1;
+    *slice = (struct model){0};
+    if (params_open(source, model_in_spec(in), e) || params_open(slice, &p->spec, e))
+        return -1;
+    for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
+        int dest = p->dest[i];
+        struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};
+        if (slice_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b))
+            return -1;
+    }
+    return more;
+}

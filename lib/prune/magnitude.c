@@ -1,0 +1,125 @@
+/* Weight magnitude as a baseline score: one pass over a model's tensors in row blocks. See
+ * scores_magnitude in rank.h. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "../base/mem.h"
+#include "rank.h"
+
+/* Units that a position of an axis adds to: position i to units[i / per]. */
+struct target {
+    double *units;
+    int64_t per;
+};
+
+static int axis_targets(struct scores *s, enum axis axis, int64_t layer, struct target t[2])
+{
+    if (axis == AXIS_E) {
+        t[0] = (struct target){scores_entry(s, AXES_HIDDEN), 1};
+        return 1;
+    }
+    if (layer < 0 || (axis != AXIS_F && axis != AXIS_HD && axis != AXIS_KD))
+        return 0;
+    const struct axes_layer *y = &s->axes.layers[layer];
+    int64_t D = y->head_dim, G = y->num_attention_heads / y->num_key_value_heads;
+    if (axis == AXIS_F)
+        t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_FFN)), 1};
+    else
+        t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_GROUPS)),
+                               axis == AXIS_KD ? D : G * D};
+    if (axis != AXIS_HD)
+        return 1;
+    t[1] = (struct target){scores_entry(s, axes_entry(layer, UNIT_HEADS)), D};
+    return 2;
+}
+
+struct squares {
+    double *rows, *cols, all;
+};
+
+static int squares_read(struct squares *q, struct model_in *in, const struct tensor *t,
+                        int64_t rows, int64_t cols)
+{
+    int64_t row_bytes = dtype_bytes(t->dtype, cols),
+            block = row_bytes < ST_CHUNK ? ST_CHUNK / (row_bytes + 1) + 1 : 1;
+    void *raw = mem_alloc((size_t)(block * row_bytes) + 1);
+    float *x = mem_alloc((size_t)cols * sizeof *x + 1);
+    int bad = 0;
+    for (int64_t from = 0; from < rows && !bad; from += block) {
+        int64_t n = rows - from < block ? rows - from : block;
+        bad = model_read(in, raw, n * row_bytes);
+        for (int64_t r = 0; r < n && !bad; r++) {
+            to_f32(x, (char *)raw + r * row_bytes, t->dtype, cols);
+            for (int64_t c = 0; c < cols; c++) {
+                double square = (double)x[c] * x[c];
+                q->rows[from + r] += square;
+                q->cols[c] += square;
+            }
+            q->all += q->rows[from + r];
+        }
+    }
+    free(raw);
+    free(x);
+    return bad;
+}
+
+static void squares_add(struct scores *s, const struct squares *q, const enum axis axes[2],
+                        int64_t layer, int64_t rows, int64_t cols)
+{
+    struct target t[2];
+    for (int n = axis_targets(s, axes[0], layer, t); n-- > 0;)
+        for (int64_t i = 0; i < rows; i++)
+            t[n].units[i / t[n].per] += q->rows[i];
+    for (int n = axis_targets(s, axes[1], layer, t); n-- > 0;)
+        for (int64_t i = 0; i < cols; i++)
+            t[n].units[i / t[n].per] += q->cols[i];
+    if (layer >= 0)
+        scores_entry(s, AXES_LAYERS)[layer] += q->all;
+}
+
+static int tensor_add(struct scores *s, struct model_in *in, const struct tensor *t, int index)
+{
+    int64_t layer, rows = t->ndim ? t->shape[0] : 1, cols = t->ndim == 2 ? t->shape[1] : 1;
+    const struct family_tensor *f = model_spec_axes(model_in_spec(in), index, &layer);
+    enum axis axes[2] = {f->axes[0], f->axes[1]};
+    if (t->ndim == 1) { /* a vector is one row: its blocks, if it has any, run along it */
+        cols = rows;
+        rows = 1;
+        axes[1] = axes[0];
+        axes[0] = AXIS_NONE;
+    }
+    struct squares q = {mem_alloc((size_t)rows * sizeof(double)),
+                        mem_alloc((size_t)cols * sizeof(double)), 0};
+    int bad = squares_read(&q, in, t, rows, cols);
+    if (!bad)
+        squares_add(s, &q, axes, layer, rows, cols);
+    free(q.rows);
+    free(q.cols);
+    return bad;
+}
+
+int scores_magnitude(struct scores *s, struct model_in *in, struct err *e)
+{
+    struct axes a;
+    struct tensor t;
+    int more;
+    axes_from_model(&a, model_in_spec(in));
+    scores_open(s, &a);
+    axes_free(&a);
+    for (int i = 0; (more = model_next(in, &t)) > 0; i++)
+        if (tensor_add(s, in, &t, i))
+            return -1;
+    for (int64_t i = 0; i < axes_count(&s->axes) && !more && !e->set; i++) {
+        axes_tensor(&s->axes, i, DT_F64, &t);
+        double *v = scores_entry(s, i);
+        for (int64_t j = 0; j < tensor_count(&t); j++)
+            if (!isfinite(v[j] = sqrt(v[j])))
+                return err_set(
+                    e,
+                    "the model has weights that are no finite numbers: the norm of unit %" PRId64
+                    " of %s",
+                    j, t.name);
+    }
+    return more || e->set ? -1 : 0;
+}

@@ -1,0 +1,29 @@
+/* Depth by loss: the mean NLL of a model without each layer, or without each contiguous block of
+ * layers. What stands before the block is computed once for all blocks that begin there, so L
+ * single layers cost about L/2 forward passes. */
+#ifndef PARE_PROBE_H
+#define PARE_PROBE_H
+
+#include "../data/data.h"
+#include "../tape/tape.h"
+
+struct probe {
+    /* block lengths probed, 1 <= shortest <= longest < layers */
+    int64_t layers, shortest, longest;
+    int64_t predictions;
+    double base; /* mean NLL of the whole model, nats */
+    /* [longest, layers]: entry [n-1, i] = mean NLL without layers i..i+n-1; 0 where not probed or
+     * i+n > layers */
+    double *without;
+};
+typedef void probe_progress(void *user, int64_t done, int64_t rows);
+/* rows: windows of tokens, each a fresh context, none of more than `most` tokens. */
+int probe_run(struct probe *p, struct exec *x, struct model *m, const struct data_row *rows,
+              int64_t n_rows, int64_t most, int64_t batch_size, probe_progress *progress,
+              void *user, struct err *e);
+/* A layer's score, [layers]: the increase of loss without it; with shortest == longest > 1 the
+ * least increase of the blocks that hold it, so that the layers ranked last are the best block. */
+void probe_scores(const struct probe *p, double *scores);
+void probe_close(struct probe *p);
+
+#endif

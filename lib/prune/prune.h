@@ -1,0 +1,13 @@
+/* What is unimportant in a model, and the model without it: activation sums, scores, orders, probes
+ * of layers, cuts and their proof. */
+#ifndef PARE_PRUNE_H
+#define PARE_PRUNE_H
+
+#include "acts.h"
+#include "calibrate.h"
+#include "probe.h"
+#include "rank.h"
+#include "reference.h"
+#include "slice.h"
+
+#endif

@@ -1,0 +1,83 @@
+/* What can be cut in a model, and the two kinds of stream that speak about it: scores (kind
+ * "scores") and orders (kind "rank").
+ *
+ * Entries, in this order: hidden_size [E], num_hidden_layers [L], then for each layer l:
+ * intermediate_size.l [F], num_attention_heads.l [K, H/K] (row k: the query heads of KV group k),
+ * num_key_value_heads.l [K]. A stream may lack entries; a score is f64, higher = keep longer; a
+ * rank is i32, best first: a permutation of 0..n-1, for query heads the model's head numbers k*H/K
+ * .. (k+1)*H/K-1 in row k. */
+#ifndef PARE_RANK_H
+#define PARE_RANK_H
+
+#include "../../formats/stream.h"
+#include "../model/model.h"
+
+struct axes_layer {
+    int64_t num_attention_heads, num_key_value_heads, head_dim, intermediate_size;
+};
+struct axes {
+    char model[ST_DIGEST]; /* id of the model that the units belong to */
+    int64_t hidden_size, num_hidden_layers;
+    struct axes_layer *layers;
+};
+enum unit { UNIT_FFN, UNIT_HEADS, UNIT_GROUPS, UNIT_KINDS }; /* the entries of a layer */
+/* the entries before those */
+enum { AXES_HIDDEN, AXES_LAYERS, AXES_FIRST };
+
+void axes_from_model(struct axes *a, const struct model_spec *h);
+void axes_copy(struct axes *dst, const struct axes *src);
+void axes_free(struct axes *a);
+/* Keys "model", "sizes" of a header. Sizes beyond limits (2^24 units an axis), or heads that do not
+ * divide: -1 with `path` named. */
+void axes_to_json(const struct axes *a, json_t *head);
+int axes_from_json(struct axes *a, const json_t *head, const char *path, struct err *e);
+/* 0 if both speak of the same sizes (and, with `model`, of the same model); else -1 naming both
+ * paths and what differs. */
+int axes_same(const struct axes *a, const struct axes *b, int model, const char *path_a,
+              const char *path_b, struct err *e);
+/* entries: AXES_FIRST + UNIT_KINDS * L */
+int64_t axes_count(const struct axes *a);
+int64_t axes_entry(int64_t layer, enum unit u);
+/* name and shape of an entry */
+void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t);
+
+/* The rest of a record into fresh memory (free it), growing with the bytes that arrive, so that a
+ * shape alone allocates nothing. NULL on error. */
+void *record_read(struct st_in *in, const struct tensor *t, struct err *e);
+
+/* values[entry]: double *, NULL where absent */
+struct scores {
+    struct axes axes;
+    void **values;
+};
+/* order[entry]: int32_t *, NULL where absent */
+struct rank {
+    struct axes axes;
+    void **order;
+};
+
+void scores_open(struct scores *s, const struct axes *a); /* copies a; no values yet */
+/* the entry's values, zeros at first */
+double *scores_entry(struct scores *s, int64_t entry);
+/* Reads what is left of a stream of kind "scores" (head checked by the caller's tool_in). Unknown
+ * records are skipped; a wrong shape, dtype or a NaN is refused. */
+int scores_read(struct scores *s, struct st_in *in, struct err *e);
+void scores_write(struct st_out *out, const struct scores *s);
+/* Entries that `later` has replace those of `s`. -1: another model or other sizes. */
+int scores_replace(struct scores *s, const struct scores *later, const char *path,
+                   const char *later_path, struct err *e);
+void scores_free(struct scores *s);
+
+/* descending; equal scores: the lower index first */
+void rank_from_scores(struct rank *r, const struct scores *s);
+/* every entry a random permutation */
+void rank_random(struct rank *r, const struct axes *a, uint64_t seed);
+/* Baseline: L2 norm of all weights that belong to a unit (rows and columns of every canonical
+ * tensor with its axis; a layer: all its tensors). One pass. */
+int scores_magnitude(struct scores *s, struct model_in *in, struct err *e);
+/* refuses what is no permutation */
+int rank_read(struct rank *r, struct st_in *in, struct err *e);
+void rank_write(struct st_out *out, const struct rank *r);
+void rank_free(struct rank *r);
+
+#endif

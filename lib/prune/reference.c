@@ -1,0 +1,447 @@
+/* The naive forward pass and the comparison: see reference.h. Plain loops over a family's lines;
+ * every slot is [T, cols] f64. Memory: the slots of one block and the logits. */
+#include "reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/mem.h"
+
+enum { SLOTS = 24 };
+
+struct slot {
+    const char *name;
+    enum axis axis;
+    int64_t cols;
+    double *v;
+};
+struct naive {
+    const struct model *m;
+    const struct slice_plan *plan;
+    const uint32_t *ids;
+    int64_t T, layer; /* layer of m; -1 outside the blocks */
+    struct slot slots[SLOTS];
+    char *hidden, *ffn, *hd, *kd; /* 1 = kept; NULL without a plan */
+    struct err *e;
+};
+
+/* ---- masks */
+
+static char *mask_of(const struct kept *k, int64_t width)
+{
+    char *mask = mem_alloc((size_t)(k->of * width));
+    for (int64_t i = 0; i < k->n; i++)
+        memset(mask + k->index[i] * width, 1, (size_t)width);
+    return mask;
+}
+
+static void masks_free(struct naive *w)
+{
+    free(w->ffn);
+    free(w->hd);
+    free(w->kd);
+    w->ffn = w->hd = w->kd = NULL;
+}
+
+/* The masks of a layer; 0 if the plan drops it. */
+static int masks_of_layer(struct naive *w)
+{
+    masks_free(w);
+    if (!w->plan)
+        return 1;
+    int64_t D = w->m->spec.layers[w->layer].head_dim;
+    for (int64_t i = 0; i < w->plan->spec.num_hidden_layers; i++) {
+        const struct slice_layer *y = &w->plan->layers[i];
+        if (y->source != w->layer)
+            continue;
+        w->ffn = mask_of(&y->ffn, 1);
+        w->hd = mask_of(&y->heads, D);
+        w->kd = mask_of(&y->groups, D);
+        return 1;
+    }
+    return 0;
+}
+
+static const char *mask_for(const struct naive *w, enum axis a)
+{
+    return a == AXIS_E    ? w->hidden
+           : a == AXIS_F  ? w->ffn
+           : a == AXIS_HD ? w->hd
+           : a == AXIS_KD ? w->kd
+                          : NULL;
+}
+
+static void mask_apply(const struct naive *w, const struct slot *s)
+{
+    const char *mask = mask_for(w, s->axis);
+    for (int64_t i = 0; mask && i < w->T * s->cols; i++)
+        if (!mask[i % s->cols])
+            s->v[i] = 0;
+}
+
+/* ---- weights */
+
+static void row_widen(const struct param *p, int64_t row, double *out)
+{
+    float *x = mem_alloc((size_t)p->cols * sizeof *x);
+    to_f32(x, (const char *)p->v + row * dtype_bytes(p->dtype, p->cols), p->dtype, p->cols);
+    for (int64_t i = 0; i < p->cols; i++)
+        out[i] = x[i];
+    free(x);
+}
+
+/* A vector (bias, norm) as f64; NULL where the tensor is absent. */
+static double *vector_of(const struct naive *w, const char *stem, const char *suffix)
+{
+    char name[TENSOR_NAME];
+    snprintf(name, sizeof name, "%s%s", stem, suffix);
+    const struct param *p = model_param((struct model *)w->m, w->layer, name);
+    if (!p)
+        return NULL;
+    struct param row = {.v = p->v, .dtype = p->dtype, .rows = 1, .cols = p->rows};
+    double *v = mem_alloc((size_t)p->rows * sizeof *v);
+    row_widen(&row, 0, v);
+    return v;
+}
+
+static const struct param *matrix_of(const struct naive *w, const char *stem)
+{
+    char name[TENSOR_NAME];
+    snprintf(name, sizeof name, "%s.weight", stem);
+    return model_param((struct model *)w->m, w->layer, name);
+}
+
+static enum axis row_axis(const struct naive *w, const char *stem)
+{
+    char name[TENSOR_NAME];
+    snprintf(name, sizeof name, "%s%s.weight", w->layer < 0 ? "" : "layers.{L}.", stem);
+    for (const struct family_tensor *t = w->m->spec.family->tensors; t->name; t++)
+        if (!strcmp(t->name, name))
+            return t->axes[0];
+    return AXIS_NONE;
+}
+
+/* ---- ops: each returns the new value, [T, cols] */
+
+static double *new_value(const struct naive *w, int64_t cols)
+{
+    return mem_alloc((size_t)(w->T * cols) * sizeof(double));
+}
+
+static double *rows_of_table(const struct naive *w, const struct param *p, const struct slot *add,
+                             double scale)
+{
+    double *y = new_value(w, p->cols);
+    for (int64_t t = 0; t < w->T; t++) {
+        row_widen(p, add ? t : w->ids[t], y + t * p->cols);
+        for (int64_t i = 0; i < p->cols; i++)
+            y[t * p->cols + i] = scale * y[t * p->cols + i] + (add ? add->v[t * p->cols + i] : 0);
+    }
+    return y;
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static double *linear(const struct naive *w, const struct param *p, const double *bias,
+                      const double *x)
+{
+    double *y = new_value(w, p->rows);
+#pragma omp parallel if (p->rows * p->cols * w->T > 1 << 20)
+    {
+        double *row = mem_alloc((size_t)p->cols * sizeof *row);
+#pragma omp for
+        for (int64_t r = 0; r < p->rows; r++) {
+            row_widen(p, r, row);
+            for (int64_t t = 0; t < w->T; t++)
+                y[t * p->rows + r] = dot(row, x + t * p->cols, p->cols) + (bias ? bias[r] : 0);
+        }
+        free(row);
+    }
+    return y;
+}
+
+/* One row of n channels in place; only kept channels count. */
+static void norm_row(double *x, const char *mask, int64_t n, int centred, double eps)
+{
+    double mean = 0, square = 0;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (!mask || mask[i]) {
+            mean += x[i];
+            kept++;
+        }
+    mean = centred && kept ? mean / (double)kept : 0;
+    for (int64_t i = 0; i < n; i++)
+        if (!mask || mask[i])
+            square += (x[i] - mean) * (x[i] - mean);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (x[i] - mean) / sqrt(square / (double)(kept ? kept : 1) + eps);
+}
+
+static double *norm(const struct naive *w, const struct family_line *l, const struct slot *in)
+{
+    int64_t n = matrix_of(w, l->weight)->rows, rows = w->T * in->cols / n;
+    double *gain = vector_of(w, l->weight, ".weight"), *bias = vector_of(w, l->weight, ".bias"),
+           *y = new_value(w, in->cols);
+    const char *mask = mask_for(w, in->axis);
+    memcpy(y, in->v, (size_t)(w->T * in->cols) * sizeof *y);
+    for (int64_t r = 0; r < rows; r++) {
+        norm_row(y + r * n, mask ? mask + r * n % in->cols : NULL, n, l->op == OP_layernorm,
+                 w->m->spec.norm_eps);
+        for (int64_t i = 0; i < n; i++)
+            y[r * n + i] = y[r * n + i] * (gain[i] + w->m->spec.family->norm_plus1) +
+                           (bias ? bias[i] : 0);
+    }
+    free(gain);
+    free(bias);
+    return y;
+}
+
+static double *rope(const struct naive *w, const struct slot *in)
+{
+    const struct layer *y = &w->m->spec.layers[w->layer];
+    const struct rope_table *r = &w->m->spec.ropes[y->rope];
+    int is_long = r->long_after > 0 && w->T > r->long_after;
+    const double *freq = is_long ? r->long_inv_freq : r->inv_freq,
+                 factor = is_long ? r->long_factor : r->factor;
+    double *out = new_value(w, in->cols);
+    memcpy(out, in->v, (size_t)(w->T * in->cols) * sizeof *out);
+    for (int64_t t = 0; t < w->T; t++)
+        for (double *h = out + t * in->cols; h < out + (t + 1) * in->cols; h += y->head_dim)
+            for (int64_t i = 0; i < r->dims / 2; i++) {
+                int64_t a = r->interleaved ? 2 * i : i,
+                        b = r->interleaved ? a + 1 : i + r->dims / 2;
+                double c = factor * cos((double)t * freq[i]), s = factor * sin((double)t * freq[i]),
+                       x = h[a], z = h[b];
+                h[a] = x * c - z * s;
+                h[b] = z * c + x * s;
+            }
+    return out;
+}
+
+static double capped(double x, double cap) { return cap > 0 ? cap * tanh(x / cap) : x; }
+
+static void attend(const struct layer *y, double cap, int64_t t, const double *q, const double *k,
+                   const double *v, double *score, double *out)
+{
+    int64_t D = y->head_dim,
+            from = y->sliding_window && t >= y->sliding_window ? t - y->sliding_window + 1 : 0,
+            stride = y->num_key_value_heads * D;
+    double most = -INFINITY, sum = 0;
+    for (int64_t j = from; j <= t; j++) {
+        score[j] = capped(y->attention_scale * dot(q, k + j * stride, D), cap);
+        most = score[j] > most ? score[j] : most;
+    }
+    for (int64_t j = from; j <= t; j++)
+        sum += score[j] = exp(score[j] - most);
+    for (int64_t j = from; j <= t; j++)
+        for (int64_t d = 0; d < D; d++)
+            out[d] += score[j] / sum * v[j * stride + d];
+}
+
+static double *attention(const struct naive *w, const struct slot *q, const struct slot *k,
+                         const struct slot *v)
+{
+    const struct layer *y = &w->m->spec.layers[w->layer];
+    int64_t H = y->num_attention_heads, D = y->head_dim, G = H / y->num_key_value_heads;
+    double *out = new_value(w, H * D), *score = new_value(w, 1);
+    for (int64_t t = 0; t < w->T; t++)
+        for (int64_t h = 0; h < H; h++)
+            attend(y, w->m->spec.attention_cap, t, q->v + (t * H + h) * D, k->v + h / G * D,
+                   v->v + h / G * D, score, out + (t * H + h) * D);
+    free(score);
+    return out;
+}
+
+static double activate(enum act f, double x)
+{
+    switch (f) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    default: return x > 0 ? x * x : 0; /* ACT_RELU2 */
+    }
+}
+
+/* act, glu, add: entry by entry. */
+static double *entrywise(const struct naive *w, enum op op, const struct slot *a,
+                         const struct slot *b)
+{
+    double *y = new_value(w, a->cols), scale = w->m->spec.residual_scale;
+    for (int64_t i = 0; i < w->T * a->cols; i++)
+        y[i] = op == OP_add
+                   ? a->v[i] + scale * b->v[i]
+                   : activate(w->m->spec.activation, a->v[i]) * (op == OP_glu ? b->v[i] : 1);
+    return y;
+}
+
+/* ---- lines */
+
+static struct slot *slot_find(struct naive *w, const char *name)
+{
+    for (int i = 0; i < SLOTS; i++)
+        if (w->slots[i].name && name && !strcmp(w->slots[i].name, name))
+            return &w->slots[i];
+    err_set(w->e, "family %s: a line reads \"%s\", which nothing has written",
+            w->m->spec.family->name, name ? name : "");
+    return NULL;
+}
+
+static void slot_set(struct naive *w, const char *name, struct slot value)
+{
+    int i = 0;
+    while (i < SLOTS && w->slots[i].name && strcmp(w->slots[i].name, name))
+        i++;
+    if (i == SLOTS) {
+        free(value.v);
+        err_set(w->e, "family %s has more than %d slots", w->m->spec.family->name, SLOTS);
+        return;
+    }
+    free(w->slots[i].v);
+    value.name = name;
+    w->slots[i] = value;
+    mask_apply(w, &w->slots[i]);
+}
+
+/* What a line computes; v NULL with e set where that is not known here. */
+static struct slot line_value(struct naive *w, const struct family_line *l,
+                              const struct slot *const in[OP_INPUTS], const struct param *p)
+{
+    struct slot out = in[0] ? *in[0]
+                            : (struct slot){.axis = AXIS_E, .cols = w->m->spec.hidden_size};
+    double *bias;
+    switch (l->op) {
+    case OP_embed:
+        /* sqrt of the kept width */
+        out.v = rows_of_table(w, p, NULL,
+                              w->plan ? w->plan->spec.embed_scale : w->m->spec.embed_scale);
+        break;
+    case OP_position: out.v = rows_of_table(w, p, in[0], 1); break;
+    case OP_linear:
+        bias = vector_of(w, l->weight, ".bias");
+        out = (struct slot){
+            .axis = row_axis(w, l->weight), .cols = p->rows, .v = linear(w, p, bias, in[0]->v)};
+        free(bias);
+        break;
+    case OP_rmsnorm:
+    case OP_layernorm: out.v = norm(w, l, in[0]); break;
+    case OP_rope: out.v = rope(w, in[0]); break;
+    case OP_attention: out.v = attention(w, in[0], in[1], in[2]); break;
+    case OP_act:
+    case OP_glu:
+    case OP_add: out.v = entrywise(w, l->op, in[0], in[1]); break;
+    default:
+        err_set(w->e, "op \"%s\" of family %s cannot be verified", ops[l->op].name,
+                w->m->spec.family->name);
+        out.v = NULL;
+    }
+    return out;
+}
+
+static int run_line(struct naive *w, const struct family_line *l)
+{
+    const struct slot *in[OP_INPUTS] = {0};
+    const struct param *p = l->weight ? matrix_of(w, l->weight) : NULL;
+    if ((l->op == OP_rope && w->m->spec.layers[w->layer].rope < 0) ||
+        !model_spec_flag(&w->m->spec, l->when))
+        return 0;
+    if (l->weight && !p)
+        return l->op == OP_rmsnorm || l->op == OP_layernorm
+                   ? 0
+                   : err_set(w->e, "tensor %s.weight is missing", l->weight);
+    for (int i = 0; i < ops[l->op].inputs; i++)
+        if (!(in[i] = slot_find(w, l->in[i])))
+            return -1;
+    struct slot value = line_value(w, l, in, p);
+    if (value.v)
+        slot_set(w, l->out, value);
+    return w->e->set ? -1 : 0;
+}
+
+static int run_lines(struct naive *w, const struct family_line *lines)
+{
+    for (; lines->out; lines++)
+        if (run_line(w, lines))
+            return -1;
+    return 0;
+}
+
+static int run_head(struct naive *w, double *logits)
+{
+    const struct model_spec *h = &w->m->spec;
+    const struct slot *n = slot_find(w, "n");
+    const struct param *p = matrix_of(w, h->tie_word_embeddings ? "embed_tokens" : "lm_head");
+    if (!n || !p)
+        return err_set(w->e, "the output head is missing");
+    double *bias = vector_of(w, "lm_head", ".bias"), *y = linear(w, p, bias, n->v);
+    for (int64_t i = 0; i < w->T * p->rows; i++)
+        logits[i] = capped(h->logit_scale * y[i], h->logit_cap);
+    free(bias);
+    free(y);
+    return 0;
+}
+
+static int run_model(struct naive *w, double *logits)
+{
+    const struct family *f = w->m->spec.family;
+    w->layer = -1;
+    if (run_lines(w, f->start))
+        return -1;
+    for (w->layer = 0; w->layer < w->m->spec.num_hidden_layers; w->layer++)
+        if (masks_of_layer(w) && run_lines(w, f->block))
+            return -1;
+    masks_free(w);
+    w->layer = -1;
+    return run_lines(w, f->end) || run_head(w, logits) ? -1 : 0;
+}
+
+int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
+                 int64_t T, double *logits, struct err *e)
+{
+    struct naive w = {.m = m, .plan = plan, .ids = ids, .T = T, .e = e};
+    for (int64_t t = 0; t < T; t++)
+        if (ids[t] >= (uint64_t)m->spec.vocab_size)
+            return err_set(e, "token id %u is beyond the vocabulary of %lld", ids[t],
+                           (long long)m->spec.vocab_size);
+    if (m->spec.learned_positions && T > m->spec.max_position_embeddings)
+        return err_set(e, "%lld tokens are more than the %lld learned positions", (long long)T,
+                       (long long)m->spec.max_position_embeddings);
+    w.hidden = plan ? mask_of(&plan->hidden, 1) : NULL;
+    int bad = run_model(&w, logits);
+    for (int i = 0; i < SLOTS; i++)
+        free(w.slots[i].v);
+    masks_free(&w);
+    free(w.hidden);
+    return bad;
+}
+
+int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
+                 const uint32_t *ids, int64_t T, struct verdict *v, struct err *e)
+{
+    int64_t V = source->spec.vocab_size;
+    double *a = mem_alloc((size_t)(T * V) * sizeof *a), *b = mem_alloc((size_t)(T * V) * sizeof *b);
+    *v = (struct verdict){0};
+    int bad = naive_logits(source, p, ids, T, a, e) || naive_logits(slice, NULL, ids, T, b, e),
+        finite = 1;
+    for (int64_t i = 0; i < T * V && !bad; i++) {
+        double off = fabs(a[i] - b[i]);
+        finite &= isfinite(a[i]) && isfinite(b[i]);
+        v->largest = fabs(a[i]) > v->largest ? fabs(a[i]) : v->largest;
+        if (off > v->difference || isnan(off))
+            *v = (struct verdict){
+                .difference = off, .largest = v->largest, .token = i / V, .entry = i % V};
+    }
+    v->agrees = finite && v->difference <= 1e-9 * (1 + v->largest);
+    free(a);
+    free(b);
+    return bad ? -1 : 0;
+}

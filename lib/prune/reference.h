@@ -1,0 +1,25 @@
+/* Proof of a slice: a naive forward pass in double precision that can run the source with its
+ * dropped units held at zero, and so must give the slice's own logits. It shares nothing with tape
+ * and kernels, and its masks come from the kept units, not from the cut's index lists. */
+#ifndef PARE_VERIFY_H
+#define PARE_VERIFY_H
+
+#include "slice.h"
+
+/* Logits of one sequence of T tokens, [T, V]. plan NULL: of the model as it is. With a plan m is
+ * its source, masked: a dropped channel is 0 after every line, norms divide by the number of kept
+ * channels, dropped layers pass their input on. -1: an op that is not known here, an id beyond the
+ * vocabulary. */
+int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
+                 int64_t T, double *logits, struct err *e);
+
+struct verdict {
+    double difference, largest; /* largest |masked source - slice|, and largest |logit| */
+    int64_t token, entry;       /* where the difference is */
+    /* difference <= 1e-9 * (1 + largest): sums of the same numbers in another order */
+    int agrees;
+};
+int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
+                 const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
+
+#endif

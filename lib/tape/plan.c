@@ -1,0 +1,285 @@
+/* Planning: lines -> events (forward, reruns, backward) -> buffers -> places. See tape_private.h.
+ *
+ * The backward schedule is made by asking, line by line in reverse, for what that line's backward
+ * reads: a value that was dropped is rerun at that point, its own inputs first. So "rerun the cheap
+ * lines" and "recompute whole blocks" are one mechanism with two keep rules. */
+#include "tape_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- events and the lives of buffers */
+
+static int event_new(struct tape *t, enum event_kind kind, int line, int in_backward)
+{
+    t->events = mem_grow(t->events, sizeof *t->events * (size_t)(t->n_events + 1));
+    t->events[t->n_events] = (struct event){.kind = kind,
+                                            .line = line,
+                                            .in_backward = in_backward,
+                                            .in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                                            .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                                            .out = NO_BUFFER,
+                                            .out_grad = NO_BUFFER,
+                                            .memo = NO_BUFFER};
+    return t->n_events++;
+}
+
+enum dtype tape_slot_dtype(const struct tape *t, int slot)
+{
+    const struct slot *s = &t->slots[slot];
+    return s->is_memo || t->lines[s->line].op == OP_loss ? DT_F32 : t->x->compute;
+}
+
+static int buffer_new(struct tape *t, int slot)
+{
+    const struct slot *s = &t->slots[slot];
+    int64_t rows = s->is_kv ? t->spec.kv_len : t->T,
+            bytes = dtype_bytes(tape_slot_dtype(t, slot), rows * s->cols);
+    t->buffers = mem_grow(t->buffers, sizeof *t->buffers * (size_t)(t->n_buffers + 1));
+    t->buffers[t->n_buffers] = (struct buffer){
+        .bytes = (int64_t)arena_round((size_t)bytes), .first = t->n_events, .last = t->n_events};
+    return t->n_buffers++;
+}
+
+/* The buffer is used by the event that comes next. */
+static int buffer_use(struct tape *t, int buffer)
+{
+    if (buffer != NO_BUFFER)
+        t->buffers[buffer].last = t->n_events;
+    return buffer;
+}
+
+static int grad_wanted(const struct tape *t, int slot)
+{
+    return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
+}
+
+static int sets_gradients(const struct tape *t, enum op op)
+{
+    return ops[op].sets >> t->x->device & 1;
+}
+
+/* Gradients begin as zeros where an op adds to them. */
+static void grad_begin(struct tape *t, int slot, int in_backward)
+{
+    struct slot *s = &t->slots[slot];
+    if (s->grad != NO_BUFFER)
+        return;
+    s->grad = buffer_new(t, slot);
+    int ev = event_new(t, EVENT_ZERO, s->line, in_backward);
+    t->events[ev].out_grad = s->grad;
+}
+
+static void schedule_forward(struct tape *t, int line, int in_backward)
+{
+    struct line *l = &t->lines[line];
+    int in[OP_INPUTS], out = buffer_new(t, l->out),
+                       memo = l->memo == NO_SLOT ? NO_BUFFER : buffer_new(t, l->memo);
+    for (int i = 0; i < OP_INPUTS; i++)
+        in[i] = l->in[i] == NO_SLOT ? NO_BUFFER : buffer_use(t, t->slots[l->in[i]].value);
+    int grad = l->op == OP_loss && grad_wanted(t, l->in[0]) ? buffer_use(t, t->slots[l->in[0]].grad)
+                                                            : NO_BUFFER;
+    t->slots[l->out].value = out;
+    if (l->memo != NO_SLOT)
+        t->slots[l->memo].value = memo;
+    const int index = event_new(t, EVENT_FORWARD, line, in_backward);
+    struct event *ev = &t->events[index];
+    memcpy(ev->in, in, sizeof in);
+    ev->out = out;
+    ev->memo = memo;
+    ev->in_grad[0] = grad;
+}
+
+/* Makes the slot's value stand somewhere: it was kept, or its line is rerun here. */
+static void value_ensure(struct tape *t, int slot)
+{
+    if (slot == NO_SLOT || t->slots[slot].value != NO_BUFFER)
+        return;
+    const int line = t->slots[slot].line;
+    for (int i = 0; i < OP_INPUTS; i++)
+        value_ensure(t, t->lines[line].in[i]);
+    schedule_forward(t, line, 1);
+}
+
+static void schedule_backward(struct tape *t, int line)
+{
+    const struct line *l = &t->lines[line];
+    const unsigned reads = ops[l->op].reads;
+    int *out_grad = &t->slots[l->out].grad;
+    if (l->op == OP_loss || *out_grad == NO_BUFFER)
+        return;
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (reads & (READS_IN0 << i))
+            value_ensure(t, l->in[i]);
+    if (reads & READS_OUT)
+        value_ensure(t, l->out);
+    if (reads & READS_MEMO)
+        value_ensure(t, l->memo);
+
+    /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
+    int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_BUFFER && l->in[0] != l->in[1];
+    struct event ev = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                       .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                       .out = NO_BUFFER,
+                       .memo = NO_BUFFER};
+    for (int i = passed; i < OP_INPUTS; i++) {
+        if (!grad_wanted(t, l->in[i]))
+            continue;
+        ev.in_overwrite[i] = t->slots[l->in[i]].grad == NO_BUFFER && sets_gradients(t, l->op);
+        if (ev.in_overwrite[i])
+            t->slots[l->in[i]].grad = buffer_new(t, l->in[i]);
+        else
+            grad_begin(t, l->in[i], 1);
+    }
+
+    for (int i = 0; i < OP_INPUTS; i++) {
+        if (l->in[i] != NO_SLOT && (reads & (READS_IN0 << i)))
+            ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);
+        if (grad_wanted(t, l->in[i]) && !(passed && i == 0))
+            ev.in_grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
+    }
+    if (reads & READS_OUT)
+        ev.out = buffer_use(t, t->slots[l->out].value);
+    if (reads & READS_MEMO)
+        ev.memo = buffer_use(t, t->slots[l->memo].value);
+    ev.out_grad = buffer_use(t, *out_grad);
+    if (passed)
+        t->slots[l->in[0]].grad = *out_grad;
+    int index = event_new(t, EVENT_BACKWARD, line, 1);
+    ev.kind = EVENT_BACKWARD;
+    ev.line = line;
+    ev.in_backward = 1;
+    t->events[index] = ev;
+}
+
+/* Kept for the backward pass: everything that is not cheap to rerun; with recompute only what
+ * enters a block. */
+static void choose_kept(struct tape *t)
+{
+    for (int i = 0; i < t->n_slots; i++) {
+        const struct line *l = &t->lines[t->slots[i].line];
+        t->slots[i].keep = !t->spec.recompute && !ops[l->op].cheap;
+    }
+    for (int64_t b = 0; b <= t->n_layers; b++)
+        t->slots[t->boundary[b]].keep = 1;
+    t->slots[t->last].keep = 1;
+}
+
+void tape_schedule(struct tape *t)
+{
+    choose_kept(t);
+    for (int i = 0; i < t->n_lines; i++) {
+        if (t->lines[i].op == OP_loss && grad_wanted(t, t->lines[i].in[0]))
+            grad_begin(t, t->lines[i].in[0], 0);
+        schedule_forward(t, i, 0);
+    }
+    if (t->spec.train) {
+        for (int i = 0; i < t->n_slots; i++)
+            if (!t->slots[i].keep)
+                t->slots[i].value = NO_BUFFER;
+        for (int i = t->n_lines - 1; i >= 0; i--)
+            if (!t->lines[i].is_teacher)
+                schedule_backward(t, i);
+    }
+}
+
+/* The first event that has a gradient of a parameter sets it, if its op can; other parameters'
+ * gradients are cleared before a step. */
+void tape_plan_weights(struct tape *t)
+{
+    const struct model *m = t->spec.model;
+    int n = m->spec.n_tensors;
+    char *seen = mem_alloc((size_t)n + 1);
+    t->cleared = mem_alloc((size_t)n + 1);
+    memset(t->cleared, 1, (size_t)n);
+    for (int i = 0; t->spec.train && i < t->n_events; i++) {
+        struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        if (l->is_teacher ||
+            (ev->kind != EVENT_BACKWARD && !(ev->kind == EVENT_FORWARD && l->op == OP_loss)))
+            continue;
+        for (int k = 0; k < 2; k++) {
+            int64_t at = l->w[k] ? l->w[k] - m->params : -1;
+            if (at < 0 || seen[at])
+                continue;
+            seen[at] = 1;
+            if (k == 0 && sets_gradients(t, l->op)) {
+                ev->w_overwrite = 1;
+                t->cleared[at] = 0;
+            }
+        }
+    }
+    free(seen);
+}
+
+/* ---- places: the largest buffers first, each at the lowest offset where no buffer alive at the
+ * same time lies */
+
+static int by_size(const void *a, const void *b)
+{
+    const struct buffer *x = *(const struct buffer *const *)a,
+                        *y = *(const struct buffer *const *)b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->first != y->first ? (x->first > y->first ? 1 : -1) : (x > y) - (x < y);
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct buffer *x = *(const struct buffer *const *)a,
+                        *y = *(const struct buffer *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static int64_t place_one(struct buffer *r, struct buffer **placed, int n, struct buffer **alive)
+{
+    int k = 0;
+    for (int i = 0; i < n; i++)
+        if (placed[i]->first <= r->last && r->first <= placed[i]->last)
+            alive[k++] = placed[i];
+    qsort(alive, (size_t)k, sizeof *alive, by_offset);
+    int64_t offset = 0;
+    for (int i = 0; i < k && alive[i]->offset < offset + r->bytes; i++)
+        if (alive[i]->offset + alive[i]->bytes > offset)
+            offset = alive[i]->offset + alive[i]->bytes;
+    return offset;
+}
+
+void tape_place(struct tape *t)
+{
+    struct buffer **order = mem_alloc(sizeof *order * (size_t)(t->n_buffers + 1)),
+                  **alive = mem_alloc(sizeof *alive * (size_t)(t->n_buffers + 1));
+    tape_mark_segments(t);
+    /* results, and k and v of a generation, outlive the schedule */
+    for (int i = 0; i < t->n_slots; i++)
+        if (t->slots[i].value != NO_BUFFER &&
+            (t->slots[i].is_kv || i == t->last || i == t->normed)) {
+            struct buffer *r = &t->buffers[t->slots[i].value];
+            r->last = t->n_events;
+            if (t->slots[i].is_kv)
+                r->first = 0;
+        }
+    for (int i = 0; i < t->n_buffers; i++)
+        order[i] = &t->buffers[i];
+    qsort(order, (size_t)t->n_buffers, sizeof *order, by_size);
+    t->shared_bytes = 0;
+    for (int i = 0; i < t->n_buffers; i++) {
+        order[i]->offset = place_one(order[i], order, i, alive);
+        if (order[i]->offset + order[i]->bytes > t->shared_bytes)
+            t->shared_bytes = order[i]->offset + order[i]->bytes;
+    }
+    free(order);
+    free(alive);
+    struct batch b = {.n_seq = t->spec.n_seq, .seq_len = t->spec.seq_len, .kv_len = t->spec.kv_len};
+    for (int i = 0; i < t->n_events; i++) {
+        struct op_args c = tape_args(t, &t->events[i], &b);
+        size_t bytes = t->events[i].kind == EVENT_ZERO
+                           ? 0
+                           : op_scratch(t->lines[t->events[i].line].op, &c);
+        if (bytes > t->scratch_bytes)
+            t->scratch_bytes = bytes;
+    }
+    t->part_scratch_bytes = tape_part_scratch(t);
+    size_t parts = (size_t)exec_workers(t->x) * t->part_scratch_bytes;
+    t->scratch_bytes = parts > t->scratch_bytes ? parts : t->scratch_bytes;
+}

@@ -1,0 +1,294 @@
+/* Recording: a family's lines, with the sizes of a head and the tensors of a model, become the
+ * tape's lines. See tape.h, family.h. */
+#include "tape_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct recorder {
+    struct tape *t;
+    struct model *m;
+    int is_teacher;
+    int64_t layer;
+    struct {
+        const char *name;
+        int slot;
+    } names[24];
+    int n_names;
+    struct err *e;
+};
+
+static int slot_new(struct tape *t, const char *name, int64_t cols, int line)
+{
+    t->slots = mem_grow(t->slots, sizeof *t->slots * (size_t)(t->n_slots + 1));
+    t->slots[t->n_slots] = (struct slot){
+        .name = name, .cols = cols, .line = line, .value = NO_BUFFER, .grad = NO_BUFFER};
+    return t->n_slots++;
+}
+
+static int name_get(const struct recorder *r, const char *name)
+{
+    for (int i = 0; i < r->n_names; i++)
+        if (!strcmp(r->names[i].name, name))
+            return r->names[i].slot;
+    return NO_SLOT;
+}
+
+static int name_set(struct recorder *r, const char *name, int slot)
+{
+    for (int i = 0; i < r->n_names; i++)
+        if (!strcmp(r->names[i].name, name)) {
+            r->names[i].slot = slot;
+            return 0;
+        }
+    if (r->n_names == (int)(sizeof r->names / sizeof *r->names))
+        return err_set(r->e, "family %s: too many slot names", r->m->spec.family->name);
+    r->names[r->n_names].name = name;
+    r->names[r->n_names++].slot = slot;
+    return 0;
+}
+
+static struct param *param_find(const struct recorder *r, const char *stem, const char *suffix)
+{
+    char name[TENSOR_NAME];
+    int64_t layer = r->layer < 0 || r->layer >= r->m->spec.num_hidden_layers ? -1 : r->layer;
+    snprintf(name, sizeof name, "%s%s", stem, suffix);
+    return model_param(r->m, layer, name);
+}
+
+static int is_norm(enum op op) { return op == OP_rmsnorm || op == OP_layernorm; }
+
+/* In the type that is computed in, as transformers has it: sqrt(3072) is 55.5 in bf16. */
+static float scale_as_computed(const struct exec *x, double scale)
+{
+    float exact = (float)scale, rounded;
+    uint64_t stored;
+    from_f32(&stored, x->compute, &exact, 1);
+    to_f32(&rounded, &stored, x->compute, 1);
+    return rounded;
+}
+
+/* Parameters and output width of a line. The one place that knows which fact of the head each op
+ * needs. */
+static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
+{
+    const struct model_spec *h = &r->m->spec;
+    const struct layer *layer = l->layer >= 0 && l->layer < h->num_hidden_layers
+                                    ? &h->layers[l->layer]
+                                    : NULL;
+    struct op_args *c = &l->sizes;
+    switch (l->op) {
+    case OP_embed:
+        c->p.scale.scale = scale_as_computed(r->t->x, h->embed_scale);
+        return l->w[0]->cols;
+    case OP_add: c->p.scale.scale = (float)h->residual_scale; return cols;
+    case OP_linear: return l->w[0]->rows;
+    case OP_rmsnorm:
+    case OP_layernorm:
+        c->p.norm = (struct norm_params){.groups = cols / l->w[0]->rows,
+                                         .eps = (float)h->norm_eps,
+                                         .plus1 = h->family->norm_plus1};
+        return cols;
+    case OP_rope: {
+        const struct rope_table *table = &h->ropes[layer->rope];
+        c->p.rope = (struct rope_params){.heads = cols / layer->head_dim,
+                                         .dims = table->dims,
+                                         .positions = r->t->positions,
+                                         .interleaved = table->interleaved};
+        l->rope = (int)layer->rope;
+        return cols;
+    }
+    case OP_attention:
+        c->p.attention = (struct attention_params){.heads = layer->num_attention_heads,
+                                                   .kv_heads = layer->num_key_value_heads,
+                                                   .head_dim = layer->head_dim,
+                                                   .window = layer->sliding_window,
+                                                   .scale = (float)layer->attention_scale,
+                                                   .cap = (float)h->attention_cap};
+        return cols;
+    case OP_act:
+    case OP_glu: c->p.act.f = h->activation; return cols;
+    default: return cols;
+    }
+}
+
+static int device_has(const struct recorder *r, enum op op)
+{
+    const struct tape *t = r->t;
+    int backward = t->spec.train && !r->is_teacher && op != OP_loss;
+    if (ops[op].forward[t->x->device] && (!backward || ops[op].backward[t->x->device]))
+        return 1;
+    err_set(r->e, "op \"%s\" has no %s kernel for device %s", ops[op].name,
+            backward ? "training" : "forward", t->x->device == DEVICE_CUDA ? "cuda" : "cpu");
+    return 0;
+}
+
+/* Appends the line; gives its output (and memo) slots. */
+static int line_add(struct recorder *r, struct line l, const char *out, int64_t out_cols)
+{
+    struct tape *t = r->t;
+    if (!device_has(r, l.op))
+        return -1;
+    int index = t->n_lines;
+    l.out = slot_new(t, out, out_cols, index);
+    l.memo = NO_SLOT;
+    l.sizes.x = t->x;
+    int64_t memo = op_memo(l.op, &l.sizes);
+    if (memo) {
+        l.memo = slot_new(t, "memo", memo, index);
+        t->slots[l.memo].is_memo = 1;
+    }
+    t->lines = mem_grow(t->lines, sizeof *t->lines * (size_t)(t->n_lines + 1));
+    t->lines[t->n_lines++] = l;
+    return name_set(r, out, l.out);
+}
+
+static int record_line(struct recorder *r, const struct family_line *f)
+{
+    const struct model_spec *h = &r->m->spec;
+    struct line l = {
+        .op = f->op, .stem = f->weight, .layer = r->layer, .is_teacher = r->is_teacher, .rope = -1};
+    if ((f->op == OP_rope && h->layers[r->layer].rope < 0) || !model_spec_flag(h, f->when))
+        return 0;
+    if (f->weight) {
+        l.w[0] = param_find(r, f->weight, ".weight");
+        l.w[1] = ops[f->op].weights > 1 ? param_find(r, f->weight, ".bias") : NULL;
+        if (!l.w[0] && is_norm(f->op))
+            return 0;
+        if (!l.w[0])
+            return err_set(r->e, "tensor %s.weight of layer %lld is missing", f->weight,
+                           (long long)r->layer);
+    }
+    for (int i = 0; i < OP_INPUTS; i++) {
+        l.in[i] = i < ops[f->op].inputs && f->in[i] ? name_get(r, f->in[i]) : NO_SLOT;
+        if (l.in[i] == NO_SLOT && i < ops[f->op].inputs)
+            return err_set(r->e, "family %s: a line reads \"%s\", which nothing has written",
+                           h->family->name, f->in[i] ? f->in[i] : "");
+    }
+    int64_t cols = line_params(r, &l, l.in[0] == NO_SLOT ? 0 : r->t->slots[l.in[0]].cols);
+    if (f->op == OP_attention && r->t->spec.kv_len)
+        r->t->slots[l.in[1]].is_kv = r->t->slots[l.in[2]].is_kv = 1;
+    return line_add(r, l, f->out, cols);
+}
+
+static int record_lines(struct recorder *r, const struct family_line *lines)
+{
+    for (; lines->out; lines++)
+        if (record_line(r, lines))
+            return -1;
+    return 0;
+}
+
+/* One model up to the input of its head; returns that slot, or -1. */
+static int record_model(struct tape *t, struct model *m, int is_teacher, struct err *e)
+{
+    struct recorder r = {.t = t, .m = m, .is_teacher = is_teacher, .layer = -1, .e = e};
+    const struct family *f = m->spec.family;
+    if (record_lines(&r, f->start))
+        return -1;
+    for (r.layer = 0; r.layer < m->spec.num_hidden_layers; r.layer++) {
+        if (!is_teacher)
+            t->boundary[r.layer] = name_get(&r, "x");
+        if (record_lines(&r, f->block))
+            return -1;
+    }
+    if (!is_teacher)
+        t->boundary[r.layer] = name_get(&r, "x");
+    if (record_lines(&r, f->end))
+        return -1;
+    return name_get(&r, "n");
+}
+
+static struct param *head_weight(struct model *m)
+{
+    return model_param(m, -1,
+                       m->spec.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
+}
+
+static void head_scales(const struct model_spec *h, float *scale, float *cap)
+{
+    *scale = (float)h->logit_scale;
+    *cap = (float)h->logit_cap;
+}
+
+/* Tokens of head and loss at a time. */
+static int64_t chunk_choose(const struct tape *t)
+{
+    const struct model_spec *h = &t->spec.model->spec;
+    int64_t chunk = t->spec.loss_chunk
+                        ? t->spec.loss_chunk
+                        : loss_chunk(t->x, h->vocab_size,
+                                     t->spec.teacher ? t->spec.teacher->spec.vocab_size : 0,
+                                     h->hidden_size);
+    return chunk < t->T ? chunk : t->T;
+}
+
+static int record_loss(struct recorder *r, int normed, int teacher_normed)
+{
+    struct tape *t = r->t;
+    struct model *m = t->spec.model, *teacher = t->spec.teacher;
+    struct line l = {.op = OP_loss,
+                     .stem = "lm_head",
+                     .layer = t->n_layers,
+                     .in = {normed, teacher_normed, NO_SLOT},
+                     .rope = -1};
+    struct loss_params p = {.ce_weight = t->spec.ce_weight,
+                            .kl_weight = teacher ? t->spec.kl_weight : 0,
+                            .teacher_logit_scale = 1,
+                            .temperature = t->spec.temperature > 0 ? t->spec.temperature : 1,
+                            .gradients = t->spec.train};
+    l.w[0] = head_weight(m);
+    l.w[1] = model_param(m, -1, "lm_head.bias");
+    head_scales(&m->spec, &p.logit_scale, &p.logit_cap);
+    if (teacher) {
+        l.w[2] = head_weight(teacher);
+        l.w[3] = model_param(teacher, -1, "lm_head.bias");
+        head_scales(&teacher->spec, &p.teacher_logit_scale, &p.teacher_logit_cap);
+    }
+    p.chunk = chunk_choose(t);
+    l.sizes.p.loss = p;
+    return line_add(r, l, "loss", 4); /* two f64 a row */
+}
+
+static int record_logits(struct recorder *r, int normed)
+{
+    struct tape *t = r->t;
+    struct model *m = t->spec.model;
+    struct line l = {.op = OP_linear,
+                     .stem = "lm_head",
+                     .layer = t->n_layers,
+                     .in = {normed, NO_SLOT, NO_SLOT},
+                     .rope = -1};
+    l.w[0] = head_weight(m);
+    l.w[1] = model_param(m, -1, "lm_head.bias");
+    if (line_add(r, l, "logits", l.w[0]->rows))
+        return -1;
+    struct line cap = {.op = OP_softcap,
+                       .layer = t->n_layers,
+                       .in = {t->lines[t->n_lines - 1].out, NO_SLOT, NO_SLOT},
+                       .rope = -1};
+    head_scales(&m->spec, &cap.sizes.p.scale.scale, &cap.sizes.p.scale.cap);
+    if (cap.sizes.p.scale.scale == 1 && cap.sizes.p.scale.cap == 0)
+        return 0;
+    return line_add(r, cap, "logits", l.w[0]->rows);
+}
+
+int tape_record_lines(struct tape *t, struct err *e)
+{
+    const struct tape_spec *s = &t->spec;
+    t->n_layers = s->model->spec.num_hidden_layers;
+    t->boundary = mem_alloc(sizeof *t->boundary * (size_t)(t->n_layers + 1));
+    int teacher_normed = NO_SLOT;
+    if (s->teacher && (teacher_normed = record_model(t, s->teacher, 1, e)) < 0)
+        return -1;
+    t->normed = record_model(t, s->model, 0, e);
+    if (t->normed < 0)
+        return -1;
+    struct recorder r = {.t = t, .m = s->model, .layer = t->n_layers, .e = e};
+    if (s->end == TAPE_LOSS && record_loss(&r, t->normed, teacher_normed))
+        return -1;
+    if (s->end == TAPE_LOGITS && record_logits(&r, t->normed))
+        return -1;
+    t->last = t->lines[t->n_lines - 1].out;
+    return 0;
+}

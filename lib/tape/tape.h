@@ -1,0 +1,88 @@
+/* The model as a recorded straight tape: a family's lines become an array of calls; forward runs it
+ * 0..n, backward n..0 (ARCHITECTURE, idea 3). All memory is planned from liveness before the first
+ * step: record, look at tape_bytes, then tape_open.
+ *
+ * A training step is one tape: teacher lines without gradients, student lines, the loss. In the
+ * backward pass the cheap lines are rerun instead of kept; with `recompute` whole blocks are. A
+ * tape recorded for seq_len tokens runs for any shorter batch of the same n_seq or fewer. */
+#ifndef PARE_TAPE_H
+#define PARE_TAPE_H
+
+#include "../model/model.h"
+
+enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
+
+struct tape_spec {
+    struct model *model, *teacher; /* teacher: only with TAPE_LOSS; NULL without */
+    int64_t n_seq, seq_len;        /* the largest batch */
+    /* > 0: k and v stay between calls for that many positions (generation); forward only */
+    int64_t kv_len;
+    enum tape_end end;
+    /* gradients of every parameter of `model` (model_add_grads first) */
+    int train;
+    int recompute;
+    float ce_weight, kl_weight, temperature; /* TAPE_LOSS; temperature 0 = 1 */
+    int64_t loss_chunk;                      /* 0: chosen */
+};
+
+struct tape;
+/* NULL: e.g. an op that the device lacks, by name */
+struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e);
+/* arena that tape_open will take */
+int64_t tape_bytes(const struct tape *t);
+/* of it, values and gradients of lines; most of the rest are the logits of a chunk */
+int64_t tape_activation_bytes(const struct tape *t);
+int tape_open(struct tape *t, struct err *e);
+void tape_close(struct tape *t);
+
+/* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond learned ones,
+ * ids >= vocab_size: -1 with the value named, nothing run. */
+int tape_forward(struct tape *t, const struct batch *b, struct err *e);
+/* after tape_forward of the same batch; adds to the parameters' gradients */
+int tape_backward(struct tape *t, const struct batch *b, struct err *e);
+/* before the first pass of a step: the parameters' gradients begin anew */
+void tape_clear_gradients(struct tape *t);
+/* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
+void tape_loss_scale(struct tape *t, float scale);
+
+/* [T][2]: ce and kl of each position, 0 where label = -100 */
+const double *tape_losses(struct tape *t);
+/* sums[2], which lie where calls run, += ce and kl of all positions; waits for nothing */
+void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
+/* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
+const float *tape_logits(struct tape *t, int64_t first, int64_t rows);
+
+/* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the
+ * end lines and head / loss. What block `from` reads must stand in tape_boundary(t, from). For
+ * layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
+int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to,
+                       struct err *e);
+/* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines);
+ * valid from its writing until that block has run */
+void *tape_boundary(struct tape *t, int64_t block);
+
+/* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun), for
+ * all sequences of the batch at once, or by several threads at a time, each for sequences of its
+ * own, whose values are then in that thread's cache. */
+enum tap {
+    TAP_INPUT_OF,
+    TAP_OUTPUT_OF, /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj",
+                    * "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's
+                    * output */
+    /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
+    TAP_BLOCK_INPUT
+};
+struct tapped {
+    struct exec *x;        /* to compute with */
+    const struct batch *b; /* the sequences, */
+    /* how many sequences of the whole batch stand before them, */
+    int64_t first;
+    /* and [b->n_seq * b->seq_len, cols], where calls run */
+    const struct operand *values;
+};
+typedef void tap_fn(void *user, const struct tapped *t);
+/* before tape_open */
+int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap_fn *fn, void *user,
+             struct err *e);
+
+#endif

@@ -1,0 +1,127 @@
+/* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by
+ * record.c (family lines -> lines), plan.c (lines -> events -> memory), tape.c (running them) and
+ * parts.c (running them sequence by sequence).
+ *
+ * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A
+ * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped
+ * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap
+ * share memory. */
+#ifndef PARE_TAPE_PLAN_H
+#define PARE_TAPE_PLAN_H
+
+#include "tape.h"
+
+enum { NO_SLOT = -1, NO_BUFFER = -1 };
+
+struct slot {
+    const char *name;
+    int64_t cols;       /* entries a row */
+    int line;           /* that writes it */
+    int is_memo, is_kv; /* kv: keeps kv_len rows between calls */
+    int keep;           /* stays until the backward pass is done with it */
+    int value, grad;    /* current buffer while the schedule is built */
+};
+
+struct line {
+    enum op op;
+    const char *stem; /* of its weight, for taps */
+    int64_t layer;    /* -1 start, 0..L-1 blocks, L end, of its own model */
+    int is_teacher;
+    int in[OP_INPUTS], out, memo;
+    struct param *w[OP_WEIGHTS];
+    int rope;             /* index of the rope table, -1 */
+    struct op_args sizes; /* params and column counts; no pointers */
+};
+
+/* ZERO: a gradient buffer begins */
+enum event_kind { EVENT_FORWARD, EVENT_BACKWARD, EVENT_ZERO };
+struct event {
+    enum event_kind kind;
+    /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
+    int line, in_backward;
+    int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo; /* buffers */
+    /* nothing stands in the gradient of that input; nor, in a step's first pass, of w0: the op sets
+     * it */
+    int in_overwrite[OP_INPUTS], w_overwrite;
+    /* events of one segment can be run sequence by sequence (parts.c) */
+    int segment;
+};
+
+struct buffer {
+    int64_t bytes, offset; /* offset into the shared range */
+    int first, last;       /* events */
+};
+
+struct tap_row {
+    int line, after;
+    tap_fn *fn;
+    void *user;
+};
+
+/* All events of one direction for batches of one shape, as the device keeps them; the first run is
+ * an ordinary one, in which libraries choose. */
+struct tape_capture {
+    int64_t n_seq, seq_len;
+    int runs;
+    struct exec_graph *graph;
+};
+
+struct tape {
+    struct exec *x;
+    struct tape_spec spec;
+    int64_t T, n_layers, positions;
+    struct slot *slots;
+    struct line *lines;
+    struct event *events;
+    struct buffer *buffers;
+    const struct event **selected; /* room for the events of a run */
+    struct tap_row *taps;
+    int n_slots, n_lines, n_events, n_buffers, n_taps;
+    int *boundary;        /* [L + 1] slots of x entering each block */
+    int normed, last;     /* slots: input of the head; loss or logits */
+    int64_t shared_bytes; /* what buffers take together once placed */
+    size_t scratch_bytes, part_scratch_bytes;
+    /* rope tables of student and teacher: short and long */
+    struct {
+        int64_t dims;
+        float *cos[2], *sin[2];
+    } * tables[2];
+    struct arena arena;
+    unsigned char *shared;
+    void *scratch;
+    int32_t *ids, *labels; /* of the batch, where calls run */
+    float *loss_scale;     /* one, where calls run */
+    /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
+    char *cleared;
+    int first_pass; /* of a step */
+    /* forward, backward; then of a later pass of a step, of the first one */
+    struct tape_capture captures[2][2];
+    void *host;     /* what was fetched of losses or logits */
+    float *widened; /* logits that are not f32 */
+};
+
+/* record.c: fills lines, slots, boundary, normed, last. */
+int tape_record_lines(struct tape *t, struct err *e);
+/* plan.c: fills events, buffers, shared_bytes, scratch_bytes. */
+void tape_schedule(struct tape *t);
+void tape_plan_weights(struct tape *t); /* fills cleared and w_overwrite */
+void tape_place(struct tape *t);
+enum dtype tape_slot_dtype(const struct tape *t, int slot);
+/* The call of an event: sizes and params always, pointers once the arena is open. */
+struct op_args tape_args(const struct tape *t, const struct event *ev, const struct batch *b);
+
+/* tape.c: runs an event's op with the call, whose sequences are those of the batch from `first` on,
+ * and the taps of its line. */
+void tape_run_call(const struct tape *t, const struct event *ev, const struct op_args *c,
+                   int64_t first);
+/* parts.c: numbers the segments, and lets buffers live from the beginning to the end of one, since
+ * threads run apart in it; into how many parts a batch of n_seq sequences is taken apart, 1: not;
+ * whether an event can be run so; scratch that each part needs; and running n such events. */
+void tape_mark_segments(struct tape *t);
+int64_t tape_parts(const struct tape *t, int64_t n_seq);
+int tape_runs_in_parts(const struct tape *t, const struct event *ev);
+size_t tape_part_scratch(const struct tape *t);
+void tape_run_parts(struct tape *t, const struct event *const *events, int n,
+                    const struct batch *b);
+
+#endif

@@ -1,0 +1,69 @@
+/* Inside of the BPE model, shared by vocab.c (tables) and bpe.c (merging). The rest of the
+ * tokenizer sees tokenizer_private.h. */
+#ifndef PARE_BPE_H
+#define PARE_BPE_H
+
+#include <xxhash.h>
+
+#include "tokenizer_private.h"
+
+#define METASPACE "\xe2\x96\x81" /* U+2581, stands for a space in SentencePiece vocabularies */
+
+/* pair: left id << 32 | right id, + 1 so that 0 is an empty slot */
+struct merge {
+    uint64_t pair;
+    uint32_t rank, id;
+};
+
+struct bpe {
+    char *text; /* the tokens' texts, one after the other */
+    /* by id: place in text; length NO_TOKEN: a hole */
+    struct token_text {
+        uint64_t start;
+        uint32_t length;
+    } * tokens;
+    int64_t size; /* largest id + 1 */
+    /* open addressing by hash of the text: id + 1, and other bits of the hash, so that misses stay
+     * here */
+    struct slot {
+        uint32_t id, tag;
+    } * slots;
+    uint64_t slot_mask;
+    struct merge *merges; /* open addressing by pair */
+    uint64_t merge_mask;
+    struct bpe_flags flags;
+    /* ids, -1: none. byte_token: of the byte-level alphabet; fallback: <0x00>.. */
+    int64_t unk, byte_token[256], fallback[256];
+    /* no merge reaches over the start of a word (a metaspace behind a byte with word_end set) */
+    int words;
+    unsigned char word_end[256];
+    struct bpe_work *work;
+};
+enum { NO_TOKEN = UINT32_MAX };
+
+static inline uint64_t hash_bytes(const char *s, int64_t n) { return XXH3_64bits(s, (size_t)n); }
+static inline uint64_t hash_pair(uint64_t pair)
+{
+    return (pair ^ pair >> 29) * 0x9e3779b97f4a7c15u >> 20;
+}
+static inline uint64_t pair_key(uint32_t left, uint32_t right)
+{
+    return ((uint64_t)left << 32 | right) + 1;
+}
+
+static inline const struct merge *bpe_merge(const struct bpe *b, uint32_t left, uint32_t right)
+{
+    uint64_t key = pair_key(left, right);
+    for (uint64_t i = hash_pair(key) & b->merge_mask; b->merges[i].pair;
+         i = (i + 1) & b->merge_mask)
+        if (b->merges[i].pair == key)
+            return &b->merges[i];
+    return NULL;
+}
+
+/* its character in the byte-level alphabet as UTF-8; 1 or 2 bytes */
+int byte_to_text(unsigned char byte, char *text);
+struct bpe_work *bpe_work_open(void);
+void bpe_work_close(struct bpe_work *w);
+
+#endif

@@ -1,0 +1,328 @@
+/* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece that the one
+ * before it gave. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five
+ * behaviours), Digits, Metaspace, Sequence. Patterns run in PCRE2 with its compiler; stretches that
+ * are no UTF-8 are pieces of their own and never looked at by a pattern. Refuses every other
+ * pre-tokenizer by name. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/utf8.h"
+#include "bpe.h"
+#include "tokenizer_private.h"
+
+enum { SPLIT_STEPS = 32, JIT_STACK = 32 << 20 };
+
+enum behaviour {
+    REMOVED,
+    ISOLATED,
+    MERGED_WITH_PREVIOUS,
+    MERGED_WITH_NEXT,
+    CONTIGUOUS,
+    BEHAVIOURS
+};
+static const char *const behaviour_names[] = {"Removed", "Isolated", "MergedWithPrevious",
+                                              "MergedWithNext", "Contiguous"};
+
+enum prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS };
+
+struct split {
+    pcre2_code *code; /* NULL: does not cut */
+    pcre2_match_data *match;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack;
+    enum behaviour behaviour;
+    int invert;
+    /* replaces spaces by `space`; puts `prefix` before a piece that does not begin with it */
+    char *space, *prefix;
+    enum prefix when;
+    struct buffer work; /* the piece with what was put in */
+};
+
+static const char gpt2_pattern[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/* ---- reading the specification */
+
+static struct split *split_add(struct split_list *l, struct err *e)
+{
+    if (l->count == SPLIT_STEPS)
+        return err_set(e, "the tokenizer has more than %d pre-tokenizers", SPLIT_STEPS), NULL;
+    l->steps = mem_grow(l->steps, (size_t)(l->count + 1) * sizeof *l->steps);
+    struct split *s = &l->steps[l->count++];
+    *s = (struct split){.behaviour = ISOLATED};
+    return s;
+}
+
+static int split_compile(struct split *s, const char *pattern, int literal, struct err *e)
+{
+    int code;
+    PCRE2_SIZE at;
+    char *translated = literal ? mem_string(pattern) : split_pattern_translate(pattern, e);
+    if (!translated)
+        return -1;
+    s->code = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
+                            PCRE2_UTF |
+                                (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE),
+                            &code, &at, NULL);
+    free(translated);
+    if (!s->code) {
+        char why[160];
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+        return err_set(e, "the tokenizer's pattern \"%.200s\" is not understood: %s", pattern, why);
+    }
+    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without a JIT the interpreter runs */
+    s->match = pcre2_match_data_create(1, NULL);
+    s->context = pcre2_match_context_create(NULL);
+    s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK, NULL);
+    pcre2_jit_stack_assign(s->context, NULL, s->stack);
+    return 0;
+}
+
+static int read_split(struct split_list *l, const json_t *spec, struct err *e)
+{
+    const json_t *pattern = json_object_get(spec, "pattern");
+    const char *literal = json_string_value(json_object_get(pattern, "String")),
+               *regex = json_string_value(json_object_get(pattern, "Regex"));
+    const char *behaviour = json_string_value(json_object_get(spec, "behavior"));
+    struct split *s = split_add(l, e);
+    if (!s)
+        return -1;
+    if (!behaviour || !(regex || (literal && *literal)))
+        return err_set(e, "the tokenizer's pre-tokenizer Split has no pattern or no behavior");
+    for (s->behaviour = 0;
+         s->behaviour < BEHAVIOURS && strcmp(behaviour, behaviour_names[s->behaviour]);
+         s->behaviour++)
+        ;
+    if (s->behaviour == BEHAVIOURS)
+        return err_set(e, "the tokenizer's pre-tokenizer Split has the unknown behavior \"%.80s\"",
+                       behaviour);
+    s->invert = json_is_true(json_object_get(spec, "invert"));
+    return split_compile(s, regex ? regex : literal, !regex, e);
+}
+
+static int read_byte_level(struct split_list *l, const json_t *spec, struct err *e)
+{
+    struct split *s;
+    l->byte_level = 1;
+    if (!json_is_false(json_object_get(spec, "add_prefix_space"))) {
+        if (!(s = split_add(l, e)))
+            return -1;
+        s->prefix = mem_string(" ");
+        s->when = PREFIX_ALWAYS;
+    }
+    if (json_is_false(json_object_get(spec, "use_regex")))
+        return 0;
+    return (s = split_add(l, e)) ? split_compile(s, gpt2_pattern, 0, e) : -1;
+}
+
+static int read_metaspace(struct split_list *l, const json_t *spec, struct err *e)
+{
+    const char *replacement = json_string_value(json_object_get(spec, "replacement"));
+    const char *scheme = json_string_value(json_object_get(spec, "prepend_scheme"));
+    int always = scheme ? !strcmp(scheme, "always")
+                        : !json_is_false(json_object_get(spec, "add_prefix_space"));
+    struct split *s = split_add(l, e);
+    if (!s)
+        return -1;
+    if (!replacement || !*replacement ||
+        (scheme && !always && strcmp(scheme, "first") && strcmp(scheme, "never")))
+        return err_set(
+            e,
+            "the tokenizer's pre-tokenizer Metaspace is not understood (prepend_scheme \"%.80s\")",
+            scheme ? scheme : "");
+    s->space = mem_string(replacement);
+    s->prefix = mem_string(replacement);
+    s->when = always                               ? PREFIX_ALWAYS
+              : scheme && !strcmp(scheme, "first") ? PREFIX_FIRST
+                                                   : PREFIX_NEVER;
+    s->behaviour = MERGED_WITH_NEXT;
+    return json_is_false(json_object_get(spec, "split")) ? 0 : split_compile(s, replacement, 1, e);
+}
+
+static int read_one(struct split_list *l, const json_t *spec, int depth, struct err *e)
+{
+    const char *type = json_string_value(json_object_get(spec, "type"));
+    if (!type || depth > 8)
+        return err_set(e, "the tokenizer's pre-tokenizer is not understood");
+    if (!strcmp(type, "Sequence")) {
+        const json_t *list = json_object_get(spec, "pretokenizers");
+        for (size_t i = 0; i < json_array_size(list); i++)
+            if (read_one(l, json_array_get(list, i), depth + 1, e))
+                return -1;
+        return 0;
+    }
+    if (l->byte_level)
+        return err_set(
+            e,
+            "the tokenizer's pre-tokenizer \"%.80s\" comes after ByteLevel, which is not supported",
+            type);
+    if (!strcmp(type, "ByteLevel"))
+        return read_byte_level(l, spec, e);
+    if (!strcmp(type, "Split"))
+        return read_split(l, spec, e);
+    if (!strcmp(type, "Metaspace"))
+        return read_metaspace(l, spec, e);
+    if (!strcmp(type, "Digits")) {
+        struct split *s = split_add(l, e);
+        return s ? split_compile(s,
+                                 json_is_true(json_object_get(spec, "individual_digits"))
+                                     ? "\\p{N}"
+                                     : "\\p{N}+",
+                                 0, e)
+                 : -1;
+    }
+    return err_set(e, "the tokenizer's pre-tokenizer \"%.80s\" is not supported", type);
+}
+
+int split_read(struct split_list *l, const json_t *spec, struct err *e)
+{
+    return !spec || json_is_null(spec) ? 0 : read_one(l, spec, 0, e);
+}
+
+void split_free(struct split_list *l)
+{
+    for (int i = 0; i < l->count; i++) {
+        struct split *s = &l->steps[i];
+        pcre2_code_free(s->code);
+        pcre2_match_data_free(s->match);
+        pcre2_match_context_free(s->context);
+        pcre2_jit_stack_free(s->stack);
+        free(s->space);
+        free(s->prefix);
+        buffer_free(&s->work);
+    }
+    free(l->steps);
+}
+
+/* ---- cutting */
+
+struct run { /* one text on its way through the steps from `step` on */
+    struct split_list *list;
+    int step;
+    split_use *use;
+    void *context;
+    struct err *e;
+    struct text text;
+    int64_t start, end; /* the stretch that the next one may still join; empty at first */
+    int matched;        /* the last stretch was a match */
+};
+
+static int run_text(struct split_list *l, int step, struct text t, split_use *use, void *context,
+                    struct err *e);
+
+static int run_emit(struct run *r)
+{
+    int64_t start = r->start;
+    r->start = r->end;
+    return start == r->end ? 0
+                           : run_text(r->list, r->step + 1, text_part(r->text, start, r->end),
+                                      r->use, r->context, r->e);
+}
+
+/* The next stretch, up to `end`: a match of the pattern or what lies between matches. */
+static int run_stretch(struct run *r, int64_t end, int match)
+{
+    int joins = 0, was = r->matched, some = r->end > r->start;
+    if (end == r->end)
+        return 0;
+    switch (r->list->steps[r->step].behaviour) {
+    case MERGED_WITH_PREVIOUS: joins = match && !was; break;
+    case MERGED_WITH_NEXT: joins = !match && was; break;
+    case CONTIGUOUS: joins = match == was; break;
+    default: break;
+    }
+    r->matched = match;
+    if (!(joins && some) && run_emit(r))
+        return -1;
+    r->end = end;
+    if (match && r->list->steps[r->step].behaviour == REMOVED)
+        r->start = end;
+    return 0;
+}
+
+/* The pattern over the well-formed stretch [from, to) of the text. */
+static int run_pattern(struct run *r, int64_t from, int64_t to)
+{
+    const struct split *s = &r->list->steps[r->step];
+    const char *base = r->text.s + from;
+    PCRE2_SIZE n = (PCRE2_SIZE)(to - from), at = 0;
+    while (at < n) {
+        int found = pcre2_match(s->code, (PCRE2_SPTR)base, n, at, PCRE2_NO_UTF_CHECK, s->match,
+                                s->context);
+        if (found == PCRE2_ERROR_NOMATCH)
+            break;
+        if (found < 0) {
+            char why[160];
+            pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
+            return err_set(r->e, "the tokenizer's pattern failed on a text of %lld bytes: %s",
+                           (long long)n, why);
+        }
+        const PCRE2_SIZE *where = pcre2_get_ovector_pointer(s->match);
+        PCRE2_SIZE start = where[0], end = where[1];
+        at = end > at ? end : at + (PCRE2_SIZE)utf8_length(base + at, (int64_t)(n - at));
+        if (end == start)
+            continue; /* a match of nothing cuts nothing */
+        if (run_stretch(r, from + (int64_t)start, s->invert) ||
+            run_stretch(r, from + (int64_t)end, !s->invert))
+            return -1;
+    }
+    return run_stretch(r, to, s->invert);
+}
+
+static int run_cut(struct split_list *l, int step, struct text t, split_use *use, void *context,
+                   struct err *e)
+{
+    struct run r = {.list = l, .step = step, .use = use, .context = context, .e = e, .text = t};
+    for (int64_t at = 0; at < t.n;) {
+        int valid;
+        int64_t end = at + utf8_run(t.s + at, t.n - at, &valid);
+        if (valid ? run_pattern(&r, at, end) : run_stretch(&r, end, 0))
+            return -1;
+        at = end;
+    }
+    return run_emit(&r);
+}
+
+/* The piece with its spaces replaced and the prefix put before it, in the step's buffer; the piece
+ * itself where nothing changes. */
+static struct text split_insert(struct split *s, struct text t)
+{
+    int64_t n = s->prefix ? (int64_t)strlen(s->prefix) : 0,
+            space = s->space ? (int64_t)strlen(s->space) : 0;
+    const char *begin = s->space && t.s[0] == ' ' ? s->prefix : t.s;
+    int prefixed = !n || (begin == s->prefix) || (t.n >= n && !memcmp(begin, s->prefix, (size_t)n));
+    int wanted = !prefixed && (s->when == PREFIX_ALWAYS || (s->when == PREFIX_FIRST && t.first));
+    if (!wanted && !space)
+        return t;
+    buffer_clear(&s->work);
+    if (wanted)
+        buffer_add(&s->work, s->prefix, n, NULL, 0);
+    for (int64_t i = 0, end; i < t.n; i = end) {
+        const char *p = space ? memchr(t.s + i, ' ', (size_t)(t.n - i)) : NULL;
+        end = p ? p - t.s : t.n;
+        buffer_add_text(&s->work, text_part(t, i, end));
+        if (p)
+            buffer_add(&s->work, s->space, space, NULL,
+                       (uint32_t)text_weight(text_part(t, end, end + 1)));
+        end += p != NULL;
+    }
+    return (struct text){s->work.s, s->work.n, s->work.weight, t.first};
+}
+
+static int run_text(struct split_list *l, int step, struct text t, split_use *use, void *context,
+                    struct err *e)
+{
+    for (; step < l->count; step++) {
+        t = split_insert(&l->steps[step], t);
+        if (l->steps[step].code)
+            return run_cut(l, step, t, use, context, e);
+    }
+    return use(context, t, e);
+}
+
+int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e)
+{
+    return t.n ? run_text(l, 0, t, use, context, e) : 0;
+}

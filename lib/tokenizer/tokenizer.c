@@ -1,0 +1,198 @@
+/* A tokenizer at work: see tokenizer.h, and tokenizer_private.h for the way of a text. Each call
+ * works on the text it is given as a whole; the scratch memory in the tokenizer makes one tokenizer
+ * one thread's. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer_private.h"
+
+struct tokenizer *tokenizer_open(const char *json, int64_t bytes, struct err *e)
+{
+    struct tokenizer *t = mem_alloc(sizeof *t);
+    if (!tokenizer_read(t, json, bytes, e))
+        return t;
+    tokenizer_close(t);
+    return NULL;
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    bpe_close(t->bpe);
+    for (int i = 0; i < t->n_added; i++)
+        free(t->added[i].text);
+    for (int i = 0; i < t->normal.count; i++) {
+        free(t->normal.tokens[i]->text);
+        free(t->normal.tokens[i]);
+    }
+    free(t->added);
+    free(t->raw.tokens);
+    free(t->normal.tokens);
+    norm_free(&t->norm);
+    split_free(&t->split);
+    decoder_free(t->decoder);
+    free(t);
+}
+
+int64_t tokenizer_vocab_size(const struct tokenizer *t) { return t->size; }
+int64_t tokenizer_dropped(const struct tokenizer *t) { return t->dropped; }
+
+int64_t tokenizer_id(const struct tokenizer *t, const char *token)
+{
+    for (int i = 0; i < t->n_added; i++)
+        if (!strcmp(t->added[i].text, token))
+            return t->added[i].id;
+    return bpe_find(t->bpe, token, (int64_t)strlen(token));
+}
+
+int tokenizer_special(const struct tokenizer *t, int which, uint32_t *ids, int max)
+{
+    int n = t->special[which].n < max ? t->special[which].n : max;
+    memcpy(ids, t->special[which].ids, (size_t)n * sizeof *ids);
+    return n;
+}
+
+/* ---- growing things */
+
+void ids_push(struct ids *out, uint32_t id, uint32_t bytes)
+{
+    if (out->n == out->room) {
+        out->room = 2 * out->room + 256;
+        out->id = mem_grow(out->id, (size_t)out->room * sizeof *out->id);
+        out->bytes = mem_grow(out->bytes, (size_t)out->room * sizeof *out->bytes);
+    }
+    out->id[out->n] = id;
+    out->bytes[out->n++] = bytes;
+}
+
+void buffer_clear(struct buffer *b) { b->n = b->owed = 0; }
+
+void buffer_free(struct buffer *b)
+{
+    free(b->s);
+    free(b->weight);
+}
+
+void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total)
+{
+    if (!n) {
+        *(b->n ? &b->weight[b->n - 1] : &b->owed) += total;
+        return;
+    }
+    if (b->room - b->n < n) {
+        b->room = 2 * b->room + n + 64;
+        b->s = mem_grow(b->s, (size_t)b->room);
+        b->weight = mem_grow(b->weight, (size_t)b->room * sizeof *b->weight);
+    }
+    memcpy(b->s + b->n, s, (size_t)n);
+    if (weight)
+        memcpy(b->weight + b->n, weight, (size_t)n * sizeof *weight);
+    else
+        memset(b->weight + b->n, 0, (size_t)n * sizeof *weight);
+    b->weight[b->n] += b->owed + total;
+    b->owed = 0;
+    b->n += n;
+}
+
+void buffer_add_text(struct buffer *b, struct text t)
+{
+    int64_t at = b->n;
+    if (!t.n)
+        return;
+    buffer_add(b, t.s, t.n, t.weight, 0);
+    for (int64_t i = 0; !t.weight && i < t.n; i++)
+        b->weight[at + i]++;
+}
+
+/* ---- encoding */
+
+struct encoding {
+    struct tokenizer *t;
+    struct ids *out;
+};
+
+static int encode_piece(void *context, struct text piece, struct err *e)
+{
+    struct encoding *c = context;
+    return bpe_encode(c->t->bpe, piece, c->out, e);
+}
+
+typedef int part_use(struct encoding *c, struct text part, struct err *e);
+
+/* Cuts the tokens of `set` out of a text; what lies between goes to `rest`. White space that rstrip
+ * has taken may itself hold a token, which then counts as well, with no bytes left to cover: so
+ * does the tokenizers library (which may then go on to repeat white space; that is not copied). */
+static int encode_around(struct encoding *c, const struct added_set *set, struct text t,
+                         part_use *rest, struct err *e)
+{
+    struct added_match m;
+    int64_t at = 0, from = 0;
+    while (added_find(set, t, &at, from, &m)) {
+        if (m.start > from && rest(c, text_part(t, from, m.start), e))
+            return -1;
+        if (m.start < from)
+            m.start = from < m.end ? from : m.end;
+        ids_push(c->out, m.token->id, (uint32_t)text_weight(text_part(t, m.start, m.end)));
+        from = from > m.end ? from : m.end;
+    }
+    return from < t.n ? rest(c, text_part(t, from, t.n), e) : 0;
+}
+
+static int encode_split(struct encoding *c, struct text part, struct err *e)
+{
+    return split_apply(&c->t->split, part, encode_piece, c, e);
+}
+
+static int encode_normal(struct encoding *c, struct text part, struct err *e)
+{
+    if (norm_apply(&c->t->norm, &part, e))
+        return -1;
+    return encode_around(c, &c->t->normal, part, encode_split, e);
+}
+
+int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struct ids *out,
+                         struct err *e)
+{
+    struct encoding c = {t, out};
+    int64_t before = out->n, covered = 0;
+    if (n > 0 && encode_around(&c, &t->raw, (struct text){text, n, NULL, 1}, encode_normal, e))
+        return -1;
+    for (int64_t i = before; i < out->n; i++)
+        covered += out->bytes[i];
+    t->dropped += n - covered;
+    return out->n - before;
+}
+
+/* ---- decoding */
+
+static const struct added_token *added_by_id(const struct tokenizer *t, uint32_t id)
+{
+    int low = 0, high = t->n_added;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (t->added[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < t->n_added && t->added[low].id == id ? &t->added[low] : NULL;
+}
+
+char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n_ids,
+                       int skip_special, int64_t *n)
+{
+    struct piece *pieces = mem_alloc((size_t)(n_ids + 1) * sizeof *pieces);
+    int64_t count = 0;
+    for (int64_t i = 0; i < n_ids; i++) {
+        const struct added_token *a = added_by_id(t, ids[i]);
+        struct piece p = {a ? a->text : NULL, a ? a->n : 0};
+        if (!a)
+            p.s = bpe_text(t->bpe, ids[i], &p.n);
+        if (p.s && !(skip_special && a && a->special))
+            pieces[count++] = p;
+    }
+    char *text = decoder_apply(t->decoder, pieces, count, n);
+    free(pieces);
+    return text;
+}

@@ -1,0 +1,161 @@
+/* The inside of a tokenizer: what its files share. The way of a text through them:
+ *   added tokens cut out (added.c) -> normalizers (normalize.c) -> added tokens again, those that
+ * stand in normalised text
+ *   -> splits (split.c) -> merges of one piece (bpe.c) -> ids.
+ * Every text carries the weight of its bytes: how many source bytes each stands for (1 unless a
+ * normalizer changed it), so that the spans of the tokens add up to the source whatever was
+ * inserted or replaced on the way. */
+#ifndef PARE_TOKENIZER_PARTS_H
+#define PARE_TOKENIZER_PARTS_H
+
+#include <jansson.h>
+
+#include "../base/mem.h"
+#include "tokenizer.h"
+
+struct text {
+    const char *s;
+    int64_t n;
+    const uint32_t *weight; /* [n] source bytes; NULL: 1 each */
+    int first;              /* begins at the first byte of the source */
+};
+static inline struct text text_part(struct text t, int64_t from, int64_t to)
+{
+    return (struct text){t.s + from, to - from, t.weight ? t.weight + from : NULL,
+                         t.first && from == 0};
+}
+static inline int64_t text_weight(struct text t)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; t.weight && i < t.n; i++)
+        sum += t.weight[i];
+    return t.weight ? sum : t.n;
+}
+
+/* A text being written. */
+struct buffer {
+    char *s;
+    uint32_t *weight;
+    int64_t n, room;
+    /* weight of what was removed at the very beginning, for the first byte that comes */
+    uint32_t owed;
+};
+void buffer_clear(struct buffer *b);
+/* Appends n bytes: with their own weights; or, weight NULL, with `total` on the first byte and 0 on
+ * the others. n = 0: the byte before takes the total. */
+void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total);
+void buffer_add_text(struct buffer *b, struct text t);
+void buffer_free(struct buffer *b);
+
+/* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte prints */
+uint32_t byte_to_point(unsigned char byte); /* 0x21 -> U+0021, 0x20 -> U+0120 */
+int point_to_byte(uint32_t point);          /* -1: not in the alphabet */
+
+/* ---- vocabulary and merges */
+struct bpe;
+struct bpe_flags {
+    int byte_fallback, fuse_unk, ignore_merges, byte_level;
+};
+struct bpe *bpe_open(void);
+void bpe_close(struct bpe *b);
+/* {"text": id, ...} */
+int bpe_read_vocab(struct bpe *b, const char *json, int64_t n, struct err *e);
+/* ["a b", ...] or [["a", "b"], ...]; after the vocabulary */
+int bpe_read_merges(struct bpe *b, const char *json, int64_t n, struct err *e);
+/* after both; unk NULL: none */
+int bpe_configure(struct bpe *b, struct bpe_flags flags, const char *unk, struct err *e);
+/* largest id + 1 */
+int64_t bpe_size(const struct bpe *b);
+/* id of a token's text, -1 */
+int64_t bpe_find(const struct bpe *b, const char *s, int64_t n);
+/* NULL: no such token */
+const char *bpe_text(const struct bpe *b, uint32_t id, int64_t *n);
+/* Appends the ids of one piece; what the vocabulary cannot express is left out. */
+int bpe_encode(struct bpe *b, struct text piece, struct ids *out, struct err *e);
+
+/* ---- added tokens */
+struct added_token {
+    char *text;
+    int64_t n;
+    uint32_t id;
+    int special, lstrip, rstrip, single_word, normalized;
+};
+/* by first byte, long ones first */
+struct added_set {
+    struct added_token **tokens;
+    int count;
+    int begin[257];
+};
+/* white space taken by lstrip and rstrip included */
+struct added_match {
+    int64_t start, end;
+    const struct added_token *token;
+};
+void added_set_index(struct added_set *set); /* after tokens and count are set */
+/* 1: the next match at or after *at, which moves behind the token itself; text before `from` is
+ * taken. 0: none. */
+int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from,
+               struct added_match *m);
+
+/* ---- normalizers */
+enum { NORM_PREPEND, NORM_REPLACE, NORM_NFC };
+struct norm_step {
+    int kind;
+    char *from, *to;
+}; /* prepend: to */
+struct norm {
+    struct norm_step *steps;
+    int count;
+    struct buffer work[2];
+};
+int norm_read(struct norm *n, const json_t *spec, struct err *e);
+/* *t then lies in n->work, valid until the next call */
+int norm_apply(struct norm *n, struct text *t, struct err *e);
+void norm_free(struct norm *n);
+
+/* ---- splits */
+struct split;
+struct split_list {
+    struct split *steps;
+    int count;
+    int byte_level;
+};
+int split_read(struct split_list *l, const json_t *spec, struct err *e);
+typedef int split_use(void *context, struct text piece, struct err *e);
+/* calls use for every piece that is not empty */
+int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e);
+void split_free(struct split_list *l);
+/* A pattern as tokenizer.json has it (Oniguruma's syntax) in PCRE2's, meaning the same; NULL:
+ * refused, says what is in it. free() it. */
+char *split_pattern_translate(const char *pattern, struct err *e);
+
+/* ---- reading tokenizer.json (json.c) */
+struct tokenizer {
+    struct bpe *bpe;
+    struct added_token *added; /* by id */
+    int n_added;
+    struct added_set raw, normal; /* found in the text as it is, and after the normalizers */
+    struct norm norm;
+    struct split_list split;
+    struct decoder *decoder;
+    /* what the post-processor puts before and after */
+    struct {
+        uint32_t ids[16];
+        int n;
+    } special[2];
+    int64_t size, dropped;
+};
+int tokenizer_read(struct tokenizer *t, const char *json, int64_t n, struct err *e);
+
+/* ---- decoders */
+struct decoder;
+struct decoder *decoder_read(const json_t *spec, struct err *e); /* NULL on error */
+void decoder_free(struct decoder *d);
+/* tokens: n texts, lengths; result as tokenizer_decode. */
+struct piece {
+    const char *s;
+    int64_t n;
+};
+char *decoder_apply(const struct decoder *d, const struct piece *tokens, int64_t count, int64_t *n);
+
+#endif

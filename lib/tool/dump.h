@@ -1,0 +1,41 @@
+/* Streams and models as text for people and scripts: what ts-dump prints. Nothing is held but one
+ * block of a record. */
+#ifndef PARE_DUMP_H
+#define PARE_DUMP_H
+
+#include <stdio.h>
+
+#include "../model/model.h"
+
+/* Records of a stream or tensors of a model, whichever is there. */
+struct dump_source {
+    struct st_in *st;
+    struct model_in *model;
+    int64_t left; /* bytes of the current record, for the functions below */
+};
+int dump_next(struct dump_source *s, struct tensor *t); /* as st_next */
+
+/* The header, a fact a line: long lists and maps are counted, not shown; models are summed up;
+ * steps of hist shown as commands. */
+void dump_head(const json_t *head, FILE *f);
+/* Text from a stream on one line: control characters become "?". */
+void dump_text(const char *s, FILE *f);
+/* Over all entries; nan: how many are none of the numbers. */
+struct dump_stats {
+    double min, mean, max;
+    int64_t n, nan;
+};
+int dump_stats(struct dump_source *s, const struct tensor *t, struct dump_stats *out,
+               struct err *e);
+/* The entries as text, a row of the last dimension a line; records file/NAME as the bytes they are.
+ */
+int dump_values(struct dump_source *s, const struct tensor *t, FILE *f, struct err *e);
+void dump_shape(const struct tensor *t, char text[160]); /* "[2, 3]" */
+
+/* A shell script that makes the file again from its "hist", intermediate files under the names that
+ * were typed (lib/history.c). */
+int hist_script(const json_t *head, const char *path, FILE *f, struct err *e);
+/* One step as a command line, words quoted for the shell; without output. */
+void hist_command(const json_t *step, FILE *f);
+
+#endif

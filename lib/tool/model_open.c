@@ -1,0 +1,54 @@
+/* A MODEL operand, told by what it is: the one file that knows all kinds of model.
+ * In: a directory, a regular file (told by its first bytes), a FIFO or "-" (model streams).
+ * Refused: anything else. */
+#include "model_open.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../gguf/gguf.h"
+#include "../hf/hf.h"
+
+static int is_gguf(const char *path)
+{
+    char magic[4] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : pread(fd, magic, 4, 0);
+    if (fd >= 0)
+        close(fd);
+    return n == 4 && !memcmp(magic, "GGUF", 4);
+}
+
+static int open_operand(struct model_in *in, const char *operand, struct err *e)
+{
+    struct stat st;
+    size_t n = strlen(operand);
+    if (!strcmp(operand, "-"))
+        return stream_source_open(in, operand, e);
+    if (stat(operand, &st) < 0)
+        return err_set(e, "cannot open model '%s':", operand);
+    if (S_ISDIR(st.st_mode))
+        return hf_source_open(in, operand, e);
+    if ((n > 12 && !strcmp(operand + n - 12, ".safetensors")) ||
+        (n > 5 && !strcmp(operand + n - 5, ".json")))
+        return err_set(e, "'%s' is one file of a model directory: name the directory instead",
+                       operand);
+    if (S_ISREG(st.st_mode) && is_gguf(operand))
+        return gguf_source_open(in, operand, e);
+    return stream_source_open(in, operand, e);
+}
+
+struct model_in *model_open(const char *operand, struct err *e)
+{
+    struct model_in *in = mem_alloc(sizeof *in);
+    in->err = e;
+    in->current = -1;
+    if (open_operand(in, operand, e)) {
+        free(in);
+        return NULL;
+    }
+    return in;
+}

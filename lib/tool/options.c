@@ -1,0 +1,157 @@
+/* Options of a tool: see options.h. */
+#include "options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct opt *options_find(const struct options *o, const char *name, size_t n)
+{
+    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
+        for (const struct opt *p = o->tables[t]; p && p->name; p++)
+            if (p->type != OPT_GROUP && strlen(p->name) == n && !strncmp(p->name, name, n))
+                return p;
+    return NULL;
+}
+
+static int option_set(const struct opt *p, const char *text, struct err *e)
+{
+    char *end;
+    errno = 0;
+    if (p->type == OPT_INT) {
+        long long v = strtoll(text, &end, 10);
+        if (end == text || *end || errno)
+            return err_set(e, "--%s takes a whole number, not \"%s\"", p->name, text);
+        if ((p->flags & OPT_FROM_1) && v < 1)
+            return err_set(e, "--%s is a number from 1, not %lld", p->name, v);
+        *(int64_t *)p->value = v;
+    } else if (p->type == OPT_REAL) {
+        double v = strtod(text, &end);
+        if (end == text || *end || !isfinite(v))
+            return err_set(e, "--%s takes a number, not \"%s\"", p->name, text);
+        *(double *)p->value = v;
+    } else if (p->type == OPT_TEXT) {
+        *(const char **)p->value = text;
+    } else {
+        struct opt_list *list = p->value;
+        list->text = mem_grow(list->text, (size_t)(list->n + 1) * sizeof *list->text);
+        list->text[list->n++] = text;
+    }
+    return 0;
+}
+
+/* Parses argv[i] as an option; returns how many words it used, or -1. */
+static int option_parse(struct options *o, int i, int argc, char **argv, struct err *e)
+{
+    const char *word = argv[i], *name = word[1] == '-'        ? word + 2
+                                        : !strcmp(word, "-o") ? "output"
+                                        : !strcmp(word, "-m") ? "model"
+                                                              : "";
+    const char *equals = strchr(name, '=');
+    const struct opt *p = options_find(o, name, equals ? (size_t)(equals - name) : strlen(name));
+    if (!p)
+        return err_set(e, "unknown option %s (see --help)", word);
+    if (p->type == OPT_FLAG) {
+        if (equals)
+            return err_set(e, "--%s takes no value", p->name);
+        *(int *)p->value = 1;
+        return 1;
+    }
+    if (!equals && i + 1 >= argc)
+        return err_set(e, "--%s needs a value", p->name);
+    return option_set(p, equals ? equals + 1 : argv[i + 1], e) ? -1 : equals ? 1 : 2;
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *e)
+{
+    o->operands = mem_alloc(sizeof *o->operands * (size_t)(argc + 1));
+    for (int i = 1; i < argc;) {
+        if (!strcmp(argv[i], "--")) {
+            while (++i < argc)
+                o->operands[o->n_operands++] = argv[i];
+        } else if (argv[i][0] == '-' && argv[i][1]) {
+            int used = option_parse(o, i, argc, argv, e);
+            if (used < 0)
+                return -1;
+            i += used;
+        } else {
+            o->operands[o->n_operands++] = argv[i++];
+        }
+    }
+    return 0;
+}
+
+static void option_help(const struct opt *p, FILE *f)
+{
+    char left[80];
+    snprintf(left, sizeof left, "%s--%s%s%s",
+             !strcmp(p->name, "output")  ? "-o, "
+             : !strcmp(p->name, "model") ? "-m, "
+                                         : "",
+             p->name, p->arg ? " " : "", p->arg ? p->arg : "");
+    fprintf(f, "  %-30s %s", left, p->help ? p->help : "");
+    /* -1 stands for a rule; it is a default worth printing where the help says which */
+    int told = p->help && strstr(p->help, "-1");
+    if (p->type == OPT_INT && *(int64_t *)p->value && (*(int64_t *)p->value != -1 || told))
+        fprintf(f, " (default %lld)", (long long)*(int64_t *)p->value);
+    else if (p->type == OPT_REAL && *(double *)p->value != 0)
+        fprintf(f, " (default %g)", *(double *)p->value);
+    else if (p->type == OPT_TEXT && *(const char **)p->value)
+        fprintf(f, " (default %s)", *(const char **)p->value);
+    fputc('\n', f);
+}
+
+void options_help(const struct options *o, FILE *f)
+{
+    fputs("\nOptions:\n", f);
+    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
+        for (const struct opt *p = o->tables[t]; p && p->name; p++)
+            if (p->type == OPT_GROUP)
+                fprintf(f, " %s:\n", p->name);
+            else
+                option_help(p, f);
+}
+
+json_t *options_text(const char *s)
+{
+    json_t *v = json_string(s);
+    if (v)
+        return v;
+    char *copy = mem_string(s);
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    v = json_string(copy);
+    free(copy);
+    return v;
+}
+
+static json_t *option_value(const struct opt *p)
+{
+    if (p->type == OPT_FLAG)
+        return *(int *)p->value ? json_true() : NULL;
+    if (p->type == OPT_INT)
+        return json_integer(*(int64_t *)p->value);
+    if (p->type == OPT_REAL)
+        return json_real(*(double *)p->value);
+    if (p->type == OPT_TEXT)
+        return *(const char **)p->value ? options_text(*(const char **)p->value) : NULL;
+    const struct opt_list *list = p->value;
+    json_t *a = list->n ? json_array() : NULL;
+    for (int i = 0; i < list->n; i++)
+        json_array_append_new(a, options_text(list->text[i]));
+    return a;
+}
+
+json_t *options_resolved(const struct options *o)
+{
+    json_t *all = json_object();
+    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
+        for (const struct opt *p = o->tables[t]; p && p->name; p++) {
+            json_t *v = p->type == OPT_GROUP || (p->flags & OPT_SILENT_ID) ? NULL : option_value(p);
+            if (v)
+                json_object_set_new(all, p->name, v);
+        }
+    return all;
+}

@@ -1,0 +1,113 @@
+/* The frame of every tool's main: options, help, streams with provenance, progress, exit status.
+ * The only place in lib/ that prints and exits.
+ *
+ * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but the asked-for condition failed.
+ * Messages: "tool: what: why" on stderr. Everything that a tool reads or writes as a stream goes
+ * through tool_in, tool_model and tool_out, which is how `hist` and `id` come to be: id = digest of
+ * tool, release, resolved options that matter, and the parents' ids; no clock, no host. */
+#ifndef PARE_TOOL_H
+#define PARE_TOOL_H
+
+#include <stdio.h>
+
+#include "../../formats/stream.h"
+#include "../../kernels/op.h"
+#include "../base/usage.h"
+#include "dump.h"
+
+#define PARE_RELEASE "0.1.0"
+
+/* Of int, int64_t, double, const char *, struct opt_list (may be repeated). GROUP: a heading in
+ * --help (name = text). */
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };
+struct opt_list {
+    const char **text;
+    int n;
+};
+/* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and
+ * of hist's resolved options */
+enum {
+    OPT_SILENT_ID = 1,
+    OPT_FROM_1 = 2
+}; /* a given value is a number from 1 (0 stands for: not given) */
+struct opt {
+    /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
+    const char *name;
+    enum opt_type type;
+    void *value; /* holds the default before tool_begin */
+    /* "N"; one line; the default is appended by the frame where the value is not 0 / NULL */
+    const char *arg, *help;
+    int flags;
+};
+
+struct tool_desc {
+    const char *name, *operands; /* "MODEL TOKENS" */
+    const char *summary;         /* one line: what it does */
+    const char *description;     /* paragraphs: reads, writes, refuses */
+    /* shell lines that run as they stand; executed by the tests where they can be */
+    const char *example;
+    const struct opt *opts;         /* ends with {0} */
+    int min_operands, max_operands; /* max -1: any number */
+    int uses;                       /* which common options it has */
+};
+enum {
+    TOOL_OUTPUT = 1, /* -o/--output FILE (default: stdout), --compress auto|none|N */
+    TOOL_COMPUTE = 2
+}; /* --threads N, --device cpu|cuda */
+/* every tool: --help, --version, --quiet */
+
+struct tool;
+/* exits 0 on --help, --version; 2 on wrong usage */
+struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv);
+int tool_operands(const struct tool *t);
+const char *tool_operand(const struct tool *t, int i); /* NULL beyond the last */
+/* hand this to library calls */
+struct err *tool_err(struct tool *t);
+/* if tool_err is set: print it, remove unfinished outputs, exit 1 */
+void tool_check(struct tool *t);
+/* status 1; a format ending in ':' gets strerror */
+_Noreturn void tool_die(struct tool *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* status 2 */
+_Noreturn void tool_usage(struct tool *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* status 3 */
+_Noreturn void tool_refuse(struct tool *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* a sentence on stderr unless --quiet */
+void tool_note(const struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* opened on first use from --device and --threads */
+struct exec *tool_exec(struct tool *t);
+/* opens, checks the kind (wrong kind: one sentence naming both), registers a parent */
+struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
+/* the same for a MODEL operand */
+struct model_in *tool_model(struct tool *t, const char *operand);
+/* A parent that is no stream (a text file, say): `id` is a digest of what was read. */
+void tool_parent(struct tool *t, const char *path, const char *id);
+/* before opening an operand: a second - is wrong usage. tool_in and tool_model do it */
+void tool_stdin_once(struct tool *t, const char *path);
+/* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after
+ * all inputs are open. An "id" in meta (hf-import: the model stays what it was) replaces the
+ * derived one. A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as
+ * typed], inputs: [{path, id}], device, threads, math}. */
+struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
+/* a second output */
+struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);
+const char *tool_output(const struct tool *t); /* what -o says, or NULL */
+/* id and hist of what this run makes, for JSON records; new reference */
+json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);
+/* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total
+ * units, rate, time left. */
+void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
+/* Memory before it is spent, as one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
+ * and data 20.0)". `what` names the operand it is about, or is NULL. */
+void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
+/* The rest of an import: the model as it is becomes the output; closes it and finishes. Returns the
+ * exit status. */
+int tool_import(struct tool *t, struct model_in *in);
+/* Ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees;
+ * returns the exit status. */
+int tool_finish(struct tool *t);
+
+#endif

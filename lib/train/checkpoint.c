@@ -1,0 +1,250 @@
+/* Checkpoints and the log: see checkpoint.h. */
+#include "checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../base/mem.h"
+
+static char *checkpoint_path(const char *dir, int64_t step)
+{
+    return mem_format("%s/checkpoint-%lld.tsz", dir, (long long)step);
+}
+
+static struct tensor checkpoint_tensor(const char *name, int64_t n)
+{
+    struct tensor t = {.dtype = DT_F32, .ndim = 1, .shape = {n}};
+    snprintf(t.name, sizeof t.name, "%s", name);
+    return t;
+}
+
+enum { PIECE = 1 << 18 }; /* values at a time */
+static const char *const checkpoint_records[] = {"weights", "m", "v"};
+
+/* One record of a checkpoint, a piece at a time: it may lie on a device. */
+static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const char *name,
+                          const float *from, float *piece)
+{
+    int64_t n = c->model->n_values;
+    struct tensor t = checkpoint_tensor(name, n);
+    if (st_record(out, &t))
+        return -1;
+    for (int64_t at = 0, k; at < n; at += k) {
+        k = n - at < PIECE ? n - at : PIECE;
+        exec_get(c->x, piece, from + at, (size_t)k * sizeof *piece);
+        if (st_write(out, piece, k * (int64_t)sizeof *piece))
+            return -1;
+    }
+    return 0;
+}
+
+int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e)
+{
+    char *path = checkpoint_path(dir, c->step);
+    json_t *all = json_pack("{s:s, s:O, s:I, s:I, s:I, s:O, s:O, s:O}", "kind", "checkpoint", "id",
+                            json_object_get(head, "id"), "step", (json_int_t)c->step, "position",
+                            (json_int_t)c->position, "predictions", (json_int_t)c->predictions,
+                            "run", json_object_get(head, "run"), "model",
+                            json_object_get(head, "model"), "hist", json_object_get(head, "hist"));
+    const float *data[] = {(const float *)c->model->weights.base, c->m, c->v};
+    struct st_out *out = st_create(path, 0, e); /* numbers in training do not compress */
+    int status = -1;
+    if (out) {
+        st_begin(out, all);
+        float *piece = mem_alloc(PIECE * sizeof *piece);
+        for (int i = 0; i < 3; i++)
+            checkpoint_put(out, c, checkpoint_records[i], data[i], piece);
+        free(piece);
+        if (c->x->err.set) {
+            err_set(e, "%s", c->x->err.msg);
+            st_abandon(out);
+        } else {
+            st_end(out);
+            status = st_publish(out);
+        }
+    }
+    json_decref(all);
+    free(path);
+    return status;
+}
+
+/* checkpoint-STEP.tsz -> STEP; -1 for any other name. */
+static int64_t checkpoint_step(const char *name)
+{
+    static const char prefix[] = "checkpoint-";
+    const char *digits = name + sizeof prefix - 1;
+    if (strncmp(name, prefix, sizeof prefix - 1) || *digits < '0' || *digits > '9')
+        return -1;
+    char *end;
+    errno = 0;
+    long long step = strtoll(digits, &end, 10);
+    return errno || strcmp(end, ".tsz") ? -1 : step;
+}
+
+/* NAME.tsz.PID.part: a stream that another process did not live to finish. */
+static int checkpoint_is_remnant(const char *name)
+{
+    char *own = mem_format(".%ld.part", (long)getpid());
+    size_t n = strlen(name), m = strlen(own);
+    int ends = n > 5 && !strcmp(name + n - 5, ".part"),
+        is_own = n > m && !strcmp(name + n - m, own);
+    free(own);
+    return ends && !is_own &&
+           (!strncmp(name, "checkpoint-", 11) || !strncmp(name, "model.tsz.", 10));
+}
+
+static int compare_steps(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e)
+{
+    *steps = NULL;
+    DIR *d = opendir(dir);
+    if (!d)
+        return errno == ENOENT ? 0 : err_set(e, "cannot read directory %s:", dir);
+    int64_t n = 0;
+    for (struct dirent *f; (f = readdir(d));) {
+        int64_t step = checkpoint_step(f->d_name);
+        if (step < 0)
+            continue;
+        *steps = mem_grow(*steps, (size_t)(n + 1) * sizeof **steps);
+        (*steps)[n++] = step;
+    }
+    closedir(d);
+    if (n)
+        qsort(*steps, (size_t)n, sizeof **steps, compare_steps);
+    return n;
+}
+
+void checkpoint_prune(const char *dir, int64_t oldest)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return;
+    for (struct dirent *f; (f = readdir(d));) {
+        int64_t step = checkpoint_step(f->d_name);
+        if ((step >= 0 && step < oldest) || checkpoint_is_remnant(f->d_name))
+            unlinkat(dirfd(d), f->d_name, 0);
+    }
+    closedir(d);
+}
+
+/* Every setting that shapes the trajectory must be what it was. */
+static int checkpoint_same_run(const char *path, const json_t *was, const json_t *now,
+                               struct err *e)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)now, key, value)
+    {
+        json_t *old = json_object_get(was, key);
+        if (json_equal(old, value))
+            continue;
+        char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : mem_string("absent"),
+             *b = json_dumps(value, JSON_ENCODE_ANY);
+        err_set(e,
+                "%s was written with %s %s, but now it is %s: that would be another run, which "
+                "--resume cannot continue",
+                path, key, a, b);
+        free(a);
+        free(b);
+        return -1;
+    }
+    return 0;
+}
+
+static int checkpoint_integer(const json_t *head, const char *key, int64_t *value)
+{
+    const json_t *j = json_object_get(head, key);
+    *value = json_integer_value(j);
+    return json_is_integer(j) && *value >= 0 ? 0 : -1;
+}
+
+/* The record at hand goes to `to`, or to the weights. */
+static int checkpoint_take(struct st_in *in, struct checkpoint *c, float *to, struct err *e)
+{
+    float *piece = mem_alloc(PIECE * sizeof *piece);
+    int64_t at = 0, bytes;
+    while ((bytes = st_read(in, piece, PIECE * (int64_t)sizeof *piece)) > 0) {
+        int64_t k = bytes / (int64_t)sizeof *piece;
+        if (to)
+            exec_put(c->x, to + at, piece, (size_t)bytes);
+        else
+            model_weights_put(c->model, at, piece, k);
+        at += k;
+    }
+    free(piece);
+    return c->x->err.set ? err_set(e, "%s", c->x->err.msg) : (int)bytes;
+}
+
+static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e)
+{
+    const json_t *head = st_head(in);
+    if (checkpoint_integer(head, "step", &c->step) ||
+        checkpoint_integer(head, "position", &c->position) ||
+        checkpoint_integer(head, "predictions", &c->predictions))
+        return err_set(e, "%s has no whole numbers step, position and predictions", st_path(in));
+    float *moments[] = {NULL, c->m, c->v};
+    int64_t n = c->model->n_values;
+    struct tensor t;
+    for (int i = 0; i < 3; i++) {
+        int found = st_next(in, &t);
+        if (found < 0)
+            return -1;
+        if (!found || strcmp(t.name, checkpoint_records[i]) || t.dtype != DT_F32 || t.ndim != 1 ||
+            t.shape[0] != n)
+            return err_set(e, "%s does not hold %s of %lld numbers where a checkpoint has them",
+                           st_path(in), checkpoint_records[i], (long long)n);
+        if (checkpoint_take(in, c, moments[i], e))
+            return -1;
+    }
+    int more = st_next(in, &t);
+    return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
+}
+
+/* 1: loaded; 0: the file is damaged (why: e); -1: it is of another run. */
+static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, const json_t *run,
+                           struct err *e)
+{
+    char *path = checkpoint_path(dir, step);
+    struct st_in *in = st_open(path, e);
+    int status = 0;
+    if (in) {
+        const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
+        if (!kind || strcmp(kind, "checkpoint"))
+            err_set(e, "%s holds a stream of kind \"%s\", not a checkpoint", path,
+                    kind ? kind : "?");
+        else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"), run, e))
+            status = -1;
+        else
+            status = !checkpoint_read(in, c, e);
+        st_close(in);
+    }
+    free(path);
+    return status;
+}
+
+int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *run, char note[700],
+                      struct err *e)
+{
+    int64_t *steps, n = checkpoint_list(dir, &steps, e);
+    int status = n < 0 ? -1 : 0;
+    note[0] = 0;
+    for (int64_t i = 0; i < n && !status; i++) {
+        struct err damage = {0};
+        status = checkpoint_load(dir, steps[i], c, run, &damage);
+        if (status < 0)
+            err_set(e, "%s", damage.msg);
+        else if (!status && !note[0])
+            snprintf(note, 700, "passed over a damaged checkpoint: %s", damage.msg);
+    }
+    free(steps);
+    return n > 0 && !status ? err_set(e, "%s holds no whole checkpoint; %s", dir, note) : status;
+}

@@ -1,0 +1,173 @@
+/* Training runs: see train_run.h. */
+#include "run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../base/usage.h"
+
+static struct checkpoint run_state(const struct train_run *r)
+{
+    const struct trainer *t = &r->trainer;
+    return (struct checkpoint){t->step, t->order.position, t->predictions, t->x, t->student, t->m,
+                               t->v};
+}
+
+void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init,
+                        const char *student, const char *teacher)
+{
+    json_t *settings = train_options_json(&r->trainer.o);
+    json_object_set_new(settings, "init", json_string(init));
+    json_object_set_new(settings, "student", json_string(student));
+    json_object_set_new(settings, "teacher", json_string(teacher));
+    json_object_set_new(settings, "data", json_string(r->trainer.data->id));
+    r->head = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "hist", hist, "model",
+                        model_spec_to_json(&r->trainer.student->spec), "run", settings);
+}
+
+int train_run_check_dir(struct train_run *r, struct err *e)
+{
+    if (!r->dir)
+        return 0;
+    if (mkdir(r->dir, 0777) && errno != EEXIST)
+        return err_set(e, "cannot make directory %s:", r->dir);
+    if (r->lock <= 0 && (r->lock = open(r->dir, O_RDONLY | O_CLOEXEC)) > 0 &&
+        flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return err_set(e, "%s is the output directory of another run that is still going on",
+                       r->dir);
+    int64_t *steps, n = checkpoint_list(r->dir, &steps, e);
+    free(steps);
+    if (n > 0 && !r->resume)
+        return err_set(e,
+                       "%s holds checkpoints of an earlier run: go on from them with --resume, or "
+                       "take another directory",
+                       r->dir);
+    return n < 0 ? -1 : 0;
+}
+
+static int run_resume(struct train_run *r, char note[900], struct err *e)
+{
+    char damage[700];
+    struct checkpoint c = run_state(r);
+    int found = checkpoint_resume(r->dir, &c, json_object_get(r->head, "run"), damage, e);
+    if (found < 0)
+        return -1;
+    if (found) {
+        r->trainer.step = c.step;
+        r->trainer.order.position = c.position;
+        r->trainer.predictions = c.predictions;
+        r->last_saved = c.step;
+        snprintf(note, 900, "%s%sgoing on after step %lld", damage, damage[0] ? "; " : "",
+                 (long long)c.step);
+    } else {
+        snprintf(note, 900, "%s holds no checkpoint yet: starting from the beginning", r->dir);
+    }
+    return 0;
+}
+
+int train_run_open(struct train_run *r, char note[900], struct err *e)
+{
+    note[0] = 0;
+    r->last_saved = -1;
+    if (train_run_check_dir(r, e) || (r->resume && run_resume(r, note, e)))
+        return -1;
+    return r->log_path && !(r->log = train_log_open(r->log_path, r->trainer.step, e)) ? -1 : 0;
+}
+
+int train_run_save(struct train_run *r, struct err *e)
+{
+    struct checkpoint c = run_state(r);
+    if (!r->dir || r->last_saved == c.step)
+        return 0;
+    if (checkpoint_save(r->dir, &c, r->head, e))
+        return -1;
+    checkpoint_prune(r->dir, r->last_saved);
+    r->last_saved = c.step;
+    return 0;
+}
+
+static int due(int64_t step, int64_t every) { return every && step % every == 0; }
+
+int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
+                   struct err *e)
+{
+    double start = usage_seconds();
+    int done = train_step(&r->trainer, stop, rec, e);
+    if (done != 1)
+        return done;
+    json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
+    struct eval_sums sums;
+    int failed = 0;
+    if (r->evaluation && (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.max_steps)) {
+        failed = eval_run(r->evaluation, &sums, NULL, NULL, e);
+        json_object_set_new(line, "eval_nll", json_real(sums.nll));
+    }
+    if (!failed && r->log)
+        failed = train_log_line(r->log, line, e);
+    json_decref(line);
+    if (!failed && due(rec->step, r->save_steps))
+        failed = train_run_save(r, e);
+    r->spent += usage_seconds() - start;
+    r->steps++;
+    r->predictions += rec->predictions;
+    return failed ? -1 : 1;
+}
+
+int train_run_close(struct train_run *r, struct err *e)
+{
+    int failed = r->log ? train_log_close(r->log, e) : 0;
+    eval_close(r->evaluation);
+    train_close(&r->trainer);
+    json_decref(r->head);
+    if (r->lock > 0)
+        close(r->lock);
+    *r = (struct train_run){0};
+    return failed;
+}
+
+void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS])
+{
+    const struct trainer *t = &r->trainer;
+    int64_t n = t->student->n_values;
+    struct memory_part *p = parts;
+    *p++ = (struct memory_part){"weights", 4 * n + (int64_t)t->student->copies.size, 1};
+    if (t->teacher)
+        *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
+    *p++ = (struct memory_part){"gradients", 4 * n, 0};
+    *p++ = (struct memory_part){"moments", 8 * n, 0};
+    *p++ = (struct memory_part){
+        "activations", train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0),
+        0};
+    *p = (struct memory_part){0};
+}
+
+void train_run_pace(const struct train_run *r, char text[200])
+{
+    double left = r->spent / (double)r->steps * (double)(r->trainer.o.max_steps - r->trainer.step);
+    snprintf(text, 200, "%.0f tokens/s, %.0f s spent, about %.0f s left",
+             (double)r->predictions / r->spent, r->spent, left);
+}
+
+json_t *train_result_head(struct model_in *student, struct model_in *teacher,
+                          struct model_in **files_from)
+{
+    *files_from = teacher && !model_in_spec(student)->tokenizer_id[0] ? teacher : student;
+    const struct model_spec *from = model_in_spec(*files_from);
+    struct model_spec h;
+    model_spec_copy(&h, model_in_spec(student));
+    model_spec_list_tensors(&h, DT_F32);
+    struct model_spec shown = h;
+    shown.files = from->files;
+    shown.n_files = from->n_files;
+    memcpy(shown.tokenizer_id, from->tokenizer_id, sizeof shown.tokenizer_id);
+    json_t *head = model_spec_to_json(&shown);
+    json_object_del(head, "id");
+    model_spec_free(&h);
+    return head;
+}

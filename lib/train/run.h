@@ -1,0 +1,57 @@
+/* A training run: optimiser steps with their log, evaluations and checkpoints, and how a run goes
+ * on after it was cut off. */
+#ifndef PARE_TRAIN_RUN_H
+#define PARE_TRAIN_RUN_H
+
+#include "../base/usage.h"
+#include "checkpoint.h"
+#include "../eval/eval.h"
+#include "step.h"
+
+struct train_run {
+    struct trainer trainer;         /* opened by the caller */
+    struct eval *evaluation;        /* NULL: none */
+    const char *dir, *log_path;     /* NULL: no checkpoints, no log */
+    int64_t save_steps, eval_steps; /* 0: none; after the last step only */
+    int resume;
+    /* descriptor of dir, held against a second run there; 0: none yet */
+    int lock;
+    json_t *head; /* of checkpoints: id, hist, model, run (checkpoint.h) */
+    struct train_log *log;
+    int64_t last_saved; /* step of the newest whole checkpoint, -1 none */
+    /* seconds of the steps below, saving and evaluating included */
+    double spent;
+    int64_t steps, predictions; /* of this process */
+};
+
+/* Sets head: hist (stolen) and id of the run, and what a resumed run must share: the options, how
+ * the student began, the ids of models and data (teacher may be ""). */
+void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init,
+                        const char *student, const char *teacher);
+/* Makes the directory, loads the newest checkpoint where `resume` asks for it, cuts the log back to
+ * its step. note: what the user should know, or "". Refuses a directory with checkpoints unless
+ * `resume` is set, and checkpoints of another run. */
+int train_run_open(struct train_run *r, char note[900], struct err *e);
+/* Refuses an output directory that holds checkpoints, is another living run's, or cannot be made.
+ * Cheap: to be called before models are loaded. */
+int train_run_check_dir(struct train_run *r, struct err *e);
+/* One step, its line in the log (evaluation included), its checkpoint where one is due: 1, 0 when
+ * stopped before the step was done, -1. */
+int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
+                   struct err *e);
+/* A checkpoint of the last step that was done, unless it is there already. */
+int train_run_save(struct train_run *r, struct err *e);
+int train_run_close(struct train_run *r, struct err *e); /* log, evaluation, trainer */
+
+enum { TRAIN_PARTS = 6 };
+/* what the run will take; models are loaded */
+void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
+/* For people: "1234 tokens/s, ... s spent, about ... s left". */
+void train_run_pace(const struct train_run *r, char text[200]);
+/* The stream header of the trained model: the student's, all f32, without id, with the teacher's
+ * tokenizer and files where the student has none; *files_from is where these come from. New
+ * reference. */
+json_t *train_result_head(struct model_in *student, struct model_in *teacher,
+                          struct model_in **files_from);
+
+#endif

@@ -1,0 +1,90 @@
+/* Training and distillation: one optimiser step after the other (AdamW, warm-up, cosine decay,
+ * clipping by the global norm).
+ *
+ * Loss of a step = sum over all counted predictions of all its micro-batches of (ce_weight * CE +
+ * kl_weight * KL) / their number, with forward KL(teacher || student) over the whole vocabulary at
+ * `temperature` (no factor temperature^2; arXiv 2407.14679, equation 5). */
+#ifndef PARE_STEP_H
+#define PARE_STEP_H
+
+#include <signal.h>
+
+#include "../data/data.h"
+#include "../tape/tape.h"
+
+struct train_options {
+    int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
+    /* max_grad_norm 0: no clipping */
+    double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
+        temperature;
+    double ce_weight, kl_weight;
+    int shuffled, recompute;
+};
+
+/* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*ce": weights of the two parts. */
+int train_parse_loss(const char *text, double *ce, double *kl, struct err *e);
+/* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) and
+ * refuses what makes no sense. */
+int train_options_resolve(struct train_options *o, struct err *e);
+/* What shapes the trajectory, under the names of the command line; the caller adds the ids of
+ * models and data. New reference. */
+json_t *train_options_json(const struct train_options *o);
+/* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine
+ * down to min_learning_rate. */
+double train_learning_rate(const struct train_options *o, int64_t step);
+
+/* losses; squares of the gradient */
+enum train_sum { SUM_CE, SUM_KL, SUM_SQUARES, TRAIN_SUMS };
+struct trainer {
+    struct train_options o;
+    struct exec *x;
+    struct model *student, *teacher;
+    const struct tokens *data;
+    struct tape *tape;
+    /* student, and both models, if calls run elsewhere than they were loaded; gradients and moments
+     */
+    int64_t student_bytes, moved_bytes, state_bytes;
+    struct arena moments;
+    float *m, *v;            /* f32 [n_values], order of the weights */
+    float *step_slot;        /* what adamw reads of the step */
+    int64_t *edges, n_edges; /* between which values decay */
+    double *sums;            /* enum train_sum: what a step adds up, where calls run */
+    void *norm_scratch;
+    struct data_order order;
+    struct data_batch batch;
+    struct data_row *rows;     /* of one optimiser step */
+    int64_t step, predictions; /* steps done; predictions trained on so far */
+};
+/* The student must be loaded MODEL_TRAIN, the teacher (NULL without) in any way; both and the data
+ * are borrowed. Allocates gradients, moments and activations, whose pages are first touched by the
+ * steps. */
+int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
+               struct model *student, struct model *teacher, const struct tokens *data,
+               struct err *e);
+int64_t train_activation_bytes(const struct trainer *t);
+/* all that train_open takes where calls run, models that had to be moved there included */
+int64_t train_bytes(const struct trainer *t);
+void train_close(struct trainer *t);
+
+struct train_record {
+    /* steps done, this one included; predictions of this step */
+    int64_t step, predictions;
+    /* means per counted prediction; the norm before clipping */
+    double loss, ce, kl, grad_norm, learning_rate;
+};
+/* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1
+ * error, for instance a loss or a gradient that is not finite: weights and moments are those of the
+ * step before. */
+int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
+               struct err *e);
+
+/* A line of the log. New reference. */
+json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
+
+/* What AdamW reads of a step, put into slot[4], which lies where x runs calls; `step` from 1. Then
+ * one update of range->n values. For the trainer and its test. */
+void train_step_put(struct exec *x, const struct train_options *o, float *slot,
+                    double learning_rate, double clip, int64_t step);
+void train_adamw(struct exec *x, const struct train_options *o, const struct adamw_params *range);
+
+#endif

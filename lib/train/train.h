@@ -1,0 +1,9 @@
+/* Training and distillation: the step, the run around it, checkpoints and the log. */
+#ifndef PARE_TRAIN_H
+#define PARE_TRAIN_H
+
+#include "checkpoint.h"
+#include "run.h"
+#include "step.h"
+
+#endif

@@ -1,0 +1,76 @@
+/* Twin of attention: every score of a row, its softmax, the weighted sum. */
+#include "reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Heads in groups, windows, caps, head sizes of pruned models, blocks of queries and keys that do
+ * and do not fill up, rows of a longer cache. */
+void attention_shape(struct trial *t)
+{
+    static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33},
+                         large_sizes[] = {128, 13, 200, 96};
+    int64_t K = test_size(t, 1, t->large ? 1 : 3), H = K * test_size(t, 1, t->large ? 2 : 4),
+            D = t->large ? large_sizes[t->number % 4] : sizes[t->number % 9];
+    int64_t n_seq = t->large ? 1 : test_size(t, 1, 3),
+            T = t->large ? 300 + 50 * (t->number % 4) : test_size(t, 1, 40);
+    int cached = t->number % 4 == 3;
+    test_rows(t, n_seq, cached ? test_size(t, 1, 6) : T,
+              cached ? test_size(t, 0, t->number % 8 == 7 ? 600 : T) : 0);
+    t->batch.kv_len = cached ? t->batch.pos0 + t->batch.seq_len + (int64_t)rng_below(&t->rng, 5)
+                             : 0;
+    t->call.in[0] = t->call.out = test_operand(t->call.rows, H * D);
+    t->call.in[1] = t->call.in[2] = test_operand(
+        n_seq * (cached ? t->batch.kv_len : t->batch.seq_len), K * D);
+    t->call.p.attention = (struct attention_params){H,
+                                                    K,
+                                                    D,
+                                                    t->number % 3 == 1 ? test_size(t, 1, T) : 0,
+                                                    1 / sqrtf((float)D),
+                                                    t->number % 5 == 2 ? 3 : 0};
+    t->spread = t->number % 6 == 5 ? 4 : 1;
+}
+
+static double score(const struct trial *t, const double *q, const double *k)
+{
+    const struct attention_params *p = &t->call.p.attention;
+    double s = 0;
+    for (int64_t i = 0; i < p->head_dim; i++)
+        s += q[i] * k[i];
+    s *= (double)p->scale;
+    return p->cap != 0 ? p->cap * tanh(s / p->cap) : s;
+}
+
+/* One query of one head; k and v point at key 0 of its sequence and kv head. */
+static void attend(const struct trial *t, const double *q, const double *k, const double *v,
+                   int64_t position, double *w, double *out)
+{
+    const struct attention_params *p = &t->call.p.attention;
+    int64_t D = p->head_dim, stride = p->kv_heads * D,
+            first = p->window && position >= p->window ? position - p->window + 1 : 0;
+    double max = -INFINITY, sum = 0;
+    for (int64_t j = first; j <= position; j++)
+        max = fmax(max, w[j] = score(t, q, k + j * stride));
+    for (int64_t j = first; j <= position; j++)
+        sum += w[j] = exp(w[j] - max);
+    for (int64_t i = 0; i < D; i++)
+        out[i] = 0;
+    for (int64_t j = first; j <= position; j++)
+        for (int64_t i = 0; i < D; i++)
+            out[i] += w[j] / sum * v[j * stride + i];
+}
+
+void attention_twin(const struct trial *t, double *out)
+{
+    const struct attention_params *p = &t->call.p.attention;
+    int64_t T = t->batch.seq_len, length = t->batch.kv_len ? t->batch.kv_len : T,
+            start = t->batch.kv_len ? t->batch.pos0 : 0, D = p->head_dim;
+    double *w = calloc((size_t)length, sizeof *w);
+    for (int64_t r = 0; r < t->call.rows; r++)
+        for (int64_t h = 0; h < p->heads; h++) {
+            int64_t q = (r * p->heads + h) * D,
+                    kv = (r / T * length * p->kv_heads + h / (p->heads / p->kv_heads)) * D;
+            attend(t, t->v[IN0] + q, t->v[IN1] + kv, t->v[IN2] + kv, start + r % T, w, out + q);
+        }
+    free(w);
+}

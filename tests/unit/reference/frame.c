@@ -1,0 +1,203 @@
+/* What every trial stands on: guarded buffers, drawing sizes and values, running a call where its
+ * exec handle is, comparing. */
+#include "reference.h"
+
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef PARE_CUDA
+#include "../../../kernels/cuda/device.h"
+#endif
+
+enum { GUARD = 128, GARBAGE = 0xff };
+
+/* ---- guarded buffers */
+
+struct buffer {
+    struct buffer *next;
+    size_t bytes;
+    unsigned char *base;
+    void *lent; /* its copy on the device while a call runs there */
+};
+
+void *test_buffer(struct trial *t, size_t bytes)
+{
+    struct buffer *b = calloc(1, sizeof *b);
+    size_t all = (bytes + 2 * GUARD + 63) & ~(size_t)63;
+    assert(b);
+    *b = (struct buffer){t->buffers, bytes, aligned_alloc(64, all), NULL};
+    assert(b->base);
+    memset(b->base, GARBAGE, all);
+    memset(b->base, 0xa5, GUARD);
+    memset(b->base + GUARD + bytes, 0xa5, GUARD);
+    t->buffers = b;
+    return b->base + GUARD;
+}
+
+int test_guards_whole(const struct trial *t)
+{
+    for (const struct buffer *b = t->buffers; b; b = b->next)
+        for (size_t i = 0; i < GUARD; i++)
+            if (b->base[i] != 0xa5 || b->base[GUARD + b->bytes + i] != 0xa5)
+                return 0;
+    return 1;
+}
+
+void test_buffers_free(struct trial *t)
+{
+    for (struct buffer *b = t->buffers, *next; b; b = next) {
+        next = b->next;
+        free(b->base);
+        free(b);
+    }
+    t->buffers = NULL;
+}
+
+/* ---- drawing */
+
+int64_t test_size(struct trial *t, int64_t low, int64_t high)
+{
+    int64_t n = low + (int64_t)rng_below(&t->rng, (uint64_t)(high - low + 1));
+    return n % 2 == 0 && n < high && rng_below(&t->rng, 2) ? n + 1 : n;
+}
+
+void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0)
+{
+    t->batch.n_seq = n_seq;
+    t->batch.seq_len = seq_len;
+    t->batch.pos0 = pos0;
+    t->call.rows = n_seq * seq_len;
+}
+
+struct operand test_operand(int64_t rows, int64_t cols)
+{
+    return (struct operand){.dtype = DT_F32, .rows = rows, .cols = cols};
+}
+
+void test_fill(struct trial *t, float *to, int64_t n, double spread)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (float)(spread * rng_normal(&t->rng));
+}
+
+void *test_narrow(struct trial *t, float *values, int64_t n)
+{
+    uint16_t *to = test_buffer(t, (size_t)n * sizeof *to);
+    from_f32(to, DT_BF16, values, n);
+    to_f32(values, to, DT_BF16, n);
+    return to;
+}
+
+static void store_q8(unsigned char *to, const float *values, int64_t n)
+{
+    for (int64_t at = 0; at < n; at += Q8_BLOCK, to += Q8_BYTES) {
+        float largest = 0;
+        for (int64_t i = at; i < at + Q8_BLOCK; i++)
+            largest = fmaxf(largest, fabsf(values[i]));
+        /* 120: whatever it is rounded to, 127 is not passed */
+        uint16_t scale = f32_to_f16(largest / 120);
+        memcpy(to, &scale, 2);
+        for (int64_t i = at; i < at + Q8_BLOCK; i++)
+            to[2 + i - at] = (unsigned char)(int8_t)lrintf(values[i] / f16_to_f32(scale));
+    }
+}
+
+void test_store(void *to, enum dtype d, float *values, int64_t n)
+{
+    if (d == DT_Q8_0)
+        store_q8(to, values, n);
+    else
+        from_f32(to, d, values, n);
+    to_f32(values, to, d, n);
+}
+
+float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n)
+{
+    float *to = test_buffer(t, (size_t)n * 4);
+    to_f32(to, from, d, n);
+    return to;
+}
+
+/* ---- running */
+
+#ifdef PARE_CUDA
+static struct buffer *buffer_of(const struct trial *t, const void *p)
+{
+    for (struct buffer *b = t->buffers; b; b = b->next)
+        if ((const unsigned char *)p >= b->base + GUARD &&
+            (const unsigned char *)p <= b->base + GUARD + b->bytes)
+            return b;
+    return NULL;
+}
+
+/* Every pointer in `record` that leads into a buffer of the trial leads to a copy of it on the
+ * device afterwards. */
+static void lend_all(struct trial *t, struct exec *x, void *record, size_t bytes)
+{
+    for (char *at = record; at + sizeof(void *) <= (char *)record + bytes; at += sizeof(void *)) {
+        unsigned char *p;
+        memcpy(&p, at, sizeof p);
+        struct buffer *b = p ? buffer_of(t, p) : NULL;
+        if (!b || !b->bytes)
+            continue;
+        if (!b->lent) {
+            b->lent = device_alloc(x, b->bytes);
+            assert(b->lent);
+            device_put(x, b->lent, b->base + GUARD, b->bytes);
+        }
+        p = (unsigned char *)b->lent + (p - b->base - GUARD);
+        memcpy(at, &p, sizeof p);
+    }
+}
+
+static void give_back_all(struct trial *t, struct exec *x)
+{
+    for (struct buffer *b = t->buffers; b; b = b->next)
+        if (b->lent) {
+            device_get(x, b->base + GUARD, b->lent, b->bytes);
+            device_free(b->lent, b->bytes);
+            b->lent = NULL;
+        }
+}
+#endif
+
+void test_call(struct trial *t, const struct op_args *host, int back)
+{
+    struct op_args c = *host;
+    struct batch batch = t->batch;
+    size_t scratch = op_scratch(t->op, &c);
+    c.scratch = scratch ? test_buffer(t, scratch) : NULL;
+    c.batch = &batch;
+    /* exec_open did so for the last handle; here there are several */
+    omp_set_num_threads(c.x->threads);
+#ifdef PARE_CUDA
+    if (c.x->device == DEVICE_CUDA) {
+        lend_all(t, c.x, &c, sizeof c);
+        lend_all(t, c.x, &batch, sizeof batch);
+    }
+#endif
+    (back ? op_backward : op_forward)(t->op, &c);
+#ifdef PARE_CUDA
+    if (c.x->device == DEVICE_CUDA)
+        give_back_all(t, c.x);
+#endif
+}
+
+/* ---- comparing */
+
+double test_error(const float *got, const double *want, int64_t n)
+{
+    double difference = 0, norm = 0, worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    double rms = sqrt(norm / (double)(n ? n : 1)) + 1e-30;
+    for (int64_t i = 0; i < n; i++)
+        worst = fmax(worst, fabs((double)got[i] - want[i]) / (rms + fabs(want[i])));
+    double error = fmax(sqrt(difference) / (sqrt(norm) + 1e-30), worst / 8);
+    return isfinite(difference) ? error : 1;
+}

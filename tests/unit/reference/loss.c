@@ -1,0 +1,273 @@
+/* The loss against logits, softmaxes and gradients in double precision, one position after the
+ * other. */
+#include "reference.h"
+
+#include <math.h>
+#include <string.h>
+
+struct naive {
+    struct trial *t;
+    /* logits of student and teacher, gradient of a row of logits; what the kernel should leave */
+    double *z[2], *g, *out, *dx, *dw, *db;
+    double largest; /* logit before scale and cap */
+};
+
+static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16; }
+
+/* Logits of the last quarter of the vocabulary stand far above those before, so that what sums of
+ * exponentials are relative to has to move. */
+static int has_step(const struct trial *t) { return t->number == 16 || t->number == 18; }
+
+static void loss_shape(struct trial *t)
+{
+    int64_t E = test_size(t, 1, 30), Et = test_size(t, 1, 30),
+            V = t->large ? 3001 : test_size(t, 1, 150), Vt = V;
+    struct op_args *c = &t->call;
+    /* half-precision heads of more than one widened block, the teacher's and the student's */
+    if (t->number == 16)
+        Et = 1500;
+    if (t->number == 18)
+        E = 700;
+    if (t->number % 4 == 1)
+        Vt += test_size(t, 1, 20);
+    if (t->number % 4 == 2)
+        V += test_size(t, 1, 20);
+    if (t->number % 4 == 1 && t->call.x->device == DEVICE_CPU) /* a width that q8_0 has */
+        E = Q8_BLOCK * (t->large ? 25 : 1 + t->number % 3);
+    if (t->number % 3 == 2 && t->call.x->device == DEVICE_CPU)
+        Et = Q8_BLOCK * (t->large ? 50 : 1 + t->number % 2);
+    test_rows(t, 1, test_size(t, 1, 40), 0);
+    int teacher = t->number % 5 != 4;
+    c->in[0] = test_operand(c->rows, E);
+    c->in[1] = test_operand(teacher ? c->rows : 0, Et);
+    c->w[0] = test_operand(V, E);
+    c->w[2] = test_operand(teacher ? Vt : 0, Et);
+    int biases = t->number % 3 == 0 || has_step(t);
+    c->w[1] = test_operand(biases ? V : 0, 1);
+    c->w[3] = test_operand(biases ? c->w[2].rows : 0, 1);
+    c->w[0].dtype = (enum dtype[]){DT_F32, E % Q8_BLOCK ? DT_F32 : DT_Q8_0, DT_BF16,
+                                   DT_F16}[t->number % 4];
+    c->w[2].dtype = (enum dtype[]){DT_F16, DT_BF16,
+                                   Et % Q8_BLOCK ? DT_F32 : DT_Q8_0}[t->number % 3];
+    if (is_bf16(t))
+        c->in[0].dtype = c->in[1].dtype = c->w[0].dtype = c->w[2].dtype = DT_BF16;
+    c->out = test_operand(c->rows, 2);
+    c->out.dtype = DT_F64;
+    int64_t chunk = t->number % 2 ? test_size(t, 1, c->rows) : 0;
+    c->p.loss = (struct loss_params){t->number % 6 == 1 ? 0 : 0.8f,
+                                     t->number % 6 == 2 ? 0 : 1.5f,
+                                     (float[]){1, 2, 0.5f}[t->number / 2 % 3],
+                                     t->number % 7 == 3 ? 0.6f : 1,
+                                     t->number % 4 == 3 ? 6 : 0,
+                                     1.2f,
+                                     t->number % 4 == 2 ? 5 : 0,
+                                     NULL,
+                                     chunk,
+                                     1};
+}
+
+static void draw_labels(struct trial *t)
+{
+    int32_t *labels = test_buffer(t, (size_t)t->call.rows * sizeof *labels);
+    int64_t V = t->call.w[0].rows;
+    for (int64_t i = 0; i < t->call.rows; i++)
+        labels[i] = rng_below(&t->rng, 4) ? (int32_t)rng_below(&t->rng, (uint64_t)V) : -100;
+    if (t->number == 11)
+        for (int64_t i = 0; i < t->call.rows; i++)
+            labels[i] = -100;
+    t->batch.labels = labels;
+    float *scale = test_buffer(t, sizeof *scale);
+    *scale = 0.37f;
+    t->call.p.loss.scale = scale;
+}
+
+static double *doubles(struct trial *t, int64_t n)
+{
+    return memset(test_buffer(t, (size_t)n * 8), 0, (size_t)n * 8);
+}
+
+/* Values rounded to the operand's dtype; gradients, where wanted, are pre-filled, and their doubles
+ * with them. */
+static void draw_operand(struct trial *t, struct operand *o, double **exact, double **gradient,
+                         double spread)
+{
+    int64_t n = o->rows * o->cols;
+    if (!n)
+        return;
+    float *f = test_buffer(t, (size_t)n * 4);
+    o->v = test_buffer(t, (size_t)dtype_bytes(o->dtype, n));
+    test_fill(t, f, n, spread);
+    for (int64_t i = n / 4 * 3; i < n && o->cols == 1 && has_step(t); i++)
+        f[i] += 40;
+    test_store(o->v, o->dtype, f, n);
+    *exact = doubles(t, n);
+    for (int64_t i = 0; i < n; i++)
+        (*exact)[i] = (double)f[i];
+    if (!gradient)
+        return;
+    float *g = test_buffer(t, (size_t)n * 4);
+    *gradient = doubles(t, n);
+    test_fill(t, g, n, 1);
+    o->g = o == &t->call.in[0] && is_bf16(t) ? test_narrow(t, g, n) : g;
+    for (int64_t i = 0; i < n; i++)
+        (*gradient)[i] = (double)g[i];
+}
+
+/* In bf16 the product is rounded, before bias, scale and cap. */
+static void naive_logits(struct naive *k, int who, int64_t row)
+{
+    const struct loss_params *p = &k->t->call.p.loss;
+    int64_t V = k->t->call.w[2 * who].rows, E = k->t->call.w[2 * who].cols;
+    const double *x = k->t->v[IN0 + who] + row * E, *w = k->t->v[W0 + 2 * who],
+                 *b = k->t->v[W1 + 2 * who];
+    double scale = who ? p->teacher_logit_scale : p->logit_scale,
+           cap = who ? p->teacher_logit_cap : p->logit_cap;
+    for (int64_t v = 0; v < V; v++) {
+        double s = 0;
+        for (int64_t e = 0; e < E; e++)
+            s += x[e] * w[v * E + e];
+        k->largest = fmax(k->largest, fabs(s));
+        s = (is_bf16(k->t) ? (double)bf16_to_f32(f32_to_bf16((float)s)) : s) + (b ? b[v] : 0);
+        k->z[who][v] = cap != 0 ? cap * tanh(scale * s / cap) : scale * s;
+    }
+}
+
+static double naive_log_sum(const double *z, int64_t n, double temperature)
+{
+    double max = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        max = fmax(max, z[i] / temperature);
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(z[i] / temperature - max);
+    return max + log(sum);
+}
+
+/* Values of a row, and its gradient with respect to the logits. */
+static void naive_row(const struct naive *k, int64_t row, int32_t label)
+{
+    const struct op_args *c = &k->t->call;
+    const struct loss_params *p = &c->p.loss;
+    int64_t V = c->w[0].rows, shared = c->w[2].rows < V ? c->w[2].rows : V;
+    double *z = k->z[0], *zt = k->z[1], all = naive_log_sum(z, V, 1), tau = p->temperature;
+    k->out[2 * row] = all - z[label];
+    for (int64_t v = 0; v < V; v++)
+        k->g[v] = p->ce_weight * (exp(z[v] - all) - (v == label));
+    double student = naive_log_sum(z, shared, tau), teacher = naive_log_sum(zt, shared, tau);
+    for (int64_t v = 0; v < shared; v++) {
+        double log_s = z[v] / tau - student, log_t = zt[v] / tau - teacher;
+        k->out[2 * row + 1] += exp(log_t) * (log_t - log_s);
+        k->g[v] += p->kl_weight / tau * (exp(log_s) - exp(log_t));
+    }
+    for (int64_t v = 0; v < V; v++)
+        k->g[v] *= p->scale[0] * p->logit_scale *
+                   (p->logit_cap != 0 ? 1 - pow(z[v] / p->logit_cap, 2) : 1);
+}
+
+static void naive_gradients(const struct naive *k, int64_t row)
+{
+    const struct op_args *c = &k->t->call;
+    int64_t V = c->w[0].rows, E = c->w[0].cols;
+    for (int64_t v = 0; v < V; v++) {
+        if (k->db)
+            k->db[v] += k->g[v];
+        for (int64_t e = 0; e < E; e++) {
+            k->dx[row * E + e] += k->g[v] * k->t->v[W0][v * E + e];
+            k->dw[v * E + e] += k->g[v] * k->t->v[IN0][row * E + e];
+        }
+    }
+}
+
+/* In bf16 a product near the middle of two numbers may be rounded the other way: a logit is off by
+ * 2^-8 of itself then, a loss by what two logits are. Gradients of logits are rounded to bf16, of
+ * which two or three may be all that counts, and in0's once more. */
+static const char *compare(const struct naive *k)
+{
+    const struct op_args *c = &k->t->call;
+    const double *out = c->out.v;
+    int bf16 = is_bf16(k->t);
+    double value = bf16 ? 2 * k->largest / 256 : 2e-6, gradient = bf16 ? 4 / 512.0 : 1e-5;
+    for (int64_t i = 0; i < 2 * c->rows; i++)
+        if (!(fabs(out[i] - k->out[i]) <= value * (bf16 ? 1 : 1 + fabs(k->out[i]))))
+            return i % 2 ? "kl differs" : "ce differs";
+    if (c->in[0].g &&
+        test_error(test_widen(k->t, c->in[0].g, c->in[0].dtype, c->rows * c->w[0].cols), k->dx,
+                   c->rows * c->w[0].cols) > gradient)
+        return "gradient of in0 differs";
+    if (c->w[0].g && test_error(c->w[0].g, k->dw, c->w[0].rows * c->w[0].cols) > gradient)
+        return "gradient of w0 differs";
+    return c->w[1].g && test_error(c->w[1].g, k->db, c->w[1].rows) > gradient
+               ? "gradient of w1 differs"
+               : NULL;
+}
+
+/* All gradients first; then one that is not wanted stays untouched, and the values are the same to
+ * the last bit. */
+static const char *run_twice(struct naive *k)
+{
+    struct op_args *c = &k->t->call;
+    size_t bytes = (size_t)c->rows * 2 * sizeof(double);
+    test_call(k->t, c, 0);
+    const char *wrong = compare(k);
+    if (wrong)
+        return wrong;
+    void *first = memcpy(test_buffer(k->t, bytes), c->out.v, bytes);
+    c->in[0].g = c->w[1].g = NULL;
+    if (k->t->number % 2)
+        c->w[0].g = NULL;
+    test_call(k->t, c, 0);
+    if (memcmp(first, c->out.v, bytes))
+        return "values depend on the gradients that are wanted";
+    /* without gradients little is kept, in less scratch */
+    struct op_args values = *c;
+    values.p.loss.gradients = 0;
+    values.scratch = test_buffer(k->t, op_scratch(OP_loss, &values));
+    test_call(k->t, &values, 0);
+    if (memcmp(first, c->out.v, bytes))
+        return "values without gradients differ";
+    int64_t counted = -1;
+    for (int64_t i = 0; i < c->rows; i++)
+        counted = c->batch->labels[i] >= 0 ? i : counted;
+    if (counted < 0)
+        return NULL;
+    from_f32((char *)c->in[0].v + counted * c->w[0].cols * (is_bf16(k->t) ? 2 : 4), c->in[0].dtype,
+             &(float){NAN}, 1);
+    test_call(k->t, c, 0);
+    return isnan(((double *)c->out.v)[2 * counted]) ? NULL
+                                                    : "a NaN in in0 leaves no trace in the loss";
+}
+
+const char *loss_whole(struct trial *t)
+{
+    struct op_args *c = &t->call;
+    struct naive k = {.t = t};
+    loss_shape(t);
+    draw_labels(t);
+    double **gradients[] = {&k.dx, NULL, &k.dw, &k.db, NULL, NULL};
+    struct operand *operands[] = {&c->in[0], &c->in[1], &c->w[0], &c->w[1], &c->w[2], &c->w[3]};
+    double **exact[] = {&t->v[IN0], &t->v[IN1], &t->v[W0], &t->v[W1], &t->v[W2], &t->v[W3]};
+    for (int i = 0; i < 6; i++)
+        draw_operand(t, operands[i], exact[i], gradients[i],
+                     i == 2 || i == 4 ? 2 / sqrt((double)operands[i]->cols) : 1);
+    /* what stands in a fresh gradient does not count */
+    if (t->number % 3 == 2 && ops[OP_loss].sets >> c->x->device & 1) {
+        size_t n = (size_t)(c->w[0].rows * c->w[0].cols);
+        c->w[0].overwrite = 1;
+        c->w[0].g = test_buffer(t, n * sizeof(float));
+        memset(k.dw, 0, n * sizeof *k.dw);
+    }
+    k.z[0] = doubles(t, c->w[0].rows);
+    k.z[1] = doubles(t, c->w[2].rows);
+    k.g = doubles(t, c->w[0].rows);
+    k.out = doubles(t, 2 * c->rows);
+    c->out.v = doubles(t, 2 * c->rows);
+    for (int64_t row = 0; row < c->rows; row++) {
+        if (t->batch.labels[row] < 0)
+            continue;
+        naive_logits(&k, 0, row);
+        if (t->v[W2])
+            naive_logits(&k, 1, row);
+        naive_row(&k, row, t->batch.labels[row]);
+        naive_gradients(&k, row);
+    }
+    return run_twice(&k);
+}

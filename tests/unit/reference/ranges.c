@@ -1,0 +1,228 @@
+/* The ops that are not part of a tape: AdamW, sums of squares, statistics of activations, cosines
+ * of rows. */
+#include "reference.h"
+
+#include <math.h>
+#include <string.h>
+
+static double *doubles(struct trial *t, int64_t n)
+{
+    return memset(test_buffer(t, (size_t)n * 8), 0, (size_t)n * 8);
+}
+
+static float *floats(struct trial *t, int64_t n, double spread)
+{
+    float *p = test_buffer(t, (size_t)n * 4);
+    test_fill(t, p, n, spread);
+    return p;
+}
+
+/* What the kernel gets of activations whose values are x, in their type; x keeps what that holds.
+ */
+static void *as_activations(struct trial *t, struct operand *o, float *x)
+{
+    o->dtype = t->call.x->compute;
+    return o->dtype == DT_BF16 ? test_narrow(t, x, o->rows * o->cols) : x;
+}
+
+static int near(double got, double want, double tolerance)
+{
+    return fabs(got - want) <= tolerance * fabs(want);
+}
+
+const char *adamw_whole(struct trial *t)
+{
+    static const float steps[4] = {3e-3f, 1.7f, 2.9f, 0.5f};
+    float *step = memcpy(test_buffer(t, sizeof steps), steps, sizeof steps);
+    int64_t n = t->large ? 100003 : test_size(t, 1, 300),
+            n_edges = t->number % 3 ? 2 * test_size(t, 1, 6) : 0;
+    int64_t *edges = memset(test_buffer(t, sizeof *edges * (size_t)(n_edges + 1)), 0,
+                            sizeof *edges);
+    float *x[4];
+    double *want[3], b1 = 0.9f, b2 = 0.95f, eps = 1e-8f, lr = step[0],
+                     weight_decay = t->number % 2 ? 0.1f : 0;
+    /* some of them at the same place, at times the first and the last value */
+    for (int64_t i = 0; i < n_edges; i++)
+        edges[i] = t->number % 4 == 1
+                       ? i * n / (n_edges - 1)
+                       : (i ? edges[i - 1] : 0) +
+                             (int64_t)rng_below(&t->rng, (uint64_t)(n / n_edges + 1));
+    for (int i = 0; i < 4; i++)
+        x[i] = floats(t, n, i == 2 ? 1e-2 : 1);
+    for (int i = 0; i < 3; i++)
+        want[i] = doubles(t, n);
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        for (; at < n_edges && edges[at] <= i; at++)
+            ;
+        double decay = at % 2 || !n_edges ? weight_decay : 0;
+        x[2][i] = fabsf(x[2][i]);
+        double g = (double)x[3][i] * step[3];
+        want[1][i] = b1 * x[1][i] + (1 - b1) * g;
+        want[2][i] = b2 * x[2][i] + (1 - b2) * g * g;
+        want[0][i] = x[0][i] - lr * decay * x[0][i] -
+                     lr * want[1][i] * step[1] / (sqrt(want[2][i] * step[2]) + eps);
+    }
+    t->call.p.adamw = (struct adamw_params){
+        x[0], x[1], x[2],  x[3],   n, 0.9f, 0.95f, 1e-8f, (float)weight_decay,
+        step, NULL, edges, n_edges};
+    uint16_t *narrow = t->call.x->compute == DT_BF16 ? test_buffer(t, (size_t)n * sizeof *narrow)
+                                                     : NULL;
+    t->call.p.adamw.copy = narrow;
+    test_call(t, &t->call, 0);
+    for (int64_t i = 0; narrow && i < n; i++)
+        if (narrow[i] != f32_to_bf16(x[0][i]))
+            return "the copy is not p in bf16";
+    for (int i = 0; i < 3; i++)
+        if (test_error(x[i], want[i], n) > 1e-6)
+            return (const char *[]){"p differs", "m differs", "v differs"}[i];
+    return NULL;
+}
+
+const char *sumsq_whole(struct trial *t)
+{
+    int64_t rows = test_size(t, 1, 5), cols = t->large ? 50021 : test_size(t, 1, 300);
+    double want = 4, *got = doubles(t, 2);
+    float *x = floats(t, rows * cols, t->number % 2 ? 1 : 1e15);
+    got[0] = got[1] = 4;
+    t->call.in[0] = test_operand(rows, cols);
+    t->call.in[0].v = as_activations(t, &t->call.in[0], x);
+    for (int64_t i = 0; i < rows * cols; i++)
+        want += (double)x[i] * x[i];
+    t->call.p.sumsq.out = &got[0];
+    test_call(t, &t->call, 0);
+    struct exec other = *t->call.x;
+    other.threads = 3;
+    t->call.x = &other;
+    t->call.p.sumsq.out = &got[1];
+    test_call(t, &t->call, 0);
+    if (got[0] != got[1])
+        return "the sum depends on the number of threads";
+    return near(got[0], want, 1e-12) ? NULL : "the sum differs";
+}
+
+const char *column_sum_whole(struct trial *t)
+{
+    int64_t rows = t->large ? 5003 : test_size(t, 1, 40), cols = test_size(t, 1, 4);
+    double *x = doubles(t, rows * cols), *got = doubles(t, cols), *want = doubles(t, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        x[i] = rng_normal(&t->rng);
+    for (int64_t i = 0; i < cols; i++)
+        got[i] = want[i] = 100 + (double)i;
+    for (int64_t i = 0; i < rows * cols; i++)
+        want[i % cols] += x[i];
+    t->call.in[0] = (struct operand){.v = x, .dtype = DT_F64, .rows = rows, .cols = cols};
+    t->call.rows = rows;
+    t->call.p.column_sum.out = got;
+    test_call(t, &t->call, 0);
+    for (int64_t i = 0; i < cols; i++)
+        if (!near(got[i], want[i], 1e-12))
+            return "a sum differs";
+    return NULL;
+}
+
+/* s of position `at` and channel or unit `i`. */
+static double activity(const struct trial *t, const float *x, int64_t at, int64_t i)
+{
+    const struct seq_stats_params *p = &t->call.p.seq_stats;
+    const float *row = x + at * p->units * p->width;
+    double sum = 0;
+    if (!p->norm)
+        return row[i];
+    for (int64_t j = 0; j < p->width; j++)
+        sum += (double)row[i * p->width + j] * row[i * p->width + j];
+    return sqrt(sum);
+}
+
+static const char *seq_stats_compare(const struct trial *t, const float *x, int64_t channels)
+{
+    const struct seq_stats_params *p = &t->call.p.seq_stats;
+    for (int64_t at = 0; at < t->batch.n_seq * channels; at++) {
+        int64_t first = at / channels * t->batch.seq_len, T = t->batch.seq_len;
+        double absolute = 0, squares = 0, mean = 0, variance = 0;
+        for (int64_t j = 0; j < T; j++) {
+            double s = activity(t, x, first + j, at % channels);
+            absolute += fabs(s) / (double)T;
+            squares += s * s;
+            mean += s / (double)T;
+        }
+        for (int64_t j = 0; j < T; j++)
+            variance += pow(activity(t, x, first + j, at % channels) - mean, 2) / (double)T;
+        if (p->out_mean && !near(p->out_mean[at], absolute, 1e-12))
+            return "mean differs";
+        if (p->out_l2 && !near(p->out_l2[at], sqrt(squares), 1e-12))
+            return "l2 differs";
+        if (p->out_var &&
+            fabs(p->out_var[at] - variance) > 1e-9 * variance + 1e-13 * squares / (double)T)
+            return "variance differs";
+    }
+    return NULL;
+}
+
+const char *seq_stats_whole(struct trial *t)
+{
+    int norm = t->number % 2;
+    int64_t units = t->large ? 300 : test_size(t, 1, 12), width = test_size(t, 1, 9),
+            channels = norm ? units : units * width;
+    test_rows(t, test_size(t, 1, 4), test_size(t, 1, 40), 0);
+    float *x = floats(t, t->call.rows * units * width, 1);
+    for (int64_t i = 0; i < t->call.rows * units * width; i++)
+        if (t->number % 3 == 2)
+            x[i] += 1000;
+        else if (t->number % 3 == 1 &&
+                 i < units * width) /* a first position of its own kind, as models have it */
+            x[i] *= 1000;
+    double *out[3];
+    for (int i = 0; i < 3; i++)
+        out[i] = t->number % 5 == i ? NULL : doubles(t, t->batch.n_seq * channels);
+    t->call.in[0] = test_operand(t->call.rows, units * width);
+    t->call.in[0].v = as_activations(t, &t->call.in[0], x);
+    t->call.p.seq_stats = (struct seq_stats_params){units, width, norm, out[0], out[1], out[2]};
+    test_call(t, &t->call, 0);
+    return seq_stats_compare(t, x, channels);
+}
+
+/* Of row i of two of the ring's points. */
+static double cosine(const float *a, const float *b, int64_t i, int64_t cols)
+{
+    double ab = 0, aa = 0, bb = 0;
+    for (int64_t j = i * cols; j < (i + 1) * cols; j++) {
+        ab += (double)a[j] * b[j];
+        aa += (double)a[j] * a[j];
+        bb += (double)b[j] * b[j];
+    }
+    return aa == 0 || bb == 0 ? 0 : ab / sqrt(aa * bb);
+}
+
+static const char *row_cosine_compare(const struct trial *t, const float *ring)
+{
+    const struct row_cosine_params *r = &t->call.p.row_cosine;
+    int64_t T = t->call.rows, cols = t->call.in[0].cols, slot = t->call.in[0].rows * cols;
+    for (int64_t at = 0; at < (r->to - r->from) * r->back * T; at++) {
+        int64_t p = r->from + at / T / r->back, n = 1 + at / T % r->back;
+        double want = p < n ? 0
+                            : cosine(ring + p % r->slots * slot, ring + (p - n) % r->slots * slot,
+                                     at % T, cols);
+        if (!(fabs(r->out[at] - want) < 1e-13))
+            return p < n ? "a cosine of a point that does not exist was written"
+                         : "a cosine differs";
+    }
+    return NULL;
+}
+
+const char *row_cosine_whole(struct trial *t)
+{
+    int64_t cols = t->large ? 3001 : test_size(t, 1, 90), back = test_size(t, 1, 7),
+            points = test_size(t, 1, 9), from = test_size(t, 0, 12), slots = back + points;
+    test_rows(t, 1, test_size(t, 1, 60), 0);
+    t->call.in[0] = test_operand(t->call.rows + test_size(t, 0, 2), cols);
+    int64_t slot = t->call.in[0].rows * cols;
+    float *ring = floats(t, slots * slot, t->number % 2 ? 1 : 1e-3);
+    memset(ring + from % slots * slot, 0, (size_t)cols * 4);
+    struct operand all = test_operand(slots * t->call.in[0].rows, cols);
+    t->call.in[0].v = as_activations(t, &all, ring);
+    t->call.in[0].dtype = all.dtype;
+    t->call.p.row_cosine = (struct row_cosine_params){slots, from, from + points, back,
+                                                      doubles(t, points * back * t->call.rows)};
+    test_call(t, &t->call, 0);
+    return row_cosine_compare(t, ring);
+}
