@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../lib/tool/model_open.h"
 #include "../../lib/base/rng.h"
 #include "../../lib/base/usage.h"
 #include "../../lib/prune/prune.h"

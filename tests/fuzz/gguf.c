@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "../../formats/gguf.h"
+#include "../../lib/tool/model_open.h"
 #include "../../lib/model/model.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
