@@ -3,6 +3,7 @@
 #define PARE_UTF8_H
 
 #include <stdint.h>
+#include <string.h>
 
 /* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms,
  * surrogates and values beyond 10FFFF are not. */
@@ -21,6 +22,13 @@ static inline int utf8_length(const char *s, int64_t n)
         (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
     return len;
+}
+
+/* s is one well-formed character and nothing else. NULL is not. */
+static inline int utf8_is_character(const char *s)
+{
+    int64_t n = s ? (int64_t)strnlen(s, 5) : 0;
+    return n && utf8_length(s, n) == n;
 }
 
 /* The code point of a well-formed character of `len` bytes. */

@@ -5,9 +5,10 @@
  *
  * Takes pieces of any bytes (byte-level: each byte is a symbol; else each character, with the
  * tokens <0x00>..<0xFF> behind it where the vocabulary has byte fallback). Gives ids and the source
- * bytes that each covers. Refuses pieces of 2 GiB and more. */
+ * bytes that each covers. Refuses pieces that could become 2^31 symbols. */
 #include "bpe.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,22 +32,16 @@ struct cached {
 };
 
 struct bpe_work {
-    struct symbol *symbols;
-    struct heap_item *heap;
-    /* [piece bytes]: not expressible; [2 * piece bytes + 1]: the piece in the byte-level alphabet
-     */
-    char *lost, *mapped;
-    struct cached *cache;
+    struct symbol *symbols; /* [room] */
+    struct heap_item *heap; /* [2 * room] */
+    char *lost;             /* [room]: bytes of the piece that the vocabulary cannot express */
+    char *mapped;           /* [room]: the piece in the byte-level alphabet */
+    struct cached *cache;   /* NULL until the first short piece */
     int64_t room, n, heap_n, lost_n;
     int64_t unk_n; /* pending bytes of unknown characters */
 };
 
-struct bpe_work *bpe_work_open(void)
-{
-    struct bpe_work *w = mem_alloc(sizeof *w);
-    w->cache = mem_alloc(sizeof *w->cache << CACHE_BITS);
-    return w;
-}
+struct bpe_work *bpe_work_open(void) { return mem_alloc(sizeof(struct bpe_work)); }
 
 void bpe_work_close(struct bpe_work *w)
 {
@@ -60,23 +55,32 @@ void bpe_work_close(struct bpe_work *w)
     }
 }
 
+/* The most symbols, and bytes of text, that a piece of n bytes can become: a byte is spelled with
+ * up to BYTE_TEXT bytes in the byte-level alphabet, each of which byte fallback makes a symbol.
+ * Every array of the encoder is sized by this. */
+static int64_t symbols_most(const struct bpe *b, int64_t n)
+{
+    return b->flags.byte_level ? n * BYTE_TEXT : n;
+}
+
 static void work_room(struct bpe_work *w, int64_t n)
 {
     if (n <= w->room)
         return;
-    w->room = n + n / 2 + 64;
+    w->room = n + n / 4;
     size_t room = (size_t)w->room;
     w->symbols = mem_grow(w->symbols, room * sizeof *w->symbols);
-    /* n - 1 pairs at first, two more for each of n - 1 merges */
-    w->heap = mem_grow(w->heap, 3 * room * sizeof *w->heap);
+    /* n - 1 pairs at first; each of at most n - 1 merges takes one and adds two */
+    w->heap = mem_grow(w->heap, 2 * room * sizeof *w->heap);
     w->lost = mem_grow(w->lost, room);
-    w->mapped = mem_grow(w->mapped, 2 * room + 1);
+    w->mapped = mem_grow(w->mapped, room);
 }
 
 /* ---- characters to symbols */
 
 static void symbol_add(struct bpe_work *w, uint32_t id, int64_t n)
 {
+    assert(w->n < w->room);
     w->symbols[w->n] = (struct symbol){id, (uint32_t)n, (int32_t)w->n - 1, (int32_t)w->n + 1};
     w->n++;
 }
@@ -127,7 +131,7 @@ static void symbols_from(struct bpe *b, struct text t)
     w->n = w->lost_n = w->unk_n = 0;
     for (int64_t i = 0; i < t.n;) {
         unsigned char c = (unsigned char)t.s[i];
-        char name[4];
+        char name[BYTE_TEXT];
         if (!b->flags.byte_level) {
             int len = utf8_length(t.s + i, t.n - i);
             len = len ? len : 1;
@@ -234,6 +238,8 @@ static uint32_t span_take(const struct bpe_work *w, struct text t, int64_t *at, 
 
 static struct cached *cache_slot(struct bpe_work *w, struct text t)
 {
+    if (!w->cache)
+        w->cache = mem_alloc(sizeof *w->cache << CACHE_BITS);
     return &w->cache[hash_bytes(t.s, t.n) >> (64 - CACHE_BITS)];
 }
 
@@ -285,7 +291,7 @@ static void word_encode(struct bpe *b, struct text t, struct ids *out)
     struct bpe_work *w = b->work;
     if (t.n <= CACHE_KEY && cache_use(w, t, out))
         return;
-    work_room(w, t.n);
+    work_room(w, symbols_most(b, t.n));
     if (b->flags.ignore_merges && whole_token(b, t, out))
         return;
     symbols_from(b, t);
@@ -299,7 +305,7 @@ static void word_encode(struct bpe *b, struct text t, struct ids *out)
 int bpe_encode(struct bpe *b, struct text t, struct ids *out, struct err *e)
 {
     int64_t from = 0;
-    if (t.n > INT32_MAX - 1)
+    if (symbols_most(b, t.n) > INT32_MAX - 1)
         return err_set(
             e, "a stretch of %lld bytes without a place to split it is too long for the tokenizer",
             (long long)t.n);

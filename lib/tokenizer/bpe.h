@@ -61,7 +61,8 @@ static inline const struct merge *bpe_merge(const struct bpe *b, uint32_t left, 
     return NULL;
 }
 
-/* its character in the byte-level alphabet as UTF-8; 1 or 2 bytes */
+/* its character in the byte-level alphabet as UTF-8; 1 to BYTE_TEXT bytes */
+enum { BYTE_TEXT = 2 };
 int byte_to_text(unsigned char byte, char *text);
 struct bpe_work *bpe_work_open(void);
 void bpe_work_close(struct bpe_work *w);

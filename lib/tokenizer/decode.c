@@ -15,7 +15,8 @@ enum {
     DECODE_FUSE,
     DECODE_STRIP,
     DECODE_METASPACE,
-    DECODE_STEPS = 32
+    DECODE_STEPS = 32,
+    DECODE_GROWTH = 16 /* all decoders of real tokenizers together: 1 */
 };
 
 struct decode_step {
@@ -27,6 +28,7 @@ struct decode_step {
 struct decoder {
     struct decode_step steps[DECODE_STEPS];
     int count;
+    int64_t growth; /* the most bytes that one byte becomes */
 };
 
 /* The texts of a sequence, one behind the other; end[i] is where text i ends. */
@@ -42,10 +44,21 @@ static const char *text_of(const json_t *o, const char *key)
     return json_string_value(json_object_get(o, key));
 }
 
+/* The most bytes that a step makes of one. */
+static int64_t step_growth(const struct decode_step *s)
+{
+    int64_t from = s->from ? (int64_t)strlen(s->from) : 0, to = s->to ? (int64_t)strlen(s->to) : 0;
+    return to > from ? (to + from - 1) / from : 1;
+}
+
 static int decode_add(struct decoder *d, struct decode_step s, struct err *e)
 {
     if (d->count == DECODE_STEPS)
         return err_set(e, "the tokenizer has more than %d decoders", DECODE_STEPS);
+    int64_t growth = step_growth(&s);
+    if (growth > DECODE_GROWTH / d->growth)
+        return err_set(e, "the tokenizer's decoders make more than %d bytes of one", DECODE_GROWTH);
+    d->growth *= growth;
     s.from = s.from ? mem_string(s.from) : NULL;
     s.to = s.to ? mem_string(s.to) : NULL;
     d->steps[d->count++] = s;
@@ -87,7 +100,7 @@ static int read_one(struct decoder *d, const json_t *spec, int depth, struct err
                                  .start = json_integer_value(json_object_get(spec, "start")),
                                  .stop = json_integer_value(json_object_get(spec, "stop"))},
             e);
-    if (!strcmp(type, "Metaspace") && replacement && *replacement) {
+    if (!strcmp(type, "Metaspace") && utf8_is_character(replacement)) {
         int keep = scheme ? !strcmp(scheme, "never")
                           : json_is_false(json_object_get(spec, "add_prefix_space"));
         return decode_add(
@@ -101,10 +114,9 @@ static int read_one(struct decoder *d, const json_t *spec, int depth, struct err
 
 struct decoder *decoder_read(const json_t *spec, struct err *e)
 {
-    if (!spec || json_is_null(spec))
-        return mem_alloc(sizeof(struct decoder));
     struct decoder *d = mem_alloc(sizeof *d);
-    if (!read_one(d, spec, 0, e))
+    d->growth = 1;
+    if (!spec || json_is_null(spec) || !read_one(d, spec, 0, e))
         return d;
     decoder_free(d);
     return NULL;
@@ -119,7 +131,7 @@ void decoder_free(struct decoder *d)
     free(d);
 }
 
-/* ---- the steps: each writes the texts anew; `room` bounds what one input byte can become */
+/* ---- the steps: each writes the texts anew */
 
 static char *decode_byte_level(const char *s, int64_t n, char *out)
 {
@@ -197,14 +209,13 @@ static char *decode_text(const struct decode_step *step, const char *s, int64_t 
 
 static void decode_step(const struct decode_step *step, struct texts *t)
 {
-    int64_t n = t->count ? t->end[t->count - 1] : 0,
-            growth = step->to ? (int64_t)strlen(step->to) + 1 : 1, from = 0;
+    int64_t n = t->count ? t->end[t->count - 1] : 0, from = 0;
     if (step->kind == DECODE_FUSE) {
         t->end[0] = n;
         t->count = t->count > 0;
         return;
     }
-    char *s = mem_alloc((size_t)(n * growth) + 1), *out = s;
+    char *s = mem_alloc((size_t)(n * step_growth(step)) + 1), *out = s;
     for (int64_t i = 0; i < t->count; i++) {
         int64_t to = t->end[i];
         out = decode_text(step, t->s + from, to - from, i == 0, out);

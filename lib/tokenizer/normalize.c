@@ -8,16 +8,12 @@
 #include "../base/utf8.h"
 #include "tokenizer_private.h"
 
-/* texts put in are short, so that no sequence of steps makes gigabytes of a line */
-enum { NORM_STEPS = 16, NORM_TEXT = 64 };
+enum { NORM_STEPS = 16 };
 
 static int norm_add(struct norm *n, int kind, const char *from, const char *to, struct err *e)
 {
     if (n->count == NORM_STEPS)
         return err_set(e, "the tokenizer has more than %d normalizers", NORM_STEPS);
-    if (to && strlen(to) > NORM_TEXT)
-        return err_set(e, "a normalizer of the tokenizer puts in \"%.80s...\", more than %d bytes",
-                       to, NORM_TEXT);
     n->steps = mem_grow(n->steps, (size_t)(n->count + 1) * sizeof *n->steps);
     n->steps[n->count++] = (struct norm_step){kind, from ? mem_string(from) : NULL,
                                               to ? mem_string(to) : NULL};
@@ -129,11 +125,11 @@ static int nfc(struct buffer *out, struct text t, struct err *e)
 
 int norm_apply(struct norm *n, struct text *t, struct err *e)
 {
-    int64_t most = 64 * t->n + (1 << 20);
+    int64_t n_before = t->n;
     for (int i = 0; i < n->count && t->n; i++) {
         const struct norm_step *s = &n->steps[i];
         struct buffer *out = &n->work[i & 1];
-        buffer_clear(out);
+        buffer_clear(out, text_most(n_before));
         if (s->kind == NORM_PREPEND) {
             buffer_add(out, s->to, (int64_t)strlen(s->to), NULL, 0);
             buffer_add_text(out, *t);
@@ -142,9 +138,9 @@ int norm_apply(struct norm *n, struct text *t, struct err *e)
         } else if (nfc(out, *t, e)) {
             return -1;
         }
-        if (out->n > most)
-            return err_set(e, "the tokenizer's normalizers make %lld bytes of %lld",
-                           (long long)out->n, (long long)most / 64);
+        if (out->full)
+            return err_set(e, "the tokenizer's normalizers make more than %lld bytes of %lld",
+                           (long long)out->most, (long long)n_before);
         *t = (struct text){out->s, out->n, out->weight, t->first};
     }
     return 0;

@@ -126,12 +126,13 @@ static int read_metaspace(struct split_list *l, const json_t *spec, struct err *
     struct split *s = split_add(l, e);
     if (!s)
         return -1;
-    if (!replacement || !*replacement ||
+    if (!utf8_is_character(replacement) ||
         (scheme && !always && strcmp(scheme, "first") && strcmp(scheme, "never")))
         return err_set(
             e,
-            "the tokenizer's pre-tokenizer Metaspace is not understood (prepend_scheme \"%.80s\")",
-            scheme ? scheme : "");
+            "the tokenizer's pre-tokenizer Metaspace is not understood (replacement \"%.80s\", "
+            "prepend_scheme \"%.80s\")",
+            replacement ? replacement : "", scheme ? scheme : "");
     s->space = mem_string(replacement);
     s->prefix = mem_string(replacement);
     s->when = always                               ? PREFIX_ALWAYS
@@ -285,37 +286,43 @@ static int run_cut(struct split_list *l, int step, struct text t, split_use *use
     return run_emit(&r);
 }
 
-/* The piece with its spaces replaced and the prefix put before it, in the step's buffer; the piece
- * itself where nothing changes. */
-static struct text split_insert(struct split *s, struct text t)
+/* Puts the step's prefix before the piece and replaces its spaces, in the step's buffer; leaves the
+ * piece where it lies if nothing changes. */
+static int split_insert(struct split_list *l, struct split *s, struct text *t, struct err *e)
 {
     int64_t n = s->prefix ? (int64_t)strlen(s->prefix) : 0,
             space = s->space ? (int64_t)strlen(s->space) : 0;
-    const char *begin = s->space && t.s[0] == ' ' ? s->prefix : t.s;
-    int prefixed = !n || (begin == s->prefix) || (t.n >= n && !memcmp(begin, s->prefix, (size_t)n));
-    int wanted = !prefixed && (s->when == PREFIX_ALWAYS || (s->when == PREFIX_FIRST && t.first));
+    const char *begin = s->space && t->s[0] == ' ' ? s->prefix : t->s;
+    int prefixed = !n || begin == s->prefix || (t->n >= n && !memcmp(begin, s->prefix, (size_t)n));
+    int wanted = !prefixed && (s->when == PREFIX_ALWAYS || (s->when == PREFIX_FIRST && t->first));
     if (!wanted && !space)
-        return t;
-    buffer_clear(&s->work);
+        return 0;
+    buffer_clear(&s->work, t->n + l->left);
     if (wanted)
         buffer_add(&s->work, s->prefix, n, NULL, 0);
-    for (int64_t i = 0, end; i < t.n; i = end) {
-        const char *p = space ? memchr(t.s + i, ' ', (size_t)(t.n - i)) : NULL;
-        end = p ? p - t.s : t.n;
-        buffer_add_text(&s->work, text_part(t, i, end));
+    for (int64_t i = 0, end; i < t->n; i = end) {
+        const char *p = space ? memchr(t->s + i, ' ', (size_t)(t->n - i)) : NULL;
+        end = p ? p - t->s : t->n;
+        buffer_add_text(&s->work, text_part(*t, i, end));
         if (p)
             buffer_add(&s->work, s->space, space, NULL,
-                       (uint32_t)text_weight(text_part(t, end, end + 1)));
+                       (uint32_t)text_weight(text_part(*t, end, end + 1)));
         end += p != NULL;
     }
-    return (struct text){s->work.s, s->work.n, s->work.weight, t.first};
+    if (s->work.full)
+        return err_set(e, "the tokenizer's pre-tokenizers put too much into a text: more than "
+                          "sixteen times its bytes");
+    l->left -= s->work.n - t->n;
+    *t = (struct text){s->work.s, s->work.n, s->work.weight, t->first};
+    return 0;
 }
 
 static int run_text(struct split_list *l, int step, struct text t, split_use *use, void *context,
                     struct err *e)
 {
     for (; step < l->count; step++) {
-        t = split_insert(&l->steps[step], t);
+        if (split_insert(l, &l->steps[step], &t, e))
+            return -1;
         if (l->steps[step].code)
             return run_cut(l, step, t, use, context, e);
     }
@@ -324,5 +331,6 @@ static int run_text(struct split_list *l, int step, struct text t, split_use *us
 
 int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e)
 {
+    l->left = text_most(t.n);
     return t.n ? run_text(l, 0, t, use, context, e) : 0;
 }

@@ -66,7 +66,12 @@ void ids_push(struct ids *out, uint32_t id, uint32_t bytes)
     out->bytes[out->n++] = bytes;
 }
 
-void buffer_clear(struct buffer *b) { b->n = b->owed = 0; }
+void buffer_clear(struct buffer *b, int64_t most)
+{
+    b->n = b->owed = 0;
+    b->full = 0;
+    b->most = most;
+}
 
 void buffer_free(struct buffer *b)
 {
@@ -78,6 +83,10 @@ void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weig
 {
     if (!n) {
         *(b->n ? &b->weight[b->n - 1] : &b->owed) += total;
+        return;
+    }
+    if (b->full || n > b->most - b->n) {
+        b->full = 1;
         return;
     }
     if (b->room - b->n < n) {
@@ -101,8 +110,8 @@ void buffer_add_text(struct buffer *b, struct text t)
     if (!t.n)
         return;
     buffer_add(b, t.s, t.n, t.weight, 0);
-    for (int64_t i = 0; !t.weight && i < t.n; i++)
-        b->weight[at + i]++;
+    for (int64_t i = at; !t.weight && i < b->n; i++)
+        b->weight[i]++;
 }
 
 /* ---- encoding */

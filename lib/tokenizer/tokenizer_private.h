@@ -32,15 +32,21 @@ static inline int64_t text_weight(struct text t)
     return t.weight ? sum : t.n;
 }
 
+/* What normalizers, and then pre-tokenizers, may make of a text of n bytes. Real ones insert a few
+ * bytes and replace one byte by three; a file that multiplies a text is refused when it does. */
+static inline int64_t text_most(int64_t n) { return 16 * n + 256; }
+
 /* A text being written. */
 struct buffer {
     char *s;
     uint32_t *weight;
-    int64_t n, room;
+    int64_t n, room, most;
+    int full; /* more than `most` bytes came; they were left out */
     /* weight of what was removed at the very beginning, for the first byte that comes */
     uint32_t owed;
 };
-void buffer_clear(struct buffer *b);
+/* empties it; `most`: the bytes it may hold */
+void buffer_clear(struct buffer *b, int64_t most);
 /* Appends n bytes: with their own weights; or, weight NULL, with `total` on the first byte and 0 on
  * the others. n = 0: the byte before takes the total. */
 void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total);
@@ -119,6 +125,7 @@ struct split_list {
     struct split *steps;
     int count;
     int byte_level;
+    int64_t left; /* bytes that may still be put into the text at hand */
 };
 int split_read(struct split_list *l, const json_t *spec, struct err *e);
 typedef int split_use(void *context, struct text piece, struct err *e);

@@ -326,6 +326,66 @@ static void test_spans(void)
     }
 }
 
+/* A byte that the byte-level alphabet of a vocabulary lacks is spelled by its two bytes of UTF-8,
+ * each a token of byte fallback: two symbols a byte, in pieces of every length. */
+static void test_fallback(void)
+{
+    json_t *vocab = json_object();
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", i);
+        json_object_set_new(vocab, name, json_integer(i));
+    }
+    json_t *j = json_pack("{s:{s:s, s:s}, s:{s:o, s:[], s:b}}", "pre_tokenizer", "type",
+                          "ByteLevel", "prefix", "", "model", "vocab", vocab, "merges",
+                          "byte_fallback", 1);
+    json_object_set_new(json_object_get(j, "pre_tokenizer"), "add_prefix_space", json_false());
+    json_object_set_new(json_object_get(j, "pre_tokenizer"), "use_regex", json_false());
+    char *json = json_dumps(j, 0), text[3000];
+    memset(text, 1, sizeof text); /* U+0101 in the alphabet: C4 81 */
+    struct err e = {0};
+    for (int64_t n = 1; n <= (int64_t)sizeof text; n += n / 3 + 1) {
+        struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
+        CHECK(t != NULL, "%s", e.msg);
+        struct ids x = encode(t, text, n);
+        int same = x.n == 2 * n;
+        for (int64_t i = 0; i < x.n && same; i++)
+            same = x.id[i] == (i % 2 ? 0x81 : 0xc4) && x.bytes[i] == !(i % 2);
+        CHECK(same, "%lld bytes become %lld ids", (long long)n, (long long)x.n);
+        ids_free(&x);
+        tokenizer_close(t);
+    }
+    free(json);
+    json_decref(j);
+}
+
+/* Prefixes that two pre-tokenizers put before ever smaller pieces: refused once they make a text
+ * more than sixteen times as long. */
+static void test_growth(void)
+{
+    json_t *steps = json_array();
+    for (int i = 0; i < 15; i++) {
+        json_array_append_new(steps,
+                              json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement",
+                                        i % 2 ? "x" : "y", "prepend_scheme", "always", "split", 0));
+        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Split", "pattern",
+                                               "Regex", "[^\\n]", "behavior", "Isolated"));
+    }
+    json_t *j = json_pack("{s:{s:{s:i}, s:[]}, s:{s:s, s:o}}", "model", "vocab", "a", 0, "merges",
+                          "pre_tokenizer", "type", "Sequence", "pretokenizers", steps);
+    char *json = json_dumps(j, 0);
+    struct err e = {0};
+    struct ids x = {0};
+    struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
+    CHECK(t != NULL, "%s", e.msg);
+    CHECK(tokenizer_encode(t, "ab", 2, &x, &e) < 0 && strstr(e.msg, "sixteen times"), "'%s'",
+          e.msg);
+    ids_free(&x);
+    tokenizer_close(t);
+    free(json);
+    json_decref(j);
+}
+
 /* ---- what is refused */
 
 #define MODEL \
@@ -358,33 +418,39 @@ static const struct {
      "regular expression"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},"
-               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "\"behavior\":\"Isolated\",\"invert\":false}}",
      "\\w"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":"
-               "\"Isolated\",\"invert\":false}}",
+     "\"Isolated\",\"invert\":false}}",
      "[a"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},"
-               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "\"behavior\":\"Isolated\",\"invert\":false}}",
      "&&"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"^a\"},\"behavior\":"
-               "\"Isolated\",\"invert\":false}}",
+     "\"Isolated\",\"invert\":false}}",
      "^"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i)a\"},"
-               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "\"behavior\":\"Isolated\",\"invert\":false}}",
      "(?i"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}+\"},"
-               "\"behavior\":\"Isolated\",\"invert\":false}}",
+     "\"behavior\":\"Isolated\",\"invert\":false}}",
      "{2"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(\"},\"behavior\":"
-               "\"Isolated\",\"invert\":false}}",
+     "\"Isolated\",\"invert\":false}}",
      "a("},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":"
-               "\"Upwards\",\"invert\":false}}",
+     "\"Upwards\",\"invert\":false}}",
      "Upwards"},
     {"{" MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
+    {"{" MODEL ",\"decoder\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}}", "Metaspace"},
+    {"{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":["
+     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"bbbbbbbb\"},"
+     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"b\"},\"content\":\"ccc\"}]}}",
+     "more than 16 bytes of one"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"  \"}}", "Metaspace"},
     {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", "BertProcessing"},
     {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":"
-               "{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[7]}}}}",
+     "{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[7]}}}}",
      "id 7"},
     {"{" MODEL ",\"added_tokens\":[{\"id\":1,\"content\":\"a\"}]}", "id 1"},
     {"{" MODEL ",\"added_tokens\":[{\"id\":2000000000,\"content\":\"x\"}]}", "2000000000"},
@@ -471,6 +537,8 @@ int main(void)
     test_long();
     test_special();
     test_spans();
+    test_fallback();
+    test_growth();
     test_refused();
     test_scanner();
     test_trainer();
