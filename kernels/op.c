@@ -105,15 +105,26 @@ void op_backward(enum op op, const struct op_args *c)
     op_run(ops[op].backward[c->x->device], c, &c->x->seconds[op][1]);
 }
 
+/* How many threads a parallel region gets that asks for `asked`: OMP_THREAD_LIMIT,
+ * OMP_MAX_ACTIVE_LEVELS or the system may allow fewer. Starts them. */
+static int threads_delivered(int asked)
+{
+    int n = 1;
+#pragma omp parallel num_threads(asked)
+#pragma omp single
+    n = omp_get_num_threads();
+    return n;
+}
+
 int exec_open(struct exec *x, enum device device, int threads)
 {
     *x = (struct exec){.device = device, .compute = device == DEVICE_CPU ? DT_F32 : DT_BF16};
     if (threads < 0 || threads > THREADS_MOST)
         return err_set(&x->err, "threads %d: must be 0 (all cores) or at most %d", threads,
                        THREADS_MOST);
-    x->threads = threads ? threads : omp_get_num_procs();
-    /* exactly that many, since results may depend on the number */
+    /* the same number in every region, since results may depend on it */
     omp_set_dynamic(0);
+    x->threads = threads_delivered(threads ? threads : omp_get_num_procs());
     omp_set_num_threads(x->threads);
     if (device == DEVICE_CPU)
         return 0;

@@ -54,7 +54,8 @@ struct exec {
     double seconds[OP_COUNT][2];
     struct err err;
 };
-/* threads 0: all cores. -1: no such device in this build or machine */
+/* threads 0: all cores. x->threads becomes the number that parallel regions really get, which the
+ * environment may limit. -1: no such device in this build or machine */
 int exec_open(struct exec *x, enum device device, int threads);
 void exec_close(struct exec *x);
 /* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a

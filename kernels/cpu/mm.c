@@ -249,8 +249,14 @@ void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64
 {
     if (M <= 0 || N <= 0)
         return;
-    if (M * N * K < SMALL)
+    if (M * N * K < SMALL) {
         product_plain(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
-    else
-        product(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+        return;
+    }
+    /* in a region of one thread a library would start others, and rely on getting as many as this
+     */
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    product(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+    omp_set_num_threads(threads);
 }

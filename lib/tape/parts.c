@@ -7,7 +7,6 @@
  * and their ops use all threads. */
 #include "tape_private.h"
 
-#include <omp.h>
 #include <stdlib.h>
 
 enum { MANY = 4 }; /* sequences a thread from which on an uneven split is as good */
@@ -128,19 +127,25 @@ size_t tape_part_scratch(const struct tape *t)
     return arena_round(most);
 }
 
+static void run_part(struct tape *t, const struct event *const *events, int n,
+                     const struct batch *b, int64_t i, int64_t parts)
+{
+    struct part p = part_of(t, b, i, parts);
+    for (int k = 0; k < n; k++) {
+        struct op_args c = part_args(t, events[k], &p);
+        tape_run_call(t, events[k], &c, p.first);
+    }
+#pragma omp critical
+    for (int k = 0; k < OP_COUNT; k++)
+        for (int way = 0; way < 2; way++)
+            t->x->seconds[k][way] += p.x.seconds[k][way] / (double)parts;
+}
+
+/* A thread that finds itself with fewer others than planned takes several parts. */
 void tape_run_parts(struct tape *t, const struct event *const *events, int n, const struct batch *b)
 {
     int64_t parts = tape_parts(t, b->n_seq);
-#pragma omp parallel num_threads((int)parts)
-    {
-        struct part p = part_of(t, b, omp_get_thread_num(), parts);
-        for (int i = 0; i < n; i++) {
-            struct op_args c = part_args(t, events[i], &p);
-            tape_run_call(t, events[i], &c, p.first);
-        }
-#pragma omp critical
-        for (int i = 0; i < OP_COUNT; i++)
-            for (int k = 0; k < 2; k++)
-                t->x->seconds[i][k] += p.x.seconds[i][k] / (double)parts;
-    }
+#pragma omp parallel for schedule(static, 1) num_threads((int)parts)
+    for (int64_t i = 0; i < parts; i++)
+        run_part(t, events, n, b, i, parts);
 }

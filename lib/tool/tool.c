@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <omp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -246,36 +247,43 @@ static void check_limit(struct tool *t, const char *what, int64_t bytes)
     arena_close(&room);
 }
 
-/* Under a limit on address space: threads share one heap (each would reserve 64 MB for its own) and
- * start now, so that what they take is gone when the rest is checked. */
-static void start_threads(struct tool *t)
+/* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
+ * own. exec_open starts them, so that what they take is gone when the rest is checked. */
+static void limit_threads(struct tool *t)
 {
     struct rlimit limit;
     pthread_attr_t attributes;
     size_t stack = 0;
+    int64_t threads = t->threads ? t->threads : omp_get_num_procs();
     t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
     if (!t->is_limited || pthread_getattr_default_np(&attributes))
         return;
     mallopt(M_ARENA_MAX, 1);
     pthread_attr_getstacksize(&attributes, &stack);
-    check_limit(t, "the threads take (see --threads)", t->exec.threads * (int64_t)stack);
-#pragma omp parallel num_threads(t->exec.threads)
-    free(mem_alloc(1));
+    check_limit(t, "the threads take (see --threads)", threads * (int64_t)stack);
+}
+
+static void exec_begin(struct tool *t)
+{
+    enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    if (device == DEVICE_CPU)
+        limit_threads(t);
+    if (exec_open(&t->exec, device, (int)t->threads))
+        tool_exit(t, 1, t->exec.err.msg);
+    if (t->exec.threads < t->threads)
+        tool_note(t,
+                  "--threads %lld: the environment allows only %d (OMP_THREAD_LIMIT and its like)",
+                  (long long)t->threads, t->exec.threads);
+    t->exec.tf32 = !strcmp(t->compute, "tf32");
+    if (t->exec.tf32 || !strcmp(t->compute, "f32"))
+        t->exec.compute = DT_F32;
+    t->exec_is_open = 1;
 }
 
 struct exec *tool_exec(struct tool *t)
 {
-    if (!t->exec_is_open) {
-        enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
-        if (exec_open(&t->exec, device, (int)t->threads))
-            tool_exit(t, 1, t->exec.err.msg);
-        t->exec.tf32 = !strcmp(t->compute, "tf32");
-        if (t->exec.tf32 || !strcmp(t->compute, "f32"))
-            t->exec.compute = DT_F32;
-        t->exec_is_open = 1;
-        if (device == DEVICE_CPU)
-            start_threads(t);
-    }
+    if (!t->exec_is_open)
+        exec_begin(t);
     return &t->exec;
 }
 

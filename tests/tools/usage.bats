@@ -156,3 +156,37 @@ END
     echo x > spm/tokenizer.model
     refused 1 save_pretrained "$BIN/tokenize" -m spm ids.txt
 }
+
+@test "where fewer threads can be had than asked for, every computing tool gives the bytes of so many" {
+    computing() {   # computing TOOL OUT OPTION...: a small run of every tool that has --threads
+        case $1 in
+        calib-acts | dump-logits | probe-layers) set -- "$@" "$MODEL" data.tsz ;;
+        kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce --max-steps 2 --batch-size 4 --seed 3 ;;
+        eval-ppl) set -- "$@" "$MODEL" data.tsz --batch-size 2 ;;
+        generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
+        *) echo "$1: no run of it here"; false ;;
+        esac
+        [ "$1" != dump-logits ] || set -- "$@" --full
+        "$BIN/$1" --quiet "${@:3}" > "$2.raw"
+        sed -E 's/"(seconds|tokens_per_second|peak_rss)":[0-9.e-]*//g' "$2.raw" > "$2"
+    }
+    for tool in "$BIN"/*; do
+        tool=${tool##*/}
+        [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e "^  --threads " || continue
+        for n in 1 2 3; do computing "$tool" $n --threads $n; done
+        for limit in OMP_THREAD_LIMIT=1:1 OMP_MAX_ACTIVE_LEVELS=0:1 OMP_THREAD_LIMIT=2:2 OMP_DYNAMIC=true:3 OMP_NUM_THREADS=1:3 OMP_NESTED=true:3; do
+            export "${limit%:*}"
+            computing "$tool" limited --threads 3
+            unset "${limit%%=*}"
+            cmp limited "${limit#*:}" || { echo "$tool, $limit"; false; }
+        done
+    done
+}
+
+@test "fewer threads than asked for are told, and the number had is the number written down" {
+    export OMP_THREAD_LIMIT=2
+    "$BIN/calib-acts" "$MODEL" data.tsz --threads 3 -o acts.tsz 2> note
+    grep -q -e '--threads 3: the environment allows only 2' note
+    "$BIN/ts-dump" --hist acts.tsz | grep -q -e '--threads 2'
+    [[ $("$BIN/eval-ppl" --quiet "$MODEL" data.tsz --threads 3) == *'"threads":2'* ]]
+}
