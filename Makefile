@@ -163,7 +163,8 @@ man/%.1: $(BINDIR)/% pipelines/man
 install: all man                        ## tools, the dispatcher `pare` and man pages under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install $(tools:%=$(BINDIR)/%) $(DESTDIR)$(PREFIX)/bin
-	install pipelines/pare $(DESTDIR)$(PREFIX)/bin/pare
+	sed 's/@TOOLS@/$(tools)/' pipelines/pare > $(DESTDIR)$(PREFIX)/bin/pare
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/pare
 	install -m 644 $(tools:%=man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 
 teacher: all                            ## trains the demonstration's teacher again (about half an hour on two cores)

@@ -10,37 +10,37 @@ static int64_t max_tokens, first, sequences, seq_length, batch_size, block_size;
 static int any_tokenizer;
 
 static const struct opt opts[] = {
-    {"Which text", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-tokens", OPT_INT, &max_tokens, "N",
-     "stop before the sequence that would exceed N tokens; 0: use all", 0},
+     "stop before the sequence that would exceed N tokens; 0: no limit", 0},
     {"first-sequence", OPT_INT, &first, "N",
-     "pass over N sequences first; shards of one token stream are cut with this and --sequences",
-     0},
-    {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: all", 0},
+     "skip the first N sequences; with --sequences, this selects one shard of a token stream", 0},
+    {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: no limit", 0},
     {"seq-length", OPT_INT, &seq_length, "N",
-     "cut longer sequences to N tokens; 0: rows whole, documents to 2048 or the learned positions",
+     "cut longer sequences to N tokens; 0: keep rows whole, cut documents to 2048 tokens or to the "
+     "model's learned positions",
      0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "go on when model and tokens come from different tokenizers", 0},
-    {"What is summed", OPT_GROUP, NULL, NULL, NULL, 0},
+     "continue even if model and tokens come from different tokenizers", 0},
+    {"Sums", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_INT, &block_size, "N",
-     "longest contiguous block of layers whose importance is wanted; 0: all, to at most 32", 0},
-    {"Computing", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"batch-size", OPT_INT, &batch_size, "N", "sequences a forward pass; 0: about 1024 tokens",
-     OPT_SILENT_ID},
+     "measure contiguous blocks of up to N layers; 0: of every length up to 32", 0},
+    {"Computation", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"batch-size", OPT_INT, &batch_size, "N",
+     "sequences per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID},
     {0}};
 
 static const struct tool_desc desc = {
     "calib-acts",
     "MODEL TOKENS",
-    "Sum the activity of every unit of a model on calibration text.",
-    "Reads a MODEL operand and a token stream; writes activation sums. One forward pass without "
-    "the output head serves every axis, aggregation and\n"
-    "target: FFN neurons, heads, KV groups, hidden channels, layers and contiguous blocks. A "
-    "sequence is one sample. Memory does not grow with the\n"
-    "number of samples. Parts of the text may be summed apart and joined with ts-cat; a part "
-    "joined twice is refused there.",
-    "  calib-acts teacher/ train.tsz --max-tokens 500000 | score-importance | rank > rank.tsz",
+    "Sum the activations of every unit of a model over calibration text.",
+    "Reads a model and a token stream; writes activation sums. One forward pass, without the "
+    "output head, serves every axis, aggregation and target shape: FFN neurons, heads, KV groups, "
+    "hidden channels, layers and contiguous blocks of layers. Each sequence is one sample. Memory "
+    "does not grow with the number of samples.\n\nParts of the text may be summed separately and "
+    "joined with ts-cat, which refuses to count a part twice.",
+    "  calib-acts teacher/ train.tsz --max-tokens 500000 |\n      score-importance | rank > "
+    "rank.tsz",
     opts,
     2,
     2,

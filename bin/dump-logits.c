@@ -12,23 +12,25 @@ static int64_t max_tokens, seq_length;
 
 static const struct opt opts[] = {
     {"full", OPT_FLAG, &full, NULL,
-     "the logits of the whole vocabulary (the one form there is; to be given)", 0},
+     "write the logits of the whole vocabulary; required, as there is no other form yet", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N",
-     "stop before the sequence that would exceed N tokens; 0: use all", 0},
+     "stop before the sequence that would exceed N tokens; 0: no limit", 0},
     {"seq-length", OPT_INT, &seq_length, "N",
-     "cut longer sequences to N tokens; 0: rows whole, documents to 2048", 0},
+     "cut longer sequences to N tokens; 0: keep rows whole, cut documents to 2048 tokens or to the "
+     "model's learned positions",
+     0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "go on when model and tokens come from different tokenizers", 0},
+     "continue even if model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "dump-logits",
     "MODEL TOKENS",
     "Write a model's logits at every position of every sequence.",
-    "Writes a stream of kind \"logits\": a record logits.I, f32 [tokens, vocabulary], for sequence "
-    "I of the tokens. Row t is what the model expects\n"
-    "after token t. A sequence of N tokens takes 4 N V bytes, so 100 k tokens of a vocabulary of "
-    "49,152 make 20 GB.",
+    "Reads a model and a token stream; writes a stream of kind \"logits\" with a record logits.I, "
+    "f32 [tokens, vocabulary], for sequence I. Row t predicts the token that follows token t. A "
+    "sequence of N tokens takes 4 N V bytes for a vocabulary of V, so 100,000 tokens of a "
+    "vocabulary of 49,152 take 20 GB.",
     "  dump-logits teacher/ test.tsz --full --max-tokens 4096 -o logits.tsz",
     opts,
     2,

@@ -14,38 +14,40 @@ static double max_nll;
 
 static const struct opt opts[] = {
     {"seq-length", OPT_INT, &o.seq_length, "N",
-     "cut longer sequences into pieces of N tokens and a rest, each a window of its own (default: "
-     "sequences whole)",
+     "cut longer sequences into windows of N tokens and a shorter last one (default: one window "
+     "per sequence)",
      0},
     {"context", OPT_INT, &o.context, "N",
-     "join the text and cut it into windows of N tokens; an incomplete last one is left out", 0},
-    {"stride", OPT_INT, &o.stride, "N",
-     "start a window every N tokens; all but the first count their last N tokens only", 0},
-    {"score-from", OPT_INT, &o.score_from, "N",
-     "in every window count only the tokens at positions N, N + 1, ... (from 0): 257 of 512 is "
-     "llama-perplexity's second half",
+     "join the sequences and cut the result into windows of N tokens; an incomplete last window is "
+     "left out",
      0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use the first N tokens only", 0},
+    {"stride", OPT_INT, &o.stride, "N",
+     "start a window every N tokens; all but the first score only their last N tokens", 0},
+    {"score-from", OPT_INT, &o.score_from, "N",
+     "score only the tokens at positions N, N + 1, ... of each window, counted from 0; --context "
+     "512 --score-from 257 scores what llama-perplexity scores",
+     0},
+    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
-     "windows a forward pass; 0: as many as make about 1024 tokens", 0},
-    {"table", OPT_FLAG, &table, NULL, "a table for people instead of JSON", OPT_SILENT_ID},
-    {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if a model's nll is above X",
+     "windows per forward pass; 0: as many as make about 1024 tokens", 0},
+    {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", OPT_SILENT_ID},
+    {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if the nll of any model exceeds X",
      OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "go on when model and tokens come from different tokenizers", 0},
+     "continue even if model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "eval-ppl",
     "MODEL... TOKENS",
     "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
-    "A window of N tokens is a fresh context with N - 1 predictions: the sequences as they are, "
-    "pieces of them (--seq-length), or of the joined text\n"
-    "(--context). So the first token after a cut is read but not predicted, and the model sees "
-    "nothing from before the cut; a rest of one token is left\n"
-    "out, and counted in tokens_left_out. nll is the mean over all counted predictions in nats, "
-    "standard_error that of this mean over windows,\n"
-    "bits_per_byte counts the source bytes of the predicted tokens. Sums are f64.",
+    "Prints one JSON object per model. Each window is evaluated in a fresh context: a window of N "
+    "tokens gives N - 1 predictions, and its first token is read but not predicted. Windows are "
+    "the sequences as they are, pieces of them (--seq-length), or pieces of the joined text "
+    "(--context). A remainder of one token is left out and counted in tokens_left_out.\n\nnll is "
+    "the mean over all scored predictions, in nats; standard_error is that of the mean over "
+    "windows; bits_per_byte divides by the source bytes of the predicted tokens. Sums are "
+    "accumulated in f64.",
     "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table",
     opts,
     2,

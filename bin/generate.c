@@ -16,16 +16,17 @@ static double temperature, top_p = 1;
 static int ignore_eos;
 
 static const struct opt opts[] = {
-    {"prompt", OPT_TEXT, &prompt, "TEXT", "what to continue; special tokens in it are recognised",
+    {"prompt", OPT_TEXT, &prompt, "TEXT", "text to continue; special tokens in it are recognised",
      0},
     {"prompt-ids", OPT_TEXT, &prompt_ids, "IDS",
-     "decimal token ids instead; ids are printed, and no tokenizer is needed", 0},
-    {"max-new-tokens", OPT_INT, &max_new_tokens, "N", "at most so many", 0},
-    {"temperature", OPT_REAL, &temperature, "X", "0: always the most probable token", 0},
+     "token ids to continue, in decimal; prints ids and needs no tokenizer", 0},
+    {"max-new-tokens", OPT_INT, &max_new_tokens, "N", "generate at most N tokens", 0},
+    {"temperature", OPT_REAL, &temperature, "X",
+     "sampling temperature; 0: always take the most probable token", 0},
     {"top-p", OPT_REAL, &top_p, "X",
-     "draw from the most probable tokens that have this share together", 0},
-    {"top-k", OPT_INT, &top_k, "N", "draw from the N most probable tokens; 0: all", 0},
-    {"seed", OPT_INT, &seed, "N", "of the draws", 0},
+     "sample from the most probable tokens whose probabilities add up to X", 0},
+    {"top-k", OPT_INT, &top_k, "N", "sample from the N most probable tokens; 0: from all", 0},
+    {"seed", OPT_INT, &seed, "N", "seed for sampling", 0},
     {"ignore-eos", OPT_FLAG, &ignore_eos, NULL, "do not stop at an end-of-sequence token", 0},
     {0}};
 
@@ -34,8 +35,8 @@ static const struct tool_desc desc = {
     "MODEL",
     "Continue a text with a model.",
     "Prints the prompt and its continuation. Stops at an end-of-sequence token of "
-    "generation_config.json or config.json, after --max-new-tokens,\n"
-    "or where the model has no more learned positions.",
+    "generation_config.json or config.json, after --max-new-tokens, or at the end of the model's "
+    "learned positions.",
     "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40",
     opts,
     1,

@@ -12,10 +12,11 @@ static int overwrite;
 
 static const struct opt opts[] = {
     {"max-shard-size", OPT_TEXT, &max_shard_size, "SIZE",
-     "split the weights into files of at most that much (5GB, 500MB, 100KB, or bytes); 0: one file",
+     "split the weights into files of at most SIZE (5GB, 500MB, 100KB, or a number of bytes); 0: "
+     "one file",
      0},
-    {"dtype", OPT_TEXT, &dtype, "keep|f32|f16|bf16", "dtype of the weights", 0},
-    {"overwrite", OPT_FLAG, &overwrite, NULL, "replace a directory that holds a model", 0},
+    {"dtype", OPT_TEXT, &dtype, "keep|f32|f16|bf16", "store the weights as this dtype", 0},
+    {"overwrite", OPT_FLAG, &overwrite, NULL, "replace DIR if it holds a model", 0},
     {0},
 };
 
@@ -23,14 +24,14 @@ static const struct tool_desc desc = {
     .name = "hf-export",
     .operands = "MODEL DIR",
     .summary = "Write a model as a Hugging Face directory that transformers loads.",
-    .description = "MODEL is a directory, a model stream, a GGUF file, or - for standard input. "
-                   "DIR appears whole or not at all: config.json, model.safetensors\n"
-                   "(or shards with an index), and the tokenizer's files. Quantised weights become "
-                   "f32; otherwise dtypes are kept unless --dtype rounds them.\n"
-                   "Where transformers' class for the family cannot say the shape, the same "
-                   "function is written as another model_type, with a note; where\n"
-                   "there is none, the model is refused and the shapes that would work are named. "
-                   "A DIR that is not empty is refused without --overwrite.",
+    .description =
+        "MODEL is a directory, a model stream, a GGUF file, or - for standard input. Writes "
+        "config.json, model.safetensors (or shards with an index) and the tokenizer's files; DIR "
+        "appears only once it is complete. Quantised weights become f32; other dtypes are kept "
+        "unless --dtype is given.\n\nIf transformers' class for the family cannot express the "
+        "shape, the same function is written as another model_type, with a note. If no class can, "
+        "the model is refused with the shapes that would work. Without --overwrite, DIR must be "
+        "empty or not exist.",
     .example = "  hf-export student.tsz small/ --dtype bf16",
     .opts = opts,
     .min_operands = 2,

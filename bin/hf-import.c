@@ -8,13 +8,13 @@ static const struct opt opts[] = {{0}};
 static const struct tool_desc desc = {
     .name = "hf-import",
     .operands = "DIR",
-    .summary = "Write a Hugging Face model directory as a model stream.",
-    .description = "Reads config.json, model.safetensors (or its shards) and the tokenizer's "
-                   "files. The stream has the tensors split and [out, in], each in its\n"
-                   "own dtype, and the files as records; its id is that of the directory, so a "
-                   "rank made from one fits the other.\n"
-                   "Refuses missing, unexpected or misshapen tensors, unknown families, and config "
-                   "keys that change the function and are not known.",
+    .summary = "Convert a Hugging Face model directory to a model stream.",
+    .description =
+        "Reads config.json, model.safetensors (or its shards) and the tokenizer's files. In the "
+        "stream, fused tensors are split, matrices are [out, in], dtypes are kept, and the files "
+        "are records. The stream has the same id as the directory, so a rank made from one fits "
+        "the other.\n\nRefuses missing, unexpected or misshapen tensors, unknown families, and "
+        "unknown configuration keys that change the function.",
     .example = "  hf-import teacher/ -o teacher.tsz",
     .opts = opts,
     .min_operands = 1,

@@ -26,72 +26,78 @@ static int any_tokenizer, random_init, f32_teacher;
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
     {"teacher", OPT_TEXT, &teacher_name, "MODEL",
-     "whose distribution the student learns; not with --loss ce", 0},
-    {"data", OPT_TEXT, &data_name, "TOKENS",
-     "training sequences; one of N tokens gives N - 1 predictions", 0},
+     "model whose distribution the student learns; not with --loss ce", 0},
+    {"data", OPT_TEXT, &data_name, "TOKENS", "training sequences", 0},
     {"init", OPT_TEXT, &init, "keep|random",
-     "start from the student's weights, or from random ones (a directory with only config.json "
-     "will do)",
+     "start from the student's weights or from random ones; for random weights, a directory with "
+     "only config.json suffices",
      0},
     {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32",
-     "f32 is faster, and larger than a stored bf16, f16 or q8_0", OPT_SILENT_ID},
+     "dtype of the teacher in memory; f32 is faster but takes more memory than bf16, f16 or q8_0",
+     OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "go on when student, teacher and data come from different tokenizers", 0},
+     "continue even if student, teacher and data come from different tokenizers", 0},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"loss", OPT_TEXT, &loss, "SUM", "kl, ce or a weighted sum such as kl+0.5ce", 0},
+    {"loss", OPT_TEXT, &loss, "SUM", "kl, ce, or a weighted sum such as kl+0.5ce", 0},
     {"temperature", OPT_REAL, &o.temperature, "X",
-     "of both softmaxes of the kl part; its loss is not multiplied by X squared", 0},
-    {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-steps", OPT_INT, &o.max_steps, "N", "optimiser steps; required", OPT_FROM_1},
-    {"batch-size", OPT_INT, &o.batch_size, "N", "sequences a forward pass", OPT_FROM_1},
-    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
-     "forward passes an optimiser step", OPT_FROM_1},
-    {"order", OPT_TEXT, &order, "shuffled|sequential", "of the sequences in an epoch", 0},
-    {"seed", OPT_INT, &o.seed, "N", "of the order and of random weights", 0},
-    {"recompute", OPT_FLAG, &o.recompute, NULL,
-     "keep only the inputs of blocks: less memory, a third more work", OPT_SILENT_ID},
-    {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"learning-rate", OPT_REAL, &o.learning_rate, "X", "its peak", 0},
-    {"min-learning-rate", OPT_REAL, &o.min_learning_rate, "X",
-     "where the cosine ends; -1: a tenth of the peak", 0},
-    {"warmup-steps", OPT_INT, &o.warmup_steps, "N", "steps of linear rise; -1: a twentieth of all",
+     "softmax temperature of teacher and student in the kl term; the term is not multiplied by X "
+     "squared",
      0},
-    {"weight-decay", OPT_REAL, &o.weight_decay, "X", "on matrices", 0},
-    {"adam-beta1", OPT_REAL, &o.beta1, "X", "decay of the first moment", 0},
-    {"adam-beta2", OPT_REAL, &o.beta2, "X", "decay of the second moment", 0},
+    {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"max-steps", OPT_INT, &o.max_steps, "N", "number of optimiser steps; required", OPT_FROM_1},
+    {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},
+    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
+     "forward passes per optimiser step", OPT_FROM_1},
+    {"order", OPT_TEXT, &order, "shuffled|sequential", "order of the sequences within an epoch", 0},
+    {"seed", OPT_INT, &o.seed, "N", "seed of the shuffle and of random weights", 0},
+    {"recompute", OPT_FLAG, &o.recompute, NULL,
+     "keep only the inputs of blocks and recompute the rest; saves memory, costs up to a third "
+     "more time",
+     OPT_SILENT_ID},
+    {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"learning-rate", OPT_REAL, &o.learning_rate, "X", "peak learning rate", 0},
+    {"min-learning-rate", OPT_REAL, &o.min_learning_rate, "X",
+     "learning rate at the end of the cosine decay; -1: a tenth of the peak", 0},
+    {"warmup-steps", OPT_INT, &o.warmup_steps, "N",
+     "steps of linear warmup; -1: a twentieth of all steps", 0},
+    {"weight-decay", OPT_REAL, &o.weight_decay, "X",
+     "weight decay of matrices; norms and biases have none", 0},
+    {"adam-beta1", OPT_REAL, &o.beta1, "X", "decay rate of the first moment", 0},
+    {"adam-beta2", OPT_REAL, &o.beta2, "X", "decay rate of the second moment", 0},
     {"adam-epsilon", OPT_REAL, &o.epsilon, "X", "added to the root of the second moment", 0},
     {"max-grad-norm", OPT_REAL, &o.max_grad_norm, "X",
-     "gradients are scaled down to this norm; 0: never", 0},
-    {"Watching and keeping", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"eval-data", OPT_TEXT, &eval_name, "TOKENS", "held-out sequences", OPT_SILENT_ID},
+     "clip the norm of the gradient to X; 0: no clipping", 0},
+    {"Evaluation, log and checkpoints", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"eval-data", OPT_TEXT, &eval_name, "TOKENS", "held-out sequences to evaluate on",
+     OPT_SILENT_ID},
     {"eval-steps", OPT_INT, &run.eval_steps, "N",
-     "evaluate after every N steps; 0: after the last only", OPT_SILENT_ID},
+     "evaluate every N steps; 0: only after the last step", OPT_SILENT_ID},
     {"log", OPT_TEXT, &run.log_path, "FILE",
-     "a JSON object a line for every step; -: to standard output, where -o or --output-dir has the "
-     "model",
+     "write one JSON object per step to FILE; -: to standard output, if the model goes elsewhere",
      OPT_SILENT_ID},
     {"output-dir", OPT_TEXT, &run.dir, "DIR",
-     "for checkpoints, and for model.tsz where there is no -o", OPT_SILENT_ID},
+     "directory for checkpoints, and for model.tsz if -o is not given", OPT_SILENT_ID},
     {"save-steps", OPT_INT, &run.save_steps, "N",
-     "a checkpoint after every N steps; the last two are kept", OPT_SILENT_ID},
+     "write a checkpoint every N steps; the last two are kept", OPT_SILENT_ID},
     {"resume", OPT_FLAG, &run.resume, NULL,
-     "go on from the newest checkpoint in --output-dir: with as many --threads to the same bits",
+     "continue from the newest checkpoint in --output-dir; with the same number of threads the "
+     "result has the same bits",
      OPT_SILENT_ID},
     {0}};
 
 static const struct tool_desc desc = {
     "kd-train",
     "STUDENT",
-    "Train a model: knowledge distillation from a teacher, or cross-entropy.",
-    "Reads MODEL operands and token streams; writes the trained model as a stream (f32) with the "
-    "student's tokenizer, or the teacher's where the\n"
-    "student has none. The loss is the mean over all predictions of an optimiser step. SIGTERM and "
-    "SIGINT save a checkpoint and stop with status 1.\n"
-    "Refuses models and tokens of different tokenizers, ids beyond a vocabulary, and --resume with "
-    "options that would give another run. A loss or\n"
-    "a gradient that is not finite ends the run; the last checkpoint stays.",
-    "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 --output-dir run "
-    "--save-steps 50 -o distilled.tsz",
+    "Train a model by knowledge distillation from a teacher, or by cross-entropy.",
+    "Reads models and token streams; writes the trained model as an f32 stream with the student's "
+    "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
+    "predictions of an optimiser step. The learning rate rises linearly, then decays along a "
+    "cosine.\n\nSIGTERM and SIGINT save a checkpoint and stop with status 1. A loss or gradient "
+    "that is not finite ends the run; the last checkpoint remains. Refuses models and tokens of "
+    "different tokenizers, token ids beyond a vocabulary, and --resume with options that would "
+    "change the run.",
+    "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 \\\n      "
+    "--output-dir run --save-steps 50 -o distilled.tsz",
     opts,
     1,
     1,

@@ -14,29 +14,30 @@ static int table, any_tokenizer;
 
 static const struct opt opts[] = {
     {"block-size", OPT_TEXT, &block, "N|all",
-     "probe every contiguous block of N layers, or of every length", 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use the first N tokens; 0: all", 0},
+     "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
     {"context", OPT_INT, &context, "N",
-     "join the sequences and cut them anew into windows of N tokens; 0: as they are", 0},
-    {"batch-size", OPT_INT, &batch_size, "N", "windows a forward pass; 0: about 1024 tokens",
+     "join the sequences and cut the result into windows of N tokens; 0: one window per sequence",
+     0},
+    {"batch-size", OPT_INT, &batch_size, "N",
+     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID},
+    {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
      OPT_SILENT_ID},
-    {"table", OPT_FLAG, &table, NULL,
-     "also print the losses on standard error, the most harmless first", OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "go on when model and tokens come from different tokenizers", 0},
+     "continue even if model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "probe-layers",
     "MODEL TOKENS",
     "Score layers by the loss of the model without them.",
-    "Reads a MODEL operand and a token stream; writes scores of num_hidden_layers: the increase of "
-    "the mean loss without each layer. With blocks of N\n"
-    "layers a layer's score is the least increase of the blocks that hold it, so the N layers "
-    "ranked last are the best block to drop. Give the result\n"
-    "to rank after the other scores. The losses of all blocks are in the record nll_without.",
-    "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz; rank scores.tsz probe.tsz > "
-    "rank.tsz",
+    "Reads a model and a token stream; writes scores of num_hidden_layers: by how much the mean "
+    "loss increases without each layer. With blocks of N layers, the score of a layer is the "
+    "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
+    "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
+    "block are in the record nll_without.",
+    "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz\n  rank scores.tsz probe.tsz "
+    "> rank.tsz",
     opts,
     2,
     2,

@@ -10,20 +10,21 @@ static const char *magnitude;
 
 static const struct opt opts[] = {
     {"random", OPT_INT, &seed, "SEED",
-     "baseline: a random order of every axis; FILE (scores or a rank) gives the sizes only", 0},
+     "baseline: order every axis at random; FILE (scores, a rank or activation sums) only gives "
+     "the sizes",
+     0},
     {"magnitude", OPT_TEXT, &magnitude, "MODEL",
-     "baseline: by the L2 norm of the weights that belong to a unit; no FILE", 0},
+     "baseline: order units by the L2 norm of their weights in MODEL; takes no FILE", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "rank",
     "[FILE]...",
     "Order the units of every axis, best first.",
-    "Reads scores (standard input without FILE); writes for each axis all units, the best first, "
-    "equal scores in their own order. With several\n"
-    "FILEs the axes of a later one replace those of the earlier: `rank scores.tsz probe.tsz` takes "
-    "the order of layers from probe-layers.\n"
-    "Refuses scores of different models.",
+    "Reads scores, from standard input if there is no FILE; writes all units of each axis, best "
+    "first. Units with equal scores keep their order. With several FILEs, the axes of a later one "
+    "replace those of an earlier one: `rank scores.tsz probe.tsz` takes the order of layers from "
+    "probe-layers. Refuses scores of different models.",
     "  score-importance acts.tsz | rank > rank.tsz",
     opts,
     0,

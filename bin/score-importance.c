@@ -11,28 +11,28 @@ static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = 
 static const struct opt opts[] = {
     {"batch", OPT_TEXT, &batch, "mean|l2|var", "aggregation over samples", 0},
     {"seq", OPT_TEXT, &seq, "mean|l2|var",
-     "aggregation over the positions of a sample, taken first", 0},
+     "aggregation over the positions of a sample, before --batch", 0},
     {"neuron", OPT_TEXT, &neuron, "NAME",
-     "neuron_in2: input of the second FFN matrix; neuron_first (gated: neuron_first_gate, "
-     "neuron_first_up): output of the first",
+     "activation that scores FFN neurons: neuron_in2, the input of the second matrix; neuron_first "
+     "(in gated FFNs neuron_first_gate or neuron_first_up), the output of the first",
      0},
     {"head", OPT_TEXT, &head, "head_channel|head_norm",
-     "per channel, then L2 over a head's channels; or L2 over them at each position. KV groups "
-     "alike",
+     "aggregate each channel, then take the L2 norm over a head's channels; or take the norm at "
+     "each position, then aggregate. The same for KV groups",
      0},
     {"hidden", OPT_TEXT, &hidden, "no_final|with_final",
-     "whether the final norm counts among the norms summed for hidden channels", 0},
+     "whether scores of hidden channels include the final norm", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "score-importance",
     "[FILE]",
-    "Turn calibration sums into importance scores.",
-    "Reads activation sums (standard input without FILE); writes a score for every hidden channel, "
-    "FFN neuron, head, KV group and layer, higher is more\n"
-    "important. The defaults are the Minitron papers' choice. Layers are scored by block "
-    "importance: 1 minus the mean cosine of input and output.",
-    "  calib-acts teacher/ train.tsz | score-importance --batch l2 --seq mean | rank > rank.tsz",
+    "Turn activation sums into importance scores.",
+    "Reads activation sums, from standard input if there is no FILE; writes a score for every "
+    "hidden channel, FFN neuron, head, KV group and layer. Higher is more important. Layers are "
+    "scored by block importance, 1 minus the mean cosine of their input and output. The defaults "
+    "are those of the Minitron papers.",
+    "  calib-acts teacher/ train.tsz | score-importance | rank > rank.tsz",
     opts,
     0,
     1,

@@ -14,48 +14,48 @@ static int64_t verify_tokens = 64;
 static int any_model, dry_run;
 
 static const struct opt opts[] = {
-    {"Target shape (what is not given stays)", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"rank", OPT_TEXT, &rank_name, "FILE",
-     "the order of units (rank); the lowest are dropped. Not needed to drop named layers", 0},
+     "order of the units, from rank; the last ones are removed. Not needed with --drop-layers "
+     "alone",
+     0},
     {"hidden-size", OPT_INT, &target.hidden_size, "N", "channels of the residual stream",
      OPT_FROM_1},
-    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons of every layer",
+    {"intermediate-size", OPT_INT, &target.intermediate_size, "N", "FFN neurons per layer",
      OPT_FROM_1},
     {"num-attention-heads", OPT_INT, &target.num_attention_heads, "N",
-     "query heads of every layer, as many in each KV group: a multiple of the KV heads",
+     "query heads per layer, a multiple of the KV heads; each KV group keeps the same number",
      OPT_FROM_1},
     {"num-key-value-heads", OPT_INT, &target.num_key_value_heads, "N",
-     "KV heads of every layer; whole groups leave", OPT_FROM_1},
+     "KV heads per layer; whole groups are removed", OPT_FROM_1},
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST",
-     "drop these layers instead, counted from 0, such as 3,12-19", 0},
-    {"any-model", OPT_FLAG, &any_model, NULL,
-     "accept a rank made from another model of the same sizes", 0},
-    {"Looking and proving", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"dry-run", OPT_FLAG, &dry_run, NULL, "print shapes, parameters and bytes; write nothing",
+     "remove these layers, counted from 0; for example 3,12-19", 0},
+    {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
+     0},
+    {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"dry-run", OPT_FLAG, &dry_run, NULL, "print shape, parameters and bytes; write nothing",
      OPT_SILENT_ID},
     {"verify", OPT_TEXT, &verify_name, "TOKENS",
-     "first compare the slice with the source, dropped units held at zero; status 3 and no output "
-     "if they differ",
+     "before writing, check on TOKENS that the slice computes what the model computes with the "
+     "removed units held at zero; if not, write nothing and exit with status 3",
      OPT_SILENT_ID},
-    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence compared",
+    {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence that --verify compares",
      OPT_SILENT_ID | OPT_FROM_1},
     {0}};
 
 static const struct tool_desc desc = {
     "slice-model",
     "MODEL",
-    "Cut a model: keep the best units of every axis.",
-    "Reads a MODEL operand; writes the model with fewer units as a stream, dtypes kept (but q8_0 "
-    "that loses columns becomes f32), units in original\n"
-    "order, config rewritten. Norm weights are cut, not rescaled; head_dim and rotary positions "
-    "stay. Works in constant memory, except with --verify,\n"
-    "which holds the model and its slice. Where no unit leaves, the model is copied, and a note "
-    "says so.\n"
-    "Refuses a rank of another model, sizes beyond the model's, heads that do not divide into KV "
-    "groups.",
-    "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 --intermediate-size 9216 > "
-    "student.tsz",
+    "Cut a model to a smaller shape, keeping the best units of every axis.",
+    "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
+    "in their original order. Dtypes are kept, except that q8_0 matrices that lose columns become "
+    "f32. Norm weights are cut, not rescaled; head_dim and rotary positions stay. If nothing is "
+    "removed, the model is copied, with a note.\n\nWorks in constant memory, except with --verify, "
+    "which holds the model and its slice. Refuses a rank of another model, sizes larger than the "
+    "model's, and heads that do not divide into KV groups.",
+    "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 \\\n      --intermediate-size 9216 "
+    "> student.tsz",
     opts,
     1,
     1,

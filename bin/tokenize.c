@@ -17,36 +17,35 @@ static struct {
 } o = {.bos = "auto"};
 static const struct opt opts[] = {
     {"model", OPT_TEXT, &o.model, "MODEL",
-     "whose tokenizer: a directory, .tsz, .gguf, or a tokenizer.json", 0},
+     "take the tokenizer from MODEL: a directory, a .tsz or .gguf file, or a tokenizer.json", 0},
     {"seq-length", OPT_INT, &o.seq_length, "N",
-     "rows of N tokens, the documents joined; without it one sequence per document", 0},
-    {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens", 0},
+     "join the documents and cut rows of N tokens (default: one sequence per document)", 0},
+    {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", 0},
     {"field", OPT_TEXT, &o.field, "KEY",
-     "the input is JSON lines; the text is in KEY (\"text\" for files named *.jsonl)", 0},
-    {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "what stands between documents in a file", 0},
+     "read JSON lines and take the text from KEY (default \"text\" for *.jsonl files)", 0},
+    {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
     {"bos", OPT_TEXT, &o.bos, "auto|yes|no|TOKEN",
-     "what begins each document: as the tokenizer's post-processor says, always a BOS token, "
-     "nothing, or TOKEN",
+     "what each document begins with: what the tokenizer's post-processor adds, always a BOS "
+     "token, nothing, or TOKEN",
      0},
     {"ids", OPT_FLAG, &o.ids, NULL,
-     "the input is decimal ids, a sequence per line; needs no tokenizer", 0},
+     "read decimal token ids, one sequence per line; needs no tokenizer", 0},
     {0}};
 static const struct tool_desc desc = {
     .name = "tokenize",
     .operands = "[FILE]...",
     .summary = "Turn text into a token stream.",
-    .description = "A document is a FILE (standard input if there is none, or for -), a line of a "
-                   ".jsonl file, or what stands between separators (--doc-sep, the\n"
-                   "white space around it removed, empty pieces skipped). Without --seq-length "
-                   "every document is a sequence. With it the documents are joined,\n"
-                   "each with its BOS, and cut into rows; what does not fill a row at the end is "
-                   "dropped. --bos auto also adds what the tokenizer puts at the end.\n"
-                   "Special tokens that stand in the text count as such. Bytes that are no UTF-8 "
-                   "are encoded as bytes where the vocabulary has them; bytes that a\n"
-                   "vocabulary lacks are left out, and counted in one note. The tokens (8 bytes "
-                   "each) are held in memory until they are written.\n"
-                   "Refused: tokenizers other than BPE, parts of tokenizer.json that this release "
-                   "does not know, ids beyond the vocabulary.",
+    .description =
+        "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl "
+        "file, or a piece between separators (--doc-sep), with surrounding white space removed and "
+        "empty pieces skipped. Each document is one sequence; with --seq-length, documents are "
+        "joined, each with its BOS token, and cut into rows, and an incomplete last row is "
+        "dropped. --bos auto also adds what the tokenizer puts at the end of a text.\n\nSpecial "
+        "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
+        "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
+        "their number. Tokens are held in memory, 8 bytes each, until they are written. Refuses "
+        "tokenizers other than BPE, unknown parts of tokenizer.json, and ids beyond the "
+        "vocabulary.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
     .opts = opts,
     .min_operands = 0,

@@ -13,24 +13,26 @@ static struct {
     const char *field, *separator, *output;
 } o;
 static const struct opt opts[] = {
-    {"vocab-size", OPT_INT, &o.vocab_size, "N", "tokens, the special ones and 256 bytes included",
-     0},
+    {"vocab-size", OPT_INT, &o.vocab_size, "N",
+     "size of the vocabulary, including special tokens and the 256 bytes; required", 0},
     {"special", OPT_LIST, &o.special, "TEXT",
-     "a special token, ids from 0 on; may be repeated (default <|endoftext|>)", 0},
-    {"field", OPT_TEXT, &o.field, "KEY", "the input is JSON lines; the text is in KEY", 0},
-    {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "what stands between documents in a file", 0},
+     "add a special token, with ids from 0; may be repeated (default <|endoftext|>)", 0},
+    {"field", OPT_TEXT, &o.field, "KEY", "read JSON lines and take the text from KEY", 0},
+    {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
     {"output", OPT_TEXT, &o.output, "FILE",
-     "write there instead of standard output; appears whole or not at all", OPT_SILENT_ID},
+     "write to FILE instead of standard output; FILE appears only once it is complete",
+     OPT_SILENT_ID},
     {0}};
 static const struct tool_desc desc = {
     .name = "train-tokenizer",
     .operands = "FILE...",
     .summary = "Learn a byte-level BPE tokenizer from text and write its tokenizer.json.",
-    .description = "Text is split as for GPT-2; the most frequent pair of neighbours becomes a "
-                   "token until there are --vocab-size, of equally frequent pairs the one\n"
-                   "with the smaller ids. Special tokens in the text are cut out. Every byte has a "
-                   "token, so that any text can be encoded. A FILE may be -.\n"
-                   "Refused: a vocabulary larger than the text supports (a pair must occur twice).",
+    .description =
+        "Splits text as GPT-2 does, then repeatedly merges the most frequent pair of adjacent "
+        "tokens into a new one until there are --vocab-size tokens; of equally frequent pairs it "
+        "takes the one with the smaller ids. Special tokens in the text are cut out first. Every "
+        "byte has a token, so any text can be encoded. A FILE may be -.\n\nRefuses a vocabulary "
+        "larger than the text supports: a pair must occur at least twice.",
     .example = "  train-tokenizer --vocab-size 1024 corpus.txt -o tokenizer.json",
     .opts = opts,
     .min_operands = 1,

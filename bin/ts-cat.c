@@ -12,13 +12,12 @@ static const struct opt opts[] = {{0}};
 static const struct tool_desc desc = {
     .name = "ts-cat",
     .operands = "FILE...",
-    .summary = "Join token streams of one tokenizer, or calibration sums of one model.",
+    .summary = "Join token streams of one tokenizer, or activation sums of one model.",
     .description =
-        "tokens: the sequences of the first FILE, then of the second, and so on; rows must have "
-        "one length. acts: the sums that one calibration over\n"
-        "all their sequences would have given. One FILE may be -. Memory does not grow with the "
-        "tokens.\n"
-        "Refused: other kinds, different tokenizers or models, a shard that comes twice.",
+        "Token streams are concatenated; their rows must have the same length. Activation sums are "
+        "merged into what one calibration over all sequences would have given. One FILE may be -. "
+        "Memory does not grow with the number of tokens.\n\nRefuses other kinds of streams, "
+        "different tokenizers or models, and a shard that appears twice.",
     .example = "  ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
     .opts = opts,
     .min_operands = 1,

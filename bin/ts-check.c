@@ -5,18 +5,18 @@
 static int verbose;
 
 static const struct opt opts[] = {
-    {"verbose", OPT_FLAG, &verbose, NULL, "a line for every file that is whole", 0},
+    {"verbose", OPT_FLAG, &verbose, NULL, "print a line for every intact file", 0},
     {0},
 };
 
 static const struct tool_desc desc = {
     .name = "ts-check",
     .operands = "[FILE]...",
-    .summary = "Check that streams are whole.",
-    .description = "Reads each FILE (standard input without one, or for -) to its end. Silent and "
-                   "status 0 if every record has the bytes and the digest that\n"
-                   "it promises and the stream its end map; else a sentence for each file that is "
-                   "damaged or cut short, and status 1.",
+    .summary = "Check that streams are complete and undamaged.",
+    .description = "Reads each FILE to its end, or standard input if there is none, or for -. "
+                   "Prints nothing and exits with status 0 if every record has the length and "
+                   "digest it declares and every stream has its end map. Otherwise prints one "
+                   "message for each damaged or truncated file and exits with status 1.",
     .example = "  ts-check --verbose *.tsz",
     .opts = opts,
     .min_operands = 0,

@@ -11,12 +11,13 @@ static int with_stats, with_hist, with_head, with_json;
 static const char *values;
 
 static const struct opt opts[] = {
-    {"stats", OPT_FLAG, &with_stats, NULL, "least, mean and greatest value of every record", 0},
-    {"hist", OPT_FLAG, &with_hist, NULL, "a shell script that makes the file again", 0},
-    {"head", OPT_FLAG, &with_head, NULL, "the whole header as JSON", 0},
-    {"json", OPT_FLAG, &with_json, NULL, "header and records as one JSON object", 0},
+    {"stats", OPT_FLAG, &with_stats, NULL, "print the minimum, mean and maximum of every record",
+     0},
+    {"hist", OPT_FLAG, &with_hist, NULL, "print a shell script that makes the file again", 0},
+    {"head", OPT_FLAG, &with_head, NULL, "print the complete header as JSON", 0},
+    {"json", OPT_FLAG, &with_json, NULL, "print header and list of records as one JSON object", 0},
     {"values", OPT_TEXT, &values, "NAME",
-     "the values of one record, a row a line; file/NAME: the file as it is", 0},
+     "print the values of one record, one row per line; file/NAME: print the file as it is", 0},
     {0},
 };
 
@@ -24,10 +25,10 @@ static const struct tool_desc desc = {
     .name = "ts-dump",
     .operands = "[FILE]",
     .summary = "Print what is in a stream, a Hugging Face directory or a GGUF file.",
-    .description = "Without options: the header, a fact a line; the commands that made the file; "
-                   "then a line for every record: name, dtype, shape.\n"
-                   "Without FILE, or for -, reads standard input. A stream that is damaged or ends "
-                   "early is shown as far as it goes; the status is then 1.",
+    .description = "Without options, prints the header, one entry per line, the commands that made "
+                   "the file, and the name, dtype and shape of every record. Reads standard input "
+                   "if there is no FILE, or for -. A damaged or truncated stream is printed as far "
+                   "as it can be read; the exit status is then 1.",
     .example = "  ts-dump teacher/ | head",
     .opts = opts,
     .min_operands = 0,

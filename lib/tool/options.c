@@ -82,35 +82,75 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
     return 0;
 }
 
-static void option_help(const struct opt *p, FILE *f)
+enum { HELP_WIDTH = 80, HELP_COLUMN = 28 };
+
+void options_wrap(const char *text, int column, int indent, FILE *f)
 {
-    char left[80];
-    snprintf(left, sizeof left, "%s--%s%s%s",
-             !strcmp(p->name, "output")  ? "-o, "
-             : !strcmp(p->name, "model") ? "-m, "
-                                         : "",
-             p->name, p->arg ? " " : "", p->arg ? p->arg : "");
-    fprintf(f, "  %-30s %s", left, p->help ? p->help : "");
+    for (const char *word = text; *word;) {
+        int n = (int)strcspn(word, " \n");
+        if (column > indent && column + 1 + n > HELP_WIDTH) {
+            fprintf(f, "\n%*s", indent, "");
+            column = indent;
+        } else if (column > indent) {
+            fputc(' ', f);
+            column++;
+        }
+        fprintf(f, "%.*s", n, word);
+        column += n;
+        word += n;
+        for (; *word == '\n'; column = 0)
+            fputc(*word++, f);
+        word += *word == ' ';
+    }
+    fputc('\n', f);
+}
+
+static char *option_default(const struct opt *p)
+{
     /* -1 stands for a rule; it is a default worth printing where the help says which */
     int told = p->help && strstr(p->help, "-1");
     if (p->type == OPT_INT && *(int64_t *)p->value && (*(int64_t *)p->value != -1 || told))
-        fprintf(f, " (default %lld)", (long long)*(int64_t *)p->value);
-    else if (p->type == OPT_REAL && *(double *)p->value != 0)
-        fprintf(f, " (default %g)", *(double *)p->value);
-    else if (p->type == OPT_TEXT && *(const char **)p->value)
-        fprintf(f, " (default %s)", *(const char **)p->value);
-    fputc('\n', f);
+        return mem_format(" (default %lld)", (long long)*(int64_t *)p->value);
+    if (p->type == OPT_REAL && *(double *)p->value != 0)
+        return mem_format(" (default %g)", *(double *)p->value);
+    if (p->type == OPT_TEXT && *(const char **)p->value)
+        return mem_format(" (default %s)", *(const char **)p->value);
+    return mem_string("");
+}
+
+static void option_help(const struct opt *p, FILE *f)
+{
+    const char *letter = !strcmp(p->name, "output")  ? "-o, "
+                         : !strcmp(p->name, "model") ? "-m, "
+                                                     : "";
+    const char *arg = p->arg ? p->arg : "";
+    int column = fprintf(f, "  %s--%s%s%s", letter, p->name, p->arg ? " " : "", arg);
+    if (column >= HELP_COLUMN) {
+        fputc('\n', f);
+        column = 0;
+    }
+    fprintf(f, "%*s", HELP_COLUMN - column, "");
+    char *value = option_default(p), *text = mem_format("%s%s", p->help ? p->help : "", value);
+    options_wrap(text, HELP_COLUMN, HELP_COLUMN, f);
+    free(value);
+    free(text);
 }
 
 void options_help(const struct options *o, FILE *f)
 {
+    int groups = 0;
     fputs("\nOptions:\n", f);
-    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
-        for (const struct opt *p = o->tables[t]; p && p->name; p++)
+    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++) {
+        if (t == 1 && groups)
+            fputs(" Common:\n", f);
+        for (const struct opt *p = o->tables[t]; p && p->name; p++) {
             if (p->type == OPT_GROUP)
                 fprintf(f, " %s:\n", p->name);
             else
                 option_help(p, f);
+            groups += p->type == OPT_GROUP;
+        }
+    }
 }
 
 json_t *options_text(const char *s)

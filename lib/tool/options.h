@@ -18,6 +18,9 @@ struct options {
  * options; "-" is an operand; -o is --output, -m is --model. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
 void options_help(const struct options *o, FILE *f); /* the "Options:" part of --help */
+/* Prints text from `column` on, wrapped at 80 columns, further lines indented; '\n' begins a new
+ * line at column 0. */
+void options_wrap(const char *text, int column, int indent, FILE *f);
 /* a JSON string; bytes that are no UTF-8 (possible in paths) become "?" */
 json_t *options_text(const char *s);
 /* {name: value} of all that make a difference; unset ones left out */

@@ -41,37 +41,39 @@ static void tool_common_options(struct tool *t)
     struct opt *p = t->common;
     int uses = t->desc->uses;
     if (uses & TOOL_OUTPUT) {
-        *p++ = (struct opt){"output",
-                            OPT_TEXT,
-                            &t->output,
-                            "FILE",
-                            "write there instead of standard output; appears whole or not at all",
-                            OPT_SILENT_ID};
+        *p++ = (struct opt){
+            "output",
+            OPT_TEXT,
+            &t->output,
+            "FILE",
+            "write to FILE instead of standard output; FILE appears only once it is complete",
+            OPT_SILENT_ID};
         *p++ = (struct opt){"compress",
                             OPT_TEXT,
                             &t->compress,
                             "auto|none|N",
-                            "zstd level; auto: 1 into files, none into pipes",
+                            "zstd level; auto: 1 for files, none for pipes",
                             OPT_SILENT_ID};
     }
     if (uses & TOOL_COMPUTE) {
-        *p++ = (struct opt){"threads",    OPT_INT, &t->threads, "N", "threads; 0: all cores",
+        *p++ = (struct opt){
+            "threads",    OPT_INT, &t->threads, "N", "number of threads; 0: one per core",
+            OPT_SILENT_ID};
+        *p++ = (struct opt){"device",     OPT_TEXT, &t->device, "cpu|cuda", "device to compute on",
                             OPT_SILENT_ID};
-        *p++ = (struct opt){"device",   OPT_TEXT,           &t->device,
-                            "cpu|cuda", "where to compute", OPT_SILENT_ID};
         *p++ = (struct opt){
             "compute",
             OPT_TEXT,
             &t->compute,
             "auto|bf16|tf32|f32",
-            "in which numbers; auto: f32 on the CPU, bf16 (with f32 sums and weights) on a GPU",
+            "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
             OPT_SILENT_ID};
     }
-    *p++ = (struct opt){
-        "quiet",      OPT_FLAG, &t->quiet, NULL, "no notes and no progress on standard error",
-        OPT_SILENT_ID};
-    *p++ = (struct opt){"help", OPT_FLAG, &t->help, NULL, "print this and exit", OPT_SILENT_ID};
-    *p++ = (struct opt){"version",    OPT_FLAG, &t->version, NULL, "print the release and exit",
+    *p++ = (struct opt){"quiet",      OPT_FLAG, &t->quiet, NULL, "print no notes and no progress",
+                        OPT_SILENT_ID};
+    *p++ = (struct opt){"help",       OPT_FLAG, &t->help, NULL, "print this help and exit",
+                        OPT_SILENT_ID};
+    *p++ = (struct opt){"version",    OPT_FLAG, &t->version, NULL, "print the version and exit",
                         OPT_SILENT_ID};
 }
 
@@ -79,13 +81,17 @@ static void tool_print_help(const struct tool *t)
 {
     const struct tool_desc *d = t->desc;
     printf("Usage: %s [OPTION]... %s\n\n%s\n", d->name, d->operands ? d->operands : "", d->summary);
-    if (d->description)
-        printf("\n%s\n", d->description);
+    if (d->description) {
+        putchar('\n');
+        options_wrap(d->description, 0, 0, stdout);
+    }
     options_help(&t->options, stdout);
     if (d->example)
         printf("\nExample:\n%s\n", d->example);
-    puts("\nExit status: 0 done; 1 bad data, input/output or device; 2 wrong usage; 3 ran, but the "
-         "asked-for condition failed.");
+    putchar('\n');
+    options_wrap("Exit status: 0 success; 1 bad data, input/output or device error; 2 wrong usage; "
+                 "3 ran, but a requested check failed.",
+                 0, 0, stdout);
 }
 
 static void tool_clear_progress(struct tool *t)

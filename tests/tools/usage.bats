@@ -143,6 +143,15 @@ END
     [ "$(./p --version)" = "$(inst/ts-check --version)" ]
 }
 
+@test "help is at most 80 columns wide, and every tool has an example that names it" {
+    for source in "$ROOT"/bin/*.c; do
+        tool=$(basename "$source" .c)
+        "$BIN/$tool" --help > help
+        awk 'length > 80 { print; bad = 1 } END { exit bad }' help
+        sed -n '/^Example:/,/^$/p' help | grep -q "^  .*$tool"
+    done
+}
+
 @test "hf-export does not replace the directory that holds its operand" {
     "$BIN/hf-export" "$MODEL" dir 2> /dev/null
     "$BIN/hf-import" dir -o dir/model.tsz
