@@ -31,6 +31,9 @@ static const struct opt opts[] = {
     {"num-hidden-layers", OPT_INT, &target.num_hidden_layers, "N", "layers", OPT_FROM_1},
     {"drop-layers", OPT_TEXT, &target.drop_layers, "LIST",
      "remove these layers, counted from 0; for example 3,12-19", 0},
+    {"drop-attention", OPT_TEXT, &target.drop_attention, "LIST",
+     "remove only the attention of these layers", 0},
+    {"drop-mlp", OPT_TEXT, &target.drop_mlp, "LIST", "remove only the MLP of these layers", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
      0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -96,6 +99,32 @@ static int64_t largest(const struct model_spec *h, size_t offset)
     return most;
 }
 
+/* The kinds of block that are left of a layer of the source. */
+static unsigned kinds_left(const struct slice_plan *p, int64_t layer)
+{
+    for (int64_t i = 0; i < p->spec.num_hidden_layers; i++)
+        if (p->layers[i].source == layer)
+            return p->spec.layers[i].kinds;
+    return 0;
+}
+
+/* The layers that lose this kind of block, or (kind 0) all that they had. */
+static void print_dropped(const char *what, const struct model_spec *a, const struct slice_plan *p,
+                          unsigned kind)
+{
+    int any = 0;
+    for (int64_t l = 0; l < a->num_hidden_layers; l++) {
+        unsigned left = kinds_left(p, l), lost = a->layers[l].kinds & ~left;
+        if (kind ? !left || !(lost & kind) : left != 0)
+            continue;
+        if (!any++)
+            printf("%s dropped:", what);
+        printf(" %" PRId64, l);
+    }
+    if (any)
+        putchar('\n');
+}
+
 static void print_plan(const struct model_spec *a, const struct slice_plan *p)
 {
     const struct model_spec *b = &p->spec;
@@ -116,15 +145,9 @@ static void print_plan(const struct model_spec *a, const struct slice_plan *p)
     print_row("non-embedding parameters", body_a, body_b);
     print_row("tensors", a->n_tensors, b->n_tensors);
     print_row("bytes", model_spec_bytes(a), model_spec_bytes(b));
-    if (b->num_hidden_layers == a->num_hidden_layers)
-        return;
-    printf("layers dropped:");
-    for (int64_t l = 0, i = 0; l < a->num_hidden_layers; l++)
-        if (i < b->num_hidden_layers && p->layers[i].source == l)
-            i++;
-        else
-            printf(" %" PRId64, l);
-    putchar('\n');
+    print_dropped("layers", a, p, 0);
+    print_dropped("attention", a, p, KIND_attention);
+    print_dropped("MLP", a, p, KIND_mlp);
 }
 
 /* ---- writing */

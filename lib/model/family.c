@@ -2,8 +2,10 @@
  * A new family is a .def and two lines here. */
 #include "family.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "../base/mem.h"
 #include "families/common.h"
 
 #define FAMILY_ID family_llama
@@ -65,4 +67,45 @@ const struct family *family_find(const char *model_type)
         if (!strcmp(families[i]->name, model_type))
             return families[i];
     return NULL;
+}
+
+char *family_list(void)
+{
+    char *list = mem_string(families[0]->name);
+    for (int i = 1; families[i]; i++) {
+        char *longer = mem_format("%s, %s", list, families[i]->name);
+        free(list);
+        list = longer;
+    }
+    return list;
+}
+
+unsigned family_kinds(const struct family *f)
+{
+    unsigned kinds = 0;
+    for (const struct family_line *l = f->block; l->out; l++)
+        kinds |= l->kinds;
+    return kinds;
+}
+
+/* Is "layers.{L}.q_proj.bias" a tensor of the stem "q_proj"? */
+static int has_stem(const char *name, const char *stem)
+{
+    const char *mark = strstr(name, "{L}.");
+    size_t n = strlen(stem);
+    return mark && !strncmp(mark + 4, stem, n) && mark[4 + n] == '.';
+}
+
+unsigned family_tensor_kinds(const struct family *f, const struct family_tensor *t)
+{
+    unsigned kinds = 0;
+    for (const struct family_line *l = f->block; l->out; l++)
+        if (l->weight && has_stem(t->name, l->weight))
+            kinds |= l->kinds;
+    return kinds ? kinds : family_kinds(f);
+}
+
+const char *block_kind_name(enum block_kind kind)
+{
+    return kind == KIND_attention ? "attention" : "mlp";
 }

@@ -13,6 +13,11 @@
  * KD = K KV heads of D. */
 enum axis { AXIS_NONE, AXIS_E, AXIS_HD, AXIS_KD, AXIS_D, AXIS_F, AXIS_V, AXIS_P };
 
+/* The kinds of block that a layer may consist of, as bits. Every op line of a block belongs to one
+ * kind, or to several that share it; a layer runs the lines of the kinds that it has, and has the
+ * tensors that those lines read. */
+enum block_kind { KIND_attention = 1, KIND_mlp = 2 };
+
 /* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; see
  * families/README in each .def. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.
  */
@@ -38,14 +43,14 @@ struct family_stored {
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =
- * stem.weight, w[1] = stem.bias if present. A rmsnorm/layernorm line whose tensor is absent, a rope
- * line in a layer without rope, is not recorded. Norms over heads: groups = input width / weight
- * length. Where parameters come from: eps, activation, scales: struct model_spec; heads, window,
- * rope: its layer. */
+ * stem.weight, w[1] = stem.bias if present. Norms over heads: groups = input width / weight length.
+ * Where parameters come from: eps, activation, scales: struct model_spec; heads, window, rope: its
+ * layer. model_spec_has_line says which lines a layer runs. */
 struct family_line {
+    unsigned kinds; /* enum block_kind; 0 outside the blocks */
     enum op op;
     const char *out, *in[OP_INPUTS], *weight;
-    /* as family_tensor.when; a line that is not asked for is not recorded */
+    /* as family_tensor.when, or "rope": only in layers that rotate */
     const char *when;
 };
 
@@ -81,5 +86,13 @@ struct family {
 
 extern const struct family *const families[];             /* NULL-terminated */
 const struct family *family_find(const char *model_type); /* NULL: unknown */
+/* Names of all families, "llama, mistral, ..."; free() it. */
+char *family_list(void);
+
+/* The kinds of a family's blocks; those of the lines that read a tensor (all of them for a tensor
+ * outside the blocks); and the name of a single kind. */
+unsigned family_kinds(const struct family *f);
+unsigned family_tensor_kinds(const struct family *f, const struct family_tensor *t);
+const char *block_kind_name(enum block_kind kind);
 
 #endif

@@ -1,6 +1,7 @@
 /* A model's head: its list of canonical tensors, counts, copies, and its form as a stream header:
  *   {kind: "model", id, family, config: {...}, layers: [{num_attention_heads, num_key_value_heads,
- * head_dim, intermediate_size, sliding_window, rope, attention_scale}], tokenizer_id, tensors:
+ * head_dim, intermediate_size, sliding_window, rope, attention_scale, kinds}], tokenizer_id,
+ * tensors:
  * [{name, dtype, shape}], files: [{name, bytes}], hist: [...]} Refuses headers whose layers,
  * tensors and config contradict each other, before anything is allocated for the tensors. */
 #include <stdio.h>
@@ -51,29 +52,36 @@ static struct tensor instance(const struct model_spec *h, const struct family_te
     return x;
 }
 
+static int count_tensors(const struct family *f)
+{
+    int n = 0;
+    while (f->tensors[n].name)
+        n++;
+    return n;
+}
+
 /* Visits the tensors in stream order: start, the layers one by one, end. */
 typedef int visit_fn(void *user, const struct model_spec *h, const struct family_tensor *t,
                      int64_t layer);
 static int visit(const struct model_spec *h, visit_fn *fn, void *user)
 {
-    int present[64], n = 0, first = 0;
-    for (const struct family_tensor *t = h->family->tensors; t[n].name && n < 64; n++)
-        present[n] = model_spec_flag(h, t[n].when);
     const struct family_tensor *t = h->family->tensors;
+    int n = count_tensors(h->family), first = 0, last, stop = 0;
+    /* of each tensor: the kinds of layer that have it, 0: none */
+    unsigned *kinds = mem_alloc((size_t)n * sizeof *kinds);
+    for (int i = 0; i < n; i++)
+        kinds[i] = model_spec_flag(h, t[i].when) ? family_tensor_kinds(h->family, &t[i]) : 0;
     for (; first < n && !in_layer(&t[first]); first++)
-        if (present[first] && fn(user, h, &t[first], -1))
-            return -1;
-    int last = first;
-    while (last < n && in_layer(&t[last]))
+        stop = stop || (kinds[first] && fn(user, h, &t[first], -1));
+    for (last = first; last < n && in_layer(&t[last]);)
         last++;
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+    for (int64_t l = 0; l < h->num_hidden_layers && !stop; l++)
         for (int i = first; i < last; i++)
-            if (present[i] && fn(user, h, &t[i], l))
-                return -1;
+            stop = stop || (kinds[i] & h->layers[l].kinds && fn(user, h, &t[i], l));
     for (int i = last; i < n; i++)
-        if (present[i] && fn(user, h, &t[i], -1))
-            return -1;
-    return 0;
+        stop = stop || (kinds[i] && fn(user, h, &t[i], -1));
+    free(kinds);
+    return stop ? -1 : 0;
 }
 
 struct listing {
@@ -258,18 +266,30 @@ void model_spec_free(struct model_spec *h)
 
 /* ---- stream header */
 
+static json_t *kinds_to_json(unsigned kinds)
+{
+    json_t *list = json_array();
+    for (unsigned bit = 1; bit <= kinds; bit <<= 1)
+        if (kinds & bit)
+            json_array_append_new(list, json_string(block_kind_name(bit)));
+    return list;
+}
+
 static json_t *layers_to_json(const struct model_spec *h)
 {
     json_t *list = json_array();
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
-        json_array_append_new(
-            list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "num_attention_heads",
-                            (json_int_t)y->num_attention_heads, "num_key_value_heads",
-                            (json_int_t)y->num_key_value_heads, "head_dim", (json_int_t)y->head_dim,
-                            "intermediate_size", (json_int_t)y->intermediate_size, "sliding_window",
-                            (json_int_t)y->sliding_window, "rope", (json_int_t)y->rope,
-                            "attention_scale", y->attention_scale));
+        json_t *entry = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "num_attention_heads",
+                                  (json_int_t)y->num_attention_heads, "num_key_value_heads",
+                                  (json_int_t)y->num_key_value_heads, "head_dim",
+                                  (json_int_t)y->head_dim, "intermediate_size",
+                                  (json_int_t)y->intermediate_size, "sliding_window",
+                                  (json_int_t)y->sliding_window, "rope", (json_int_t)y->rope,
+                                  "attention_scale", y->attention_scale);
+        if (y->kinds != family_kinds(h->family))
+            json_object_set_new(entry, "kinds", kinds_to_json(y->kinds));
+        json_array_append_new(list, entry);
     }
     return list;
 }
@@ -313,7 +333,7 @@ static int tensor_from_json(struct tensor *t, const json_t *entry, size_t i, str
 static int read_tensors(struct model_spec *h, const json_t *list, struct err *e)
 {
     size_t n = json_array_size(list);
-    if (!n || n > 64u * (size_t)h->num_hidden_layers + 64)
+    if (!n || n > (size_t)count_tensors(h->family) * (size_t)(h->num_hidden_layers + 1))
         return err_set(e, "the header lists %zu tensors for %lld layers", n,
                        (long long)h->num_hidden_layers);
     h->tensors = mem_alloc(n * sizeof *h->tensors);

@@ -12,6 +12,9 @@
 /* Per-layer sizes and values: index rules are materialised when a model is read, so cutting never
  * changes what was implied. */
 struct layer {
+    /* enum block_kind: what it consists of, at least one. Sizes of a kind that it lacks stay as
+     * they were and mean nothing. */
+    unsigned kinds;
     int64_t num_attention_heads, num_key_value_heads, head_dim, intermediate_size;
     int64_t sliding_window; /* 0: none */
     int64_t rope;           /* index into head.ropes, -1: no rope in this layer */
@@ -80,6 +83,8 @@ int model_spec_check_config(const struct model_spec *h, struct err *e);
 /* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
  * family_tensor.when means it. NULL is true. */
 int model_spec_flag(const struct model_spec *h, const char *when);
+/* Does the layer run this line of the family's block, or (layer -1) does the model? */
+int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer);
 /* index into tensors, -1 */
 int model_spec_find(const struct model_spec *h, const char *name);
 /* The axes of canonical tensor i of h, and its layer (-1 outside the blocks). */

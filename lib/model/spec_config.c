@@ -48,16 +48,13 @@ static const struct family *read_family(const json_t *config, struct err *e)
     const struct family *f = json_is_string(type) ? family_find(json_string_value(type)) : NULL;
     if (f)
         return f;
-    char list[300] = "", show[80];
-    for (int i = 0; families[i]; i++) {
-        strcat(list, i ? ", " : "");
-        strcat(list, families[i]->name);
-    }
+    char *list = family_list(), show[80];
     if (!type)
-        err_set(e, "config.json has no model_type, so the family is unknown");
+        err_set(e, "config.json has no model_type, so the family is unknown (known are %s)", list);
     else
         err_set(e, "config.json: model_type %s is not supported (supported are %s)",
                 config_show(type, show), list);
+    free(list);
     return NULL;
 }
 
@@ -166,6 +163,7 @@ static void read_windows(const struct config *c, struct model_spec *h)
 static void read_layers(const struct config *c, struct model_spec *h)
 {
     struct layer first = {
+        .kinds = family_kinds(c->family),
         .num_attention_heads = config_int(c, "num_attention_heads", 1, MAX_HEADS_WIDTH, 1),
         .num_key_value_heads = config_int(c, "num_key_value_heads", 1, MAX_HEADS_WIDTH, 1),
         .head_dim = config_int(c, "head_dim", 1, MAX_HEADS_WIDTH, 1),
@@ -194,6 +192,26 @@ static int64_t entry_int(const json_t *entry, const char *key, int64_t l, int64_
     return low;
 }
 
+/* "kinds": ["attention"]; absent: all that the family's blocks have. */
+static unsigned entry_kinds(const json_t *entry, const struct config *c, int64_t l)
+{
+    const json_t *list = json_object_get(entry, "kinds");
+    unsigned all = family_kinds(c->family), kinds = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        unsigned bit = 1;
+        while (name && bit <= all && strcmp(name, block_kind_name(bit)))
+            bit <<= 1;
+        kinds |= name ? bit : all + 1;
+    }
+    if (list && (!kinds || kinds & ~all)) {
+        char show[80];
+        err_set(c->e, "the header's layer %lld: kinds is %s, which family %s does not have",
+                (long long)l, config_show(list, show), c->family->name);
+    }
+    return list ? kinds : all;
+}
+
 /* Per-layer values of a stream header. */
 static void read_layer_list(const struct config *c, struct model_spec *h, const json_t *list)
 {
@@ -204,6 +222,7 @@ static void read_layer_list(const struct config *c, struct model_spec *h, const 
         const json_t *entry = json_array_get(list, (size_t)l),
                      *scale = json_object_get(entry, "attention_scale");
         h->layers[l] = (struct layer){
+            .kinds = entry_kinds(entry, c, l),
             .num_attention_heads = entry_int(entry, "num_attention_heads", l, 1, MAX_HEADS_WIDTH,
                                              c->e),
             .num_key_value_heads = entry_int(entry, "num_key_value_heads", l, 1, MAX_HEADS_WIDTH,
@@ -241,7 +260,7 @@ static int check_layers(const struct config *c, const struct model_spec *h)
 /* Refuses a flag that is no boolean; model_spec_flag relies on it. */
 static void check_flag(const struct config *c, const char *when)
 {
-    if (when && *when != '!')
+    if (when && *when != '!' && strcmp(when, "rope"))
         config_flag(c, when, 0);
 }
 
@@ -289,6 +308,16 @@ int model_spec_flag(const struct model_spec *h, const char *when)
     if (*when == '!')
         return !model_spec_flag(h, when + 1);
     return strcmp(when, "tied") ? config_flag(&c, when, 0) : h->tie_word_embeddings;
+}
+
+int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer)
+{
+    const struct layer *y = layer < 0 ? NULL : &h->layers[layer];
+    if (y && line->kinds && !(line->kinds & y->kinds))
+        return 0;
+    if (line->when && !strcmp(line->when, "rope"))
+        return y && y->rope >= 0;
+    return model_spec_flag(h, line->when);
 }
 
 /* ---- back: the values of now in the spelling that was read */
@@ -369,6 +398,8 @@ static const char *first_difference(const struct model_spec *a, const struct mod
     for (int64_t l = 0; l < a->num_hidden_layers; l++) {
         const struct layer *x = &a->layers[l], *y = &b->layers[l];
         *layer = l;
+        if (x->kinds != y->kinds)
+            return "kinds";
         if (x->num_attention_heads != y->num_attention_heads)
             return "num_attention_heads";
         if (x->num_key_value_heads != y->num_key_value_heads)
@@ -394,8 +425,17 @@ int model_spec_check_config(const struct model_spec *h, struct err *e)
     int64_t layer;
     const char *what = first_difference(h, &again, &layer);
     model_spec_free(&again);
+    if (what && !strcmp(what, "kinds"))
+        return err_set(e,
+                       "config.json for model_type %s cannot express a layer without %s, as layer "
+                       "%lld is; a model stream (.tsz) can",
+                       h->family->name,
+                       h->layers[layer].kinds & KIND_attention ? "MLP" : "attention",
+                       (long long)layer);
     if (what && layer >= 0)
-        return err_set(e, "the config.json of model_type %s cannot say %s of layer %lld",
+        return err_set(e,
+                       "config.json for model_type %s cannot express the %s of layer %lld; a model "
+                       "stream (.tsz) can",
                        h->family->name, what, (long long)layer);
     return what ? err_set(e, "config.json does not say this model's %s", what) : 0;
 }

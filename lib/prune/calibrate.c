@@ -188,11 +188,13 @@ static const struct family_line *writer_of(const struct family_line *block,
     return NULL;
 }
 
-static int read_before(const struct family *f, const struct family_line *line)
+/* Does an earlier line of the layer multiply the same values? */
+static int read_before(const struct model_spec *h, const struct family_line *line, int64_t layer)
 {
-    for (const struct family_line *l = f->block; l < line; l++)
-        if (l->op == OP_linear && !strcmp(l->in[0], line->in[0]) &&
-            writer_of(f->block, l) == writer_of(f->block, line))
+    const struct family_line *block = h->family->block;
+    for (const struct family_line *l = block; l < line; l++)
+        if (l->op == OP_linear && model_spec_has_line(h, l, layer) &&
+            !strcmp(l->in[0], line->in[0]) && writer_of(block, l) == writer_of(block, line))
             return 1;
     return 0;
 }
@@ -208,8 +210,11 @@ static void first_name(const struct family *f, const struct family_line *line, c
              (int)strcspn(line->weight, "_"), line->weight);
 }
 
-static int tap_inputs(struct calibration *c, const struct family *f, const struct family_line *line,
-                      enum axis in, int64_t layer, struct err *e)
+/* here: the layer has the line. If not, sums of zeros stand for its units, so that scores and ranks
+ * have an entry for every layer. */
+static int tap_inputs(struct calibration *c, const struct model_spec *h,
+                      const struct family_line *line, enum axis in, int64_t layer, int here,
+                      struct err *e)
 {
     const struct axes_layer *y = &c->acts.axes.layers[layer];
     struct tap_sum *s;
@@ -220,43 +225,46 @@ static int tap_inputs(struct calibration *c, const struct family *f, const struc
         s = sum_new(c, NULL, H * D, 1, 0, "attn_channel", layer);
         s = sum_new(c, s, H, D, 1, "head_norm", layer);
         s = sum_new(c, s, K, H / K * D, 1, "group_norm", layer);
-    } else if (in == AXIS_E && !read_before(f, line)) {
+    } else if (in == AXIS_E && here && !read_before(h, line, layer)) {
         char name[64];
-        const struct family_line *w = writer_of(f->block, line);
+        const struct family_line *w = writer_of(h->family->block, line);
         int normed = w && w->weight; /* else the residual stream itself is read */
         snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.",
                  normed ? w->weight : line->weight);
         s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, name, -1);
     } else
         return 0;
-    return tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e);
+    return here ? tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e) : 0;
 }
 
-static int tap_layer(struct calibration *c, const struct family *f, int64_t layer, struct err *e)
+static int tap_layer(struct calibration *c, const struct model_spec *h, int64_t layer,
+                     struct err *e)
 {
+    const struct family *f = h->family;
     for (const struct family_line *l = f->block; l->out; l++) {
         const enum axis *axes = l->op == OP_linear ? line_axes(f, l) : NULL;
         if (!axes)
             continue;
-        if (tap_inputs(c, f, l, axes[1], layer, e))
+        int here = model_spec_has_line(h, l, layer);
+        if (tap_inputs(c, h, l, axes[1], layer, here, e))
             return -1;
         if (axes[0] == AXIS_F) {
             char name[64];
             first_name(f, l, name);
             struct tap_sum *s = sum_new(c, NULL, c->acts.axes.layers[layer].intermediate_size, 1, 0,
                                         name, layer);
-            if (tape_tap(c->tape, TAP_OUTPUT_OF, layer, l->weight, tap_values, s, e))
+            if (here && tape_tap(c->tape, TAP_OUTPUT_OF, layer, l->weight, tap_values, s, e))
                 return -1;
         }
     }
     return 0;
 }
 
-static int tap_everything(struct calibration *c, const struct family *f, struct err *e)
+static int tap_everything(struct calibration *c, const struct model_spec *h, struct err *e)
 {
     int64_t L = c->acts.axes.num_hidden_layers;
     for (int64_t l = 0; l < L; l++)
-        if (tap_layer(c, f, l, e))
+        if (tap_layer(c, h, l, e))
             return -1;
     struct tap_sum *s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, "hidden.final", -1);
     if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
@@ -333,7 +341,7 @@ struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_se
     axes_from_model(&axes, &m->spec);
     acts_open(&c->acts, &axes, block_size);
     axes_free(&axes);
-    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, m->spec.family, e)) {
+    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, &m->spec, e)) {
         calibrate_close(c);
         return NULL;
     }

@@ -145,28 +145,30 @@ static int plan_layer(const struct planner *w, struct slice_layer *y)
     return w->e->set ? -1 : 0;
 }
 
-/* "0,3,12-19" -> dropped[layer] = 1. */
-static int parse_layers(const struct planner *w, char *dropped)
+/* "0,3,12-19", the argument of an option -> listed[layer] = 1. */
+static int parse_layers(const struct planner *w, const char *option, const char *list, char *listed)
 {
-    const char *list = w->target.drop_layers, *p = list;
+    const char *p = list;
     int64_t L = w->source->num_hidden_layers;
+    if (!*list)
+        return err_set(w->e, "--%s is a list such as 0,3,12-19, not empty", option);
     while (*p) {
         char *end;
         long long from = strtoll(p, &end, 10), to = from;
         if (end == p || *p < '0' || *p > '9')
-            return err_set(w->e, "--drop-layers %s is no list such as 0,3,12-19", list);
+            return err_set(w->e, "--%s %s is no list such as 0,3,12-19", option, list);
         if (*end == '-') {
             p = end + 1;
             to = strtoll(p, &end, 10);
             if (end == p || *p < '0' || *p > '9')
-                return err_set(w->e, "--drop-layers %s is no list such as 0,3,12-19", list);
+                return err_set(w->e, "--%s %s is no list such as 0,3,12-19", option, list);
         }
         if (from > to || to >= L)
-            return err_set(w->e, "--drop-layers %s: the model's layers are 0 to %" PRId64, list,
+            return err_set(w->e, "--%s %s: the model's layers are 0 to %" PRId64, option, list,
                            L - 1);
-        memset(dropped + from, 1, (size_t)(to - from + 1));
+        memset(listed + from, 1, (size_t)(to - from + 1));
         if (*end && (*end != ',' || !end[1]))
-            return err_set(w->e, "--drop-layers %s is no list such as 0,3,12-19", list);
+            return err_set(w->e, "--%s %s is no list such as 0,3,12-19", option, list);
         p = *end ? end + 1 : end;
     }
     return 0;
@@ -183,7 +185,7 @@ static struct kept kept_layers(const struct planner *w)
     char *dropped = mem_alloc((size_t)L);
     struct kept k = kept_all(L);
     k.n = 0;
-    if (!parse_layers(w, dropped))
+    if (!parse_layers(w, "drop-layers", w->target.drop_layers, dropped))
         for (int64_t l = 0; l < L; l++)
             if (!dropped[l])
                 k.index[k.n++] = l;
@@ -220,6 +222,29 @@ static enum dtype dtype_of(const struct tensor *from, const struct tensor *to)
     return from->dtype == DT_Q8_0 && to->shape[last] != from->shape[last] ? DT_F32 : from->dtype;
 }
 
+/* Removes one kind of block from the listed layers. */
+static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_kind kind,
+                      const char *option, const char *list)
+{
+    char *listed = mem_alloc((size_t)w->source->num_hidden_layers);
+    if (list && !parse_layers(w, option, list, listed))
+        for (int64_t i = 0; i < p->spec.num_hidden_layers; i++) {
+            struct layer *y = &p->spec.layers[i];
+            int64_t l = p->layers[i].source;
+            if (!listed[l])
+                continue;
+            if (!(y->kinds & kind))
+                err_set(w->e, "--%s %s: layer %" PRId64 " has no %s", option, list, l,
+                        block_kind_name(kind));
+            if (y->kinds == kind)
+                err_set(w->e,
+                        "--%s %s leaves nothing of layer %" PRId64 ": drop it with --drop-layers",
+                        option, list, l);
+            y->kinds &= ~kind;
+        }
+    free(listed);
+}
+
 static int plan_head(const struct planner *w, struct slice_plan *p, int64_t n_layers)
 {
     struct model_spec *h = &p->spec;
@@ -232,6 +257,8 @@ static int plan_head(const struct planner *w, struct slice_plan *p, int64_t n_la
         h->layers[l].num_key_value_heads = p->layers[l].groups.n;
         h->layers[l].intermediate_size = p->layers[l].ffn.n;
     }
+    drop_kind(w, p, KIND_attention, "drop-attention", w->target.drop_attention);
+    drop_kind(w, p, KIND_mlp, "drop-mlp", w->target.drop_mlp);
     model_spec_update_config(h);
     model_spec_list_tensors(h, DT_F32);
     int last = -1, filled = 0;

@@ -21,6 +21,7 @@ struct naive {
     const struct slice_plan *plan;
     const uint32_t *ids;
     int64_t T, layer; /* layer of m; -1 outside the blocks */
+    unsigned kinds;   /* of that layer that stay */
     struct slot slots[SLOTS];
     char *hidden, *ffn, *hd, *kd; /* 1 = kept; NULL without a plan */
     struct err *e;
@@ -48,6 +49,7 @@ static void masks_free(struct naive *w)
 static int masks_of_layer(struct naive *w)
 {
     masks_free(w);
+    w->kinds = w->m->spec.layers[w->layer].kinds;
     if (!w->plan)
         return 1;
     int64_t D = w->m->spec.layers[w->layer].head_dim;
@@ -55,6 +57,7 @@ static int masks_of_layer(struct naive *w)
         const struct slice_layer *y = &w->plan->layers[i];
         if (y->source != w->layer)
             continue;
+        w->kinds = w->plan->spec.layers[i].kinds;
         w->ffn = mask_of(&y->ffn, 1);
         w->hd = mask_of(&y->heads, D);
         w->kd = mask_of(&y->groups, D);
@@ -351,13 +354,10 @@ static int run_line(struct naive *w, const struct family_line *l)
 {
     const struct slot *in[OP_INPUTS] = {0};
     const struct param *p = l->weight ? matrix_of(w, l->weight) : NULL;
-    if ((l->op == OP_rope && w->m->spec.layers[w->layer].rope < 0) ||
-        !model_spec_flag(&w->m->spec, l->when))
+    if ((l->kinds && !(l->kinds & w->kinds)) || !model_spec_has_line(&w->m->spec, l, w->layer))
         return 0;
     if (l->weight && !p)
-        return l->op == OP_rmsnorm || l->op == OP_layernorm
-                   ? 0
-                   : err_set(w->e, "tensor %s.weight is missing", l->weight);
+        return err_set(w->e, "tensor %s.weight is missing", l->weight);
     for (int i = 0; i < ops[l->op].inputs; i++)
         if (!(in[i] = slot_find(w, l->in[i])))
             return -1;

@@ -7,12 +7,13 @@
 #include "../model/model.h"
 #include "rank.h"
 
-/* Sizes asked for; 0: as in the source. drop_layers: "0,3,12-19" or NULL; then num_hidden_layers is
- * 0. */
+/* Sizes asked for; 0: as in the source. Lists of the source's layers: "0,3,12-19" or NULL. With
+ * drop_layers num_hidden_layers is 0; drop_attention and drop_mlp remove only that half of a layer.
+ */
 struct slice_target {
     int64_t hidden_size, intermediate_size, num_attention_heads, num_key_value_heads,
         num_hidden_layers;
-    const char *drop_layers;
+    const char *drop_layers, *drop_attention, *drop_mlp;
 };
 
 struct kept {

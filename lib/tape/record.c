@@ -56,8 +56,6 @@ static struct param *param_find(const struct recorder *r, const char *stem, cons
     return model_param(r->m, layer, name);
 }
 
-static int is_norm(enum op op) { return op == OP_rmsnorm || op == OP_layernorm; }
-
 /* In the type that is computed in, as transformers has it: sqrt(3072) is 55.5 in bf16. */
 static float scale_as_computed(const struct exec *x, double scale)
 {
@@ -148,13 +146,11 @@ static int record_line(struct recorder *r, const struct family_line *f)
     const struct model_spec *h = &r->m->spec;
     struct line l = {
         .op = f->op, .stem = f->weight, .layer = r->layer, .is_teacher = r->is_teacher, .rope = -1};
-    if ((f->op == OP_rope && h->layers[r->layer].rope < 0) || !model_spec_flag(h, f->when))
+    if (!model_spec_has_line(h, f, r->layer < h->num_hidden_layers ? r->layer : -1))
         return 0;
     if (f->weight) {
         l.w[0] = param_find(r, f->weight, ".weight");
         l.w[1] = ops[f->op].weights > 1 ? param_find(r, f->weight, ".bias") : NULL;
-        if (!l.w[0] && is_norm(f->op))
-            return 0;
         if (!l.w[0])
             return err_set(r->e, "tensor %s.weight of layer %lld is missing", f->weight,
                            (long long)r->layer);

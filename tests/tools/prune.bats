@@ -5,6 +5,7 @@ setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools PYTHONDONTWRITEBYTECODE=1
     export OMP_NUM_THREADS=1            # the models are tiny
     prune="python3 $PWD/tests/tools/prune.py"
+    st="python3 $PWD/tests/hf/st.py"
     cd "$BATS_TEST_TMPDIR"
 }
 
@@ -17,6 +18,8 @@ ranked() {
     score-importance "$1.acts.tsz" -o "$1.scores.tsz"
     rank "$1.scores.tsz" -o "$1.rank.tsz"
 }
+
+near() { python3 -c "import sys; a, b = map(float, sys.argv[1:]); sys.exit(abs(a - b) > 1e-5)" "$1" "$2"; }
 
 refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no output
     local status_wanted=$1 words=$2; shift 2
@@ -86,6 +89,44 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
         cmp a b
     done
     slice-model "$GOLDEN/families/llama" --drop-layers 0,2-3 --dry-run | grep -q 'layers dropped: 0 2 3'
+}
+
+# nll MODEL: of the calibration samples
+nll() { eval-ppl --quiet "$1" tokens.tsz | sed 's/.*"nll":\([^,]*\),.*/\1/'; }
+
+@test "a layer without its attention or its MLP is one whose output projection is zero" {
+    for family in llama gpt_neox gemma3 olmo2 gpt2; do
+        $prune tokens $family tokens.tsz
+        $st edit "$GOLDEN/families/$family" zeroed '
+import re
+for name, (dtype, shape, data) in T.items():
+    if re.search(r"[.]1[.].*(o_proj|attention.dense|attn.c_proj)|[.]0[.].*(down_proj|4h_to_h|mlp.c_proj)", name):
+        T[name] = dtype, shape, bytes(len(data))'
+        slice-model "$GOLDEN/families/$family" --drop-attention 1 --drop-mlp 0 --verify tokens.tsz -o half.tsz
+        near "$(nll half.tsz)" "$(nll zeroed)"
+        ! near "$(nll half.tsz)" "$(nll "$GOLDEN/families/$family")"
+        rm -r zeroed
+    done
+}
+
+@test "a layer without one half is calibrated, ranked, cut, trained and evaluated; no directory can hold it" {
+    ranked llama
+    llama=$GOLDEN/families/llama
+    slice-model "$llama" --drop-attention 1-2 --drop-mlp 0 -o half.tsz
+    slice-model "$llama" --drop-attention 1-2 --drop-mlp 0 --dry-run > plan
+    grep -q '^attention dropped: 1 2$' plan
+    grep -q '^MLP dropped: 0$' plan
+    calib-acts --quiet half.tsz llama.tokens.tsz | score-importance | rank -o rank.tsz
+    slice-model half.tsz --rank rank.tsz --hidden-size 24 --intermediate-size 30 --drop-layers 3 --verify llama.tokens.tsz -o cut.tsz
+    kd-train cut.tsz --teacher "$llama" --data llama.tokens.tsz --max-steps 2 --batch-size 2 --recompute --quiet -o trained.tsz
+    eval-ppl --quiet trained.tsz llama.tokens.tsz | grep -q '"nll":[0-9]'
+    generate trained.tsz --prompt-ids "3 4 5" --max-new-tokens 4 --quiet | grep -q '[0-9]'
+    run -1 hf-export --quiet trained.tsz out
+    [[ $output == *"cannot express a layer without MLP, as layer 0 is; a model stream (.tsz) can" ]]
+    refused 1 "leaves nothing of layer 0" slice-model half.tsz --drop-attention 0
+    refused 1 "layer 1 has no attention" slice-model half.tsz --drop-attention 1
+    refused 1 "layers are 0 to 3" slice-model half.tsz --drop-mlp 4
+    refused 1 "not empty" slice-model half.tsz --drop-mlp ""
 }
 
 @test "a probe replaces the order of layers, and its best block is what leaves" {

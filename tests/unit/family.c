@@ -832,7 +832,7 @@ static void test_cuts(void)
     h.hidden_size = 24; /* now divisible, but head_dim would be read as 6 */
     model_spec_update_config(&h);
     CHECK(model_spec_check_config(&h, &e) == -1 &&
-              strstr(e.msg, "gpt2 cannot say head_dim of layer 0"),
+              strstr(e.msg, "gpt2 cannot express the head_dim of layer 0"),
           "gpt2 head_dim: %s", e.msg);
     model_spec_list_tensors(&h, DT_F32);
     json_t *head = model_spec_to_json(&h);

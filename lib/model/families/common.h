@@ -84,30 +84,30 @@
 
 /* ---- op lines. Of one input: ATTENTION, GLU and MLP read it and leave what they add in y */
 #define PROJECTIONS(in) \
-    BLOCK("q", linear, "q_proj", in) \
-    BLOCK("k", linear, "k_proj", in) \
-    BLOCK("v", linear, "v_proj", in)
+    BLOCK(attention, "q", linear, "q_proj", in) \
+    BLOCK(attention, "k", linear, "k_proj", in) \
+    BLOCK(attention, "v", linear, "v_proj", in)
 #define ROTATE \
-    BLOCK("q", rope, NULL, "q") \
-    BLOCK("k", rope, NULL, "k")
+    BLOCK_WHEN(attention, "rope", "q", rope, NULL, "q") \
+    BLOCK_WHEN(attention, "rope", "k", rope, NULL, "k")
 #define ATTEND \
-    BLOCK("o", attention, NULL, "q", "k", "v") \
-    BLOCK("y", linear, "o_proj", "o")
+    BLOCK(attention, "o", attention, NULL, "q", "k", "v") \
+    BLOCK(attention, "y", linear, "o_proj", "o")
 #define ATTENTION(in) PROJECTIONS(in) ROTATE ATTEND
 #define ATTENTION_QK_NORMED(in) \
     PROJECTIONS(in) \
-    BLOCK("q", rmsnorm, "q_norm", "q") \
-    BLOCK("k", rmsnorm, "k_norm", "k") \
+    BLOCK(attention, "q", rmsnorm, "q_norm", "q") \
+    BLOCK(attention, "k", rmsnorm, "k_norm", "k") \
     ROTATE ATTEND
 #define GLU(in) \
-    BLOCK("g", linear, "gate_proj", in) \
-    BLOCK("u", linear, "up_proj", in) \
-    BLOCK("h", glu, NULL, "g", "u") \
-    BLOCK("y", linear, "down_proj", "h")
+    BLOCK(mlp, "g", linear, "gate_proj", in) \
+    BLOCK(mlp, "u", linear, "up_proj", in) \
+    BLOCK(mlp, "h", glu, NULL, "g", "u") \
+    BLOCK(mlp, "y", linear, "down_proj", "h")
 #define MLP(in) \
-    BLOCK("u", linear, "up_proj", in) \
-    BLOCK("h", act, NULL, "u") \
-    BLOCK("y", linear, "down_proj", "h")
-#define RESIDUAL BLOCK("x", add, NULL, "x", "y")
+    BLOCK(mlp, "u", linear, "up_proj", in) \
+    BLOCK(mlp, "h", act, NULL, "u") \
+    BLOCK(mlp, "y", linear, "down_proj", "h")
+#define RESIDUAL(kind) BLOCK(kind, "x", add, NULL, "x", "y")
 
 #endif

@@ -8,7 +8,9 @@
  *   NO_KEY(fact, value)                         the class has no key for it: the value always holds
  *   TENSOR(name, rows, cols, when)              canonical tensor and its axes, in stream order (start, one layer, end)
  *   STORED(name, layout), STORED_TRANSPOSED     how the checkpoint stores it; STORED_OR(name, other, layout): two names, the first is written
- *   START / BLOCK / END(out, op, weight, in...) op lines; BLOCK_WHEN(when, out, ...) one that a config flag asks for
+ *   START / END(out, op, weight, in...)         op lines before and after the blocks
+ *   BLOCK(kind, out, op, weight, in...)         an op line of every layer that has the kind: attention, mlp
+ *   BLOCK_WHEN(kind, when, out, ...)            the same, only where a flag of the config or of the layer says so
  *   HARMLESS("key" or "key=JSON", ...)          config keys without effect on the function */
 #define FAMILY_JOIN2(a, b) a##_##b
 #define FAMILY_JOIN(a, b) FAMILY_JOIN2(a, b)
@@ -38,11 +40,10 @@ static const struct family_stored FAMILY_TABLE(stored)[] = {
     {0}
 };
 
-#define FAMILY_LINE_WHEN(when, out, op, weight, ...) {OP_##op, out, {__VA_ARGS__}, weight, when},
-#define FAMILY_LINE(...) FAMILY_LINE_WHEN(ALWAYS, __VA_ARGS__)
+#define FAMILY_LINE(kinds, when, out, op, weight, ...) {kinds, OP_##op, out, {__VA_ARGS__}, weight, when},
 #include "rows.h"
 #undef START
-#define START FAMILY_LINE
+#define START(...) FAMILY_LINE(0, ALWAYS, __VA_ARGS__)
 static const struct family_line FAMILY_TABLE(start)[] = {
 #include FAMILY_DEF
     {0}
@@ -51,8 +52,8 @@ static const struct family_line FAMILY_TABLE(start)[] = {
 #include "rows.h"
 #undef BLOCK
 #undef BLOCK_WHEN
-#define BLOCK FAMILY_LINE
-#define BLOCK_WHEN FAMILY_LINE_WHEN
+#define BLOCK(kind, ...) FAMILY_LINE(KIND_##kind, ALWAYS, __VA_ARGS__)
+#define BLOCK_WHEN(kind, when, ...) FAMILY_LINE(KIND_##kind, when, __VA_ARGS__)
 static const struct family_line FAMILY_TABLE(block)[] = {
 #include FAMILY_DEF
     {0}
@@ -60,7 +61,7 @@ static const struct family_line FAMILY_TABLE(block)[] = {
 
 #include "rows.h"
 #undef END
-#define END FAMILY_LINE
+#define END(...) FAMILY_LINE(0, ALWAYS, __VA_ARGS__)
 static const struct family_line FAMILY_TABLE(end)[] = {
 #include FAMILY_DEF
     {0}
@@ -84,7 +85,6 @@ static const struct family FAMILY_ID = {
 };
 
 #undef FAMILY_LINE
-#undef FAMILY_LINE_WHEN
 #undef FAMILY_TABLE
 #undef FAMILY_JOIN
 #undef FAMILY_JOIN2
