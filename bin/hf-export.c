@@ -1,4 +1,4 @@
-/* hf-export: any MODEL as a Hugging Face directory. Shapes and refusals: lib/hf/export.c,
+/* hf-export: any MODEL as a Hugging Face directory. Shapes and refusals: lib/hf/sink.c,
  * lib/hf/config.c. */
 #include <math.h>
 #include <stdlib.h>
@@ -70,9 +70,9 @@ static int lies_inside(const char *file, const char *dir)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct hf_export_opts o = {.max_shard_size = parse_size(max_shard_size),
-                               .keep_dtype = !strcmp(dtype, "keep"),
-                               .overwrite = overwrite};
+    struct hf_sink_options o = {.max_shard_size = parse_size(max_shard_size),
+                                .keep_dtype = !strcmp(dtype, "keep"),
+                                .overwrite = overwrite};
     int d = dtype_parse(dtype);
     if (o.max_shard_size < 0)
         tool_usage(t, "--max-shard-size is a size like 5GB, not \"%s\"", max_shard_size);
@@ -85,11 +85,13 @@ int main(int argc, char **argv)
         tool_usage(t, "%s lies inside %s, which would be replaced", tool_operand(t, 0),
                    tool_operand(t, 1));
     struct model_in *in = tool_model(t, tool_operand(t, 0));
-    char note[400];
-    hf_export(in, tool_operand(t, 1), &o, note, tool_err(t));
+    struct model_out *out = hf_sink_open(model_in_spec(in), tool_operand(t, 1), &o, tool_err(t));
     tool_check(t);
-    if (*note)
-        tool_note(t, "%s", note);
+    model_copy(out, in);
+    tool_check(t);
+    if (model_out_note(out))
+        tool_note(t, "%s", model_out_note(out));
+    model_out_close(out);
     model_close(in);
     return tool_finish(t);
 }

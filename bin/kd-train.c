@@ -175,20 +175,21 @@ static void open_inputs(struct tool *t)
 
 /* Header and files go out before the training: they are at hand now, and a target that cannot be
  * written is known at once. */
-static struct st_out *open_output(struct tool *t)
+static struct model_out *open_output(struct tool *t)
 {
-    struct model_in *files_from;
-    json_t *head = train_result_head(student_in, teacher_in, &files_from);
-    struct st_out *out = tool_out_path(t, output, "model", head);
-    model_write_files(out, model_in_spec(files_from), files_from);
+    struct model_spec spec;
+    struct model_in *files_from = train_result_spec(&spec, student_in, teacher_in);
+    struct model_out *out = tool_model_out(t, output, &spec);
+    model_copy_files(out, files_from);
     tool_check(t);
+    model_spec_free(&spec);
     return out;
 }
 
 static void open_run(struct tool *t)
 {
     struct err *e = tool_err(t);
-    char text[900], id[ST_DIGEST];
+    char text[900];
     if (random_init)
         model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
@@ -206,9 +207,9 @@ static void open_run(struct tool *t)
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
     tool_predict_memory(t, NULL, parts);
-    json_t *hist = tool_hist(t, id);
-    train_run_identify(&run, hist, id, init, model_in_spec(student_in)->id,
-                       teacher_in ? model_in_spec(teacher_in)->id : "");
+    run.head = tool_head(t, "checkpoint",
+                         train_run_meta(&run, init, model_in_spec(student_in)->id,
+                                        teacher_in ? model_in_spec(teacher_in)->id : ""));
     train_run_open(&run, text, e);
     tool_check(t);
     if (text[0])
@@ -256,10 +257,11 @@ int main(int argc, char **argv)
     end = signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     open_inputs(t);
-    struct st_out *out = open_output(t);
+    struct model_out *out = open_output(t);
     open_run(t);
     train(t);
     model_write(out, &student);
+    model_out_close(out);
     train_run_close(&run, tool_err(t));
     return tool_finish(t); /* models and tokens go with the process */
 }

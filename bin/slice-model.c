@@ -152,19 +152,18 @@ static void print_plan(const struct model_spec *a, const struct slice_plan *p)
 
 /* ---- writing */
 
-static struct st_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
+static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
-    json_t *meta = model_spec_to_json(&p->spec);
-    json_object_del(meta, "id");
-    struct st_out *out = tool_out(t, "model", meta);
-    if (model_write_files(out, &p->spec, in))
-        tool_check(t);
+    p->spec.id[0] = 0; /* a model of its own */
+    struct model_out *out = tool_model_out(t, NULL, &p->spec);
+    model_copy_files(out, in);
+    tool_check(t);
     return out;
 }
 
 struct pipe {
     struct model_in *in;
-    struct st_out *out;
+    struct model_out *out;
 };
 static int pipe_read(void *user, void *buf, int64_t n)
 {
@@ -172,7 +171,7 @@ static int pipe_read(void *user, void *buf, int64_t n)
 }
 static int pipe_write(void *user, const void *data, int64_t n)
 {
-    return st_write(((struct pipe *)user)->out, data, n);
+    return model_out_write(((struct pipe *)user)->out, data, n);
 }
 
 static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in)
@@ -182,12 +181,14 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
     for (int i = 0; model_next(in, &tensor) > 0; i++) {
         int to = p->dest[i];
         if (to >= 0)
-            st_record(pipe.out, &p->spec.tensors[to]);
+            model_out_next(pipe.out);
         slice_tensor(p, &tensor, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
         tool_check(t);
         tool_progress(t, i + 1, model_in_spec(in)->n_tensors, "tensors");
     }
+    model_out_end(pipe.out);
     tool_check(t);
+    model_out_close(pipe.out);
 }
 
 static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
@@ -236,9 +237,10 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
     if (slice_load(p, in, &source, &slice, tool_err(t)))
         tool_check(t);
     verify(t, p, &source, &slice);
-    struct st_out *out = begin(t, p, in);
-    for (int i = 0; i < p->spec.n_tensors; i++)
-        st_put(out, &p->spec.tensors[i], slice.params[i].v);
+    struct model_out *out = begin(t, p, in);
+    model_write(out, &slice);
+    tool_check(t);
+    model_out_close(out);
     model_free(&source);
     model_free(&slice);
 }

@@ -19,10 +19,7 @@ struct gguf_in {
     struct gguf_view *views; /* [head->n_tensors] */
     char *files[4];          /* parallel to head->files */
     struct err no_tokenizer; /* why there is no tokenizer.json */
-    int current;
-    int64_t at;                    /* bytes of the current tensor that were delivered */
-    int64_t block_at, block_bytes; /* what the block holds of it */
-    struct arena block;
+    struct row_block block;
 };
 
 static void gguf_in_close(void *self)
@@ -31,7 +28,7 @@ static void gguf_in_close(void *self)
     for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
         free(s->files[i]);
     free(s->views);
-    arena_close(&s->block);
+    row_block_close(&s->block);
     gguf_close(s->g);
     free(s);
 }
@@ -64,68 +61,41 @@ static int read_rows(struct gguf_in *s, const struct gguf_view *v, int64_t r, in
     return 0;
 }
 
-/* Makes the block hold canonical byte `at` of tensor i: `want` rows, or as many as fit. */
-static int fill_block(struct gguf_in *s, int i, int64_t at, int64_t want, struct err *e)
+/* A row_block_fill. */
+static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
+    struct gguf_in *s = self;
     const struct gguf_view *v = &s->views[i];
     enum gguf_type type = gguf_tensor(s->g, v->tensor)->type;
     int64_t raw_bytes = gguf_bytes(type, v->cols),
             row_bytes = dtype_bytes(s->spec->tensors[i].dtype, v->cols), r = at / row_bytes;
-    int64_t n = want < v->rows - r ? want : v->rows - r, fit = BLOCK / row_bytes;
+    int64_t n = rows < v->rows - r ? rows : v->rows - r, fit = BLOCK / row_bytes;
     n = n < fit ? n : fit ? fit : 1;
     int same = raw_bytes == row_bytes && !v->minus_one;
-    size_t room = arena_round((size_t)(n * row_bytes)),
-           raw_room = same ? 0 : arena_round((size_t)(n * raw_bytes));
-    s->block_bytes = 0;
-    s->block.used = 0;
-    if (s->block.size < room + raw_room) {
-        arena_close(&s->block);
-        if (arena_open(&s->block, room + raw_room, e))
-            return -1;
-    }
-    unsigned char *rows = arena_take(&s->block, room),
-                  *raw = same ? rows : arena_take(&s->block, raw_room);
-    if (read_rows(s, v, r, n, raw_bytes, raw, e))
+    unsigned char *raw;
+    if (row_block_room(&s->block, n * row_bytes, same ? 0 : n * raw_bytes, &raw, e) ||
+        read_rows(s, v, r, n, raw_bytes, same ? s->block.memory.base : raw, e))
         return -1;
+    float *values = (float *)s->block.memory.base;
     if (!same)
-        gguf_dequantize(type, (float *)rows, raw, n * v->cols);
+        gguf_dequantize(type, values, raw, n * v->cols);
     for (int64_t k = 0; v->minus_one && k < n * v->cols; k++)
-        ((float *)rows)[k] -= 1;
-    s->block_at = r * row_bytes;
-    s->block_bytes = n * row_bytes;
-    return 0;
-}
-
-static int read_bytes(struct gguf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t want,
-                      struct err *e)
-{
-    for (int64_t done = 0, part; done < n; done += part) {
-        int64_t p = at + done;
-        if ((p < s->block_at || p >= s->block_at + s->block_bytes) && fill_block(s, i, p, want, e))
-            return -1;
-        part = s->block_at + s->block_bytes - p;
-        part = part < n - done ? part : n - done;
-        memcpy((char *)buf + done, s->block.base + (p - s->block_at), (size_t)part);
-    }
+        values[k] -= 1;
+    s->block.at = r * row_bytes;
+    s->block.bytes = n * row_bytes;
     return 0;
 }
 
 static int gguf_in_next(void *self, int i, struct err *e)
 {
-    struct gguf_in *s = self;
-    (void)e;
-    s->current = i;
-    s->at = s->block_bytes = 0;
+    (void)self, (void)i, (void)e;
     return 0;
 }
 
-static int gguf_in_read(void *self, void *buf, int64_t n, struct err *e)
+static int gguf_in_read(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e)
 {
     struct gguf_in *s = self;
-    if (read_bytes(s, s->current, s->at, buf, n, INT64_MAX, e))
-        return -1;
-    s->at += n;
-    return 0;
+    return row_block_read(&s->block, i, at, buf, n, INT64_MAX, fill_block, s, e);
 }
 
 static int gguf_in_end(void *self, struct err *e)
@@ -134,19 +104,12 @@ static int gguf_in_end(void *self, struct err *e)
     return 0; /* sizes were checked at open */
 }
 
-static int gguf_in_peek(void *self, int i, float *values, int64_t n, struct err *e)
+static int gguf_in_peek(void *self, int i, void *bytes, int64_t n, struct err *e)
 {
     struct gguf_in *s = self;
-    enum dtype d = s->spec->tensors[i].dtype;
-    unsigned char raw[8 * 1024];
-    if (dtype_bytes(d, n) > (int64_t)sizeof raw)
-        return err_set(e, "a sample of %" PRId64 " values is too long", n);
-    s->block_bytes = 0;
-    if (read_bytes(s, i, 0, raw, dtype_bytes(d, n), (n + s->views[i].cols - 1) / s->views[i].cols,
-                   e))
-        return -1;
-    to_f32(values, raw, d, n);
-    return 0;
+    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype, s->views[i].cols);
+    return row_block_read(&s->block, i, 0, bytes, n, (n + row_bytes - 1) / row_bytes, fill_block, s,
+                          e);
 }
 
 static const struct model_source gguf_source = {gguf_in_file, gguf_in_next, gguf_in_read,

@@ -1,4 +1,4 @@
-/* A Hugging Face directory: a source of a model, and what a model is written to. */
+/* A Hugging Face directory: a source and a sink of a model. */
 #ifndef PARE_HF_H
 #define PARE_HF_H
 
@@ -7,14 +7,14 @@
 /* Sets source, self and spec of `in`. On -1 spec and self are released already. */
 int hf_source_open(struct model_in *in, const char *dir, struct err *e);
 
-struct hf_export_opts {
-    int64_t max_shard_size;
-    enum dtype dtype;
+struct hf_sink_options {
+    int64_t max_shard_size; /* bytes; 0: one file */
+    enum dtype dtype;       /* of all weights, unless keep_dtype */
     int keep_dtype, overwrite;
 };
-/* note: set to a sentence for the user when a twin class was written, else "". The directory
- * appears whole or not at all. */
-int hf_export(struct model_in *in, const char *dir, const struct hf_export_opts *o, char note[400],
-              struct err *e);
+/* The directory appears whole or not at all: at model_out_end. Its note says when another class was
+ * written than the model's, and when values were rounded. NULL on error. */
+struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,
+                               const struct hf_sink_options *o, struct err *e);
 
 #endif

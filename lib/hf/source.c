@@ -28,12 +28,9 @@ struct hf_in {
     const struct model_spec *spec;
     struct safetensors *sf; /* NULL: no weights */
     struct hf_layout layout;
-    int *found;      /* [layout.n_stored]: index in sf */
-    char *files[16]; /* parallel to head->files, read when asked for */
-    int current;
-    int64_t at;                    /* bytes of the current tensor that were delivered */
-    int64_t block_at, block_bytes; /* what `block` holds of it (transposed tensors) */
-    struct arena block;
+    int *found;             /* [layout.n_stored]: index in sf */
+    char *files[16];        /* parallel to head->files, read when asked for */
+    struct row_block block; /* of transposed tensors */
 };
 
 static void hf_close(void *self)
@@ -41,7 +38,7 @@ static void hf_close(void *self)
     struct hf_in *s = self;
     for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
         free(s->files[i]);
-    arena_close(&s->block);
+    row_block_close(&s->block);
     hf_layout_free(&s->layout);
     free(s->found);
     sf_close(s->sf);
@@ -94,56 +91,40 @@ static int read_columns(struct hf_in *s, const struct hf_view *v, int64_t r, int
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Makes the block hold canonical byte `at` of a transposed tensor: as many whole rows as fit,
- * `want` rows at most. */
-static int fill_block(struct hf_in *s, const struct hf_view *v, int64_t at, int64_t size,
-                      int64_t want, struct err *e)
+/* A row_block_fill, for transposed tensors. */
+static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
-    int64_t row_bytes = v->cols * size, r = at / row_bytes, run;
+    struct hf_in *s = self;
+    const struct hf_view *v = &s->layout.views[i];
+    int64_t size = dtype_bytes(s->spec->tensors[i].dtype, 1), row_bytes = v->cols * size,
+            r = at / row_bytes, run;
     hf_view_row(v, r, &run);
-    int64_t n = least(least(run, want), HF_BLOCK / row_bytes);
+    int64_t n = least(least(run, rows), HF_BLOCK / row_bytes);
     n = n < 1 ? 1 : n;
-    size_t rows_room = arena_round((size_t)(n * row_bytes)),
-           tile_room = arena_round((size_t)(least(HF_TILE, v->cols) * n * size));
-    s->block_bytes = 0;
-    s->block.used = 0;
-    if (s->block.size < rows_room + tile_room) {
-        arena_close(&s->block);
-        if (arena_open(&s->block, rows_room + tile_room, e))
-            return -1;
-    }
-    unsigned char *rows = arena_take(&s->block, rows_room),
-                  *tile = arena_take(&s->block, tile_room);
-    if (read_columns(s, v, r, n, size, rows, tile, e))
+    unsigned char *tile;
+    if (row_block_room(&s->block, n * row_bytes, least(HF_TILE, v->cols) * n * size, &tile, e) ||
+        read_columns(s, v, r, n, size, s->block.memory.base, tile, e))
         return -1;
-    s->block_at = r * row_bytes;
-    s->block_bytes = n * row_bytes;
+    s->block.at = r * row_bytes;
+    s->block.bytes = n * row_bytes;
     return 0;
 }
 
-/* n bytes from canonical byte `at` of tensor i. `want`: rows worth reading ahead if it is
+/* n bytes from canonical byte `at` of tensor i. `rows`: worth reading at a time if it is
  * transposed. */
-static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t want,
+static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t rows,
                       struct err *e)
 {
     const struct hf_view *v = &s->layout.views[i];
-    int64_t size = dtype_bytes(s->spec->tensors[i].dtype, 1);
-    for (int64_t done = 0; done < n;) {
-        int64_t p = at + done, part;
-        char *to = (char *)buf + done;
-        if (v->transposed) {
-            if ((p < s->block_at || p >= s->block_at + s->block_bytes) &&
-                fill_block(s, v, p, size, want, e))
-                return -1;
-            part = least(n - done, s->block_at + s->block_bytes - p);
-            memcpy(to, s->block.base + (p - s->block_at), (size_t)part);
-        } else {
-            int64_t row_bytes = v->cols * size, run, row = hf_view_row(v, p / row_bytes, &run);
-            part = least(n - done, run * row_bytes - p % row_bytes);
-            if (sf_read(s->sf, s->found[v->stored], row * row_bytes + p % row_bytes, to, part, e))
-                return -1;
-        }
-        done += part;
+    int64_t row_bytes = v->cols * dtype_bytes(s->spec->tensors[i].dtype, 1);
+    if (v->transposed)
+        return row_block_read(&s->block, i, at, buf, n, rows, fill_block, s, e);
+    for (int64_t done = 0, part; done < n; done += part) {
+        int64_t p = at + done, run, row = hf_view_row(v, p / row_bytes, &run);
+        part = least(n - done, run * row_bytes - p % row_bytes);
+        if (sf_read(s->sf, s->found[v->stored], row * row_bytes + p % row_bytes, (char *)buf + done,
+                    part, e))
+            return -1;
     }
     return 0;
 }
@@ -169,19 +150,14 @@ static int no_weights(const struct hf_in *s, struct err *e)
 
 static int hf_next(void *self, int i, struct err *e)
 {
-    struct hf_in *s = self;
-    s->current = i;
-    s->at = s->block_at = s->block_bytes = 0;
+    const struct hf_in *s = self;
+    (void)i;
     return s->sf ? 0 : no_weights(s, e);
 }
 
-static int hf_read(void *self, void *buf, int64_t n, struct err *e)
+static int hf_read(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e)
 {
-    struct hf_in *s = self;
-    if (read_bytes(s, s->current, s->at, buf, n, INT64_MAX, e))
-        return -1;
-    s->at += n;
-    return 0;
+    return read_bytes(self, i, at, buf, n, INT64_MAX, e);
 }
 
 static int hf_end(void *self, struct err *e)
@@ -190,19 +166,11 @@ static int hf_end(void *self, struct err *e)
     return 0; /* sizes were checked at open; there is nothing after the last tensor */
 }
 
-static int hf_peek(void *self, int i, float *values, int64_t n, struct err *e)
+static int hf_peek(void *self, int i, void *bytes, int64_t n, struct err *e)
 {
     struct hf_in *s = self;
-    enum dtype d = s->spec->tensors[i].dtype;
-    int64_t cols = s->layout.views[i].cols;
-    unsigned char raw[8 * 1024];
-    if (dtype_bytes(d, n) > (int64_t)sizeof raw)
-        return err_set(e, "a sample of %" PRId64 " values is too long", n);
-    s->block_at = s->block_bytes = 0;
-    if (read_bytes(s, i, 0, raw, dtype_bytes(d, n), cols ? (n + cols - 1) / cols : 0, e))
-        return -1;
-    to_f32(values, raw, d, n);
-    return 0;
+    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype, s->layout.views[i].cols);
+    return read_bytes(s, i, 0, bytes, n, n ? (n + row_bytes - 1) / row_bytes : 0, e);
 }
 
 static const struct model_source hf_source = {hf_file, hf_next, hf_read, hf_end, hf_close};

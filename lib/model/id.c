@@ -54,6 +54,19 @@ static void add_function(struct digest *d, const struct model_spec *h)
     }
 }
 
+/* The first n values of tensor i, as f32. */
+static int add_values(struct digest *d, int i, enum dtype dtype, int64_t n, model_peek *peek,
+                      void *self, struct err *e)
+{
+    unsigned char raw[ID_VALUES * 8];
+    float values[ID_VALUES];
+    if (peek(self, i, raw, dtype_bytes(dtype, n), e))
+        return -1;
+    to_f32(values, raw, dtype, n);
+    digest_add(d, values, (size_t)n * sizeof *values);
+    return 0;
+}
+
 int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err *e)
 {
     struct digest d;
@@ -62,18 +75,13 @@ int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err
     int failed = 0;
     for (int i = 0; i < h->n_tensors && !failed; i++) {
         const struct tensor *t = &h->tensors[i];
-        float values[ID_VALUES];
         int64_t n = tensor_count(t);
         add(&d, "%s", t->name);
         for (int k = 0; k < t->ndim; k++)
             add(&d, " %" PRId64, t->shape[k]);
         add(&d, "\n");
-        n = n < ID_VALUES ? n : ID_VALUES;
-        if (!peek)
-            continue;
-        failed = peek(self, i, values, n, e);
-        if (!failed)
-            digest_add(&d, values, (size_t)n * sizeof *values);
+        if (peek)
+            failed = add_values(&d, i, t->dtype, n < ID_VALUES ? n : ID_VALUES, peek, self, e);
     }
     digest_close(&d, h->id);
     return failed;

@@ -314,31 +314,28 @@ void model_free(struct model *m)
     *m = (struct model){0};
 }
 
-/* The record of a tensor of `n` f32 values, which lie where calls run. */
-static int write_values(struct st_out *out, const struct tensor *t, struct exec *x,
-                        const float *from, int64_t n)
+/* The next tensor, n f32 values that lie on the device. */
+static int write_values(struct model_out *out, struct exec *x, const float *from, int64_t n)
 {
     float *piece = mem_alloc(CHUNK);
-    int failed = st_record(out, t);
+    int failed = model_out_next(out);
     for (int64_t at = 0, k; at < n && !failed; at += k) {
         k = n - at < CHUNK / 4 ? n - at : CHUNK / 4;
         exec_get(x, piece, from + at, (size_t)k * sizeof *piece);
-        failed = st_write(out, piece, k * (int64_t)sizeof *piece);
+        failed = model_out_write(out, piece, k * (int64_t)sizeof *piece);
     }
     free(piece);
     return failed;
 }
 
-int model_write(struct st_out *out, const struct model *m)
+int model_write(struct model_out *out, const struct model *m)
 {
     const float *weight = (const float *)m->weights.base;
     for (int i = 0; i < m->spec.n_tensors; i++) {
-        const struct tensor *t = &m->spec.tensors[i];
-        int failed = m->x ? write_values(out, t, m->x, weight, tensor_count(t))
-                          : st_put(out, t, m->params[i].v);
-        if (failed)
+        int64_t n = tensor_count(&m->spec.tensors[i]);
+        if (m->x ? write_values(out, m->x, weight, n) : model_out_tensor(out, m->params[i].v))
             return -1;
-        weight += tensor_count(t);
+        weight += n;
     }
-    return 0;
+    return model_out_end(out);
 }

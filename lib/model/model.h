@@ -1,4 +1,4 @@
-/* What a model is: its head (everything but the numbers), where it comes from (model_in), where it
+/* What a model is: its spec (everything but the numbers), where it comes from (model_in), where it
  * goes (model_out), and a model in memory.
  *
  * A MODEL operand is a Hugging Face directory, a .gguf file, a .tsz model stream, or "-". All four
@@ -11,6 +11,7 @@
 #include "../base/mem.h"
 #include "config.h"
 #include "family.h"
+#include "row_block.h"
 #include "sink.h"
 #include "source.h"
 #include "spec.h"
@@ -59,7 +60,8 @@ int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);
 void model_free(struct model *m);
-/* all tensors in head order, f32 where MODEL_TRAIN */
-int model_write(struct st_out *out, const struct model *m);
+/* All tensors, with the dtypes that the model has in memory, and the end; out's files were written
+ * before. */
+int model_write(struct model_out *out, const struct model *m);
 
 #endif

@@ -58,12 +58,13 @@ int model_read(struct model_in *in, void *buf, int64_t n)
 {
     if (in->err->set)
         return -1;
-    if (n < 0 || n > in->left)
+    if (in->current < 0 || n < 0 || n > in->left)
         return err_set(
             in->err, "tensor '%s' has %" PRId64 " bytes left, not the %" PRId64 " asked for",
             in->current < 0 ? "(none)" : in->spec.tensors[in->current].name, in->left, n);
+    int64_t at = tensor_bytes(&in->spec.tensors[in->current]) - in->left;
     in->left -= n;
-    return in->source->read(in->self, buf, n, in->err);
+    return in->source->read(in->self, in->current, at, buf, n, in->err);
 }
 
 void model_close(struct model_in *in)

@@ -12,8 +12,8 @@ struct model_source {
     const char *(*file)(void *self, const char *name, int64_t *bytes, struct err *e);
     /* tensor i of the head begins; asked for in order, each once. 0 or -1 */
     int (*next)(void *self, int i, struct err *e);
-    /* the next n bytes of it, never beyond its end. 0 or -1 */
-    int (*read)(void *self, void *buf, int64_t n, struct err *e);
+    /* the next n bytes of it, those from byte `at`, never beyond its end. 0 or -1 */
+    int (*read)(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e);
     /* all tensors were read or skipped: does the source end as it should? 0 or -1 */
     int (*end)(void *self, struct err *e);
     void (*close)(void *self);
@@ -62,9 +62,9 @@ enum { MODEL_FILE_MAX = 256 << 20 };
  * windows, rotary frequencies, scales of every layer (reals to five digits: GGUF keeps them as
  * f32), names and shapes of the tensors and the first 1024 values of each, widened to f32. So a
  * directory, the stream made from it and an unquantised GGUF have the same id, whatever dtype or
- * spelling of config.json. peek: the first n values of canonical tensor i (n never beyond its end):
- * 0 or -1; NULL: no values (a config without weights). */
-typedef int model_peek(void *self, int i, float *values, int64_t n, struct err *e);
+ * spelling of config.json. peek: the first n bytes of tensor i (n never beyond its end): 0 or -1;
+ * NULL: no values (a config without weights). */
+typedef int model_peek(void *self, int i, void *bytes, int64_t n, struct err *e);
 int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err *e);
 /* Digest of tokenizer.json's bytes, for h->tokenizer_id. */
 void model_tokenizer_id(char id[ST_DIGEST], const char *tokenizer, int64_t bytes);

@@ -223,6 +223,30 @@ static double *copy_doubles(const double *from, int64_t n)
     return to;
 }
 
+static void copy_files(struct model_spec *dst, const struct model_spec *src)
+{
+    dst->n_files = src->n_files;
+    dst->files = mem_alloc((size_t)src->n_files * sizeof *dst->files);
+    for (int i = 0; i < src->n_files; i++) {
+        dst->files[i].name = mem_string(src->files[i].name);
+        dst->files[i].bytes = src->files[i].bytes;
+    }
+}
+
+static void free_files(struct model_spec *h)
+{
+    for (int i = 0; i < h->n_files; i++)
+        free(h->files[i].name);
+    free(h->files);
+}
+
+void model_spec_take_files(struct model_spec *h, const struct model_spec *from)
+{
+    free_files(h);
+    copy_files(h, from);
+    memcpy(h->tokenizer_id, from->tokenizer_id, sizeof h->tokenizer_id);
+}
+
 void model_spec_copy(struct model_spec *dst, const struct model_spec *src)
 {
     *dst = *src;
@@ -240,11 +264,7 @@ void model_spec_copy(struct model_spec *dst, const struct model_spec *src)
         dst->ropes[i].long_inv_freq = copy_doubles(src->ropes[i].long_inv_freq,
                                                    src->ropes[i].dims / 2);
     }
-    dst->files = mem_alloc((size_t)src->n_files * sizeof *dst->files);
-    for (int i = 0; i < src->n_files; i++) {
-        dst->files[i].name = mem_string(src->files[i].name);
-        dst->files[i].bytes = src->files[i].bytes;
-    }
+    copy_files(dst, src);
 }
 
 void model_spec_free(struct model_spec *h)
@@ -258,9 +278,7 @@ void model_spec_free(struct model_spec *h)
         free(h->ropes[i].long_inv_freq);
     }
     free(h->ropes);
-    for (int i = 0; i < h->n_files; i++)
-        free(h->files[i].name);
-    free(h->files);
+    free_files(h);
     *h = (struct model_spec){0};
 }
 

@@ -68,6 +68,8 @@ int model_spec_from_json(struct model_spec *h, const json_t *stream_head, struct
 json_t *model_spec_to_json(const struct model_spec *h);
 void model_spec_copy(struct model_spec *dst, const struct model_spec *src);
 void model_spec_free(struct model_spec *h);
+/* `from`'s files and tokenizer_id instead of its own */
+void model_spec_take_files(struct model_spec *h, const struct model_spec *from);
 /* The canonical tensors that family and sizes ask for, in stream order, dtypes from `dtype`. Sets
  * tensors, n_tensors. */
 void model_spec_list_tensors(struct model_spec *h, enum dtype dtype);

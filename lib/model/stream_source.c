@@ -101,9 +101,10 @@ static int stream_next(void *self, int i, struct err *e)
     return 0;
 }
 
-static int stream_read(void *self, void *buf, int64_t n, struct err *e)
+static int stream_read(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e)
 {
     struct stream_in *s = self;
+    (void)i, (void)at;
     return st_read(s->in, buf, n) == n ? 0 : err_set(e, "%s: a tensor ends early", st_path(s->in));
 }
 

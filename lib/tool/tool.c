@@ -403,14 +403,6 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
     return step;
 }
 
-json_t *tool_hist(struct tool *t, char id[ST_DIGEST])
-{
-    json_t *hist = json_copy(t->hist);
-    id[0] = 0;
-    json_array_append_new(hist, tool_step(t, id));
-    return hist;
-}
-
 static struct st_out *tool_create(struct tool *t, const char *path)
 {
     char *end;
@@ -427,7 +419,7 @@ static struct st_out *tool_create(struct tool *t, const char *path)
     return out;
 }
 
-struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta)
+json_t *tool_head(struct tool *t, const char *kind, json_t *meta)
 {
     char id[ST_DIGEST] = "";
     const char *given = json_string_value(json_object_get(meta, "id"));
@@ -444,6 +436,12 @@ struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind,
     json_object_del(head, "hist");
     json_object_set_new(head, "hist", hist);
     json_decref(meta);
+    return head;
+}
+
+struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta)
+{
+    json_t *head = tool_head(t, kind, meta);
     struct st_out *out = tool_create(t, path);
     st_begin(out, head);
     json_decref(head);
@@ -456,6 +454,13 @@ const char *tool_output(const struct tool *t) { return t->output; }
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
 {
     return tool_out_path(t, t->output ? t->output : "-", kind, meta);
+}
+
+struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec)
+{
+    json_t *meta = model_spec_to_json(spec);
+    struct st_out *st = path ? tool_out_path(t, path, "model", meta) : tool_out(t, "model", meta);
+    return stream_sink_open(st, spec, &t->err);
 }
 
 /* ---- progress and the end */
@@ -542,14 +547,13 @@ int tool_finish(struct tool *t)
 
 int tool_import(struct tool *t, struct model_in *in)
 {
-    struct model_spec *h = model_in_spec(in);
     const char *note = model_in_note(in);
     if (note && *note)
         tool_note(t, "%s", note);
-    struct st_out *out = tool_out(t, "model", model_spec_to_json(h));
-    if (!model_write_files(out, h, in))
-        model_copy(out, in);
+    struct model_out *out = tool_model_out(t, NULL, model_in_spec(in));
+    model_copy(out, in);
     tool_check(t);
+    model_out_close(out);
     model_close(in);
     return tool_finish(t);
 }

@@ -94,9 +94,12 @@ void tool_stdin_once(struct tool *t, const char *path);
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
 /* a second output */
 struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);
+/* A model stream at `path` (NULL: -o or stdout); its id is that of the spec, or derived where that
+ * is empty. tool_finish publishes it. */
+struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec);
 const char *tool_output(const struct tool *t); /* what -o says, or NULL */
-/* id and hist of what this run makes, for JSON records; new reference */
-json_t *tool_hist(struct tool *t, char id[ST_DIGEST]);
+/* The header of a stream that this run makes, as tool_out writes it; meta: stolen. New reference */
+json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
 /* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total
  * units, rate, time left. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);

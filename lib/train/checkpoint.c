@@ -45,11 +45,10 @@ static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const 
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e)
 {
     char *path = checkpoint_path(dir, c->step);
-    json_t *all = json_pack("{s:s, s:O, s:I, s:I, s:I, s:O, s:O, s:O}", "kind", "checkpoint", "id",
-                            json_object_get(head, "id"), "step", (json_int_t)c->step, "position",
-                            (json_int_t)c->position, "predictions", (json_int_t)c->predictions,
-                            "run", json_object_get(head, "run"), "model",
-                            json_object_get(head, "model"), "hist", json_object_get(head, "hist"));
+    json_t *all = json_copy((json_t *)head);
+    json_object_set_new(all, "step", json_integer(c->step));
+    json_object_set_new(all, "position", json_integer(c->position));
+    json_object_set_new(all, "predictions", json_integer(c->predictions));
     const float *data[] = {(const float *)c->model->weights.base, c->m, c->v};
     struct st_out *out = st_create(path, 0, e); /* numbers in training do not compress */
     int status = -1;

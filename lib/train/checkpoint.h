@@ -22,7 +22,7 @@ struct checkpoint {
     float *m, *v;
 };
 
-/* head: "id", "hist", "model", "run"; borrowed. */
+/* head: of the run's checkpoints, whose step, position and predictions are replaced; borrowed. */
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e);
 /* Steps of the checkpoints in dir, newest first, *steps to be freed; a directory that does not
  * exist has none. Returns the count or -1. */

@@ -19,16 +19,16 @@ static struct checkpoint run_state(const struct train_run *r)
                                t->v};
 }
 
-void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init,
-                        const char *student, const char *teacher)
+json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
+                       const char *teacher)
 {
-    json_t *settings = train_options_json(&r->trainer.o);
-    json_object_set_new(settings, "init", json_string(init));
-    json_object_set_new(settings, "student", json_string(student));
-    json_object_set_new(settings, "teacher", json_string(teacher));
-    json_object_set_new(settings, "data", json_string(r->trainer.data->id));
-    r->head = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "hist", hist, "model",
-                        model_spec_to_json(&r->trainer.student->spec), "run", settings);
+    json_t *run = train_options_json(&r->trainer.o);
+    json_object_set_new(run, "init", json_string(init));
+    json_object_set_new(run, "student", json_string(student));
+    json_object_set_new(run, "teacher", json_string(teacher));
+    json_object_set_new(run, "data", json_string(r->trainer.data->id));
+    return json_pack("{s:i, s:i, s:i, s:o, s:o}", "step", 0, "position", 0, "predictions", 0, "run",
+                     run, "model", model_spec_to_json(&r->trainer.student->spec));
 }
 
 int train_run_check_dir(struct train_run *r, struct err *e)
@@ -154,20 +154,13 @@ void train_run_pace(const struct train_run *r, char text[200])
              (double)r->predictions / r->spent, r->spent, left);
 }
 
-json_t *train_result_head(struct model_in *student, struct model_in *teacher,
-                          struct model_in **files_from)
+struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,
+                                   struct model_in *teacher)
 {
-    *files_from = teacher && !model_in_spec(student)->tokenizer_id[0] ? teacher : student;
-    const struct model_spec *from = model_in_spec(*files_from);
-    struct model_spec h;
-    model_spec_copy(&h, model_in_spec(student));
-    model_spec_list_tensors(&h, DT_F32);
-    struct model_spec shown = h;
-    shown.files = from->files;
-    shown.n_files = from->n_files;
-    memcpy(shown.tokenizer_id, from->tokenizer_id, sizeof shown.tokenizer_id);
-    json_t *head = model_spec_to_json(&shown);
-    json_object_del(head, "id");
-    model_spec_free(&h);
-    return head;
+    struct model_in *from = teacher && !model_in_spec(student)->tokenizer_id[0] ? teacher : student;
+    model_spec_copy(spec, model_in_spec(student));
+    model_spec_list_tensors(spec, DT_F32);
+    spec->id[0] = 0;
+    model_spec_take_files(spec, model_in_spec(from));
+    return from;
 }

@@ -16,7 +16,7 @@ struct train_run {
     int resume;
     /* descriptor of dir, held against a second run there; 0: none yet */
     int lock;
-    json_t *head; /* of checkpoints: id, hist, model, run (checkpoint.h) */
+    json_t *head; /* of checkpoints, set by the caller: train_run_meta with id and hist */
     struct train_log *log;
     int64_t last_saved; /* step of the newest whole checkpoint, -1 none */
     /* seconds of the steps below, saving and evaluating included */
@@ -24,10 +24,11 @@ struct train_run {
     int64_t steps, predictions; /* of this process */
 };
 
-/* Sets head: hist (stolen) and id of the run, and what a resumed run must share: the options, how
- * the student began, the ids of models and data (teacher may be ""). */
-void train_run_identify(struct train_run *r, json_t *hist, const char *id, const char *init,
-                        const char *student, const char *teacher);
+/* The entries of a checkpoint's header: where the run stands, what a resumed one must share (the
+ * options, how the student began, the ids of models and data; teacher may be ""), and the student's
+ * spec. New reference */
+json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
+                       const char *teacher);
 /* Makes the directory, loads the newest checkpoint where `resume` asks for it, cuts the log back to
  * its step. note: what the user should know, or "". Refuses a directory with checkpoints unless
  * `resume` is set, and checkpoints of another run. */
@@ -48,10 +49,9 @@ enum { TRAIN_PARTS = 6 };
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
 /* For people: "1234 tokens/s, ... s spent, about ... s left". */
 void train_run_pace(const struct train_run *r, char text[200]);
-/* The stream header of the trained model: the student's, all f32, without id, with the teacher's
- * tokenizer and files where the student has none; *files_from is where these come from. New
- * reference. */
-json_t *train_result_head(struct model_in *student, struct model_in *teacher,
-                          struct model_in **files_from);
+/* The spec of the trained model: the student's, all f32, without id, with the teacher's tokenizer
+ * and files where the student has none. Returns where these come from. */
+struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,
+                                   struct model_in *teacher);
 
 #endif

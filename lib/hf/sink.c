@@ -1,0 +1,291 @@
+/* A Hugging Face directory as a sink, in constant memory. Canonical tensors arrive in stream order
+ * and are put where the family stores them: into their rows of fused tensors, transposed back where
+ * the class has [in, out]. Keeps dtypes (quantised ones become f32) or rounds to one. Refused: what
+ * the class cannot express (hf/config.c), values that f16 cannot hold. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../formats/safetensors.h"
+#include "../base/dir.h"
+#include "../base/file.h"
+#include "config.h"
+#include "hf.h"
+#include "layout.h"
+
+struct hf_out {
+    const struct model_spec *spec; /* of what arrives */
+    struct hf_layout layout;       /* dtypes of `stored`: those to write */
+    struct dir_out dir;
+    struct safetensors_out *out;
+    struct arena memory;
+    /* a block as it arrives, in the dtype to write, and some of its columns */
+    unsigned char *raw, *cooked, *tile;
+    float *wide;
+    int64_t room; /* values a block holds */
+    /* the tensor that arrives: which, its next value that is not in a block, bytes of the block:
+     * those here and those it takes */
+    int tensor;
+    int64_t at, held, block;
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int check_range(const struct tensor *t, const float *v, int64_t n, struct err *e)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(v[i]) >= 65520 && isfinite(v[i]))
+            return err_set(e, "tensor %s holds %g, which f16 cannot: choose another --dtype",
+                           t->name, (double)v[i]);
+    return 0;
+}
+
+/* The n values of the block, in dtype d. NULL: they do not fit into it. */
+static const unsigned char *cook(struct hf_out *x, int64_t n, enum dtype d, struct err *e)
+{
+    const struct tensor *t = &x->spec->tensors[x->tensor];
+    if (t->dtype == d)
+        return x->raw;
+    to_f32(x->wide, x->raw, t->dtype, n);
+    if (d == DT_F16 && check_range(t, x->wide, n, e))
+        return NULL;
+    from_f32(x->cooked, d, x->wide, n);
+    return x->cooked;
+}
+
+/* Values at .. at + n - 1 into the rows that store them. */
+static int write_straight(struct hf_out *x, const struct hf_view *v, const unsigned char *values,
+                          int64_t at, int64_t n, int64_t size, struct err *e)
+{
+    for (int64_t end = at + n, part; at < end; at += part) {
+        int64_t run, row = hf_view_row(v, at / v->cols, &run);
+        part = least(end - at, run * v->cols - at % v->cols);
+        if (sf_write(x->out, v->stored, (row * v->cols + at % v->cols) * size, values, part * size,
+                     e))
+            return -1;
+        values += part * size;
+    }
+    return 0;
+}
+
+/* Rows r .. r + n - 1, given as [n, cols], into columns of the stored tensor [cols, stored_rows].
+ */
+static int write_columns(struct hf_out *x, const struct hf_view *v, const unsigned char *values,
+                         int64_t r, int64_t n, int64_t size, struct err *e)
+{
+    int64_t run, row = hf_view_row(v, r, &run);
+    for (int64_t c = 0; c < v->cols; c += HF_TILE) {
+        int64_t m = least(HF_TILE, v->cols - c);
+        hf_transpose(x->tile, n, values + c * size, v->cols, n, m, size);
+        for (int64_t k = 0; k < m; k++)
+            if (sf_write(x->out, v->stored, ((c + k) * v->stored_rows + row) * size,
+                         x->tile + k * n * size, n * size, e))
+                return -1;
+    }
+    return 0;
+}
+
+/* Room for a block of HF_BLOCK bytes, or one row of the widest transposed tensor if that is more.
+ */
+static int open_memory(struct hf_out *x, struct err *e)
+{
+    x->room = HF_BLOCK / 8;
+    for (int i = 0; i < x->spec->n_tensors; i++)
+        if (x->layout.views[i].transposed && x->layout.views[i].cols > x->room)
+            x->room = (x->layout.views[i].cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
+    size_t block = arena_round((size_t)x->room * 8);
+    if (arena_open(&x->memory, 3 * block + arena_round((size_t)x->room * 4), e))
+        return -1;
+    x->raw = arena_take(&x->memory, block);
+    x->cooked = arena_take(&x->memory, block);
+    x->tile = arena_take(&x->memory, block);
+    x->wide = arena_take(&x->memory, (size_t)x->room * 4);
+    return 0;
+}
+
+/* ---- the five functions of a sink */
+
+static int hf_file(void *self, int i, const void *data, struct err *e)
+{
+    const struct hf_out *x = self;
+    const char *name = x->spec->files[i].name;
+    if (!strcmp(name, "config.json") || !strncmp(name, "model", 5))
+        return err_set(e, "the model carries a file called %s, which belongs to the weights", name);
+    char *path = mem_format("%s/%s", x->dir.temporary, name);
+    int failed = file_write(path, data, x->spec->files[i].bytes, e);
+    free(path);
+    return failed;
+}
+
+/* Begins the block at value `at`: whole rows that are stored side by side where columns are to be
+ * written, else as much as there is room for. */
+static void block_begin(struct hf_out *x)
+{
+    const struct hf_view *v = &x->layout.views[x->tensor];
+    int64_t n = least(x->room, v->rows * v->cols - x->at), run;
+    if (v->transposed && n) {
+        hf_view_row(v, x->at / v->cols, &run);
+        n = least(run, x->room / v->cols) * v->cols;
+    }
+    x->held = 0;
+    x->block = dtype_bytes(x->spec->tensors[x->tensor].dtype, n);
+}
+
+static int block_end(struct hf_out *x, struct err *e)
+{
+    const struct hf_view *v = &x->layout.views[x->tensor];
+    enum dtype from = x->spec->tensors[x->tensor].dtype, d = x->layout.stored[v->stored].dtype;
+    int64_t size = dtype_bytes(d, 1), at = x->at,
+            n = from == DT_Q8_0 ? x->block / Q8_BYTES * Q8_BLOCK : x->block / dtype_bytes(from, 1);
+    const unsigned char *values = cook(x, n, d, e);
+    x->at += n;
+    block_begin(x);
+    if (!values)
+        return -1;
+    return v->transposed ? write_columns(x, v, values, at / v->cols, n / v->cols, size, e)
+                         : write_straight(x, v, values, at, n, size, e);
+}
+
+static int hf_next(void *self, int i, struct err *e)
+{
+    struct hf_out *x = self;
+    (void)e;
+    x->tensor = i;
+    x->at = 0;
+    block_begin(x);
+    return 0;
+}
+
+static int hf_write(void *self, const void *data, int64_t n, struct err *e)
+{
+    struct hf_out *x = self;
+    for (int64_t done = 0, part; done < n; done += part) {
+        part = least(n - done, x->block - x->held);
+        memcpy(x->raw + x->held, (const char *)data + done, (size_t)part);
+        x->held += part;
+        if (x->held == x->block && block_end(x, e))
+            return -1;
+    }
+    return 0;
+}
+
+static int hf_end(void *self, struct err *e)
+{
+    struct hf_out *x = self;
+    struct safetensors_out *out = x->out;
+    x->out = NULL;
+    if (sf_finish(out, e))
+        return -1;
+    return dir_publish(&x->dir, e);
+}
+
+static void hf_close(void *self)
+{
+    struct hf_out *x = self;
+    struct err given_up = {.set = 1};
+    if (x->out)
+        sf_finish(x->out, &given_up);
+    if (x->dir.temporary)
+        dir_abandon(&x->dir);
+    hf_layout_free(&x->layout);
+    arena_close(&x->memory);
+    free(x);
+}
+
+static const struct model_sink hf_sink = {hf_file, hf_next, hf_write, hf_end, hf_close};
+
+/* ---- opening */
+
+static int write_config(const json_t *config, const char *dir, struct err *e)
+{
+    char *path = mem_format("%s/config.json", dir),
+         *body = json_dumps(config, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    char *text = mem_format("%s\n", body ? body : "{}");
+    int failed = file_write(path, text, (int64_t)strlen(text), e);
+    free(path);
+    free(body);
+    free(text);
+    return failed;
+}
+
+/* Dtypes to write, into the layout; the one that most values have. */
+static enum dtype choose_dtypes(struct hf_layout *l, const struct hf_sink_options *o)
+{
+    int64_t count[DT_COUNT] = {0};
+    int most = DT_F32;
+    for (int i = 0; i < l->n_stored; i++) {
+        struct tensor *t = &l->stored[i];
+        if (!o->keep_dtype)
+            t->dtype = o->dtype;
+        else if (t->dtype == DT_Q8_0)
+            t->dtype = DT_F32;
+        count[t->dtype] += tensor_count(t);
+    }
+    for (int d = 0; d < DT_COUNT; d++)
+        most = count[d] > count[most] ? d : most;
+    return (enum dtype)most;
+}
+
+/* Says when values were rounded: matrices that were wider than what is written. */
+static void add_rounding(const struct model_spec *h, const struct hf_layout *l, char note[400])
+{
+    for (int i = 0; i < h->n_tensors; i++) {
+        enum dtype from = h->tensors[i].dtype, to = l->stored[l->views[i].stored].dtype;
+        size_t used = strlen(note);
+        if (from == to || to == DT_F64 || (to == DT_F32 && from != DT_F64))
+            continue;
+        snprintf(note + used, 400 - used, "%svalues were rounded from %s to %s", used ? "; " : "",
+                 dtype_name(from), dtype_name(to));
+        return;
+    }
+}
+
+/* The layout, and the config to write with it. */
+static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_options *o,
+                char note[400], struct err *e)
+{
+    const struct family *before = h->family;
+    if (hf_layout_make(&x->layout, h, e) ||
+        hf_config_write(h, choose_dtypes(&x->layout, o), note, e))
+        return -1;
+    if (h->family != before) { /* a twin may store the same tensors otherwise */
+        hf_layout_free(&x->layout);
+        if (hf_layout_make(&x->layout, h, e))
+            return -1;
+        choose_dtypes(&x->layout, o);
+    }
+    add_rounding(h, &x->layout, note);
+    return 0;
+}
+
+static int open_parts(struct hf_out *x, const char *dir, const struct hf_sink_options *o,
+                      char note[400], struct err *e)
+{
+    struct model_spec h;
+    model_spec_copy(&h, x->spec);
+    int failed = plan(x, &h, o, note, e) ||
+                 dir_create(&x->dir, dir, o->overwrite, "config.json", e) ||
+                 write_config(h.config, x->dir.temporary, e) || open_memory(x, e) ||
+                 !(x->out = sf_create(x->dir.temporary, x->layout.stored, x->layout.n_stored,
+                                      o->max_shard_size, e));
+    model_spec_free(&h);
+    return failed;
+}
+
+struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,
+                               const struct hf_sink_options *o, struct err *e)
+{
+    char note[400] = "";
+    struct model_out *out = model_out_new(spec, e);
+    struct hf_out *x = mem_alloc(sizeof *x);
+    x->spec = &out->spec;
+    out->sink = &hf_sink;
+    out->self = x;
+    if (open_parts(x, dir, o, note, e)) {
+        model_out_close(out);
+        return NULL;
+    }
+    out->note = *note ? mem_string(note) : NULL;
+    return out;
+}
