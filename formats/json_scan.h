@@ -1,11 +1,14 @@
-/* A JSON reader for large files of plain shape (a vocabulary of 150,000 entries): no tree, no
- * allocation per value. The caller walks a text in memory; anything malformed sets `failed` and
- * every later call then gives nothing. Values that are small and irregular are found with
- * json_members and handed to a JSON library. */
+/* A strict JSON reader (RFC 8259) for large files of plain shape (a vocabulary of 150,000 entries)
+ * and for lines of JSON: no tree, no allocation per value. The caller walks a text in memory;
+ * anything malformed sets `failed`, and every later call then gives nothing. Values that are small
+ * and irregular are found with json_members and handed to a JSON library. Strings are UTF-8,
+ * without bare control characters or halves of surrogate pairs. */
 #ifndef PARE_JSON_SCAN_H
 #define PARE_JSON_SCAN_H
 
 #include <stdint.h>
+
+enum { JSON_SCAN_DEPTH = 512 }; /* brackets in brackets */
 
 struct json_scan {
     const char *p, *end;
@@ -24,6 +27,8 @@ void json_scan_close(struct json_scan *j);
 int json_take(struct json_scan *j, char c);
 /* the same, but anything else is a failure */
 void json_need(struct json_scan *j, char c);
+/* nothing but white space follows; else a failure */
+void json_need_end(struct json_scan *j);
 /* The text of a string, *n its bytes, valid until the next call; NULL on failure. Points into the
  * source where nothing is escaped. */
 const char *json_string_text(struct json_scan *j, int64_t *n);
@@ -31,9 +36,10 @@ const char *json_string_text(struct json_scan *j, int64_t *n);
 int64_t json_whole(struct json_scan *j);
 /* steps over any value, nested or not, and says where it lies */
 struct json_range json_skip_value(struct json_scan *j);
-/* Where the members called names[0..count) of an object lie: one pass, the last one counts where a
- * name stands twice. 0, or -1 if it is no object. */
+/* Where the members called names[0..count) of an object lie, in one pass over the whole of it. 0;
+ * or -1, and *why says in a few words: it is no object, more text follows it, a name occurs twice.
+ */
 int json_members(struct json_range object, const char *const *names, struct json_range *values,
-                 int count);
+                 int count, const char **why);
 
 #endif

@@ -114,8 +114,9 @@ static void text_strip(const char **text, int64_t *n)
 static int line_field(struct documents *d, const char **text, int64_t *n)
 {
     struct json_range value;
-    if (json_members((struct json_range){*text, *n}, &d->field, &value, 1))
-        return err_set(d->e, "%s: line %lld is not a JSON object", d->path, (long long)d->line);
+    const char *why;
+    if (json_members((struct json_range){*text, *n}, &d->field, &value, 1, &why))
+        return err_set(d->e, "%s: line %lld %s", d->path, (long long)d->line, why);
     json_scan_close(&d->scan);
     json_scan_open(&d->scan, value.s, value.n);
     const char *s = value.n ? json_string_text(&d->scan, n) : NULL;

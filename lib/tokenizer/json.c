@@ -82,8 +82,9 @@ static int model_check(const struct json_range *m, struct err *e)
 static int read_model(struct tokenizer *t, struct json_range model, struct err *e)
 {
     struct json_range m[M_COUNT];
-    if (!model.n || json_members(model, model_names, m, M_COUNT))
-        return err_set(e, "the tokenizer has no model that can be read");
+    const char *why = "is missing";
+    if (!model.n || json_members(model, model_names, m, M_COUNT, &why))
+        return err_set(e, "the tokenizer's model %s", why);
     if (model_check(m, e) || bpe_read_vocab(t->bpe, m[M_VOCAB].s, m[M_VOCAB].n, e) ||
         bpe_read_merges(t->bpe, m[M_MERGES].s, m[M_MERGES].n, e))
         return -1;
@@ -240,9 +241,10 @@ int tokenizer_read(struct tokenizer *t, const char *json, int64_t n, struct err 
 {
     struct json_range top[T_COUNT];
     json_t *value[T_COUNT] = {NULL};
+    const char *why;
     t->bpe = bpe_open();
-    if (json_members((struct json_range){json, n}, top_names, top, T_COUNT))
-        return err_set(e, "the tokenizer is not a JSON object");
+    if (json_members((struct json_range){json, n}, top_names, top, T_COUNT, &why))
+        return err_set(e, "the tokenizer %s", why);
     for (int i = T_ADDED; i < T_COUNT && !e->set; i++)
         value[i] = small_value(top[i], top_names[i], e);
     int failed = e->set || norm_read(&t->norm, value[T_NORM], e) ||

@@ -83,6 +83,13 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     run "$PARE_BIN/tokenize" -m $small/gpt2.json --field t "$dir/a"
     [ "$status" = 1 ]
     [[ "$output" == *"line 3"* ]]
+    # what cat makes of files that do not end in a newline, and what is nearly JSON
+    for line in '{"t": "a"}{"t": "b"}' '{"t": "a"} x' '{"t": "a", "u": tru}' '{"t": "a", "u": --5}' '{"t": "a", "t": "b"}'; do
+        printf '{"t": "a"}\n%s\n' "$line" > "$dir/a"
+        run "$PARE_BIN/tokenize" -m $small/gpt2.json --field t "$dir/a" -o "$dir/b"
+        [ "$status" = 1 ]
+        [[ "$output" == *"line 2 "* ]]
+    done
 }
 
 @test "--ids needs no tokenizer and checks against one" {
