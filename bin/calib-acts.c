@@ -52,7 +52,7 @@ struct job {
     int32_t *ids;
     /* sequences waiting in the batch, their common length, most sequences of a batch */
     int64_t n_seq, len, room;
-    int64_t tokens, end; /* taken so far; one past the last sequence taken */
+    int64_t end; /* one past the last sequence taken */
     int64_t vocab_size;
 };
 
@@ -74,31 +74,21 @@ static void add_sequence(struct job *j, const struct sequences *s, const uint32_
     for (int64_t i = 0; i < n; i++)
         j->ids[j->n_seq * n + i] = (int32_t)ids[i];
     j->n_seq++;
-    j->tokens += n;
     j->end = s->index;
 }
 
-/* All sequences are read, so that a damaged stream is noticed wherever the damage is. */
 static void run_all(struct job *j, struct sequences *s)
 {
     const uint32_t *ids;
     int64_t n, total = s->rows_left * s->row_len;
-    int more, full = 0;
     if (max_tokens && (max_tokens < total || s->record.ndim == 1))
         total = max_tokens;
-    while ((more = sequences_next(s, &ids, &n)) > 0) {
-        int64_t index = s->index - 1;
-        full |= index >= first && ((max_tokens && j->tokens + n > max_tokens) ||
-                                   (sequences && index >= first + sequences));
-        if (index < first || full)
-            continue;
+    while (sequences_next(s, &ids, &n) > 0) {
         add_sequence(j, s, ids, n);
-        tool_progress(j->t, j->tokens, total > j->tokens ? total : j->tokens + 1, "tokens");
+        tool_progress(j->t, s->tokens, total > s->tokens ? total : s->tokens + 1, "tokens");
     }
     tool_check(j->t);
     run_batch(j);
-    if (!j->tokens)
-        tool_die(j->t, "%s holds no sequence that fits the options", st_path(s->in));
 }
 
 int main(int argc, char **argv)
@@ -124,6 +114,7 @@ int main(int argc, char **argv)
                        h->learned_positions ? h->max_position_embeddings : 0, e) ||
         model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
+    s.part = (struct sequences_part){first, sequences, max_tokens};
     struct job j = {.t = t,
                     .vocab_size = m.spec.vocab_size,
                     .room = batch_size         ? batch_size

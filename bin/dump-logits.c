@@ -75,7 +75,8 @@ int main(int argc, char **argv)
     if (sequences_open(&s, tokens, seq_length, positions, e) ||
         model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
-    int64_t vocab = m.spec.vocab_size, n, done = 0;
+    s.part.max_tokens = max_tokens;
+    int64_t vocab = m.spec.vocab_size, n;
     struct tape_spec spec = {.model = &m, .n_seq = 1, .seq_len = s.max_len, .end = TAPE_LOGITS};
     struct tape *tape = tape_record(tool_exec(t), &spec, e);
     if (!tape || tape_open(tape, e))
@@ -88,12 +89,8 @@ int main(int argc, char **argv)
                                   json_pack("{s:s, s:I, s:b}", "tokenizer_id", m.spec.tokenizer_id,
                                             "vocab_size", (json_int_t)vocab, "full", 1));
     const uint32_t *ids;
-    while (sequences_next(&s, &ids, &n) > 0) {
-        if (max_tokens && done + n > max_tokens)
-            continue; /* the rest is still read, so that a damaged stream is noticed */
+    while (sequences_next(&s, &ids, &n) > 0)
         dump_sequence(t, tape, out, ids, n, s.index - 1, vocab);
-        done += n;
-    }
     tool_check(t);
     tape_close(tape);
     sequences_close(&s);

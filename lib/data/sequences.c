@@ -62,7 +62,8 @@ static int sequence_read(struct sequences *s, int64_t len)
     return 0;
 }
 
-int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
+/* The next sequence that is not empty. */
+static int sequence_next(struct sequences *s, const uint32_t **ids, int64_t *n)
 {
     for (;;) {
         while (!s->rows_left && !s->ended)
@@ -79,6 +80,26 @@ int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
         if (*n)
             return 1;
     }
+}
+
+int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
+{
+    const struct sequences_part *p = &s->part;
+    int more;
+    while ((more = sequence_next(s, ids, n)) > 0) {
+        int64_t after = s->index - 1 - p->first;
+        if (after < 0)
+            continue;
+        s->is_full |= (p->count && after >= p->count) ||
+                      (p->max_tokens && s->tokens + *n > p->max_tokens);
+        if (s->is_full)
+            continue;
+        s->tokens += *n;
+        return 1;
+    }
+    if (!more && !s->tokens)
+        return err_set(s->e, "%s holds no sequence that fits the options", st_path(s->in));
+    return more;
 }
 
 int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, int64_t vocab_size)

@@ -38,6 +38,20 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     [ "$("$BIN/dump-logits" --quiet "$dir" tokens.tsz --full --max-tokens 40 | "$BIN/ts-dump" - | grep -c '^logits')" = 1 ]
 }
 
+@test "--max-tokens ends before the first sequence that does not fit, in dump-logits as in calib-acts" {
+    for n in 20 30 4; do seq -s ' ' "$n"; done | "$BIN/tokenize" --ids -o documents.tsz
+    part() { "$BIN/dump-logits" --quiet "$LLAMA" documents.tsz --full "$@" | "$BIN/ts-dump" - | grep -o '^logits\.[0-9]*' | tr '\n' ' '; }
+    [ "$(part)" = "logits.0 logits.1 logits.2 " ]
+    [ "$(part --max-tokens 25)" = "logits.0 " ]
+    [ "$(part --max-tokens 50)" = "logits.0 logits.1 " ]
+    "$BIN/calib-acts" "$LLAMA" documents.tsz --max-tokens 25 2>&1 > acts.tsz | grep -q '1 samples, 20 positions'
+    "$BIN/calib-acts" "$LLAMA" documents.tsz --max-tokens 25 --first-sequence 1 2>&1 > acts.tsz | grep -q 'no sequence that fits the options'
+    for tool in calib-acts "dump-logits --full"; do
+        run --separate-stderr -1 "$BIN/"$tool --quiet "$LLAMA" documents.tsz --max-tokens 19
+        [[ $stderr == *"no sequence that fits the options" ]]
+    done
+}
+
 @test "windows: joined rows, strides, first scored position, against the same windows cut by hand" {
     golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
     $GOLDEN ids "$LLAMA/expected.safetensors" input_ids | tr '\n' ' ' > text
