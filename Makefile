@@ -57,7 +57,7 @@ endif
 ifeq ($(CUDA),emulated)
 flags   += -DPARE_CUDA
 objects += $(cu) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
-compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -ffp-contract=off -Itests/emulator
+compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off -Itests/emulator
 ldlibs  += -lstdc++
 endif
 

@@ -16,12 +16,7 @@ extern "C" {
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
-enum {
-    ADDS = 0,
-    SETS_ON_CPU = 1 << DEVICE_CPU,
-    SETS_ON_CUDA = 1 << DEVICE_CUDA,
-    SETS = SETS_ON_CPU | SETS_ON_CUDA
-};
+enum { KEEP, RERUN };
 enum {
     READS_NONE = 0,
     READS_IN0 = 1,
@@ -33,7 +28,7 @@ enum {
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
 enum op {
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, overwrite, cuda, cuda_scratch) OP_##name,
+#define OP(name, inputs, weights, cheap, reads, memo) OP_##name,
 #include "ops.def"
 #undef OP
     OP_COUNT
@@ -58,6 +53,7 @@ struct exec {
  * environment may limit. -1: no such device in this build or machine */
 int exec_open(struct exec *x, enum device device, int threads);
 void exec_close(struct exec *x);
+const char *exec_device_name(const struct exec *x); /* as in --device */
 /* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a
  * device */
 int exec_workers(const struct exec *x);
@@ -77,16 +73,6 @@ void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
 /* bytes that exec_arena could give; INT64_MAX: not known before trying */
 int64_t exec_available(struct exec *x);
-/* First thing in a main that computes: sets what the runtimes read only when a program starts,
- * unless the user has, and starts the program again.
- * - A thread that waits at the end of a parallel region spins; gcc's OpenMP lets it spin for
- * milliseconds, which on cores that other processes use as well costs more than half of the speed
- * (measured: 1.6 times faster beside two busy processes, equal on a quiet machine). Here: for one,
- * since to wake a thread takes long too (tests/bench/LOG.md).
- * - glibc before 2.38 leaves a few bytes before each aligned block in the allocator's cache of
- * small blocks, where they keep the workspaces that products give back from growing together again:
- * up to 15 MB a thread beside the prediction. Without that cache: none, at equal speed. */
-void exec_restart_tuned(char **argv);
 /* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple);
 /* what the library of matrix products takes beside its operands: packed panels and generated code;
@@ -113,8 +99,7 @@ struct operand {
     float *g;
     enum dtype dtype;
     int64_t rows, cols;
-    /* nothing stands in g yet: an op that SETS gradients (ops.def) sets this one instead of adding
-     * to it */
+    /* g is uninitialised: a kernel that says `sets` overwrites it instead of adding to it */
     int overwrite;
 };
 
@@ -235,23 +220,26 @@ struct op_args {
 
 typedef void op_fn(const struct op_args *c);
 
-#define OP(name, in, w, cheap, reads, memo, scratch, bwd, overwrite, cuda, cuda_scratch) \
-    op_fn name##_fwd_cpu, name##_bwd_cpu, name##_fwd_cuda, name##_bwd_cuda;
-#include "ops.def"
-#undef OP
+/* What a device offers of an op. Each kernel file defines one: kernels/cpu/NAME.c is NAME_cpu,
+ * kernels/cuda/NAME.cu is NAME_cuda. */
+struct kernel {
+    op_fn *forward, *backward; /* NULL: the device lacks it */
+    /* bytes of op_args.scratch; reads sizes, exec and params, no data. NULL: none */
+    size_t (*scratch)(const struct op_args *c);
+    /* an operand's `overwrite` is honoured; else its gradient must be zeroed before */
+    int sets;
+};
 
 struct op_info {
     const char *name;
     int inputs, weights, cheap;
-    /* sets: bit 1 << device: overwritten gradients of inputs and of w0 are set; else they must be
-     * zeroed before */
-    unsigned reads, sets;
-    op_fn *forward[DEVICE_COUNT], *backward[DEVICE_COUNT]; /* NULL: a gap */
+    unsigned reads;
 };
 extern const struct op_info ops[OP_COUNT];
 
+/* never NULL; an empty one where the device has no kernel */
+const struct kernel *op_kernel(const struct exec *x, enum op op);
 int64_t op_memo(enum op op, const struct op_args *c); /* floats a row */
-/* bytes; needs sizes, rows, x->threads and params, no data */
 size_t op_scratch(enum op op, const struct op_args *c);
 void op_forward(enum op op, const struct op_args *c);
 void op_backward(enum op op, const struct op_args *c);
@@ -260,19 +248,6 @@ void op_backward(enum op op, const struct op_args *c);
  * many as pay for the memory of their logits. */
 int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                    int64_t hidden);
-int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary);
-
-/* Scratch of the rows that need it, each defined beside its kernel. */
-size_t linear_scratch(const struct op_args *c);
-size_t norm_scratch(const struct op_args *c);
-size_t attention_scratch(const struct op_args *c);
-size_t loss_scratch(const struct op_args *c);
-size_t linear_scratch_cuda(const struct op_args *c);
-size_t embed_scratch_cuda(const struct op_args *c);
-size_t norm_scratch_cuda(const struct op_args *c);
-size_t attention_scratch_cuda(const struct op_args *c);
-size_t loss_scratch_cuda(const struct op_args *c);
-size_t sumsq_scratch_cuda(const struct op_args *c);
 
 /* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build).
  * Row-major, f32. C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.

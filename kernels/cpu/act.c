@@ -13,7 +13,7 @@ static void backward(enum act f, const float *restrict x, const float *restrict 
                       dx[i] = (overwrite ? 0 : dx[i]) + dy[i] * act_slope(F, x[i]))
 }
 
-void act_fwd_cpu(const struct op_args *c)
+static void act_fwd(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
@@ -22,7 +22,7 @@ void act_fwd_cpu(const struct op_args *c)
                 (float *)c->out.v + i);
 }
 
-void act_bwd_cpu(const struct op_args *c)
+static void act_bwd(const struct op_args *c)
 {
     int64_t n = c->in[0].g ? c->rows * c->in[0].cols : 0;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
@@ -30,3 +30,5 @@ void act_bwd_cpu(const struct op_args *c)
         backward(c->p.act.f, (const float *)c->in[0].v + i, c->out.g + i,
                  n - i < ACT_PIECE ? n - i : ACT_PIECE, c->in[0].g + i, c->in[0].overwrite);
 }
+
+const struct kernel act_cpu = {.forward = act_fwd, .backward = act_bwd, .sets = 1};

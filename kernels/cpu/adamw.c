@@ -22,7 +22,7 @@ static void update(const struct op_args *c, int64_t from, int64_t to, float weig
     }
 }
 
-void adamw_fwd_cpu(const struct op_args *c)
+static void adamw_fwd(const struct op_args *c)
 {
     const struct adamw_params *a = &c->p.adamw;
     int64_t at = 0;
@@ -34,3 +34,5 @@ void adamw_fwd_cpu(const struct op_args *c)
     if (a->n_edges && at < a->n)
         update(c, at, a->n, 0);
 }
+
+const struct kernel adamw_cpu = {.forward = adamw_fwd};

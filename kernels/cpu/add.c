@@ -3,7 +3,7 @@
 
 enum { SERIAL = 65536 };
 
-void add_fwd_cpu(const struct op_args *c)
+static void add_fwd(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *a = c->in[0].v, *b = c->in[1].v;
@@ -23,10 +23,12 @@ static void add_scaled(const struct op_args *c, float *to, float scale, int over
         to[i] = (overwrite ? 0 : to[i]) + scale * dy[i];
 }
 
-void add_bwd_cpu(const struct op_args *c)
+static void add_bwd(const struct op_args *c)
 {
     if (c->in[0].g)
         add_scaled(c, c->in[0].g, 1, c->in[0].overwrite);
     if (c->in[1].g)
         add_scaled(c, c->in[1].g, c->p.scale.scale, c->in[1].overwrite);
 }
+
+const struct kernel add_cpu = {.forward = add_fwd, .backward = add_bwd, .sets = 1};

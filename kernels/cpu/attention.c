@@ -79,7 +79,7 @@ static int64_t part_count(const struct op_args *c)
     return most(1, least(4, (2 * threads + K - 1) / K));
 }
 
-size_t attention_scratch(const struct op_args *c)
+static size_t attention_scratch(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     size_t tiles = (size_t)c->x->threads * tile_floats(a->heads / a->kv_heads, a->head_dim);
@@ -269,7 +269,7 @@ static void forward_block(const struct op_args *c, const struct shape *s, const 
     }
 }
 
-void attention_fwd_cpu(const struct op_args *c)
+static void attention_fwd(const struct op_args *c)
 {
     struct shape s = shape_of(c);
     int64_t heads = c->batch->n_seq * s.a->kv_heads, items = heads * s.blocks;
@@ -391,7 +391,7 @@ static void add_parts(const struct op_args *c, const struct shape *s, int64_t se
         }
 }
 
-void attention_bwd_cpu(const struct op_args *c)
+static void attention_bwd(const struct op_args *c)
 {
     struct shape s = shape_of(c);
     int64_t heads = c->batch->n_seq * s.a->kv_heads, parts = least(part_count(c), s.blocks);
@@ -408,3 +408,6 @@ void attention_bwd_cpu(const struct op_args *c)
             add_parts(c, &s, i / s.a->kv_heads, i % s.a->kv_heads, parts);
     }
 }
+
+const struct kernel attention_cpu = {
+    .forward = attention_fwd, .backward = attention_bwd, .scratch = attention_scratch};

@@ -2,7 +2,7 @@
  * the losses of a step, which are few: one thread. */
 #include "../op.h"
 
-void column_sum_fwd_cpu(const struct op_args *c)
+static void column_sum_fwd(const struct op_args *c)
 {
     const double *x = c->in[0].v;
     int64_t cols = c->in[0].cols;
@@ -10,3 +10,5 @@ void column_sum_fwd_cpu(const struct op_args *c)
         for (int64_t i = 0; i < cols; i++)
             c->p.column_sum.out[i] += x[t * cols + i];
 }
+
+const struct kernel column_sum_cpu = {.forward = column_sum_fwd};

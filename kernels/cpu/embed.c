@@ -5,7 +5,7 @@
 
 enum { COLUMNS = 128, SERIAL = 65536 };
 
-void embed_fwd_cpu(const struct op_args *c)
+static void embed_fwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t E = w->cols;
@@ -19,7 +19,7 @@ void embed_fwd_cpu(const struct op_args *c)
     }
 }
 
-void embed_bwd_cpu(const struct op_args *c)
+static void embed_bwd(const struct op_args *c)
 {
     int64_t E = c->w[0].cols;
     float scale = c->p.scale.scale;
@@ -36,3 +36,5 @@ void embed_bwd_cpu(const struct op_args *c)
         }
     }
 }
+
+const struct kernel embed_cpu = {.forward = embed_fwd, .backward = embed_bwd};

@@ -22,7 +22,7 @@ static void backward_b(enum act f, const float *restrict a, const float *restric
                       db[i] = (overwrite ? 0 : db[i]) + dy[i] * act_value(F, a[i]))
 }
 
-void glu_fwd_cpu(const struct op_args *c)
+static void glu_fwd(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *a = c->in[0].v, *b = c->in[1].v;
@@ -32,7 +32,7 @@ void glu_fwd_cpu(const struct op_args *c)
                 (float *)c->out.v + i);
 }
 
-void glu_bwd_cpu(const struct op_args *c)
+static void glu_bwd(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *a = c->in[0].v, *b = c->in[1].v, *dy = c->out.g;
@@ -45,3 +45,5 @@ void glu_bwd_cpu(const struct op_args *c)
             backward_b(c->p.act.f, a + i, dy + i, m, c->in[1].g + i, c->in[1].overwrite);
     }
 }
+
+const struct kernel glu_cpu = {.forward = glu_fwd, .backward = glu_bwd, .sets = 1};

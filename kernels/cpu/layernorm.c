@@ -25,7 +25,7 @@ static void forward_group(const float *restrict x, const float *restrict w, cons
         y[i] = (x[i] - m) * r * (w ? w[i] + plus1 : 1) + (b ? b[i] : 0);
 }
 
-void layernorm_fwd_cpu(const struct op_args *c)
+static void layernorm_fwd(const struct op_args *c)
 {
     int64_t groups = c->p.norm.groups, cols = c->in[0].cols, n = cols / groups;
 #pragma omp parallel for schedule(static) \
@@ -88,7 +88,7 @@ static void backward_row(const struct op_args *c, int64_t t, double *dw, double 
     }
 }
 
-void layernorm_bwd_cpu(const struct op_args *c)
+static void layernorm_bwd(const struct op_args *c)
 {
     int64_t nw = c->w[0].v && c->w[0].g ? c->w[0].rows : 0,
             nb = c->w[1].v && c->w[1].g ? c->w[1].rows : 0;
@@ -103,3 +103,6 @@ void layernorm_bwd_cpu(const struct op_args *c)
     norm_reduce(c->scratch, used, nw + nb, 0, nw, c->w[0].g);
     norm_reduce(c->scratch, used, nw + nb, nw, nb, c->w[1].g);
 }
+
+const struct kernel layernorm_cpu = {
+    .forward = layernorm_fwd, .backward = layernorm_bwd, .scratch = norm_scratch};

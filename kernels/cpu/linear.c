@@ -29,7 +29,7 @@ static int64_t panel_rows(const struct operand *w)
     return n < w->rows ? n : w->rows;
 }
 
-size_t linear_scratch(const struct op_args *c)
+static size_t linear_scratch(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     return w->dtype == DT_F32 ? 0 : (size_t)(c->x->threads * panel_rows(w) * w->cols) * 4;
@@ -172,7 +172,7 @@ static void forward_narrow(const struct op_args *c, float *y, int add)
     }
 }
 
-void linear_fwd_cpu(const struct op_args *c)
+static void linear_fwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols;
@@ -227,7 +227,7 @@ static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
 }
 
 /* Nobody waits between the three gradients: each reads only what stood there before. */
-void linear_bwd_cpu(const struct op_args *c)
+static void linear_bwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols;
@@ -245,3 +245,6 @@ void linear_bwd_cpu(const struct op_args *c)
             backward_bias(c, dy, c->w[1].g);
     }
 }
+
+const struct kernel linear_cpu = {
+    .forward = linear_fwd, .backward = linear_bwd, .scratch = linear_scratch, .sets = 1};

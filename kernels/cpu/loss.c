@@ -133,7 +133,7 @@ static size_t dx_floats(const struct op_args *c)
     return c->p.loss.gradients ? rounded(chunk_rows(c) * c->w[0].cols) : 0;
 }
 
-size_t loss_scratch(const struct op_args *c)
+static size_t loss_scratch(const struct op_args *c)
 {
     size_t range = row_floats(c) + dx_floats(c) + wide_floats(c);
     return sizeof(float) * ((size_t)c->x->threads * range + logit_floats(c, c->w[0].rows) +
@@ -497,7 +497,7 @@ static struct work work_of(const struct op_args *c)
     return k;
 }
 
-void loss_fwd_cpu(const struct op_args *c)
+static void loss_fwd(const struct op_args *c)
 {
     const struct loss_params *p = &c->p.loss;
     struct work k = work_of(c);
@@ -524,3 +524,5 @@ void loss_fwd_cpu(const struct op_args *c)
     if (c->w[0].g && !add) /* nothing was counted */
         memset(c->w[0].g, 0, (size_t)(c->w[0].rows * c->w[0].cols) * sizeof *c->w[0].g);
 }
+
+const struct kernel loss_cpu = {.forward = loss_fwd, .scratch = loss_scratch, .sets = 1};

@@ -260,3 +260,5 @@ void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64
     product(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
     omp_set_num_threads(threads);
 }
+
+int64_t exec_library_bytes(const struct exec *x) { return (int64_t)x->threads * 3700000; }

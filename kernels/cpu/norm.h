@@ -16,6 +16,12 @@ static inline const float *norm_part(const struct operand *w, int64_t group, int
     return w->v ? (const float *)w->v + (w->rows == n ? 0 : group * n) : NULL;
 }
 
+/* Sums of weight and bias gradients of every thread. */
+static inline size_t norm_scratch(const struct op_args *c)
+{
+    return (size_t)c->x->threads * (size_t)(c->w[0].rows + c->w[1].rows) * sizeof(double);
+}
+
 /* Inside a parallel region: this thread's n zeroed sums; *used becomes the number of threads. */
 static inline double *norm_sums(const struct op_args *c, int64_t n, int *used)
 {

@@ -5,7 +5,7 @@
 
 enum { SERIAL = 65536 };
 
-void position_fwd_cpu(const struct op_args *c)
+static void position_fwd(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
     const struct batch *b = c->batch;
@@ -25,7 +25,7 @@ static void add_row(float *restrict to, const float *restrict from, int64_t n)
         to[i] += from[i];
 }
 
-void position_bwd_cpu(const struct op_args *c)
+static void position_bwd(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
     const struct batch *b = c->batch;
@@ -39,3 +39,5 @@ void position_bwd_cpu(const struct op_args *c)
                 add_row(c->w[0].g + (b->pos0 + j) * E, c->out.g + t * E, E);
         }
 }
+
+const struct kernel position_cpu = {.forward = position_fwd, .backward = position_bwd};

@@ -6,12 +6,6 @@
 
 #include <math.h>
 
-/* Sums of weight and bias gradients of every thread; serves layernorm as well. */
-size_t norm_scratch(const struct op_args *c)
-{
-    return (size_t)c->x->threads * (size_t)(c->w[0].rows + c->w[1].rows) * sizeof(double);
-}
-
 static void forward_group(const float *restrict x, const float *restrict w, float plus1, float eps,
                           int64_t n, float *restrict y, float *r)
 {
@@ -28,7 +22,7 @@ static void forward_group(const float *restrict x, const float *restrict w, floa
             y[i] = x[i] * f;
 }
 
-void rmsnorm_fwd_cpu(const struct op_args *c)
+static void rmsnorm_fwd(const struct op_args *c)
 {
     int64_t groups = c->p.norm.groups, n = c->in[0].cols / groups, cols = c->in[0].cols;
     const float *x = c->in[0].v;
@@ -76,7 +70,7 @@ static void backward_row(const struct op_args *c, int64_t t, double *dw)
     }
 }
 
-void rmsnorm_bwd_cpu(const struct op_args *c)
+static void rmsnorm_bwd(const struct op_args *c)
 {
     int64_t n = c->w[0].v && c->w[0].g ? c->w[0].rows : 0;
     int used = 1;
@@ -89,3 +83,6 @@ void rmsnorm_bwd_cpu(const struct op_args *c)
     }
     norm_reduce(c->scratch, used, n, 0, n, c->w[0].g);
 }
+
+const struct kernel rmsnorm_cpu = {
+    .forward = rmsnorm_fwd, .backward = rmsnorm_bwd, .scratch = norm_scratch};

@@ -50,10 +50,12 @@ static void turn_rows(const struct op_args *c, const float *from, float *to, flo
     }
 }
 
-void rope_fwd_cpu(const struct op_args *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 1); }
+static void rope_fwd(const struct op_args *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 1); }
 
-void rope_bwd_cpu(const struct op_args *c)
+static void rope_bwd(const struct op_args *c)
 {
     if (c->in[0].g)
         turn_rows(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite);
 }
+
+const struct kernel rope_cpu = {.forward = rope_fwd, .backward = rope_bwd, .sets = 1};

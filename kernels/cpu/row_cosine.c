@@ -109,7 +109,7 @@ static void row_cosines(const struct op_args *c, int64_t t, int64_t p, int64_t e
     }
 }
 
-void row_cosine_fwd_cpu(const struct op_args *c)
+static void row_cosine_fwd(const struct op_args *c)
 {
     const struct row_cosine_params *r = &c->p.row_cosine;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads)
@@ -117,3 +117,5 @@ void row_cosine_fwd_cpu(const struct op_args *c)
         for (int64_t p = r->from; p < r->to; p += FOUR)
             row_cosines(c, t, p, p + FOUR < r->to ? p + FOUR : r->to);
 }
+
+const struct kernel row_cosine_cpu = {.forward = row_cosine_fwd};

@@ -115,7 +115,7 @@ static void block_stats(const struct op_args *c, int64_t seq, int64_t from, int6
     put_stats(p, &a, seq * channels + from, n, (double)T);
 }
 
-void seq_stats_fwd_cpu(const struct op_args *c)
+static void seq_stats_fwd(const struct op_args *c)
 {
     const struct seq_stats_params *p = &c->p.seq_stats;
     int64_t channels = p->norm ? p->units : p->units * p->width,
@@ -127,3 +127,5 @@ void seq_stats_fwd_cpu(const struct op_args *c)
                     channels);
     }
 }
+
+const struct kernel seq_stats_cpu = {.forward = seq_stats_fwd};

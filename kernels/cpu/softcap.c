@@ -5,7 +5,7 @@
 
 enum { SERIAL = 16384 };
 
-void softcap_fwd_cpu(const struct op_args *c)
+static void softcap_fwd(const struct op_args *c)
 {
     int64_t n = c->rows * c->in[0].cols;
     const float *x = c->in[0].v;
@@ -16,7 +16,7 @@ void softcap_fwd_cpu(const struct op_args *c)
         y[i] = cap != 0 ? cap * vec_tanh(in * x[i]) : in * x[i];
 }
 
-void softcap_bwd_cpu(const struct op_args *c)
+static void softcap_bwd(const struct op_args *c)
 {
     int64_t n = c->in[0].g ? c->rows * c->in[0].cols : 0;
     const float *y = c->out.v, *dy = c->out.g;
@@ -26,3 +26,5 @@ void softcap_bwd_cpu(const struct op_args *c)
     for (int64_t i = 0; i < n; i++)
         dx[i] += dy[i] * scale * FMA(-y[i] * inverse, y[i] * inverse, 1.0f);
 }
+
+const struct kernel softcap_cpu = {.forward = softcap_fwd, .backward = softcap_bwd};

@@ -5,7 +5,7 @@
 
 enum { PIECES = 256 };
 
-void sumsq_fwd_cpu(const struct op_args *c)
+static void sumsq_fwd(const struct op_args *c)
 {
     const float *x = c->in[0].v;
     int64_t n = c->in[0].rows * c->in[0].cols, piece = (n + PIECES - 1) / PIECES;
@@ -22,3 +22,5 @@ void sumsq_fwd_cpu(const struct op_args *c)
     for (int i = 0; i < PIECES; i++)
         c->p.sumsq.out[0] += sums[i];
 }
+
+const struct kernel sumsq_cpu = {.forward = sumsq_fwd};

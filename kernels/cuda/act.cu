@@ -33,7 +33,7 @@ template <enum act F, class T> struct act_backward {
     }
 };
 
-void act_fwd_cuda(const struct op_args *c)
+static void act_fwd(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->out.v);
     BY_DTYPE(c->out.dtype, T,
@@ -43,7 +43,7 @@ void act_fwd_cuda(const struct op_args *c)
     launched(c, "act forward");
 }
 
-void act_bwd_cuda(const struct op_args *c)
+static void act_bwd(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->out.g) && aligned16(c->in[0].g);
     if (c->in[0].g)
@@ -54,3 +54,5 @@ void act_bwd_cuda(const struct op_args *c)
                                                   (T *)c->in[0].g, c->in[0].overwrite})));
     launched(c, "act backward");
 }
+
+const struct kernel act_cuda = {.forward = act_fwd, .backward = act_bwd, .sets = 1};

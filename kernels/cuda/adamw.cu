@@ -50,7 +50,7 @@ struct adamw_step {
     }
 };
 
-void adamw_fwd_cuda(const struct op_args *c)
+static void adamw_fwd(const struct op_args *c)
 {
     const struct adamw_params *a = &c->p.adamw;
     int aligned = aligned16(a->p) && aligned16(a->m) && aligned16(a->v) && aligned16(a->g) &&
@@ -58,3 +58,5 @@ void adamw_fwd_cuda(const struct op_args *c)
     map<bf16>(c, a->n, aligned, adamw_step{*a});
     launched(c, "adamw");
 }
+
+const struct kernel adamw_cuda = {.forward = adamw_fwd};

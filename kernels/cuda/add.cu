@@ -26,13 +26,13 @@ static void add(const struct op_args *c, const void *a, const void *b, void *y, 
            add_scaled<T>{(const T *)a, (const T *)b, (T *)y, scale});
 }
 
-void add_fwd_cuda(const struct op_args *c)
+static void add_fwd(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, add<T>(c, c->in[0].v, c->in[1].v, c->out.v, c->p.scale.scale));
     launched(c, "add forward");
 }
 
-void add_bwd_cuda(const struct op_args *c)
+static void add_bwd(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->in[0].g)
@@ -43,3 +43,5 @@ void add_bwd_cuda(const struct op_args *c)
     });
     launched(c, "add backward");
 }
+
+const struct kernel add_cuda = {.forward = add_fwd, .backward = add_bwd, .sets = 1};

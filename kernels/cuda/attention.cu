@@ -19,7 +19,7 @@ static int splits_of(const struct op_args *c, int64_t keys)
 }
 
 /* Forward: the pieces of a split; backward: two floats a row and head. A call does one of them. */
-size_t attention_scratch_cuda(const struct op_args *c)
+static size_t attention_scratch(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
     int64_t splits = splits_of(c, c->batch->kv_len), rows = c->rows * a->heads;
@@ -144,7 +144,7 @@ static void launch_row_stats(const attention_launch *l)
                     (float2 *)c->scratch));
 }
 
-void attention_fwd_cuda(const struct op_args *c)
+static void attention_fwd(const struct op_args *c)
 {
     if (c->rows <= 0 || refused(c))
         return;
@@ -163,11 +163,11 @@ static void zero_unseen(const struct op_args *c, const attention_shape *s)
 {
     for (int i = 1; i < OP_INPUTS && s->kv_rows > s->offset + s->seq_len; i++)
         if (c->in[i].g && c->in[i].overwrite)
-            device_zero(c->x, c->in[i].g,
-                        (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
+            exec_zero(c->x, c->in[i].g,
+                      (size_t)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols));
 }
 
-void attention_bwd_cuda(const struct op_args *c)
+static void attention_bwd(const struct op_args *c)
 {
     if (c->rows <= 0 || refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
         return;
@@ -177,3 +177,6 @@ void attention_bwd_cuda(const struct op_args *c)
     (c->out.dtype == DT_BF16 ? attention_tensor_backward : attention_plain_backward)(&l);
     launched(c, "attention backward");
 }
+
+const struct kernel attention_cuda = {
+    .forward = attention_fwd, .backward = attention_bwd, .scratch = attention_scratch, .sets = 1};

@@ -14,9 +14,11 @@ static __global__ void __launch_bounds__(THREADS)
         out[blockIdx.x] += sum;
 }
 
-void column_sum_fwd_cuda(const struct op_args *c)
+static void column_sum_fwd(const struct op_args *c)
 {
     LAUNCH(c, sum_column, (unsigned)c->in[0].cols, THREADS, 0, (const double *)c->in[0].v, c->rows,
            c->in[0].cols, c->p.column_sum.out);
     launched(c, "column_sum");
 }
+
+const struct kernel column_sum_cuda = {.forward = column_sum_fwd};

@@ -9,8 +9,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "../op.h"
-#include "device.h"
+#include "../backend.h"
 
 typedef __nv_bfloat16 bf16;
 
@@ -61,6 +60,10 @@ struct gpu {
 };
 int matmul_open(struct gpu *g);
 void matmul_close(struct gpu *g);
+
+/* loss.cu */
+int64_t cuda_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
+                        int64_t hidden);
 
 /* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are
  * f32. An error sticks in the exec handle. */

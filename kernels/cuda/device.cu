@@ -1,4 +1,4 @@
-/* The CUDA device: opened with the exec handle, its memory and copies. See device.h. All work goes
+/* The CUDA device: its table of functions (backend.h), opened with the exec handle. All work goes
  * to one stream, in the order it was given. */
 #include "cuda.h"
 
@@ -41,7 +41,7 @@ static void stages_close(struct gpu *g)
     }
 }
 
-int device_open(struct exec *x)
+static int cuda_open(struct exec *x)
 {
     struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
     cudaDeviceProp p;
@@ -59,7 +59,7 @@ int device_open(struct exec *x)
     return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g);
 }
 
-void device_close(struct exec *x)
+static void cuda_close(struct exec *x)
 {
     struct gpu *g = x->gpu;
     if (g && g->stream) {
@@ -71,13 +71,16 @@ void device_close(struct exec *x)
     x->gpu = NULL;
 }
 
-void *device_alloc(struct exec *x, size_t bytes)
+/* One call at a time, which fills the device. */
+static int cuda_workers(const struct exec *x)
 {
-    void *p = NULL;
-    return cuda_check(&x->err, cudaMalloc(&p, bytes ? bytes : 1), "allocate memory") ? NULL : p;
+    (void)x;
+    return 1;
 }
 
-void device_free(void *p, size_t bytes)
+/* ---- memory */
+
+static void cuda_release(void *p, size_t bytes)
 {
     (void)bytes;
     cudaFree(p);
@@ -85,11 +88,11 @@ void device_free(void *p, size_t bytes)
 
 /* Less what the driver takes later for itself: code of kernels, which it loads when they first run,
  * and graphs. */
-size_t device_available(struct exec *x)
+static int64_t cuda_available(struct exec *x)
 {
     size_t available = 0, total = 0;
     cuda_check(&x->err, cudaMemGetInfo(&available, &total), "ask for free memory");
-    return available > total / RESERVED ? available - total / RESERVED : 0;
+    return available > total / RESERVED ? (int64_t)(available - total / RESERVED) : 0;
 }
 
 static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
@@ -107,7 +110,7 @@ static void wait(struct exec *x)
 
 /* Through pinned memory: the driver would make a copy from other memory wait for all work given
  * before. Not within a capture, which would read the stage again at each replay. */
-void device_put(struct exec *x, void *device, const void *host, size_t bytes)
+static void cuda_put(struct exec *x, void *device, const void *host, size_t bytes)
 {
     struct gpu *g = x->gpu;
     for (size_t at = 0, n; at < bytes && !x->err.set; at += n) {
@@ -121,21 +124,37 @@ void device_put(struct exec *x, void *device, const void *host, size_t bytes)
     }
 }
 
-void device_get(struct exec *x, void *host, const void *device, size_t bytes)
+static void cuda_get(struct exec *x, void *host, const void *device, size_t bytes)
 {
     copy(x, host, device, bytes, cudaMemcpyDeviceToHost, "copy from the device");
     wait(x);
 }
 
-void device_copy(struct exec *x, void *to, const void *from, size_t bytes)
+static void cuda_copy(struct exec *x, void *to, const void *from, size_t bytes)
 {
     copy(x, to, from, bytes, cudaMemcpyDeviceToDevice, "copy on the device");
 }
 
-void device_zero(struct exec *x, void *device, size_t bytes)
+static void cuda_zero(struct exec *x, void *device, size_t bytes)
 {
     if (!x->err.set && bytes)
         cuda_check(&x->err, cudaMemsetAsync(device, 0, bytes, x->gpu->stream), "clear memory");
+}
+
+static int cuda_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e)
+{
+    void *base = NULL;
+    size_t size = arena_round(bytes);
+    int64_t available = cuda_available(x);
+    *a = {};
+    if ((int64_t)size > available)
+        return err_set(e, "the device has %.2f GB of memory left, and %.2f GB more are needed",
+                       1e-9 * (double)available, 1e-9 * (double)size);
+    if (cuda_check(&x->err, cudaMalloc(&base, size ? size : 1), "allocate memory"))
+        return err_set(e, "%s", x->err.msg);
+    *a = {(unsigned char *)base, size, 0, cuda_release};
+    cuda_zero(x, base, size);
+    return 0;
 }
 
 /* ---- graphs */
@@ -144,7 +163,7 @@ struct exec_graph {
     cudaGraphExec_t run;
 };
 
-int device_capture(struct exec *x)
+static int cuda_capture(struct exec *x)
 {
     return !x->err.set &&
            !cuda_check(&x->err,
@@ -152,7 +171,15 @@ int device_capture(struct exec *x)
                        "begin a graph");
 }
 
-struct exec_graph *device_captured(struct exec *x)
+static void cuda_graph_free(struct exec *x, struct exec_graph *g)
+{
+    (void)x;
+    if (g && g->run)
+        cudaGraphExecDestroy(g->run);
+    free(g);
+}
+
+static struct exec_graph *cuda_captured(struct exec *x)
 {
     cudaGraph_t graph = NULL;
     struct exec_graph *g = (struct exec_graph *)calloc(1, sizeof *g);
@@ -162,25 +189,46 @@ struct exec_graph *device_captured(struct exec *x)
         cudaGraphDestroy(graph);
     if (!failed && !x->err.set)
         return g;
-    device_graph_free(g);
+    cuda_graph_free(x, g);
     return NULL;
 }
 
-void device_replay(struct exec *x, struct exec_graph *g)
+static void cuda_replay(struct exec *x, struct exec_graph *g)
 {
     if (!x->err.set)
         cuda_check(&x->err, cudaGraphLaunch(g->run, x->gpu->stream), "run a graph");
 }
 
-void device_graph_free(struct exec_graph *g)
-{
-    if (g && g->run)
-        cudaGraphExecDestroy(g->run);
-    free(g);
-}
-
-int64_t device_slow_size(const struct exec *x, int64_t *multiple)
+static int64_t cuda_slow_size(const struct exec *x, int64_t *multiple)
 {
     *multiple = x->gpu->odd_multiple;
     return x->gpu->odd_size;
 }
+
+static const struct kernel *const cuda_kernels[OP_COUNT] = {
+#define OP(name, inputs, weights, cheap, reads, memo) &name##_cuda,
+#include "../ops.def"
+#undef OP
+};
+
+const struct backend cuda_backend = {
+    .name = "cuda",
+    .compute = DT_BF16,
+    .is_host = 0,
+    .kernels = cuda_kernels,
+    .open = cuda_open,
+    .close = cuda_close,
+    .workers = cuda_workers,
+    .arena = cuda_arena,
+    .put = cuda_put,
+    .get = cuda_get,
+    .zero = cuda_zero,
+    .copy = cuda_copy,
+    .available = cuda_available,
+    .capture = cuda_capture,
+    .captured = cuda_captured,
+    .replay = cuda_replay,
+    .graph_free = cuda_graph_free,
+    .slow_size = cuda_slow_size,
+    .loss_chunk = cuda_loss_chunk,
+};

@@ -31,7 +31,7 @@ template <class W, class T> static void forward(const struct op_args *c)
     map<T>(c, c->rows * E, aligned16(c->out.v) && E % VECTOR<T> == 0, f);
 }
 
-void embed_fwd_cuda(const struct op_args *c)
+static void embed_fwd(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->w[0].dtype == DT_F32)
@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 static int64_t sorting_blocks(const struct op_args *c) { return (c->rows + THREADS - 1) / THREADS; }
 
-size_t embed_scratch_cuda(const struct op_args *c)
+static size_t embed_scratch(const struct op_args *c)
 {
     return (size_t)(2 * c->rows + DIGITS * (sorting_blocks(c) + 1)) * sizeof(int32_t);
 }
@@ -137,7 +137,7 @@ static const int32_t *sort_places(const struct op_args *c)
     const int32_t *ids = c->batch->ids, *order = NULL;
     for (int shift = 0, turn = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0;
          shift += DIGIT_BITS, turn ^= 1) {
-        device_zero(c->x, counts, DIGITS * blocks * sizeof *counts);
+        exec_zero(c->x, counts, DIGITS * blocks * sizeof *counts);
         LAUNCH(c, count_digits, blocks, THREADS, 0, ids, order, rows, shift, counts);
         LAUNCH(c, add_up_digits, DIGITS, THREADS, 0, counts, (int)blocks, totals);
         LAUNCH(c, move_places, blocks, THREADS, 0, ids, order, rows, shift, counts, totals,
@@ -202,7 +202,7 @@ template <class T, int N> static void launch_backward(const struct op_args *c, c
            c->w[0].g, c->w[0].cols, c->p.scale.scale);
 }
 
-void embed_bwd_cuda(const struct op_args *c)
+static void embed_bwd(const struct op_args *c)
 {
     if (!c->w[0].g || c->rows <= 0)
         return;
@@ -215,3 +215,6 @@ void embed_bwd_cuda(const struct op_args *c)
     });
     launched(c, "embed backward");
 }
+
+const struct kernel embed_cuda = {
+    .forward = embed_fwd, .backward = embed_bwd, .scratch = embed_scratch};

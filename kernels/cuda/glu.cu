@@ -52,7 +52,7 @@ template <enum act F, class T> struct glu_backward {
     }
 };
 
-void glu_fwd_cuda(const struct op_args *c)
+static void glu_fwd(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.v);
     BY_DTYPE(c->out.dtype, T,
@@ -63,7 +63,7 @@ void glu_fwd_cuda(const struct op_args *c)
     launched(c, "glu forward");
 }
 
-void glu_bwd_cuda(const struct op_args *c)
+static void glu_bwd(const struct op_args *c)
 {
     int aligned = aligned16(c->in[0].v) && aligned16(c->in[1].v) && aligned16(c->out.g) &&
                   aligned16(c->in[0].g) && aligned16(c->in[1].g);
@@ -77,3 +77,5 @@ void glu_bwd_cuda(const struct op_args *c)
                                              c->in[0].overwrite, c->in[1].overwrite})));
     launched(c, "glu backward");
 }
+
+const struct kernel glu_cuda = {.forward = glu_fwd, .backward = glu_bwd, .sets = 1};

@@ -2,14 +2,17 @@
  */
 #include "norm.h"
 
-void layernorm_fwd_cuda(const struct op_args *c)
+static void layernorm_fwd(const struct op_args *c)
 {
     norms::run_forward<true>(c);
     launched(c, "layernorm forward");
 }
 
-void layernorm_bwd_cuda(const struct op_args *c)
+static void layernorm_bwd(const struct op_args *c)
 {
     norms::run_backward<true>(c);
     launched(c, "layernorm backward");
 }
+
+const struct kernel layernorm_cuda = {
+    .forward = layernorm_fwd, .backward = layernorm_bwd, .scratch = norms::scratch, .sets = 1};

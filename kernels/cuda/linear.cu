@@ -18,11 +18,24 @@ template <class T> struct fill_bias {
     }
 };
 
-/* A widened panel, or afterwards the sums of the bias's gradient. */
-size_t linear_scratch_cuda(const struct op_args *c)
+/* floats of weights that are widened at a time: 16 MB */
+enum { PANEL = 1 << 22, PANEL_ROWS_LEAST = 16 };
+
+/* Rows of weights that are multiplied at once: all, or as many as fit a widened panel. */
+static int64_t panel_rows(const struct op_args *c)
 {
-    size_t panel = linear_scratch(c),
-           sums = (size_t)(row_parts(c->rows) * c->w[1].rows) * sizeof(double);
+    const struct operand *w = &c->w[0];
+    if (w->dtype == c->in[0].dtype || !w->cols)
+        return w->rows;
+    return min(max((int64_t)PANEL / w->cols, (int64_t)PANEL_ROWS_LEAST), w->rows);
+}
+
+/* A widened panel, or afterwards the sums of the bias's gradient. */
+static size_t linear_scratch(const struct op_args *c)
+{
+    const struct operand *w = &c->w[0];
+    size_t panel = w->dtype == c->in[0].dtype ? 0 : (size_t)(panel_rows(c) * w->cols) * 4;
+    size_t sums = (size_t)(row_parts(c->rows) * c->w[1].rows) * sizeof(double);
     return panel > sums ? panel : sums;
 }
 
@@ -31,22 +44,14 @@ static const void *panel(const struct op_args *c, int64_t first, int64_t n)
     return weight_panel(c, &c->w[0], c->in[0].dtype, (float *)c->scratch, first, n);
 }
 
-/* Weights rows that are multiplied at once: all, or as many as scratch holds widened. */
-static int64_t step_rows(const struct op_args *c)
-{
-    const struct operand *w = &c->w[0];
-    return w->dtype == c->in[0].dtype || !w->cols ? w->rows
-                                                  : (int64_t)linear_scratch(c) / (4 * w->cols);
-}
-
 static int refused(const struct op_args *c)
 {
     return weights_refused(c, "linear", &c->w[0], c->in[0].dtype);
 }
 
-void linear_fwd_cuda(const struct op_args *c)
+static void linear_fwd(const struct op_args *c)
 {
-    int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
+    int64_t M = c->w[0].rows, N = c->w[0].cols, step = panel_rows(c), n;
     enum dtype d = c->in[0].dtype;
     const float *bias = (const float *)c->w[1].v;
     if (refused(c))
@@ -64,9 +69,9 @@ void linear_fwd_cuda(const struct op_args *c)
     launched(c, "linear forward");
 }
 
-void linear_bwd_cuda(const struct op_args *c)
+static void linear_bwd(const struct op_args *c)
 {
-    int64_t M = c->w[0].rows, N = c->w[0].cols, step = step_rows(c), n;
+    int64_t M = c->w[0].rows, N = c->w[0].cols, step = panel_rows(c), n;
     enum dtype d = c->in[0].dtype;
     if (refused(c) || c->rows <= 0)
         return;
@@ -85,3 +90,6 @@ void linear_bwd_cuda(const struct op_args *c)
                                    c->w[1].g));
     launched(c, "linear backward");
 }
+
+const struct kernel linear_cuda = {
+    .forward = linear_fwd, .backward = linear_bwd, .scratch = linear_scratch, .sets = 1};

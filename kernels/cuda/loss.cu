@@ -20,7 +20,8 @@ enum { THREADS_FEW = 256, THREADS_MOST = 1024, LONG_ROW = 32768, WIDE = 1 << 24 
  * products' tiles are cut in. */
 enum { CHUNK_UNIT = 128, CHUNK_LEAST = 256, CHUNK_MOST = 4096, LOGITS = 512 << 20 };
 
-int64_t loss_chunk_cuda(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary)
+int64_t cuda_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
+                        int64_t)
 {
     int64_t bytes = (vocabulary + min(vocabulary, teacher_vocabulary)) *
                     (x->compute == DT_BF16 ? 2 : 4),
@@ -64,7 +65,7 @@ static size_t wide_bytes(const struct op_args *c, const struct operand *w)
     return w->dtype != c->in[0].dtype ? (size_t)(wide_rows(c, w) * w->cols) * sizeof(float) : 0;
 }
 
-size_t loss_scratch_cuda(const struct op_args *c)
+static size_t loss_scratch(const struct op_args *c)
 {
     size_t student = wide_bytes(c, &c->w[0]), teacher = wide_bytes(c, &c->w[2]);
     return logits_bytes(c, 0) + logits_bytes(c, 1) + (student > teacher ? student : teacher);
@@ -340,11 +341,11 @@ static void zero_overwrite(const struct op_args *c)
     const struct operand *all[] = {&c->in[0], &c->w[0]};
     for (const struct operand *o : all)
         if (o->g && o->overwrite)
-            device_zero(c->x, o->g,
-                        (size_t)dtype_bytes(o == all[0] ? o->dtype : DT_F32, o->rows * o->cols));
+            exec_zero(c->x, o->g,
+                      (size_t)dtype_bytes(o == all[0] ? o->dtype : DT_F32, o->rows * o->cols));
 }
 
-void loss_fwd_cuda(const struct op_args *c)
+static void loss_fwd(const struct op_args *c)
 {
     const struct loss_params *p = &c->p.loss;
     int has_teacher = c->in[1].v && c->w[2].v;
@@ -374,3 +375,5 @@ void loss_fwd_cuda(const struct op_args *c)
     }
     launched(c, "loss");
 }
+
+const struct kernel loss_cuda = {.forward = loss_fwd, .scratch = loss_scratch, .sets = 1};

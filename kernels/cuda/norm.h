@@ -217,6 +217,14 @@ static inline parts parts_of(const struct op_args *c)
     return {min(blocks, (int64_t)PARTS_MOST), groups};
 }
 
+/* Sums of the gradients of weight and bias, of every block. */
+static inline size_t scratch(const struct op_args *c)
+{
+    parts k = parts_of(c);
+    int64_t sums = k.count * k.groups * (c->in[0].cols / c->p.norm.groups);
+    return 2 * (size_t)sums * (c->in[0].dtype == DT_BF16 ? sizeof(float) : sizeof(double));
+}
+
 /* g (set, or added to) gets the sums of the parts; where all groups share it every group of a part
  * counts. */
 template <class V>

@@ -27,7 +27,7 @@ template <class W, class T> static void forward(const struct op_args *c)
     map<T>(c, c->rows * E, aligned16(f.x) && aligned16(f.y) && E % VECTOR<T> == 0, f);
 }
 
-void position_fwd_cuda(const struct op_args *c)
+static void position_fwd(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, {
         if (c->w[0].dtype == DT_BF16)
@@ -72,7 +72,7 @@ template <class T> struct add_positions {
     }
 };
 
-void position_bwd_cuda(const struct op_args *c)
+static void position_bwd(const struct op_args *c)
 {
     int64_t E = c->in[0].cols, stride = c->batch->seq_len * E;
     BY_DTYPE(c->out.dtype, T, {
@@ -87,3 +87,5 @@ void position_bwd_cuda(const struct op_args *c)
     });
     launched(c, "position backward");
 }
+
+const struct kernel position_cuda = {.forward = position_fwd, .backward = position_bwd};

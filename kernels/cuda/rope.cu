@@ -78,15 +78,17 @@ static void turn_rows(const struct op_args *c, const void *from, void *to, float
            even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
 }
 
-void rope_fwd_cuda(const struct op_args *c)
+static void rope_fwd(const struct op_args *c)
 {
     BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->in[0].v, c->out.v, 1, 1));
     launched(c, "rope forward");
 }
 
-void rope_bwd_cuda(const struct op_args *c)
+static void rope_bwd(const struct op_args *c)
 {
     if (c->in[0].g)
         BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite));
     launched(c, "rope backward");
 }
+
+const struct kernel rope_cuda = {.forward = rope_fwd, .backward = rope_bwd, .sets = 1};

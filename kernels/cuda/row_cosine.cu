@@ -33,7 +33,7 @@ template <class T> static void pair(const struct op_args *c, int64_t p, int64_t 
            r->out + ((p - r->from) * r->back + n - 1) * c->rows);
 }
 
-void row_cosine_fwd_cuda(const struct op_args *c)
+static void row_cosine_fwd(const struct op_args *c)
 {
     const struct row_cosine_params *r = &c->p.row_cosine;
     for (int64_t p = r->from; p < r->to && c->rows > 0; p++)
@@ -41,3 +41,5 @@ void row_cosine_fwd_cuda(const struct op_args *c)
             BY_DTYPE(c->in[0].dtype, T, pair<T>(c, p, n));
     launched(c, "row_cosine");
 }
+
+const struct kernel row_cosine_cuda = {.forward = row_cosine_fwd};

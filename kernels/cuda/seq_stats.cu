@@ -87,7 +87,7 @@ static __global__ void __launch_bounds__(WARP *WALKERS)
         put_stats(p, blockIdx.y * p.units + blockIdx.x, m, (double)len);
 }
 
-void seq_stats_fwd_cuda(const struct op_args *c)
+static void seq_stats_fwd(const struct op_args *c)
 {
     const struct seq_stats_params *p = &c->p.seq_stats;
     unsigned n_seq = (unsigned)c->batch->n_seq;
@@ -102,3 +102,5 @@ void seq_stats_fwd_cuda(const struct op_args *c)
                         dim3(WARP, WALKERS), 0, *p, (const T *)c->in[0].v, len));
     launched(c, "seq_stats");
 }
+
+const struct kernel seq_stats_cuda = {.forward = seq_stats_fwd};

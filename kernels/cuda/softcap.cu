@@ -35,7 +35,7 @@ template <class T> struct softcap_backward {
     }
 };
 
-void softcap_fwd_cuda(const struct op_args *c)
+static void softcap_fwd(const struct op_args *c)
 {
     const struct scale_params *p = &c->p.scale;
     BY_DTYPE(c->out.dtype, T,
@@ -44,7 +44,7 @@ void softcap_fwd_cuda(const struct op_args *c)
     launched(c, "softcap forward");
 }
 
-void softcap_bwd_cuda(const struct op_args *c)
+static void softcap_bwd(const struct op_args *c)
 {
     const struct scale_params *p = &c->p.scale;
     int aligned = aligned16(c->out.v) && aligned16(c->out.g) && aligned16(c->in[0].g);
@@ -55,3 +55,5 @@ void softcap_bwd_cuda(const struct op_args *c)
                                             (T *)c->in[0].g, p->scale, p->cap}));
     launched(c, "softcap backward");
 }
+
+const struct kernel softcap_cuda = {.forward = softcap_fwd, .backward = softcap_bwd};

@@ -5,7 +5,7 @@
 /* at most so many pieces, of at least so many values */
 enum { PIECES = 1024, SHORTEST = 8192, THREADS = 256 };
 
-size_t sumsq_scratch_cuda(const struct op_args *c)
+static size_t sumsq_scratch(const struct op_args *c)
 {
     (void)c;
     return PIECES * sizeof(double);
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(THREADS)
         out[0] += sum;
 }
 
-void sumsq_fwd_cuda(const struct op_args *c)
+static void sumsq_fwd(const struct op_args *c)
 {
     /* whole vectors */
     int64_t n = c->in[0].rows * c->in[0].cols,
@@ -64,3 +64,5 @@ void sumsq_fwd_cuda(const struct op_args *c)
     LAUNCH(c, add_sums, 1, THREADS, 0, sums, (int)pieces, c->p.sumsq.out);
     launched(c, "sumsq");
 }
+
+const struct kernel sumsq_cuda = {.forward = sumsq_fwd, .scratch = sumsq_scratch};

@@ -54,11 +54,6 @@ static int grad_wanted(const struct tape *t, int slot)
     return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
 }
 
-static int sets_gradients(const struct tape *t, enum op op)
-{
-    return ops[op].sets >> t->x->device & 1;
-}
-
 /* Gradients begin as zeros where an op adds to them. */
 static void grad_begin(struct tape *t, int slot, int in_backward)
 {
@@ -125,7 +120,7 @@ static void schedule_backward(struct tape *t, int line)
     for (int i = passed; i < OP_INPUTS; i++) {
         if (!grad_wanted(t, l->in[i]))
             continue;
-        ev.in_overwrite[i] = t->slots[l->in[i]].grad == NO_BUFFER && sets_gradients(t, l->op);
+        ev.in_overwrite[i] = t->slots[l->in[i]].grad == NO_BUFFER && op_kernel(t->x, l->op)->sets;
         if (ev.in_overwrite[i])
             t->slots[l->in[i]].grad = buffer_new(t, l->in[i]);
         else
@@ -203,7 +198,7 @@ void tape_plan_weights(struct tape *t)
             if (at < 0 || seen[at])
                 continue;
             seen[at] = 1;
-            if (k == 0 && sets_gradients(t, l->op)) {
+            if (k == 0 && op_kernel(t->x, l->op)->sets) {
                 ev->w_overwrite = 1;
                 t->cleared[at] = 0;
             }

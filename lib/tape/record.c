@@ -114,10 +114,11 @@ static int device_has(const struct recorder *r, enum op op)
 {
     const struct tape *t = r->t;
     int backward = t->spec.train && !r->is_teacher && op != OP_loss;
-    if (ops[op].forward[t->x->device] && (!backward || ops[op].backward[t->x->device]))
+    const struct kernel *k = op_kernel(t->x, op);
+    if (k->forward && (!backward || k->backward))
         return 1;
     err_set(r->e, "op \"%s\" has no %s kernel for device %s", ops[op].name,
-            backward ? "training" : "forward", t->x->device == DEVICE_CUDA ? "cuda" : "cpu");
+            backward ? "training" : "forward", exec_device_name(t->x));
     return 0;
 }
 

@@ -146,7 +146,7 @@ static const char *check_overwrite(struct trial *t, struct exec *x, const struct
 {
     struct outcome added = *o, set = *o;
     float *zeros[OUT], *garbage[OUT];
-    int sets = ops[t->op].sets >> x->device & 1;
+    int sets = op_kernel(x, t->op)->sets;
     for (int i = 0; i < OUT; i++) {
         size_t bytes = grad_bytes(&t->call, i);
         zeros[i] = memset(test_buffer(t, bytes), 0, bytes);
@@ -279,7 +279,7 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
         if (memcmp(other.out, again.out, bytes_of(&t->call, OUT)))
             return COMPLAIN("%s: output: two runs differ", who);
     }
-    if (!ops[t->op].backward[x->device])
+    if (!op_kernel(x, t->op)->backward)
         return x->err.set ? COMPLAIN("%s: %s", who, x->err.msg) : NULL;
     const char *wrong = x->device == DEVICE_CUDA ? check_overwrite(t, x, &other, dy) : NULL;
     if (wrong)
@@ -344,9 +344,9 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     t->call = narrow;
     cuda->compute = DT_BF16;
     run_forward(t, cuda, &got);
-    if (ops[t->op].backward[DEVICE_CUDA])
+    if (op_kernel(cuda, t->op)->backward)
         run_backward(t, cuda, &got, dys[1], befores[1], ~0u);
-    const char *wrong = ops[t->op].backward[DEVICE_CUDA] ? check_overwrite(t, cuda, &got, dys[1])
+    const char *wrong = op_kernel(cuda, t->op)->backward ? check_overwrite(t, cuda, &got, dys[1])
                                                          : NULL;
     cuda->compute = DT_F32;
     if (wrong)
@@ -357,7 +357,7 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     e = distance(out, want.out, n) / tolerance;
     /* backward is compared on the same values, too */
     want.out = out;
-    if (ops[t->op].backward[DEVICE_CPU])
+    if (op_kernel(cpu, t->op)->backward)
         run_backward(t, cpu, &want, dys[0], befores[0], ~0u);
     t->call = whole;
     worst_bf16 = fmax(worst_bf16, e);
@@ -419,21 +419,21 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
         return COMPLAIN("output: error %.2g, allowed %.2g", e, tolerance);
     if (memcmp(o.out, again.out, (size_t)n * 4))
         return "output: two runs differ";
-    const char *wrong = ops[t->op].backward[DEVICE_CPU]
+    const char *wrong = op_kernel(&x[0], t->op)->backward
                             ? check_backward(t, &x[t->number % 2], &o, dy, before)
                             : NULL;
     if (!wrong)
         wrong = check_against(t, &x[1 - t->number % 2], &o, dy, before, "one or two threads");
-    if (!wrong && cuda && ops[t->op].forward[DEVICE_CUDA])
+    if (!wrong && cuda && op_kernel(cuda, t->op)->forward)
         wrong = check_against(t, cuda, &o, dy, before, "CUDA");
-    if (!wrong && cuda && ops[t->op].forward[DEVICE_CUDA])
+    if (!wrong && cuda && op_kernel(cuda, t->op)->forward)
         wrong = check_bf16(t, &x[0], cuda, dy, before);
     for (int i = 0; i < OUT && !wrong; i++)
         if (kept[i] && memcmp(kept[i], operand(&t->call, i)->v, bytes_of(&t->call, i)))
             wrong = COMPLAIN("the values of %s were changed", names[i]);
     if (!wrong)
         wrong = check_nan(t, &x[t->number % 2]);
-    return wrong || !cuda || !ops[t->op].forward[DEVICE_CUDA] ? wrong : check_nan(t, cuda);
+    return wrong || !cuda || !op_kernel(cuda, t->op)->forward ? wrong : check_nan(t, cuda);
 }
 
 /* In every fourth trial parallel regions get one thread where x has more: work must be shared by
@@ -462,7 +462,7 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
     int failed = check_failed;
     worst_value = worst_gradient = worst_bf16 = 0;
     CHECK(test->shape || test->whole, "%s has no test", ops[op].name);
-    int modes = test->whole && cuda && ops[op].forward[DEVICE_CUDA] ? MODES : 1,
+    int modes = test->whole && cuda && op_kernel(cuda, op)->forward ? MODES : 1,
         trials = test->shape || test->whole ? TRIALS * modes : 0;
     for (int i = 0; i < trials && check_failed == failed; i++) {
         int number = i / modes;
@@ -480,11 +480,8 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
         test_buffers_free(&t);
     }
     printf("%-10s worst error of values %.1e, of gradients %.1e; CUDA: %s", ops[op].name,
-           worst_value, worst_gradient,
-           !ops[op].forward[DEVICE_CUDA] ? "no kernel in this build\n"
-           : cuda                        ? "run"
-                                         : "not run, no device\n");
-    if (cuda && ops[op].forward[DEVICE_CUDA])
+           worst_value, worst_gradient, cuda ? "run" : "not run\n");
+    if (cuda && op_kernel(cuda, op)->forward)
         printf(", %.2f of what bf16 may be off\n", worst_bf16);
 }
 

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef PARE_CUDA
-#include "../../../kernels/cuda/device.h"
-#endif
-
 enum { GUARD = 128, GARBAGE = 0xff };
 
 /* ---- guarded buffers */
@@ -19,8 +15,9 @@ enum { GUARD = 128, GARBAGE = 0xff };
 struct buffer {
     struct buffer *next;
     size_t bytes;
+    size_t size; /* with the guards */
     unsigned char *base;
-    void *lent; /* its copy on the device while a call runs there */
+    struct arena lent; /* its copy on the device, guards and all, while a call runs there */
 };
 
 void *test_buffer(struct trial *t, size_t bytes)
@@ -28,7 +25,7 @@ void *test_buffer(struct trial *t, size_t bytes)
     struct buffer *b = calloc(1, sizeof *b);
     size_t all = (bytes + 2 * GUARD + 63) & ~(size_t)63;
     assert(b);
-    *b = (struct buffer){t->buffers, bytes, aligned_alloc(64, all), NULL};
+    *b = (struct buffer){t->buffers, bytes, all, aligned_alloc(64, all), {0}};
     assert(b->base);
     memset(b->base, GARBAGE, all);
     memset(b->base, 0xa5, GUARD);
@@ -123,7 +120,6 @@ float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n)
 
 /* ---- running */
 
-#ifdef PARE_CUDA
 static struct buffer *buffer_of(const struct trial *t, const void *p)
 {
     for (struct buffer *b = t->buffers; b; b = b->next)
@@ -143,12 +139,13 @@ static void lend_all(struct trial *t, struct exec *x, void *record, size_t bytes
         struct buffer *b = p ? buffer_of(t, p) : NULL;
         if (!b || !b->bytes)
             continue;
-        if (!b->lent) {
-            b->lent = device_alloc(x, b->bytes);
-            assert(b->lent);
-            device_put(x, b->lent, b->base + GUARD, b->bytes);
+        if (!b->lent.base) {
+            struct err e = {0};
+            int failed = exec_arena(x, &b->lent, b->size, &e);
+            assert(!failed);
+            exec_put(x, b->lent.base, b->base, b->size);
         }
-        p = (unsigned char *)b->lent + (p - b->base - GUARD);
+        p = b->lent.base + (p - b->base);
         memcpy(at, &p, sizeof p);
     }
 }
@@ -156,13 +153,11 @@ static void lend_all(struct trial *t, struct exec *x, void *record, size_t bytes
 static void give_back_all(struct trial *t, struct exec *x)
 {
     for (struct buffer *b = t->buffers; b; b = b->next)
-        if (b->lent) {
-            device_get(x, b->base + GUARD, b->lent, b->bytes);
-            device_free(b->lent, b->bytes);
-            b->lent = NULL;
+        if (b->lent.base) {
+            exec_get(x, b->base, b->lent.base, b->size);
+            arena_close(&b->lent);
         }
 }
-#endif
 
 void test_call(struct trial *t, const struct op_args *host, int back)
 {
@@ -173,17 +168,13 @@ void test_call(struct trial *t, const struct op_args *host, int back)
     c.batch = &batch;
     /* exec_open did so for the last handle; here there are several */
     omp_set_num_threads(c.x->threads);
-#ifdef PARE_CUDA
-    if (c.x->device == DEVICE_CUDA) {
+    if (c.x->device != DEVICE_CPU) {
         lend_all(t, c.x, &c, sizeof c);
         lend_all(t, c.x, &batch, sizeof batch);
     }
-#endif
     (back ? op_backward : op_forward)(t->op, &c);
-#ifdef PARE_CUDA
-    if (c.x->device == DEVICE_CUDA)
+    if (c.x->device != DEVICE_CPU)
         give_back_all(t, c.x);
-#endif
 }
 
 /* ---- comparing */

@@ -249,7 +249,7 @@ const char *loss_whole(struct trial *t)
         draw_operand(t, operands[i], exact[i], gradients[i],
                      i == 2 || i == 4 ? 2 / sqrt((double)operands[i]->cols) : 1);
     /* what stands in a fresh gradient does not count */
-    if (t->number % 3 == 2 && ops[OP_loss].sets >> c->x->device & 1) {
+    if (t->number % 3 == 2 && op_kernel(c->x, OP_loss)->sets) {
         size_t n = (size_t)(c->w[0].rows * c->w[0].cols);
         c->w[0].overwrite = 1;
         c->w[0].g = test_buffer(t, n * sizeof(float));

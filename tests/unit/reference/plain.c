@@ -75,8 +75,11 @@ void linear_shape(struct trial *t)
     /* so wide that the product for the weights' gradient is made in pieces */
     if (t->number == 18)
         M = 1030;
-    if (t->number == 17) /* long rows: several pieces of a row and several panels */
-        t->call.rows = t->batch.seq_len = 7, N = 9001;
+    if (t->number == 17) { /* long rows: several pieces of a row, several panels on each device */
+        t->call.rows = t->batch.seq_len = 7;
+        N = 9001;
+        M = 470;
+    }
     if (t->number == 19) /* the same straight from memory */
         t->call.rows = t->batch.seq_len = 1, N = 9001;
     t->call.w[0] = test_operand(M, N);
