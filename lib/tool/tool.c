@@ -16,6 +16,7 @@
 #include "../base/usage.h"
 #include "model_open.h"
 #include "options.h"
+#include "restart.h"
 
 /* code that the libraries make, their tables */
 enum { TOOL_OUTPUTS = 8, ROOM_TO_COMPUTE = 16 << 20 };
@@ -200,7 +201,7 @@ static void tool_signals(void)
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
     if (d->uses & TOOL_COMPUTE)
-        exec_restart_tuned(argv);
+        restart_tuned(argv);
     tool_signals();
     /* a library that gives up ends the process where it stands */
     atexit(unfinished_remove_all);

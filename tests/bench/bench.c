@@ -19,6 +19,7 @@
 #include "../../lib/base/usage.h"
 #include "../../lib/train/train.h"
 #include "../../lib/tape/tape.h"
+#include "../../lib/tool/restart.h"
 #include "fma.h"
 #include "profile.h"
 
@@ -388,7 +389,7 @@ static void print_row(struct row *r, const char *name, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    exec_restart_tuned(argv);
+    restart_tuned(argv);
     if (argc == 2 && !strcmp(argv[1], "library"))
         return puts(exec_math_library()) < 0;
     struct options o;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../../lib/tool/model_open.h"
+#include "../../lib/tool/restart.h"
 #include "../../lib/base/rng.h"
 #include "../../lib/base/usage.h"
 #include "../../lib/prune/prune.h"
@@ -47,13 +48,13 @@ int main(int argc, char **argv)
 {
     struct model m;
     int rounds = argc > 2 ? atoi(argv[2]) : 5;
-    exec_restart_tuned(argv);
+    restart_tuned(argv);
     if (argc < 2 || rounds < 1)
         return fprintf(stderr, "usage: calib MODEL [ROUNDS [B T]]\n"), 2;
     must(exec_open(&x, DEVICE_CPU, 0));
     load(&m, argv[1]);
     int64_t B = argc > 4 ? atoi(argv[3]) : 2, T = argc > 4 ? atoi(argv[4]) : 512,
-            L = m.head.num_hidden_layers;
+            L = m.spec.num_hidden_layers;
     struct tape_spec spec = {.model = &m, .n_seq = B, .seq_len = T, .end = TAPE_NO_HEAD};
     struct tape *plain = tape_record(&x, &spec, &e);
     must(!plain || tape_open(plain, &e));
@@ -62,7 +63,7 @@ int main(int argc, char **argv)
     int32_t *ids = mem_alloc((size_t)(B * T) * sizeof *ids);
     struct rng r = rng_open(7, 0);
     for (int64_t i = 0; i < B * T; i++)
-        ids[i] = (int32_t)rng_below(&r, (uint64_t)m.head.vocab_size);
+        ids[i] = (int32_t)rng_below(&r, (uint64_t)m.spec.vocab_size);
     struct batch b = {.n_seq = B, .seq_len = T, .ids = ids};
     double with = 0, without = 0;
     /* memory is touched, products are generated */

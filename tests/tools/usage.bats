@@ -199,3 +199,17 @@ END
     "$BIN/ts-dump" --hist acts.tsz | grep -q -e '--threads 2'
     [[ $("$BIN/eval-ppl" --quiet "$MODEL" data.tsz --threads 3) == *'"threads":2'* ]]
 }
+
+@test "a tool that computes starts itself again with tuned settings, under its own name; PARE_RESTART=0 keeps it from that" {
+    for restart in 1 0; do
+        mkfifo pipe
+        PARE_RESTART=$restart "$BIN/eval-ppl" --quiet "$MODEL" pipe &
+        exec {writer}> pipe         # returns when the tool reads
+        [ "$(cat /proc/$!/comm)" = eval-ppl ]
+        tuned=$(tr '\0' '\n' < /proc/$!/environ | grep -c '^GLIBC_TUNABLES=.*glibc.malloc.tcache_count=0' || true)
+        [ "$tuned" = "$restart" ]
+        exec {writer}>&-
+        wait $! || true
+        rm pipe
+    done
+}
