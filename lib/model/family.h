@@ -8,10 +8,7 @@
 #define PARE_FAMILY_H
 
 #include "../../kernels/op.h"
-
-/* Axes of a canonical tensor. Composite axes are cut through their parts: HD = H query heads of D,
- * KD = K KV heads of D. */
-enum axis { AXIS_NONE, AXIS_E, AXIS_HD, AXIS_KD, AXIS_D, AXIS_F, AXIS_V, AXIS_P };
+#include "axes.h"
 
 /* The kinds of block that a layer may consist of, as bits. Every op line of a block belongs to one
  * kind, or to several that share it; a layer runs the lines of the kinds that it has, and has the
@@ -24,7 +21,7 @@ enum block_kind { KIND_attention = 1, KIND_mlp = 2 };
 struct family_tensor {
     /* canonical, with {L} for the layer; every weight ends in .weight, every bias in .bias */
     const char *name;
-    enum axis axes[2]; /* AXIS_NONE second for vectors */
+    enum axis axes[2]; /* those of its dimensions; AXIS_NONE second for vectors */
     /* NULL: always; "tied" negated as "!tied"; otherwise a name resolved by config reading (e.g.
      * "attention_bias") */
     const char *when;

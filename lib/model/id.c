@@ -38,11 +38,11 @@ static void add_function(struct digest *d, const struct model_spec *h)
         add(d, "attention cap %.5g\n", h->attention_cap);
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
-        add(d,
-            "layer %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " window %" PRId64 " rope %" PRId64
-            " scale %.5g\n",
-            y->num_attention_heads, y->num_key_value_heads, y->head_dim, y->intermediate_size,
-            y->sliding_window, y->rope, y->attention_scale);
+        add(d, "layer");
+        for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+            add(d, " %" PRId64, layer_size(y, a));
+        add(d, " window %" PRId64 " rope %" PRId64 " scale %.5g\n", y->sliding_window, y->rope,
+            y->attention_scale);
     }
     for (int r = 0; r < h->n_ropes; r++) {
         const struct rope_table *p = &h->ropes[r];

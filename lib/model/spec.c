@@ -15,20 +15,6 @@ static const int64_t MAX_FILE_BYTES = INT64_C(1) << 32;
 
 /* ---- the canonical tensors */
 
-static int64_t axis_size(const struct model_spec *h, enum axis axis, const struct layer *y)
-{
-    switch (axis) {
-    case AXIS_E: return h->hidden_size;
-    case AXIS_V: return h->vocab_size;
-    case AXIS_P: return h->max_position_embeddings;
-    case AXIS_HD: return y->num_attention_heads * y->head_dim;
-    case AXIS_KD: return y->num_key_value_heads * y->head_dim;
-    case AXIS_D: return y->head_dim;
-    case AXIS_F: return y->intermediate_size;
-    default: return 0;
-    }
-}
-
 static const char *const IN_LAYER = "layers.{L}.";
 
 static int in_layer(const struct family_tensor *t)
@@ -41,14 +27,13 @@ static struct tensor instance(const struct model_spec *h, const struct family_te
                               int64_t layer, enum dtype dtype)
 {
     struct tensor x = {.dtype = dtype, .ndim = t->axes[1] == AXIS_NONE ? 1 : 2};
-    const struct layer *y = layer < 0 ? NULL : &h->layers[layer];
-    if (y)
+    if (layer >= 0)
         snprintf(x.name, sizeof x.name, "layers.%lld.%s", (long long)layer,
                  t->name + strlen(IN_LAYER));
     else
         snprintf(x.name, sizeof x.name, "%s", t->name);
     for (int i = 0; i < x.ndim; i++)
-        x.shape[i] = axis_size(h, t->axes[i], y);
+        x.shape[i] = model_spec_dimension(h, t->axes[i], layer);
     return x;
 }
 
@@ -298,13 +283,10 @@ static json_t *layers_to_json(const struct model_spec *h)
     json_t *list = json_array();
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
-        json_t *entry = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "num_attention_heads",
-                                  (json_int_t)y->num_attention_heads, "num_key_value_heads",
-                                  (json_int_t)y->num_key_value_heads, "head_dim",
-                                  (json_int_t)y->head_dim, "intermediate_size",
-                                  (json_int_t)y->intermediate_size, "sliding_window",
-                                  (json_int_t)y->sliding_window, "rope", (json_int_t)y->rope,
-                                  "attention_scale", y->attention_scale);
+        json_t *entry = layer_sizes_to_json(y);
+        json_object_set_new(entry, "sliding_window", json_integer(y->sliding_window));
+        json_object_set_new(entry, "rope", json_integer(y->rope));
+        json_object_set_new(entry, "attention_scale", json_real(y->attention_scale));
         if (y->kinds != family_kinds(h->family))
             json_object_set_new(entry, "kinds", kinds_to_json(y->kinds));
         json_array_append_new(list, entry);

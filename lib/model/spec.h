@@ -15,7 +15,8 @@ struct layer {
     /* enum block_kind: what it consists of, at least one. Sizes of a kind that it lacks stay as
      * they were and mean nothing. */
     unsigned kinds;
-    int64_t num_attention_heads, num_key_value_heads, head_dim, intermediate_size;
+#define LAYER_AXIS(letter, dimension, name, ...) int64_t name;
+#include "axes.def"
     int64_t sliding_window; /* 0: none */
     int64_t rope;           /* index into head.ropes, -1: no rope in this layer */
     double attention_scale;
@@ -38,7 +39,9 @@ struct model_spec {
     char id[ST_DIGEST];           /* what this model is (ARCHITECTURE: provenance) */
     char tokenizer_id[ST_DIGEST]; /* digest of tokenizer.json, "" without one */
     json_t *hist;                 /* list of steps that made it; empty for a root */
-    int64_t vocab_size, hidden_size, num_hidden_layers, max_position_embeddings;
+#define MODEL_AXIS(letter, dimension, name, ...) int64_t name;
+#include "axes.def"
+    int64_t max_position_embeddings;
     double norm_eps;
     /* 1, 1, 0, 1, 0 where the family has none */
     double embed_scale, logit_scale, logit_cap, residual_scale, attention_cap;
@@ -58,7 +61,22 @@ struct model_spec {
     int n_files;
 };
 
-/* ---- head (lib/model/spec_config.c, spec.c) */
+/* ---- sizes by axis (axes.c); axes of the model ignore the layer */
+int64_t model_spec_size(const struct model_spec *h, enum axis axis, int64_t layer);
+void model_spec_set_size(struct model_spec *h, enum axis axis, int64_t layer, int64_t n);
+int64_t layer_size(const struct layer *y, enum axis axis);
+void layer_set_size(struct layer *y, enum axis axis, int64_t n);
+/* channels of a unit */
+int64_t layer_width(const struct layer *y, enum axis axis);
+/* entries of a tensor's dimension: units of the axis times their width */
+int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer);
+/* {name: size} of every axis of a layer; new reference */
+json_t *layer_sizes_to_json(const struct layer *y);
+/* Units divide into those of the axis that they are inside of, and all channels together are no
+ * more than the row's `most`. -1: a sentence about layer l that begins with `where`. */
+int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struct err *e);
+
+/* ---- a whole spec (spec_config.c, spec.c) */
 /* From config.json alone; fills everything but tensors, files and ids. Unknown keys that could
  * change the function are refused by name. */
 int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e);

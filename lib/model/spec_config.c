@@ -8,15 +8,8 @@
 
 #include "config.h"
 
-/* Bounds that keep every product of sizes, and the sum over all tensors, inside 63 bits. */
-enum {
-    MAX_LAYERS = 4096,
-    MAX_WIDTH = 1 << 20,
-    MAX_HEADS_WIDTH = 1 << 22,
-    MAX_FFN = 1 << 24,
-    MAX_VOCAB = 1 << 24,
-    MAX_POSITIONS = 1 << 24
-};
+/* Like the bounds of axes.def: every product of sizes stays inside 63 bits. */
+enum { MAX_POSITIONS = 1 << 24 };
 static const int64_t ANY_LENGTH = INT64_C(1) << 40;
 
 static const struct {
@@ -63,11 +56,15 @@ static double derived_embed_scale(const struct model_spec *h)
     return h->family->embed_by_width ? sqrt((double)h->hidden_size) : 1;
 }
 
+static int64_t config_size(const struct config *c, enum axis a)
+{
+    return config_int(c, axis_rows[a].name, 1, axis_rows[a].most, 1);
+}
+
 static void read_sizes(const struct config *c, struct model_spec *h)
 {
-    h->vocab_size = config_int(c, "vocab_size", 1, MAX_VOCAB, 0);
-    h->hidden_size = config_int(c, "hidden_size", 1, MAX_WIDTH, 0);
-    h->num_hidden_layers = config_int(c, "num_hidden_layers", 1, MAX_LAYERS, 0);
+    for (enum axis a = MODEL_AXES; a < LAYER_AXES; a++)
+        model_spec_set_size(h, a, 0, config_size(c, a));
     h->learned_positions = config_flag(c, "learned_positions", 0);
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1,
                                             h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
@@ -164,12 +161,10 @@ static void read_layers(const struct config *c, struct model_spec *h)
 {
     struct layer first = {
         .kinds = family_kinds(c->family),
-        .num_attention_heads = config_int(c, "num_attention_heads", 1, MAX_HEADS_WIDTH, 1),
-        .num_key_value_heads = config_int(c, "num_key_value_heads", 1, MAX_HEADS_WIDTH, 1),
-        .head_dim = config_int(c, "head_dim", 1, MAX_HEADS_WIDTH, 1),
-        .intermediate_size = config_int(c, "intermediate_size", 1, MAX_FFN, 1),
         .rope = config_rope_tables(c->family) ? 0 : -1,
     };
+    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+        layer_set_size(&first, a, config_size(c, a));
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         h->layers[l] = first;
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
@@ -223,16 +218,13 @@ static void read_layer_list(const struct config *c, struct model_spec *h, const 
                      *scale = json_object_get(entry, "attention_scale");
         h->layers[l] = (struct layer){
             .kinds = entry_kinds(entry, c, l),
-            .num_attention_heads = entry_int(entry, "num_attention_heads", l, 1, MAX_HEADS_WIDTH,
-                                             c->e),
-            .num_key_value_heads = entry_int(entry, "num_key_value_heads", l, 1, MAX_HEADS_WIDTH,
-                                             c->e),
-            .head_dim = entry_int(entry, "head_dim", l, 1, MAX_HEADS_WIDTH, c->e),
-            .intermediate_size = entry_int(entry, "intermediate_size", l, 1, MAX_FFN, c->e),
             .sliding_window = entry_int(entry, "sliding_window", l, 0, ANY_LENGTH, c->e),
             .rope = entry_int(entry, "rope", l, -1, config_rope_tables(c->family) - 1, c->e),
             .attention_scale = json_number_value(scale),
         };
+        for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+            layer_set_size(&h->layers[l], a,
+                           entry_int(entry, axis_rows[a].name, l, 1, axis_rows[a].most, c->e));
         if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))
             err_set(c->e, "the header's layer %lld has no usable attention_scale", (long long)l);
     }
@@ -242,14 +234,7 @@ static int check_layers(const struct config *c, const struct model_spec *h)
 {
     for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
         const struct layer *y = &h->layers[l];
-        if (y->num_attention_heads % y->num_key_value_heads)
-            err_set(
-                c->e,
-                "config.json: num_attention_heads %lld is no multiple of num_key_value_heads %lld",
-                (long long)y->num_attention_heads, (long long)y->num_key_value_heads);
-        if (y->num_attention_heads > MAX_HEADS_WIDTH / y->head_dim)
-            err_set(c->e, "config.json: %lld heads of %lld channels are more than %d channels",
-                    (long long)y->num_attention_heads, (long long)y->head_dim, MAX_HEADS_WIDTH);
+        layer_check_sizes(y, l, "config.json", c->e);
         if (y->head_dim != h->layers[0].head_dim)
             err_set(c->e, "the header's layer %lld has head_dim %lld, layer 0 has %lld",
                     (long long)l, (long long)y->head_dim, (long long)h->layers[0].head_dim);
@@ -369,15 +354,9 @@ static void put_no_rope(struct model_spec *h)
 
 void model_spec_update_config(struct model_spec *h)
 {
-    const struct layer *y = &h->layers[0];
-    put(h, "vocab_size", h->vocab_size);
-    put(h, "hidden_size", h->hidden_size);
-    put(h, "num_hidden_layers", h->num_hidden_layers);
-    put(h, "num_attention_heads", y->num_attention_heads);
-    put(h, "num_key_value_heads", y->num_key_value_heads);
-    put(h, "intermediate_size", y->intermediate_size);
-    if (h->family->explicit_head_dim)
-        put(h, "head_dim", y->head_dim);
+    for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
+        if (a != AXIS_D || h->family->explicit_head_dim)
+            put(h, axis_rows[a].name, model_spec_size(h, a, 0));
     json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"),
                         json_boolean(h->tie_word_embeddings));
     put_no_rope(h);
@@ -390,9 +369,9 @@ static const char *first_difference(const struct model_spec *a, const struct mod
                                     int64_t *layer)
 {
     *layer = -1;
-    if (a->hidden_size != b->hidden_size || a->vocab_size != b->vocab_size ||
-        a->num_hidden_layers != b->num_hidden_layers)
-        return "sizes";
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        if (model_spec_size(a, x, 0) != model_spec_size(b, x, 0))
+            return axis_rows[x].name;
     if (a->tie_word_embeddings != b->tie_word_embeddings)
         return "tie_word_embeddings";
     for (int64_t l = 0; l < a->num_hidden_layers; l++) {
@@ -400,14 +379,9 @@ static const char *first_difference(const struct model_spec *a, const struct mod
         *layer = l;
         if (x->kinds != y->kinds)
             return "kinds";
-        if (x->num_attention_heads != y->num_attention_heads)
-            return "num_attention_heads";
-        if (x->num_key_value_heads != y->num_key_value_heads)
-            return "num_key_value_heads";
-        if (x->head_dim != y->head_dim)
-            return "head_dim";
-        if (x->intermediate_size != y->intermediate_size)
-            return "intermediate_size";
+        for (enum axis k = LAYER_AXES; k < AXIS_COUNT; k++)
+            if (layer_size(x, k) != layer_size(y, k))
+                return axis_rows[k].name;
         if (x->sliding_window != y->sliding_window)
             return "sliding_window";
         if (x->rope != y->rope ||

@@ -220,7 +220,7 @@ static int tap_inputs(struct calibration *c, const struct model_spec *h,
     struct tap_sum *s;
     if (in == AXIS_F)
         s = sum_new(c, NULL, y->intermediate_size, 1, 0, "neuron_in2", layer);
-    else if (in == AXIS_HD) {
+    else if (in == AXIS_H) {
         int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
         s = sum_new(c, NULL, H * D, 1, 0, "attn_channel", layer);
         s = sum_new(c, s, H, D, 1, "head_norm", layer);

@@ -15,7 +15,7 @@ const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_
     if (layer < 0)
         return NULL;
     const struct slice_layer *y = &p->layers[layer];
-    return axis == AXIS_F ? &y->ffn : axis == AXIS_HD ? &y->hd : axis == AXIS_KD ? &y->kd : NULL;
+    return axis == AXIS_F ? &y->ffn : axis == AXIS_H ? &y->hd : axis == AXIS_K ? &y->kd : NULL;
 }
 
 /* A tensor as rows of columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut

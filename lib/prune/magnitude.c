@@ -19,7 +19,7 @@ static int axis_targets(struct scores *s, enum axis axis, int64_t layer, struct 
         t[0] = (struct target){scores_entry(s, AXES_HIDDEN), 1};
         return 1;
     }
-    if (layer < 0 || (axis != AXIS_F && axis != AXIS_HD && axis != AXIS_KD))
+    if (layer < 0 || (axis != AXIS_F && axis != AXIS_H && axis != AXIS_K))
         return 0;
     const struct axes_layer *y = &s->axes.layers[layer];
     int64_t D = y->head_dim, G = y->num_attention_heads / y->num_key_value_heads;
@@ -27,8 +27,8 @@ static int axis_targets(struct scores *s, enum axis axis, int64_t layer, struct 
         t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_FFN)), 1};
     else
         t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_GROUPS)),
-                               axis == AXIS_KD ? D : G * D};
-    if (axis != AXIS_HD)
+                               axis == AXIS_K ? D : G * D};
+    if (axis != AXIS_H)
         return 1;
     t[1] = (struct target){scores_entry(s, axes_entry(layer, UNIT_HEADS)), D};
     return 2;

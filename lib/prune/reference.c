@@ -70,8 +70,8 @@ static const char *mask_for(const struct naive *w, enum axis a)
 {
     return a == AXIS_E    ? w->hidden
            : a == AXIS_F  ? w->ffn
-           : a == AXIS_HD ? w->hd
-           : a == AXIS_KD ? w->kd
+           : a == AXIS_H ? w->hd
+           : a == AXIS_K ? w->kd
                           : NULL;
 }
 

@@ -545,7 +545,7 @@ static void test_refusals(void)
         {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
         {"{'model_type':'nemotron'}", "no num_key_value_heads"},
         {"{'model_type':'llama','num_attention_heads':6,'hidden_size':48,'num_key_value_heads':4}",
-         "num_attention_heads 6 is no multiple of num_key_value_heads 4"},
+         "num_attention_heads 6, which is no multiple of num_key_value_heads 4"},
         {"{'model_type':'llama','hidden_size':42,'num_attention_heads':6}", "even number"},
         {"{'model_type':'llama','hidden_size':0}", "hidden_size is 0"},
         {"{'model_type':'llama','hidden_size':-4}", "hidden_size is -4"},
@@ -555,7 +555,7 @@ static void test_refusals(void)
         {"{'model_type':'llama','num_hidden_layers':100000}", "num_hidden_layers is 100000"},
         {"{'model_type':'llama','num_attention_heads':4194304,'num_key_value_heads':1,'head_dim':"
          "4194304}",
-         "more than 4194304 channels"},
+         "more than 4194304 in all"},
         {SMALL("llama", ",'attention_bias':1"), "attention_bias is 1"},
         {SMALL("llama", ",'tie_word_embeddings':'yes'"), "tie_word_embeddings is \"yes\""},
         {SMALL("llama", ",'hidden_act':'quick_gelu'"), "hidden_act \"quick_gelu\""},

@@ -26,7 +26,7 @@ static const struct family_key FAMILY_TABLE(keys)[] = {
 
 #include "rows.h"
 #undef TENSOR
-#define TENSOR(name, rows, cols, when) {name, {AXIS_##rows, AXIS_##cols}, when},
+#define TENSOR(name, rows, cols, when) {name, {DIM_##rows, DIM_##cols}, when},
 static const struct family_tensor FAMILY_TABLE(tensors)[] = {
 #include FAMILY_DEF
     {0}

@@ -1,0 +1,39 @@
+/* The axes of a model, from the rows of axes.def. */
+#ifndef PARE_AXES_H
+#define PARE_AXES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum axis {
+    AXIS_NONE,
+    AXIS_P, /* positions: a dimension of tensors without a row, since no other size depends on it */
+    MODEL_AXES, /* the first of those of the model; those of layers follow up to AXIS_COUNT */
+    AXIS_BEFORE_MODEL = MODEL_AXES - 1,
+#define MODEL_AXIS(letter, ...) AXIS_##letter,
+#include "axes.def"
+    LAYER_AXES,
+    AXIS_BEFORE_LAYERS = LAYER_AXES - 1,
+#define LAYER_AXIS(letter, ...) AXIS_##letter,
+#include "axes.def"
+    AXIS_COUNT,
+    /* dimensions of tensors, each by the axis whose units it consists of */
+    DIM_NONE = AXIS_NONE,
+    DIM_P = AXIS_P,
+#define MODEL_AXIS(letter, dimension, ...) DIM_##dimension = AXIS_##letter,
+#define LAYER_AXIS(letter, dimension, ...) DIM_##dimension = AXIS_##letter,
+#include "axes.def"
+};
+
+/* A row; the columns are described in axes.def. */
+struct axis_row {
+    const char *name;
+    size_t offset; /* of the field in struct model_spec or struct layer */
+    int64_t most;
+    enum axis inside, width;
+    int place; /* -1: never cut */
+    const char *option, *help;
+};
+extern const struct axis_row axis_rows[AXIS_COUNT];
+
+#endif
