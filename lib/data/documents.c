@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "../../formats/json_scan.h"
-#include "../tokenizer/tokenizer_private.h"
+#include "../base/mem.h"
 
 enum { READ_BYTES = 1 << 20 };
 

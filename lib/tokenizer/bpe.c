@@ -6,7 +6,7 @@
  * Takes pieces of any bytes (byte-level: each byte is a symbol; else each character, with the
  * tokens <0x00>..<0xFF> behind it where the vocabulary has byte fallback). Gives ids and the source
  * bytes that each covers. Refuses pieces that could become 2^31 symbols. */
-#include "bpe.h"
+#include "vocab.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -41,18 +41,36 @@ struct bpe_work {
     int64_t unk_n; /* pending bytes of unknown characters */
 };
 
-struct bpe_work *bpe_work_open(void) { return mem_alloc(sizeof(struct bpe_work)); }
-
-void bpe_work_close(struct bpe_work *w)
+struct bpe *bpe_open(void)
 {
-    if (w) {
-        free(w->symbols);
-        free(w->heap);
-        free(w->lost);
-        free(w->mapped);
-        free(w->cache);
-        free(w);
-    }
+    struct bpe *b = mem_alloc(sizeof *b);
+    b->work = mem_alloc(sizeof *b->work);
+    b->slots = mem_alloc(sizeof *b->slots);
+    b->merges = mem_alloc(sizeof *b->merges);
+    b->unk = -1;
+    return b;
+}
+
+static void work_close(struct bpe_work *w)
+{
+    free(w->symbols);
+    free(w->heap);
+    free(w->lost);
+    free(w->mapped);
+    free(w->cache);
+    free(w);
+}
+
+void bpe_close(struct bpe *b)
+{
+    if (!b)
+        return;
+    work_close(b->work);
+    free(b->text);
+    free(b->tokens);
+    free(b->slots);
+    free(b->merges);
+    free(b);
 }
 
 /* The most symbols, and bytes of text, that a piece of n bytes can become: a byte is spelled with

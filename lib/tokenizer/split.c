@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../base/utf8.h"
-#include "bpe.h"
+#include "vocab.h"
 #include "tokenizer_private.h"
 
 enum { SPLIT_STEPS = 32, JIT_STACK = 32 << 20 };

@@ -1,57 +1,13 @@
 /* The inside of a tokenizer: what its files share. The way of a text through them:
  *   added tokens cut out (added.c) -> normalizers (normalize.c) -> added tokens again, those that
  * stand in normalised text
- *   -> splits (split.c) -> merges of one piece (bpe.c) -> ids.
- * Every text carries the weight of its bytes: how many source bytes each stands for (1 unless a
- * normalizer changed it), so that the spans of the tokens add up to the source whatever was
- * inserted or replaced on the way. */
+ *   -> splits (split.c) -> merges of one piece (bpe.c) -> ids. */
 #ifndef PARE_TOKENIZER_PARTS_H
 #define PARE_TOKENIZER_PARTS_H
 
 #include <jansson.h>
 
-#include "../base/mem.h"
-#include "tokenizer.h"
-
-struct text {
-    const char *s;
-    int64_t n;
-    const uint32_t *weight; /* [n] source bytes; NULL: 1 each */
-    int first;              /* begins at the first byte of the source */
-};
-static inline struct text text_part(struct text t, int64_t from, int64_t to)
-{
-    return (struct text){t.s + from, to - from, t.weight ? t.weight + from : NULL,
-                         t.first && from == 0};
-}
-static inline int64_t text_weight(struct text t)
-{
-    int64_t sum = 0;
-    for (int64_t i = 0; t.weight && i < t.n; i++)
-        sum += t.weight[i];
-    return t.weight ? sum : t.n;
-}
-
-/* What normalizers, and then pre-tokenizers, may make of a text of n bytes. Real ones insert a few
- * bytes and replace one byte by three; a file that multiplies a text is refused when it does. */
-static inline int64_t text_most(int64_t n) { return 16 * n + 256; }
-
-/* A text being written. */
-struct buffer {
-    char *s;
-    uint32_t *weight;
-    int64_t n, room, most;
-    int full; /* more than `most` bytes came; they were left out */
-    /* weight of what was removed at the very beginning, for the first byte that comes */
-    uint32_t owed;
-};
-/* empties it; `most`: the bytes it may hold */
-void buffer_clear(struct buffer *b, int64_t most);
-/* Appends n bytes: with their own weights; or, weight NULL, with `total` on the first byte and 0 on
- * the others. n = 0: the byte before takes the total. */
-void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total);
-void buffer_add_text(struct buffer *b, struct text t);
-void buffer_free(struct buffer *b);
+#include "buffer.h"
 
 /* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte prints */
 uint32_t byte_to_point(unsigned char byte); /* 0x21 -> U+0021, 0x20 -> U+0120 */

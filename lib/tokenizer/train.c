@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "../base/utf8.h"
-#include "bpe.h"
+#include "vocab.h"
 
 /* symbols at start, n of them left; before training: bytes */
 struct word {

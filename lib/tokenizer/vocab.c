@@ -9,7 +9,7 @@
 
 #include "../../formats/json_scan.h"
 #include "../base/utf8.h"
-#include "bpe.h"
+#include "vocab.h"
 
 /* GPT-2's alphabet: bytes that print in Latin-1 are themselves, the others follow from U+0100 on.
  */
@@ -40,28 +40,6 @@ int byte_to_text(unsigned char byte, char *text)
     text[0] = (char)(0xc0 | c >> 6);
     text[1] = (char)(0x80 | (c & 63));
     return 2;
-}
-
-struct bpe *bpe_open(void)
-{
-    struct bpe *b = mem_alloc(sizeof *b);
-    b->work = bpe_work_open();
-    b->slots = mem_alloc(sizeof *b->slots);
-    b->merges = mem_alloc(sizeof *b->merges);
-    b->unk = -1;
-    return b;
-}
-
-void bpe_close(struct bpe *b)
-{
-    if (!b)
-        return;
-    bpe_work_close(b->work);
-    free(b->text);
-    free(b->tokens);
-    free(b->slots);
-    free(b->merges);
-    free(b);
 }
 
 int64_t bpe_size(const struct bpe *b) { return b->size; }

@@ -1,7 +1,7 @@
-/* Inside of the BPE model, shared by vocab.c (tables) and bpe.c (merging). The rest of the
+/* The tables of a BPE model, filled by vocab.c and used by bpe.c, which merges. The rest of the
  * tokenizer sees tokenizer_private.h. */
-#ifndef PARE_BPE_H
-#define PARE_BPE_H
+#ifndef PARE_VOCAB_H
+#define PARE_VOCAB_H
 
 #include <xxhash.h>
 
@@ -64,7 +64,5 @@ static inline const struct merge *bpe_merge(const struct bpe *b, uint32_t left, 
 /* its character in the byte-level alphabet as UTF-8; 1 to BYTE_TEXT bytes */
 enum { BYTE_TEXT = 2 };
 int byte_to_text(unsigned char byte, char *text);
-struct bpe_work *bpe_work_open(void);
-void bpe_work_close(struct bpe_work *w);
 
 #endif
