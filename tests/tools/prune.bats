@@ -9,7 +9,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR"
 }
 
-families="llama nemotron gpt2 qwen3 phi3 llama_bias olmo2 smollm3 gemma2 gemma3 gpt_neox"
+families=$(cd "$PWD/tests/golden/importance" && for f in *.json; do echo "${f%.json}"; done)
 
 # ranked FAMILY: its tokens, acts, scores and rank as FAMILY.*.tsz
 ranked() {
