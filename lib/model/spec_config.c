@@ -51,9 +51,11 @@ static const struct family *read_family(const json_t *config, struct err *e)
     return NULL;
 }
 
-static double derived_embed_scale(const struct model_spec *h)
+/* The root of the width, of the present one after a cut, or a constant. */
+static double read_embed_scale(const struct config *c, const struct model_spec *h)
 {
-    return h->family->embed_by_width ? sqrt((double)h->hidden_size) : 1;
+    return h->family->embed_by_width ? sqrt((double)h->hidden_size)
+                                     : config_real(c, "embed_scale", 1e-6, 1e6, 1);
 }
 
 static int64_t config_size(const struct config *c, enum axis a)
@@ -69,8 +71,9 @@ static void read_sizes(const struct config *c, struct model_spec *h)
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1,
                                             h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
     h->norm_eps = config_real(c, "norm_eps", 0, 1, 0);
-    h->embed_scale = derived_embed_scale(h);
-    h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1);
+    h->embed_scale = read_embed_scale(c, h);
+    h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1) /
+                     config_real(c, "logit_divisor", 1e-6, 1e6, 1);
     h->logit_cap = config_real(c, "logit_cap", 0, 1e6, 0);
     h->attention_cap = config_real(c, "attention_cap", 0, 1e6, 0);
     h->residual_scale = config_real(c, "residual_scale", 1e-6, 1e6, 1);
@@ -78,12 +81,15 @@ static void read_sizes(const struct config *c, struct model_spec *h)
     h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
 }
 
+/* Scores are q k times a constant, or over the root of query_pre_attn_scalar or the head size. */
 static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
 {
-    double scale = config_flag(c, "scale_attn_weights", 1)
-                       ? 1 / sqrt(config_real(c, "query_pre_attn_scalar", 1e-6, 1e9,
-                                              (double)head_dim))
-                       : 1;
+    double scale = config_real(c, "attention_scale", 1e-6, 1e6, 0),
+           scalar = config_real(c, "query_pre_attn_scalar", 1e-6, 1e9, (double)head_dim);
+    if (!config_flag(c, "scale_attn_weights", 1))
+        scale = 1;
+    else if (scale == 0)
+        scale = 1 / sqrt(scalar);
     return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
 }
 
@@ -354,6 +360,8 @@ static void put_no_rope(struct model_spec *h)
 
 void model_spec_update_config(struct model_spec *h)
 {
+    struct err ignored = {0}; /* what it reads was read before */
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
         if (a != AXIS_D || h->family->explicit_head_dim)
             put(h, axis_rows[a].name, model_spec_size(h, a, 0));
@@ -361,10 +369,23 @@ void model_spec_update_config(struct model_spec *h)
                         json_boolean(h->tie_word_embeddings));
     put_no_rope(h);
     put_windows(h);
-    h->embed_scale = derived_embed_scale(h);
+    h->embed_scale = read_embed_scale(&c, h);
 }
 
-/* The first difference between two heads of one family, as a value's name, or NULL. */
+static int differ(double a, double b) { return fabs(a - b) > 1e-12 * fabs(a); }
+
+static int ropes_differ(const struct rope_table *a, const struct rope_table *b)
+{
+    int other = a->dims != b->dims || a->interleaved != b->interleaved ||
+                a->long_after != b->long_after || differ(a->factor, b->factor) ||
+                (a->long_after && differ(a->long_factor, b->long_factor));
+    for (int64_t i = 0; i < a->dims / 2 && !other; i++)
+        other = differ(a->inv_freq[i], b->inv_freq[i]) ||
+                (a->long_after && differ(a->long_inv_freq[i], b->long_inv_freq[i]));
+    return other;
+}
+
+/* The first difference between two models, as a value's name, or NULL. */
 static const char *first_difference(const struct model_spec *a, const struct model_spec *b,
                                     int64_t *layer)
 {
@@ -374,6 +395,17 @@ static const char *first_difference(const struct model_spec *a, const struct mod
             return axis_rows[x].name;
     if (a->tie_word_embeddings != b->tie_word_embeddings)
         return "tie_word_embeddings";
+    if (differ(a->norm_eps, b->norm_eps) || a->activation != b->activation)
+        return "norm_eps or activation";
+    if (differ(a->embed_scale, b->embed_scale) || differ(a->residual_scale, b->residual_scale) ||
+        differ(a->logit_scale, b->logit_scale) || differ(a->logit_cap, b->logit_cap) ||
+        differ(a->attention_cap, b->attention_cap))
+        return "scales";
+    if (a->n_ropes != b->n_ropes)
+        return "rope";
+    for (int i = 0; i < a->n_ropes; i++)
+        if (ropes_differ(&a->ropes[i], &b->ropes[i]))
+            return "rope";
     for (int64_t l = 0; l < a->num_hidden_layers; l++) {
         const struct layer *x = &a->layers[l], *y = &b->layers[l];
         *layer = l;
@@ -384,9 +416,10 @@ static const char *first_difference(const struct model_spec *a, const struct mod
                 return axis_rows[k].name;
         if (x->sliding_window != y->sliding_window)
             return "sliding_window";
-        if (x->rope != y->rope ||
-            fabs(x->attention_scale - y->attention_scale) > 1e-12 * x->attention_scale)
-            return x->rope != y->rope ? "rope" : "attention_scale";
+        if (x->rope != y->rope)
+            return "rope";
+        if (differ(x->attention_scale, y->attention_scale))
+            return "attention_scale";
     }
     return NULL;
 }

@@ -77,7 +77,8 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     struct op_args *c = &l->sizes;
     switch (l->op) {
     case OP_embed:
-        c->p.scale.scale = scale_as_computed(r->t->x, h->embed_scale);
+        c->p.scale.scale = h->family->embed_by_width ? scale_as_computed(r->t->x, h->embed_scale)
+                                                     : (float)h->embed_scale;
         return l->w[0]->cols;
     case OP_add: c->p.scale.scale = (float)h->residual_scale; return cols;
     case OP_linear: return l->w[0]->rows;
