@@ -12,8 +12,8 @@ static const struct opt opts[] = {
     {"random", OPT_INT, &seed, "SEED",
      "baseline: order every axis at random; FILE (scores, a rank or activation sums) only gives "
      "the sizes",
-     0},
-    {"magnitude", OPT_TEXT, &magnitude, "MODEL",
+     OPT_UNSET},
+    {"magnitude", OPT_PATH, &magnitude, "MODEL",
      "baseline: order units by the L2 norm of their weights in MODEL; takes no FILE", 0},
     {0}};
 

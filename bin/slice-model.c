@@ -15,7 +15,7 @@ static int any_model, dry_run;
 
 static const struct opt opts[] = {
     {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"rank", OPT_TEXT, &rank_name, "FILE",
+    {"rank", OPT_PATH, &rank_name, "FILE",
      "order of the units, from rank; the last ones are removed. Not needed with --drop-layers "
      "alone",
      0},
@@ -39,7 +39,7 @@ static const struct opt opts[] = {
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shape, parameters and bytes; write nothing",
      OPT_SILENT_ID},
-    {"verify", OPT_TEXT, &verify_name, "TOKENS",
+    {"verify", OPT_PATH, &verify_name, "TOKENS",
      "before writing, check on TOKENS that the slice computes what the model computes with the "
      "removed units held at zero; if not, write nothing and exit with status 3",
      OPT_SILENT_ID},

@@ -16,7 +16,7 @@ static struct {
     int ids;
 } o = {.bos = "auto"};
 static const struct opt opts[] = {
-    {"model", OPT_TEXT, &o.model, "MODEL",
+    {"model", OPT_PATH, &o.model, "MODEL",
      "take the tokenizer from MODEL: a directory, a .tsz or .gguf file, or a tokenizer.json", 0},
     {"seq-length", OPT_INT, &o.seq_length, "N",
      "join the documents and cut rows of N tokens (default: one sequence per document)", 0},
@@ -142,19 +142,34 @@ static void push_all(struct job *j, const uint32_t *ids, int n)
         ids_push(&j->all, ids[i], 0);
 }
 
+/* The id of a source is the digest of its bytes; where its name alone makes them JSON lines, that
+ * is part of it. */
+static void source_parent(struct job *j, const char *path, const char *digest, int by_name)
+{
+    struct digest d;
+    char id[ST_DIGEST];
+    if (!by_name) {
+        tool_parent(j->tool, path, digest);
+        return;
+    }
+    digest_open(&d);
+    digest_add(&d, "jsonl", 5);
+    digest_add(&d, digest, strlen(digest));
+    digest_close(&d, id);
+    tool_parent(j->tool, path, id);
+}
+
 static void file_use(struct job *j, const char *path)
 {
     struct err *e = tool_err(j->tool);
     size_t length = strlen(path);
-    const char *field = o.field                                              ? o.field
-                        : length > 6 && !strcmp(path + length - 6, ".jsonl") ? "text"
-                                                                             : NULL,
-               *text;
+    int by_name = !o.ids && !o.field && length > 6 && !strcmp(path + length - 6, ".jsonl");
+    const char *field = by_name ? "text" : o.field, *text;
     char digest[ST_DIGEST];
     int64_t n;
     struct stat st = {0};
     tool_stdin_once(j->tool, path);
-    struct documents *d = documents_open(path, o.ids ? "\n" : o.separator, o.ids ? NULL : field, e);
+    struct documents *d = documents_open(path, o.ids ? "\n" : o.separator, field, e);
     if (d)
         stat(path, &st);
     while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
@@ -174,7 +189,7 @@ static void file_use(struct job *j, const char *path)
     documents_close(d, digest);
     json_object_set_new(source, "digest", json_string(digest));
     json_array_append_new(j->sources, source);
-    tool_parent(j->tool, path, digest);
+    source_parent(j, path, digest, by_name);
 }
 
 /* ---- the stream */

@@ -19,7 +19,7 @@ static const struct opt opts[] = {
      "add a special token, with ids from 0; may be repeated (default <|endoftext|>)", 0},
     {"field", OPT_TEXT, &o.field, "KEY", "read JSON lines and take the text from KEY", 0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
-    {"output", OPT_TEXT, &o.output, "FILE",
+    {"output", OPT_PATH, &o.output, "FILE",
      "write to FILE instead of standard output; FILE appears only once it is complete",
      OPT_SILENT_ID},
     {0}};

@@ -54,6 +54,7 @@ void hist_command(const json_t *step, FILE *f)
     const char *tool = json_string_value(json_object_get(step, "tool")),
                *device = json_string_value(json_object_get(step, "device")), *key;
     const json_t *operands = json_object_get(step, "operands"),
+                 *compute = json_object_get(step, "compute"),
                  *threads = json_object_get(step, "threads");
     json_t *value;
     int dashes = 0;
@@ -61,6 +62,8 @@ void hist_command(const json_t *step, FILE *f)
     json_object_foreach(json_object_get(step, "options"), key, value) option_print(key, value, f);
     if (device)
         option_print("device", json_object_get(step, "device"), f);
+    if (json_is_string(compute))
+        option_print("compute", compute, f);
     if (json_is_integer(threads))
         option_print("threads", threads, f);
     for (size_t i = 0; i < json_array_size(operands); i++) {

@@ -31,7 +31,7 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
         if (end == text || *end || !isfinite(v))
             return err_set(e, "--%s takes a number, not \"%s\"", p->name, text);
         *(double *)p->value = v;
-    } else if (p->type == OPT_TEXT) {
+    } else if (p->type == OPT_TEXT || p->type == OPT_PATH) {
         *(const char **)p->value = text;
     } else {
         struct opt_list *list = p->value;
@@ -107,13 +107,13 @@ void options_wrap(const char *text, int column, int indent, FILE *f)
 
 static char *option_default(const struct opt *p)
 {
-    /* -1 stands for a rule; it is a default worth printing where the help says which */
-    int told = p->help && strstr(p->help, "-1");
-    if (p->type == OPT_INT && *(int64_t *)p->value && (*(int64_t *)p->value != -1 || told))
+    if (p->flags & OPT_UNSET)
+        return mem_string("");
+    if (p->type == OPT_INT && *(int64_t *)p->value)
         return mem_format(" (default %lld)", (long long)*(int64_t *)p->value);
     if (p->type == OPT_REAL && *(double *)p->value != 0)
         return mem_format(" (default %g)", *(double *)p->value);
-    if (p->type == OPT_TEXT && *(const char **)p->value)
+    if ((p->type == OPT_TEXT || p->type == OPT_PATH) && *(const char **)p->value)
         return mem_format(" (default %s)", *(const char **)p->value);
     return mem_string("");
 }
@@ -175,7 +175,7 @@ static json_t *option_value(const struct opt *p)
         return json_integer(*(int64_t *)p->value);
     if (p->type == OPT_REAL)
         return json_real(*(double *)p->value);
-    if (p->type == OPT_TEXT)
+    if (p->type == OPT_TEXT || p->type == OPT_PATH)
         return *(const char **)p->value ? options_text(*(const char **)p->value) : NULL;
     const struct opt_list *list = p->value;
     json_t *a = list->n ? json_array() : NULL;
@@ -184,12 +184,13 @@ static json_t *option_value(const struct opt *p)
     return a;
 }
 
-json_t *options_resolved(const struct options *o)
+json_t *options_resolved(const struct options *o, int with_paths)
 {
     json_t *all = json_object();
     for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
         for (const struct opt *p = o->tables[t]; p && p->name; p++) {
-            json_t *v = p->type == OPT_GROUP || (p->flags & OPT_SILENT_ID) ? NULL : option_value(p);
+            int counts = p->type != OPT_GROUP && (p->type != OPT_PATH || with_paths);
+            json_t *v = counts && !(p->flags & OPT_SILENT_ID) ? option_value(p) : NULL;
             if (v)
                 json_object_set_new(all, p->name, v);
         }

@@ -23,7 +23,8 @@ void options_help(const struct options *o, FILE *f); /* the "Options:" part of -
 void options_wrap(const char *text, int column, int indent, FILE *f);
 /* a JSON string; bytes that are no UTF-8 (possible in paths) become "?" */
 json_t *options_text(const char *s);
-/* {name: value} of all that make a difference; unset ones left out */
-json_t *options_resolved(const struct options *o);
+/* {name: value} of all that make a difference, with those that name files or without; unset ones
+ * left out */
+json_t *options_resolved(const struct options *o, int with_paths);
 
 #endif

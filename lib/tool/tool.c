@@ -39,43 +39,36 @@ struct tool {
 
 static void tool_common_options(struct tool *t)
 {
+    const struct {
+        int use; /* which tools have it; 0: all */
+        struct opt row;
+    } all[] = {
+        {TOOL_OUTPUT,
+         {"output", OPT_PATH, &t->output, "FILE",
+          "write to FILE instead of standard output; FILE appears only once it is complete",
+          OPT_SILENT_ID}},
+        {TOOL_OUTPUT,
+         {"compress", OPT_TEXT, &t->compress, "auto|none|N",
+          "zstd level; auto: 1 for files, none for pipes", OPT_SILENT_ID}},
+        {TOOL_COMPUTE,
+         {"threads", OPT_INT, &t->threads, "N", "number of threads; 0: one per core",
+          OPT_SILENT_ID}},
+        {TOOL_COMPUTE,
+         {"device", OPT_TEXT, &t->device, "cpu|cuda", "device to compute on", OPT_SILENT_ID}},
+        {TOOL_COMPUTE,
+         {"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32",
+          "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
+          OPT_SILENT_ID}}, /* hist and id have what it comes to, see step_id */
+        {0, {"quiet", OPT_FLAG, &t->quiet, NULL, "print no notes and no progress", OPT_SILENT_ID}},
+        {0, {"help", OPT_FLAG, &t->help, NULL, "print this help and exit", OPT_SILENT_ID}},
+        {0, {"version", OPT_FLAG, &t->version, NULL, "print the version and exit", OPT_SILENT_ID}},
+    };
+    enum { ALL = sizeof all / sizeof *all };
+    _Static_assert(ALL < sizeof t->common / sizeof *t->common, "no room for the end of the table");
     struct opt *p = t->common;
-    int uses = t->desc->uses;
-    if (uses & TOOL_OUTPUT) {
-        *p++ = (struct opt){
-            "output",
-            OPT_TEXT,
-            &t->output,
-            "FILE",
-            "write to FILE instead of standard output; FILE appears only once it is complete",
-            OPT_SILENT_ID};
-        *p++ = (struct opt){"compress",
-                            OPT_TEXT,
-                            &t->compress,
-                            "auto|none|N",
-                            "zstd level; auto: 1 for files, none for pipes",
-                            OPT_SILENT_ID};
-    }
-    if (uses & TOOL_COMPUTE) {
-        *p++ = (struct opt){
-            "threads",    OPT_INT, &t->threads, "N", "number of threads; 0: one per core",
-            OPT_SILENT_ID};
-        *p++ = (struct opt){"device",     OPT_TEXT, &t->device, "cpu|cuda", "device to compute on",
-                            OPT_SILENT_ID};
-        *p++ = (struct opt){
-            "compute",
-            OPT_TEXT,
-            &t->compute,
-            "auto|bf16|tf32|f32",
-            "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
-            OPT_SILENT_ID};
-    }
-    *p++ = (struct opt){"quiet",      OPT_FLAG, &t->quiet, NULL, "print no notes and no progress",
-                        OPT_SILENT_ID};
-    *p++ = (struct opt){"help",       OPT_FLAG, &t->help, NULL, "print this help and exit",
-                        OPT_SILENT_ID};
-    *p++ = (struct opt){"version",    OPT_FLAG, &t->version, NULL, "print the version and exit",
-                        OPT_SILENT_ID};
+    for (int i = 0; i < ALL; i++)
+        if (!all[i].use || (t->desc->uses & all[i].use))
+            *p++ = all[i].row;
 }
 
 static void tool_print_help(const struct tool *t)
@@ -357,25 +350,25 @@ static void digest_text(const char *text, char id[ST_DIGEST])
     digest_close(&d, id);
 }
 
-/* The id says what is made: tool, release, options that matter, parents. Paths do not count: --rank
- * FILE is known by the parent's id. */
-static void step_id(const struct tool *t, json_t *options, char id[ST_DIGEST])
+/* What --compute comes to: "f32", "tf32" or "bf16". */
+static const char *compute_name(const struct exec *x)
 {
-    json_t *plain = json_deep_copy(options), *parents = json_array(), *input;
+    return x->tf32 ? "tf32" : dtype_name(x->compute);
+}
+
+/* The id says what is made: tool, release, options that matter, parents, and the arithmetic where
+ * it is not f32. */
+static void step_id(struct tool *t, char id[ST_DIGEST])
+{
+    json_t *options = options_resolved(&t->options, 0), *parents = json_array(), *input;
     size_t i;
+    const char *compute = t->desc->uses & TOOL_COMPUTE ? compute_name(tool_exec(t)) : "f32";
+    if (strcmp(compute, "f32"))
+        json_object_set_new(options, "compute", json_string(compute));
     json_array_foreach(t->inputs, i, input)
-    {
-        const char *path = json_string_value(json_object_get(input, "path")), *key;
-        json_t *value;
-        void *next;
-        json_object_foreach_safe(plain, next, key,
-                                 value) if (json_is_string(value) &&
-                                            !strcmp(json_string_value(value), path))
-            json_object_del(plain, key);
         json_array_append(parents, json_object_get(input, "id"));
-    }
     json_t *all = json_pack("{s:s, s:s, s:o, s:o}", "tool", t->desc->name, "release", PARE_RELEASE,
-                            "options", plain, "parents", parents);
+                            "options", options, "parents", parents);
     char *text = json_dumps(all, JSON_SORT_KEYS | JSON_COMPACT);
     digest_text(text, id);
     free(text);
@@ -384,9 +377,9 @@ static void step_id(const struct tool *t, json_t *options, char id[ST_DIGEST])
 
 static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
 {
-    json_t *options = options_resolved(&t->options), *operands = json_array();
+    json_t *options = options_resolved(&t->options, 1), *operands = json_array();
     if (!id[0])
-        step_id(t, options, id);
+        step_id(t, id);
     for (int i = 0; i < t->options.n_operands; i++)
         json_array_append_new(operands, options_text(t->options.operands[i]));
     json_t *step = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "id", id, "tool", t->desc->name,
@@ -396,8 +389,7 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
         struct exec *x = tool_exec(t);
         json_object_set_new(step, "device", json_string(t->device));
         if (x->device != DEVICE_CPU)
-            json_object_set_new(step, "compute",
-                                json_string(x->tf32 ? "tf32" : dtype_name(x->compute)));
+            json_object_set_new(step, "compute", json_string(compute_name(x)));
         json_object_set_new(step, "threads", json_integer(x->threads));
         json_object_set_new(step, "math", json_string(exec_math_library()));
     }

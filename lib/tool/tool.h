@@ -17,19 +17,22 @@
 
 #define PARE_RELEASE "0.1.0"
 
-/* Of int, int64_t, double, const char *, struct opt_list (may be repeated). GROUP: a heading in
- * --help (name = text). */
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_LIST, OPT_GROUP };
+/* Of int, int64_t, double, const char *, const char *, struct opt_list (may be repeated). PATH: the
+ * name of a file or directory; GROUP: a heading in --help (name = text). */
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_PATH, OPT_LIST, OPT_GROUP };
 struct opt_list {
     const char **text;
     int n;
 };
-/* does not change what is made (threads, quiet, output, log, save-steps): left out of the id, and
- * of hist's resolved options */
-enum {
-    OPT_SILENT_ID = 1,
-    OPT_FROM_1 = 2
-}; /* a given value is a number from 1 (0 stands for: not given) */
+/* What an option is, and with it what it does to provenance:
+ * - OPT_SILENT_ID: it does not change what is made (--threads, --quiet, --output, --log): neither
+ * in hist nor in the id.
+ * - of type OPT_PATH: in hist; the id has what the file holds instead of its name, as one of the
+ *   parents: the tool opens it with tool_in or tool_model, or registers it with tool_parent.
+ * - all others are in both.
+ * OPT_FROM_1: a given value is at least 1. OPT_UNSET: the default stands for an option that is not
+ * given, and --help does not show it. */
+enum { OPT_SILENT_ID = 1, OPT_FROM_1 = 2, OPT_UNSET = 4 };
 struct opt {
     /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
     const char *name;

@@ -35,6 +35,20 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     done
 }
 
+@test "bf16, tf32 and f32 make three ids, and the history makes each again" {
+    for how in bf16 tf32 f32; do
+        "$BIN/dump-logits" "$STUDENT" data.tsz --full --max-tokens 64 --quiet --device cuda --compute $how -o $how.tsz
+        "$BIN/ts-dump" --hist $how.tsz > script
+        grep -q -e "--device cuda --compute $how" script
+        PATH=$BIN:$PATH sh script again.tsz
+        cmp $how.tsz again.tsz
+        "$BIN/ts-dump" --head $how.tsz | sed -n 's/^  "id": //p' >> ids
+    done
+    [ "$(sort -u ids | wc -l)" = 3 ]
+    "$BIN/dump-logits" "$STUDENT" data.tsz --full --max-tokens 64 --quiet -o cpu.tsz
+    [ "$("$BIN/ts-dump" --head cpu.tsz | sed -n 's/^  "id": //p')" = "$(tail -n 1 ids)" ]
+}
+
 @test "steps in bf16: every loss within 1 % of f32 on the CPU (STEPS= how many)" {
     long() { golden_run --max-steps "${STEPS:-40}" --loss ce+kl "$@"; }
     long --device cuda --log bf16.log -o one.tsz

@@ -1,0 +1,161 @@
+# Two different results never share an id: every option of every tool that writes a stream, from a table that must have them all.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    ROOT=$PWD
+    MODEL=$PWD/tests/golden/families/llama
+    OTHER=$PWD/tests/golden/families/qwen3
+    export OMP_WAIT_POLICY=passive
+    cd "$BATS_TEST_TMPDIR" || exit
+    for i in 1 2 3 4; do echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; done > ids.txt
+    "$BIN/tokenize" --ids --seq-length 16 ids.txt -o tokens.tsz
+    sed "s/ 9 / 20 /" ids.txt | "$BIN/tokenize" --ids --seq-length 16 -o others.tsz
+    "$BIN/calib-acts" --quiet "$MODEL" tokens.tsz -o acts.tsz
+    "$BIN/score-importance" acts.tsz -o scores.tsz
+    "$BIN/rank" scores.tsz -o rank.tsz
+    "$BIN/rank" --random 1 scores.tsz -o random.tsz
+    printf '{"text": "a b", "other": "b a"}\n{"text": "c", "other": "d"}\n' > lines
+    words=$PWD/words.json
+    "$BIN/train-tokenizer" --vocab-size 258 "$ROOT/README.md" -o "$words"
+    "$BIN/train-tokenizer" --vocab-size 300 "$ROOT/README.md" -o more.json
+    cat > options <<END
+calib-acts|max-tokens|16|32
+calib-acts|first-sequence|0|1
+calib-acts|sequences|1|2
+calib-acts|seq-length|8|16
+calib-acts|block-size|1|2
+dump-logits|max-tokens|16|32
+dump-logits|seq-length|8|16
+probe-layers|block-size|1|2
+probe-layers|max-tokens|16|32
+probe-layers|context|8|24
+rank|random|1|2
+score-importance|batch|mean|var
+score-importance|seq|mean|l2
+score-importance|neuron|neuron_in2|neuron_first_gate
+score-importance|head|head_channel|head_norm
+score-importance|hidden|no_final|with_final
+slice-model|hidden-size|16|24
+slice-model|intermediate-size|16|24
+slice-model|num-attention-heads|2|4
+slice-model|num-key-value-heads|1|2
+slice-model|num-hidden-layers|1|2
+slice-model|drop-layers|0|1
+slice-model|drop-attention|0|1
+slice-model|drop-mlp|0|1
+tokenize|seq-length|2|3
+tokenize|max-tokens|2|3
+tokenize|field|text|other
+tokenize|doc-sep|a|b
+tokenize|bos|auto|a
+kd-train|init|keep|random
+kd-train|loss|kl|kl+ce
+kd-train|temperature|1|2
+kd-train|max-steps|2|3
+kd-train|batch-size|1|2
+kd-train|gradient-accumulation-steps|1|2
+kd-train|order|shuffled|sequential
+kd-train|seed|1|2
+kd-train|learning-rate|0.1|0.2
+kd-train|min-learning-rate|0.001|0.002
+kd-train|warmup-steps|1|2
+kd-train|weight-decay|0.1|0.2
+kd-train|adam-beta1|0.5|0.6
+kd-train|adam-beta2|0.5|0.6
+kd-train|adam-epsilon|0.1|0.2
+kd-train|max-grad-norm|0.1|0.2
+END
+    cat > paths <<END
+rank|magnitude|$MODEL|$OTHER
+slice-model|rank|rank.tsz|random.tsz
+tokenize|model|words.json|more.json
+kd-train|teacher|$MODEL|cut.tsz
+kd-train|data|tokens.tsz|others.tsz
+END
+    # what never changes a result but for rounding, or only allows it; tokenize --ids and dump-logits --full are other runs
+    silent="calib-acts any-tokenizer batch-size
+        dump-logits any-tokenizer full
+        probe-layers any-tokenizer batch-size table
+        slice-model any-model dry-run verify verify-tokens
+        tokenize ids
+        kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir save-steps resume"
+    common=" output compress threads device compute quiet help version "
+}
+
+base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
+    case $1 in
+    calib-acts | dump-logits | probe-layers) echo "$MODEL ${3:-tokens.tsz} $([ "$1" != dump-logits ] || echo --full)" ;;
+    rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
+    score-importance) echo "${3:-acts.tsz}" ;;
+    slice-model) echo "$MODEL $([ "$2" = rank ] || echo --rank "${3:-rank.tsz}") $([ "$2" != rank ] || echo --intermediate-size 16)" ;;
+    tokenize) echo "${3:-lines} $([ "$2" = model ] || echo --model words.json)" ;;
+    kd-train)
+        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce max-steps=3 batch-size=2 learning-rate=0.01; do
+            [ "${row%%=*}" = "$2" ] || echo "--$row"
+        done
+        echo "$MODEL" ;;
+    esac
+}
+
+facts() {       # facts TOOL OPTION VALUE [OPERAND]: the id of what is made, and a digest of all else in it
+    # shellcheck disable=SC2046
+    "$BIN/$1" --quiet "--$2=$3" $(base "$1" "$2" "${4:-}") | PYTHONPATH=$ROOT/tests/tools python3 -c '
+import hashlib, json, stream, sys
+head, records = stream.read(sys.stdin.buffer)
+print(head.pop("id"), hashlib.sha256((json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)).encode()).hexdigest())'
+}
+
+differ() {      # differ TOOL OPTION A B: the two make different things of different ids, also where an operand is named as they are
+    first=$(facts "$1" "$2" "$3") second=$(facts "$1" "$2" "$4")
+    [ "${first#* }" != "${second#* }" ] || { echo "$*: the same is made"; false; }
+    [ "${first% *}" != "${second% *}" ] || { echo "$*: one id for two results"; false; }
+}
+
+@test "every option of every tool that writes a stream is in the table, and none that is not" {
+    for tool in "$BIN"/*; do
+        tool=${tool##*/}
+        [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e '^  -o, --output' && [ "$tool" != train-tokenizer ] || continue
+        for option in $("$BIN/$tool" --help | sed -nE 's/^  (-., )?--([a-z0-9-]+).*/\2/p'); do
+            [[ $common == *" $option "* ]] && continue
+            echo "$tool|$option"
+        done
+    done | sort > all
+    { cat options paths | cut -d '|' -f 1,2; echo "$silent" | while read -r tool names; do for name in $names; do echo "$tool|$name"; done; done; } | sort > known
+    diff all known
+}
+
+@test "values of an option that make different things make different ids, also where operands have their names" {
+    "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
+    while IFS='|' read -r tool option a b; do
+        differ "$tool" "$option" "$a" "$b"
+        [[ $a$b == *[!0-9.]* ]] || continue
+        case $tool in
+        score-importance) operand=acts.tsz ;;
+        rank) operand=scores.tsz ;;
+        slice-model) operand=rank.tsz ;;
+        tokenize) operand=lines ;;
+        *) operand=tokens.tsz ;;
+        esac
+        cp "$operand" "./$a" && cp "$operand" "./$b"
+        [ "$(facts "$tool" "$option" "$a" "$a") $(facts "$tool" "$option" "$b" "$b")" = "$first $second" ] || { echo "$tool --$option: the name of its operand counts"; false; }
+    done < options
+}
+
+@test "an option that names a file counts by what the file holds" {
+    "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
+    while IFS='|' read -r tool option a b; do
+        differ "$tool" "$option" "$a" "$b"
+        renamed=renamed${a##*/*}
+        cp -r "$a" "$renamed"
+        [ "$(facts "$tool" "$option" "$renamed")" = "$first" ] || { echo "$tool --$option: the name of its file counts"; false; }
+        rm -r "$renamed"
+    done < paths
+}
+
+@test "a text and the same bytes as JSON lines, by the name of the file, have two ids" {
+    cp lines text.jsonl
+    read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
+    read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"
+    [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ]
+}
