@@ -103,7 +103,7 @@ static void write_scores(struct tool *t, const struct probe *p, const struct mod
     axes_from_model(&a, h);
     axes_to_json(&a, meta);
     scores_open(&s, &a);
-    probe_scores(p, scores_entry(&s, AXES_LAYERS));
+    probe_scores(p, scores_axis(&s, AXIS_L, -1));
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);
     st_put(out, &record, p->without);

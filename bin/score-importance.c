@@ -82,12 +82,11 @@ int main(int argc, char **argv)
     struct tensor blocks = {.name = "block_importance",
                             .dtype = DT_F64,
                             .ndim = 2,
-                            .shape = {a.block_size, a.axes.num_hidden_layers}};
+                            .shape = {a.block_size, a.axes.size[AXIS_L]}};
     /* in place: 0 where a block would run past the last layer */
     for (int64_t n = 1; n <= a.block_size; n++)
-        for (int64_t i = 0; i + n <= a.axes.num_hidden_layers; i++)
-            a.block_cosine[(n - 1) * a.axes.num_hidden_layers + i] = acts_block_importance(&a, i,
-                                                                                           n);
+        for (int64_t i = 0; i + n <= a.axes.size[AXIS_L]; i++)
+            a.block_cosine[(n - 1) * a.axes.size[AXIS_L] + i] = acts_block_importance(&a, i, n);
     st_put(out, &blocks, a.block_cosine);
     scores_free(&s);
     acts_free(&a);

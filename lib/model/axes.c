@@ -4,6 +4,8 @@
 #include "spec.h"
 
 const struct axis_row axis_rows[AXIS_COUNT] = {
+    [AXIS_NONE] = {.place = -1},
+    [AXIS_P] = {.place = -1},
 #define ROW(in, letter, dimension, name, most, ...) \
     [AXIS_##letter] = {#name, offsetof(struct in, name), most, ROW_REST(__VA_ARGS__)},
 #define ROW_REST(inside, width, place, option, help) \

@@ -21,13 +21,25 @@ int aggregate_parse(const char *name)
     return -1;
 }
 
+const struct tap_rule tap_rules[] = {{AXIS_F, "neuron_in2", NULL, NULL, "neuron_first"},
+                                     {AXIS_H, "attn_channel", "head_norm", "group_norm", NULL},
+                                     {0}};
+
+const struct tap_rule *tap_rule_of(enum axis axis)
+{
+    for (const struct tap_rule *r = tap_rules; r->axis; r++)
+        if (r->axis == axis)
+            return r;
+    return NULL;
+}
+
 /* ---- sums */
 
 void acts_open(struct acts *a, const struct axes *axes, int64_t block_size)
 {
     *a = (struct acts){.block_size = block_size, .shards = json_array()};
     axes_copy(&a->axes, axes);
-    a->block_cosine = mem_alloc((size_t)(block_size * axes->num_hidden_layers) * sizeof(double));
+    a->block_cosine = mem_alloc((size_t)(block_size * axes->size[AXIS_L]) * sizeof(double));
 }
 
 static struct acts_stat *stat_append(struct acts *a, const char *name, int64_t units, double *sums)
@@ -149,7 +161,7 @@ int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, c
         return -1;
     for (int64_t i = 0; i < dst->n_stats; i++)
         stat_merge(&dst->stats[i], &src->stats[i], (double)dst->samples, (double)src->samples);
-    for (int64_t i = 0; i < dst->block_size * dst->axes.num_hidden_layers; i++)
+    for (int64_t i = 0; i < dst->block_size * dst->axes.size[AXIS_L]; i++)
         dst->block_cosine[i] += src->block_cosine[i];
     dst->samples += src->samples;
     dst->positions += src->positions;
@@ -161,7 +173,7 @@ int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, c
 static int record_check(const struct acts *a, const struct tensor *t, int is_cosine,
                         const char *path, struct err *e)
 {
-    int64_t L = a->axes.num_hidden_layers;
+    int64_t L = a->axes.size[AXIS_L];
     int ok = is_cosine ? !a->block_cosine && t->ndim == 2 && t->shape[0] >= 1 && t->shape[0] <= L &&
                              t->shape[1] == L
                        : t->ndim == 3 && t->shape[0] == AGG_COUNT && t->shape[1] == 2 &&
@@ -236,7 +248,7 @@ void acts_write(struct st_out *out, const struct acts *a)
     struct tensor t = {.name = "block_cosine",
                        .dtype = DT_F64,
                        .ndim = 2,
-                       .shape = {a->block_size, a->axes.num_hidden_layers}};
+                       .shape = {a->block_size, a->axes.size[AXIS_L]}};
     st_put(out, &t, a->block_cosine);
 }
 
@@ -255,7 +267,7 @@ void acts_free(struct acts *a)
 
 double acts_block_importance(const struct acts *a, int64_t first, int64_t n)
 {
-    return 1 - a->block_cosine[(n - 1) * a->axes.num_hidden_layers + first] / (double)a->positions;
+    return 1 - a->block_cosine[(n - 1) * a->axes.size[AXIS_L] + first] / (double)a->positions;
 }
 
 /* The named tap of a layer with that many units, aggregated into fresh memory; NULL with e set if
@@ -275,45 +287,48 @@ static double *tap_score(const struct acts *a, const struct score_opts *o, const
     return score;
 }
 
+/* Runs of one are as they are: scores are never negative. */
 static void norms_of_runs(double *out, const double *x, int64_t runs, int64_t width)
 {
     for (int64_t i = 0; i < runs; i++) {
         double sum = 0;
         for (int64_t j = 0; j < width; j++)
             sum += x[i * width + j] * x[i * width + j];
-        out[i] = sqrt(sum);
+        out[i] = width == 1 ? x[i] : sqrt(sum);
     }
 }
 
-static int score_heads(struct scores *s, const struct acts *a, const struct score_opts *o,
-                       int64_t layer, const char *path, struct err *e)
+/* The units of an axis, each a run of the n channels: by the sums of their norms, or (norms NULL)
+ * by the L2 norm of the channels' scores. */
+static void score_units(struct scores *s, const struct acts *a, const struct score_opts *o,
+                        enum axis axis, int64_t layer, const double *channels, int64_t n,
+                        const char *norms, const char *path, struct err *e)
 {
-    const struct axes_layer *y = &a->axes.layers[layer];
-    int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
-    double *heads = scores_entry(s, axes_entry(layer, UNIT_HEADS)),
-           *groups = scores_entry(s, axes_entry(layer, UNIT_GROUPS));
-    double *x = tap_score(a, o, o->head_norm ? "head_norm" : "attn_channel", layer,
-                          o->head_norm ? H : H * D, path, e);
-    double *g = o->head_norm ? tap_score(a, o, "group_norm", layer, K, path, e) : NULL;
-    if (!e->set && o->head_norm) {
-        memcpy(heads, x, (size_t)H * sizeof *x);
-        memcpy(groups, g, (size_t)K * sizeof *g);
-    } else if (!e->set) {
-        norms_of_runs(heads, x, H, D);
-        norms_of_runs(groups, x, K, H / K * D);
+    int64_t units = axes_size(&a->axes, axis, layer);
+    double *to = scores_axis(s, axis, layer);
+    if (!norms) {
+        norms_of_runs(to, channels, units, n / units);
+        return;
     }
-    free(x);
-    free(g);
-    return e->set ? -1 : 0;
-}
-
-static int score_neurons(struct scores *s, const struct acts *a, const struct score_opts *o,
-                         int64_t layer, const char *path, struct err *e)
-{
-    int64_t F = a->axes.layers[layer].intermediate_size;
-    double *x = tap_score(a, o, o->neuron, layer, F, path, e);
+    double *x = tap_score(a, o, norms, layer, units, path, e);
     if (x)
-        memcpy(scores_entry(s, axes_entry(layer, UNIT_FFN)), x, (size_t)F * sizeof *x);
+        memcpy(to, x, (size_t)units * sizeof *x);
+    free(x);
+}
+
+static int score_layer(struct scores *s, const struct acts *a, const struct score_opts *o,
+                       const struct tap_rule *r, int64_t layer, const char *path, struct err *e)
+{
+    const struct layer *y = &a->axes.layers[layer];
+    enum axis inside = axis_rows[r->axis].inside;
+    int64_t n = layer_size(y, r->axis) * layer_width(y, r->axis);
+    int by_norms = r->norms && o->head_norm;
+    const char *channels = r->outputs ? o->neuron : r->inputs;
+    double *x = by_norms ? NULL : tap_score(a, o, channels, layer, n, path, e);
+    if (!e->set)
+        score_units(s, a, o, r->axis, layer, x, n, by_norms ? r->norms : NULL, path, e);
+    if (!e->set && inside)
+        score_units(s, a, o, inside, layer, x, n, by_norms ? r->outer : NULL, path, e);
     free(x);
     return e->set ? -1 : 0;
 }
@@ -342,9 +357,9 @@ static void share_of_mean(double *x, int64_t n)
 static int score_hidden(struct scores *s, const struct acts *a, const struct score_opts *o,
                         const char *path, struct err *e)
 {
-    int64_t E = a->axes.hidden_size, summed = 0;
+    int64_t E = a->axes.size[AXIS_E], summed = 0;
     int shares = reads_residual(a);
-    double *hidden = scores_entry(s, AXES_HIDDEN), *x = mem_alloc((size_t)E * sizeof *x);
+    double *hidden = scores_axis(s, AXIS_E, -1), *x = mem_alloc((size_t)E * sizeof *x);
     for (int64_t i = 0; i < a->n_stats && !e->set; i++) {
         const struct acts_stat *t = &a->stats[i];
         if (strncmp(t->name, "hidden.", 7) || (!strcmp(t->name, "hidden.final") && !o->with_final))
@@ -369,9 +384,10 @@ int scores_from_acts(struct scores *s, const struct acts *a, const struct score_
 {
     scores_open(s, &a->axes);
     int bad = score_hidden(s, a, o, path, e);
-    for (int64_t l = 0; l < a->axes.num_hidden_layers && !bad; l++) {
-        bad = score_neurons(s, a, o, l, path, e) || score_heads(s, a, o, l, path, e);
-        scores_entry(s, AXES_LAYERS)[l] = acts_block_importance(a, l, 1);
+    for (int64_t l = 0; l < a->axes.size[AXIS_L] && !bad; l++) {
+        for (const struct tap_rule *r = tap_rules; r->axis && !bad; r++)
+            bad = score_layer(s, a, o, r, l, path, e);
+        scores_axis(s, AXIS_L, -1)[l] = acts_block_importance(a, l, 1);
     }
     return bad ? -1 : 0;
 }

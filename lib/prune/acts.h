@@ -61,6 +61,18 @@ json_t *acts_meta(const struct acts *a);
 void acts_write(struct st_out *out, const struct acts *a);
 void acts_free(struct acts *a);
 
+/* How an axis of the layers is scored: by what the block's linear lines read whose input dimension
+ * is that axis. The sums that calibration makes of it, by name: */
+struct tap_rule {
+    enum axis axis;     /* AXIS_NONE ends the list */
+    const char *inputs; /* each channel of what is read */
+    const char *norms;  /* the L2 norm of each unit's channels, NULL: units have one channel */
+    const char *outer;  /* the L2 norm of all channels of a unit of the axis that it is inside of */
+    const char *outputs; /* each channel of what lines write whose output dimension is the axis */
+};
+extern const struct tap_rule tap_rules[];
+const struct tap_rule *tap_rule_of(enum axis axis); /* NULL: none */
+
 /* How sums become scores. */
 struct score_opts {
     enum aggregate batch, seq;

@@ -1,5 +1,5 @@
 /* The axes that can be cut and their entries in streams of scores and ranks: see rank.h. Refused:
- * sizes beyond 2^24 units, heads that do not divide. */
+ * sizes beyond the limits of axes.def, heads that do not divide. */
 #include "rank.h"
 
 #include <inttypes.h>
@@ -8,24 +8,31 @@
 
 #include "../base/mem.h"
 
-enum { UNITS_MAX = 1 << 24 };
+/* ---- sizes */
+
+int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer)
+{
+    return axis < LAYER_AXES ? a->size[axis] : layer_size(&a->layers[layer], axis);
+}
 
 void axes_from_model(struct axes *a, const struct model_spec *h)
 {
-    *a = (struct axes){.hidden_size = h->hidden_size, .num_hidden_layers = h->num_hidden_layers};
+    *a = (struct axes){0};
     snprintf(a->model, sizeof a->model, "%s", h->id);
-    a->layers = mem_alloc((size_t)a->num_hidden_layers * sizeof *a->layers);
-    for (int64_t l = 0; l < a->num_hidden_layers; l++)
-        a->layers[l] = (struct axes_layer){h->layers[l].num_attention_heads,
-                                           h->layers[l].num_key_value_heads, h->layers[l].head_dim,
-                                           h->layers[l].intermediate_size};
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        a->size[x] = axis_rows[x].place < 0 ? 0 : model_spec_size(h, x, 0);
+    a->layers = mem_alloc((size_t)h->num_hidden_layers * sizeof *a->layers);
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            layer_set_size(&a->layers[l], x, model_spec_size(h, x, l));
 }
 
 void axes_copy(struct axes *dst, const struct axes *src)
 {
+    size_t bytes = (size_t)src->size[AXIS_L] * sizeof *dst->layers;
     *dst = *src;
-    dst->layers = mem_alloc((size_t)src->num_hidden_layers * sizeof *dst->layers);
-    memcpy(dst->layers, src->layers, (size_t)src->num_hidden_layers * sizeof *dst->layers);
+    dst->layers = mem_alloc(bytes);
+    memcpy(dst->layers, src->layers, bytes);
 }
 
 void axes_free(struct axes *a)
@@ -34,29 +41,32 @@ void axes_free(struct axes *a)
     *a = (struct axes){0};
 }
 
+/* Is the axis a key of a header's sizes? The number of layers is the length of their list. */
+static int is_key(enum axis x) { return axis_rows[x].place >= 0 && x != AXIS_L; }
+
 void axes_to_json(const struct axes *a, json_t *head)
 {
-    json_t *layers = json_array();
-    for (int64_t l = 0; l < a->num_hidden_layers; l++) {
-        const struct axes_layer *y = &a->layers[l];
-        json_array_append_new(layers, json_pack("{s:I, s:I, s:I, s:I}", "num_attention_heads",
-                                                y->num_attention_heads, "num_key_value_heads",
-                                                y->num_key_value_heads, "head_dim", y->head_dim,
-                                                "intermediate_size", y->intermediate_size));
-    }
+    json_t *sizes = json_object(), *layers = json_array();
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        if (is_key(x))
+            json_object_set_new(sizes, axis_rows[x].name, json_integer(a->size[x]));
+    for (int64_t l = 0; l < a->size[AXIS_L]; l++)
+        json_array_append_new(layers, layer_sizes_to_json(&a->layers[l]));
+    json_object_set_new(sizes, "layers", layers);
     json_object_set_new(head, "model", json_string(a->model));
-    json_object_set_new(head, "sizes",
-                        json_pack("{s:I, s:o}", "hidden_size", a->hidden_size, "layers", layers));
+    json_object_set_new(head, "sizes", sizes);
 }
 
-static int64_t size_read(const json_t *object, const char *key, const char *path, struct err *e)
+static int64_t size_read(const json_t *object, enum axis x, const char *path, struct err *e)
 {
-    const json_t *v = json_object_get(object, key);
-    if (json_is_integer(v) && json_integer_value(v) > 0 && json_integer_value(v) <= UNITS_MAX)
-        return json_integer_value(v);
-    err_set(e, "%s: %s in the header's sizes is %s, not a number from 1 to %d", path, key,
-            v ? "out of range" : "missing", UNITS_MAX);
-    return 0;
+    const struct axis_row *row = &axis_rows[x];
+    const json_t *v = json_object_get(object, row->name);
+    int64_t n = json_integer_value(v);
+    if (n > 0 && n <= row->most)
+        return n;
+    err_set(e, "%s: %s in the header's sizes is %s, not a number from 1 to %" PRId64, path,
+            row->name, v ? "out of range" : "missing", row->most);
+    return 1;
 }
 
 int axes_from_json(struct axes *a, const json_t *head, const char *path, struct err *e)
@@ -68,22 +78,16 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
     if (!model || strlen(model) >= sizeof a->model || !json_is_array(layers))
         return err_set(e, "%s: the header does not say which model and sizes it speaks of", path);
     snprintf(a->model, sizeof a->model, "%s", model);
-    a->hidden_size = size_read(sizes, "hidden_size", path, e);
-    a->num_hidden_layers = (int64_t)json_array_size(layers);
-    a->layers = mem_alloc((size_t)a->num_hidden_layers * sizeof *a->layers);
-    for (int64_t l = 0; l < a->num_hidden_layers && !e->set; l++) {
-        struct axes_layer *y = &a->layers[l];
-        const json_t *j = json_array_get(layers, (size_t)l);
-        y->num_attention_heads = size_read(j, "num_attention_heads", path, e);
-        y->num_key_value_heads = size_read(j, "num_key_value_heads", path, e);
-        y->head_dim = size_read(j, "head_dim", path, e);
-        y->intermediate_size = size_read(j, "intermediate_size", path, e);
-        if (!e->set && (y->num_attention_heads % y->num_key_value_heads ||
-                        y->num_attention_heads * y->head_dim > UNITS_MAX))
-            err_set(e,
-                    "%s: layer %" PRId64 " has %" PRId64 " heads of %" PRId64 " in %" PRId64
-                    " groups, which cannot be",
-                    path, l, y->num_attention_heads, y->head_dim, y->num_key_value_heads);
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        if (is_key(x))
+            a->size[x] = size_read(sizes, x, path, e);
+    a->size[AXIS_L] = (int64_t)json_array_size(layers);
+    a->layers = mem_alloc((size_t)a->size[AXIS_L] * sizeof *a->layers);
+    for (int64_t l = 0; l < a->size[AXIS_L] && !e->set; l++) {
+        const json_t *entry = json_array_get(layers, (size_t)l);
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            layer_set_size(&a->layers[l], x, size_read(entry, x, path, e));
+        layer_check_sizes(&a->layers[l], l, path, e);
     }
     if (e->set)
         axes_free(a);
@@ -96,39 +100,70 @@ int axes_same(const struct axes *a, const struct axes *b, int model, const char 
     if (model && strcmp(a->model, b->model))
         return err_set(e, "%s is of model %s, but %s is of model %s", path_b, b->model, path_a,
                        a->model);
-    if (a->hidden_size != b->hidden_size || a->num_hidden_layers != b->num_hidden_layers)
-        return err_set(e,
-                       "%s is of %" PRId64 " layers of hidden size %" PRId64 ", but %s of %" PRId64
-                       " layers of %" PRId64,
-                       path_b, b->num_hidden_layers, b->hidden_size, path_a, a->num_hidden_layers,
-                       a->hidden_size);
-    for (int64_t l = 0; l < a->num_hidden_layers; l++)
-        if (memcmp(&a->layers[l], &b->layers[l], sizeof *a->layers))
-            return err_set(e, "%s and %s differ in the sizes of layer %" PRId64, path_a, path_b, l);
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        if (a->size[x] != b->size[x])
+            return err_set(e, "%s is of a model with %s %" PRId64 ", but %s of one with %" PRId64,
+                           path_b, axis_rows[x].name, b->size[x], path_a, a->size[x]);
+    for (int64_t l = 0; l < a->size[AXIS_L]; l++)
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            if (axes_size(a, x, l) != axes_size(b, x, l))
+                return err_set(e, "%s has %s %" PRId64 " in layer %" PRId64 ", but %s has %" PRId64,
+                               path_b, axis_rows[x].name, axes_size(b, x, l), l, path_a,
+                               axes_size(a, x, l));
     return 0;
 }
 
-int64_t axes_count(const struct axes *a) { return AXES_FIRST + UNIT_KINDS * a->num_hidden_layers; }
-int64_t axes_entry(int64_t layer, enum unit u) { return AXES_FIRST + UNIT_KINDS * layer + u; }
+/* ---- entries */
+
+static int64_t places(enum axis from, enum axis to)
+{
+    int64_t n = 0;
+    for (enum axis x = from; x < to; x++)
+        n += axis_rows[x].place >= 0;
+    return n;
+}
+
+static enum axis axis_at(enum axis from, enum axis to, int64_t place)
+{
+    while (from < to && axis_rows[from].place != place)
+        from++;
+    return from;
+}
+
+int64_t axes_count(const struct axes *a)
+{
+    return places(MODEL_AXES, LAYER_AXES) + places(LAYER_AXES, AXIS_COUNT) * a->size[AXIS_L];
+}
+
+int64_t axes_entry(enum axis axis, int64_t layer)
+{
+    int64_t place = axis_rows[axis].place;
+    return axis < LAYER_AXES
+               ? place
+               : places(MODEL_AXES, LAYER_AXES) + places(LAYER_AXES, AXIS_COUNT) * layer + place;
+}
+
+enum axis axes_of_entry(int64_t entry, int64_t *layer)
+{
+    int64_t first = places(MODEL_AXES, LAYER_AXES), each = places(LAYER_AXES, AXIS_COUNT);
+    *layer = entry < first ? -1 : (entry - first) / each;
+    return entry < first ? axis_at(MODEL_AXES, LAYER_AXES, entry)
+                         : axis_at(LAYER_AXES, AXIS_COUNT, (entry - first) % each);
+}
 
 void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t)
 {
-    static const char *const names[UNIT_KINDS] = {"intermediate_size", "num_attention_heads",
-                                                  "num_key_value_heads"};
-    *t = (struct tensor){.dtype = d, .ndim = 1};
-    if (entry < AXES_FIRST) {
-        snprintf(t->name, sizeof t->name, "%s",
-                 entry == AXES_HIDDEN ? "hidden_size" : "num_hidden_layers");
-        t->shape[0] = entry == AXES_HIDDEN ? a->hidden_size : a->num_hidden_layers;
-        return;
-    }
-    int64_t l = (entry - AXES_FIRST) / UNIT_KINDS, u = (entry - AXES_FIRST) % UNIT_KINDS;
-    const struct axes_layer *y = &a->layers[l];
-    snprintf(t->name, sizeof t->name, "%s.%" PRId64, names[u], l);
-    t->shape[0] = u == UNIT_FFN ? y->intermediate_size : y->num_key_value_heads;
-    if (u == UNIT_HEADS) {
+    int64_t layer;
+    enum axis x = axes_of_entry(entry, &layer), inside = axis_rows[x].inside;
+    *t = (struct tensor){.dtype = d, .ndim = 1, .shape = {axes_size(a, x, layer)}};
+    if (layer < 0)
+        snprintf(t->name, sizeof t->name, "%s", axis_rows[x].name);
+    else
+        snprintf(t->name, sizeof t->name, "%s.%" PRId64, axis_rows[x].name, layer);
+    if (inside) {
         t->ndim = 2;
-        t->shape[1] = y->num_attention_heads / y->num_key_value_heads;
+        t->shape[1] = t->shape[0] / axes_size(a, inside, layer);
+        t->shape[0] /= t->shape[1];
     }
 }
 

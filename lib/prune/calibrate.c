@@ -78,7 +78,7 @@ static void tap_values(void *user, const struct tapped *t)
 static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from,
                         int64_t to)
 {
-    int64_t N = c->acts.block_size, L = c->acts.axes.num_hidden_layers, T = t->values->rows,
+    int64_t N = c->acts.block_size, L = c->acts.axes.size[AXIS_L], T = t->values->rows,
             row = t->first * t->b->seq_len, at = c->group * N * row;
     struct op_args call = {.x = t->x,
                            .in = {*t->values},
@@ -109,7 +109,7 @@ static void tap_residual(void *user, const struct tapped *t)
     int64_t p = block->layer, row = p % c->slots * c->n_seq * c->seq_len + t->first * t->b->seq_len;
     exec_copy(t->x, c->ring + dtype_bytes(v->dtype, row * v->cols), v->v,
               (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
-    if ((p + 1) % c->group == 0 || p == c->acts.axes.num_hidden_layers)
+    if ((p + 1) % c->group == 0 || p == c->acts.axes.size[AXIS_L])
         add_cosines(c, t, p - p % c->group, p + 1);
 }
 
@@ -132,7 +132,7 @@ static int add_stat(struct calibration *c, const struct tap_sum *s, const double
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
 {
-    int64_t cosines = c->acts.block_size * c->acts.axes.num_hidden_layers;
+    int64_t cosines = c->acts.block_size * c->acts.axes.size[AXIS_L];
     if (tape_forward(c->tape, b, e))
         return -1;
     for (int64_t k = 0; k < c->n_sums; k++) {
@@ -199,74 +199,88 @@ static int read_before(const struct model_spec *h, const struct family_line *lin
     return 0;
 }
 
-/* "neuron_first", or with the stem's first word where several lines write F: neuron_first_gate,
- * neuron_first_up. */
-static void first_name(const struct family *f, const struct family_line *line, char name[64])
+/* A rule's name of outputs; where several lines write the axis, that and the stem's first word:
+ * neuron_first, or neuron_first_gate and neuron_first_up. */
+static void outputs_name(const struct family *f, const struct family_line *line, char name[64])
 {
     int lines = 0;
+    enum axis out = line_axes(f, line)[0];
+    const char *outputs = tap_rule_of(out)->outputs;
     for (const struct family_line *l = f->block; l->out; l++)
-        lines += l->op == OP_linear && line_axes(f, l) && line_axes(f, l)[0] == AXIS_F;
-    snprintf(name, 64, lines > 1 ? "neuron_first_%.*s" : "neuron_first",
-             (int)strcspn(line->weight, "_"), line->weight);
+        lines += l->op == OP_linear && line_axes(f, l) && line_axes(f, l)[0] == out;
+    if (lines > 1)
+        snprintf(name, 64, "%s_%.*s", outputs, (int)strcspn(line->weight, "_"), line->weight);
+    else
+        snprintf(name, 64, "%s", outputs);
 }
 
-/* here: the layer has the line. If not, sums of zeros stand for its units, so that scores and ranks
- * have an entry for every layer. */
-static int tap_inputs(struct calibration *c, const struct model_spec *h,
-                      const struct family_line *line, enum axis in, int64_t layer, int here,
-                      struct err *e)
+/* The sums of what is read along an axis of the layers: of its channels, of its units, and of the
+ * units that these are inside of. */
+static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r, int64_t layer)
 {
-    const struct axes_layer *y = &c->acts.axes.layers[layer];
-    struct tap_sum *s;
-    if (in == AXIS_F)
-        s = sum_new(c, NULL, y->intermediate_size, 1, 0, "neuron_in2", layer);
-    else if (in == AXIS_H) {
-        int64_t H = y->num_attention_heads, K = y->num_key_value_heads, D = y->head_dim;
-        s = sum_new(c, NULL, H * D, 1, 0, "attn_channel", layer);
-        s = sum_new(c, s, H, D, 1, "head_norm", layer);
-        s = sum_new(c, s, K, H / K * D, 1, "group_norm", layer);
-    } else if (in == AXIS_E && here && !read_before(h, line, layer)) {
-        char name[64];
-        const struct family_line *w = writer_of(h->family->block, line);
-        int normed = w && w->weight; /* else the residual stream itself is read */
-        snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.",
-                 normed ? w->weight : line->weight);
-        s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, name, -1);
-    } else
+    const struct layer *y = &c->acts.axes.layers[layer];
+    enum axis inside = axis_rows[r->axis].inside;
+    int64_t units = layer_size(y, r->axis), n = units * layer_width(y, r->axis);
+    struct tap_sum *s = sum_new(c, NULL, n, 1, 0, r->inputs, layer);
+    if (r->norms)
+        s = sum_new(c, s, units, n / units, 1, r->norms, layer);
+    if (r->outer)
+        s = sum_new(c, s, layer_size(y, inside), n / layer_size(y, inside), 1, r->outer, layer);
+    return s;
+}
+
+/* The sums of what a line reads of the residual stream: the norm before it, or the stream itself.
+ */
+static struct tap_sum *residual_sums(struct calibration *c, const struct model_spec *h,
+                                     const struct family_line *line, int64_t layer)
+{
+    char name[64];
+    const struct family_line *w = writer_of(h->family->block, line);
+    int normed = w && w->weight;
+    snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.",
+             normed ? w->weight : line->weight);
+    return sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, name, -1);
+}
+
+/* If the layer lacks the line, sums of zeros stand for its units, so that scores and ranks have an
+ * entry for every layer. */
+static int tap_line(struct calibration *c, const struct model_spec *h,
+                    const struct family_line *line, int64_t layer, struct err *e)
+{
+    const enum axis *axes = line_axes(h->family, line);
+    const struct tap_rule *out = tap_rule_of(axes[0]), *in = tap_rule_of(axes[1]);
+    int here = model_spec_has_line(h, line, layer);
+    struct tap_sum *s = NULL;
+    char name[64];
+    if (in)
+        s = unit_sums(c, in, layer);
+    else if (axes[1] == AXIS_E && here && !read_before(h, line, layer))
+        s = residual_sums(c, h, line, layer);
+    if (s && here && tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e))
+        return -1;
+    if (!out || !out->outputs)
         return 0;
-    return here ? tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e) : 0;
+    outputs_name(h->family, line, name);
+    s = sum_new(c, NULL, layer_size(&c->acts.axes.layers[layer], axes[0]), 1, 0, name, layer);
+    return here ? tape_tap(c->tape, TAP_OUTPUT_OF, layer, line->weight, tap_values, s, e) : 0;
 }
 
 static int tap_layer(struct calibration *c, const struct model_spec *h, int64_t layer,
                      struct err *e)
 {
-    const struct family *f = h->family;
-    for (const struct family_line *l = f->block; l->out; l++) {
-        const enum axis *axes = l->op == OP_linear ? line_axes(f, l) : NULL;
-        if (!axes)
-            continue;
-        int here = model_spec_has_line(h, l, layer);
-        if (tap_inputs(c, h, l, axes[1], layer, here, e))
+    for (const struct family_line *l = h->family->block; l->out; l++)
+        if (l->op == OP_linear && line_axes(h->family, l) && tap_line(c, h, l, layer, e))
             return -1;
-        if (axes[0] == AXIS_F) {
-            char name[64];
-            first_name(f, l, name);
-            struct tap_sum *s = sum_new(c, NULL, c->acts.axes.layers[layer].intermediate_size, 1, 0,
-                                        name, layer);
-            if (here && tape_tap(c->tape, TAP_OUTPUT_OF, layer, l->weight, tap_values, s, e))
-                return -1;
-        }
-    }
     return 0;
 }
 
 static int tap_everything(struct calibration *c, const struct model_spec *h, struct err *e)
 {
-    int64_t L = c->acts.axes.num_hidden_layers;
+    int64_t L = c->acts.axes.size[AXIS_L];
     for (int64_t l = 0; l < L; l++)
         if (tap_layer(c, h, l, e))
             return -1;
-    struct tap_sum *s = sum_new(c, NULL, c->acts.axes.hidden_size, 1, 0, "hidden.final", -1);
+    struct tap_sum *s = sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, "hidden.final", -1);
     if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
         return -1;
     c->blocks = mem_alloc((size_t)(L + 1) * sizeof *c->blocks);
@@ -287,14 +301,13 @@ static size_t cosines_bytes(const struct calibration *c)
 
 static size_t cosine_sums_bytes(const struct calibration *c)
 {
-    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.num_hidden_layers) *
-           sizeof(double);
+    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.size[AXIS_L]) * sizeof(double);
 }
 
 static size_t ring_bytes(const struct calibration *c)
 {
     return (size_t)dtype_bytes(c->x->compute,
-                               c->slots * c->n_seq * c->seq_len * c->acts.axes.hidden_size);
+                               c->slots * c->n_seq * c->seq_len * c->acts.axes.size[AXIS_E]);
 }
 
 static size_t arena_bytes(const struct calibration *c)

@@ -7,33 +7,6 @@
 #include "../base/mem.h"
 #include "rank.h"
 
-/* Units that a position of an axis adds to: position i to units[i / per]. */
-struct target {
-    double *units;
-    int64_t per;
-};
-
-static int axis_targets(struct scores *s, enum axis axis, int64_t layer, struct target t[2])
-{
-    if (axis == AXIS_E) {
-        t[0] = (struct target){scores_entry(s, AXES_HIDDEN), 1};
-        return 1;
-    }
-    if (layer < 0 || (axis != AXIS_F && axis != AXIS_H && axis != AXIS_K))
-        return 0;
-    const struct axes_layer *y = &s->axes.layers[layer];
-    int64_t D = y->head_dim, G = y->num_attention_heads / y->num_key_value_heads;
-    if (axis == AXIS_F)
-        t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_FFN)), 1};
-    else
-        t[0] = (struct target){scores_entry(s, axes_entry(layer, UNIT_GROUPS)),
-                               axis == AXIS_K ? D : G * D};
-    if (axis != AXIS_H)
-        return 1;
-    t[1] = (struct target){scores_entry(s, axes_entry(layer, UNIT_HEADS)), D};
-    return 2;
-}
-
 struct squares {
     double *rows, *cols, all;
 };
@@ -64,18 +37,26 @@ static int squares_read(struct squares *q, struct model_in *in, const struct ten
     return bad;
 }
 
+/* Adds what n positions along a tensor's dimension hold to the units of its axis, and to those of
+ * the axis that these are inside of. */
+static void positions_add(struct scores *s, enum axis axis, int64_t layer, const double *squares,
+                          int64_t n)
+{
+    for (; axis_rows[axis].place >= 0; axis = axis_rows[axis].inside) {
+        double *units = scores_axis(s, axis, layer);
+        int64_t per = n / axes_size(&s->axes, axis, layer);
+        for (int64_t i = 0; i < n; i++)
+            units[i / per] += squares[i];
+    }
+}
+
 static void squares_add(struct scores *s, const struct squares *q, const enum axis axes[2],
                         int64_t layer, int64_t rows, int64_t cols)
 {
-    struct target t[2];
-    for (int n = axis_targets(s, axes[0], layer, t); n-- > 0;)
-        for (int64_t i = 0; i < rows; i++)
-            t[n].units[i / t[n].per] += q->rows[i];
-    for (int n = axis_targets(s, axes[1], layer, t); n-- > 0;)
-        for (int64_t i = 0; i < cols; i++)
-            t[n].units[i / t[n].per] += q->cols[i];
+    positions_add(s, axes[0], layer, q->rows, rows);
+    positions_add(s, axes[1], layer, q->cols, cols);
     if (layer >= 0)
-        scores_entry(s, AXES_LAYERS)[layer] += q->all;
+        scores_axis(s, AXIS_L, -1)[layer] += q->all;
 }
 
 static int tensor_add(struct scores *s, struct model_in *in, const struct tensor *t, int index)

@@ -117,7 +117,7 @@ static struct kept kept_heads(const struct planner *w, int64_t layer, int64_t n,
                               const struct kept *groups)
 {
     int64_t G = w->source->layers[layer].num_attention_heads / groups->of, keep = n / groups->n;
-    const int32_t *order = keep == G ? NULL : order_of(w, axes_entry(layer, UNIT_HEADS));
+    const int32_t *order = keep == G ? NULL : order_of(w, axes_entry(AXIS_H, layer));
     struct kept k = {n, groups->of * G, mem_alloc((size_t)n * sizeof(int64_t))};
     for (int64_t i = 0; i < n && !w->e->set; i++) {
         int64_t first = groups->index[i / keep] * G;
@@ -135,8 +135,8 @@ static int plan_layer(const struct planner *w, struct slice_layer *y)
     if (check_target(w, "intermediate-size", ffn, s->intermediate_size, y->source) ||
         head_targets(w, y->source, &heads, &groups))
         return -1;
-    y->ffn = kept_by_rank(w, axes_entry(y->source, UNIT_FFN), ffn, s->intermediate_size);
-    y->groups = kept_by_rank(w, axes_entry(y->source, UNIT_GROUPS), groups, s->num_key_value_heads);
+    y->ffn = kept_by_rank(w, axes_entry(AXIS_F, y->source), ffn, s->intermediate_size);
+    y->groups = kept_by_rank(w, axes_entry(AXIS_K, y->source), groups, s->num_key_value_heads);
     if (w->e->set)
         return -1;
     y->heads = kept_heads(w, y->source, heads, &y->groups);
@@ -181,7 +181,7 @@ static struct kept kept_layers(const struct planner *w)
     if (!w->target.drop_layers)
         return check_target(w, "num-hidden-layers", target, L, -1)
                    ? (struct kept){0}
-                   : kept_by_rank(w, AXES_LAYERS, target, L);
+                   : kept_by_rank(w, axes_entry(AXIS_L, -1), target, L);
     char *dropped = mem_alloc((size_t)L);
     struct kept k = kept_all(L);
     k.n = 0;
@@ -284,7 +284,7 @@ int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const
     *p = (struct slice_plan){0};
     struct kept layers = kept_layers(&w);
     if (!e->set && !check_target(&w, "hidden-size", E, source->hidden_size, -1))
-        p->hidden = kept_by_rank(&w, AXES_HIDDEN, E, source->hidden_size);
+        p->hidden = kept_by_rank(&w, axes_entry(AXIS_E, -1), E, source->hidden_size);
     p->spec.num_hidden_layers = layers.n;
     p->layers = mem_alloc((size_t)layers.n * sizeof *p->layers);
     for (int64_t l = 0; l < layers.n && !e->set; l++) {

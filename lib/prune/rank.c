@@ -97,6 +97,11 @@ double *scores_entry(struct scores *s, int64_t entry)
     return s->values[entry];
 }
 
+double *scores_axis(struct scores *s, enum axis axis, int64_t layer)
+{
+    return scores_entry(s, axes_entry(axis, layer));
+}
+
 int scores_read(struct scores *s, struct st_in *in, struct err *e)
 {
     *s = (struct scores){0};

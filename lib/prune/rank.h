@@ -1,43 +1,40 @@
 /* What can be cut in a model, and the two kinds of stream that speak about it: scores (kind
  * "scores") and orders (kind "rank").
  *
- * Entries, in this order: hidden_size [E], num_hidden_layers [L], then for each layer l:
- * intermediate_size.l [F], num_attention_heads.l [K, H/K] (row k: the query heads of KV group k),
- * num_key_value_heads.l [K]. A stream may lack entries; a score is f64, higher = keep longer; a
- * rank is i32, best first: a permutation of 0..n-1, for query heads the model's head numbers k*H/K
- * .. (k+1)*H/K-1 in row k. */
+ * Entries: one for each axis with a place in axes.def, first those of the model, then layer by
+ * layer those of the layers: hidden_size [E], num_hidden_layers [L], then for each layer l
+ * intermediate_size.l [F], num_attention_heads.l [K, H/K], num_key_value_heads.l [K]. An axis
+ * inside another (H inside K) has a row for each unit of that one. A stream may lack entries; a
+ * score is f64, higher = keep longer; a rank is i32, best first: a permutation of 0..n-1, for query
+ * heads the model's head numbers k*H/K .. (k+1)*H/K-1 in row k. */
 #ifndef PARE_RANK_H
 #define PARE_RANK_H
 
 #include "../../formats/stream.h"
 #include "../model/model.h"
 
-struct axes_layer {
-    int64_t num_attention_heads, num_key_value_heads, head_dim, intermediate_size;
-};
 struct axes {
-    char model[ST_DIGEST]; /* id of the model that the units belong to */
-    int64_t hidden_size, num_hidden_layers;
-    struct axes_layer *layers;
+    char model[ST_DIGEST];    /* id of the model that the units belong to */
+    int64_t size[LAYER_AXES]; /* of the model's axes that can be cut */
+    struct layer *layers;     /* their sizes; other fields are 0 */
 };
-enum unit { UNIT_FFN, UNIT_HEADS, UNIT_GROUPS, UNIT_KINDS }; /* the entries of a layer */
-/* the entries before those */
-enum { AXES_HIDDEN, AXES_LAYERS, AXES_FIRST };
 
 void axes_from_model(struct axes *a, const struct model_spec *h);
 void axes_copy(struct axes *dst, const struct axes *src);
 void axes_free(struct axes *a);
-/* Keys "model", "sizes" of a header. Sizes beyond limits (2^24 units an axis), or heads that do not
- * divide: -1 with `path` named. */
+/* Keys "model", "sizes" of a header. Sizes beyond the limits of axes.def, or that do not divide: -1
+ * with `path` named. */
 void axes_to_json(const struct axes *a, json_t *head);
 int axes_from_json(struct axes *a, const json_t *head, const char *path, struct err *e);
 /* 0 if both speak of the same sizes (and, with `model`, of the same model); else -1 naming both
  * paths and what differs. */
 int axes_same(const struct axes *a, const struct axes *b, int model, const char *path_a,
               const char *path_b, struct err *e);
-/* entries: AXES_FIRST + UNIT_KINDS * L */
+int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer);
+/* Entries are numbered in their order; a layer's axes ask for the layer. */
 int64_t axes_count(const struct axes *a);
-int64_t axes_entry(int64_t layer, enum unit u);
+int64_t axes_entry(enum axis axis, int64_t layer);
+enum axis axes_of_entry(int64_t entry, int64_t *layer);
 /* name and shape of an entry */
 void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t);
 
@@ -57,8 +54,9 @@ struct rank {
 };
 
 void scores_open(struct scores *s, const struct axes *a); /* copies a; no values yet */
-/* the entry's values, zeros at first */
+/* the entry's values, zeros at first; of an axis: of that layer */
 double *scores_entry(struct scores *s, int64_t entry);
+double *scores_axis(struct scores *s, enum axis axis, int64_t layer);
 /* Reads what is left of a stream of kind "scores" (head checked by the caller's tool_in). Unknown
  * records are skipped; a wrong shape, dtype or a NaN is refused. */
 int scores_read(struct scores *s, struct st_in *in, struct err *e);

@@ -174,7 +174,7 @@ for name, (dtype, shape, data) in T.items():
     $prune other other
     refused 1 "another model" slice-model other --rank llama.rank.tsz --hidden-size 24
     slice-model other --rank llama.rank.tsz --hidden-size 24 --any-model -o any.tsz
-    refused 1 "hidden size" slice-model "$GOLDEN/families/qwen3" --rank llama.rank.tsz --hidden-size 24 --any-model
+    refused 1 "of a model with num_hidden_layers 4, but" slice-model "$GOLDEN/families/qwen3" --rank llama.rank.tsz --hidden-size 24 --any-model
 }
 
 @test "targets that cannot be reached, lists that are none, wrong streams" {

@@ -39,8 +39,9 @@ static void test_batch_aggregates(void)
 }
 
 /* A model of one layer: E 2, F 2, four heads of 1 channel in two groups. */
-static struct axes_layer layer = {4, 2, 1, 2};
-static struct axes small = {"m", 2, 1, &layer};
+static struct layer layer = {
+    .num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 1, .intermediate_size = 2};
+static struct axes small = {"m", {[AXIS_E] = 2, [AXIS_L] = 1}, &layer};
 
 /* Sums after one sample whose aggregates are `mean` per unit (l2 and var alike: only mean is looked
  * at). */
@@ -73,20 +74,21 @@ static void test_scores(void)
     struct score_opts o = {.batch = AGG_L2, .seq = AGG_MEAN, .neuron = "neuron_in2"};
     fill(&a, "t", 3);
     CHECK(!scores_from_acts(&s, &a, &o, "acts", &e), "%s", e.msg);
-    const double *hidden = s.values[AXES_HIDDEN], *heads = s.values[axes_entry(0, UNIT_HEADS)],
-                 *groups = s.values[axes_entry(0, UNIT_GROUPS)];
+    const double *hidden = s.values[axes_entry(AXIS_E, -1)],
+                 *heads = s.values[axes_entry(AXIS_H, 0)],
+                 *groups = s.values[axes_entry(AXIS_K, 0)];
     CHECK(near(hidden[0], 3) && near(hidden[1], 6),
           "hidden sums both norms and not the final one: %g %g", hidden[0], hidden[1]);
     CHECK(near(heads[0], 3) && near(heads[3], 2), "heads of one channel are that channel");
     /* sqrt(9+16), sqrt(4+4) */
     CHECK(near(groups[0], 5) && near(groups[1], sqrt(8)),
           "groups are L2 over their channels: %g %g", groups[0], groups[1]);
-    CHECK(near(*(const double *)s.values[AXES_LAYERS], 0.25), "1 - 3/4");
+    CHECK(near(*(const double *)s.values[axes_entry(AXIS_L, -1)], 0.25), "1 - 3/4");
     scores_free(&s);
     o.head_norm = o.with_final = 1;
     CHECK(!scores_from_acts(&s, &a, &o, "acts", &e), "%s", e.msg);
-    hidden = s.values[AXES_HIDDEN], heads = s.values[axes_entry(0, UNIT_HEADS)],
-    groups = s.values[axes_entry(0, UNIT_GROUPS)];
+    hidden = s.values[axes_entry(AXIS_E, -1)], heads = s.values[axes_entry(AXIS_H, 0)],
+    groups = s.values[axes_entry(AXIS_K, 0)];
     CHECK(near(hidden[0], 13) && near(heads[1], 8) && near(groups[1], 5), "the other definitions");
     scores_free(&s);
     o.neuron = "neuron_first";
@@ -114,7 +116,7 @@ static void test_residual(void)
     put(&a, "hidden.final", 2, (const double[]){0, 0});
     a.samples = a.positions = 1;
     CHECK(!scores_from_acts(&s, &a, &o, "acts", &e), "%s", e.msg);
-    const double *hidden = s.values[AXES_HIDDEN];
+    const double *hidden = s.values[axes_entry(AXIS_E, -1)];
     CHECK(near(hidden[0], 2) && near(hidden[1], 2), "un-normed streams: %g %g", hidden[0],
           hidden[1]);
     scores_free(&s);
@@ -152,21 +154,22 @@ static void test_rank(void)
     struct scores s, later;
     struct rank r;
     scores_open(&s, &small);
-    memcpy(scores_entry(&s, axes_entry(0, UNIT_HEADS)), (const double[]){1, 1, 2, 9},
-           4 * sizeof(double));
-    memcpy(scores_entry(&s, AXES_HIDDEN), (const double[]){-1, 0}, 2 * sizeof(double));
+    memcpy(scores_axis(&s, AXIS_H, 0), (const double[]){1, 1, 2, 9}, 4 * sizeof(double));
+    memcpy(scores_axis(&s, AXIS_E, -1), (const double[]){-1, 0}, 2 * sizeof(double));
     rank_from_scores(&r, &s);
-    const int32_t *heads = r.order[axes_entry(0, UNIT_HEADS)], *hidden = r.order[AXES_HIDDEN];
+    const int32_t *heads = r.order[axes_entry(AXIS_H, 0)],
+                  *hidden = r.order[axes_entry(AXIS_E, -1)];
     CHECK(heads[0] == 0 && heads[1] == 1 && heads[2] == 3 && heads[3] == 2,
           "heads inside their group, ties to the lower: %d %d %d %d", heads[0], heads[1], heads[2],
           heads[3]);
-    CHECK(hidden[0] == 1 && hidden[1] == 0 && !r.order[axes_entry(0, UNIT_FFN)],
+    CHECK(hidden[0] == 1 && hidden[1] == 0 && !r.order[axes_entry(AXIS_F, 0)],
           "best first; what is absent stays absent");
     rank_free(&r);
     scores_open(&later, &small);
-    memcpy(scores_entry(&later, AXES_HIDDEN), (const double[]){7, 0}, 2 * sizeof(double));
-    CHECK(!scores_replace(&s, &later, "a", "b", &e) && *(double *)s.values[AXES_HIDDEN] == 7 &&
-              ((double *)s.values[axes_entry(0, UNIT_HEADS)])[3] == 9,
+    memcpy(scores_axis(&later, AXIS_E, -1), (const double[]){7, 0}, 2 * sizeof(double));
+    CHECK(!scores_replace(&s, &later, "a", "b", &e) &&
+              *(double *)s.values[axes_entry(AXIS_E, -1)] == 7 &&
+              ((double *)s.values[axes_entry(AXIS_H, 0)])[3] == 9,
           "a later file replaces its axes only");
     scores_free(&s);
     scores_free(&later);
