@@ -93,9 +93,9 @@ static void print_records(struct tool *t, struct dump_source *s)
 {
     struct tensor x;
     struct dump_stats v;
-    char shape[160];
+    char shape[TENSOR_SHAPE];
     while (dump_next(s, &x) > 0) {
-        dump_shape(&x, shape);
+        tensor_shape(&x, shape);
         dump_text(x.name, stdout);
         printf(" %s %s", dtype_name(x.dtype), shape);
         if (with_stats && !dump_stats(s, &x, &v, tool_err(t)) && v.n + v.nan)

@@ -1,6 +1,8 @@
 /* Dtypes and their conversions: see tensor.h. */
 #include "tensor.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[] = {
@@ -50,6 +52,20 @@ int64_t tensor_bytes(const struct tensor *t)
     if (t->dtype == DT_Q8_0 && (!t->ndim || t->shape[t->ndim - 1] % Q8_BLOCK))
         return -1;
     return n < 0 ? -1 : dtype_bytes(t->dtype, n);
+}
+
+int tensor_same_shape(const struct tensor *a, const struct tensor *b)
+{
+    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+}
+
+const char *tensor_shape(const struct tensor *t, char text[TENSOR_SHAPE])
+{
+    char *p = text + sprintf(text, "[");
+    for (int i = 0; i < t->ndim; i++)
+        p += sprintf(p, "%s%" PRId64, i ? ", " : "", t->shape[i]);
+    sprintf(p, "]");
+    return text;
 }
 
 static float bits_to_f32(uint32_t u)

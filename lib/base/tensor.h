@@ -10,8 +10,9 @@
  * = scale * int8 */
 #define DTYPES(X) \
     X(F64, "f64", 8) \
-    X(F32, "f32", 4) X(F16, "f16", 2) X(BF16, "bf16", 2) X(I64, "i64", 8) X(I32, "i32", 4) \
-        X(U32, "u32", 4) X(U16, "u16", 2) X(U8, "u8", 1) X(Q8_0, "q8_0", 0)
+    X(F32, "f32", 4) \
+    X(F16, "f16", 2) X(BF16, "bf16", 2) X(I64, "i64", 8) X(I32, "i32", 4) X(U32, "u32", 4) \
+        X(U16, "u16", 2) X(U8, "u8", 1) X(Q8_0, "q8_0", 0)
 
 enum dtype {
 #define X(id, name, bytes) DT_##id,
@@ -39,6 +40,10 @@ int64_t tensor_count(const struct tensor *t);
  * of 32. */
 int64_t dtype_bytes(enum dtype d, int64_t n);
 int64_t tensor_bytes(const struct tensor *t); /* -1 as above */
+int tensor_same_shape(const struct tensor *a, const struct tensor *b);
+/* "[2, 3]" */
+enum { TENSOR_SHAPE = 22 * TENSOR_DIMS + 3 };
+const char *tensor_shape(const struct tensor *t, char text[TENSOR_SHAPE]);
 
 /* Widening is exact from f16, bf16, f32 and the integers up to 24 bits; narrowing rounds to nearest
  * even and keeps NaN and infinities. from_f32 refuses nothing: values beyond f16 become infinite.

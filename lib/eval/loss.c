@@ -5,9 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/mem.h"
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+#include "../base/text.h"
 
 int eval_options_check(const struct eval_options *o, struct err *e)
 {

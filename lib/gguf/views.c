@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "gguf_private.h"
 
 static const struct {
@@ -32,39 +33,17 @@ static const struct {
 /* Tensors that are read elsewhere (gguf/config.c) or repeat what the metadata say. */
 static int is_table(const char *name)
 {
-    size_t n = strlen(name);
     return !strcmp(name, "rope_freqs.weight") || !strcmp(name, "rope_factors_long.weight") ||
-           !strcmp(name, "rope_factors_short.weight") ||
-           (n > 13 && !strcmp(name + n - 13, "attn_rot_embd"));
+           !strcmp(name, "rope_factors_short.weight") || text_ends(name, "attn_rot_embd");
 }
 
-struct part {      /* a canonical name taken apart */
-    int64_t layer; /* -1 outside the blocks */
-    char stem[64];
-    const char *suffix; /* "weight" or "bias" */
-};
-
-static struct part take_apart(const char *name)
-{
-    struct part p = {.layer = -1};
-    if (!strncmp(name, "layers.", 7)) {
-        char *end;
-        p.layer = strtoll(name + 7, &end, 10);
-        name = end + 1;
-    }
-    const char *dot = strrchr(name, '.');
-    snprintf(p.stem, sizeof p.stem, "%.*s", (int)(dot - name), name);
-    p.suffix = dot + 1;
-    return p;
-}
-
-static int find_stored(const struct gguf *g, const struct part *p, const char *stem,
+static int find_stored(const struct gguf *g, const struct tensor_parts *p, const char *stem,
                        char name[TENSOR_NAME])
 {
     if (p->layer < 0)
-        snprintf(name, TENSOR_NAME, "%s.%s", stem, p->suffix);
+        snprintf(name, TENSOR_NAME, "%s%s", stem, p->suffix);
     else
-        snprintf(name, TENSOR_NAME, "blk.%" PRId64 ".%s.%s", p->layer, stem, p->suffix);
+        snprintf(name, TENSOR_NAME, "blk.%" PRId64 ".%s%s", p->layer, stem, p->suffix);
     return gguf_find(g, name);
 }
 
@@ -77,7 +56,7 @@ static const char *stored_stem(const char *stem)
 }
 
 /* Where in its tensor part p begins, in rows; *rows: of the whole tensor. */
-static int64_t fused_offset(const struct model_spec *h, const struct part *p, int64_t *rows)
+static int64_t fused_offset(const struct model_spec *h, const struct tensor_parts *p, int64_t *rows)
 {
     const struct layer *y = &h->layers[p->layer];
     int64_t q = y->num_attention_heads * y->head_dim, k = y->num_key_value_heads * y->head_dim;
@@ -91,7 +70,7 @@ static int64_t fused_offset(const struct model_spec *h, const struct part *p, in
 
 /* The fused tensor that holds p, or NULL: where q_proj stands alone so do k_proj and v_proj, where
  * there is a gate up_proj does. */
-static const char *fused_stem(const struct gguf *g, const struct part *p)
+static const char *fused_stem(const struct gguf *g, const struct tensor_parts *p)
 {
     char name[TENSOR_NAME];
     int attention = !strcmp(p->stem, "q_proj") || !strcmp(p->stem, "k_proj") ||
@@ -132,7 +111,7 @@ static int check_shape(const struct gguf *g, int i, const struct tensor *want, i
 static int view_make(struct gguf_view *v, struct tensor *t, const struct model_spec *h,
                      const struct gguf *g, struct err *e)
 {
-    struct part p = take_apart(t->name);
+    struct tensor_parts p = tensor_take_apart(t->name);
     char name[TENSOR_NAME];
     const char *fused = p.layer < 0 || (!has_gate(h) && !strcmp(p.stem, "up_proj"))
                             ? NULL
@@ -148,7 +127,7 @@ static int view_make(struct gguf_view *v, struct tensor *t, const struct model_s
         return -1;
     if (gguf_interleaved(g) && (!strcmp(p.stem, "q_proj") || !strcmp(p.stem, "k_proj")))
         v->head = h->layers[p.layer].head_dim;
-    v->minus_one = h->family->norm_plus1 && strstr(p.stem, "norm") && !strcmp(p.suffix, "weight");
+    v->minus_one = h->family->norm_plus1 && strstr(p.stem, "norm") && !strcmp(p.suffix, ".weight");
     int dtype = gguf_dtype(gguf_tensor(g, v->tensor)->type);
     t->dtype = dtype < 0 || v->minus_one ? DT_F32 : (enum dtype)dtype;
     return 0;

@@ -5,29 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEM = 64 };
-
-/* A canonical name taken apart: layer (-1 outside the blocks), stem, suffix with its dot. */
-struct parts {
-    int64_t layer;
-    char stem[STEM];
-    const char *suffix;
-};
-
-static struct parts take_apart(const char *name)
-{
-    struct parts p = {.layer = -1};
-    if (!strncmp(name, "layers.", 7)) {
-        char *end;
-        p.layer = strtoll(name + 7, &end, 10);
-        name = end + (*end == '.');
-    }
-    p.suffix = strrchr(name, '.');
-    if (!p.suffix)
-        p.suffix = name + strlen(name);
-    snprintf(p.stem, sizeof p.stem, "%.*s", (int)(p.suffix - name), name);
-    return p;
-}
+enum { STEM = sizeof((struct tensor_parts *)0)->stem };
 
 /* Steps through "q_proj|k_proj" or "K*(q_proj:GD|k_proj:D)": the next stem, 0 at the end. Starts
  * with *at = the layout. */
@@ -53,7 +31,7 @@ static int layout_has(const char *layout, const char *stem)
     return 0;
 }
 
-static const struct family_stored *find_row(const struct family *f, const struct parts *p)
+static const struct family_stored *find_row(const struct family *f, const struct tensor_parts *p)
 {
     for (const struct family_stored *s = f->stored; s->name; s++)
         if (!strstr(s->name, "{L}") == (p->layer < 0) && layout_has(s->layout, p->stem))
@@ -92,7 +70,7 @@ static int64_t count_groups(const struct model_spec *h, const char *layout, int6
 
 /* One stored tensor from the row `s`: places every part, then gives the tensor its shape. */
 static int add_stored(struct hf_layout *l, const struct model_spec *h,
-                      const struct family_stored *s, const struct parts *p, struct err *e)
+                      const struct family_stored *s, const struct tensor_parts *p, struct err *e)
 {
     struct tensor *t = &l->stored[l->n_stored];
     int64_t groups = count_groups(h, s->layout, p->layer), per_group = 0;
@@ -150,7 +128,7 @@ int hf_layout_make(struct hf_layout *l, const struct model_spec *h, struct err *
     for (int i = 0; i < h->n_tensors; i++) {
         if (l->views[i].stored >= 0)
             continue;
-        struct parts p = take_apart(h->tensors[i].name);
+        struct tensor_parts p = tensor_take_apart(h->tensors[i].name);
         const struct family_stored *s = find_row(h->family, &p);
         if (!s)
             err_set(e, "family %s has no place for tensor %s", h->family->name, h->tensors[i].name);

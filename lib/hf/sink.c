@@ -10,6 +10,7 @@
 #include "../../formats/safetensors.h"
 #include "../base/dir.h"
 #include "../base/file.h"
+#include "../base/text.h"
 #include "config.h"
 #include "hf.h"
 #include "layout.h"
@@ -29,8 +30,6 @@ struct hf_out {
     int tensor;
     int64_t at, held, block;
 };
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int check_range(const struct tensor *t, const float *v, int64_t n, struct err *e)
 {
@@ -60,7 +59,7 @@ static int write_straight(struct hf_out *x, const struct hf_view *v, const unsig
 {
     for (int64_t end = at + n, part; at < end; at += part) {
         int64_t run, row = hf_view_row(v, at / v->cols, &run);
-        part = least(end - at, run * v->cols - at % v->cols);
+        part = min64(end - at, run * v->cols - at % v->cols);
         if (sf_write(x->out, v->stored, (row * v->cols + at % v->cols) * size, values, part * size,
                      e))
             return -1;
@@ -76,7 +75,7 @@ static int write_columns(struct hf_out *x, const struct hf_view *v, const unsign
 {
     int64_t run, row = hf_view_row(v, r, &run);
     for (int64_t c = 0; c < v->cols; c += HF_TILE) {
-        int64_t m = least(HF_TILE, v->cols - c);
+        int64_t m = min64(HF_TILE, v->cols - c);
         hf_transpose(x->tile, n, values + c * size, v->cols, n, m, size);
         for (int64_t k = 0; k < m; k++)
             if (sf_write(x->out, v->stored, ((c + k) * v->stored_rows + row) * size,
@@ -110,7 +109,7 @@ static int hf_file(void *self, int i, const void *data, struct err *e)
 {
     const struct hf_out *x = self;
     const char *name = x->spec->files[i].name;
-    if (!strcmp(name, "config.json") || !strncmp(name, "model", 5))
+    if (!strcmp(name, "config.json") || text_begins(name, "model"))
         return err_set(e, "the model carries a file called %s, which belongs to the weights", name);
     char *path = mem_format("%s/%s", x->dir.temporary, name);
     int failed = file_write(path, data, x->spec->files[i].bytes, e);
@@ -123,10 +122,10 @@ static int hf_file(void *self, int i, const void *data, struct err *e)
 static void block_begin(struct hf_out *x)
 {
     const struct hf_view *v = &x->layout.views[x->tensor];
-    int64_t n = least(x->room, v->rows * v->cols - x->at), run;
+    int64_t n = min64(x->room, v->rows * v->cols - x->at), run;
     if (v->transposed && n) {
         hf_view_row(v, x->at / v->cols, &run);
-        n = least(run, x->room / v->cols) * v->cols;
+        n = min64(run, x->room / v->cols) * v->cols;
     }
     x->held = 0;
     x->block = dtype_bytes(x->spec->tensors[x->tensor].dtype, n);
@@ -161,7 +160,7 @@ static int hf_write(void *self, const void *data, int64_t n, struct err *e)
 {
     struct hf_out *x = self;
     for (int64_t done = 0, part; done < n; done += part) {
-        part = least(n - done, x->block - x->held);
+        part = min64(n - done, x->block - x->held);
         memcpy(x->raw + x->held, (const char *)data + done, (size_t)part);
         x->held += part;
         if (x->held == x->block && block_end(x, e))

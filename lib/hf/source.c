@@ -18,6 +18,7 @@
 #include "../../formats/json.h"
 #include "../../formats/safetensors.h"
 #include "../base/file.h"
+#include "../base/text.h"
 #include "layout.h"
 #include "../model/model.h"
 
@@ -89,8 +90,6 @@ static int read_columns(struct hf_in *s, const struct hf_view *v, int64_t r, int
     return 0;
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* A row_block_fill, for transposed tensors. */
 static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
@@ -99,10 +98,10 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
     int64_t size = dtype_bytes(s->spec->tensors[i].dtype, 1), row_bytes = v->cols * size,
             r = at / row_bytes, run;
     hf_view_row(v, r, &run);
-    int64_t n = least(least(run, rows), HF_BLOCK / row_bytes);
+    int64_t n = min64(min64(run, rows), HF_BLOCK / row_bytes);
     n = n < 1 ? 1 : n;
     unsigned char *tile;
-    if (row_block_room(&s->block, n * row_bytes, least(HF_TILE, v->cols) * n * size, &tile, e) ||
+    if (row_block_room(&s->block, n * row_bytes, min64(HF_TILE, v->cols) * n * size, &tile, e) ||
         read_columns(s, v, r, n, size, s->block.memory.base, tile, e))
         return -1;
     s->block.at = r * row_bytes;
@@ -121,7 +120,7 @@ static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, 
         return row_block_read(&s->block, i, at, buf, n, rows, fill_block, s, e);
     for (int64_t done = 0, part; done < n; done += part) {
         int64_t p = at + done, run, row = hf_view_row(v, p / row_bytes, &run);
-        part = least(n - done, run * row_bytes - p % row_bytes);
+        part = min64(n - done, run * row_bytes - p % row_bytes);
         if (sf_read(s->sf, s->found[v->stored], row * row_bytes + p % row_bytes, (char *)buf + done,
                     part, e))
             return -1;
@@ -177,18 +176,12 @@ static const struct model_source hf_source = {hf_file, hf_next, hf_read, hf_end,
 
 /* ---- matching names */
 
-static int ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 /* Tables and masks that older releases saved beside the weights. */
 static int is_buffer(const char *name)
 {
-    return ends_with(name, "rotary_emb.inv_freq") || ends_with(name, ".attn.bias") ||
-           ends_with(name, ".attn.masked_bias") || ends_with(name, ".attention.bias") ||
-           ends_with(name, ".attention.masked_bias");
+    return text_ends(name, "rotary_emb.inv_freq") || text_ends(name, ".attn.bias") ||
+           text_ends(name, ".attn.masked_bias") || text_ends(name, ".attention.bias") ||
+           text_ends(name, ".attention.masked_bias");
 }
 
 static int has_prefix(const struct safetensors *sf, const char *prefix)
@@ -220,13 +213,12 @@ static int same_bytes(const struct hf_in *s, int a, int b, struct err *e)
 {
     const struct tensor *x = sf_tensor(s->sf, a), *y = sf_tensor(s->sf, b);
     int64_t n = tensor_bytes(x);
-    if (x->dtype != y->dtype || x->ndim != y->ndim ||
-        memcmp(x->shape, y->shape, (size_t)x->ndim * sizeof *x->shape))
+    if (x->dtype != y->dtype || !tensor_same_shape(x, y))
         return 0;
     char *block = mem_alloc(2 << 20);
     int same = 1;
     for (int64_t at = 0; at < n && same; at += 1 << 20) {
-        int64_t part = least(n - at, 1 << 20);
+        int64_t part = min64(n - at, 1 << 20);
         same = !sf_read(s->sf, a, at, block, part, e) &&
                !sf_read(s->sf, b, at, block + (1 << 20), part, e) &&
                !memcmp(block, block + (1 << 20), (size_t)part);
@@ -259,27 +251,16 @@ static int resolve_tie(struct hf_in *s, struct model_spec *h, int prefixed, int 
     return -1;
 }
 
-static void show_shape(char text[120], const struct tensor *t)
-{
-    size_t n = 0;
-    text[n++] = '[';
-    for (int i = 0; i < t->ndim; i++)
-        n += (size_t)snprintf(text + n, 120 - n, "%s%" PRId64, i ? ", " : "", t->shape[i]);
-    snprintf(text + least((int64_t)n, 118), 2, "]");
-}
-
 static int match_tensor(const struct hf_in *s, const struct tensor *want, int k, struct err *e)
 {
     if (k < 0)
         return err_set(e, "'%s' has no tensor %s, which its config.json asks for", s->dir,
                        want->name);
     const struct tensor *t = sf_tensor(s->sf, k);
-    char expected[120], found[120];
-    show_shape(expected, want);
-    show_shape(found, t);
-    if (strcmp(expected, found))
+    char found[TENSOR_SHAPE], expected[TENSOR_SHAPE];
+    if (!tensor_same_shape(t, want))
         return err_set(e, "'%s': tensor %s has shape %s, but its config.json asks for %s", s->dir,
-                       t->name, found, expected);
+                       t->name, tensor_shape(t, found), tensor_shape(want, expected));
     if (t->dtype != DT_F64 && t->dtype != DT_F32 && t->dtype != DT_F16 && t->dtype != DT_BF16)
         return err_set(e, "'%s': tensor %s has dtype %s; weights are f64, f32, f16 or bf16 here",
                        s->dir, t->name, dtype_name(t->dtype));

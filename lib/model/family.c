@@ -2,10 +2,12 @@
  * A new family is a .def and two lines here. */
 #include "family.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/text.h"
 #include "families/common.h"
 
 #define FAMILY_ID family_llama
@@ -86,6 +88,26 @@ unsigned family_kinds(const struct family *f)
     for (const struct family_line *l = f->block; l->out; l++)
         kinds |= l->kinds;
     return kinds;
+}
+
+const char *tensor_layer(const char *name, int64_t *layer)
+{
+    char *end;
+    *layer = -1;
+    if (!text_begins(name, "layers."))
+        return name;
+    *layer = strtoll(name + strlen("layers."), &end, 10);
+    return end + (*end == '.');
+}
+
+struct tensor_parts tensor_take_apart(const char *name)
+{
+    struct tensor_parts p;
+    const char *stem = tensor_layer(name, &p.layer), *dot = strrchr(stem, '.');
+    size_t n = dot ? (size_t)(dot - stem) : strlen(stem);
+    p.suffix = stem + n;
+    snprintf(p.stem, sizeof p.stem, "%.*s", (int)n, stem);
+    return p;
 }
 
 /* Is "layers.{L}.q_proj.bias" a tensor of the stem "q_proj"? */

@@ -86,6 +86,16 @@ const struct family *family_find(const char *model_type); /* NULL: unknown */
 /* Names of all families, "llama, mistral, ..."; free() it. */
 char *family_list(void);
 
+/* Names of canonical tensors. "layers.3.q_proj.weight": the layer and "q_proj.weight"; outside the
+ * blocks -1 and the name itself. */
+const char *tensor_layer(const char *name, int64_t *layer);
+struct tensor_parts {
+    int64_t layer;
+    char stem[64];      /* "q_proj" */
+    const char *suffix; /* ".weight", ".bias" or "" */
+};
+struct tensor_parts tensor_take_apart(const char *name);
+
 /* The kinds of a family's blocks; those of the lines that read a tensor (all of them for a tensor
  * outside the blocks); and the name of a single kind. */
 unsigned family_kinds(const struct family *f);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../base/rng.h"
+#include "../base/text.h"
 #include "model.h"
 
 enum { CHUNK = 1 << 20 };
@@ -114,12 +115,6 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
     return 0;
 }
 
-static int ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && !strcmp(s + n - k, end);
-}
-
 /* Matrices: normal; what writes to the residual stream smaller by sqrt(2 L), so that the stream's
  * variance does not grow with depth (Radford et al. 2019, GPT-2, section 2.3). Each value has its
  * own place in the generator: the same for any number of threads. */
@@ -127,7 +122,7 @@ static void draw(const struct param *p, const char *name, double std, int64_t la
                  struct rng rng)
 {
     float *v = p->v;
-    if (ends_with(name, ".o_proj.weight") || ends_with(name, ".down_proj.weight"))
+    if (text_ends(name, ".o_proj.weight") || text_ends(name, ".down_proj.weight"))
         std /= sqrt(2 * (double)layers);
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < p->rows * p->cols; j++) {
@@ -154,7 +149,7 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
         const char *name = m->spec.tensors[i].name;
         if (m->spec.tensors[i].ndim == 2)
             draw(p, name, std, h->num_hidden_layers, rng_open(seed, (uint64_t)i));
-        else if (ends_with(name, ".weight") && !h->family->norm_plus1)
+        else if (text_ends(name, ".weight") && !h->family->norm_plus1)
             for (int64_t j = 0; j < p->rows; j++)
                 /* norms multiply by 1; biases and 1 + w norms stay 0 */
                 ((float *)p->v)[j] = 1;

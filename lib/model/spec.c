@@ -101,14 +101,6 @@ struct checking {
     struct err *e;
 };
 
-static void show_shape(const struct tensor *t, char buf[160])
-{
-    int n = snprintf(buf, 160, "[");
-    for (int i = 0; i < t->ndim; i++)
-        n += snprintf(buf + n, (size_t)(160 - n), "%s%lld", i ? ", " : "", (long long)t->shape[i]);
-    snprintf(buf + n, (size_t)(160 - n), "]");
-}
-
 static int check_one(void *user, const struct model_spec *h, const struct family_tensor *t,
                      int64_t layer)
 {
@@ -119,14 +111,10 @@ static int check_one(void *user, const struct model_spec *h, const struct family
     const struct tensor *have = &h->tensors[c->i++];
     if (strcmp(have->name, want.name))
         return err_set(c->e, "the model has tensor %s where %s should be", have->name, want.name);
-    char a[160], b[160];
-    if (have->ndim != want.ndim ||
-        memcmp(have->shape, want.shape, (size_t)want.ndim * sizeof *want.shape)) {
-        show_shape(have, a);
-        show_shape(&want, b);
-        return err_set(c->e, "tensor %s has shape %s; the configuration asks for %s", have->name, a,
-                       b);
-    }
+    char a[TENSOR_SHAPE], b[TENSOR_SHAPE];
+    if (!tensor_same_shape(have, &want))
+        return err_set(c->e, "tensor %s has shape %s; the configuration asks for %s", have->name,
+                       tensor_shape(have, a), tensor_shape(&want, b));
     enum dtype d = have->dtype;
     if (d != DT_F64 && d != DT_F32 && d != DT_F16 && d != DT_BF16 && d != DT_Q8_0)
         return err_set(c->e, "tensor %s has dtype %s; weights must be f64, f32, f16, bf16 or q8_0",
@@ -159,12 +147,10 @@ int model_spec_find(const struct model_spec *h, const char *name)
 
 const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, int64_t *layer)
 {
-    const char *name = h->tensors[i].name;
-    char general[TENSOR_NAME + 8], *end;
-    *layer = -1;
-    if (!strncmp(name, "layers.", 7)) {
-        *layer = strtoll(name + 7, &end, 10);
-        snprintf(general, sizeof general, "layers.{L}%s", end);
+    char general[TENSOR_NAME + 8];
+    const char *name = h->tensors[i].name, *rest = tensor_layer(name, layer);
+    if (*layer >= 0) {
+        snprintf(general, sizeof general, "%s%s", IN_LAYER, rest);
         name = general;
     }
     for (const struct family_tensor *t = h->family->tensors; t->name; t++)

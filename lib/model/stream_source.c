@@ -83,9 +83,7 @@ static const char *stream_file(void *self, const char *name, int64_t *bytes, str
 
 static int same_tensor(const struct tensor *a, const struct tensor *b)
 {
-    if (strcmp(a->name, b->name) || a->dtype != b->dtype || a->ndim != b->ndim)
-        return 0;
-    return !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+    return !strcmp(a->name, b->name) && a->dtype == b->dtype && tensor_same_shape(a, b);
 }
 
 static int stream_next(void *self, int i, struct err *e)

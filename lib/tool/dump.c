@@ -84,14 +84,6 @@ void dump_head(const json_t *head, FILE *f)
     }
 }
 
-void dump_shape(const struct tensor *t, char text[160])
-{
-    int n = snprintf(text, 160, "[");
-    for (int i = 0; i < t->ndim; i++)
-        n += snprintf(text + n, (size_t)(160 - n), "%s%" PRId64, i ? ", " : "", t->shape[i]);
-    snprintf(text + n, (size_t)(160 - n), "]");
-}
-
 /* ---- values */
 
 /* A block of entries as they are read. */

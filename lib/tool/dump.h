@@ -30,7 +30,6 @@ int dump_stats(struct dump_source *s, const struct tensor *t, struct dump_stats 
 /* The entries as text, a row of the last dimension a line; records file/NAME as the bytes they are.
  */
 int dump_values(struct dump_source *s, const struct tensor *t, FILE *f, struct err *e);
-void dump_shape(const struct tensor *t, char text[160]); /* "[2, 3]" */
 
 /* A shell script that makes the file again from its "hist", intermediate files under the names that
  * were typed (lib/history.c). */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../base/text.h"
 #include "../gguf/gguf.h"
 #include "../hf/hf.h"
 
@@ -25,15 +26,13 @@ static int is_gguf(const char *path)
 static int open_operand(struct model_in *in, const char *operand, struct err *e)
 {
     struct stat st;
-    size_t n = strlen(operand);
     if (!strcmp(operand, "-"))
         return stream_source_open(in, operand, e);
     if (stat(operand, &st) < 0)
         return err_set(e, "cannot open model '%s':", operand);
     if (S_ISDIR(st.st_mode))
         return hf_source_open(in, operand, e);
-    if ((n > 12 && !strcmp(operand + n - 12, ".safetensors")) ||
-        (n > 5 && !strcmp(operand + n - 5, ".json")))
+    if (text_ends(operand, ".safetensors") || text_ends(operand, ".json"))
         return err_set(e, "'%s' is one file of a model directory: name the directory instead",
                        operand);
     if (S_ISREG(st.st_mode) && is_gguf(operand))

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../base/mem.h"
+#include "../base/text.h"
 
 static char *checkpoint_path(const char *dir, int64_t step)
 {
@@ -88,12 +89,10 @@ static int64_t checkpoint_step(const char *name)
 static int checkpoint_is_remnant(const char *name)
 {
     char *own = mem_format(".%ld.part", (long)getpid());
-    size_t n = strlen(name), m = strlen(own);
-    int ends = n > 5 && !strcmp(name + n - 5, ".part"),
-        is_own = n > m && !strcmp(name + n - m, own);
+    int is_own = text_ends(name, own);
     free(own);
-    return ends && !is_own &&
-           (!strncmp(name, "checkpoint-", 11) || !strncmp(name, "model.tsz.", 10));
+    return text_ends(name, ".part") && !is_own &&
+           (text_begins(name, "checkpoint-") || text_begins(name, "model.tsz."));
 }
 
 static int compare_steps(const void *a, const void *b)
