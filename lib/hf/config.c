@@ -1,9 +1,8 @@
-/* config.json for export: see hf_config.h. The refusals and twins are facts of transformers 5:
- * - LlamaConfig refuses hidden_size % num_attention_heads != 0 -> MistralConfig without a window,
- * or, with biases, SmolLM3Config with rope everywhere;
- * - Phi3Config measures longrope's lists against hidden_size / num_attention_heads instead of
- * head_dim -> MistralConfig, split tensors;
- * - a class without head_dim (GPT-2) can only say hidden_size = heads * head size: no twin. */
+/* config.json for a directory: see hf/config.h. What is refused, and what is written instead, are
+ * facts of transformers 5, which the families declare: a class that wants hidden_size to be a
+ * multiple of num_attention_heads, one that measures longrope's lists against their quotient, one
+ * without head_dim. A twin is another class with the same function: it must give the same model
+ * and the same tensors when its config is read again. */
 #include "config.h"
 
 #include <inttypes.h>
@@ -11,123 +10,135 @@
 
 #include "../model/model.h"
 
-static int width_is_refused(const struct model_spec *h)
+/* What the family's class in transformers does that refuses this shape, or NULL. */
+static const char *refusal(const struct model_spec *h)
 {
-    return !h->family->any_width && h->hidden_size % h->layers[0].num_attention_heads;
-}
-
-static int longrope_is_refused(const struct model_spec *h)
-{
-    int64_t E = h->hidden_size, H = h->layers[0].num_attention_heads;
-    return h->n_ropes && h->ropes[0].long_after > 0 &&
-           h->ropes[0].dims != E / H * h->ropes[0].dims / h->layers[0].head_dim;
-}
-
-/* Values whose defaults differ between classes. */
-static void say_everything(struct model_spec *h)
-{
-    json_t *c = h->config;
-    const struct layer *y = &h->layers[0];
-    json_object_set_new(c, "rms_norm_eps", json_real(h->norm_eps));
-    json_object_set_new(c, "num_key_value_heads", json_integer(y->num_key_value_heads));
-    json_object_set_new(c, "head_dim", json_integer(y->head_dim));
-    json_object_set_new(c, "max_position_embeddings", json_integer(h->max_position_embeddings));
-    json_object_set_new(c, "tie_word_embeddings", json_boolean(h->tie_word_embeddings));
-    if (!json_object_get(c, "rope_theta") &&
-        !json_object_get(json_object_get(c, "rope_parameters"), "rope_theta"))
-        json_object_set_new(c, "rope_theta", json_real(10000));
-    json_object_set_new(c, "sliding_window",
-                        y->sliding_window ? json_integer(y->sliding_window) : json_null());
-}
-
-static void adapt_mistral(struct model_spec *h)
-{
-    /* refused beside scaled rope; it is 1 */
-    json_object_del(h->config, "partial_rotary_factor");
-}
-
-static void adapt_smollm3(struct model_spec *h)
-{
-    json_t *rope = json_array();
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        json_array_append_new(rope, json_integer(1));
-    json_object_set_new(h->config, "no_rope_layers", rope); /* 1: with rope */
-    json_object_set_new(h->config, "use_sliding_window", json_false());
-}
-
-/* phi3's spellings of longrope, and its original length, which only counts at the top level there.
- */
-static void adapt_longrope(struct model_spec *h)
-{
-    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
-    for (int i = 0; i < 2; i++) {
-        json_t *rope = json_object_get(h->config, keys[i]);
-        if (!json_is_object(rope))
-            continue;
-        json_object_del(rope, "type");
-        json_object_set_new(rope, "rope_type", json_string("longrope"));
-    }
-    json_object_set_new(h->config, "original_max_position_embeddings",
-                        json_integer(h->ropes[0].long_after));
-    adapt_mistral(h);
-}
-
-static const struct twin {
-    const char *from;
-    int (*refused)(const struct model_spec *h);
-    const char *to, *architecture;
-    int takes_biases;
-    void (*adapt)(struct model_spec *h);
-    const char *why;
-} twins[] = {
-    {"llama", width_is_refused, "mistral", "MistralForCausalLM", 0, adapt_mistral,
-     "wants hidden_size to be a multiple of num_attention_heads"},
-    {"llama", width_is_refused, "smollm3", "SmolLM3ForCausalLM", 1, adapt_smollm3,
-     "wants hidden_size to be a multiple of num_attention_heads"},
-    {"phi3", longrope_is_refused, "mistral", "MistralForCausalLM", 0, adapt_longrope,
-     "measures longrope against hidden_size / num_attention_heads"},
-};
-
-static int has_biases(const struct model_spec *h)
-{
-    for (int i = 0; i < h->n_tensors; i++) {
-        size_t n = strlen(h->tensors[i].name);
-        if (n > 5 && !strcmp(h->tensors[i].name + n - 5, ".bias"))
-            return 1;
-    }
-    return 0;
-}
-
-static const struct twin *find_twin(const struct model_spec *h)
-{
-    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
-        if (!strcmp(twins[i].from, h->family->name) && twins[i].refused(h) &&
-            (twins[i].takes_biases || !has_biases(h)))
-            return &twins[i];
+    const struct rope_table *r = h->n_ropes ? &h->ropes[0] : NULL;
+    int64_t E = h->hidden_size, H = h->layers[0].num_attention_heads, D = h->layers[0].head_dim;
+    if (!h->family->any_width && E % H)
+        return "wants hidden_size to be a multiple of num_attention_heads";
+    if (h->family->longrope_by_width && r && r->long_after > 0 && r->dims != E / H * r->dims / D)
+        return "measures longrope against hidden_size / num_attention_heads";
     return NULL;
 }
 
-static int write_twin(struct model_spec *h, const struct twin *t, char note[400], struct err *e)
+/* ---- the config of another family */
+
+static int has(const struct model_spec *h, const char *tensor)
 {
-    if (h->n_ropes && h->ropes[0].dims != h->layers[0].head_dim)
-        return err_set(e,
-                       "transformers' class for %s %s, and %s, which has the same function "
-                       "otherwise, rotates whole heads: "
-                       "hidden_size / num_attention_heads must be %" PRId64,
-                       t->from, t->why, t->to, h->layers[0].head_dim);
-    snprintf(note, 400,
-             "transformers' class for %s %s: written as model_type %s, which computes the same "
-             "(hidden_size %" PRId64 ", %" PRId64 " heads of %" PRId64 ")",
-             t->from, t->why, t->to, h->hidden_size, h->layers[0].num_attention_heads,
-             h->layers[0].head_dim);
-    say_everything(h);
-    t->adapt(h);
-    json_object_set_new(h->config, "model_type", json_string(t->to));
-    json_object_set_new(h->config, "architectures", json_pack("[s]", t->architecture));
-    const struct family *f = family_find(t->to);
-    if (f)
-        h->family = f;
+    return model_spec_find(h, tensor) >= 0;
+}
+
+/* A fact as the model has it; else what the config says or its class implies. NULL: unknown. */
+static json_t *fact_value(const struct model_spec *h, const char *fact)
+{
+    const struct layer *y = &h->layers[0];
+    struct err ignored = {0}; /* what is wrong was refused on reading */
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    if (!strcmp(fact, "sliding_window"))
+        return y->sliding_window ? json_integer(y->sliding_window) : json_null();
+    if (!strcmp(fact, "use_sliding_window"))
+        return json_boolean(y->sliding_window > 0);
+    if (!strcmp(fact, "attention_bias"))
+        return json_boolean(has(h, "layers.0.o_proj.bias"));
+    if (!strcmp(fact, "mlp_bias"))
+        return json_boolean(has(h, "layers.0.down_proj.bias"));
+    if (!strcmp(fact, "rope_theta") && json_object_get(h->config, "rope_parameters"))
+        return NULL; /* it stands there */
+    json_t *value = config_value(&c, fact);
+    if (!value || !json_is_null(value))
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
+/* The type of scaled rope by its own name, where the family has others for it. */
+static void rename_rope(const struct model_spec *h, json_t *config)
+{
+    static const char *const places[] = {"rope_scaling", "rope_parameters"};
+    struct err ignored = {0};
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    json_t *names = config_value(&c, "rope_types");
+    for (int i = 0; i < 2 && names; i++) {
+        json_t *rope = json_object_get(config, places[i]), *type = json_object_get(rope, "type");
+        type = type ? type : json_object_get(rope, "rope_type");
+        json_t *name = type ? json_object_get(names, json_string_value(type)) : NULL;
+        if (!type)
+            continue;
+        json_object_set(rope, "rope_type", name ? name : type);
+        json_object_del(rope, "type");
+    }
+    json_decref(names);
+}
+
+/* The config of h for another family: its keys with all values said, since defaults differ, and of
+ * the keys of now those that it knows. */
+static json_t *config_for(const struct model_spec *h, const struct family *to)
+{
+    json_t *config = json_object(), *value;
+    const char *key;
+    json_object_foreach(h->config, key, value) if (config_knows(to, key, value))
+        json_object_set_new(config, key, json_deep_copy(value));
+    rename_rope(h, config);
+    for (const struct family_key *k = to->keys; k->fact; k++)
+        if (k->key && (value = fact_value(h, k->fact)))
+            json_object_set_new(config, k->key, value);
+    if (!config_key(to, "partial_rotary_factor")) /* it is 1, and refused beside scaled rope */
+        json_object_del(config, "partial_rotary_factor");
+    json_object_set_new(config, "model_type", json_string(to->name));
+    json_object_set_new(config, "architectures", json_pack("[s]", to->architecture));
+    return config;
+}
+
+/* Its tensors are those that the config asks for. */
+static int has_its_tensors(const struct model_spec *h)
+{
+    struct model_spec asked;
+    model_spec_copy(&asked, h);
+    model_spec_list_tensors(&asked, DT_F32);
+    int same = asked.n_tensors == h->n_tensors;
+    for (int i = 0; i < h->n_tensors && same; i++)
+        same = !strcmp(asked.tensors[i].name, h->tensors[i].name);
+    model_spec_free(&asked);
+    return same;
+}
+
+/* Makes h a model of that family; -1, h as it was: that one cannot express it. */
+static int become(struct model_spec *h, const struct family *to)
+{
+    struct err e = {0};
+    struct model_spec twin;
+    model_spec_copy(&twin, h);
+    json_decref(twin.config);
+    twin.config = config_for(h, to);
+    twin.family = to;
+    model_spec_update_config(&twin);
+    if (refusal(&twin) || !has_its_tensors(&twin) || model_spec_check_config(&twin, &e)) {
+        model_spec_free(&twin);
+        return -1;
+    }
+    model_spec_free(h);
+    *h = twin;
     return 0;
+}
+
+static int write_twin(struct model_spec *h, const char *why, char note[400], struct err *e)
+{
+    const struct family *from = h->family;
+    const struct layer *y = &h->layers[0];
+    for (int i = 0; from->twins[i]; i++)
+        if (!become(h, family_find(from->twins[i]))) {
+            snprintf(note, 400,
+                     "transformers' class for %s %s: written as model_type %s, which computes the "
+                     "same (hidden_size %" PRId64 ", %" PRId64 " heads of %" PRId64 ")",
+                     from->name, why, h->family->name, h->hidden_size,
+                     h->layers[0].num_attention_heads, h->layers[0].head_dim);
+            return 0;
+        }
+    return err_set(e,
+                   "transformers' class for %s %s, and no other class computes the same: "
+                   "hidden_size %" PRId64 " does not suit %" PRId64 " heads of %" PRId64,
+                   from->name, why, h->hidden_size, y->num_attention_heads, y->head_dim);
 }
 
 /* What no class of this family can say. */
@@ -173,15 +184,6 @@ int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], stru
     say_dtype(h->config, dtype);
     if (check_shape(h, e) || model_spec_check_config(h, e))
         return -1;
-    const struct twin *t = find_twin(h);
-    if (!t)
-        return width_is_refused(h)
-                   ? err_set(e,
-                             "transformers' class for %s wants hidden_size %" PRId64
-                             " to be a multiple of num_attention_heads %" PRId64,
-                             h->family->name, h->hidden_size, h->layers[0].num_attention_heads)
-                   : 0;
-    if (write_twin(h, t, note, e))
-        return -1;
-    return strcmp(h->family->name, t->to) ? 0 : model_spec_check_config(h, e);
+    const char *why = refusal(h);
+    return why ? write_twin(h, why, note, e) : 0;
 }

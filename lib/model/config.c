@@ -261,6 +261,12 @@ static int is_read(const struct family *f, const char *key)
            (!strcmp(key, "rope_scaling") || !strcmp(key, "rope_parameters"));
 }
 
+int config_knows(const struct family *f, const char *key, const json_t *value)
+{
+    return is_read(f, key) || listed(f->harmless, key, value) > 0 ||
+           listed(common_harmless, key, value) > 0;
+}
+
 int config_check_keys(const struct config *c)
 {
     const char *key;

@@ -28,6 +28,14 @@ int config_flag(const struct config *c, const char *fact, int missing);
 const char *config_key(const struct family *f, const char *fact);
 /* A value as it would stand in the file, cut to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
+/* What a length or a number of positions may be at most. */
+#define ANY_LENGTH (INT64_C(1) << 40)
+/* The sliding window in use, 0: none; what embeddings are multiplied by: a constant, or the root of
+ * the width (the present one, also after a cut). */
+int64_t config_window(const struct config *c);
+double config_embed_scale(const struct config *c, int64_t hidden_size);
+/* Does the family read this key, or know that it is without effect with this value? */
+int config_knows(const struct family *f, const char *key, const json_t *value);
 /* Refuses, by name, keys that could change the function and that the family does not read. */
 int config_check_keys(const struct config *c);
 

@@ -62,6 +62,23 @@ struct family_key {
     const char *on_null;
 };
 
+/* Which layers have the sliding window where the config lists no layer_types, and which rotate
+ * where it lists no no_rope_layers; see the tables of functions in spec_config.c. */
+enum window_rule {
+    WINDOW_NONE,          /* the class has no window */
+    WINDOW_ALL,           /* all layers */
+    WINDOW_EVERY_OTHER,   /* 0, 2, 4, ... */
+    WINDOW_BUT_EVERY_NTH, /* all but every sliding_window_pattern-th */
+    WINDOW_FROM_LAYER,    /* those from max_window_layers on */
+    WINDOW_WITHOUT_ROPE,  /* those that do not rotate */
+    WINDOW_RULES
+};
+enum rope_rule {
+    ROPE_ALL,           /* all layers, if the class has rope */
+    ROPE_BUT_EVERY_NTH, /* all but every no_rope_layer_interval-th */
+    ROPE_RULES
+};
+
 struct family {
     const char *name, *architecture; /* model_type, architectures[0] */
     /* "model." : what a checkpoint saved from the base model lacks */
@@ -77,6 +94,12 @@ struct family {
     /* its config class takes hidden_size that is no multiple of the heads */
     int any_width;
     int explicit_head_dim; /* its config class honours head_dim */
+    /* its config class measures longrope's lists against hidden_size / num_attention_heads */
+    int longrope_by_width;
+    /* families of the same function, written instead where the class refuses a shape; NULL ends */
+    const char *twins[3];
+    enum window_rule windows;
+    enum rope_rule ropes;
     /* config keys that do not change the function; "key=JSON": only with this value (or null) */
     const char *const *harmless;
 };

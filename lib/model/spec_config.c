@@ -10,7 +10,6 @@
 
 /* Like the bounds of axes.def: every product of sizes stays inside 63 bits. */
 enum { MAX_POSITIONS = 1 << 24 };
-static const int64_t ANY_LENGTH = INT64_C(1) << 40;
 
 static const struct {
     const char *name;
@@ -51,11 +50,16 @@ static const struct family *read_family(const json_t *config, struct err *e)
     return NULL;
 }
 
-/* The root of the width, of the present one after a cut, or a constant. */
-static double read_embed_scale(const struct config *c, const struct model_spec *h)
+double config_embed_scale(const struct config *c, int64_t hidden_size)
 {
-    return h->family->embed_by_width ? sqrt((double)h->hidden_size)
+    return c->family->embed_by_width ? sqrt((double)hidden_size)
                                      : config_real(c, "embed_scale", 1e-6, 1e6, 1);
+}
+
+int64_t config_window(const struct config *c)
+{
+    int64_t window = config_int(c, "sliding_window", 0, ANY_LENGTH, 0);
+    return config_flag(c, "use_sliding_window", 1) ? window : 0;
 }
 
 static int64_t config_size(const struct config *c, enum axis a)
@@ -71,7 +75,7 @@ static void read_sizes(const struct config *c, struct model_spec *h)
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1,
                                             h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
     h->norm_eps = config_real(c, "norm_eps", 0, 1, 0);
-    h->embed_scale = read_embed_scale(c, h);
+    h->embed_scale = config_embed_scale(c, h->hidden_size);
     h->logit_scale = config_real(c, "logit_scale", 1e-6, 1e6, 1) /
                      config_real(c, "logit_divisor", 1e-6, 1e6, 1);
     h->logit_cap = config_real(c, "logit_cap", 0, 1e6, 0);
@@ -93,73 +97,125 @@ static double read_scale(const struct config *c, int64_t head_dim, int64_t l)
     return config_flag(c, "scale_attn_by_inverse_layer_idx", 0) ? scale / (double)(l + 1) : scale;
 }
 
-/* Layers that do not rotate: those that no_rope_layers has as 0, else every
- * no_rope_layer_interval-th. */
-static void read_no_rope(const struct config *c, struct model_spec *h)
+/* ---- which layers rotate and which have a window */
+
+typedef int layer_rule(const struct config *c, const struct layer *y, int64_t l);
+
+static int is_nth(const struct config *c, const char *interval, int64_t l)
 {
-    int64_t interval = config_int(c, "no_rope_layer_interval", 1, ANY_LENGTH, 0),
-            L = h->num_hidden_layers;
-    json_t *list = config_value(c, "no_rope_layers");
-    int listed = list && !json_is_null(list);
+    return (l + 1) % config_int(c, interval, 1, ANY_LENGTH, 1) == 0;
+}
+
+static int rope_but_every_nth(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)y;
+    return !is_nth(c, "no_rope_layer_interval", l);
+}
+
+static layer_rule *const rope_rules[ROPE_RULES] = {[ROPE_BUT_EVERY_NTH] = rope_but_every_nth};
+
+static int window_all(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)c, (void)y, (void)l;
+    return 1;
+}
+
+static int window_every_other(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)c, (void)y;
+    return l % 2 == 0;
+}
+
+static int window_but_every_nth(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)y;
+    return !is_nth(c, "sliding_window_pattern", l);
+}
+
+static int window_from_layer(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)y;
+    return l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);
+}
+
+static int window_without_rope(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)c, (void)l;
+    return y->rope < 0;
+}
+
+static layer_rule *const window_rules[WINDOW_RULES] = {
+    [WINDOW_ALL] = window_all,
+    [WINDOW_EVERY_OTHER] = window_every_other,
+    [WINDOW_BUT_EVERY_NTH] = window_but_every_nth,
+    [WINDOW_FROM_LAYER] = window_from_layer,
+    [WINDOW_WITHOUT_ROPE] = window_without_rope,
+};
+
+/* A list with an entry for each layer, NULL where the config has none; json_decref it. */
+static json_t *layer_list(const struct config *c, const char *fact, int64_t n_layers)
+{
+    json_t *list = config_value(c, fact);
+    if (list && json_is_null(list)) {
+        json_decref(list);
+        return NULL;
+    }
+    if (list && (int64_t)json_array_size(list) != n_layers)
+        err_set(c->e, "config.json: %s has %zu entries for %lld layers", fact,
+                json_array_size(list), (long long)n_layers);
+    return list;
+}
+
+/* 1 and 0 in no_rope_layers: with rope and without. */
+static int entry_rotates(const struct config *c, const json_t *entry)
+{
+    int64_t rotates = json_integer_value(entry);
     char show[80];
-    if (listed && (int64_t)json_array_size(list) != L)
-        err_set(c->e, "config.json: no_rope_layers has %zu entries for %lld layers",
-                json_array_size(list), (long long)L);
-    for (int64_t l = 0; l < L && interval && !c->e->set; l++) {
-        const json_t *entry = json_array_get(list, (size_t)l);
-        int64_t rotates = listed ? json_integer_value(entry) : (l + 1) % interval != 0;
-        if (listed && (!json_is_integer(entry) || rotates < 0 || rotates > 1))
-            err_set(c->e,
-                    "config.json: no_rope_layers has %s; its entries must be 1 (rope) or 0 (none)",
-                    config_show(entry, show));
-        h->layers[l].rope = rotates ? 0 : -1;
+    if (!json_is_integer(entry) || rotates < 0 || rotates > 1)
+        err_set(c->e,
+                "config.json: no_rope_layers has %s; its entries must be 1 (rope) or 0 (none)",
+                config_show(entry, show));
+    return rotates != 0;
+}
+
+static void read_ropes(const struct config *c, struct model_spec *h)
+{
+    layer_rule *rotates = rope_rules[c->family->ropes];
+    json_t *list = rotates ? layer_list(c, "no_rope_layers", h->num_hidden_layers) : NULL;
+    for (int64_t l = 0; l < h->num_hidden_layers && rotates && !c->e->set; l++) {
+        struct layer *y = &h->layers[l];
+        int turns = list ? entry_rotates(c, json_array_get(list, (size_t)l)) : rotates(c, y, l);
+        y->rope = turns ? 0 : -1;
     }
     json_decref(list);
 }
 
-/* Which layers the family's class gives the window where no layer_types are said. */
-static int rule_slides(const struct config *c, const char *rule, const struct layer *y, int64_t l)
+static int entry_slides(const struct config *c, const json_t *entry)
 {
-    if (!strcmp(rule, "without rope"))
-        return y->rope < 0;
-    if (!strcmp(rule, "every other"))
-        return l % 2 == 0;
-    if (!strcmp(rule, "but every sliding_window_pattern-th"))
-        return (l + 1) % config_int(c, "sliding_window_pattern", 1, ANY_LENGTH, 1) != 0;
-    /* else "all" */
-    return strcmp(rule, "from max_window_layers") ||
-           l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);
+    const char *type = json_string_value(entry);
+    char show[80];
+    if (!type || (strcmp(type, "sliding_attention") && strcmp(type, "full_attention")))
+        err_set(c->e, "config.json: layer_types has %s, which is not supported",
+                config_show(entry, show));
+    return type && !strcmp(type, "sliding_attention");
 }
 
-/* Which layers have the window: layer_types where given, else the family's rule. */
 static void read_windows(const struct config *c, struct model_spec *h)
 {
-    int64_t window = config_int(c, "sliding_window", 0, ANY_LENGTH, 0);
-    if (!config_flag(c, "use_sliding_window", 1))
-        window = 0;
-    json_t *rule = config_value(c, "window_layers"), *types = config_value(c, "layer_types");
-    int listed = types && !json_is_null(types), local = config_rope_tables(c->family) > 1;
-    char show[80];
-    if (listed && (int64_t)json_array_size(types) != h->num_hidden_layers)
-        err_set(c->e, "config.json: layer_types has %zu entries for %lld layers",
-                json_array_size(types), (long long)h->num_hidden_layers);
-    for (int64_t l = 0; l < h->num_hidden_layers && rule && !c->e->set; l++) {
-        const json_t *entry = json_array_get(types, (size_t)l);
-        const char *type = json_string_value(entry);
-        int sliding = listed ? type && !strcmp(type, "sliding_attention")
-                             : rule_slides(c, json_string_value(rule), &h->layers[l], l);
-        if (listed && !sliding && (!type || strcmp(type, "full_attention")))
-            err_set(c->e, "config.json: layer_types has %s, which is not supported",
-                    config_show(entry, show));
-        if ((listed || local) && sliding && !window)
-            err_set(
-                c->e,
-                "config.json: layer_types has sliding_attention, but no sliding_window is in use");
-        h->layers[l].sliding_window = sliding ? window : 0;
+    layer_rule *slides = window_rules[c->family->windows];
+    int64_t window = config_window(c);
+    json_t *types = slides ? layer_list(c, "layer_types", h->num_hidden_layers) : NULL;
+    int local = config_rope_tables(c->family) > 1; /* a table of their own */
+    for (int64_t l = 0; l < h->num_hidden_layers && slides && !c->e->set; l++) {
+        struct layer *y = &h->layers[l];
+        int sliding = types ? entry_slides(c, json_array_get(types, (size_t)l)) : slides(c, y, l);
+        if ((types || local) && sliding && !window)
+            err_set(c->e, "config.json: layer_types has sliding_attention, but no sliding_window "
+                          "is in use");
+        y->sliding_window = sliding ? window : 0;
         if (sliding && local)
-            h->layers[l].rope = 1;
+            y->rope = 1;
     }
-    json_decref(rule);
     json_decref(types);
 }
 
@@ -175,7 +231,7 @@ static void read_layers(const struct config *c, struct model_spec *h)
         h->layers[l] = first;
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
-    read_no_rope(c, h);
+    read_ropes(c, h);
     read_windows(c, h);
 }
 
@@ -309,140 +365,4 @@ int model_spec_has_line(const struct model_spec *h, const struct family_line *li
     if (line->when && !strcmp(line->when, "rope"))
         return y && y->rope >= 0;
     return model_spec_flag(h, line->when);
-}
-
-/* ---- back: the values of now in the spelling that was read */
-
-static void put(struct model_spec *h, const char *fact, int64_t value)
-{
-    const char *key = config_key(h->family, fact);
-    if (key)
-        json_object_set_new(h->config, key, json_integer(value));
-}
-
-/* layer_types where the class has it and a window is in use or they were said, and
- * max_window_layers for readers that know only that: the number of full layers before the sliding
- * ones, where these are a suffix. */
-static void put_windows(struct model_spec *h)
-{
-    /* what is no number or boolean was refused on reading */
-    struct err ignored = {0};
-    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
-    int in_use = config_int(&c, "sliding_window", 0, ANY_LENGTH, 0) > 0 &&
-                 config_flag(&c, "use_sliding_window", 1);
-    const char *types = config_key(h->family, "layer_types"),
-               *from = config_key(h->family, "max_window_layers");
-    int64_t full = 0, L = h->num_hidden_layers, sliding = 0;
-    json_t *list = json_array();
-    for (int64_t l = 0; l < L; l++) {
-        int window = h->layers[l].sliding_window > 0;
-        sliding += window;
-        full += !window && !sliding;
-        json_array_append_new(list, json_string(window ? "sliding_attention" : "full_attention"));
-    }
-    if (types && (in_use || json_object_get(h->config, types)))
-        json_object_set(h->config, types, list);
-    if (from && full + sliding == L)
-        json_object_set_new(h->config, from, json_integer(full));
-    json_decref(list);
-}
-
-static void put_no_rope(struct model_spec *h)
-{
-    const char *key = config_key(h->family, "no_rope_layers");
-    json_t *list = json_array();
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        json_array_append_new(list, json_integer(h->layers[l].rope >= 0));
-    if (key)
-        json_object_set(h->config, key, list);
-    json_decref(list);
-}
-
-void model_spec_update_config(struct model_spec *h)
-{
-    struct err ignored = {0}; /* what it reads was read before */
-    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
-    for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
-        if (a != AXIS_D || h->family->explicit_head_dim)
-            put(h, axis_rows[a].name, model_spec_size(h, a, 0));
-    json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"),
-                        json_boolean(h->tie_word_embeddings));
-    put_no_rope(h);
-    put_windows(h);
-    h->embed_scale = read_embed_scale(&c, h);
-}
-
-static int differ(double a, double b) { return fabs(a - b) > 1e-12 * fabs(a); }
-
-static int ropes_differ(const struct rope_table *a, const struct rope_table *b)
-{
-    int other = a->dims != b->dims || a->interleaved != b->interleaved ||
-                a->long_after != b->long_after || differ(a->factor, b->factor) ||
-                (a->long_after && differ(a->long_factor, b->long_factor));
-    for (int64_t i = 0; i < a->dims / 2 && !other; i++)
-        other = differ(a->inv_freq[i], b->inv_freq[i]) ||
-                (a->long_after && differ(a->long_inv_freq[i], b->long_inv_freq[i]));
-    return other;
-}
-
-/* The first difference between two models, as a value's name, or NULL. */
-static const char *first_difference(const struct model_spec *a, const struct model_spec *b,
-                                    int64_t *layer)
-{
-    *layer = -1;
-    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        if (model_spec_size(a, x, 0) != model_spec_size(b, x, 0))
-            return axis_rows[x].name;
-    if (a->tie_word_embeddings != b->tie_word_embeddings)
-        return "tie_word_embeddings";
-    if (differ(a->norm_eps, b->norm_eps) || a->activation != b->activation)
-        return "norm_eps or activation";
-    if (differ(a->embed_scale, b->embed_scale) || differ(a->residual_scale, b->residual_scale) ||
-        differ(a->logit_scale, b->logit_scale) || differ(a->logit_cap, b->logit_cap) ||
-        differ(a->attention_cap, b->attention_cap))
-        return "scales";
-    if (a->n_ropes != b->n_ropes)
-        return "rope";
-    for (int i = 0; i < a->n_ropes; i++)
-        if (ropes_differ(&a->ropes[i], &b->ropes[i]))
-            return "rope";
-    for (int64_t l = 0; l < a->num_hidden_layers; l++) {
-        const struct layer *x = &a->layers[l], *y = &b->layers[l];
-        *layer = l;
-        if (x->kinds != y->kinds)
-            return "kinds";
-        for (enum axis k = LAYER_AXES; k < AXIS_COUNT; k++)
-            if (layer_size(x, k) != layer_size(y, k))
-                return axis_rows[k].name;
-        if (x->sliding_window != y->sliding_window)
-            return "sliding_window";
-        if (x->rope != y->rope)
-            return "rope";
-        if (differ(x->attention_scale, y->attention_scale))
-            return "attention_scale";
-    }
-    return NULL;
-}
-
-int model_spec_check_config(const struct model_spec *h, struct err *e)
-{
-    struct model_spec again;
-    if (model_spec_from_config(&again, h->config, e))
-        return -1;
-    int64_t layer;
-    const char *what = first_difference(h, &again, &layer);
-    model_spec_free(&again);
-    if (what && !strcmp(what, "kinds"))
-        return err_set(e,
-                       "config.json for model_type %s cannot express a layer without %s, as layer "
-                       "%lld is; a model stream (.tsz) can",
-                       h->family->name,
-                       h->layers[layer].kinds & KIND_attention ? "MLP" : "attention",
-                       (long long)layer);
-    if (what && layer >= 0)
-        return err_set(e,
-                       "config.json for model_type %s cannot express the %s of layer %lld; a model "
-                       "stream (.tsz) can",
-                       h->family->name, what, (long long)layer);
-    return what ? err_set(e, "config.json does not say this model's %s", what) : 0;
 }

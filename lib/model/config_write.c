@@ -1,0 +1,147 @@
+/* struct model_spec -> config.json: the present values in the spelling that was read, and whether
+ * that config alone would give the model again. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+static void put(struct model_spec *h, const char *fact, int64_t value)
+{
+    const char *key = config_key(h->family, fact);
+    if (key)
+        json_object_set_new(h->config, key, json_integer(value));
+}
+
+/* layer_types where the class has it and a window is in use or they were said, and
+ * max_window_layers for readers that know only that: the number of full layers before the sliding
+ * ones, where these are a suffix. */
+static void put_windows(struct model_spec *h)
+{
+    /* what is no number or boolean was refused on reading */
+    struct err ignored = {0};
+    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    int in_use = config_window(&c) > 0;
+    const char *types = config_key(h->family, "layer_types"),
+               *from = config_key(h->family, "max_window_layers");
+    int64_t full = 0, L = h->num_hidden_layers, sliding = 0;
+    json_t *list = json_array();
+    for (int64_t l = 0; l < L; l++) {
+        int window = h->layers[l].sliding_window > 0;
+        sliding += window;
+        full += !window && !sliding;
+        json_array_append_new(list, json_string(window ? "sliding_attention" : "full_attention"));
+    }
+    if (types && (in_use || json_object_get(h->config, types)))
+        json_object_set(h->config, types, list);
+    if (from && full + sliding == L)
+        json_object_set_new(h->config, from, json_integer(full));
+    json_decref(list);
+}
+
+static void put_no_rope(struct model_spec *h)
+{
+    const char *key = config_key(h->family, "no_rope_layers");
+    json_t *list = json_array();
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        json_array_append_new(list, json_integer(h->layers[l].rope >= 0));
+    if (key)
+        json_object_set(h->config, key, list);
+    json_decref(list);
+}
+
+void model_spec_update_config(struct model_spec *h)
+{
+    struct err ignored = {0}; /* what it reads was read before */
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
+        if (a != AXIS_D || h->family->explicit_head_dim)
+            put(h, axis_rows[a].name, model_spec_size(h, a, 0));
+    json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"),
+                        json_boolean(h->tie_word_embeddings));
+    put_no_rope(h);
+    put_windows(h);
+    h->embed_scale = config_embed_scale(&c, h->hidden_size);
+}
+
+static int differ(double a, double b) { return fabs(a - b) > 1e-12 * fabs(a); }
+
+static int ropes_differ(const struct rope_table *a, const struct rope_table *b)
+{
+    int other = a->dims != b->dims || a->interleaved != b->interleaved ||
+                a->long_after != b->long_after || differ(a->factor, b->factor) ||
+                (a->long_after && differ(a->long_factor, b->long_factor));
+    for (int64_t i = 0; i < a->dims / 2 && !other; i++)
+        other = differ(a->inv_freq[i], b->inv_freq[i]) ||
+                (a->long_after && differ(a->long_inv_freq[i], b->long_inv_freq[i]));
+    return other;
+}
+
+/* The first difference between the values of two models that all layers share, by name, or NULL. */
+static const char *model_difference(const struct model_spec *a, const struct model_spec *b)
+{
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
+        if (model_spec_size(a, x, 0) != model_spec_size(b, x, 0))
+            return axis_rows[x].name;
+    if (a->tie_word_embeddings != b->tie_word_embeddings)
+        return "tie_word_embeddings";
+    if (differ(a->norm_eps, b->norm_eps) || a->activation != b->activation)
+        return "norm_eps or activation";
+    if (differ(a->embed_scale, b->embed_scale) || differ(a->residual_scale, b->residual_scale) ||
+        differ(a->logit_scale, b->logit_scale) || differ(a->logit_cap, b->logit_cap) ||
+        differ(a->attention_cap, b->attention_cap))
+        return "scales";
+    for (int i = 0; i < a->n_ropes && i < b->n_ropes; i++)
+        if (ropes_differ(&a->ropes[i], &b->ropes[i]))
+            return "rope";
+    return a->n_ropes == b->n_ropes ? NULL : "rope";
+}
+
+/* The same for the values of a layer. */
+static const char *layer_difference(const struct model_spec *a, const struct model_spec *b,
+                                    int64_t *layer)
+{
+    for (int64_t l = 0; l < a->num_hidden_layers; l++) {
+        const struct layer *x = &a->layers[l], *y = &b->layers[l];
+        *layer = l;
+        if (x->kinds != y->kinds)
+            return "kinds";
+        for (enum axis k = LAYER_AXES; k < AXIS_COUNT; k++)
+            if (layer_size(x, k) != layer_size(y, k))
+                return axis_rows[k].name;
+        if (x->sliding_window != y->sliding_window)
+            return "sliding_window";
+        if (x->rope != y->rope)
+            return "rope";
+        if (differ(x->attention_scale, y->attention_scale))
+            return "attention_scale";
+    }
+    return NULL;
+}
+
+int model_spec_check_config(const struct model_spec *h, struct err *e)
+{
+    struct model_spec again;
+    if (model_spec_from_config(&again, h->config, e))
+        return -1;
+    int64_t layer = -1;
+    const char *what = model_difference(h, &again);
+    if (!what)
+        what = layer_difference(h, &again, &layer);
+    model_spec_free(&again);
+    if (what && !strcmp(what, "kinds"))
+        return err_set(e,
+                       "config.json for model_type %s cannot express a layer without %s, as layer "
+                       "%lld is; a model stream (.tsz) can",
+                       h->family->name,
+                       h->layers[layer].kinds & KIND_attention ? "MLP" : "attention",
+                       (long long)layer);
+    if (what && layer >= 0)
+        return err_set(e,
+                       "config.json for model_type %s cannot express the %s of layer %lld; a model "
+                       "stream (.tsz) can",
+                       h->family->name, what, (long long)layer);
+    return what ? err_set(e, "config.json for model_type %s cannot express this model's %s",
+                          h->family->name, what)
+                : 0;
+}
