@@ -1,9 +1,12 @@
 /* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for
  * each model, or a table for people, out. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "../formats/json.h"
 #include "../lib/base/usage.h"
+#include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
@@ -60,8 +63,8 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
                       const struct tokens *tokens, const struct eval_sums *s, double seconds)
 {
     int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "model", name, "model_id", h->id, "family",
-                          h->family->name, "tokens_id", tokens->id);
+    json_t *j = json_pack("{s:o, s:s, s:s, s:s}", "model", json_text(name), "model_id", h->id,
+                          "family", h->family->name, "tokens_id", tokens->id);
     const struct {
         const char *name;
         int64_t value;
@@ -97,7 +100,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
 static void print_row(const json_t *j)
 {
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
-    const char *name = json_string_value(json_object_get(j, "model"));
+    char *name = utf8_visible(json_string_value(json_object_get(j, "model")));
     /* the end of a long name says more than its beginning */
     size_t n = strlen(name), room = 32;
     printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room),
@@ -112,6 +115,7 @@ static void print_row(const json_t *j)
     }
     printf(" %9.1f %9lld\n", json_real_value(json_object_get(j, "seconds")),
            (long long)json_integer_value(json_object_get(j, "tokens_per_second")));
+    free(name);
 }
 
 static void show_progress(void *t, int64_t done, int64_t windows)

@@ -207,7 +207,8 @@ static void write_stream(struct job *j)
     if (o.seq_length && total % o.seq_length)
         tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped",
                   (long long)(total % o.seq_length), (long long)o.seq_length);
-    json_t *bos = json_pack("{s:s, s:[], s:[]}", "rule", o.ids ? "none" : o.bos, "begin", "end");
+    json_t *bos = json_pack("{s:o, s:[], s:[]}", "rule", json_text(o.ids ? "none" : o.bos), "begin",
+                            "end");
     for (int i = 0; i < j->n_begin; i++)
         json_array_append_new(json_object_get(bos, "begin"), json_integer(j->begin[i]));
     for (int i = 0; i < j->n_finish; i++)

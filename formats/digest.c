@@ -4,6 +4,7 @@
  * model streams that is felt (every stage hashes what it reads and what it writes). */
 #define XXH_INLINE_ALL
 #include <stdio.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "../lib/base/mem.h"
@@ -32,4 +33,9 @@ void digest_close(struct digest *d, char hex[ST_DIGEST])
         snprintf(hex + 2 * i, 3, "%02x", c.digest[i]);
     XXH3_freeState(d->state);
     d->state = NULL;
+}
+
+int digest_is(const char *s)
+{
+    return strlen(s) == ST_DIGEST - 1 && strspn(s, "0123456789abcdef") == ST_DIGEST - 1;
 }

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "../lib/base/file.h"
+#include "../lib/base/mem.h"
+#include "../lib/base/utf8.h"
 
 /* Depth and number of values, before anything is built from them. Broken text may pass: jansson
  * finds it afterwards. */
@@ -62,3 +64,23 @@ json_t *json_parse_file(const char *path, const struct json_limits *limits, stru
     free(text);
     return value;
 }
+
+json_t *json_text(const char *s)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    int64_t n = (int64_t)strlen(s), used = 0;
+    char *text = mem_alloc((size_t)(3 * n + 1));
+    for (int64_t i = 0; i < n;) {
+        int len = utf8_length(s + i, n - i);
+        memcpy(text + used, len ? s + i : replacement, (size_t)(len ? len : 3));
+        used += len ? len : 3;
+        i += len ? len : 1;
+    }
+    json_t *value = json_stringn(text, (size_t)used);
+    free(text);
+    return value;
+}
+
+static void *memory(size_t n) { return mem_grow(NULL, n); }
+
+void json_memory_or_exit(void) { json_set_alloc_funcs(memory, free); }

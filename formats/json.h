@@ -19,4 +19,11 @@ json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *l
                         const char *what, struct err *e);
 json_t *json_parse_file(const char *path, const struct json_limits *limits, struct err *e);
 
+/* A JSON string of names and paths, which may hold any bytes: those that are not UTF-8 become
+ * U+FFFD. Everything that a user or a file has named enters JSON through this. */
+json_t *json_text(const char *s);
+/* From now on the JSON library ends the process with a sentence where it gets no memory, like
+ * mem_alloc; nobody looks at what else it would return. */
+void json_memory_or_exit(void);
+
 #endif

@@ -258,8 +258,20 @@ static int magic_check(struct st_in *in)
     return 0;
 }
 
+int st_head_id(const json_t *head, const char *key, char id[ST_DIGEST], const char *path,
+               struct err *e)
+{
+    const json_t *value = json_object_get(head, key);
+    const char *s = value ? json_string_value(value) : "";
+    if (!s || (*s && !digest_is(s)))
+        return err_set(e, "%s: damaged header: its %s is not a digest of 32 hex digits", path, key);
+    strcpy(id, s);
+    return 0;
+}
+
 static int head_check(struct st_in *in)
 {
+    char id[ST_DIGEST];
     const json_t *version = json_object_get(in->head, "pare");
     if (!json_is_integer(version))
         return err_set(in->e, "%s is not a pare stream: its version is no integer", in->path);
@@ -268,7 +280,7 @@ static int head_check(struct st_in *in)
                        in->path, (long long)json_integer_value(version), ST_VERSION);
     if (!json_is_string(json_object_get(in->head, "kind")))
         return err_set(in->e, "%s: damaged header: no \"kind\"", in->path);
-    return 0;
+    return st_head_id(in->head, "id", id, in->path, in->e);
 }
 
 struct st_in *st_open(const char *path, struct err *e)

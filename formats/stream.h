@@ -48,6 +48,10 @@ int64_t st_read(struct st_in *in, void *buf, int64_t n);
 /* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
 int st_read_all(struct st_in *in, const struct tensor *t, void *buf);
 void st_close(struct st_in *in);
+/* The id that a header has under `key`, "" where it has none. Anything but a digest: -1, and e
+ * names `path` and the key. st_open has checked "id" itself. */
+int st_head_id(const json_t *head, const char *key, char id[ST_DIGEST], const char *path,
+               struct err *e);
 
 /* ---- writing. path "-" is stdout (refused on a terminal). A named file is written under a
  * temporary name and renamed by st_publish after fsync. compress: -1 auto (zstd level 1 when the
@@ -82,5 +86,6 @@ struct digest {
 void digest_open(struct digest *d);
 void digest_add(struct digest *d, const void *data, size_t n);
 void digest_close(struct digest *d, char hex[ST_DIGEST]);
+int digest_is(const char *s); /* 32 lower-case hex digits */
 
 #endif

@@ -31,6 +31,14 @@ char *mem_format(const char *format, ...)
     return must(n < 0 ? NULL : s);
 }
 
+FILE *mem_stream_open(char **text, size_t *n) { return must(open_memstream(text, n)); }
+
+void mem_stream_close(FILE *f)
+{
+    int failed = ferror(f);
+    must(fclose(f) || failed ? NULL : f);
+}
+
 enum { HUGE = 2 << 20 };
 
 int arena_open(struct arena *a, size_t bytes, struct err *e)

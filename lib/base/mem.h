@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "err.h"
 
@@ -16,6 +17,9 @@ void *mem_grow(void *p, size_t bytes); /* realloc that does not fail */
 char *mem_string(const char *s);       /* strdup that does not fail */
 /* asprintf that does not fail */
 char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Text written as to a file; it is whole, and the caller's to free(), once the stream is closed. */
+FILE *mem_stream_open(char **text, size_t *n);
+void mem_stream_close(FILE *f);
 
 /* One range of anonymous memory in huge pages, handed out in order, 64-byte aligned, freed as a
  * whole. What a model or a step needs comes from an arena that dies with it. Contents start as

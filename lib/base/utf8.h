@@ -1,4 +1,4 @@
-/* UTF-8: how long is the character here, and which is it. */
+/* UTF-8: how long is the character here, which is it, and may a terminal see it. */
 #ifndef PARE_UTF8_H
 #define PARE_UTF8_H
 
@@ -57,5 +57,10 @@ static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
     }
     return i;
 }
+
+/* A copy that is safe to show, free() it: control characters (C1 too), what reorders a line, and
+ * bytes that are not UTF-8 appear as \xNN. */
+char *utf8_visible(const char *s);
+int utf8_is_visible(const char *s); /* nothing in it needs that */
 
 #endif

@@ -49,16 +49,17 @@ static const char *text_of(const json_t *head, const char *key)
     return s ? s : "";
 }
 
-static int part_add(json_t *parts, const json_t *id, const char *path, struct err *e)
+/* `parts` is a set, {id: null}. */
+static int part_add(json_t *parts, const json_t *part, const char *path, struct err *e)
 {
-    size_t i;
-    json_t *known;
-    if (!json_is_string(id) || !json_string_length(id))
+    const char *id = json_string_value(part);
+    if (!id || !*id)
         return 0;
-    json_array_foreach(parts, i, known) if (json_equal(known, id)) return err_set(
-        e, "%s holds tokens %s a second time, and a shard counts once", path,
-        json_string_value(id));
-    json_array_append(parts, (json_t *)id);
+    if (!digest_is(id))
+        return err_set(e, "%s: damaged header: one of its parts is not a digest", path);
+    if (json_object_get(parts, id))
+        return err_set(e, "%s holds tokens %s a second time, and a shard counts once", path, id);
+    json_object_set_new(parts, id, json_null());
     return 0;
 }
 
@@ -105,13 +106,17 @@ static void meta_add(json_t *meta, const char *key, const json_t *head, int firs
 json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
 {
     static const char *const added[] = {"documents", "tokens", "sources"};
-    json_t *meta = json_copy(st_head(in[0])), *sums = json_copy(meta), *parts = json_array();
-    const char *tokenizer = "", *from = "";
+    json_t *meta = json_copy(st_head(in[0])), *sums = json_copy(meta), *parts = json_object(),
+           *list = json_array();
+    const char *tokenizer = "", *from = "", *id;
+    json_t *unused;
     int bad = 0;
     for (int i = 0; i < n && !bad; i++) {
         const json_t *head = st_head(in[i]);
         const char *own = text_of(head, "tokenizer_id");
-        bad = data_check_tokenizers(from, tokenizer, st_path(in[i]), own, e) ||
+        char checked[ST_DIGEST];
+        bad = st_head_id(head, "tokenizer_id", checked, st_path(in[i]), e) ||
+              data_check_tokenizers(from, tokenizer, st_path(in[i]), own, e) ||
               parts_add(parts, head, st_path(in[i]), e);
         if (*own)
             tokenizer = own, from = st_path(in[i]);
@@ -128,7 +133,9 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
     json_object_del(meta, "pare");
     json_object_del(meta, "id");
     json_object_set_new(meta, "tokenizer_id", json_string(tokenizer));
-    json_object_set_new(meta, "parts", parts);
+    json_object_foreach(parts, id, unused) json_array_append_new(list, json_string(id));
+    json_decref(parts);
+    json_object_set_new(meta, "parts", list);
     if (!bad)
         return meta;
     json_decref(meta);

@@ -124,12 +124,6 @@ static int bytes_load(struct loading *l, const struct tensor *r)
     return 0;
 }
 
-static void head_text(char out[ST_DIGEST], const json_t *head, const char *key)
-{
-    const char *s = json_string_value(json_object_get(head, key));
-    snprintf(out, ST_DIGEST, "%s", s ? s : "");
-}
-
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e)
 {
     struct loading l = {.t = t, .in = in, .e = e, .limit = limit};
@@ -137,8 +131,9 @@ int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e
     int more;
     *t = (struct tokens){.start = mem_alloc(sizeof *t->start), .head = json_incref(st_head(in))};
     l.start_room = 1;
-    head_text(t->id, t->head, "id");
-    head_text(t->tokenizer_id, t->head, "tokenizer_id");
+    if (st_head_id(t->head, "id", t->id, st_path(in), e) ||
+        st_head_id(t->head, "tokenizer_id", t->tokenizer_id, st_path(in), e))
+        return -1;
     while ((more = st_next(in, &r)) > 0) {
         int bad = name_suffix(r.name, "ids")     ? ids_load(&l, &r)
                   : name_suffix(r.name, "bytes") ? bytes_load(&l, &r)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "gguf_private.h"
 
 /* of tokens, as sentencepiece numbers them */
@@ -362,12 +363,12 @@ char *gguf_tokenizer_config(const struct gguf *g)
         snprintf(key, sizeof key, "%s_token", kinds[i]);
         const char *text = special(&m, name, &id);
         if (text)
-            json_object_set_new(config, key, json_string(text));
+            json_object_set_new(config, key, json_text(text));
     }
     making_free(&m);
     char *template = gguf_meta_text(g, "tokenizer.chat_template");
     if (template)
-        json_object_set_new(config, "chat_template", json_string(template));
+        json_object_set_new(config, "chat_template", json_text(template));
     free(template);
     return text_of(config);
 }

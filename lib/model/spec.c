@@ -354,8 +354,8 @@ static int read_files(struct model_spec *h, const json_t *list, struct err *e)
 static int read_id(char to[ST_DIGEST], const json_t *head, const char *key, struct err *e)
 {
     const char *id = json_string_value(json_object_get(head, key));
-    if (!id || strlen(id) >= ST_DIGEST || strspn(id, "0123456789abcdef") != strlen(id))
-        return err_set(e, "the header's %s is no digest", key);
+    if (!id || (*id && !digest_is(id)))
+        return err_set(e, "the header's %s is not a digest of 32 hex digits", key);
     strcpy(to, id);
     return 0;
 }

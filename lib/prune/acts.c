@@ -111,37 +111,61 @@ static int shards_check(const json_t *shards, const char *path, struct err *e)
 {
     size_t i;
     json_t *s;
-    json_array_foreach(
-        shards, i,
-        s) if (!json_is_array(s) || json_array_size(s) != 3 ||
-               !json_is_string(json_array_get(s, 0)) || !json_is_integer(json_array_get(s, 1)) ||
-               !json_is_integer(json_array_get(
-                   s, 2))) return err_set(e,
-                                          "%s: the header's shards are not [tokens id, first, end]",
-                                          path);
+    json_array_foreach(shards, i, s)
+    {
+        const char *id = json_string_value(json_array_get(s, 0));
+        if (json_array_size(s) != 3 || !id || (*id && !digest_is(id)) ||
+            !json_is_integer(json_array_get(s, 1)) || !json_is_integer(json_array_get(s, 2)))
+            return err_set(e, "%s: the header's shards are not [tokens id, first, end]", path);
+    }
     return json_array_size(shards) ? 0 : err_set(e, "%s: the header names no shards", path);
 }
 
+struct shard {
+    const char *tokens;
+    json_int_t first, end;
+};
+
+static int64_t shards_list(struct shard *to, const json_t *shards)
+{
+    size_t i;
+    const json_t *s;
+    json_array_foreach(shards, i, s) to[i] = (struct shard){
+        json_string_value(json_array_get(s, 0)), json_integer_value(json_array_get(s, 1)),
+        json_integer_value(json_array_get(s, 2))};
+    return (int64_t)json_array_size(shards);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct shard *x = a, *y = b;
+    int order = strcmp(x->tokens, y->tokens);
+    return order ? order : (x->first > y->first) - (x->first < y->first);
+}
+
+/* Overlap is looked for among neighbours in order: a hostile header may name very many shards. */
 static int shards_join(json_t *dst, const json_t *src, const char *dst_path, const char *src_path,
                        struct err *e)
 {
-    size_t i, j;
-    json_t *a, *b;
-    json_array_foreach(src, i, a) json_array_foreach(dst, j, b)
-    {
-        json_int_t from = json_integer_value(json_array_get(a, 1)),
-                   end = json_integer_value(json_array_get(a, 2));
-        if (json_equal(json_array_get(a, 0), json_array_get(b, 0)) &&
-            from < json_integer_value(json_array_get(b, 2)) &&
-            json_integer_value(json_array_get(b, 1)) < end)
-            return err_set(e,
-                           "%s: its sequences %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT
-                           " of tokens %s are in %s too, and a shard counts once",
-                           src_path, from, end - 1, json_string_value(json_array_get(a, 0)),
-                           dst_path);
+    size_t i;
+    json_t *shard;
+    struct shard *all = mem_alloc((json_array_size(dst) + json_array_size(src)) * sizeof *all);
+    int64_t n = shards_list(all, dst);
+    n += shards_list(all + n, src);
+    qsort(all, (size_t)n, sizeof *all, by_place);
+    json_int_t end = 0;
+    for (int64_t k = 0; k < n; k++) {
+        int same = k && !strcmp(all[k].tokens, all[k - 1].tokens);
+        if (same && all[k].first < end)
+            err_set(e,
+                    "%s: its sequences from %" JSON_INTEGER_FORMAT
+                    " on of tokens %s are in %s too, and a shard counts once",
+                    src_path, all[k].first, all[k].tokens, dst_path);
+        end = same && end > all[k].end ? end : all[k].end;
     }
-    json_array_foreach(src, i, a) json_array_append(dst, a);
-    return 0;
+    free(all);
+    json_array_foreach(src, i, shard) json_array_append(dst, shard);
+    return e->set ? -1 : 0;
 }
 
 int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, const char *src_path,

@@ -73,11 +73,11 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
 {
     const json_t *sizes = json_object_get(head, "sizes"),
                  *layers = json_object_get(sizes, "layers");
-    const char *model = json_string_value(json_object_get(head, "model"));
     *a = (struct axes){0};
-    if (!model || strlen(model) >= sizeof a->model || !json_is_array(layers))
+    if (!json_object_get(head, "model") || !json_is_array(layers))
         return err_set(e, "%s: the header does not say which model and sizes it speaks of", path);
-    snprintf(a->model, sizeof a->model, "%s", model);
+    if (st_head_id(head, "model", a->model, path, e))
+        return -1;
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
         if (is_key(x))
             a->size[x] = size_read(sizes, x, path, e);

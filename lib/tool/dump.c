@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/utf8.h"
+
 /* entries at once, a multiple of a q8_0 block; characters of a header value */
 enum { BLOCK = 1 << 14, LONG_VALUE = 100 };
 
@@ -47,8 +49,22 @@ static void dump_model(const json_t *head, FILE *f)
 
 void dump_text(const char *s, FILE *f)
 {
-    for (; *s; s++)
-        fputc((unsigned char)*s < 32 || *s == 127 ? '?' : *s, f);
+    char *text = utf8_visible(s);
+    fputs(text, f);
+    free(text);
+}
+
+static void dump_step(const json_t *step, FILE *f)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *memory = mem_stream_open(&text, &n);
+    hist_command(step, memory);
+    mem_stream_close(memory);
+    fputs("made by: ", f);
+    dump_text(text, f);
+    fputc('\n', f);
+    free(text);
 }
 
 static void dump_entry(const char *key, const json_t *value, FILE *f)
@@ -77,11 +93,8 @@ void dump_head(const json_t *head, FILE *f)
     if (kind && !strcmp(kind, "model"))
         dump_model(head, f);
     const json_t *hist = json_object_get(head, "hist");
-    for (size_t i = 0; i < json_array_size(hist); i++) {
-        fputs("made by: ", f);
-        hist_command(json_array_get(hist, i), f);
-        fputc('\n', f);
-    }
+    for (size_t i = 0; i < json_array_size(hist); i++)
+        dump_step(json_array_get(hist, i), f);
 }
 
 /* ---- values */

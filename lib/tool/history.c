@@ -1,14 +1,83 @@
 /* The history of a stream as a shell script: see dump.h. In: a header whose "hist" lists steps
  * {tool, options, operands, inputs: [{path, id}], id, ...}, parents before children. A step's input
  * is made by the earlier step that has the input's id; inputs without such a step are roots
- * (directories, texts) and must lie where they lay. Intermediate files keep the names that were
- * typed, since those are part of the result's own history; what came through a pipe goes through a
- * temporary file. */
-#include <ctype.h>
+ * (directories, texts, what another program made) and must lie where they lay. Intermediate files
+ * keep the names that were typed, since those are part of the result's own history; what came
+ * through a pipe goes through a temporary file.
+ *
+ * A history is whatever the file's maker wrote. The script therefore calls only this project's
+ * tools that write streams, with options that they record, every word quoted. Refused: other
+ * options, control characters, a result that another program made. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/utf8.h"
 #include "dump.h"
+#include "steps.h"
+
+/* tests/tools/ts.bats compares both lists with what the tools' --help says. */
+static const char *const tools[] = {
+    "calib-acts", "dump-logits",      "gguf-import", "hf-import", "kd-train", "probe-layers",
+    "rank",       "score-importance", "slice-model", "tokenize",  "ts-cat"};
+static const char *const options[] = {
+    "adam-beta1",
+    "adam-beta2",
+    "adam-epsilon",
+    "any-model",
+    "any-tokenizer",
+    "batch",
+    "batch-size",
+    "block-size",
+    "bos",
+    "context",
+    "data",
+    "doc-sep",
+    "drop-attention",
+    "drop-layers",
+    "drop-mlp",
+    "field",
+    "first-sequence",
+    "full",
+    "gradient-accumulation-steps",
+    "head",
+    "hidden",
+    "hidden-size",
+    "ids",
+    "init",
+    "intermediate-size",
+    "learning-rate",
+    "loss",
+    "magnitude",
+    "max-grad-norm",
+    "max-steps",
+    "max-tokens",
+    "min-learning-rate",
+    "model",
+    "neuron",
+    "num-attention-heads",
+    "num-hidden-layers",
+    "num-key-value-heads",
+    "order",
+    "random",
+    "rank",
+    "seed",
+    "seq",
+    "seq-length",
+    "sequences",
+    "teacher",
+    "temperature",
+    "warmup-steps",
+    "weight-decay",
+};
+
+static int is_listed(const char *const *list, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(list[i], name))
+            return 1;
+    return 0;
+}
+#define IS_LISTED(list, name) is_listed(list, sizeof(list) / sizeof *(list), name)
 
 /* ---- one command */
 
@@ -36,10 +105,7 @@ static void option_print(const char *name, const json_t *value, FILE *f)
     if (json_is_array(value) || json_is_object(value) || json_is_false(value))
         return;
     fputs(" --", f);
-    /* names come from outside: nothing but what options are made of */
-    for (const char *c = name; *c; c++)
-        if (isalnum((unsigned char)*c) || *c == '-' || *c == '_')
-            fputc(*c, f);
+    word_print(name, f);
     if (json_is_true(value))
         return;
     fputc(' ', f);
@@ -77,18 +143,29 @@ void hist_command(const json_t *step, FILE *f)
 
 /* ---- the script */
 
-/* Where the product of a step is wanted: the paths that later steps typed; "-": in a temporary
- * file. */
-struct target {
-    const char **paths;
-    int n;
+struct script {
+    const json_t *steps; /* [step, ...] */
+    int64_t n;
+    json_t *made;    /* {id: number of the step that made it} */
+    json_t **reads;  /* by step: {path: null} of its inputs, pipes left out */
+    json_t **wanted; /* by step: {path: null}, the paths that later steps typed; "-": a pipe */
+    FILE *f;
 };
+
+static const json_t *step_at(const struct script *x, int64_t s)
+{
+    return json_array_get(x->steps, (size_t)s);
+}
+
+static const char *step_tool(const struct script *x, int64_t s)
+{
+    return json_string_value(json_object_get(step_at(x, s), "tool"));
+}
 
 static const char *input_text(const json_t *step, size_t i, const char *key)
 {
-    const char *s = json_string_value(
+    return json_string_value(
         json_object_get(json_array_get(json_object_get(step, "inputs"), i), key));
-    return s ? s : "";
 }
 
 static size_t input_count(const json_t *step)
@@ -96,118 +173,205 @@ static size_t input_count(const json_t *step)
     return json_array_size(json_object_get(step, "inputs"));
 }
 
-/* hf-import and its like keep the id of their input: then a path that the step itself reads is no
- * product of it. */
-static int step_reads(const json_t *step, const char *path)
+static void set_add(json_t *set, const char *text) { json_object_set_new(set, text, json_null()); }
+
+/* -1: two steps with one id. */
+static int script_open(struct script *x, const json_t *hist, const char *path, struct err *e)
 {
-    for (size_t i = 0; i < input_count(step); i++)
-        if (!strcmp(input_text(step, i, "path"), path))
-            return strcmp(path, "-") != 0;
+    json_t *known = json_object();
+    int failed = steps_add(known, hist, path, e);
+    if (!failed && json_object_size(known) != json_array_size(hist))
+        failed = err_set(e, "%s: its history has a step twice", path);
+    json_decref(known);
+    if (failed)
+        return -1;
+    *x = (struct script){.steps = hist, .n = (int64_t)json_array_size(hist), .made = json_object()};
+    x->reads = mem_alloc((size_t)x->n * sizeof *x->reads);
+    x->wanted = mem_alloc((size_t)x->n * sizeof *x->wanted);
+    for (int64_t s = 0; s < x->n; s++) {
+        const json_t *step = step_at(x, s);
+        json_object_set_new(x->made, json_string_value(json_object_get(step, "id")),
+                            json_integer(s));
+        x->reads[s] = json_object();
+        x->wanted[s] = json_object();
+        for (size_t i = 0; i < input_count(step); i++)
+            if (strcmp(input_text(step, i, "path"), "-"))
+                set_add(x->reads[s], input_text(step, i, "path"));
+    }
     return 0;
 }
 
-/* The step before `before` that makes what input i of `step` is; -1: a root. */
-static int64_t producer(const json_t *hist, const json_t *step, size_t i, int64_t before)
+static void script_close(struct script *x)
 {
-    const char *id = input_text(step, i, "id");
-    for (int64_t p = before - 1; p >= 0 && *id; p--) {
-        const json_t *other = json_array_get(hist, (size_t)p);
-        const char *made = json_string_value(json_object_get(other, "id"));
-        if (made && !strcmp(made, id))
-            return step_reads(other, input_text(step, i, "path")) ? -1 : p;
+    for (int64_t s = 0; s < x->n; s++) {
+        json_decref(x->reads[s]);
+        json_decref(x->wanted[s]);
     }
-    return -1;
+    free(x->reads);
+    free(x->wanted);
+    json_decref(x->made);
 }
 
-static void target_add(struct target *t, const char *path)
+/* The step before `s` that makes its input i; -1: a root. hf-import and its like keep the id of
+ * their input, so a path that the step itself reads is not a product of it. */
+static int64_t producer(const struct script *x, int64_t s, size_t i)
 {
-    for (int i = 0; i < t->n; i++)
-        if (!strcmp(t->paths[i], path))
-            return;
-    t->paths = mem_grow(t->paths, (size_t)(t->n + 1) * sizeof *t->paths);
-    t->paths[t->n++] = path;
+    const json_t *step = step_at(x, s), *made = json_object_get(x->made, input_text(step, i, "id"));
+    int64_t p = made ? json_integer_value(made) : -1;
+    if (p < 0 || p >= s || json_object_get(x->reads[p], input_text(step, i, "path")) ||
+        !IS_LISTED(tools, step_tool(x, p)))
+        return -1;
+    return p;
 }
 
-static void step_print(const json_t *hist, int64_t s, const char *path, FILE *f)
+static int options_check(const struct script *x, int64_t s, const char *path, struct err *e)
 {
-    const json_t *step = json_array_get(hist, (size_t)s);
-    int piped = !strcmp(path, "-");
-    if (*path && !piped) {
-        fputs("[ -e ", f);
-        word_print(path, f);
-        fputs(" ] || ", f);
-    }
-    hist_command(step, f);
-    for (size_t i = 0; i < input_count(step); i++)
-        if (!strcmp(input_text(step, i, "path"), "-") && producer(hist, step, i, s) >= 0)
-            fprintf(f, " < \"$tmp/%lld.tsz\"", (long long)producer(hist, step, i, s));
-    fputs(" -o ", f);
-    if (piped)
-        fprintf(f, "\"$tmp/%lld.tsz\"", (long long)s);
-    else if (*path)
-        word_print(path, f);
-    else
-        fputs("\"$1\"", f);
-    fputc('\n', f);
+    const char *name;
+    json_t *value;
+    json_object_foreach(
+        json_object_get(step_at(x, s), "options"), name,
+        value) if (!IS_LISTED(options, name)) return err_set(e,
+                                                             "%s: its history calls %s with --%s, "
+                                                             "which no history records",
+                                                             path, step_tool(x, s), name);
+    return 0;
 }
 
-static void roots_print(const json_t *hist, const struct target *targets, int64_t n, FILE *f)
+/* Which steps are needed, from the last one back, and under which names their products are wanted.
+ */
+static int script_plan(struct script *x, const char *path, struct err *e)
 {
-    struct target told = {0};
-    for (int64_t s = 0; s < n; s++) {
-        const json_t *step = json_array_get(hist, (size_t)s);
-        for (size_t i = 0; i < input_count(step) && targets[s].n; i++) {
-            const char *path = input_text(step, i, "path");
-            int known = told.n;
-            if (producer(hist, step, i, s) >= 0)
-                continue;
-            target_add(&told, path);
-            if (told.n == known)
-                continue;
-            fputs("# needs ", f);
-            dump_text(strcmp(path, "-") ? path : "(standard input)", f);
-            fputs(", id ", f);
-            dump_text(input_text(step, i, "id"), f);
-            fputc('\n', f);
+    if (!IS_LISTED(tools, step_tool(x, x->n - 1)))
+        return err_set(e, "%s was made by %s, which is not one of the tools that write streams",
+                       path, step_tool(x, x->n - 1));
+    set_add(x->wanted[x->n - 1], "");
+    for (int64_t s = x->n - 1; s >= 0; s--) {
+        if (!json_object_size(x->wanted[s]))
+            continue;
+        if (options_check(x, s, path, e))
+            return -1;
+        for (size_t i = 0; i < input_count(step_at(x, s)); i++) {
+            int64_t p = producer(x, s, i);
+            if (p >= 0)
+                set_add(x->wanted[p], input_text(step_at(x, s), i, "path"));
         }
     }
-    free(told.paths);
+    return 0;
+}
+
+/* The shell's word for a product of step s that is wanted at `path`. */
+static void place_print(const struct script *x, int64_t s, const char *path)
+{
+    if (!*path)
+        fputs("\"$1\"", x->f);
+    else if (!strcmp(path, "-"))
+        fprintf(x->f, "\"$tmp/%lld.tsz\"", (long long)s);
+    else
+        word_print(path, x->f);
+}
+
+/* Makes the product for the first path that wants it, and copies it for the others. */
+static void step_print(const struct script *x, int64_t s)
+{
+    const json_t *step = step_at(x, s);
+    const char *path, *first = NULL;
+    json_t *unused;
+    json_object_foreach(x->wanted[s], path, unused)
+    {
+        if (*path && strcmp(path, "-")) {
+            fputs("[ -e ", x->f);
+            word_print(path, x->f);
+            fputs(" ] || ", x->f);
+        }
+        if (first) {
+            fputs("cp ", x->f);
+            place_print(x, s, first);
+            fputc(' ', x->f);
+        } else {
+            hist_command(step, x->f);
+            for (size_t i = 0; i < input_count(step); i++)
+                if (!strcmp(input_text(step, i, "path"), "-") && producer(x, s, i) >= 0)
+                    fprintf(x->f, " < \"$tmp/%lld.tsz\"", (long long)producer(x, s, i));
+            fputs(" -o ", x->f);
+        }
+        place_print(x, s, path);
+        fputc('\n', x->f);
+        first = first ? first : path;
+    }
+}
+
+static void roots_print(const struct script *x)
+{
+    json_t *told = json_object();
+    for (int64_t s = 0; s < x->n; s++) {
+        const json_t *step = step_at(x, s);
+        for (size_t i = 0; i < input_count(step) && json_object_size(x->wanted[s]); i++) {
+            const char *path = input_text(step, i, "path");
+            if (producer(x, s, i) >= 0 || json_object_get(told, path))
+                continue;
+            set_add(told, path);
+            fputs("# needs ", x->f);
+            dump_text(strcmp(path, "-") ? path : "(standard input)", x->f);
+            fprintf(x->f, ", id %s\n", input_text(step, i, "id"));
+        }
+    }
+    json_decref(told);
+}
+
+static void script_print(const struct script *x, const json_t *head, const char *path)
+{
+    const char *id = json_string_value(json_object_get(head, "id"));
+    fputs("#!/bin/sh\n# usage: sh THIS OUTPUT\n# The history that ", x->f);
+    dump_text(path, x->f);
+    fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes again, to the same "
+          "bytes on the same machine, the stream of kind ",
+          x->f);
+    dump_text(json_string_value(json_object_get(head, "kind")), x->f);
+    fprintf(x->f, ", id %s\n", id ? id : "(none)");
+    roots_print(x);
+    fputs("set -e\n: \"${1:?usage: sh THIS OUTPUT}\"\ntmp=$(mktemp -d)\ntrap 'rm -rf \"$tmp\"' "
+          "EXIT\n",
+          x->f);
+    for (int64_t s = 0; s < x->n; s++)
+        step_print(x, s);
+}
+
+/* Quoted words keep their newlines and tabs; nothing else that a terminal would act on. */
+static int script_is_visible(char *text)
+{
+    int visible = 1;
+    for (char *line = text; line && visible; line = line ? line + 1 : NULL) {
+        char *end = strpbrk(line, "\n\t"), saved = end ? *end : 0;
+        if (end)
+            *end = 0;
+        visible = utf8_is_visible(line);
+        if (end)
+            *end = saved;
+        line = end;
+    }
+    return visible;
 }
 
 int hist_script(const json_t *head, const char *path, FILE *f, struct err *e)
 {
     const json_t *hist = json_object_get(head, "hist");
-    int64_t n = (int64_t)json_array_size(hist);
-    const char *id = json_string_value(json_object_get(head, "id")),
-               *kind = json_string_value(json_object_get(head, "kind"));
-    if (!n)
+    struct script x;
+    if (!json_array_size(hist))
         return err_set(e, "%s has no history: it was not made by a tool", path);
-    struct target *targets = mem_alloc((size_t)n * sizeof *targets);
-    target_add(&targets[n - 1], "");
-    for (int64_t s = n - 1; s >= 0; s--) {
-        const json_t *step = json_array_get(hist, (size_t)s);
-        for (size_t i = 0; i < input_count(step) && targets[s].n; i++) {
-            int64_t p = producer(hist, step, i, s);
-            if (p >= 0)
-                target_add(&targets[p], input_text(step, i, "path"));
-        }
+    if (script_open(&x, hist, path, e))
+        return -1;
+    if (!script_plan(&x, path, e)) {
+        char *text = NULL;
+        size_t n = 0;
+        x.f = mem_stream_open(&text, &n);
+        script_print(&x, head, path);
+        mem_stream_close(x.f);
+        if (script_is_visible(text))
+            fputs(text, f);
+        else
+            err_set(e, "%s: its history holds control characters", path);
+        free(text);
     }
-    fputs("#!/bin/sh\n# usage: sh THIS OUTPUT\n# Makes again, to the same bytes on the same "
-          "machine, the stream of kind ",
-          f);
-    dump_text(kind ? kind : "?", f);
-    fputs(", id ", f);
-    dump_text(id ? id : "?", f);
-    fputc('\n', f);
-    roots_print(hist, targets, n, f);
-    fputs("set -e\n: \"${1:?usage: sh THIS OUTPUT}\"\ntmp=$(mktemp -d)\ntrap 'rm -rf \"$tmp\"' "
-          "EXIT\n",
-          f);
-    for (int64_t s = 0; s < n; s++) {
-        for (int i = 0; i < targets[s].n; i++)
-            step_print(hist, s, targets[s].paths[i], f);
-        free(targets[s].paths);
-    }
-    free(targets);
-    return 0;
+    script_close(&x);
+    return e->set ? -1 : 0;
 }

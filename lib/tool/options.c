@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
+
 static const struct opt *options_find(const struct options *o, const char *name, size_t n)
 {
     for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
@@ -153,20 +155,6 @@ void options_help(const struct options *o, FILE *f)
     }
 }
 
-json_t *options_text(const char *s)
-{
-    json_t *v = json_string(s);
-    if (v)
-        return v;
-    char *copy = mem_string(s);
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c >= 0x80)
-            *c = '?';
-    v = json_string(copy);
-    free(copy);
-    return v;
-}
-
 static json_t *option_value(const struct opt *p)
 {
     if (p->type == OPT_FLAG)
@@ -176,11 +164,11 @@ static json_t *option_value(const struct opt *p)
     if (p->type == OPT_REAL)
         return json_real(*(double *)p->value);
     if (p->type == OPT_TEXT || p->type == OPT_PATH)
-        return *(const char **)p->value ? options_text(*(const char **)p->value) : NULL;
+        return *(const char **)p->value ? json_text(*(const char **)p->value) : NULL;
     const struct opt_list *list = p->value;
     json_t *a = list->n ? json_array() : NULL;
     for (int i = 0; i < list->n; i++)
-        json_array_append_new(a, options_text(list->text[i]));
+        json_array_append_new(a, json_text(list->text[i]));
     return a;
 }
 

@@ -21,8 +21,6 @@ void options_help(const struct options *o, FILE *f); /* the "Options:" part of -
 /* Prints text from `column` on, wrapped at 80 columns, further lines indented; '\n' begins a new
  * line at column 0. */
 void options_wrap(const char *text, int column, int indent, FILE *f);
-/* a JSON string; bytes that are no UTF-8 (possible in paths) become "?" */
-json_t *options_text(const char *s);
 /* {name: value} of all that make a difference, with those that name files or without; unset ones
  * left out */
 json_t *options_resolved(const struct options *o, int with_paths);

@@ -12,10 +12,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../../formats/json.h"
 #include "../base/unfinished.h"
 #include "../base/usage.h"
+#include "../base/utf8.h"
 #include "model_open.h"
 #include "options.h"
+#include "steps.h"
 #include "restart.h"
 
 /* code that the libraries make, their tables */
@@ -30,7 +33,7 @@ struct tool {
     int64_t threads;
     const char *output, *compress, *device, *compute;
     struct opt common[9];
-    json_t *inputs, *hist; /* [{path, id}], and the steps of all parents, each once */
+    json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     double progress_start, progress_last;
@@ -95,6 +98,15 @@ static void tool_clear_progress(struct tool *t)
     t->progress_shown = 0;
 }
 
+/* Every message leaves here: names, keys and patterns in it are text from outside, and what a
+ * terminal would act on is shown instead. */
+static void message_print(const struct tool *t, const char *message)
+{
+    char *text = utf8_visible(message);
+    fprintf(stderr, "%s: %s\n", t->desc->name, text);
+    free(text);
+}
+
 /* Prints one message, drops unfinished outputs, exits. What was finished stays. */
 static _Noreturn void tool_exit(struct tool *t, int status, const char *message)
 {
@@ -103,7 +115,7 @@ static _Noreturn void tool_exit(struct tool *t, int status, const char *message)
         if (t->outputs[i])
             st_abandon(t->outputs[i]);
     fflush(stdout);
-    fprintf(stderr, "%s: %s\n", t->desc->name, message);
+    message_print(t, message);
     exit(status);
 }
 
@@ -131,12 +143,13 @@ void tool_note(const struct tool *t, const char *format, ...)
     if (t->quiet)
         return;
     tool_clear_progress((struct tool *)t);
-    fprintf(stderr, "%s: ", t->desc->name);
+    char *text = NULL;
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    int n = vasprintf(&text, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    message_print(t, n < 0 ? "out of memory" : text);
+    free(n < 0 ? NULL : text);
 }
 
 static void tool_check_compute(struct tool *t)
@@ -204,7 +217,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     t->device = "cpu";
     t->compute = "auto";
     t->inputs = json_array();
-    t->hist = json_array();
+    t->steps = json_object();
     tool_common_options(t);
     t->options = (struct options){.tables = {d->opts, t->common}};
     /* --help counts even where the rest is wrong, with the defaults still in place */
@@ -289,24 +302,9 @@ struct exec *tool_exec(struct tool *t)
 
 /* ---- provenance */
 
-static void hist_merge(json_t *hist, const json_t *steps)
-{
-    size_t i, j;
-    json_t *step, *known;
-    json_array_foreach(steps, i, step)
-    {
-        const char *id = json_string_value(json_object_get(step, "id"));
-        int seen = 0;
-        json_array_foreach(hist, j, known)
-            seen |= id && !strcmp(id, json_string_value(json_object_get(known, "id")));
-        if (id && !seen)
-            json_array_append(hist, step);
-    }
-}
-
 void tool_parent(struct tool *t, const char *path, const char *id)
 {
-    json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", options_text(path), "id", id));
+    json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", json_text(path), "id", id));
 }
 
 void tool_stdin_once(struct tool *t, const char *path)
@@ -326,7 +324,8 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
     if (kind && (!found || strcmp(found, kind)))
         tool_die(t, "%s holds a stream of kind \"%s\", but \"%s\" is needed here", st_path(in),
                  found ? found : "?", kind);
-    hist_merge(t->hist, json_object_get(head, "hist"));
+    steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
+    tool_check(t);
     tool_parent(t, path, id ? id : "");
     return in;
 }
@@ -337,7 +336,8 @@ struct model_in *tool_model(struct tool *t, const char *operand)
     struct model_in *in = model_open(operand, &t->err);
     tool_check(t);
     const struct model_spec *h = model_in_spec(in);
-    hist_merge(t->hist, h->hist);
+    steps_add(t->steps, h->hist, operand, &t->err);
+    tool_check(t);
     tool_parent(t, operand, h->id);
     return in;
 }
@@ -381,7 +381,7 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
     if (!id[0])
         step_id(t, id);
     for (int i = 0; i < t->options.n_operands; i++)
-        json_array_append_new(operands, options_text(t->options.operands[i]));
+        json_array_append_new(operands, json_text(t->options.operands[i]));
     json_t *step = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "id", id, "tool", t->desc->name,
                              "release", PARE_RELEASE, "options", options, "operands", operands,
                              "inputs", t->inputs);
@@ -418,16 +418,18 @@ json_t *tool_head(struct tool *t, const char *kind, json_t *meta)
     const char *given = json_string_value(json_object_get(meta, "id"));
     if (given)
         snprintf(id, sizeof id, "%s", given);
-    json_t *step = tool_step(t, id), *hist = json_copy(t->hist), *head = json_object();
-    json_t *own = json_pack("[o]", step);
-    hist_merge(hist, own);
-    json_decref(own);
+    json_t *step = tool_step(t, id), *steps = json_copy(t->steps), *head = json_object();
+    if (json_object_get(steps, id))
+        json_decref(step);
+    else
+        json_object_set_new(steps, id, step);
     json_object_set_new(head, "kind", json_string(kind));
     json_object_set_new(head, "id", json_string(id));
     json_object_del(meta, "pare");
     json_object_update_missing(head, meta);
     json_object_del(head, "hist");
-    json_object_set_new(head, "hist", hist);
+    json_object_set_new(head, "hist", steps_list(steps));
+    json_decref(steps);
     json_decref(meta);
     return head;
 }
@@ -532,7 +534,7 @@ int tool_finish(struct tool *t)
         tool_die(t, "cannot write to standard output:");
     tool_clear_progress(t);
     json_decref(t->inputs);
-    json_decref(t->hist);
+    json_decref(t->steps);
     free(t->options.operands);
     free(t);
     return 0;

@@ -136,6 +136,18 @@ P
     [ "$("$BIN/hf-import" "$LLAMA" | record - tokens.tsz | cut -d, -f2-13)" = "$(head -n 1 records | cut -d, -f2-13)" ]
 }
 
+@test "a path that is not UTF-8, or would steer a terminal, costs no result" {
+    name=$(printf 'm\377\033[31m\302\233.tsz')
+    "$BIN/hf-import" "$LLAMA" -o "$name"
+    "$BIN/tokenize" --ids <(echo 1 2 3 4 5 6 7) -o "few.tsz"
+    "$BIN/eval-ppl" --quiet "$name" "few.tsz" | python3 -c 'import json, sys; assert json.load(sys.stdin)["nll"] > 0'
+    "$BIN/eval-ppl" --quiet --table "$name" "few.tsz" > "table"
+    "$BIN/ts-dump" "$name.none" 2> "message" || [ $? = 1 ]
+    for file in "table" "message"; do
+        python3 -c 'import sys; t = open(sys.argv[1], "rb").read().decode(); assert all(c == "\n" or " " <= c < "\x7f" or c > "\x9f" for c in t), t' "$file"
+    done
+}
+
 @test "bits per byte count the source bytes of the predicted tokens" {
     python3 - "$PWD" "$BATS_TEST_DIRNAME" <<'P'
 import struct, sys

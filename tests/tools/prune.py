@@ -61,7 +61,7 @@ def tokens(family, path, first="0", end="-1"):
     _, shape, raw = importance(family)[0]["input_ids"]
     first, end = int(first), shape[0] if end == "-1" else int(end)
     raw = raw[4 * first * shape[1]:4 * end * shape[1]]
-    head = {"kind": "tokens", "id": "%s-%d-%d" % (family, first, end), "hist": []}
+    head = {"kind": "tokens", "id": stream.digest(b"%s-%d-%d" % (family.encode(), first, end)), "hist": []}
     stream.write(open(path, "wb"), head, [("ids", "u32", [end - first, shape[1]], raw)])
 
 
@@ -155,7 +155,7 @@ def cuts_of(family):
         expected = raw_tensors(golden + "/expected.safetensors")
         _, (b, t), raw = expected["input_ids"]
         ids = struct.pack("<%dI" % (b * t), *values(expected["input_ids"][0], raw))
-        stream.write(open("ids.tsz", "wb"), {"kind": "tokens", "id": "ids", "hist": []}, [("ids", "u32", [b, t], ids)])
+        stream.write(open("ids.tsz", "wb"), {"kind": "tokens", "id": stream.digest(b"ids"), "hist": []}, [("ids", "u32", [b, t], ids)])
         run("dump-logits", "--quiet", "proven.tsz", "ids.tsz", "--full", "--compress", "none", "-o", "logits.tsz")
         got = [x for _, v in records("logits.tsz")[1].values() for x in v]
         want = values(expected["logits"][0], expected["logits"][2])

@@ -21,7 +21,7 @@ if length == "documents":
 else:
     ids, shape = list(range(first, first + n * int(length))), [n, int(length)]
     records = [("ids", "u32", shape, pack(ids)), ("bytes", "u32", shape, pack(ids))]
-head = {"kind": "tokens", "id": id, "tokenizer_id": tokenizer, "bos": "no", "first": first, "tokens": 4 * n, "sources": [id], "hist": []}
+head = {"kind": "tokens", "id": stream.digest(id.encode()), "tokenizer_id": stream.digest(tokenizer.encode()) if tokenizer else "", "bos": "no", "first": first, "tokens": 4 * n, "sources": [id], "hist": []}
 stream.write(open(name, "wb"), head, records)
 PY
 }
@@ -39,7 +39,7 @@ records = []
 for name, shape in axes:
     n = shape[0] * shape[-1] if len(shape) > 1 else shape[0]
     records.append((name, "f64", shape, struct.pack("<%dd" % n, *(random.choice([random.random(), 0.5]) for _ in range(n)))))
-head = {"kind": "scores", "id": "5c0e", "model": "0de1", "sizes": {"hidden_size": 30, "layers": [layer] * 2}, "hist": []}
+head = {"kind": "scores", "id": stream.digest(b"scores"), "model": stream.digest(b"model"), "sizes": {"hidden_size": 30, "layers": [layer] * 2}, "hist": []}
 stream.write(open(sys.argv[1], "wb"), head, records)
 PY
 }
@@ -122,7 +122,7 @@ PY
 100 101 102 103
 104 105 106 107" ]
     ts-dump ab.tsz | grep -q '^bytes u32 \[5, 4\]'
-    ts-dump ab.tsz | grep -q '^parts: \["aa", "bb"\]'
+    ts-dump --head ab.tsz | python3 -c 'import json, stream, sys; assert json.load(sys.stdin)["parts"] == [stream.digest(b"aa"), stream.digest(b"bb")]'
     ts-dump ab.tsz | grep -q '^bos: no'
     ts-dump ab.tsz | grep -q '^tokens: 20'
     ts-dump ab.tsz | grep -q '^sources: \["aa", "bb"\]'
@@ -257,16 +257,73 @@ PY
     [[ $output == *"a.tsz has no history"* ]]
 }
 
-@test "ts-dump --hist quotes whatever a foreign program has written" {
-    python3 - <<'PY'
-import stream
-step = {"id": "1", "tool": "x; touch harm1", "options": {"a b`touch harm2`": "$(touch harm3)"}, "operands": ["'; touch harm4; '"], "inputs": [{"path": "\ntouch harm5", "id": "\ntouch harm6"}]}
-stream.write(open("a.tsz", "wb"), {"kind": "x\ntouch harm7", "id": "\ntouch harm8", "hist": [step]}, [])
+# history NAME PYTHON: a stream whose hist is that expression; step(tool, operands, options, inputs, n) makes one with the id of number n
+history() {
+    python3 - "$@" <<'PY'
+import stream, sys
+name = lambda n: stream.digest(b"%d" % n)
+def step(tool, operands=[], options={}, inputs=[], n=0):
+    return {"id": name(n), "tool": tool, "options": options, "operands": operands, "inputs": [{"path": p, "id": i} for p, i in inputs]}
+hist = eval(sys.argv[2])
+stream.write(open(sys.argv[1], "wb"), {"kind": "tokens", "id": name(0), "hist": hist}, [])
 PY
+}
+
+@test "ts-dump --hist quotes whatever a foreign program has written, and says whose history it is" {
+    history a.tsz 'step("rank", ["'"'; touch harm1; '"'", "`touch harm2`", "\ntouch harm3"], {"seed": "$(touch harm4)"}, [("\ntouch harm5", "")]),'
     ts-dump --hist a.tsz > remake
     cat remake
     sh remake out.tsz || true
     [ -z "$(ls | grep harm)" ]
+    grep -q '^# The history that a.tsz carries, as its maker wrote it: read it' remake
+}
+
+@test "ts-dump --hist prints no command but those of tools that write streams, with options that they record" {
+    history a.tsz 'step("eval", ["touch harm; true"]),'
+    run ts-dump --hist a.tsz
+    [ "$status" = 1 ]
+    [[ $output == *"made by eval, which is not one of the tools"* ]]
+    for option in output output-dir log 'seed 1 --output' 'x;y'; do
+        history a.tsz "step('rank', [], {'$option': 'harm'}),"
+        run ts-dump --hist a.tsz
+        [ "$status" = 1 ]
+        [[ $output == *"--$option, which no history records"* ]]
+    done
+    history a.tsz 'step("rank", ["a\x1b[2J"]),'
+    run ts-dump --hist a.tsz
+    [ "$status" = 1 ]
+    [[ $output == *"control characters"* ]]
+    # what another program made is needed as it is
+    history a.tsz 'step("rank.py", ["; touch harm"], n=1), step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))])'
+    ts-dump --hist a.tsz > remake
+    [ "$(grep -c '^# needs b.tsz, id ' remake)" = 1 ]
+    ! grep harm remake
+}
+
+@test "the tools and options that a history may name are those that --help lists" {
+    history=$BATS_TEST_DIRNAME/../../lib/tool/history.c
+    listed() { sed -n "/\*const $1\[\] = {/,/};/p" "$history" | grep -o '"[a-z0-9-]*"' | tr -d '"' | sort; }
+    for tool in "$BATS_TEST_DIRNAME"/../../bin/*.c; do
+        "$bin/$(basename "$tool" .c)" --help > help
+        grep -q -- '--output FILE .*' help && grep -q -- '--compress' help && basename "$tool" .c >> writers
+        [ "$(tail -n 1 writers 2> none)" != "$(basename "$tool" .c)" ] || sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
+    done
+    [ "$(listed tools)" = "$(sort writers)" ]
+    # those left out do not change what is made, and are not recorded
+    for option in $(sort -u named); do
+        case " compress dry-run eval-data eval-steps help log output output-dir quiet recompute resume save-steps table teacher-dtype verify verify-tokens version " in
+        *" $option "*) ! listed options | grep -qx -- "$option" ;;
+        *) listed options | grep -qx -- "$option" || [ "$option" = threads ] || [ "$option" = device ] || [ "$option" = compute ] ;;
+        esac || { echo "$option"; false; }
+    done
+}
+
+@test "time follows the input: long histories and many shards" {
+    history a.tsz '[step("ts-cat", ["a"], inputs=[("a", name(i - 1))], n=i) for i in range(60000, 0, -1)] + [step("ts-cat", ["a"], inputs=[("a", name(i)) for i in range(60000)])]'
+    timeout 60 ts-dump --hist a.tsz > remake
+    timeout 60 ts-dump a.tsz | tail -n 1 | grep -q 'made by: ts-cat a'
+    tokens b.tsz bb t 0 3
+    timeout 60 ts-cat b.tsz -o c.tsz
 }
 
 # ---- any language

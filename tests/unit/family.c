@@ -679,7 +679,7 @@ static void test_headers(void)
         {edit_family, "family gpt2"},
         {edit_config, "has shape"},
         {edit_no_config, "config.json is no JSON object"},
-        {edit_id, "id is no digest"},
+        {edit_id, "id is not a digest"},
         {edit_file, "x/../../y"},
         {edit_file_bytes, "-3 bytes"},
     };

@@ -90,9 +90,9 @@ static unsigned char *plan_data(const struct tensor *t, uint64_t seed)
 
 static json_t *sample_head(void)
 {
-    return json_pack("{s:s, s:s, s:{s:i, s:f, s:n, s:b, s:I}, s:[]}", "kind", "acts", "id", "0123",
-                     "meta", "n", -5, "x", 0.1, "nil", "yes", 1, "big", (json_int_t)INT64_MAX,
-                     "hist");
+    return json_pack("{s:s, s:s, s:{s:i, s:f, s:n, s:b, s:I}, s:[]}", "kind", "acts", "id",
+                     "0123456789abcdef0123456789abcdef", "meta", "n", -5, "x", 0.1, "nil", "yes", 1,
+                     "big", (json_int_t)INT64_MAX, "hist");
 }
 
 /* pieces: 0 by st_put, else payload in pieces of that many bytes. */
@@ -554,8 +554,8 @@ static void test_spec(void)
     static const struct tensor t = {.name = "ids", .dtype = DT_U32, .ndim = 2, .shape = {1, 3}};
     struct err e = {0};
     char *path = in_dir("a.tsz");
-    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "example",
-                             "tokenizer_id", "", "hist");
+    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id",
+                             "99aa06d3014798d86001c324468d497f", "tokenizer_id", "", "hist");
     struct st_out *out = st_create(path, 0, &e);
     st_begin(out, head);
     st_put(out, &t, ids);

@@ -7,6 +7,8 @@
 #include "../../lib/data/data.h"
 #include "check.h"
 
+static const char some_id[] = "00112233445566778899aabbccddeeff",
+                  other_id[] = "ffeeddccbbaa99887766554433221100";
 static char path[] = "/tmp/pare-tokens-XXXXXX";
 
 /* A record of a stream to be written: `n` entries counting up from `first`, as rows if `width`. */
@@ -23,8 +25,8 @@ static void stream_write(const struct plan *p)
     static uint64_t buf[2000];
     struct err e = {0};
     struct st_out *out = st_create(path, 0, &e);
-    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", "11", "tokenizer_id",
-                             "22", "hist");
+    json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", some_id,
+                             "tokenizer_id", other_id, "hist");
     st_begin(out, head);
     json_decref(head);
     for (int k = 0; k < PLANS && p[k].name; k++) {
@@ -71,7 +73,7 @@ static void test_limits(const struct plan *p, int64_t rows[][4], int n)
             bad += t.ids[j] != 100 + (uint32_t)j || t.bytes[j] != 500 + (uint32_t)j;
         CHECK(!bad && (!total || t.max_id == 99 + (uint32_t)total), "limit %lld: values",
               (long long)rows[i][0]);
-        CHECK(!strcmp(t.id, "11") && !strcmp(t.tokenizer_id, "22"), "ids");
+        CHECK(!strcmp(t.id, some_id) && !strcmp(t.tokenizer_id, other_id), "ids");
         tokens_free(&t);
     }
 }
