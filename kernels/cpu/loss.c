@@ -98,30 +98,35 @@ static int64_t chunk_rows(const struct op_args *c)
     return chunk > 0 && chunk < c->rows ? chunk : c->rows;
 }
 
-static int64_t piece_entries(const struct op_args *c)
+static int64_t piece_for(const struct op_args *c, int64_t rows)
 {
-    int64_t piece = least(PIECE_FLOATS / most(1, chunk_rows(c)),
+    int64_t piece = least(PIECE_FLOATS / most(1, rows),
                           HEAD_FLOATS / most(1, most(c->w[0].cols, c->w[2].cols)));
     return most(PIECE_MIN, piece / PIECE_MIN * PIECE_MIN);
 }
 
+static int64_t piece_entries(const struct op_args *c) { return piece_for(c, chunk_rows(c)); }
+
 static int64_t shared_entries(const struct op_args *c) { return least(c->w[0].rows, c->w[2].rows); }
 
+/* A widened piece. Scratch is planned for the longest call, and pieces are largest in the shortest:
+ * so both sizes here are bounds that never shrink with the number of rows. */
 static size_t wide_floats(const struct op_args *c)
 {
-    size_t floats = 0;
+    int64_t floats = 0, piece = piece_for(c, 1);
     for (int i = 0; i <= 2; i += 2)
-        if (c->w[i].rows > 0 && c->w[i].dtype != DT_F32 &&
-            rounded(piece_entries(c) * c->w[i].cols) > floats)
-            floats = rounded(piece_entries(c) * c->w[i].cols);
-    return floats;
+        if (c->w[i].dtype != DT_F32)
+            floats = most(floats, least(piece, c->w[i].rows) * c->w[i].cols);
+    return rounded(floats);
 }
 
 /* Logits that are kept at a time, of a head of V entries: all, or a piece of each range. */
 static size_t logit_floats(const struct op_args *c, int64_t V)
 {
-    return rounded(chunk_rows(c) *
-                   (c->p.loss.gradients ? V : c->x->threads * least(V, piece_entries(c))));
+    int64_t rows = chunk_rows(c);
+    if (c->p.loss.gradients)
+        return rounded(rows * V);
+    return rounded(c->x->threads * least(rows * V, most(PIECE_FLOATS, rows * PIECE_MIN)));
 }
 
 static size_t row_floats(const struct op_args *c)

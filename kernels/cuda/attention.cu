@@ -9,22 +9,32 @@
 
 enum { HEAD_MOST = 256, ROWS_FEW = 64, KEYS_EACH = 128, SPLITS_MOST = 32, WARPS = 4 };
 
-static int splits_of(const struct op_args *c, int64_t keys)
+static int pieces_of(int64_t keys)
 {
-    const struct attention_params *a = &c->p.attention;
-    int64_t splits = (keys + KEYS_EACH - 1) / KEYS_EACH;
-    return c->batch->kv_len <= 0 || c->batch->seq_len * (a->heads / a->kv_heads) > ROWS_FEW
-               ? 1
-               : (int)min(splits, (int64_t)SPLITS_MOST);
+    return (int)min((keys + KEYS_EACH - 1) / KEYS_EACH, (int64_t)SPLITS_MOST);
 }
 
-/* Forward: the pieces of a split; backward: two floats a row and head. A call does one of them. */
+/* Into how many pieces a call splits its keys. */
+static int splits_of(const struct op_args *c)
+{
+    const struct attention_params *a = &c->p.attention;
+    const struct batch *b = c->batch;
+    if (b->kv_len <= 0 || b->seq_len * (a->heads / a->kv_heads) > ROWS_FEW)
+        return 1;
+    return pieces_of(b->pos0 + b->seq_len);
+}
+
+/* Forward: the pieces of a split; backward: two floats a row and head. A call does one of them. A
+ * call that is too long to be split plans for the shorter ones that will be. */
 static size_t attention_scratch(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
-    int64_t splits = splits_of(c, c->batch->kv_len), rows = c->rows * a->heads;
-    int64_t parts = splits > 1 ? splits * rows * (a->head_dim + 2) : 0;
-    return (size_t)(parts > 2 * rows ? parts : 2 * rows) * sizeof(float);
+    const struct batch *b = c->batch;
+    int64_t few = min(b->seq_len, ROWS_FEW / (a->heads / a->kv_heads));
+    int64_t parts = 0, stats = 2 * c->rows * a->heads;
+    if (b->kv_len > KEYS_EACH)
+        parts = pieces_of(b->kv_len) * b->n_seq * few * a->heads * (a->head_dim + 2);
+    return (size_t)max(parts, stats) * sizeof(float);
 }
 
 static attention_shape shape_of(const struct op_args *c)
@@ -149,7 +159,7 @@ static void attention_fwd(const struct op_args *c)
     if (c->rows <= 0 || refused(c))
         return;
     attention_launch l = {c, shape_of(c), 1, (float *)c->scratch, NULL};
-    l.splits = splits_of(c, l.s.offset + l.s.seq_len);
+    l.splits = splits_of(c);
     (c->out.dtype == DT_BF16 ? attention_tensor_forward : attention_plain_forward)(&l);
     if (l.splits > 1)
         BY_DTYPE(c->out.dtype, T,

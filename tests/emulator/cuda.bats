@@ -23,6 +23,17 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     $GOLDEN nll records 0.04
 }
 
+@test "generation after prompts of several pieces gives the CPU's ids, whatever the last piece's length" {
+    for n in 64 65 405 1045; do
+        prompt=$(seq -s, 1 $n | tr , '\n' | awk '{ print ($1 * 37) % 83 }' | paste -sd,)
+        "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" --max-new-tokens 6 > cpu
+        for compute in f32 tf32 bf16; do
+            "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" --max-new-tokens 6 --device cuda --compute $compute > device
+            diff cpu device || { echo "$n tokens, $compute"; false; }
+        done
+    done
+}
+
 @test "packed weights are widened on their way to the device" {
     tiny="env PYTHONPATH=$G/../tools:$G/../hf python3 $G/../tools/gguf.py"
     $tiny tiny tiny

@@ -471,6 +471,8 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
                           .large = number >= FIRST_LARGE,
                           .rng = rng_open(1, (uint64_t)(op * 100 + number))};
         const char *wrong = run_trial(&t, x, cuda, i % modes);
+        if (!wrong)
+            wrong = t.wrong;
         if (!wrong && !test_guards_whole(&t))
             wrong = "something was written past the end of a buffer";
         CHECK(!wrong, "%s, trial %d (%lld rows, in0 %lld, w0 %lld x %lld, out %lld): %s",

@@ -159,12 +159,35 @@ static void give_back_all(struct trial *t, struct exec *x)
         }
 }
 
+/* A tape plans scratch for its largest batch and runs shorter ones in it. */
+static int longer_calls_suffice(const struct trial *t, const struct op_args *c, size_t scratch)
+{
+    static const int64_t more[][2] = {{0, 1}, {1, 0}, {0, 20}, {0, 63}, {2, 500}};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        struct batch b = t->batch;
+        struct op_args longer = *c;
+        b.n_seq += more[i][0];
+        b.seq_len += more[i][1];
+        longer.batch = &b;
+        longer.rows = b.n_seq * b.seq_len;
+        for (int k = 0; k < OP_INPUTS; k++)
+            if (c->in[k].rows == c->rows)
+                longer.in[k].rows = longer.rows;
+        longer.out.rows = longer.rows;
+        if (op_scratch(t->op, &longer) < scratch)
+            return 0;
+    }
+    return 1;
+}
+
 void test_call(struct trial *t, const struct op_args *host, int back)
 {
     struct op_args c = *host;
     struct batch batch = t->batch;
     size_t scratch = op_scratch(t->op, &c);
     c.scratch = scratch ? test_buffer(t, scratch) : NULL;
+    if (scratch && batch.n_seq && !longer_calls_suffice(t, &c, scratch))
+        t->wrong = "a longer call plans less scratch than this one needs";
     c.batch = &batch;
     /* exec_open did so for the last handle; here there are several */
     omp_set_num_threads(c.x->threads);

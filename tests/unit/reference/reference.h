@@ -19,6 +19,7 @@ struct trial {
     struct batch batch;
     double spread;       /* standard deviation of the values drawn; 1 if shape leaves it 0 */
     double *v[OPERANDS]; /* the values, exactly those that the kernel gets; NULL if absent */
+    const char *wrong;   /* what test_call found */
     struct buffer *buffers;
 };
 
@@ -47,7 +48,7 @@ float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n);
 /* as dtype d, which values are rounded to; q8_0: each block by its largest */
 void test_store(void *to, enum dtype d, float *values, int64_t n);
 /* The call in one direction where host->x is: what its pointers lead to in the trial's buffers is
- * carried to a device and back. Takes scratch itself. */
+ * carried to a device and back. Takes scratch itself, and checks that larger calls take no less. */
 void test_call(struct trial *t, const struct op_args *host, int back);
 int test_guards_whole(const struct trial *t);
 void test_buffers_free(struct trial *t);
@@ -58,8 +59,9 @@ double test_error(const float *got, const double *want, int64_t n);
     void op##_shape(struct trial *t); \
     void op##_twin(const struct trial *t, double *out);
 TWIN(embed)
-TWIN(position) TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(glu) TWIN(add)
-    TWIN(softcap) TWIN(attention)
+TWIN(position)
+TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(glu) TWIN(add) TWIN(softcap)
+    TWIN(attention)
 #undef TWIN
         const char *loss_whole(struct trial *t),
     *adamw_whole(struct trial *t), *sumsq_whole(struct trial *t),
