@@ -50,14 +50,14 @@ flags   += -DPARE_CUDA
 objects += $(cu)
 CUBLAS  ?=
 cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) $(CUBLAS:%=%/lib64/libcublasLt.so*)))
-compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) $(CUBLAS:%=-I%/include)
+compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -Ikernels/cuda $(CUBLAS:%=-I%/include)
 ldlibs  += $(if $(cublas),$(cublas) -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread $(stdcxx)
 endif
 ifeq ($(CUDA),emulated)
 flags   += -DPARE_CUDA
 objects += $(cu) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
-compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off -Itests/emulator
+compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off -Itests/emulator -Ikernels/cuda
 ldlibs  += -lstdc++
 endif
 

@@ -2,12 +2,16 @@
  * branches, no tables, no calls.
  *
  *   vec_exp(x)      e^x: within 1.2 ulp; 0 below -104, infinity above 88.73
- *   vec_exp_normal  the same for x <= 88, with 0 for what would be smaller than normal numbers (x <
- * -87): two thirds of the work vec_expm1(x)    e^x - 1, relative to the result: within 2 ulp;
- * saturates beyond -30 and 88 vec_tanh(x)     within 2.5 ulp vec_sigmoid(x)  1 / (1 + e^-x):
- * within 2.5 ulp vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp
- * (without FMA: 70 in the far tail) vec_widen(dst, src, dtype, n)   f32, bf16, f16 or q8_0 to f32,
- * exact, at memory speed FMA(a, b, c)    a * b + c, fused where the machine has it
+ *   vec_exp_normal  the same for x <= 88, and 0 below -87, where numbers would be subnormal: two
+ *                   thirds of the work
+ *   vec_expm1(x)    e^x - 1, relative to the result: within 2 ulp; saturates beyond -30 and 88
+ *   vec_tanh(x)     within 2.5 ulp
+ *   vec_sigmoid(x)  1 / (1 + e^-x): within 2.5 ulp
+ *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA:
+ *                   70 in the far tail)
+ *   vec_widen(dst, src, dtype, n)
+ *                   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
+ *   FMA(a, b, c)    a * b + c, fused where the machine has it
  *
  * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds
  * are checked by tests/unit/ops.c. */

@@ -8,7 +8,6 @@
 #define PARE_ATTENTION_TENSOR_H
 
 #include "attention.h"
-#include "mma.h"
 
 /* n: how many of the 8 values at `from` exist, none if it is not positive. ALIGNED is
  * attention_shape's `aligned`, known to the compiler, since a kernel with both ways in it takes
@@ -121,7 +120,7 @@ static __device__ __forceinline__ void weights_times_rows(float (&c)[MT][NT][4],
         }
 }
 
-/* Sums of one product as the left operand of the next: the layouts agree (see mma.h). */
+/* Sums of one product as the left operand of the next: the layouts agree (see ptx.h). */
 template <int MT, int NT>
 static __device__ __forceinline__ void to_fragments(uint32_t (&a)[MT][NT / 2][4],
                                                     const float (&c)[MT][NT][4])

@@ -8,6 +8,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <ptx.h>
 
 #include "../backend.h"
 
@@ -17,24 +18,11 @@ typedef __nv_bfloat16 bf16;
 enum { WARP = 32, SHARED_PLAIN = 44 << 10 };
 static const unsigned ALL_LANES = 0xffffffffu;
 
-/* ---- launches and shared memory.
+/* ---- launches.
  * LAUNCH(c, kernel, grid, block, dynamic shared bytes, arguments...): `c` the call; a kernel that
- * is a template with commas goes in parentheses. SHARED(float, tile, [32][33]); declares an array
- * of the block. SHARED_DYNAMIC(T, name); is a T * to the dynamic bytes, 128-byte aligned. */
+ * is a template with commas goes in parentheses. */
 #define LAUNCH(c, kernel, grid, block, shared, ...) \
     launch(c, #kernel, grid, block, shared, kernel, __VA_ARGS__)
-#ifdef CUDA_EMULATED
-#define SHARED(type, name, dims) \
-    static const char name##_place = 0; \
-    typedef type name##_array dims; \
-    name##_array &name = *(name##_array *)emulated_shared(&name##_place, sizeof(name##_array))
-#define SHARED_DYNAMIC(type, name) type *name = (type *)emulated_shared_dynamic()
-#else
-#define SHARED(type, name, dims) __shared__ type name dims
-#define SHARED_DYNAMIC(type, name) \
-    extern __shared__ __align__(128) unsigned char dynamic_bytes[]; \
-    type *name = (type *)dynamic_bytes
-#endif
 
 /* ---- the device handle (exec.gpu) */
 struct matmul_cache;
@@ -85,11 +73,7 @@ static inline void launch(const struct op_args *c, const char *name, dim3 grid, 
     }
     if (shared > SHARED_PLAIN)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-#ifdef CUDA_EMULATED
-    emulated_launch(name, grid, block, shared, kernel, arguments...);
-#else
-    kernel<<<grid, block, shared, g->stream>>>(arguments...);
-#endif
+    start_kernel(name, grid, block, shared, g->stream, kernel, arguments...);
 }
 
 /* The same without a library, slowly: mm_plain.cu. */

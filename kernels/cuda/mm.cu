@@ -1,12 +1,15 @@
-/* The one door to matrix products on the device: cuBLASLt, with descriptors and algorithm kept for
- * each shape. Row-major as mm() of op.h: C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op by
- * 'N' or 'T'; A and B f32, or both bf16; C f32, or bf16 with bf16 factors; sums f32. Every size
- * works. Sizes that are no multiple of 16 bytes get slower algorithms: the first one is remembered
- * for exec_slow_size. What the library has no algorithm for, plain_product of mm_plain.cu computes.
- * Refuses factors of different types.
+/* Matrix products on the device, all through cuBLASLt, with the descriptors and the algorithm
+ * cached for each shape. Row-major, as mm() of op.h:
  *
- * The library's own first choice is taken, without timing the others: a choice by time would change
- * from run to run, and results with it. */
+ *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op 'N' or 'T'
+ *
+ * A and B are both f32 or both bf16; C is f32, or bf16 with bf16 factors; sums are f32. Any size
+ * works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such size is
+ * remembered for exec_slow_size. plain_product (mm_plain.cu) computes what the library has no
+ * algorithm for. Factors of different types are refused.
+ *
+ * The library's first suggestion is used, without timing the others: a choice by time would differ
+ * from run to run, and the results with it. */
 #include <cublasLt.h>
 
 #include "cuda.h"

@@ -1,19 +1,36 @@
-/* The instructions of tensor cores that CUDA C++ has no words for, each a small function with a
- * twin for the emulator (tests/emulator): ldmatrix, mma.sync m16n8k16 for bf16 with f32 sums,
- * cp.async, ex2. sm_80 and later.
+/* What only a card's compiler can translate, each piece a small function: shared memory, a launch,
+ * and the instructions that CUDA C++ has no words for (ldmatrix, mma.sync m16n8k16 for bf16 with
+ * f32 sums, cp.async, ex2). sm_80 and later. Included as <ptx.h>: tests/emulator has a ptx.h of its
+ * own, which is found first there.
  *
- * A fragment of mma is spread over a warp. With g = lane / 4 and i = 2 * (lane % 4), pairs of bf16
- * in a register, lower column first: a[4]: A [16,16] at rows g, g+8, g, g+8 and columns i, i, i+8,
- * i+8      b[2]: B [16,8] at rows i, i+8 (and the next) of column g c[4]: C [16,8] at (g, i), (g,
- * i+1), (g+8, i), (g+8, i+1) */
-#ifndef PARE_MMA_H
-#define PARE_MMA_H
+ * A fragment of mma is spread over a warp, pairs of bf16 in a register, lower column first. With
+ * g = lane / 4 and i = 2 * (lane % 4), a lane holds
+ *
+ *   a[4]  of A [16,16]: (g, i) (g+8, i) (g, i+8) (g+8, i+8), each with the next column
+ *   b[2]  of B [16,8]:  (i, g) (i+8, g), each with the next row
+ *   c[4]  of C [16,8]:  (g, i) (g, i+1) (g+8, i) (g+8, i+1) */
+#ifndef PARE_PTX_H
+#define PARE_PTX_H
 
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
 #include <stdint.h>
 
-#include "cuda.h"
+/* SHARED(float, tile, [32][33]); declares an array of the block. SHARED_DYNAMIC(T, name); declares
+ * a T * to the launch's dynamic bytes, aligned to 128. */
+#define SHARED(type, name, dims) __shared__ type name dims
+#define SHARED_DYNAMIC(type, name) \
+    extern __shared__ __align__(128) unsigned char dynamic_bytes[]; \
+    type *name = (type *)dynamic_bytes
 
-#ifndef CUDA_EMULATED
+/* name: for messages */
+template <class... P, class... A>
+static inline void start_kernel(const char *name, dim3 grid, dim3 block, size_t shared,
+                                cudaStream_t stream, void (*kernel)(P...), A... arguments)
+{
+    (void)name;
+    kernel<<<grid, block, shared, stream>>>(arguments...);
+}
 
 static __device__ __forceinline__ uint32_t shared_address(const void *p)
 {
@@ -22,7 +39,7 @@ static __device__ __forceinline__ uint32_t shared_address(const void *p)
 
 /* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned)
  * and gets (g, i), (g, i+1) of each. */
-static __device__ __forceinline__ void ldmatrix(uint32_t r[4], const bf16 *row)
+static __device__ __forceinline__ void ldmatrix(uint32_t r[4], const __nv_bfloat16 *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -30,7 +47,7 @@ static __device__ __forceinline__ void ldmatrix(uint32_t r[4], const bf16 *row)
 }
 
 /* The same, each matrix transposed: the lane gets (i, g), (i+1, g). */
-static __device__ __forceinline__ void ldmatrix_transposed(uint32_t r[4], const bf16 *row)
+static __device__ __forceinline__ void ldmatrix_transposed(uint32_t r[4], const __nv_bfloat16 *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -68,93 +85,4 @@ static __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
-#else
-
-#include <vector>
-
-static inline const bf16 *emulated_row(const unsigned char *all, int matrix, int row)
-{
-    const bf16 *p;
-    memcpy(&p, all + (size_t)(matrix * 8 + row) * EMULATED_DEPOSIT, sizeof p);
-    return p;
-}
-
-static inline uint32_t emulated_pair(bf16 low, bf16 high)
-{
-    return (uint32_t)high.bits << 16 | low.bits;
-}
-
-static inline void ldmatrix(uint32_t r[4], const bf16 *row)
-{
-    const unsigned char *all = emulated_exchange(&row, sizeof row, 0xffffffffu);
-    int g = emulated_lane() / 4, i = emulated_lane() % 4 * 2;
-    for (int m = 0; m < 4; m++)
-        r[m] = emulated_pair(emulated_row(all, m, g)[i], emulated_row(all, m, g)[i + 1]);
-}
-
-static inline void ldmatrix_transposed(uint32_t r[4], const bf16 *row)
-{
-    const unsigned char *all = emulated_exchange(&row, sizeof row, 0xffffffffu);
-    int g = emulated_lane() / 4, i = emulated_lane() % 4 * 2;
-    for (int m = 0; m < 4; m++)
-        r[m] = emulated_pair(emulated_row(all, m, i)[g], emulated_row(all, m, i + 1)[g]);
-}
-
-struct emulated_fragments {
-    uint32_t a[4], b[2];
-};
-
-static inline float emulated_half(uint32_t pair, int high)
-{
-    return __uint_as_float(high ? pair & 0xffff0000u : pair << 16);
-}
-
-static inline void mma(float c[4], const uint32_t a[4], const uint32_t b[2])
-{
-    emulated_fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    const unsigned char *all = emulated_exchange(&mine, sizeof mine, 0xffffffffu);
-    int g = emulated_lane() / 4, column = emulated_lane() % 4 * 2;
-    for (int k = 0; k < 16; k++) {
-        emulated_fragments rows, columns[2];
-        memcpy(&rows, all + (size_t)(g * 4 + k % 8 / 2) * EMULATED_DEPOSIT, sizeof rows);
-        for (int n = 0; n < 2; n++)
-            memcpy(&columns[n], all + (size_t)((column + n) * 4 + k % 8 / 2) * EMULATED_DEPOSIT,
-                   sizeof columns[n]);
-        for (int i = 0; i < 4; i++)
-            c[i] += emulated_half(rows.a[i / 2 + k / 8 * 2], k % 2) *
-                    emulated_half(columns[i % 2].b[k / 8], k % 2);
-    }
-}
-
-/* A copy happens when it is waited for, and leaves NaNs until then. */
-struct emulated_copy {
-    void *to;
-    const void *from;
-    bool zeros;
-};
-static inline std::vector<emulated_copy> &emulated_copies(void)
-{
-    static std::vector<emulated_copy> copies[1024];
-    return copies[threadIdx.x];
-}
-
-static inline void async_copy(void *shared, const void *global, bool zeros)
-{
-    memset(shared, 0xff, 16);
-    emulated_copies().push_back({shared, global, zeros});
-}
-
-static inline void async_wait(void)
-{
-    for (const emulated_copy &c : emulated_copies())
-        if (c.zeros)
-            memset(c.to, 0, 16);
-        else
-            memcpy(c.to, c.from, 16);
-    emulated_copies().clear();
-}
-
-static inline float exp2_fast(float x) { return exp2f(x); }
-
-#endif
 #endif

@@ -20,7 +20,6 @@
 #include <functional>
 #include <tuple>
 
-#define CUDA_EMULATED 1
 #define __global__
 #define __device__
 #define __host__
@@ -28,7 +27,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ static /* not checked: SHARED of cuda.h is */
+#define __shared__ static /* not checked: SHARED of ptx.h is */
 
 /* ---- vector types */
 struct dim3 {
@@ -219,7 +218,7 @@ static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute, int byte
     return emulated_allow_shared((const void *)f, bytes);
 }
 
-/* ---- what kernels/cuda/cuda.h and the shim of cuBLASLt build on */
+/* ---- what ptx.h and the shim of cuBLASLt build on */
 /* into the stream, or the graph that is being captured */
 void emulated_enqueue(std::function<void()> work);
 /* the whole range lies in one piece of device memory */
@@ -230,18 +229,5 @@ void emulated_run(const char *name, dim3 grid, dim3 block, size_t shared, int is
                   const std::function<void()> &thread);
 /* and keeps the error for cudaGetLastError */
 int emulated_refuses(const void *kernel, dim3 grid, dim3 block, size_t shared);
-
-template <class... P, class... A>
-static inline void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared,
-                                   void (*kernel)(P...), A... given)
-{
-    if (emulated_refuses((const void *)kernel, grid, block, shared))
-        return;
-    std::tuple<P...> arguments(static_cast<P>(given)...);
-    int is_allowed = emulated_is_allowed((const void *)kernel, shared);
-    emulated_enqueue([=] {
-        emulated_run(name, grid, block, shared, is_allowed, [&] { std::apply(kernel, arguments); });
-    });
-}
 
 #endif
