@@ -12,10 +12,7 @@
 
 void digest_open(struct digest *d)
 {
-    d->state = XXH3_createState();
-    if (!d->state)
-        /* half a kilobyte was refused: says so and ends, like any small allocation */
-        mem_alloc(SIZE_MAX);
+    d->state = mem_must(XXH3_createState());
     XXH3_128bits_reset(d->state);
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static void *must(void *p)
+void *mem_must(void *p)
 {
     if (!p) {
         fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
@@ -17,9 +17,9 @@ static void *must(void *p)
     return p;
 }
 
-void *mem_alloc(size_t bytes) { return must(calloc(1, bytes ? bytes : 1)); }
-void *mem_grow(void *p, size_t bytes) { return must(realloc(p, bytes ? bytes : 1)); }
-char *mem_string(const char *s) { return must(strdup(s)); }
+void *mem_alloc(size_t bytes) { return mem_must(calloc(1, bytes ? bytes : 1)); }
+void *mem_grow(void *p, size_t bytes) { return mem_must(realloc(p, bytes ? bytes : 1)); }
+char *mem_string(const char *s) { return mem_must(strdup(s)); }
 
 char *mem_format(const char *format, ...)
 {
@@ -28,15 +28,28 @@ char *mem_format(const char *format, ...)
     va_start(args, format);
     int n = vasprintf(&s, format, args);
     va_end(args);
-    return must(n < 0 ? NULL : s);
+    return mem_must(n < 0 ? NULL : s);
 }
 
-FILE *mem_stream_open(char **text, size_t *n) { return must(open_memstream(text, n)); }
+char *mem_append(char *text, const char *format, ...)
+{
+    char *more = NULL, *all = NULL;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(&more, format, args);
+    va_end(args);
+    mem_must(n < 0 || asprintf(&all, "%s%s", text, more) < 0 ? NULL : all);
+    free(more);
+    free(text);
+    return all;
+}
+
+FILE *mem_stream_open(char **text, size_t *n) { return mem_must(open_memstream(text, n)); }
 
 void mem_stream_close(FILE *f)
 {
     int failed = ferror(f);
-    must(fclose(f) || failed ? NULL : f);
+    mem_must(fclose(f) || failed ? NULL : f);
 }
 
 enum { HUGE = 2 << 20 };

@@ -15,11 +15,14 @@
 void *mem_alloc(size_t bytes);         /* zeroed; free() it */
 void *mem_grow(void *p, size_t bytes); /* realloc that does not fail */
 char *mem_string(const char *s);       /* strdup that does not fail */
+void *mem_must(void *p);               /* p, which a library has allocated; not NULL any more */
 /* asprintf that does not fail */
 char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Text written as to a file; it is whole, and the caller's to free(), once the stream is closed. */
 FILE *mem_stream_open(char **text, size_t *n);
 void mem_stream_close(FILE *f);
+/* `text` with more behind it; frees text, which may be among the arguments */
+char *mem_append(char *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* One range of anonymous memory in huge pages, handed out in order, 64-byte aligned, freed as a
  * whole. What a model or a step needs comes from an arena that dies with it. Contents start as

@@ -153,10 +153,7 @@ char *ranges_text(const int64_t *layer, const int64_t *value, int64_t n)
         char last[24] = "";
         if (run > 1)
             snprintf(last, sizeof last, "-%" PRId64, layer[i + run - 1]);
-        char *more = mem_format("%s%s%" PRId64 "%s:%" PRId64, text, i ? "," : "", layer[i], last,
-                                value[i]);
-        free(text);
-        text = more;
+        text = mem_append(text, "%s%" PRId64 "%s:%" PRId64, i ? "," : "", layer[i], last, value[i]);
         i += run;
     }
     return text;

@@ -4,6 +4,7 @@
  * memory: blocks of rows. config.json and the tokenizer's files are made from the metadata; a
  * tokenizer that cannot be rebuilt is missed only by who asks for tokenizer.json. Refused: what
  * gguf.c, gguf/config.c and gguf/views.c refuse. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ struct gguf_in {
     struct gguf *g;
     struct model_spec *spec;
     struct gguf_view *views; /* [head->n_tensors] */
-    char *files[4];          /* parallel to head->files */
+    char *files[4];          /* texts of spec->files, see make_files */
     struct err no_tokenizer; /* why there is no tokenizer.json */
     struct row_block block;
 };
@@ -141,6 +142,7 @@ static void add_file(struct gguf_in *s, const char *name, char *text)
     struct model_spec *h = s->spec;
     if (!text)
         return;
+    assert(h->n_files < (int)(sizeof s->files / sizeof *s->files));
     h->files[h->n_files].name = mem_string(name);
     h->files[h->n_files].bytes = (int64_t)strlen(text);
     s->files[h->n_files++] = text;
@@ -160,19 +162,17 @@ static void make_files(struct gguf_in *s)
 static char *make_note(const struct gguf_in *s)
 {
     int count[GGUF_TYPE_COUNT] = {0};
-    char note[1200] = "";
-    size_t n = 0;
+    char *note = mem_string("");
     for (int i = 0; i < gguf_count(s->g); i++)
         count[gguf_tensor(s->g, i)->type]++;
     for (int t = 0; t < GGUF_TYPE_COUNT; t++)
         if (count[t] && gguf_dtype((enum gguf_type)t) < 0)
-            n += (size_t)snprintf(note + n, sizeof note - n, "%s%d of type %s",
-                                  n ? ", " : "tensors become f32: ", count[t],
-                                  gguf_type_name((enum gguf_type)t));
+            note = mem_append(note, "%s%d of type %s",
+                              *note ? ", " : "tensors become f32: ", count[t],
+                              gguf_type_name((enum gguf_type)t));
     if (s->no_tokenizer.set)
-        snprintf(note + n, sizeof note - n, "%sno tokenizer.json: %s", n ? "; " : "",
-                 s->no_tokenizer.msg);
-    return mem_string(note);
+        note = mem_append(note, "%sno tokenizer.json: %s", *note ? "; " : "", s->no_tokenizer.msg);
+    return note;
 }
 
 static int open_parts(struct gguf_in *s, struct err *e)

@@ -29,16 +29,18 @@ struct hf_in {
     const struct model_spec *spec;
     struct safetensors *sf; /* NULL: no weights */
     struct hf_layout layout;
-    int *found;             /* [layout.n_stored]: index in sf */
-    char *files[16];        /* parallel to head->files, read when asked for */
+    int *found;   /* [layout.n_stored]: index in sf */
+    char **files; /* [n_files] texts of spec->files, read when asked for */
+    int n_files;
     struct row_block block; /* of transposed tensors */
 };
 
 static void hf_close(void *self)
 {
     struct hf_in *s = self;
-    for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
+    for (int i = 0; i < s->n_files; i++)
         free(s->files[i]);
+    free(s->files);
     row_block_close(&s->block);
     hf_layout_free(&s->layout);
     free(s->found);
@@ -303,7 +305,7 @@ static int match_tensors(struct hf_in *s, struct model_spec *h, struct err *e)
 
 /* ---- opening */
 
-static void list_files(const struct hf_in *s, struct model_spec *h)
+static void list_files(struct hf_in *s, struct model_spec *h)
 {
     int n = 0;
     while (model_file_names[n])
@@ -319,6 +321,8 @@ static void list_files(const struct hf_in *s, struct model_spec *h)
         }
         free(path);
     }
+    s->n_files = h->n_files;
+    s->files = mem_alloc((size_t)h->n_files * sizeof *s->files);
 }
 
 static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)

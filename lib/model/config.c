@@ -4,6 +4,7 @@
  * that nobody here understands. */
 #include "config.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -132,8 +133,8 @@ static int64_t factor(const struct config *c, const char *word)
 static json_t *expression(const struct config *c, const char *fact, const char *text)
 {
     char words[100], *at = words;
-    strncpy(words, text, sizeof words - 1);
-    words[sizeof words - 1] = 0;
+    assert(strlen(text) < sizeof words);
+    strcpy(words, text);
     size_t n = strcspn(at, "*/");
     char op = at[n];
     at[n] = 0;

@@ -74,11 +74,8 @@ const struct family *family_find(const char *model_type)
 char *family_list(void)
 {
     char *list = mem_string(families[0]->name);
-    for (int i = 1; families[i]; i++) {
-        char *longer = mem_format("%s, %s", list, families[i]->name);
-        free(list);
-        list = longer;
-    }
+    for (int i = 1; families[i]; i++)
+        list = mem_append(list, ", %s", families[i]->name);
     return list;
 }
 

@@ -478,33 +478,33 @@ void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit
     fflush(stderr);
 }
 
-/* Where calls run in a memory of their own. */
+/* On a device with memory of its own. */
 static void predict_device(struct tool *t, const char *what, const struct memory_part *parts)
 {
-    char text[500] = "";
+    char *text = mem_string("");
     int64_t total = 0;
     for (const struct memory_part *p = parts; p->name; total += p++->bytes)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %.1f", total ? ", " : "",
-                 p->name, 1e-6 * (double)p->bytes);
+        text = mem_append(text, "%s%s %.1f", *text ? ", " : "", p->name, 1e-6 * (double)p->bytes);
     tool_note(t, "%s%spredicted memory of the device %.1f MB (%s)", what ? what : "",
               what ? ": " : "", 1e-6 * (double)total, text);
+    free(text);
 }
 
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts)
 {
-    char text[500] = "";
     if (t->exec_is_open && exec_available(&t->exec) != INT64_MAX)
         return predict_device(t, what, parts);
+    char *text = mem_string("");
     int64_t program = usage_resident_bytes() + (t->exec_is_open ? exec_library_bytes(&t->exec) : 0),
             total = program, loaded = 0;
     for (const struct memory_part *p = parts; p->name; p++) {
         *(p->loaded ? &loaded : &total) += p->bytes;
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %.1f, ", p->name,
-                 1e-6 * (double)p->bytes);
+        text = mem_append(text, "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
     }
     int64_t rest = program - loaded;
     tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "",
               what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
+    free(text);
     if (t->exec_is_open)
         check_limit(t, "computing takes beside models and activations",
                     exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
