@@ -8,11 +8,19 @@
 
 /* q8_0: blocks of 32 values of the last dimension, each an f16 scale and 32 int8 (34 bytes); value
  * = scale * int8 */
+/* clang-format off */
 #define DTYPES(X) \
     X(F64, "f64", 8) \
     X(F32, "f32", 4) \
-    X(F16, "f16", 2) X(BF16, "bf16", 2) X(I64, "i64", 8) X(I32, "i32", 4) X(U32, "u32", 4) \
-        X(U16, "u16", 2) X(U8, "u8", 1) X(Q8_0, "q8_0", 0)
+    X(F16, "f16", 2) \
+    X(BF16, "bf16", 2) \
+    X(I64, "i64", 8) \
+    X(I32, "i32", 4) \
+    X(U32, "u32", 4) \
+    X(U16, "u16", 2) \
+    X(U8, "u8", 1) \
+    X(Q8_0, "q8_0", 0)
+/* clang-format on */
 
 enum dtype {
 #define X(id, name, bytes) DT_##id,

@@ -384,7 +384,7 @@ static int check_known(const struct making *m)
     if (gguf_meta_int(m->g, "split.count", 1) > 1)
         return err_set(m->e,
                        "'%s' is one of %" PRId64 " parts of a model, which are not supported: join "
-                                                 "them first (llama-gguf-split --merge)",
+                       "them first (llama-gguf-split --merge)",
                        gguf_path(m->g), gguf_meta_int(m->g, "split.count", 1));
     return m->e->set ? -1 : 0;
 }

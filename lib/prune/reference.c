@@ -68,11 +68,11 @@ static int masks_of_layer(struct naive *w)
 
 static const char *mask_for(const struct naive *w, enum axis a)
 {
-    return a == AXIS_E    ? w->hidden
-           : a == AXIS_F  ? w->ffn
+    return a == AXIS_E   ? w->hidden
+           : a == AXIS_F ? w->ffn
            : a == AXIS_H ? w->hd
            : a == AXIS_K ? w->kd
-                          : NULL;
+                         : NULL;
 }
 
 static void mask_apply(const struct naive *w, const struct slot *s)

@@ -58,14 +58,25 @@ double test_error(const float *got, const double *want, int64_t n);
 #define TWIN(op) \
     void op##_shape(struct trial *t); \
     void op##_twin(const struct trial *t, double *out);
+/* clang-format off */
 TWIN(embed)
 TWIN(position)
-TWIN(linear) TWIN(rmsnorm) TWIN(layernorm) TWIN(rope) TWIN(act) TWIN(glu) TWIN(add) TWIN(softcap)
-    TWIN(attention)
+TWIN(linear)
+TWIN(rmsnorm)
+TWIN(layernorm)
+TWIN(rope)
+TWIN(act)
+TWIN(glu)
+TWIN(add)
+TWIN(softcap)
+TWIN(attention)
+/* clang-format on */
 #undef TWIN
-        const char *loss_whole(struct trial *t),
-    *adamw_whole(struct trial *t), *sumsq_whole(struct trial *t),
-    *column_sum_whole(struct trial *t), *seq_stats_whole(struct trial *t),
-    *row_cosine_whole(struct trial *t);
+const char *loss_whole(struct trial *t);
+const char *adamw_whole(struct trial *t);
+const char *sumsq_whole(struct trial *t);
+const char *column_sum_whole(struct trial *t);
+const char *seq_stats_whole(struct trial *t);
+const char *row_cosine_whole(struct trial *t);
 
 #endif
