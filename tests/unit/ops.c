@@ -1,13 +1,14 @@
-/* Every row of kernels/ops.def against its twin in double precision (reference/), on random odd
- * shapes with fixed seeds.
+/* Every row of kernels/ops.def against its reference in double precision (reference/), on random
+ * odd shapes with fixed seeds.
  *
  * A trial of an op: values and, for its backward, gradients along signed directions against central
- * differences of the twin; gradients are added to what stands there; each gradient alone gives the
- * same bytes as all of them, none wanted is accepted; inputs, and whatever backward does not read,
- * stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly the
- * same values; guards around every buffer stay whole; a NaN is not lost. Rows with a CUDA kernel
- * are run against the CPU where the build and the machine have a device. Also: the elementary
- * functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these rows. */
+ * differences of the reference; gradients are added to what stands there; each gradient alone gives
+ * the same bytes as all of them, none wanted is accepted; inputs, and whatever backward does not
+ * read, stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly
+ * the same values; guards around every buffer stay whole; a NaN is not lost. Rows with a CUDA
+ * kernel are run against the CPU where the build and the machine have a device. Also: the
+ * elementary functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these
+ * rows. */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -21,25 +22,10 @@
 enum { TRIALS = 20, FIRST_LARGE = 16, DIRECTIONS = 3 };
 enum { ON_CPU, IN_F32, IN_BF16, MODES }; /* where and how a row that tests itself is run */
 
-static const struct op_test tests[OP_COUNT] = {
-    [OP_embed] = {embed_shape, embed_twin, 1e-6, 2, NULL},
-    [OP_position] = {position_shape, position_twin, 1e-6, 2, NULL},
-    [OP_linear] = {linear_shape, linear_twin, 1e-6, 2, NULL},
-    [OP_rmsnorm] = {rmsnorm_shape, rmsnorm_twin, 1e-6, 2, NULL},
-    [OP_layernorm] = {layernorm_shape, layernorm_twin, 1e-6, 2, NULL},
-    [OP_rope] = {rope_shape, rope_twin, 1e-6, 2, NULL},
-    [OP_act] = {act_shape, act_twin, 1e-6, 2, NULL},
-    [OP_glu] = {glu_shape, glu_twin, 1e-6, 2, NULL},
-    [OP_add] = {add_shape, add_twin, 1e-6, 2, NULL},
-    [OP_softcap] = {softcap_shape, softcap_twin, 1e-6, 2, NULL},
-    /* weights, their gradients, results; and gradients of scores cancel in sums */
-    [OP_attention] = {attention_shape, attention_twin, 2e-6, 8, NULL},
-    [OP_loss] = {.whole = loss_whole},
-    [OP_adamw] = {.whole = adamw_whole},
-    [OP_sumsq] = {.whole = sumsq_whole},
-    [OP_column_sum] = {.whole = column_sum_whole},
-    [OP_seq_stats] = {.whole = seq_stats_whole},
-    [OP_row_cosine] = {.whole = row_cosine_whole},
+static const struct op_test *const tests[OP_COUNT] = {
+#define OP(name, inputs, weights, cheap, reads, memo) &name##_test,
+#include "../../kernels/ops.def"
+#undef OP
 };
 
 /* ---- drawing a trial */
@@ -182,16 +168,16 @@ static double distance(const float *a, const float *b, int64_t n)
     return error;
 }
 
-static double twin_loss(struct trial *t, const float *dy, double *out)
+static double reference_loss(struct trial *t, const float *dy, double *out)
 {
     double s = 0;
-    tests[t->op].twin(t, out);
+    tests[t->op]->reference(t, out);
     for (int64_t i = 0; i < count(&t->call, OUT); i++)
         s += (double)dy[i] * out[i];
     return s;
 }
 
-/* Change of sum(dy * twin) along a direction of operand i, a normal one or one single value's,
+/* Change of sum(dy * reference) along a direction of operand i, a normal one or one single value's,
  * against the gradient that the kernel added: the difference in units of what the direction is
  * expected to give. */
 static double gradient_error(struct trial *t, int i, const float *dy, const float *g,
@@ -212,7 +198,7 @@ static double gradient_error(struct trial *t, int i, const float *dy, const floa
     for (int side = 0; side < 2; side++) {
         for (int64_t j = 0; j < n; j++)
             x[j] = origin[j] + (side ? -h : h) * direction[j];
-        loss[side] = twin_loss(t, dy, out);
+        loss[side] = reference_loss(t, dy, out);
     }
     memcpy(x, origin, (size_t)n * 8);
     /* of what it was added to, whose last places are lost */
@@ -236,7 +222,7 @@ static const char *check_backward(struct trial *t, struct exec *x, struct outcom
                                   float *const before[OUT])
 {
     struct outcome again = *o, alone = *o;
-    double tolerance = 10 * tests[t->op].tolerance;
+    double tolerance = 10 * tests[t->op]->tolerance;
     run_backward(t, x, o, dy, before, ~0u);
     run_backward(t, x, &again, dy, before, ~0u);
     run_backward(t, x, &alone, dy, before, 0);
@@ -268,7 +254,7 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
 {
     struct outcome other = {0}, again = {0};
     /* other sums in another order: both may be off */
-    double tolerance = tests[t->op].tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;
+    double tolerance = tests[t->op]->tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;
     run_forward(t, x, &other);
     if (x->err.set)
         return COMPLAIN("%s: %s", who, x->err.msg);
@@ -308,9 +294,8 @@ static void narrow_call(struct trial *t, struct op_args *wide, struct op_args *n
     for (int i = 0; i < OPERANDS; i++) {
         struct operand *w = operand(wide, i), *n = operand(narrow, i);
         int64_t count_i = count(&t->call, i);
-        int is_matrix = i == W0 &&
-                        (t->op == OP_linear || t->op == OP_embed || t->op == OP_position),
-            is_vector = i >= W0 && i < OUT && !is_matrix;
+        int is_matrix = i == W0 && tests[t->op]->matrix;
+        int is_vector = i >= W0 && i < OUT && !is_matrix;
         if (!count_i)
             continue;
         w->dtype = DT_F32;
@@ -338,7 +323,7 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     struct outcome want = {0}, got = {0};
     float *dys[2] = {NULL, dy}, *befores[2][OUT];
     int64_t n = count(&t->call, OUT);
-    double tolerance = tests[t->op].roundings / 512.0, e;
+    double tolerance = tests[t->op]->roundings / 512.0, e;
     memcpy(befores[1], before, sizeof befores[1]);
     narrow_call(t, &wide, &narrow, dys, befores);
     t->call = narrow;
@@ -398,10 +383,10 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
     struct outcome o = {0}, again = {0};
     float *before[OUT] = {0}, *dy;
     void *kept[OUT] = {0};
-    tests[t->op].shape(t);
+    tests[t->op]->shape(t);
     draw_values(t);
     int64_t n = count(&t->call, OUT);
-    double *want = test_buffer(t, (size_t)n * 8), tolerance = tests[t->op].tolerance;
+    double *want = test_buffer(t, (size_t)n * 8), tolerance = tests[t->op]->tolerance;
     dy = test_buffer(t, (size_t)n * 4);
     test_fill(t, dy, n, 1);
     for (int i = 0; i < OUT; i++)
@@ -410,7 +395,7 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
             test_fill(t, before[i] = test_buffer(t, (size_t)count(&t->call, i) * 4),
                       count(&t->call, i), 1);
         }
-    tests[t->op].twin(t, want);
+    tests[t->op]->reference(t, want);
     run_forward(t, &x[t->number % 2], &o);
     run_forward(t, &x[t->number % 2], &again);
     double e = test_error(o.out, want, n);
@@ -443,11 +428,11 @@ static const char *run_trial(struct trial *t, struct exec x[2], struct exec *cud
     t->call.x = mode == ON_CPU ? &x[t->number % 2] : cuda;
     t->call.batch = &t->batch;
     omp_set_max_active_levels(t->number % 4 == 3 && t->op != OP_loss ? 0 : 1);
-    if (!tests[t->op].whole)
+    if (!tests[t->op]->whole)
         return check_op(t, x, cuda);
     if (mode != ON_CPU)
         cuda->compute = mode == IN_BF16 ? DT_BF16 : DT_F32;
-    const char *wrong = tests[t->op].whole(t);
+    const char *wrong = tests[t->op]->whole(t);
     if (mode == ON_CPU)
         return wrong;
     cuda->compute = DT_F32;
@@ -458,12 +443,11 @@ static const char *run_trial(struct trial *t, struct exec x[2], struct exec *cud
 
 static void test_op(enum op op, struct exec x[2], struct exec *cuda)
 {
-    const struct op_test *test = &tests[op];
+    const struct op_test *test = tests[op];
     int failed = check_failed;
     worst_value = worst_gradient = worst_bf16 = 0;
-    CHECK(test->shape || test->whole, "%s has no test", ops[op].name);
     int modes = test->whole && cuda && op_kernel(cuda, op)->forward ? MODES : 1,
-        trials = test->shape || test->whole ? TRIALS * modes : 0;
+        trials = TRIALS * modes;
     for (int i = 0; i < trials && check_failed == failed; i++) {
         int number = i / modes;
         struct trial t = {.op = op,

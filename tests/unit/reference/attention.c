@@ -1,4 +1,4 @@
-/* Twin of attention: every score of a row, its softmax, the weighted sum. */
+/* Reference of attention: every score of a row, its softmax, the weighted sum. */
 #include "reference.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 
 /* Heads in groups, windows, caps, head sizes of pruned models, blocks of queries and keys that do
  * and do not fill up, rows of a longer cache. */
-void attention_shape(struct trial *t)
+static void attention_shape(struct trial *t)
 {
     static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33},
                          large_sizes[] = {128, 13, 200, 96};
@@ -60,7 +60,7 @@ static void attend(const struct trial *t, const double *q, const double *k, cons
             out[i] += w[j] / sum * v[j * stride + i];
 }
 
-void attention_twin(const struct trial *t, double *out)
+static void attention_reference(const struct trial *t, double *out)
 {
     const struct attention_params *p = &t->call.p.attention;
     int64_t T = t->batch.seq_len, length = t->batch.kv_len ? t->batch.kv_len : T,
@@ -74,3 +74,7 @@ void attention_twin(const struct trial *t, double *out)
         }
     free(w);
 }
+
+/* weights, their gradients, results; and gradients of scores cancel in sums */
+const struct op_test attention_test = {attention_shape, attention_reference, .tolerance = 2e-6,
+                                       .roundings = 8};

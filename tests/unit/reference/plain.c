@@ -1,4 +1,4 @@
-/* Twins of the ops without attention and loss. */
+/* References of the ops of a tape but for attention and loss. */
 #include "reference.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ static void draw_dtype(struct trial *t, struct operand *w)
         w->cols = (w->cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
 }
 
-void embed_shape(struct trial *t)
+static void embed_shape(struct trial *t)
 {
     /* more ids than a digit of the sort on CUDA has, and one of them at half of the places */
     int many = t->number == 16;
@@ -38,7 +38,7 @@ void embed_shape(struct trial *t)
     t->call.p.scale.scale = t->number % 2 ? 1 : 3.5f;
 }
 
-void embed_twin(const struct trial *t, double *out)
+static void embed_reference(const struct trial *t, double *out)
 {
     int64_t E = t->call.w[0].cols;
     for (int64_t i = 0; i < t->call.rows; i++)
@@ -46,14 +46,17 @@ void embed_twin(const struct trial *t, double *out)
             out[i * E + j] = t->call.p.scale.scale * t->v[W0][t->batch.ids[i] * E + j];
 }
 
-void position_shape(struct trial *t)
+const struct op_test embed_test = {embed_shape, embed_reference, .tolerance = 1e-6, .roundings = 2,
+                                   .matrix = 1};
+
+static void position_shape(struct trial *t)
 {
     elementwise_shape(t, 1);
     t->batch.pos0 = (int64_t)rng_below(&t->rng, 5);
     t->call.w[0] = test_operand(t->batch.pos0 + t->batch.seq_len + 2, t->call.in[0].cols);
 }
 
-void position_twin(const struct trial *t, double *out)
+static void position_reference(const struct trial *t, double *out)
 {
     int64_t E = t->call.out.cols;
     for (int64_t s = 0; s < t->batch.n_seq; s++)
@@ -64,7 +67,10 @@ void position_twin(const struct trial *t, double *out)
             }
 }
 
-void linear_shape(struct trial *t)
+const struct op_test position_test = {position_shape, position_reference, .tolerance = 1e-6,
+                                      .roundings = 2, .matrix = 1};
+
+static void linear_shape(struct trial *t)
 {
     int64_t N = t->large ? 301 : test_size(t, 1, 150), M = t->large ? 263 : test_size(t, 1, 150);
     test_rows(t, 1,
@@ -90,7 +96,7 @@ void linear_shape(struct trial *t)
     t->call.out = test_operand(t->call.rows, M);
 }
 
-void linear_twin(const struct trial *t, double *out)
+static void linear_reference(const struct trial *t, double *out)
 {
     int64_t N = t->call.w[0].cols, M = t->call.w[0].rows;
     for (int64_t i = 0; i < t->call.rows; i++)
@@ -101,6 +107,9 @@ void linear_twin(const struct trial *t, double *out)
             out[i * M + j] = s;
         }
 }
+
+const struct op_test linear_test = {linear_shape, linear_reference, .tolerance = 1e-6,
+                                    .roundings = 2, .matrix = 1};
 
 static void norm_shape(struct trial *t, int weights)
 {
@@ -128,7 +137,7 @@ static double norm_weight(const struct trial *t, int w, int64_t channel, int64_t
     return plus + t->v[w][t->call.w[w - W0].rows == n ? channel % n : channel];
 }
 
-static void norm_twin(const struct trial *t, double *out, int centre)
+static void norm_reference(const struct trial *t, double *out, int centre)
 {
     const struct norm_params *p = &t->call.p.norm;
     int64_t cols = t->call.out.cols, n = cols / p->groups;
@@ -146,12 +155,18 @@ static void norm_twin(const struct trial *t, double *out, int centre)
     }
 }
 
-void rmsnorm_shape(struct trial *t) { norm_shape(t, 1); }
-void rmsnorm_twin(const struct trial *t, double *out) { norm_twin(t, out, 0); }
-void layernorm_shape(struct trial *t) { norm_shape(t, 2); }
-void layernorm_twin(const struct trial *t, double *out) { norm_twin(t, out, 1); }
+static void rmsnorm_shape(struct trial *t) { norm_shape(t, 1); }
+static void rmsnorm_reference(const struct trial *t, double *out) { norm_reference(t, out, 0); }
 
-void rope_shape(struct trial *t)
+const struct op_test rmsnorm_test = {rmsnorm_shape, rmsnorm_reference, .tolerance = 1e-6,
+                                     .roundings = 2};
+static void layernorm_shape(struct trial *t) { norm_shape(t, 2); }
+static void layernorm_reference(const struct trial *t, double *out) { norm_reference(t, out, 1); }
+
+const struct op_test layernorm_test = {layernorm_shape, layernorm_reference, .tolerance = 1e-6,
+                                       .roundings = 2};
+
+static void rope_shape(struct trial *t)
 {
     int64_t heads = test_size(t, 1, 5), half = test_size(t, 1, 20),
             D = 2 * half + (t->number % 3 ? test_size(t, 1, 9) : 0);
@@ -169,7 +184,7 @@ void rope_shape(struct trial *t)
     t->call.p.rope = (struct rope_params){heads, 2 * half, positions, t->number % 2, cosine, sine};
 }
 
-void rope_twin(const struct trial *t, double *out)
+static void rope_reference(const struct trial *t, double *out)
 {
     const struct rope_params *p = &t->call.p.rope;
     int64_t cols = t->call.out.cols, D = cols / p->heads, half = p->dims / 2;
@@ -187,6 +202,8 @@ void rope_twin(const struct trial *t, double *out)
             }
 }
 
+const struct op_test rope_test = {rope_shape, rope_reference, .tolerance = 1e-6, .roundings = 2};
+
 static double act_of(enum act f, double x)
 {
     switch (f) {
@@ -199,54 +216,63 @@ static double act_of(enum act f, double x)
     return NAN;
 }
 
-void act_shape(struct trial *t)
+static void act_shape(struct trial *t)
 {
     elementwise_shape(t, 1);
     t->call.p.act.f = t->number % ACT_COUNT;
     t->spread = t->number < 8 ? 2 : 5;
 }
 
-void act_twin(const struct trial *t, double *out)
+static void act_reference(const struct trial *t, double *out)
 {
     for (int64_t i = 0; i < t->call.rows * t->call.out.cols; i++)
         out[i] = act_of(t->call.p.act.f, t->v[IN0][i]);
 }
 
-void glu_shape(struct trial *t)
+const struct op_test act_test = {act_shape, act_reference, .tolerance = 1e-6, .roundings = 2};
+
+static void glu_shape(struct trial *t)
 {
     elementwise_shape(t, 2);
     t->call.p.act.f = t->number % ACT_COUNT;
     t->spread = 2;
 }
 
-void glu_twin(const struct trial *t, double *out)
+static void glu_reference(const struct trial *t, double *out)
 {
     for (int64_t i = 0; i < t->call.rows * t->call.out.cols; i++)
         out[i] = act_of(t->call.p.act.f, t->v[IN0][i]) * t->v[IN1][i];
 }
 
-void add_shape(struct trial *t)
+const struct op_test glu_test = {glu_shape, glu_reference, .tolerance = 1e-6, .roundings = 2};
+
+static void add_shape(struct trial *t)
 {
     elementwise_shape(t, 2);
     t->call.p.scale.scale = t->number % 2 ? 1 : 0.3f;
 }
 
-void add_twin(const struct trial *t, double *out)
+static void add_reference(const struct trial *t, double *out)
 {
     for (int64_t i = 0; i < t->call.rows * t->call.out.cols; i++)
         out[i] = t->v[IN0][i] + t->call.p.scale.scale * t->v[IN1][i];
 }
 
-void softcap_shape(struct trial *t)
+const struct op_test add_test = {add_shape, add_reference, .tolerance = 1e-6, .roundings = 2};
+
+static void softcap_shape(struct trial *t)
 {
     elementwise_shape(t, 1);
     t->call.p.scale = (struct scale_params){0.7f, t->number % 3 ? 5 : 0};
     t->spread = 6;
 }
 
-void softcap_twin(const struct trial *t, double *out)
+static void softcap_reference(const struct trial *t, double *out)
 {
     double scale = t->call.p.scale.scale, cap = t->call.p.scale.cap;
     for (int64_t i = 0; i < t->call.rows * t->call.out.cols; i++)
         out[i] = cap != 0 ? cap * tanh(scale * t->v[IN0][i] / cap) : scale * t->v[IN0][i];
 }
+
+const struct op_test softcap_test = {softcap_shape, softcap_reference, .tolerance = 1e-6,
+                                     .roundings = 2};

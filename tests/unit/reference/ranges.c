@@ -30,7 +30,7 @@ static int near(double got, double want, double tolerance)
     return fabs(got - want) <= tolerance * fabs(want);
 }
 
-const char *adamw_whole(struct trial *t)
+static const char *adamw_whole(struct trial *t)
 {
     static const float steps[4] = {3e-3f, 1.7f, 2.9f, 0.5f};
     float *step = memcpy(test_buffer(t, sizeof steps), steps, sizeof steps);
@@ -78,7 +78,9 @@ const char *adamw_whole(struct trial *t)
     return NULL;
 }
 
-const char *sumsq_whole(struct trial *t)
+const struct op_test adamw_test = {.whole = adamw_whole};
+
+static const char *sumsq_whole(struct trial *t)
 {
     int64_t rows = test_size(t, 1, 5), cols = t->large ? 50021 : test_size(t, 1, 300);
     double want = 4, *got = doubles(t, 2);
@@ -100,7 +102,9 @@ const char *sumsq_whole(struct trial *t)
     return near(got[0], want, 1e-12) ? NULL : "the sum differs";
 }
 
-const char *column_sum_whole(struct trial *t)
+const struct op_test sumsq_test = {.whole = sumsq_whole};
+
+static const char *column_sum_whole(struct trial *t)
 {
     int64_t rows = t->large ? 5003 : test_size(t, 1, 40), cols = test_size(t, 1, 4);
     double *x = doubles(t, rows * cols), *got = doubles(t, cols), *want = doubles(t, cols);
@@ -119,6 +123,8 @@ const char *column_sum_whole(struct trial *t)
             return "a sum differs";
     return NULL;
 }
+
+const struct op_test column_sum_test = {.whole = column_sum_whole};
 
 /* s of position `at` and channel or unit `i`. */
 static double activity(const struct trial *t, const float *x, int64_t at, int64_t i)
@@ -158,7 +164,7 @@ static const char *seq_stats_compare(const struct trial *t, const float *x, int6
     return NULL;
 }
 
-const char *seq_stats_whole(struct trial *t)
+static const char *seq_stats_whole(struct trial *t)
 {
     int norm = t->number % 2;
     int64_t units = t->large ? 300 : test_size(t, 1, 12), width = test_size(t, 1, 9),
@@ -180,6 +186,8 @@ const char *seq_stats_whole(struct trial *t)
     test_call(t, &t->call, 0);
     return seq_stats_compare(t, x, channels);
 }
+
+const struct op_test seq_stats_test = {.whole = seq_stats_whole};
 
 /* Of row i of two of the ring's points. */
 static double cosine(const float *a, const float *b, int64_t i, int64_t cols)
@@ -209,7 +217,7 @@ static const char *row_cosine_compare(const struct trial *t, const float *ring)
     return NULL;
 }
 
-const char *row_cosine_whole(struct trial *t)
+static const char *row_cosine_whole(struct trial *t)
 {
     int64_t cols = t->large ? 3001 : test_size(t, 1, 90), back = test_size(t, 1, 7),
             points = test_size(t, 1, 9), from = test_size(t, 0, 12), slots = back + points;
@@ -226,3 +234,5 @@ const char *row_cosine_whole(struct trial *t)
     test_call(t, &t->call, 0);
     return row_cosine_compare(t, ring);
 }
+
+const struct op_test row_cosine_test = {.whole = row_cosine_whole};

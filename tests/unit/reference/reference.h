@@ -1,7 +1,7 @@
 /* What a row of the op test knows: how to draw a random instance, and the op again in double
  * precision, in the plainest possible way. */
-#ifndef PARE_TWINS_H
-#define PARE_TWINS_H
+#ifndef PARE_REFERENCE_H
+#define PARE_REFERENCE_H
 
 #include "../../../kernels/op.h"
 #include "../../../lib/base/rng.h"
@@ -25,10 +25,11 @@ struct trial {
 
 struct op_test {
     void (*shape)(struct trial *t);
-    void (*twin)(const struct trial *t, double *out); /* out[rows * cols], from t->v */
-    double tolerance; /* of |y - twin| / |twin|; gradients get ten times as much */
+    void (*reference)(const struct trial *t, double *out); /* out[rows * cols], from t->v */
+    double tolerance; /* of |y - reference| / |reference|; gradients get ten times as much */
     /* bf16: how often a value is rounded on its way from the inputs to an output or gradient */
     int roundings;
+    int matrix; /* w0 is a matrix, which a device may hold in bf16; other weights are f32 vectors */
     /* An op that does not fit the scheme tests itself instead: NULL, or what is wrong. Its x is
      * t->call.x, whose `compute` says what type its activations have; calls through test_call. */
     const char *(*whole)(struct trial *t);
@@ -55,28 +56,9 @@ void test_buffers_free(struct trial *t);
 /* larger of |got - want| / |want| and an eighth of the worst element's; NaN counts as 1 */
 double test_error(const float *got, const double *want, int64_t n);
 
-#define TWIN(op) \
-    void op##_shape(struct trial *t); \
-    void op##_twin(const struct trial *t, double *out);
-/* clang-format off */
-TWIN(embed)
-TWIN(position)
-TWIN(linear)
-TWIN(rmsnorm)
-TWIN(layernorm)
-TWIN(rope)
-TWIN(act)
-TWIN(glu)
-TWIN(add)
-TWIN(softcap)
-TWIN(attention)
-/* clang-format on */
-#undef TWIN
-const char *loss_whole(struct trial *t);
-const char *adamw_whole(struct trial *t);
-const char *sumsq_whole(struct trial *t);
-const char *column_sum_whole(struct trial *t);
-const char *seq_stats_whole(struct trial *t);
-const char *row_cosine_whole(struct trial *t);
+/* of every row: NAME_test */
+#define OP(name, inputs, weights, cheap, reads, memo) extern const struct op_test name##_test;
+#include "../../../kernels/ops.def"
+#undef OP
 
 #endif
