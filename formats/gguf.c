@@ -265,6 +265,29 @@ static int parse_tensor(struct gguf *g, struct gguf_tensor *t, struct err *e)
     return e->set ? -1 : 0;
 }
 
+static int offset_order(const void *a, const void *b, void *tensors)
+{
+    const struct gguf_tensor *x = &((const struct gguf_tensor *)tensors)[*(const int *)a],
+                             *y = &((const struct gguf_tensor *)tensors)[*(const int *)b];
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* A byte of the file is that of one tensor, as in llama.cpp. */
+static int check_overlap(const struct gguf *g, struct err *e)
+{
+    int *by_offset = mem_alloc((size_t)g->n_tensors * sizeof *by_offset);
+    for (int i = 0; i < g->n_tensors; i++)
+        by_offset[i] = i;
+    qsort_r(by_offset, (size_t)g->n_tensors, sizeof *by_offset, offset_order, g->tensors);
+    for (int i = 1; i < g->n_tensors; i++) {
+        const struct gguf_tensor *x = &g->tensors[by_offset[i - 1]], *y = &g->tensors[by_offset[i]];
+        if (x->offset + x->bytes > y->offset)
+            err_set(e, "'%s': tensors %s and %s overlap", g->path, x->name, y->name);
+    }
+    free(by_offset);
+    return e->set ? -1 : 0;
+}
+
 /* Offsets count from the end of the header, rounded up to the alignment. */
 static int place_tensors(struct gguf *g, struct err *e)
 {
@@ -276,13 +299,17 @@ static int place_tensors(struct gguf *g, struct err *e)
     int64_t data = (g->at + align - 1) & -align;
     for (int i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &g->tensors[i];
+        if (t->offset % align)
+            return err_set(e,
+                           "'%s': tensor %s lies at %" PRId64 ", not on the alignment of %" PRId64,
+                           g->path, t->name, t->offset, align);
         if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > g->size ||
             t->bytes > g->size - t->offset)
             return err_set(
                 e, "'%s': tensor %s does not fit in the file's %" PRId64 " bytes (cut short?)",
                 g->path, t->name, g->size);
     }
-    return 0;
+    return check_overlap(g, e);
 }
 
 static int name_order(const void *a, const void *b, void *tensors)

@@ -109,6 +109,7 @@ static void test_header(const char *what, const void *bytes, size_t n, const cha
 
 #define V3 "GGUF\3\0\0\0"
 #define N(x) x "\0\0\0\0\0\0\0" /* a number below 256 in eight bytes */
+#define FLOAT(name) N("\1") name "\1\0\0\0" N("\1") "\0\0\0\0" N("\0") /* f32 [1] at 0 */
 #define HEADER(what, bytes, words) test_header(what, bytes, sizeof bytes - 1, words)
 
 static void test_hostile(void)
@@ -143,8 +144,12 @@ static void test_hostile(void)
            "does not fit");
     HEADER("offset wraps",
            V3 N("\1") N("\0")
-               N("\1") "a\1\0\0\0" N("\1") "\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f",
+               N("\1") "a\1\0\0\0" N("\1") "\0\0\0\0\xe0\xff\xff\xff\xff\xff\xff\x7f",
            "does not fit");
+    HEADER("off the alignment", V3 N("\1") N("\0") N("\1") "a\1\0\0\0" N("\1") "\0\0\0\0" N("\4"),
+           "alignment of 32");
+    HEADER("shared bytes", V3 N("\2") N("\0") FLOAT("a") FLOAT("b") "padding, data",
+           "a and b overlap");
     HEADER("alignment 3", V3 N("\0") N("\1") N("\x11") "general.alignment\4\0\0\0\3\0\0\0",
            "power of two");
 }
