@@ -105,12 +105,22 @@ static int open_memory(struct hf_out *x, struct err *e)
 
 /* ---- the five functions of a sink */
 
+/* What a stream says is written to disk, and may later be run (code that auto_map names): only the
+ * files that an import takes travel. */
+static int is_known_file(const char *name)
+{
+    for (int k = 0; model_file_names[k]; k++)
+        if (!strcmp(name, model_file_names[k]))
+            return 1;
+    return 0;
+}
+
 static int hf_file(void *self, int i, const void *data, struct err *e)
 {
     const struct hf_out *x = self;
     const char *name = x->spec->files[i].name;
-    if (!strcmp(name, "config.json") || text_begins(name, "model"))
-        return err_set(e, "the model carries a file called %s, which belongs to the weights", name);
+    if (!is_known_file(name))
+        return 0;
     char *path = mem_format("%s/%s", x->dir.temporary, name);
     int failed = file_write(path, data, x->spec->files[i].bytes, e);
     free(path);
@@ -240,6 +250,22 @@ static void add_rounding(const struct model_spec *h, const struct hf_layout *l, 
     }
 }
 
+/* Code does not travel, so the config does not ask for it; nor do other files that only a stream
+ * can carry. */
+static void add_left_out(struct model_spec *h, char note[400])
+{
+    size_t used = strlen(note);
+    if (!json_object_del(h->config, "auto_map"))
+        snprintf(note + used, 400 - used, "%sleft out auto_map, whose code does not travel",
+                 used ? "; " : "");
+    for (int i = 0; i < h->n_files; i++) {
+        used = strlen(note);
+        if (!is_known_file(h->files[i].name))
+            snprintf(note + used, 400 - used, "%sleft out the file %.60s", used ? "; " : "",
+                     h->files[i].name);
+    }
+}
+
 /* The layout, and the config to write with it. */
 static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_options *o,
                 char note[400], struct err *e)
@@ -255,6 +281,7 @@ static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_opt
         choose_dtypes(&x->layout, o);
     }
     add_rounding(h, &x->layout, note);
+    add_left_out(h, note);
     return 0;
 }
 

@@ -191,6 +191,24 @@ for l in range(3):
     [ ! -e back/notes ]
 }
 
+@test "a stream's own files and the code that it names do not reach the disk" {
+    $BIN/hf-import "$G/families/llama" --compress none -o a.tsz
+    PYTHONPATH=$G/../tools python3 - <<'PY'
+import stream
+head, records = stream.read(open("a.tsz", "rb"))
+head["config"]["auto_map"] = {"AutoModelForCausalLM": "evil.X"}
+for name in "evil.py", "-rf", "x\x1b[31m\ny":
+    head["files"].append({"name": name, "bytes": 1})
+    records.insert(len(head["files"]) - 1, ("file/" + name, "u8", [1], b"x"))
+stream.write(open("b.tsz", "wb"), head, records)
+PY
+    run "$BIN/hf-export" b.tsz out
+    [ "$status" = 0 ]
+    [[ $output == *"left out auto_map"*"evil.py"* ]]
+    [ "$(ls out | sort | tr '\n' ' ')" = "config.json generation_config.json model.safetensors " ]
+    ! grep -q auto_map out/config.json
+}
+
 @test "refused: tensors that are missing, unexpected, misshapen, no reals" {
     llama=$G/families/llama
     $ST edit $llama a 'T.pop("model.layers.2.mlp.up_proj.weight")';                 refused a "layers.2.mlp.up_proj.weight"
