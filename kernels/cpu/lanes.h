@@ -81,17 +81,22 @@ typedef int32_t lane_places __attribute__((vector_size(4 * LANES)));
     of(l, run), of(l + 1, run), of(l + 2, run), of(l + 3, run), of(l + 4, run), of(l + 5, run), \
         of(l + 6, run), of(l + 7, run)
 #ifdef __AVX512F__
-#define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run), LANES_8(of, 8, run)})
+#define LANE_PLACES(of, run) LANES_8(of, 0, run), LANES_8(of, 8, run)
 #else
-#define LANE_PLACES(of, run) ((lane_places){LANES_8(of, 0, run)})
+#define LANE_PLACES(of, run) LANES_8(of, 0, run)
+#endif
+#ifdef __clang__
+#define LANES_TAKE(a, b, of, run) __builtin_shufflevector(a, b, LANE_PLACES(of, run))
+#else /* gcc has the other only from version 12 on */
+#define LANES_TAKE(a, b, of, run) __builtin_shuffle(a, b, (lane_places){LANE_PLACES(of, run)})
 #endif
 
 #define LANES_EXCHANGE(v, run) \
     _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) if (!(i & (run))) \
     { \
         lanes a = v[i], b = v[i + (run)]; \
-        v[i] = __builtin_shuffle(a, b, LANE_PLACES(LANE_A, run)); \
-        v[i + (run)] = __builtin_shuffle(a, b, LANE_PLACES(LANE_B, run)); \
+        v[i] = LANES_TAKE(a, b, LANE_A, run); \
+        v[i + (run)] = LANES_TAKE(a, b, LANE_B, run); \
     }
 
 static inline __attribute__((always_inline)) void lanes_turn(lanes v[LANES])

@@ -103,7 +103,7 @@ static void tables_open(struct tape *t, int is_teacher)
         const struct rope_table *r = &h->ropes[i];
         size_t bytes = (size_t)(t->positions * r->dims / 2) * 4;
         float *c = mem_alloc(bytes), *s = mem_alloc(bytes);
-        for (int k = 0; k <= (r->long_after > 0); k++) {
+        for (int k = 0; k < (r->long_after > 0 ? 2 : 1); k++) {
             table_fill(c, s, t->positions, r->dims / 2, k ? r->long_inv_freq : r->inv_freq,
                        k ? r->long_factor : r->factor);
             t->tables[is_teacher][i].cos[k] = table_put(t, c, bytes);
