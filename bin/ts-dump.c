@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../lib/base/utf8.h"
 #include "../lib/tool/tool.h"
 
 static int with_stats, with_hist, with_head, with_json;
@@ -96,7 +97,7 @@ static void print_records(struct tool *t, struct dump_source *s)
     char shape[TENSOR_SHAPE];
     while (dump_next(s, &x) > 0) {
         tensor_shape(&x, shape);
-        dump_text(x.name, stdout);
+        utf8_print(x.name, stdout);
         printf(" %s %s", dtype_name(x.dtype), shape);
         if (with_stats && !dump_stats(s, &x, &v, tool_err(t)) && v.n + v.nan)
             printf(v.nan ? " min %.6g mean %.6g max %.6g, %lld NaN"

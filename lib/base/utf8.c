@@ -2,6 +2,7 @@
 #include "utf8.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "mem.h"
 
@@ -42,4 +43,11 @@ char *utf8_visible(const char *s)
         i += len ? len : 1;
     }
     return text;
+}
+
+void utf8_print(const char *s, FILE *f)
+{
+    char *text = utf8_visible(s);
+    fputs(text, f);
+    free(text);
 }

@@ -3,6 +3,7 @@
 #define PARE_UTF8_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms,
@@ -61,6 +62,7 @@ static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
 /* A copy that is safe to show, free() it: control characters (C1 too), what reorders a line, and
  * bytes that are not UTF-8 appear as \xNN. */
 char *utf8_visible(const char *s);
-int utf8_is_visible(const char *s); /* nothing in it needs that */
+void utf8_print(const char *s, FILE *f); /* the same, into f */
+int utf8_is_visible(const char *s);      /* nothing in it needs that */
 
 #endif

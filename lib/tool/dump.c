@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/utf8.h"
+#include "history.h"
 
 /* entries at once, a multiple of a q8_0 block; characters of a header value */
 enum { BLOCK = 1 << 14, LONG_VALUE = 100 };
@@ -47,13 +48,6 @@ static void dump_model(const json_t *head, FILE *f)
     model_spec_free(&h);
 }
 
-void dump_text(const char *s, FILE *f)
-{
-    char *text = utf8_visible(s);
-    fputs(text, f);
-    free(text);
-}
-
 static void dump_step(const json_t *step, FILE *f)
 {
     char *text = NULL;
@@ -62,7 +56,7 @@ static void dump_step(const json_t *step, FILE *f)
     hist_command(step, memory);
     mem_stream_close(memory);
     fputs("made by: ", f);
-    dump_text(text, f);
+    utf8_print(text, f);
     fputc('\n', f);
     free(text);
 }
@@ -70,12 +64,12 @@ static void dump_step(const json_t *step, FILE *f)
 static void dump_entry(const char *key, const json_t *value, FILE *f)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-    dump_text(key, f);
+    utf8_print(key, f);
     fputs(": ", f);
     if (json_is_string(value))
-        dump_text(json_string_value(value), f);
+        utf8_print(json_string_value(value), f);
     else if (text && strlen(text) <= LONG_VALUE)
-        dump_text(text, f);
+        utf8_print(text, f);
     else if (json_is_object(value))
         fprintf(f, "{%zu keys}", json_object_size(value));
     else

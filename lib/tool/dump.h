@@ -18,8 +18,6 @@ int dump_next(struct dump_source *s, struct tensor *t); /* as st_next */
 /* The header, a fact a line: long lists and maps are counted, not shown; models are summed up;
  * steps of hist shown as commands. */
 void dump_head(const json_t *head, FILE *f);
-/* Text from a stream on one line, safe to show (utf8_visible). */
-void dump_text(const char *s, FILE *f);
 /* Over all entries; nan: how many are none of the numbers. */
 struct dump_stats {
     double min, mean, max;
@@ -30,11 +28,5 @@ int dump_stats(struct dump_source *s, const struct tensor *t, struct dump_stats 
 /* The entries as text, a row of the last dimension a line; records file/NAME as the bytes they are.
  */
 int dump_values(struct dump_source *s, const struct tensor *t, FILE *f, struct err *e);
-
-/* A shell script that makes the file again from its "hist", intermediate files under the names that
- * were typed (history.c). */
-int hist_script(const json_t *head, const char *path, FILE *f, struct err *e);
-/* One step as a command line, words quoted for the shell; without output. */
-void hist_command(const json_t *step, FILE *f);
 
 #endif

@@ -1,4 +1,4 @@
-/* The history of a stream as a shell script: see dump.h. In: a header whose "hist" lists steps
+/* The history of a stream as a shell script: see history.h. In: a header whose "hist" lists steps
  * {tool, options, operands, inputs: [{path, id}], id, ...}, parents before children. A step's input
  * is made by the earlier step that has the input's id; inputs without such a step are roots
  * (directories, texts, what another program made) and must lie where they lay. Intermediate files
@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/mem.h"
 #include "../base/utf8.h"
-#include "dump.h"
+#include "history.h"
 #include "steps.h"
 
 /* tests/tools/ts.bats compares both lists with what the tools' --help says. */
@@ -311,7 +312,7 @@ static void roots_print(const struct script *x)
                 continue;
             set_add(told, path);
             fputs("# needs ", x->f);
-            dump_text(strcmp(path, "-") ? path : "(standard input)", x->f);
+            utf8_print(strcmp(path, "-") ? path : "(standard input)", x->f);
             fprintf(x->f, ", id %s\n", input_text(step, i, "id"));
         }
     }
@@ -322,11 +323,11 @@ static void script_print(const struct script *x, const json_t *head, const char 
 {
     const char *id = json_string_value(json_object_get(head, "id"));
     fputs("#!/bin/sh\n# usage: sh THIS OUTPUT\n# The history that ", x->f);
-    dump_text(path, x->f);
+    utf8_print(path, x->f);
     fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes again, to the same "
           "bytes on the same machine, the stream of kind ",
           x->f);
-    dump_text(json_string_value(json_object_get(head, "kind")), x->f);
+    utf8_print(json_string_value(json_object_get(head, "kind")), x->f);
     fprintf(x->f, ", id %s\n", id ? id : "(none)");
     roots_print(x);
     fputs("set -e\n: \"${1:?usage: sh THIS OUTPUT}\"\ntmp=$(mktemp -d)\ntrap 'rm -rf \"$tmp\"' "

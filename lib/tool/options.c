@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../formats/json.h"
+#include "../base/mem.h"
 
 static const struct opt *options_find(const struct options *o, const char *name, size_t n)
 {

@@ -1,44 +1,16 @@
-/* The frame of every tool's main: see tool.h. The one place in lib/ that prints and exits. */
+/* The frame of every tool's main: options, help, messages, the end. See tool.h. */
 #include "tool.h"
 
 #include <errno.h>
-#include <malloc.h>
-#include <omp.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include "../../formats/json.h"
 #include "../base/unfinished.h"
-#include "../base/usage.h"
 #include "../base/utf8.h"
-#include "model_open.h"
-#include "options.h"
-#include "steps.h"
 #include "restart.h"
-
-/* code that the libraries make, their tables */
-enum { TOOL_OUTPUTS = 8, ROOM_TO_COMPUTE = 16 << 20 };
-
-struct tool {
-    const struct tool_desc *desc;
-    struct options options;
-    struct err err;
-    struct exec exec;
-    int exec_is_open, is_limited, quiet, help, version, stdin_taken;
-    int64_t threads;
-    const char *output, *compress, *device, *compute;
-    struct opt common[9];
-    json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
-    struct st_out *outputs[TOOL_OUTPUTS];
-    int n_outputs;
-    double progress_start, progress_last;
-    int progress_shown;
-};
+#include "tool_private.h"
 
 static void tool_common_options(struct tool *t)
 {
@@ -91,13 +63,6 @@ static void tool_print_help(const struct tool *t)
                  0, 0, stdout);
 }
 
-static void tool_clear_progress(struct tool *t)
-{
-    if (t->progress_shown)
-        fputs("\r\033[K", stderr);
-    t->progress_shown = 0;
-}
-
 /* Every message leaves here: names, keys and patterns in it are text from outside, and what a
  * terminal would act on is shown instead. */
 static void message_print(const struct tool *t, const char *message)
@@ -107,8 +72,7 @@ static void message_print(const struct tool *t, const char *message)
     free(text);
 }
 
-/* Prints one message, drops unfinished outputs, exits. What was finished stays. */
-static _Noreturn void tool_exit(struct tool *t, int status, const char *message)
+_Noreturn void tool_exit(struct tool *t, int status, const char *message)
 {
     tool_clear_progress(t);
     for (int i = 0; i < t->n_outputs; i++)
@@ -249,267 +213,6 @@ void tool_check(struct tool *t)
         tool_exit(t, 1, t->err.msg);
 }
 
-/* Libraries abort where they get no memory, so a limit that is too low is told before they ask. */
-static void check_limit(struct tool *t, const char *what, int64_t bytes)
-{
-    struct arena room = {0};
-    struct err e = {0};
-    if (t->is_limited && arena_open(&room, (size_t)bytes, &e))
-        tool_die(t, "the limit on address space (ulimit -v) leaves less than the %.0f MB that %s",
-                 1e-6 * (double)bytes, what);
-    arena_close(&room);
-}
-
-/* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
- * own. exec_open starts them, so that what they take is gone when the rest is checked. */
-static void limit_threads(struct tool *t)
-{
-    struct rlimit limit;
-    pthread_attr_t attributes;
-    size_t stack = 0;
-    int64_t threads = t->threads ? t->threads : omp_get_num_procs();
-    t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
-    if (!t->is_limited || pthread_getattr_default_np(&attributes))
-        return;
-    mallopt(M_ARENA_MAX, 1);
-    pthread_attr_getstacksize(&attributes, &stack);
-    check_limit(t, "the threads take (see --threads)", threads * (int64_t)stack);
-}
-
-static void exec_begin(struct tool *t)
-{
-    enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
-    if (device == DEVICE_CPU)
-        limit_threads(t);
-    if (exec_open(&t->exec, device, (int)t->threads))
-        tool_exit(t, 1, t->exec.err.msg);
-    if (t->exec.threads < t->threads)
-        tool_note(t,
-                  "--threads %lld: the environment allows only %d (OMP_THREAD_LIMIT and its like)",
-                  (long long)t->threads, t->exec.threads);
-    t->exec.tf32 = !strcmp(t->compute, "tf32");
-    if (t->exec.tf32 || !strcmp(t->compute, "f32"))
-        t->exec.compute = DT_F32;
-    t->exec_is_open = 1;
-}
-
-struct exec *tool_exec(struct tool *t)
-{
-    if (!t->exec_is_open)
-        exec_begin(t);
-    return &t->exec;
-}
-
-/* ---- provenance */
-
-void tool_parent(struct tool *t, const char *path, const char *id)
-{
-    json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", json_text(path), "id", id));
-}
-
-void tool_stdin_once(struct tool *t, const char *path)
-{
-    if (!strcmp(path, "-") && t->stdin_taken++)
-        tool_usage(t, "standard input (-) can be read once only");
-}
-
-struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
-{
-    tool_stdin_once(t, path);
-    struct st_in *in = st_open(path, &t->err);
-    tool_check(t);
-    const json_t *head = st_head(in);
-    const char *found = json_string_value(json_object_get(head, "kind")),
-               *id = json_string_value(json_object_get(head, "id"));
-    if (kind && (!found || strcmp(found, kind)))
-        tool_die(t, "%s holds a stream of kind \"%s\", but \"%s\" is needed here", st_path(in),
-                 found ? found : "?", kind);
-    steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
-    tool_check(t);
-    tool_parent(t, path, id ? id : "");
-    return in;
-}
-
-struct model_in *tool_model(struct tool *t, const char *operand)
-{
-    tool_stdin_once(t, operand);
-    struct model_in *in = model_open(operand, &t->err);
-    tool_check(t);
-    const struct model_spec *h = model_in_spec(in);
-    steps_add(t->steps, h->hist, operand, &t->err);
-    tool_check(t);
-    tool_parent(t, operand, h->id);
-    return in;
-}
-
-static void digest_text(const char *text, char id[ST_DIGEST])
-{
-    struct digest d;
-    digest_open(&d);
-    digest_add(&d, text, strlen(text));
-    digest_close(&d, id);
-}
-
-/* What --compute comes to: "f32", "tf32" or "bf16". */
-static const char *compute_name(const struct exec *x)
-{
-    return x->tf32 ? "tf32" : dtype_name(x->compute);
-}
-
-/* The id says what is made: tool, release, options that matter, parents, and the arithmetic where
- * it is not f32. */
-static void step_id(struct tool *t, char id[ST_DIGEST])
-{
-    json_t *options = options_resolved(&t->options, 0), *parents = json_array(), *input;
-    size_t i;
-    const char *compute = t->desc->uses & TOOL_COMPUTE ? compute_name(tool_exec(t)) : "f32";
-    if (strcmp(compute, "f32"))
-        json_object_set_new(options, "compute", json_string(compute));
-    json_array_foreach(t->inputs, i, input)
-        json_array_append(parents, json_object_get(input, "id"));
-    json_t *all = json_pack("{s:s, s:s, s:o, s:o}", "tool", t->desc->name, "release", PARE_RELEASE,
-                            "options", options, "parents", parents);
-    char *text = json_dumps(all, JSON_SORT_KEYS | JSON_COMPACT);
-    digest_text(text, id);
-    free(text);
-    json_decref(all);
-}
-
-static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
-{
-    json_t *options = options_resolved(&t->options, 1), *operands = json_array();
-    if (!id[0])
-        step_id(t, id);
-    for (int i = 0; i < t->options.n_operands; i++)
-        json_array_append_new(operands, json_text(t->options.operands[i]));
-    json_t *step = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "id", id, "tool", t->desc->name,
-                             "release", PARE_RELEASE, "options", options, "operands", operands,
-                             "inputs", t->inputs);
-    if (t->desc->uses & TOOL_COMPUTE) {
-        struct exec *x = tool_exec(t);
-        json_object_set_new(step, "device", json_string(t->device));
-        if (x->device != DEVICE_CPU)
-            json_object_set_new(step, "compute", json_string(compute_name(x)));
-        json_object_set_new(step, "threads", json_integer(x->threads));
-        json_object_set_new(step, "math", json_string(exec_math_library()));
-    }
-    return step;
-}
-
-static struct st_out *tool_create(struct tool *t, const char *path)
-{
-    char *end;
-    long level = strtol(t->compress, &end, 10);
-    struct st_out *out = st_create(path,
-                                   !strcmp(t->compress, "auto") ? -1
-                                   : *end                       ? 0
-                                                                : (int)level,
-                                   &t->err);
-    tool_check(t);
-    if (t->n_outputs == TOOL_OUTPUTS)
-        tool_die(t, "too many outputs");
-    t->outputs[t->n_outputs++] = out;
-    return out;
-}
-
-json_t *tool_head(struct tool *t, const char *kind, json_t *meta)
-{
-    char id[ST_DIGEST] = "";
-    const char *given = json_string_value(json_object_get(meta, "id"));
-    if (given)
-        snprintf(id, sizeof id, "%s", given);
-    json_t *step = tool_step(t, id), *steps = json_copy(t->steps), *head = json_object();
-    if (json_object_get(steps, id))
-        json_decref(step);
-    else
-        json_object_set_new(steps, id, step);
-    json_object_set_new(head, "kind", json_string(kind));
-    json_object_set_new(head, "id", json_string(id));
-    json_object_del(meta, "pare");
-    json_object_update_missing(head, meta);
-    json_object_del(head, "hist");
-    json_object_set_new(head, "hist", steps_list(steps));
-    json_decref(steps);
-    json_decref(meta);
-    return head;
-}
-
-struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta)
-{
-    json_t *head = tool_head(t, kind, meta);
-    struct st_out *out = tool_create(t, path);
-    st_begin(out, head);
-    json_decref(head);
-    tool_check(t);
-    return out;
-}
-
-const char *tool_output(const struct tool *t) { return t->output; }
-
-struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
-{
-    return tool_out_path(t, t->output ? t->output : "-", kind, meta);
-}
-
-struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec)
-{
-    json_t *meta = model_spec_to_json(spec);
-    struct st_out *st = path ? tool_out_path(t, path, "model", meta) : tool_out(t, "model", meta);
-    return stream_sink_open(st, spec, &t->err);
-}
-
-/* ---- progress and the end */
-
-void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit)
-{
-    double now = usage_seconds();
-    if (!t->progress_start)
-        t->progress_start = now;
-    if (t->quiet || !isatty(2) || (now - t->progress_last < 1.0 / 6 && done < total))
-        return;
-    t->progress_last = now;
-    double spent = now - t->progress_start, rate = spent > 0 ? (double)done / spent : 0,
-           left = rate > 0 ? (double)(total - done) / rate : 0;
-    fprintf(stderr, "\r\033[K%s: %lld / %lld %s, %.3g %s/s, %d:%02d left", t->desc->name,
-            (long long)done, (long long)total, unit, rate, unit, (int)left / 60, (int)left % 60);
-    t->progress_shown = 1;
-    if (done >= total)
-        tool_clear_progress(t);
-    fflush(stderr);
-}
-
-/* On a device with memory of its own. */
-static void predict_device(struct tool *t, const char *what, const struct memory_part *parts)
-{
-    char *text = mem_string("");
-    int64_t total = 0;
-    for (const struct memory_part *p = parts; p->name; total += p++->bytes)
-        text = mem_append(text, "%s%s %.1f", *text ? ", " : "", p->name, 1e-6 * (double)p->bytes);
-    tool_note(t, "%s%spredicted memory of the device %.1f MB (%s)", what ? what : "",
-              what ? ": " : "", 1e-6 * (double)total, text);
-    free(text);
-}
-
-void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts)
-{
-    if (t->exec_is_open && exec_available(&t->exec) != INT64_MAX)
-        return predict_device(t, what, parts);
-    char *text = mem_string("");
-    int64_t program = usage_resident_bytes() + (t->exec_is_open ? exec_library_bytes(&t->exec) : 0),
-            total = program, loaded = 0;
-    for (const struct memory_part *p = parts; p->name; p++) {
-        *(p->loaded ? &loaded : &total) += p->bytes;
-        text = mem_append(text, "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
-    }
-    int64_t rest = program - loaded;
-    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "",
-              what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
-    free(text);
-    if (t->exec_is_open)
-        check_limit(t, "computing takes beside models and activations",
-                    exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
-}
-
 int tool_finish(struct tool *t)
 {
     tool_check(t);
@@ -538,17 +241,4 @@ int tool_finish(struct tool *t)
     free(t->options.operands);
     free(t);
     return 0;
-}
-
-int tool_import(struct tool *t, struct model_in *in)
-{
-    const char *note = model_in_note(in);
-    if (note && *note)
-        tool_note(t, "%s", note);
-    struct model_out *out = tool_model_out(t, NULL, model_in_spec(in));
-    model_copy(out, in);
-    tool_check(t);
-    model_out_close(out);
-    model_close(in);
-    return tool_finish(t);
 }

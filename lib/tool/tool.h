@@ -1,5 +1,5 @@
 /* The frame of every tool's main: options, help, streams with provenance, progress, exit status.
- * The only place in lib/ that prints and exits.
+ * This room is the only place in lib/ that prints and exits.
  *
  * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but the asked-for condition failed.
  * Messages: "tool: what: why" on stderr. Everything that a tool reads or writes as a stream goes
@@ -13,35 +13,12 @@
 #include "../../formats/stream.h"
 #include "../../kernels/op.h"
 #include "../base/usage.h"
+#include "../model/model.h"
 #include "dump.h"
+#include "history.h"
+#include "options.h"
 
 #define PARE_RELEASE "0.1.0"
-
-/* Of int, int64_t, double, const char *, const char *, struct opt_list (may be repeated). PATH: the
- * name of a file or directory; GROUP: a heading in --help (name = text). */
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_PATH, OPT_LIST, OPT_GROUP };
-struct opt_list {
-    const char **text;
-    int n;
-};
-/* What an option is, and with it what it does to provenance:
- * - OPT_SILENT_ID: it does not change what is made (--threads, --quiet, --output, --log): neither
- * in hist nor in the id.
- * - of type OPT_PATH: in hist; the id has what the file holds instead of its name, as one of the
- *   parents: the tool opens it with tool_in or tool_model, or registers it with tool_parent.
- * - all others are in both.
- * OPT_FROM_1: a given value is at least 1. OPT_UNSET: the default stands for an option that is not
- * given, and --help does not show it. */
-enum { OPT_SILENT_ID = 1, OPT_FROM_1 = 2, OPT_UNSET = 4 };
-struct opt {
-    /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
-    const char *name;
-    enum opt_type type;
-    void *value; /* holds the default before tool_begin */
-    /* "N"; one line; the default is appended by the frame where the value is not 0 / NULL */
-    const char *arg, *help;
-    int flags;
-};
 
 struct tool_desc {
     const char *name, *operands; /* "MODEL TOKENS" */

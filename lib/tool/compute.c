@@ -1,0 +1,105 @@
+/* Where a tool computes: the device and its threads from the options, and what memory that takes.
+ * Refused: a limit on address space that is too low, told before a library meets it. */
+#include <malloc.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "../base/mem.h"
+#include "tool_private.h"
+
+/* code that the libraries make, their tables */
+enum { ROOM_TO_COMPUTE = 16 << 20 };
+
+/* Libraries abort where they get no memory, so a limit that is too low is told before they ask. */
+static void check_limit(struct tool *t, const char *what, int64_t bytes)
+{
+    struct arena room = {0};
+    struct err e = {0};
+    if (t->is_limited && arena_open(&room, (size_t)bytes, &e))
+        tool_die(t, "the limit on address space (ulimit -v) leaves less than the %.0f MB that %s",
+                 1e-6 * (double)bytes, what);
+    arena_close(&room);
+}
+
+/* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
+ * own. exec_open starts them, so that what they take is gone when the rest is checked. */
+static void limit_threads(struct tool *t)
+{
+    struct rlimit limit;
+    pthread_attr_t attributes;
+    size_t stack = 0;
+    int64_t threads = t->threads ? t->threads : omp_get_num_procs();
+    t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
+    if (!t->is_limited || pthread_getattr_default_np(&attributes))
+        return;
+    mallopt(M_ARENA_MAX, 1);
+    pthread_attr_getstacksize(&attributes, &stack);
+    check_limit(t, "the threads take (see --threads)", threads * (int64_t)stack);
+}
+
+static void exec_begin(struct tool *t)
+{
+    enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
+    if (device == DEVICE_CPU)
+        limit_threads(t);
+    if (exec_open(&t->exec, device, (int)t->threads))
+        tool_exit(t, 1, t->exec.err.msg);
+    if (t->exec.threads < t->threads)
+        tool_note(t,
+                  "--threads %lld: the environment allows only %d (OMP_THREAD_LIMIT and its like)",
+                  (long long)t->threads, t->exec.threads);
+    t->exec.tf32 = !strcmp(t->compute, "tf32");
+    if (t->exec.tf32 || !strcmp(t->compute, "f32"))
+        t->exec.compute = DT_F32;
+    t->exec_is_open = 1;
+}
+
+struct exec *tool_exec(struct tool *t)
+{
+    if (!t->exec_is_open)
+        exec_begin(t);
+    return &t->exec;
+}
+
+const char *tool_compute_name(struct tool *t)
+{
+    const struct exec *x = tool_exec(t);
+    return x->tf32 ? "tf32" : dtype_name(x->compute);
+}
+
+/* ---- memory before it is spent */
+
+/* On a device with memory of its own. */
+static void predict_device(struct tool *t, const char *what, const struct memory_part *parts)
+{
+    char *text = mem_string("");
+    int64_t total = 0;
+    for (const struct memory_part *p = parts; p->name; total += p++->bytes)
+        text = mem_append(text, "%s%s %.1f", *text ? ", " : "", p->name, 1e-6 * (double)p->bytes);
+    tool_note(t, "%s%spredicted memory of the device %.1f MB (%s)", what ? what : "",
+              what ? ": " : "", 1e-6 * (double)total, text);
+    free(text);
+}
+
+void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts)
+{
+    if (t->exec_is_open && exec_available(&t->exec) != INT64_MAX)
+        return predict_device(t, what, parts);
+    char *text = mem_string("");
+    int64_t program = usage_resident_bytes() + (t->exec_is_open ? exec_library_bytes(&t->exec) : 0),
+            total = program, loaded = 0;
+    for (const struct memory_part *p = parts; p->name; p++) {
+        *(p->loaded ? &loaded : &total) += p->bytes;
+        text = mem_append(text, "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
+    }
+    int64_t rest = program - loaded;
+    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "",
+              what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
+    free(text);
+    if (t->exec_is_open)
+        check_limit(t, "computing takes beside models and activations",
+                    exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
+}

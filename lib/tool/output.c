@@ -1,0 +1,176 @@
+/* Streams in and out of a tool, and their provenance: each input is a parent, each output has an id
+ * and a history. See tool.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../formats/json.h"
+#include "model_open.h"
+#include "steps.h"
+#include "tool_private.h"
+
+void tool_parent(struct tool *t, const char *path, const char *id)
+{
+    json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", json_text(path), "id", id));
+}
+
+void tool_stdin_once(struct tool *t, const char *path)
+{
+    if (!strcmp(path, "-") && t->stdin_taken++)
+        tool_usage(t, "standard input (-) can be read once only");
+}
+
+struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
+{
+    tool_stdin_once(t, path);
+    struct st_in *in = st_open(path, &t->err);
+    tool_check(t);
+    const json_t *head = st_head(in);
+    const char *found = json_string_value(json_object_get(head, "kind")),
+               *id = json_string_value(json_object_get(head, "id"));
+    if (kind && (!found || strcmp(found, kind)))
+        tool_die(t, "%s holds a stream of kind \"%s\", but \"%s\" is needed here", st_path(in),
+                 found ? found : "?", kind);
+    steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
+    tool_check(t);
+    tool_parent(t, path, id ? id : "");
+    return in;
+}
+
+struct model_in *tool_model(struct tool *t, const char *operand)
+{
+    tool_stdin_once(t, operand);
+    struct model_in *in = model_open(operand, &t->err);
+    tool_check(t);
+    const struct model_spec *h = model_in_spec(in);
+    steps_add(t->steps, h->hist, operand, &t->err);
+    tool_check(t);
+    tool_parent(t, operand, h->id);
+    return in;
+}
+
+/* ---- provenance */
+
+static void digest_text(const char *text, char id[ST_DIGEST])
+{
+    struct digest d;
+    digest_open(&d);
+    digest_add(&d, text, strlen(text));
+    digest_close(&d, id);
+}
+
+/* The id says what is made: tool, release, options that matter, parents, and the arithmetic where
+ * it is not f32. */
+static void step_id(struct tool *t, char id[ST_DIGEST])
+{
+    json_t *options = options_resolved(&t->options, 0), *parents = json_array(), *input;
+    size_t i;
+    const char *compute = t->desc->uses & TOOL_COMPUTE ? tool_compute_name(t) : "f32";
+    if (strcmp(compute, "f32"))
+        json_object_set_new(options, "compute", json_string(compute));
+    json_array_foreach(t->inputs, i, input)
+        json_array_append(parents, json_object_get(input, "id"));
+    json_t *all = json_pack("{s:s, s:s, s:o, s:o}", "tool", t->desc->name, "release", PARE_RELEASE,
+                            "options", options, "parents", parents);
+    char *text = json_dumps(all, JSON_SORT_KEYS | JSON_COMPACT);
+    digest_text(text, id);
+    free(text);
+    json_decref(all);
+}
+
+static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
+{
+    json_t *options = options_resolved(&t->options, 1), *operands = json_array();
+    if (!id[0])
+        step_id(t, id);
+    for (int i = 0; i < t->options.n_operands; i++)
+        json_array_append_new(operands, json_text(t->options.operands[i]));
+    json_t *step = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "id", id, "tool", t->desc->name,
+                             "release", PARE_RELEASE, "options", options, "operands", operands,
+                             "inputs", t->inputs);
+    if (t->desc->uses & TOOL_COMPUTE) {
+        struct exec *x = tool_exec(t);
+        json_object_set_new(step, "device", json_string(t->device));
+        if (x->device != DEVICE_CPU)
+            json_object_set_new(step, "compute", json_string(tool_compute_name(t)));
+        json_object_set_new(step, "threads", json_integer(x->threads));
+        json_object_set_new(step, "math", json_string(exec_math_library()));
+    }
+    return step;
+}
+
+/* ---- outputs */
+
+static struct st_out *tool_create(struct tool *t, const char *path)
+{
+    char *end;
+    long level = strtol(t->compress, &end, 10);
+    struct st_out *out = st_create(path,
+                                   !strcmp(t->compress, "auto") ? -1
+                                   : *end                       ? 0
+                                                                : (int)level,
+                                   &t->err);
+    tool_check(t);
+    if (t->n_outputs == TOOL_OUTPUTS)
+        tool_die(t, "too many outputs");
+    t->outputs[t->n_outputs++] = out;
+    return out;
+}
+
+json_t *tool_head(struct tool *t, const char *kind, json_t *meta)
+{
+    char id[ST_DIGEST] = "";
+    const char *given = json_string_value(json_object_get(meta, "id"));
+    if (given)
+        snprintf(id, sizeof id, "%s", given);
+    json_t *step = tool_step(t, id), *steps = json_copy(t->steps), *head = json_object();
+    if (json_object_get(steps, id))
+        json_decref(step);
+    else
+        json_object_set_new(steps, id, step);
+    json_object_set_new(head, "kind", json_string(kind));
+    json_object_set_new(head, "id", json_string(id));
+    json_object_del(meta, "pare");
+    json_object_update_missing(head, meta);
+    json_object_del(head, "hist");
+    json_object_set_new(head, "hist", steps_list(steps));
+    json_decref(steps);
+    json_decref(meta);
+    return head;
+}
+
+struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta)
+{
+    json_t *head = tool_head(t, kind, meta);
+    struct st_out *out = tool_create(t, path);
+    st_begin(out, head);
+    json_decref(head);
+    tool_check(t);
+    return out;
+}
+
+const char *tool_output(const struct tool *t) { return t->output; }
+
+struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
+{
+    return tool_out_path(t, t->output ? t->output : "-", kind, meta);
+}
+
+struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec)
+{
+    json_t *meta = model_spec_to_json(spec);
+    struct st_out *st = path ? tool_out_path(t, path, "model", meta) : tool_out(t, "model", meta);
+    return stream_sink_open(st, spec, &t->err);
+}
+
+int tool_import(struct tool *t, struct model_in *in)
+{
+    const char *note = model_in_note(in);
+    if (note && *note)
+        tool_note(t, "%s", note);
+    struct model_out *out = tool_model_out(t, NULL, model_in_spec(in));
+    model_copy(out, in);
+    tool_check(t);
+    model_out_close(out);
+    model_close(in);
+    return tool_finish(t);
+}

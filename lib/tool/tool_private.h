@@ -1,0 +1,32 @@
+/* What the files of the frame share: tool.c (options, messages, the end), output.c (streams and
+ * their provenance), compute.c (device, threads, memory), progress.c. */
+#ifndef PARE_TOOL_PRIVATE_H
+#define PARE_TOOL_PRIVATE_H
+
+#include "tool.h"
+
+enum { TOOL_OUTPUTS = 8 };
+
+struct tool {
+    const struct tool_desc *desc;
+    struct options options;
+    struct err err;
+    struct exec exec;
+    int exec_is_open, is_limited, quiet, help, version, stdin_taken;
+    int64_t threads;
+    const char *output, *compress, *device, *compute;
+    struct opt common[9];
+    json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
+    struct st_out *outputs[TOOL_OUTPUTS];
+    int n_outputs;
+    double progress_start, progress_last;
+    int progress_shown;
+};
+
+/* Prints one message, drops unfinished outputs, exits. What was finished stays. */
+_Noreturn void tool_exit(struct tool *t, int status, const char *message);
+void tool_clear_progress(struct tool *t);
+/* What --compute comes to: "f32", "tf32" or "bf16". */
+const char *tool_compute_name(struct tool *t);
+
+#endif
