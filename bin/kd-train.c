@@ -17,7 +17,8 @@ static struct train_options o = {.batch_size = 8,
                                  .beta2 = 0.95,
                                  .epsilon = 1e-8,
                                  .max_grad_norm = 1,
-                                 .temperature = 1};
+                                 .temperature = 1,
+                                 .jsd_beta = 0.5};
 static struct train_run run;
 static const char *teacher_name, *data_name, *eval_name, *output,
     *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
@@ -38,10 +39,15 @@ static const struct opt opts[] = {
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"loss", OPT_TEXT, &loss, "SUM", "kl, ce, or a weighted sum such as kl+0.5ce", 0},
+    {"loss", OPT_TEXT, &loss, "SUM",
+     "a loss, or a weighted sum of several such as kl+0.5ce (listed above)", 0},
     {"temperature", OPT_REAL, &o.temperature, "X",
-     "softmax temperature of teacher and student in the kl term; the term is not multiplied by X "
-     "squared",
+     "softmax temperature of teacher and student in kl, rkl and jsd", 0},
+    {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
+     "multiply kl, rkl and jsd by the temperature squared, so that their gradients keep their size",
+     0},
+    {"jsd-beta", OPT_REAL, &o.jsd_beta, "B",
+     "weight of the teacher in the mixture that jsd compares both models with, between 0 and 1",
      0},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-steps", OPT_INT, &o.max_steps, "N", "number of optimiser steps; required", OPT_FROM_1},
@@ -92,7 +98,11 @@ static const struct tool_desc desc = {
     "Reads models and token streams; writes the trained model as an f32 stream with the student's "
     "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
     "predictions of an optimiser step. The learning rate rises linearly, then decays along a "
-    "cosine.\n\nSIGTERM and SIGINT save a checkpoint and stop with status 1. A loss or gradient "
+    "cosine.\n\nLosses, of which --loss takes a weighted sum:"
+#define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
+#include "../kernels/losses.def"
+#undef LOSS
+    "\n\nSIGTERM and SIGINT save a checkpoint and stop with status 1. A loss or gradient "
     "that is not finite ends the run; the last checkpoint remains. Refuses models and tokens of "
     "different tokenizers, token ids beyond a vocabulary, and --resume with options that would "
     "change the run.",
@@ -121,9 +131,9 @@ static void resolve_options(struct tool *t)
     o.shuffled = choice(t, "order", order, "sequential", "shuffled");
     random_init = choice(t, "init", init, "keep", "random");
     f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
-    if (train_parse_loss(loss, &o.ce_weight, &o.kl_weight, &e) || train_options_resolve(&o, &e))
+    if (train_parse_loss(loss, o.weights, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
-    if (!data_name || !teacher_name != !o.kl_weight)
+    if (!data_name || !teacher_name != !train_needs_teacher(&o))
         tool_usage(t,
                    !data_name     ? "--data TOKENS is needed"
                    : teacher_name ? "--loss %s does not use the --teacher"

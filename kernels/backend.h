@@ -43,7 +43,7 @@ struct backend {
 const struct backend *backend_of(const struct exec *x);
 
 extern const struct backend cpu_backend, cuda_backend;
-#define OP(name, inputs, weights, cheap, reads, memo) \
+#define OP(name, inputs, weights, traits, reads, memo) \
     extern const struct kernel name##_cpu, name##_cuda;
 #include "ops.def"
 #undef OP

@@ -6,7 +6,7 @@
 #include "../lib/base/usage.h"
 
 const struct op_info ops[OP_COUNT] = {
-#define OP(name, inputs, weights, cheap, reads, memo) {#name, inputs, weights, cheap, reads},
+#define OP(name, inputs, weights, traits, reads, memo) {#name, inputs, weights, traits, reads},
 #include "ops.def"
 #undef OP
 };
@@ -14,7 +14,7 @@ const struct op_info ops[OP_COUNT] = {
 int64_t op_memo(enum op op, const struct op_args *c)
 {
     switch (op) {
-#define OP(name, inputs, weights, cheap, reads, memo) \
+#define OP(name, inputs, weights, traits, reads, memo) \
     case OP_##name: \
         return memo;
 #include "ops.def"

@@ -13,10 +13,16 @@ extern "C" {
 #include "../lib/base/err.h"
 #include "../lib/base/mem.h"
 #include "../lib/base/tensor.h"
+#include "loss.h"
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
-enum { KEEP, RERUN };
+/* What a planner must know of an op. RERUN: cheap, so rerun in the backward pass rather than kept.
+ * GRADIENTS_IN_FORWARD: the forward call adds the gradients of inputs and weights, and there is no
+ * backward call. WHOLE_BATCH: called for all sequences at once, never by several threads. OUT_F64:
+ * its output is f64, whatever the type of the activations. */
+enum op_trait { KEEP = 0, RERUN = 1, GRADIENTS_IN_FORWARD = 2, WHOLE_BATCH = 4, OUT_F64 = 8 };
+enum { IS_LOSS = GRADIENTS_IN_FORWARD | WHOLE_BATCH | OUT_F64 };
 enum {
     READS_NONE = 0,
     READS_IN0 = 1,
@@ -28,7 +34,7 @@ enum {
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
 enum op {
-#define OP(name, inputs, weights, cheap, reads, memo) OP_##name,
+#define OP(name, inputs, weights, traits, reads, memo) OP_##name,
 #include "ops.def"
 #undef OP
     OP_COUNT
@@ -110,7 +116,7 @@ struct operand {
 struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
     const int32_t *ids;    /* [n_seq * seq_len] */
-    const int32_t *labels; /* [n_seq * seq_len], -100 = not counted; only for loss */
+    const int32_t *labels; /* [n_seq * seq_len], negative: not counted; only for losses */
 };
 
 /* plus1: 0 or 1, added to the weight */
@@ -138,22 +144,17 @@ struct scale_params {
     float scale, cap;
 };
 
-/* loss: in0 = student's normed hidden [T,E], in1 = teacher's [T,Et] (v NULL without one); w0 =
- * student's head [V,E], w1 = its bias [V] or absent, w2 = teacher's head [Vt,Et], w3 = its bias.
- * Per position t with label != -100: ce[t] = -log softmax(z_s)[label];  kl[t] = sum_v p_t (log p_t
- * - log p_s), p = softmax(z / temperature), over the first min(V,Vt) entries of both (the rest of a
- * padded vocabulary is cut off before the softmax of the kl part; ce uses all V of the student).
- * Totals: gradients of  scale[0] * sum_t (ce_weight * ce[t] + kl_weight * kl[t])  are ADDED to
- * in0.g, w0.g, w1.g where not NULL. `scale` points to one float (a device slot: 1 / counted
- * predictions of the whole optimiser step). out: f64 [T,2] = ce, kl (0 where not counted, kl 0
- * without a teacher, ce always computed). Long sums are f64. */
+/* loss: output head and losses of the logits in one (loss.h): in0 = student's normed hidden [T,E],
+ * in1 = teacher's [T,Et] (v NULL without one); w0 = student's head [V,E], w1 = its bias [V] or
+ * absent, w2 = teacher's head [Vt,Et], w3 = its bias. out: f64 [T, loss_columns(set)], 0 where the
+ * label is negative. step: LOSS_STEP floats. Gradients of step[LOSS_SCALE] * the sum over positions
+ * and losses of weight * loss are ADDED to in0.g, w0.g, w1.g where not NULL. Long sums are f64. */
 struct loss_params {
-    float ce_weight, kl_weight, temperature;
+    struct loss_kind kind;
     /* as softcap: cap 0 means scale only */
     float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;
-    const float *scale;
-    /* tokens at a time; scratch with gradients: chunk * (V + min(V,Vt)) floats and little more,
-     * without them a few MB */
+    /* tokens at a time; scratch with gradients or jsd: chunk * (V + min(V,Vt)) floats and little
+     * more, else a few MB */
     int64_t chunk;
     int gradients; /* 0: losses only */
 };
@@ -202,7 +203,9 @@ struct op_args {
     struct operand in[OP_INPUTS], w[OP_WEIGHTS], out;
     float *memo;   /* [T, memo floats] */
     void *scratch; /* op_scratch() bytes, 64-byte aligned, contents undefined */
-    int64_t rows;  /* T = n_seq * seq_len */
+    /* a device slot: what the op reads that changes from step to step, or NULL */
+    const float *step;
+    int64_t rows; /* T = n_seq * seq_len */
     union {
         struct norm_params norm;
         struct rope_params rope;
@@ -232,8 +235,8 @@ struct kernel {
 
 struct op_info {
     const char *name;
-    int inputs, weights, cheap;
-    unsigned reads;
+    int inputs, weights;
+    unsigned traits, reads;
 };
 extern const struct op_info ops[OP_COUNT];
 

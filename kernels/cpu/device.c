@@ -42,7 +42,7 @@ static int64_t cpu_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t 
 }
 
 static const struct kernel *const cpu_kernels[OP_COUNT] = {
-#define OP(name, inputs, weights, cheap, reads, memo) &name##_cpu,
+#define OP(name, inputs, weights, traits, reads, memo) &name##_cpu,
 #include "../ops.def"
 #undef OP
 };

@@ -2,43 +2,28 @@
  * logits of all tokens never exist at once, gradients are added at once.
  *
  * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et],
- * w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases. out: f64 [T,2] = ce, kl of each position, 0
- * where the label is negative. Formulas: struct loss_params in op.h; with p_s = softmax(z_s / tau),
- * the gradient with respect to the student's logit z_s[v] is
- *     scale * (ce_weight * (softmax(z_s)[v] - [v = label]) + kl_weight / tau * (p_s[v] - p_t[v])) *
- * (1 - (z_s[v] / cap)^2) * logit_scale (Hinton et al. 2015, equation 2, without their factor
- * tau^2). Exponentials are f32 and relative to a base near the maximum so far, sums of them f32
- * over RUN entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that
- * may stay HEADROOM below the maximum saves the walk that would look for it first).
+ * w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases. out: f64 [T, columns]: the losses of each
+ * position (loss.h, loss_row.h), 0 where the label is negative. The gradient with respect to x w^T
+ * is that with respect to the logit times (1 - (logit / cap)^2) * logit_scale.
  *
- * Each thread has a range of the vocabulary and walks over it in pieces that its own cache holds,
- * since everything but the products is bound by memory: values are taken from a piece right after
- * its product, and in a second walk over the kept pieces gradients are made and used while they are
- * there. Threads meet three times a chunk: the sums of the ranges become those of the rows, and the
- * ranges' parts of in0's gradient are added up, both in the order of the ranges. Without gradients
- * nothing is kept. Scratch: sums of each row for each range; its part of in0's gradient; logits of
- * student and teacher, [piece][chunk, entries]; a widened piece. */
+ * The vocabulary is cut into as many ranges as threads were asked for, of which each thread takes
+ * its share, and walked over in pieces that a core's own cache holds, since everything but the
+ * products is bound by memory: values are taken from a piece right after its product, and in a
+ * second walk over the kept pieces gradients are made and used while they are there. Threads meet
+ * three times a chunk: the sums of the ranges become those of the rows, and the ranges' parts of
+ * in0's gradient are added up, both in the order of the ranges, so that results do not depend on
+ * how many threads there really are. A loss whose terms need finished softmaxes costs one more
+ * walk. Without that and without gradients nothing is kept. Scratch: sums of each row for each
+ * range; its part of in0's gradient; logits of student and teacher, [piece][chunk, entries]; a
+ * widened piece. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
+#include "loss_row.h"
 #include "weights.h"
 
-#if defined __AVX512F__
-enum { VECTOR = 16 };
-#elif defined __AVX__
-enum { VECTOR = 8 };
-#else
-enum { VECTOR = 4 };
-#endif
-enum {
-    PIECE_FLOATS = 1 << 17,
-    HEAD_FLOATS = 1 << 20,
-    PIECE_MIN = 64,
-    HEADROOM = 16,
-    /* so that each lane of a vector adds up 32 entries in f32, whatever its width */
-    RUN = 32 * VECTOR
-};
+enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64 };
 
 struct head { /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     const struct operand *w, *bias;
@@ -48,40 +33,19 @@ struct head { /* z [n, width of a piece] = cap(x [n,E] w^T + bias) */
     float *z;
 };
 
-/* Of entries so far: the sum of e^(z * inv_temperature - base), where no exponent is beyond
- * HEADROOM. base -infinity: none yet. */
-struct soft {
-    double sum;
-    float base, inv_temperature;
-};
-
-/* What a row's gradient is made of: first * e^(..) + second * e^(..) - teacher * e^(..), times (1 -
- * (z slope)^2) gain. */
-struct mix {
-    float first, base, inv_temperature, second, base2, inv_temperature2, teacher, base3, slope,
-        gain;
-};
-
-struct row {
-    struct soft ce, kl, teacher;
-    double cross; /* sum of the teacher's e^(..) times (z_t - z_s) */
-    /* the student's logit of the label, where the range has it */
-    float label;
-    struct mix mix;
-};
-
 struct work {
     struct head student, teacher;
+    struct row_plan plan;
     struct row *rows; /* [ranges][n] */
     float *dx, *wide; /* [ranges][n, E], [ranges][piece, E] */
     /* rows of this chunk; entries that both vocabularies have; entries of a piece */
     int64_t n, shared, piece, ranges;
     const int32_t *labels;
     double *out;
-    int one_softmax; /* of the student serves both losses */
+    int columns;
 };
 
-/* What one thread works on: entries first .. end - 1. */
+/* A part of the vocabulary, with its scratch: entries first .. end - 1. */
 struct range {
     int64_t index, first, end;
     struct row *rows;
@@ -120,11 +84,17 @@ static size_t wide_floats(const struct op_args *c)
     return rounded(floats);
 }
 
+/* Whether logits are walked over again. */
+static int kept(const struct op_args *c)
+{
+    return c->p.loss.gradients || row_second_walk(c->p.loss.kind.set);
+}
+
 /* Logits that are kept at a time, of a head of V entries: all, or a piece of each range. */
 static size_t logit_floats(const struct op_args *c, int64_t V)
 {
     int64_t rows = chunk_rows(c);
-    if (c->p.loss.gradients)
+    if (kept(c))
         return rounded(rows * V);
     return rounded(c->x->threads * least(rows * V, most(PIECE_FLOATS, rows * PIECE_MIN)));
 }
@@ -167,7 +137,7 @@ static int64_t piece_end(const struct work *k, const struct range *r, int64_t v)
 static float *piece_logits(const struct op_args *c, const struct work *k, const struct range *r,
                            const struct head *h, int64_t v)
 {
-    return h->z + k->n * (c->p.loss.gradients ? v : r->index * least(h->V, k->piece));
+    return h->z + k->n * (kept(c) ? v : r->index * least(h->V, k->piece));
 }
 
 static void head_product(const struct op_args *c, const struct work *k, const struct range *r,
@@ -194,79 +164,6 @@ static void finish_logits(const struct head *h, int64_t v, float *restrict z, in
     }
 }
 
-/* Sums over n entries with the base as it is; *top: the largest exponent. zs, not NULL: *cross =
- * sum of the e^(..) times (z - zs). */
-static inline __attribute__((always_inline)) float entries_sum(const struct soft *s, const float *z,
-                                                               const float *zs, int64_t n,
-                                                               float *top, float *cross)
-{
-    float base = s->base, inv_temperature = s->inv_temperature, sum = 0, apart = 0,
-          peak = -INFINITY;
-#pragma omp simd reduction(+ : sum, apart) reduction(max : peak)
-    for (int64_t i = 0; i < n; i++) {
-        float x = FMA(z[i], inv_temperature, -base), e = vec_exp_normal(x);
-        peak = x > peak ? x : peak;
-        sum += e;
-        if (zs)
-            apart += e * (z[i] - zs[i]);
-    }
-    *top = peak;
-    *cross = apart;
-    return sum;
-}
-
-static float largest(const float *z, int64_t n)
-{
-    float max = z[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t i = 0; i < n; i++)
-        max = z[i] > max ? z[i] : max;
-    return max;
-}
-
-/* Adds n entries z to s, and with zs the sum of their e^(..) times (z - zs) to *cross. */
-static inline __attribute__((always_inline)) void add_entries(struct soft *s, const float *z,
-                                                              const float *zs, int64_t n,
-                                                              double *cross)
-{
-    float top, apart;
-    if (s->base == -INFINITY)
-        s->base = largest(z, n) * s->inv_temperature;
-    float sum = entries_sum(s, z, zs, n, &top, &apart);
-    if (top > HEADROOM) {
-        double before = s->base;
-        s->base += top;
-        before = exp(before - (double)s->base);
-        s->sum *= before;
-        *cross *= before;
-        sum = entries_sum(s, z, zs, n, &top, &apart);
-    }
-    s->sum += (double)sum;
-    *cross += (double)apart;
-}
-
-/* Two forms that are compiled once each. */
-static void add_student_entries(struct soft *s, const float *z, int64_t n)
-{
-    double none = 0;
-    add_entries(s, z, NULL, n, &none);
-}
-
-static void add_teacher_entries(struct row *r, const float *zt, const float *zs, int64_t n)
-{
-    add_entries(&r->teacher, zt, zs, n, &r->cross);
-}
-
-static double log_sum(const struct soft *s) { return (double)s->base + log(s->sum); }
-
-static void begin_row(const struct op_args *c, struct row *r)
-{
-    float inv_temperature = 1 / c->p.loss.temperature;
-    *r = (struct row){.ce = {.base = -INFINITY, .inv_temperature = 1},
-                      .kl = {.base = -INFINITY, .inv_temperature = inv_temperature},
-                      .teacher = {.base = -INFINITY, .inv_temperature = inv_temperature}};
-}
-
 /* Entries v .. v + width - 1 of row t. zt: of the teacher, or NULL. */
 static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v, int64_t width,
                        float *z, float *zt)
@@ -277,106 +174,7 @@ static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v
         finish_logits(&k->teacher, v, zt, width);
     if (at >= 0 && at < width)
         r->label = z[at];
-    for (int64_t i = 0; i < width; i += RUN) {
-        int64_t n = least(RUN, width - i);
-        add_student_entries(&r->ce, z + i, n);
-        if (zt && !k->one_softmax)
-            add_student_entries(&r->kl, z + i, n);
-        if (zt)
-            add_teacher_entries(r, zt + i, z + i, n);
-    }
-}
-
-/* Adds what another range has seen; returns what that one's sums were multiplied with, and in *own
- * what these were. */
-static double soft_add(struct soft *s, const struct soft *other, double *own)
-{
-    float base = other->base > s->base ? other->base : s->base;
-    double theirs = other->base == base ? 1 : exp((double)other->base - (double)base);
-    *own = s->base == base ? 1 : exp((double)s->base - (double)base);
-    s->sum = s->sum * *own + other->sum * theirs;
-    s->base = base;
-    return theirs;
-}
-
-/* The row's sums over the whole vocabulary, left in range 0. */
-static struct row *merge_row(const struct work *k, int64_t t)
-{
-    struct row *r = &k->rows[t];
-    for (int64_t i = 1; i < k->ranges; i++) {
-        const struct row *other = &k->rows[i * k->n + t];
-        double own;
-        soft_add(&r->ce, &other->ce, &own);
-        soft_add(&r->kl, &other->kl, &own);
-        double theirs = soft_add(&r->teacher, &other->teacher, &own);
-        r->cross = r->cross * own + other->cross * theirs;
-        r->label += other->label;
-    }
-    if (k->one_softmax)
-        r->kl = r->ce;
-    return r;
-}
-
-/* The row's losses, and how its gradient is mixed. */
-static void end_row(const struct op_args *c, const struct work *k, int64_t t)
-{
-    const struct loss_params *p = &c->p.loss;
-    struct row *r = merge_row(k, t);
-    double a = (double)p->scale[0] * p->ce_weight,
-           b = k->shared ? (double)p->scale[0] * p->kl_weight * r->teacher.inv_temperature : 0;
-    k->out[2 * t] = log_sum(&r->ce) - (double)r->label;
-    if (k->shared)
-        k->out[2 * t + 1] = r->cross / r->teacher.sum * r->teacher.inv_temperature -
-                            log_sum(&r->teacher) + log_sum(&r->kl);
-    r->mix = (struct mix){.first = (float)(a / r->ce.sum),
-                          .base = r->ce.base,
-                          .inv_temperature = 1,
-                          .gain = k->student.scale};
-    if (k->student.cap > 0)
-        r->mix.slope = 1 / k->student.cap;
-    if (b == 0)
-        return;
-    r->mix.second = (float)(b / r->kl.sum);
-    r->mix.base2 = r->kl.base;
-    r->mix.inv_temperature2 = r->kl.inv_temperature;
-    r->mix.teacher = (float)(b / r->teacher.sum);
-    r->mix.base3 = r->teacher.base;
-    if (k->one_softmax) {
-        r->mix.first += r->mix.second;
-        r->mix.second = 0;
-    }
-}
-
-static inline __attribute__((always_inline)) void mix_entries(float *restrict z,
-                                                              const float *restrict zt, int64_t n,
-                                                              struct mix m, int two)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        float x = z[i] * m.slope,
-              g = m.first * vec_exp_normal(FMA(z[i], m.inv_temperature, -m.base));
-        if (two)
-            g += m.second * vec_exp_normal(FMA(z[i], m.inv_temperature2, -m.base2));
-        if (zt)
-            g -= m.teacher * vec_exp_normal(FMA(zt[i], m.inv_temperature2, -m.base3));
-        z[i] = g * (1 - x * x) * m.gain;
-    }
-}
-
-/* Logits v .. v + width - 1 of row t become d loss / d (x w^T). */
-static void row_gradient(const struct op_args *c, const struct work *k, int64_t t, int64_t v,
-                         int64_t width, float *z, const float *zt)
-{
-    const struct mix *m = &k->rows[t].mix;
-    int64_t at = k->labels[t] - v;
-    if (zt && m->teacher != 0)
-        m->second != 0 ? mix_entries(z, zt, width, *m, 1) : mix_entries(z, zt, width, *m, 0);
-    else
-        mix_entries(z, NULL, width, *m, 0);
-    if (at >= 0 && at < width) {
-        float x = k->rows[t].label * m->slope;
-        z[at] -= c->p.loss.scale[0] * c->p.loss.ce_weight * (1 - x * x) * m->gain;
-    }
+    row_add(&k->plan, r, z, zt, width);
 }
 
 static int counted(const struct work *k, int64_t t) { return k->labels[t] >= 0; }
@@ -384,7 +182,7 @@ static int counted(const struct work *k, int64_t t) { return k->labels[t] >= 0; 
 static void range_values(const struct op_args *c, const struct work *k, const struct range *r)
 {
     for (int64_t t = 0; t < k->n; t++)
-        begin_row(c, &r->rows[t]);
+        row_begin(&k->plan, &r->rows[t]);
     for (int64_t v = r->first, width; v < r->end; v += width) {
         width = piece_end(k, r, v) - v;
         float *z = piece_logits(c, k, r, &k->student, v),
@@ -395,6 +193,20 @@ static void range_values(const struct op_args *c, const struct work *k, const st
         for (int64_t t = 0; t < k->n; t++)
             if (counted(k, t))
                 row_values(k, &r->rows[t], t, v, width, z + t * width, zt ? zt + t * width : NULL);
+    }
+}
+
+/* After the rows were merged into those of range 0. */
+static void range_second(const struct op_args *c, const struct work *k, const struct range *r)
+{
+    for (int64_t v = r->first, width; v < least(r->end, k->shared); v += width) {
+        width = piece_end(k, r, v) - v;
+        const float *z = piece_logits(c, k, r, &k->student, v),
+                    *zt = piece_logits(c, k, r, &k->teacher, v);
+        for (int64_t t = 0; t < k->n; t++)
+            if (counted(k, t))
+                row_add_second(&k->plan, &r->rows[t], &k->rows[t], z + t * width, zt + t * width,
+                               width);
     }
 }
 
@@ -422,7 +234,8 @@ static void range_gradients(const struct op_args *c, const struct work *k, const
               *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
         for (int64_t t = 0; t < k->n; t++)
             if (counted(k, t))
-                row_gradient(c, k, t, v, width, g + t * width, zt ? zt + t * width : NULL);
+                row_gradient(&k->plan, &k->rows[t], k->labels[t] - v, g + t * width,
+                             zt ? zt + t * width : NULL, width);
             else
                 memset(g + t * width, 0, (size_t)width * sizeof *g);
         if (c->in[0].g)
@@ -445,20 +258,50 @@ static void add_dx(const struct op_args *c, const struct work *k, int64_t t, flo
     }
 }
 
-/* dx: gradient of this chunk's rows of in0, or NULL. */
+/* The sums of row t in all ranges, left in range 0's. */
+static void merge_row(const struct work *k, int64_t t, int second)
+{
+    for (int64_t i = 1; i < k->ranges; i++)
+        (second ? row_merge_second : row_merge)(&k->plan, &k->rows[t], &k->rows[i * k->n + t]);
+}
+
+/* The threads of a region share the ranges, however many threads there are. */
+#define EACH_RANGE(r) \
+    for (int64_t index = omp_get_thread_num(); index < k->ranges; index += omp_get_num_threads()) \
+        for (struct range r = range_of(c, k, index); r.index >= 0; r.index = -1)
+
+/* Values of the chunk, and what its gradients are made of; called by all threads of a region. */
+static void chunk_values(const struct op_args *c, const struct work *k)
+{
+    EACH_RANGE(r)
+    range_values(c, k, &r);
+#pragma omp barrier
+    if (k->plan.second_walk) {
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < k->n; t++)
+            if (counted(k, t))
+                merge_row(k, t, 0);
+        EACH_RANGE(r)
+        range_second(c, k, &r);
+#pragma omp barrier
+    }
+#pragma omp for schedule(static)
+    for (int64_t t = 0; t < k->n; t++)
+        if (counted(k, t)) {
+            merge_row(k, t, k->plan.second_walk);
+            row_end(&k->plan, &k->rows[t], k->out + t * k->columns);
+        }
+}
+
+/* dx: gradient of this chunk's rows of in0, or NULL. add: see range_gradients. */
 static void run_chunk(const struct op_args *c, const struct work *k, int with_gradient, int add,
                       float *dx)
 {
 #pragma omp parallel num_threads(c->x->threads)
     {
-        struct range r = range_of(c, k, omp_get_thread_num());
-        range_values(c, k, &r);
-#pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t t = 0; t < k->n; t++)
-            if (counted(k, t))
-                end_row(c, k, t);
+        chunk_values(c, k);
         if (with_gradient) {
+            EACH_RANGE(r)
             range_gradients(c, k, &r, add);
 #pragma omp barrier
 #pragma omp for schedule(static)
@@ -484,6 +327,7 @@ static struct head head_of(const struct op_args *c, int i, float *z)
 
 static struct work work_of(const struct op_args *c)
 {
+    const struct loss_params *p = &c->p.loss;
     int64_t ranges = c->x->threads;
     float *dx = (float *)c->scratch + (size_t)ranges * row_floats(c),
           *wide = dx + (size_t)ranges * dx_floats(c);
@@ -498,8 +342,20 @@ static struct work work_of(const struct op_args *c)
     if (c->in[1].v && c->w[2].v)
         k.shared = shared_entries(c);
     k.teacher.V = k.shared; /* the rest of a larger one does not count */
-    k.one_softmax = k.shared == k.student.V && c->p.loss.temperature == 1;
+    k.columns = loss_columns(p->kind.set);
+    k.plan = row_plan(p->kind, k.student.V, k.shared);
+    k.plan.step = c->step;
+    k.plan.slope = k.student.cap > 0 ? 1 / k.student.cap : 0;
+    k.plan.gain = k.student.scale;
     return k;
+}
+
+static int any_weight(const struct op_args *c)
+{
+    int any = 0;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        any |= (c->p.loss.kind.set >> i & 1) && c->step[LOSS_WEIGHTS + i] != 0;
+    return any;
 }
 
 static void loss_fwd(const struct op_args *c)
@@ -507,10 +363,9 @@ static void loss_fwd(const struct op_args *c)
     const struct loss_params *p = &c->p.loss;
     struct work k = work_of(c);
     const float *x = k.student.x, *xt = k.teacher.x;
-    int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) &&
-                        (p->ce_weight != 0 || (k.shared && p->kl_weight != 0));
+    int with_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) && any_weight(c);
     int add = !c->w[0].overwrite;
-    memset(c->out.v, 0, (size_t)c->rows * 2 * sizeof(double));
+    memset(c->out.v, 0, (size_t)(c->rows * k.columns) * sizeof(double));
     for (int64_t t = 0; t < c->rows; t += k.n) {
         k.n = 1;
         k.labels = c->batch->labels + t;
@@ -522,7 +377,7 @@ static void loss_fwd(const struct op_args *c)
             k.n--;
         k.student.x = x + t * k.student.E;
         k.teacher.x = k.shared ? xt + t * k.teacher.E : NULL;
-        k.out = (double *)c->out.v + 2 * t;
+        k.out = (double *)c->out.v + k.columns * t;
         run_chunk(c, &k, with_gradient, add, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
         add |= with_gradient;
     }

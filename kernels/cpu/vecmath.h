@@ -122,6 +122,22 @@ static inline float vec_cdf(float x)
     return x < 0 ? tail : 1.0f - tail;
 }
 
+/* x normal and positive, or NaN. log(2^n m) with m in [sqrt(1/2), sqrt 2), as s = (m - 1) / (m + 1)
+ * times a polynomial of s^2 (FreeBSD's logf). */
+static inline float vec_log(float x)
+{
+    const float ln2_high = 6.9313812256e-1f, ln2_low = 9.0580006145e-6f;
+    uint32_t u = vec_bits(x);
+    int32_t n = (int32_t)(u - 0x3f3504f3u) >> 23;
+    float f = vec_from_bits(u - ((uint32_t)n << 23)) - 1, k = (float)n;
+    float s = f / (2 + f), z = s * s, half = 0.5f * f * f;
+    float p = FMA(z, 0.24279078841f, 0.28498786688f);
+    p = FMA(z, p, 0.40000972152f);
+    p = FMA(z, p, 0.66666662693f);
+    float y = s * FMA(z, p, half) + k * ln2_low - half + f + k * ln2_high;
+    return x != x ? x : y;
+}
+
 /* Half-precision bits to f32 without a branch and without subnormal arithmetic, which is slow: the
  * exponent moves by 112, once more for infinities and NaN; a subnormal gets the exponent of 2^-14,
  * which is then taken away. */

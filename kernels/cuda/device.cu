@@ -206,7 +206,7 @@ static int64_t cuda_slow_size(const struct exec *x, int64_t *multiple)
 }
 
 static const struct kernel *const cuda_kernels[OP_COUNT] = {
-#define OP(name, inputs, weights, cheap, reads, memo) &name##_cuda,
+#define OP(name, inputs, weights, traits, reads, memo) &name##_cuda,
 #include "../ops.def"
 #undef OP
 };

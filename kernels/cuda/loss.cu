@@ -1,15 +1,13 @@
-/* loss on CUDA: see kernels/cpu/loss.c for formulas and shapes. Logits of a chunk of tokens lie in
- * scratch in the type of the activations and become their own gradients; everything taken of them
- * is computed in f32, long sums as in cuda.h. One block a token reads each row twice: once for the
- * softmaxes and the losses, once for the gradient. Whether a position is counted is known on the
- * device only, so that all are computed. Heads are of the type of the activations, or with f32
- * activations f32, bf16 or f16, then widened block by block. Refuses others. */
+/* loss on CUDA: see kernels/cpu/loss.c for shapes, kernels/loss.h for formulas. Logits of a chunk
+ * of tokens lie in scratch in the type of the activations and become their own gradients
+ * (loss_row.h); everything taken of them is computed in f32, long sums as in cuda.h. Whether a
+ * position is counted is known on the device only, so that all are computed. Heads are of the type
+ * of the activations, or with f32 activations f32, bf16 or f16, then widened block by block.
+ * Refuses others. */
+#include "loss_row.h"
 #include "weights.h"
 
-/* Long rows are walked by one large block a processor, so that the second reading of them finds
- * them in the cache. */
-/* WIDE: floats in a widened block of a head */
-enum { THREADS_FEW = 256, THREADS_MOST = 1024, LONG_ROW = 32768, WIDE = 1 << 24 };
+enum { WIDE = 1 << 24 }; /* floats in a widened block of a head */
 
 /* ---- scratch: student's logits, teacher's, one widened block */
 
@@ -71,203 +69,6 @@ static size_t loss_scratch(const struct op_args *c)
     return logits_bytes(c, 0) + logits_bytes(c, 1) + (student > teacher ? student : teacher);
 }
 
-/* ---- a row */
-
-template <class T> struct logits {
-    T *z;
-    const float *bias;
-    int64_t V, ld;
-    float scale, cap;
-};
-
-static __device__ __forceinline__ float exp_as(float x, float) { return expf(x); }
-static __device__ __forceinline__ float exp_as(float x, bf16) { return __expf(x); }
-static __device__ __forceinline__ float tanh_as(float x, float) { return tanhf(x); }
-/* off by f32's share of 1, which is what counts */
-static __device__ __forceinline__ float tanh_as(float x, bf16)
-{
-    return 1 - 2 / (1 + __expf(2 * x));
-}
-template <class T> static __device__ __forceinline__ float exp_of(float x)
-{
-    return exp_as(x, T());
-}
-
-template <class T>
-static __device__ __forceinline__ float finish(const logits<T> &h, float z, int64_t v)
-{
-    z += h.bias ? h.bias[v] : 0;
-    return h.cap > 0 ? h.cap * tanh_as(h.scale / h.cap * z, T()) : h.scale * z;
-}
-
-/* Logits i .. i + N - 1 of a row, bias, scale and cap done; -infinity from V on. */
-template <class T, int N>
-static __device__ __forceinline__ void load_logits(const logits<T> &h, const T *row, int64_t i,
-                                                   float (&v)[N])
-{
-    if (i + N <= h.V) {
-        load(row + i, v);
-    } else {
-#pragma unroll
-        for (int k = 0; k < N; k++)
-            v[k] = i + k < h.V ? widen(row[i + k]) : 0;
-    }
-#pragma unroll
-    for (int k = 0; k < N; k++)
-        v[k] = i + k < h.V ? finish(h, v[k], i + k) : -INFINITY;
-}
-
-/* A softmax that is summed up: sum of e^((z - max) * inv_temperature), and of that times what it is
- * to weigh. */
-template <class S> struct softmax {
-    float max;
-    S sum, cross;
-};
-
-/* Takes in the first `n` of N logits; other: what they are compared with, or NULL. */
-template <class T, int N>
-static __device__ __forceinline__ void take_in(softmax<long_sum<T>> &s, const float (&z)[N],
-                                               const float *other, int64_t n, float inv_temperature)
-{
-    float top = s.max;
-    if (n <= 0)
-        return;
-#pragma unroll
-    for (int k = 0; k < N; k++)
-        top = k < n ? fmaxf(top, z[k]) : top;
-    if (top > s.max) {
-        float f = exp_of<T>((s.max - top) * inv_temperature);
-        s.sum *= (long_sum<T>)f;
-        s.cross *= (long_sum<T>)f;
-        s.max = top;
-    }
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-        float e = k < n ? exp_of<T>((z[k] - s.max) * inv_temperature) : 0;
-        s.sum += (long_sum<T>)e;
-        if (other && k < n)
-            s.cross += (long_sum<T>)e * ((long_sum<T>)z[k] - (long_sum<T>)other[k]);
-    }
-}
-
-struct row_sums {
-    float max;
-    double sum, cross;
-};
-
-/* The block's softmax; every thread gets it. */
-template <class T>
-static __device__ row_sums join(const softmax<long_sum<T>> &s, float inv_temperature)
-{
-    float max = block_max(s.max), f = exp_of<T>((s.max - max) * inv_temperature);
-    double sum = block_sum((double)s.sum * (double)f),
-           cross = block_sum((double)s.cross * (double)f);
-    return {max, sum, cross};
-}
-
-static __device__ __forceinline__ double log_sum(const row_sums &s, float inv_temperature)
-{
-    return (double)s.max * (double)inv_temperature + log(s.sum);
-}
-
-struct row_params {
-    int64_t shared;
-    int want_gradient;
-    float ce_weight, kl_weight, inv_temperature;
-    const float *scale;
-};
-
-/* What the gradient of a row is made of: first e^(z - max) + second e^((z - max2) inv_temperature)
- * - third e^((zt - max3) inv_temperature), less `hit` at the label. */
-struct mix {
-    float first, max, second, max2, third, max3, hit;
-};
-
-template <class T, bool TEACHER>
-static __device__ __forceinline__ void put_gradient(const logits<T> &h, const logits<T> &ht, T *z,
-                                                    const T *zt, const row_params &p, const mix &m,
-                                                    int32_t label)
-{
-    constexpr int N = VECTOR<T>;
-    float slope = h.cap > 0 ? 1 / h.cap : 0, v[N], vt[N] = {};
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
-        load_logits(h, z, i, v);
-        if (TEACHER && i < p.shared)
-            load_logits(ht, zt, i, vt);
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            float x = v[k] * slope, g = m.first * exp_of<T>(v[k] - m.max);
-            if (TEACHER && i + k < p.shared) {
-                if (m.second != 0)
-                    g += m.second * exp_of<T>((v[k] - m.max2) * p.inv_temperature);
-                g -= m.third * exp_of<T>((vt[k] - m.max3) * p.inv_temperature);
-            }
-            if (i + k == label)
-                g -= m.hit;
-            v[k] = g * (1 - x * x) * h.scale;
-        }
-        if (i + N <= h.V)
-            store(z + i, v);
-        else
-            for (int k = 0; k < N && i + k < h.V; k++)
-                z[i + k] = narrow<T>(v[k]);
-    }
-}
-
-/* One block a token. out [., 2]: ce, kl. */
-template <class T, bool TEACHER>
-static __global__ void __launch_bounds__(THREADS_MOST)
-    row_losses(logits<T> h, logits<T> ht, const int32_t *labels, row_params p, double *out)
-{
-    constexpr int N = VECTOR<T>;
-    typedef long_sum<T> S;
-    int32_t label = labels[blockIdx.x];
-    T *z = h.z + blockIdx.x * h.ld;
-    const T *zt = TEACHER ? ht.z + blockIdx.x * ht.ld : NULL;
-    softmax<S> all = {-INFINITY, 0, 0}, part = all, teacher = all;
-    /* one softmax of the student serves both losses */
-    bool same = p.shared == h.V && p.inv_temperature == 1;
-    if (label < 0) {
-        for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += blockDim.x)
-            z[i] = narrow<T>(0);
-        if (threadIdx.x < 2)
-            out[2 * blockIdx.x + threadIdx.x] = 0;
-        return;
-    }
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
-        float v[N], vt[N];
-        load_logits(h, z, i, v);
-        take_in<T>(all, v, NULL, h.V - i, 1);
-        if (TEACHER && i < p.shared) {
-            load_logits(ht, zt, i, vt);
-            if (!same)
-                take_in<T>(part, v, NULL, p.shared - i, p.inv_temperature);
-            take_in<T>(teacher, vt, v, p.shared - i, p.inv_temperature);
-        }
-    }
-    double at_label = (double)finish(h, widen(z[label]), label), scale = (double)p.scale[0];
-    row_sums ce = join<T>(all, 1), kl = TEACHER && !same ? join<T>(part, p.inv_temperature) : ce,
-             t = {};
-    mix m = {(float)(scale * (double)p.ce_weight / ce.sum), ce.max, 0, kl.max, 0, 0,
-             (float)(scale * (double)p.ce_weight)};
-    if (TEACHER) {
-        double b = scale * (double)p.kl_weight * (double)p.inv_temperature;
-        t = join<T>(teacher, p.inv_temperature);
-        (same ? m.first : m.second) += (float)(b / kl.sum);
-        m.third = (float)(b / t.sum);
-        m.max3 = t.max;
-    }
-    if (threadIdx.x == 0) {
-        out[2 * blockIdx.x] = log_sum(ce, 1) - at_label;
-        out[2 * blockIdx.x + 1] = TEACHER ? t.cross / t.sum * (double)p.inv_temperature -
-                                                log_sum(t, p.inv_temperature) +
-                                                log_sum(kl, p.inv_temperature)
-                                          : 0;
-    }
-    if (p.want_gradient)
-        put_gradient<T, TEACHER>(h, ht, z, zt, p, m, label);
-}
-
 /* ---- a chunk */
 
 static const char *rows_from(const struct operand *x, int64_t from)
@@ -307,13 +108,14 @@ static void chunk_values(const struct op_args *c, const row_params &p, void *z, 
                          int64_t from, int64_t n)
 {
     const int32_t *labels = c->batch->labels + from;
-    double *out = (double *)c->out.v + 2 * from;
+    int columns = loss_columns(p.kind.set);
+    double *out = (double *)c->out.v + columns * from;
     logits<T> h = logits_of<T>(c, 0, z), ht = logits_of<T>(c, 1, zt);
     unsigned threads = h.V < LONG_ROW ? THREADS_FEW : THREADS_MOST;
-    if (p.shared)
-        LAUNCH(c, (row_losses<T, true>), (unsigned)n, threads, 0, h, ht, labels, p, out);
-    else
-        LAUNCH(c, (row_losses<T, false>), (unsigned)n, threads, 0, h, ht, labels, p, out);
+    auto row_kernel = p.kind.set == SET_CE   ? row_losses<T, SET_CE>
+                      : p.kind.set == SET_KL ? row_losses<T, SET_KL>
+                                             : row_losses<T, SET_ANY>;
+    LAUNCH(c, row_kernel, (unsigned)n, threads, 0, h, ht, labels, p, columns, out);
 }
 
 static void chunk_gradients(const struct op_args *c, void *z, float *wide, int64_t from, int64_t n)
@@ -335,7 +137,7 @@ static void chunk_gradients(const struct op_args *c, void *z, float *wide, int64
         BY_DTYPE(d, T, add_row_sums(c, (const T *)z, n, w->rows, ld, c->w[1].g));
 }
 
-/* Fresh gradients that neither loss has a part in. */
+/* Gradients to be overwritten that nothing will write. */
 static void zero_overwrite(const struct op_args *c)
 {
     const struct operand *all[] = {&c->in[0], &c->w[0]};
@@ -352,14 +154,10 @@ static void loss_fwd(const struct op_args *c)
     enum dtype d = c->in[0].dtype;
     char *z = (char *)c->scratch, *zt = z + logits_bytes(c, 0);
     float *wide = (float *)(void *)(zt + logits_bytes(c, 1));
-    row_params r = {has_teacher ? logits_count(c, 1) : 0,
-                    0,
-                    p->ce_weight,
-                    p->kl_weight,
-                    1 / p->temperature,
-                    p->scale};
-    r.want_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g) &&
-                      (p->ce_weight != 0 || (r.shared && p->kl_weight != 0));
+    row_params r = {p->kind, c->step, has_teacher ? logits_count(c, 1) : 0, 1 / p->kind.temperature,
+                    false,   false};
+    r.one_softmax = r.shared == c->w[0].rows && p->kind.temperature == 1;
+    r.want_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g);
     if (weights_refused(c, "loss", &c->w[0], d) || weights_refused(c, "loss", &c->w[2], d))
         return;
     if (!r.want_gradient)

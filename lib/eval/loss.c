@@ -134,8 +134,11 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
     data_batch_open(&v->batch, v->batch_size, n);
-    struct tape_spec spec = {
-        .model = m, .n_seq = v->batch_size, .seq_len = n - 1, .end = TAPE_LOSS, .ce_weight = 1};
+    struct tape_spec spec = {.model = m,
+                             .n_seq = v->batch_size,
+                             .seq_len = n - 1,
+                             .end = TAPE_LOSS,
+                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
     v->tape = tape_record(x, &spec, e);
     if (!v->tape || tape_open(v->tape, e)) {
         eval_close(v);
@@ -155,12 +158,12 @@ int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void 
         data_batch_fill(&v->batch, v->rows + done, min64(v->batch_size, s->windows - done));
         if (tape_forward(v->tape, b, e))
             return -1;
-        const double *losses = tape_losses(v->tape);
+        const double *losses = tape_losses(v->tape, 0);
         for (int64_t i = 0; i < b->n_seq; i++) {
             v->counts[done + i] = data_predictions(&v->rows[done + i]);
             v->nll[done + i] = 0;
             for (int64_t t = 0; t < b->seq_len; t++)
-                v->nll[done + i] += losses[2 * (i * b->seq_len + t)];
+                v->nll[done + i] += losses[i * b->seq_len + t];
         }
         if (progress)
             progress(user, done + b->n_seq, s->windows);

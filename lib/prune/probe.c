@@ -20,10 +20,10 @@ struct run {
 
 static double loss_sum(const struct run *r)
 {
-    const double *losses = tape_losses(r->tape);
+    const double *losses = tape_losses(r->tape, 0);
     double sum = 0;
     for (int64_t t = 0; t < r->b->n_seq * r->b->seq_len; t++)
-        sum += losses[2 * t];
+        sum += losses[t];
     return sum;
 }
 
@@ -80,8 +80,11 @@ int probe_run(struct probe *p, struct exec *x, struct model *m, const struct dat
               int64_t n_rows, int64_t most, int64_t batch_size, probe_progress *progress,
               void *user, struct err *e)
 {
-    struct tape_spec spec = {
-        .model = m, .n_seq = batch_size, .seq_len = most - 1, .end = TAPE_LOSS, .ce_weight = 1};
+    struct tape_spec spec = {.model = m,
+                             .n_seq = batch_size,
+                             .seq_len = most - 1,
+                             .end = TAPE_LOSS,
+                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
     struct data_batch batch;
     struct run r = {.p = p,
                     .exec = x,

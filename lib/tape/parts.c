@@ -29,7 +29,7 @@ int64_t tape_parts(const struct tape *t, int64_t n_seq)
 int tape_runs_in_parts(const struct tape *t, const struct event *ev)
 {
     const struct line *l = &t->lines[ev->line];
-    if (l->op == OP_loss && ev->kind != EVENT_ZERO)
+    if (ops[l->op].traits & WHOLE_BATCH && ev->kind != EVENT_ZERO)
         return 0;
     for (int i = 0; ev->kind == EVENT_BACKWARD && i < OP_WEIGHTS; i++)
         /* it gets a gradient, over all sequences; its place need not be known when a tape is

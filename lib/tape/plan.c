@@ -27,7 +27,9 @@ static int event_new(struct tape *t, enum event_kind kind, int line, int in_back
 enum dtype tape_slot_dtype(const struct tape *t, int slot)
 {
     const struct slot *s = &t->slots[slot];
-    return s->is_memo || t->lines[s->line].op == OP_loss ? DT_F32 : t->x->compute;
+    if (s->is_memo)
+        return DT_F32;
+    return ops[t->lines[s->line].op].traits & OUT_F64 ? DT_F64 : t->x->compute;
 }
 
 static int buffer_new(struct tape *t, int slot)
@@ -65,15 +67,27 @@ static void grad_begin(struct tape *t, int slot, int in_backward)
     t->events[ev].out_grad = s->grad;
 }
 
+/* Of the inputs whose gradients the line's forward call adds. */
+static void begin_gradients(struct tape *t, int line)
+{
+    const struct line *l = &t->lines[line];
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (ops[l->op].traits & GRADIENTS_IN_FORWARD && grad_wanted(t, l->in[i]))
+            grad_begin(t, l->in[i], 0);
+}
+
 static void schedule_forward(struct tape *t, int line, int in_backward)
 {
     struct line *l = &t->lines[line];
-    int in[OP_INPUTS], out = buffer_new(t, l->out),
+    int in[OP_INPUTS], grad[OP_INPUTS] = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                       out = buffer_new(t, l->out),
                        memo = l->memo == NO_SLOT ? NO_BUFFER : buffer_new(t, l->memo);
     for (int i = 0; i < OP_INPUTS; i++)
         in[i] = l->in[i] == NO_SLOT ? NO_BUFFER : buffer_use(t, t->slots[l->in[i]].value);
-    int grad = l->op == OP_loss && grad_wanted(t, l->in[0]) ? buffer_use(t, t->slots[l->in[0]].grad)
-                                                            : NO_BUFFER;
+    if (ops[l->op].traits & GRADIENTS_IN_FORWARD)
+        for (int i = 0; i < OP_INPUTS; i++)
+            if (grad_wanted(t, l->in[i]))
+                grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
     t->slots[l->out].value = out;
     if (l->memo != NO_SLOT)
         t->slots[l->memo].value = memo;
@@ -82,7 +96,7 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
     memcpy(ev->in, in, sizeof in);
     ev->out = out;
     ev->memo = memo;
-    ev->in_grad[0] = grad;
+    memcpy(ev->in_grad, grad, sizeof grad);
 }
 
 /* Makes the slot's value stand somewhere: it was kept, or its line is rerun here. */
@@ -101,7 +115,7 @@ static void schedule_backward(struct tape *t, int line)
     const struct line *l = &t->lines[line];
     const unsigned reads = ops[l->op].reads;
     int *out_grad = &t->slots[l->out].grad;
-    if (l->op == OP_loss || *out_grad == NO_BUFFER)
+    if (ops[l->op].traits & GRADIENTS_IN_FORWARD || *out_grad == NO_BUFFER)
         return;
     for (int i = 0; i < OP_INPUTS; i++)
         if (reads & (READS_IN0 << i))
@@ -153,19 +167,18 @@ static void choose_kept(struct tape *t)
 {
     for (int i = 0; i < t->n_slots; i++) {
         const struct line *l = &t->lines[t->slots[i].line];
-        t->slots[i].keep = !t->spec.recompute && !ops[l->op].cheap;
+        t->slots[i].keep = !t->spec.recompute && !(ops[l->op].traits & RERUN);
+        t->slots[i].keep |= t->slots[i].is_result;
     }
     for (int64_t b = 0; b <= t->n_layers; b++)
         t->slots[t->boundary[b]].keep = 1;
-    t->slots[t->last].keep = 1;
 }
 
 void tape_schedule(struct tape *t)
 {
     choose_kept(t);
     for (int i = 0; i < t->n_lines; i++) {
-        if (t->lines[i].op == OP_loss && grad_wanted(t, t->lines[i].in[0]))
-            grad_begin(t, t->lines[i].in[0], 0);
+        begin_gradients(t, i);
         schedule_forward(t, i, 0);
     }
     if (t->spec.train) {
@@ -176,6 +189,12 @@ void tape_schedule(struct tape *t)
             if (!t->lines[i].is_teacher)
                 schedule_backward(t, i);
     }
+}
+
+static int adds_gradients(const struct event *ev, const struct line *l)
+{
+    return ev->kind == EVENT_BACKWARD ||
+           (ev->kind == EVENT_FORWARD && ops[l->op].traits & GRADIENTS_IN_FORWARD);
 }
 
 /* The first event that has a gradient of a parameter sets it, if its op can; other parameters'
@@ -190,8 +209,7 @@ void tape_plan_weights(struct tape *t)
     for (int i = 0; t->spec.train && i < t->n_events; i++) {
         struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
-        if (l->is_teacher ||
-            (ev->kind != EVENT_BACKWARD && !(ev->kind == EVENT_FORWARD && l->op == OP_loss)))
+        if (l->is_teacher || !adds_gradients(ev, l))
             continue;
         for (int k = 0; k < 2; k++) {
             int64_t at = l->w[k] ? l->w[k] - m->params : -1;
@@ -248,7 +266,7 @@ void tape_place(struct tape *t)
     /* results, and k and v of a generation, outlive the schedule */
     for (int i = 0; i < t->n_slots; i++)
         if (t->slots[i].value != NO_BUFFER &&
-            (t->slots[i].is_kv || i == t->last || i == t->normed)) {
+            (t->slots[i].is_kv || t->slots[i].is_result || i == t->normed)) {
             struct buffer *r = &t->buffers[t->slots[i].value];
             r->last = t->n_events;
             if (t->slots[i].is_kv)

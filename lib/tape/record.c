@@ -114,7 +114,7 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
 static int device_has(const struct recorder *r, enum op op)
 {
     const struct tape *t = r->t;
-    int backward = t->spec.train && !r->is_teacher && op != OP_loss;
+    int backward = t->spec.train && !r->is_teacher && !(ops[op].traits & GRADIENTS_IN_FORWARD);
     const struct kernel *k = op_kernel(t->x, op);
     if (k->forward && (!backward || k->backward))
         return 1;
@@ -221,7 +221,20 @@ static int64_t chunk_choose(const struct tape *t)
     return chunk < t->T ? chunk : t->T;
 }
 
-static int record_loss(struct recorder *r, int normed, int teacher_normed)
+/* With its defaults; refused: what the loss needs and the tape lacks. */
+static int loss_kind_check(struct recorder *r, struct loss_kind *kind)
+{
+    if (kind->temperature == 0)
+        kind->temperature = 1;
+    if (kind->jsd_beta == 0)
+        kind->jsd_beta = 0.5f;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (kind->set >> i & 1 && loss_table[i].needs_teacher && !r->t->spec.teacher)
+            return err_set(r->e, "loss %s needs a teacher", loss_table[i].name);
+    return 0;
+}
+
+static int record_loss(struct recorder *r, struct tape_loss *loss, int normed, int teacher_normed)
 {
     struct tape *t = r->t;
     struct model *m = t->spec.model, *teacher = t->spec.teacher;
@@ -229,12 +242,13 @@ static int record_loss(struct recorder *r, int normed, int teacher_normed)
                      .stem = "lm_head",
                      .layer = t->n_layers,
                      .in = {normed, teacher_normed, NO_SLOT},
-                     .rope = -1};
-    struct loss_params p = {.ce_weight = t->spec.ce_weight,
-                            .kl_weight = teacher ? t->spec.kl_weight : 0,
-                            .teacher_logit_scale = 1,
-                            .temperature = t->spec.temperature > 0 ? t->spec.temperature : 1,
-                            .gradients = t->spec.train};
+                     .rope = -1,
+                     .step = t->n_step,
+                     .n_step = LOSS_STEP};
+    if (loss_kind_check(r, &loss->kind))
+        return -1;
+    struct loss_params p = {
+        .kind = loss->kind, .teacher_logit_scale = 1, .gradients = t->spec.train};
     l.w[0] = head_weight(m);
     l.w[1] = model_param(m, -1, "lm_head.bias");
     head_scales(&m->spec, &p.logit_scale, &p.logit_cap);
@@ -245,7 +259,12 @@ static int record_loss(struct recorder *r, int normed, int teacher_normed)
     }
     p.chunk = chunk_choose(t);
     l.sizes.p.loss = p;
-    return line_add(r, l, "loss", 4); /* two f64 a row */
+    if (line_add(r, l, "loss", loss_columns(p.kind.set)))
+        return -1;
+    t->n_step += l.n_step;
+    t->losses[t->n_losses++] = t->n_lines - 1;
+    t->slots[t->lines[t->n_lines - 1].out].is_result = 1;
+    return 0;
 }
 
 static int record_logits(struct recorder *r, int normed)
@@ -273,7 +292,7 @@ static int record_logits(struct recorder *r, int normed)
 
 int tape_record_lines(struct tape *t, struct err *e)
 {
-    const struct tape_spec *s = &t->spec;
+    struct tape_spec *s = &t->spec;
     t->n_layers = s->model->spec.num_hidden_layers;
     t->boundary = mem_alloc(sizeof *t->boundary * (size_t)(t->n_layers + 1));
     int teacher_normed = NO_SLOT;
@@ -283,10 +302,12 @@ int tape_record_lines(struct tape *t, struct err *e)
     if (t->normed < 0)
         return -1;
     struct recorder r = {.t = t, .m = s->model, .layer = t->n_layers, .e = e};
-    if (s->end == TAPE_LOSS && record_loss(&r, t->normed, teacher_normed))
-        return -1;
+    for (int i = 0; i < TAPE_LOSSES && s->end == TAPE_LOSS; i++)
+        if (s->losses[i].kind.set && record_loss(&r, &s->losses[i], t->normed, teacher_normed))
+            return -1;
     if (s->end == TAPE_LOGITS && record_logits(&r, t->normed))
         return -1;
     t->last = t->lines[t->n_lines - 1].out;
+    t->slots[t->last].is_result = 1;
     return 0;
 }

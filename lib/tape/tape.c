@@ -64,12 +64,13 @@ static int64_t tables_bytes(const struct tape *t, int is_teacher)
     return bytes;
 }
 
+static size_t step_bytes(const struct tape *t) { return (size_t)t->n_step * sizeof *t->step; }
 static size_t ids_bytes(const struct tape *t) { return (size_t)t->T * sizeof *t->ids; }
 
 int64_t tape_bytes(const struct tape *t)
 {
     size_t bytes = (size_t)t->shared_bytes + arena_round(t->scratch_bytes) +
-                   2 * arena_round(ids_bytes(t)) + arena_round(sizeof *t->loss_scale);
+                   2 * arena_round(ids_bytes(t)) + arena_round(step_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
@@ -122,8 +123,10 @@ int tape_open(struct tape *t, struct err *e)
     t->scratch = arena_take(&t->arena, t->scratch_bytes);
     t->ids = arena_take(&t->arena, ids_bytes(t));
     t->labels = arena_take(&t->arena, ids_bytes(t));
-    t->loss_scale = arena_take(&t->arena, sizeof *t->loss_scale);
+    t->step = arena_take(&t->arena, step_bytes(t));
     tape_loss_scale(t, 1);
+    for (int i = 0; i < t->n_losses; i++)
+        tape_loss_weights(t, i, t->spec.losses[i].weights);
     tables_open(t, 0);
     if (t->spec.teacher)
         tables_open(t, 1);
@@ -209,11 +212,7 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
     c.out = operand_of(t, l->out, ev->out, ev->out_grad, rows);
     if (c.out.v && t->slots[l->out].is_kv)
         c.out.v = (char *)c.out.v + dtype_bytes(c.out.dtype, b->pos0 * c.out.cols);
-    if (l->op == OP_loss) {
-        c.out.dtype = DT_F64;
-        c.out.cols = 2;
-        c.p.loss.scale = t->loss_scale;
-    }
+    c.step = t->step && l->n_step ? t->step + l->step : NULL;
     if (l->rope >= 0)
         call_rope(t, l, b, &c.p.rope);
     return c;
@@ -399,23 +398,43 @@ void *tape_boundary(struct tape *t, int64_t block)
     return buffer_ptr(t, t->slots[t->boundary[block]].value);
 }
 
-void tape_loss_scale(struct tape *t, float scale)
+static float *loss_step(const struct tape *t, int line)
 {
-    exec_put(t->x, t->loss_scale, &scale, sizeof scale);
+    return t->step + t->lines[t->losses[line]].step;
 }
 
-const double *tape_losses(struct tape *t)
+void tape_loss_scale(struct tape *t, float scale)
 {
-    return exec_view(t->x, &t->host, buffer_ptr(t, t->slots[t->last].value),
-                     (size_t)t->T * 2 * sizeof(double));
+    for (int i = 0; i < t->n_losses; i++)
+        exec_put(t->x, loss_step(t, i) + LOSS_SCALE, &scale, sizeof scale);
+}
+
+void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT])
+{
+    exec_put(t->x, loss_step(t, line) + LOSS_WEIGHTS, weights, LOSS_COUNT * sizeof *weights);
+}
+
+/* Values of a loss line. */
+static struct operand loss_values(const struct tape *t, int line, int64_t rows)
+{
+    int slot = t->lines[t->losses[line]].out;
+    return operand_of(t, slot, t->slots[slot].value, NO_BUFFER, rows);
+}
+
+const double *tape_losses(struct tape *t, int line)
+{
+    struct operand o = loss_values(t, line, t->T);
+    return exec_view(t->x, &t->host, o.v, (size_t)dtype_bytes(o.dtype, o.rows * o.cols));
 }
 
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums)
 {
-    struct op_args c = {.x = t->x, .rows = b->n_seq * b->seq_len, .p.column_sum.out = sums};
-    c.in[0] = (struct operand){
-        .v = buffer_ptr(t, t->slots[t->last].value), .dtype = DT_F64, .rows = c.rows, .cols = 2};
-    op_forward(OP_column_sum, &c);
+    for (int i = 0; i < t->n_losses; i++) {
+        struct op_args c = {.x = t->x, .rows = b->n_seq * b->seq_len, .p.column_sum.out = sums};
+        c.in[0] = loss_values(t, i, c.rows);
+        op_forward(OP_column_sum, &c);
+        sums += c.in[0].cols;
+    }
 }
 
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows)
@@ -443,7 +462,7 @@ static int tap_line(const struct tape *t, enum tap what, int64_t layer, const ch
             continue;
         if (first_of_layer < 0 && l->layer == layer)
             first_of_layer = i;
-        if (l->op != OP_loss && l->out == t->normed)
+        if (l->out == t->normed)
             last = i;
         if (what != TAP_BLOCK_INPUT && l->op == OP_linear && l->layer == layer && l->stem &&
             !strcmp(l->stem, stem))

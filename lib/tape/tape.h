@@ -10,6 +10,14 @@
 
 #include "../model/model.h"
 
+/* A loss line: head and losses of the logits (kernels/loss.h). weights: of the gradients, until
+ * tape_loss_weights changes them. */
+struct tape_loss {
+    struct loss_kind kind; /* temperature, jsd_beta: 0 = 1, 0.5 */
+    float weights[LOSS_COUNT];
+};
+enum { TAPE_LOSSES = 4 };
+
 enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 
 struct tape_spec {
@@ -21,8 +29,8 @@ struct tape_spec {
     /* gradients of every parameter of `model` (model_add_grads first) */
     int train;
     int recompute;
-    float ce_weight, kl_weight, temperature; /* TAPE_LOSS; temperature 0 = 1 */
-    int64_t loss_chunk;                      /* 0: chosen */
+    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: as many as have a set */
+    int64_t loss_chunk;                   /* 0: chosen */
 };
 
 struct tape;
@@ -42,12 +50,15 @@ int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);
 /* before the first pass of a step: the parameters' gradients begin anew */
 void tape_clear_gradients(struct tape *t);
-/* gradient of scale * sum of losses; 1 / counted predictions of the whole optimiser step */
+/* Gradients are those of scale * the weighted sum of all losses: 1 / counted predictions of the
+ * whole optimiser step. Scale and weights lie on the device and may change before any pass. */
 void tape_loss_scale(struct tape *t, float scale);
+void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT]);
 
-/* [T][2]: ce and kl of each position, 0 where label = -100 */
-const double *tape_losses(struct tape *t);
-/* sums[2], which lie where calls run, += ce and kl of all positions; waits for nothing */
+/* [T][loss_columns(set)]: the losses of each position in one loss line, 0 where label = -100 */
+const double *tape_losses(struct tape *t, int line);
+/* sums, one for each loss of each line in turn, in device memory: += the losses of all positions;
+ * waits for nothing */
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
 /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows);

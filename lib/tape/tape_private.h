@@ -2,7 +2,7 @@
  * record.c (family lines -> lines), plan.c (lines -> events -> memory), tape.c (running them) and
  * parts.c (running them sequence by sequence).
  *
- * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and losses f32). A
+ * A slot is a value that a line writes ([T, cols], of type exec.compute; memos f32, losses f64). A
  * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped
  * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap
  * share memory. */
@@ -18,6 +18,7 @@ struct slot {
     int64_t cols;       /* entries a row */
     int line;           /* that writes it */
     int is_memo, is_kv; /* kv: keeps kv_len rows between calls */
+    int is_result;      /* read after a run: its buffer is not reused */
     int keep;           /* stays until the backward pass is done with it */
     int value, grad;    /* current buffer while the schedule is built */
 };
@@ -30,6 +31,7 @@ struct line {
     int in[OP_INPUTS], out, memo;
     struct param *w[OP_WEIGHTS];
     int rope;             /* index of the rope table, -1 */
+    int step, n_step;     /* where its values begin in the tape's step values, how many: op_args */
     struct op_args sizes; /* params and column counts; no pointers */
 };
 
@@ -77,9 +79,10 @@ struct tape {
     const struct event **selected; /* room for the events of a run */
     struct tap_row *taps;
     int n_slots, n_lines, n_events, n_buffers, n_taps;
-    int *boundary;        /* [L + 1] slots of x entering each block */
-    int normed, last;     /* slots: input of the head; loss or logits */
-    int64_t shared_bytes; /* what buffers take together once placed */
+    int *boundary;                     /* [L + 1] slots of x entering each block */
+    int normed, last;                  /* slots: input of the head; logits */
+    int losses[TAPE_LOSSES], n_losses; /* lines */
+    int64_t shared_bytes;              /* what buffers take together once placed */
     size_t scratch_bytes, part_scratch_bytes;
     /* rope tables of student and teacher: short and long */
     struct {
@@ -90,7 +93,8 @@ struct tape {
     unsigned char *shared;
     void *scratch;
     int32_t *ids, *labels; /* of the batch, where calls run */
-    float *loss_scale;     /* one, where calls run */
+    float *step;           /* what ops read of the step, in device memory */
+    int n_step;
     /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
     char *cleared;
     int first_pass; /* of a step */

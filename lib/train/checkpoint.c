@@ -134,27 +134,33 @@ void checkpoint_prune(const char *dir, int64_t oldest)
     closedir(d);
 }
 
-/* Every setting that shapes the trajectory must be what it was. */
-static int checkpoint_same_run(const char *path, const json_t *was, const json_t *now,
-                               struct err *e)
+static char *setting_text(const json_t *value)
+{
+    return value ? json_dumps(value, JSON_ENCODE_ANY) : mem_string("absent");
+}
+
+/* Every setting that shapes the trajectory must be what it was, absent ones included. */
+static int checkpoint_same_run(const char *path, json_t *was, json_t *now, struct err *e)
 {
     const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)now, key, value)
+    json_t *either = json_copy(was), *value;
+    json_object_update(either, now);
+    json_object_foreach(either, key, value)
     {
-        json_t *old = json_object_get(was, key);
-        if (json_equal(old, value))
+        const json_t *old = json_object_get(was, key), *new = json_object_get(now, key);
+        if (json_equal(old, new))
             continue;
-        char *a = old ? json_dumps(old, JSON_ENCODE_ANY) : mem_string("absent"),
-             *b = json_dumps(value, JSON_ENCODE_ANY);
+        char *a = setting_text(old), *b = setting_text(new);
         err_set(e,
                 "%s was written with %s %s, but now it is %s: that would be another run, which "
                 "--resume cannot continue",
                 path, key, a, b);
         free(a);
         free(b);
+        json_decref(either);
         return -1;
     }
+    json_decref(either);
     return 0;
 }
 
@@ -208,7 +214,7 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
 }
 
 /* 1: loaded; 0: the file is damaged (why: e); -1: it is of another run. */
-static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, const json_t *run,
+static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, json_t *run,
                            struct err *e)
 {
     char *path = checkpoint_path(dir, step);
@@ -229,7 +235,7 @@ static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, 
     return status;
 }
 
-int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *run, char note[700],
+int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
                       struct err *e)
 {
     int64_t *steps, n = checkpoint_list(dir, &steps, e);

@@ -30,7 +30,7 @@ int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e);
 /* Loads the newest whole one: 1; 0: there is none at all; -1: all are damaged, or it is of another
  * run (e says what differs from `run`). note: a sentence about damaged ones that were passed over,
  * else "". After -1 the arrays hold anything. */
-int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *run, char note[700],
+int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
                       struct err *e);
 /* Removes the checkpoints of steps before `oldest`, and what a save that was killed has left. */
 void checkpoint_prune(const char *dir, int64_t oldest);

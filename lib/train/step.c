@@ -8,27 +8,69 @@
 
 #include "../base/usage.h"
 
-int train_parse_loss(const char *text, double *ce, double *kl, struct err *e)
+/* "ce, kl, rkl": the names of all losses. */
+static void loss_names(char *names, size_t size)
 {
-    *ce = *kl = 0;
-    for (const char *s = text;;) {
-        char *end;
-        double weight = strtod(s, &end);
-        if (end == s)
-            weight = 1;
-        else if (*end == '*')
-            end++;
-        double *part = !strncmp(end, "kl", 2) ? kl : !strncmp(end, "ce", 2) ? ce : NULL;
-        if (!part || *part || !(weight > 0) || weight > 1e6 || (end[2] && end[2] != '+'))
-            return err_set(e,
-                           "--loss is a sum of kl and ce, each at most once, with positive weights "
-                           "(kl, ce, kl+0.5ce), not \"%s\"",
-                           text);
-        *part = weight;
-        if (!end[2])
-            return 0;
-        s = end + 3;
-    }
+    size_t n = 0;
+    for (int i = 0; i < LOSS_COUNT && n < size; i++)
+        n += (size_t)snprintf(names + n, size - n, "%s%s", i ? ", " : "", loss_table[i].name);
+}
+
+static int loss_find(const char *name, size_t length)
+{
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (strlen(loss_table[i].name) == length && !strncmp(loss_table[i].name, name, length))
+            return i;
+    return -1;
+}
+
+/* "0.5ce", "0.5*ce" or "ce" at the beginning of text: where it ends, or NULL. */
+static const char *parse_term(const char *text, double weights[LOSS_COUNT])
+{
+    char *name;
+    double weight = strtod(text, &name);
+    if (name == text)
+        weight = 1;
+    else if (*name == '*')
+        name++;
+    size_t length = strcspn(name, "+");
+    int loss = loss_find(name, length);
+    if (loss < 0 || weights[loss] != 0 || !(weight > 0) || weight > 1e6)
+        return NULL;
+    weights[loss] = weight;
+    return name + length;
+}
+
+int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e)
+{
+    char names[200];
+    memset(weights, 0, LOSS_COUNT * sizeof *weights);
+    const char *end = parse_term(text, weights);
+    while (end && *end)
+        end = parse_term(end + 1, weights);
+    if (end)
+        return 0;
+    loss_names(names, sizeof names);
+    return err_set(e,
+                   "--loss must be a sum such as kl+0.5ce of %s, each at most once and with a "
+                   "positive weight, not \"%s\"",
+                   names, text);
+}
+
+int train_needs_teacher(const struct train_options *o)
+{
+    int needed = 0;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        needed |= o->weights[i] != 0 && loss_table[i].needs_teacher;
+    return needed;
+}
+
+unsigned train_loss_set(const struct train_options *o)
+{
+    unsigned set = LOSS_BIT(ce);
+    for (int i = 0; i < LOSS_COUNT; i++)
+        set |= o->weights[i] != 0 ? 1u << i : 0;
+    return set;
 }
 
 double train_learning_rate(const struct train_options *o, int64_t step)
@@ -63,7 +105,25 @@ int train_options_resolve(struct train_options *o, struct err *e)
     if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 &&
           o->temperature > 0))
         return err_set(e, "betas lie in [0, 1); epsilon and temperature are positive");
+    if (!(o->jsd_beta > 0 && o->jsd_beta < 1))
+        return err_set(e, "--jsd-beta must lie between 0 and 1, not %g", o->jsd_beta);
     return 0;
+}
+
+/* ce and kl always, others where they are in the sum: so are the runs of earlier releases. */
+static void losses_json(const struct train_options *o, json_t *j)
+{
+    for (int i = 0; i < LOSS_COUNT; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "loss weight of %s", loss_table[i].name);
+        if (o->weights[i] != 0 || i == LOSS_ce || i == LOSS_kl)
+            json_object_set_new(j, name, json_real(o->weights[i]));
+    }
+    json_object_set_new(j, "temperature", json_real(o->temperature));
+    if (o->temperature_squared)
+        json_object_set_new(j, "temperature-squared", json_true());
+    if (o->weights[LOSS_jsd] != 0)
+        json_object_set_new(j, "jsd-beta", json_real(o->jsd_beta));
 }
 
 json_t *train_options_json(const struct train_options *o)
@@ -86,14 +146,12 @@ json_t *train_options_json(const struct train_options *o)
                  {"adam-beta1", o->beta1},
                  {"adam-beta2", o->beta2},
                  {"adam-epsilon", o->epsilon},
-                 {"max-grad-norm", o->max_grad_norm},
-                 {"temperature", o->temperature},
-                 {"loss weight of ce", o->ce_weight},
-                 {"loss weight of kl", o->kl_weight}};
+                 {"max-grad-norm", o->max_grad_norm}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         json_object_set_new(j, reals[i].name, json_real(reals[i].value));
+    losses_json(o, j);
     json_object_set_new(j, "order", json_string(o->shuffled ? "shuffled" : "sequential"));
     return j;
 }
@@ -227,6 +285,17 @@ static int train_check_memory(const struct trainer *t, const struct tape_spec *s
                                 "sequences, or a smaller student or teacher");
 }
 
+static struct tape_loss tape_loss_of(const struct train_options *o)
+{
+    struct tape_loss loss = {.kind = {.set = train_loss_set(o),
+                                      .temperature = (float)o->temperature,
+                                      .jsd_beta = (float)o->jsd_beta,
+                                      .squared = o->temperature_squared}};
+    for (int i = 0; i < LOSS_COUNT; i++)
+        loss.weights[i] = (float)o->weights[i];
+    return loss;
+}
+
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, const struct tokens *data,
                struct err *e)
@@ -242,9 +311,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .end = TAPE_LOSS,
                              .train = 1,
                              .recompute = o->recompute,
-                             .ce_weight = (float)o->ce_weight,
-                             .kl_weight = (float)o->kl_weight,
-                             .temperature = (float)o->temperature};
+                             .losses = {tape_loss_of(o)}};
     if (teacher)
         teacher->how = MODEL_FROZEN; /* however it was loaded: it needs no f32 masters */
     t->student_bytes = model_plan(student, x);
@@ -351,9 +418,12 @@ static int train_measure(struct trainer *t, struct train_record *r, struct err *
     exec_get(t->x, sums, t->sums, sizeof sums);
     if (t->x->err.set)
         return err_set(e, "%s", t->x->err.msg);
-    r->ce = sums[SUM_CE] / n;
-    r->kl = sums[SUM_KL] / n;
-    r->loss = t->o.ce_weight * r->ce + t->o.kl_weight * r->kl;
+    unsigned set = train_loss_set(&t->o);
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (set >> i & 1) {
+            r->losses[i] = sums[loss_column(set, (enum loss)i)] / n;
+            r->loss += t->o.weights[i] * r->losses[i];
+        }
     r->grad_norm = sqrt(sums[SUM_SQUARES]);
     return train_finite(r->loss, "loss", r->step, e) ||
                    train_finite(r->grad_norm, "gradient's norm", r->step, e)
@@ -405,10 +475,10 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds)
 {
-    json_t *j = json_pack("{s:I, s:f, s:f}", "step", (json_int_t)r->step, "loss", r->loss, "ce",
-                          r->ce);
-    if (t->teacher)
-        json_object_set_new(j, "kl", json_real(r->kl));
+    json_t *j = json_pack("{s:I, s:f}", "step", (json_int_t)r->step, "loss", r->loss);
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (train_loss_set(&t->o) >> i & 1)
+            json_object_set_new(j, loss_table[i].name, json_real(r->losses[i]));
     json_object_set_new(j, "grad_norm", json_real(r->grad_norm));
     json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
     json_object_set_new(j, "tokens", json_integer(t->predictions));

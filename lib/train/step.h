@@ -1,9 +1,8 @@
 /* Training and distillation: one optimiser step after the other (AdamW, warm-up, cosine decay,
  * clipping by the global norm).
  *
- * Loss of a step = sum over all counted predictions of all its micro-batches of (ce_weight * CE +
- * kl_weight * KL) / their number, with forward KL(teacher || student) over the whole vocabulary at
- * `temperature` (no factor temperature^2; arXiv 2407.14679, equation 5). */
+ * Loss of a step = sum over all counted predictions of all its micro-batches of the weighted sum of
+ * its losses (kernels/loss.h), divided by their number. */
 #ifndef PARE_STEP_H
 #define PARE_STEP_H
 
@@ -16,13 +15,16 @@ struct train_options {
     int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
     /* max_grad_norm 0: no clipping */
     double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
-        temperature;
-    double ce_weight, kl_weight;
-    int shuffled, recompute;
+        temperature, jsd_beta;
+    double weights[LOSS_COUNT]; /* 0: not in the sum */
+    int temperature_squared, shuffled, recompute;
 };
 
-/* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*ce": weights of the two parts. */
-int train_parse_loss(const char *text, double *ce, double *kl, struct err *e);
+/* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*rkl": the weight of each loss. */
+int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e);
+int train_needs_teacher(const struct train_options *o);
+/* Those that are computed: the ones with a weight, and ce, which is always in the log. */
+unsigned train_loss_set(const struct train_options *o);
 /* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) and
  * refuses what makes no sense. */
 int train_options_resolve(struct train_options *o, struct err *e);
@@ -33,8 +35,8 @@ json_t *train_options_json(const struct train_options *o);
  * down to min_learning_rate. */
 double train_learning_rate(const struct train_options *o, int64_t step);
 
-/* losses; squares of the gradient */
-enum train_sum { SUM_CE, SUM_KL, SUM_SQUARES, TRAIN_SUMS };
+/* sums of a step: its losses, as tape_add_losses has them; squares of the gradient */
+enum { SUM_SQUARES = LOSS_COUNT, TRAIN_SUMS };
 struct trainer {
     struct train_options o;
     struct exec *x;
@@ -48,7 +50,7 @@ struct trainer {
     float *m, *v;            /* f32 [n_values], order of the weights */
     float *step_slot;        /* what adamw reads of the step */
     int64_t *edges, n_edges; /* between which values decay */
-    double *sums;            /* enum train_sum: what a step adds up, where calls run */
+    double *sums;            /* TRAIN_SUMS: what a step adds up, in device memory */
     void *norm_scratch;
     struct data_order order;
     struct data_batch batch;
@@ -70,7 +72,7 @@ struct train_record {
     /* steps done, this one included; predictions of this step */
     int64_t step, predictions;
     /* means per counted prediction; the norm before clipping */
-    double loss, ce, kl, grad_norm, learning_rate;
+    double loss, losses[LOSS_COUNT], grad_norm, learning_rate;
 };
 /* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1
  * error, for instance a loss or a gradient that is not finite: weights and moments are those of the

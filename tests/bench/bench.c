@@ -118,8 +118,11 @@ static void make_tokens(struct row *r)
 static void open_eval(struct row *r)
 {
     const struct shape *s = r->s;
-    struct tape_spec spec = {
-        .model = &r->model, .n_seq = s->B, .seq_len = s->T, .end = TAPE_LOSS, .ce_weight = 1};
+    struct tape_spec spec = {.model = &r->model,
+                             .n_seq = s->B,
+                             .seq_len = s->T,
+                             .end = TAPE_LOSS,
+                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
     r->model.how = MODEL_FROZEN;
     r->predicted_there = model_plan(&r->model, &x);
     r->tape = tape_record(&x, &spec, &e);
@@ -138,22 +141,22 @@ static void open_eval(struct row *r)
 
 static void open_training(struct row *r, int recompute)
 {
-    struct train_options o = {.max_steps = 1000,
-                              .batch_size = r->s->B,
-                              .accumulation = 1,
-                              .warmup_steps = 10,
-                              .seed = 1,
-                              .learning_rate = 1e-4,
-                              .min_learning_rate = 1e-5,
-                              .weight_decay = 0.1,
-                              .beta1 = 0.9,
-                              .beta2 = 0.95,
-                              .epsilon = 1e-8,
-                              .max_grad_norm = 1,
-                              .temperature = 1,
-                              .ce_weight = r->teacher_shape ? 0 : 1,
-                              .kl_weight = r->teacher_shape ? 1 : 0,
-                              .recompute = recompute};
+    struct train_options o = {
+        .max_steps = 1000,
+        .batch_size = r->s->B,
+        .accumulation = 1,
+        .warmup_steps = 10,
+        .seed = 1,
+        .learning_rate = 1e-4,
+        .min_learning_rate = 1e-5,
+        .weight_decay = 0.1,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .epsilon = 1e-8,
+        .max_grad_norm = 1,
+        .temperature = 1,
+        .weights = {[LOSS_ce] = r->teacher_shape ? 0 : 1, [LOSS_kl] = r->teacher_shape ? 1 : 0},
+        .recompute = recompute};
     must(train_options_resolve(&o, &e));
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL,
                     &r->tokens, &e));
@@ -193,7 +196,7 @@ static void measure_device(struct row *r, int steps, double *median, double *bes
         double t = usage_seconds();
         run_once(r);
         if (r->tape)
-            tape_losses(r->tape); /* waits, as a step does of itself */
+            tape_losses(r->tape, 0); /* waits, as a step does of itself */
         if (i >= 0)
             seconds[i] = usage_seconds() - t;
     }

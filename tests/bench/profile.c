@@ -177,7 +177,7 @@ void profile_print(struct tape *t, const struct batch *b, const struct ceiling *
                            ? (double)dtype_bytes(r.c.out.dtype, r.c.out.rows * r.c.out.cols)
                            : moved_bytes(op, &r.c, back);
         s->calls++;
-        s->seconds += seconds_of(t->x, t->loss_scale, run_event, &r);
+        s->seconds += seconds_of(t->x, t->step, run_event, &r);
         s->bound += flops > 0 ? flops / ceiling->product : bytes / ceiling->copy;
     }
     for (int op = 0; op < OP_COUNT; op++)

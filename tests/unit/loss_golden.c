@@ -1,8 +1,8 @@
-/* The loss op against torch in float64 (tests/golden/kd): given logits pass through an identity
- * head, so that the values and the gradients with respect to the logits stand beside the expected
- * ones: forward KL at every temperature, and cross-entropy. Positions with label -100 count in no
- * mean. Tolerances are those of tests/golden/README.md; the worst observed error is printed beside
- * them. */
+/* Every loss against torch in float64 (tests/golden/kd), and against numbers worked by hand: given
+ * logits pass through an identity head, so that the values and the gradients with respect to the
+ * logits stand beside the expected ones, at every temperature, with its square and without.
+ * Positions with label -100 count in no mean. Tolerances are those of tests/golden/README.md; the
+ * error is printed beside them. On the CPU, and in f32 on a CUDA device where there is one. */
 #include <assert.h>
 #include <jansson.h>
 #include <math.h>
@@ -79,60 +79,102 @@ static void golden_close(struct golden *g)
     sf_close(g->file);
 }
 
-/* Mean over the counted positions of ce (which = 0) or kl (1); its gradient goes to dz [n,V]. */
-static double run_loss(const struct golden *g, struct exec *x, int which, float temperature,
-                       float *dz)
+/* One loss on given logits [n,V] through identity heads. */
+struct problem {
+    int64_t n, V, counted;
+    const float *student, *teacher, *identity;
+    const int32_t *labels;
+};
+
+static void *there(struct exec *x, struct arena *a, const void *here, size_t bytes)
 {
-    float scale = 1 / (float)g->counted;
-    double *out = calloc((size_t)g->n, 2 * sizeof *out), sum = 0;
-    struct batch b = {.n_seq = 1, .seq_len = g->n, .labels = g->labels};
-    struct operand head = {.v = g->identity, .dtype = DT_F32, .rows = g->V, .cols = g->V};
-    struct op_args c = {
-        .x = x,
-        .batch = &b,
-        .rows = g->n,
-        .in = {{g->student, dz, DT_F32, g->n, g->V}, {g->teacher, NULL, DT_F32, g->n, g->V}},
-        .w = {[0] = head, [2] = head},
-        .out = {out, NULL, DT_F64, g->n, 2}};
-    c.p.loss = (struct loss_params){
-        (float)!which, (float)which, temperature, 1, 0, 1, 0, &scale, 3, 1};
-    c.scratch = aligned_alloc(64, (op_scratch(OP_loss, &c) + 63) & ~(size_t)63);
-    memset(dz, 0, (size_t)(g->n * g->V) * sizeof *dz);
+    void *p = arena_take(a, bytes);
+    if (here)
+        exec_put(x, p, here, bytes);
+    return p;
+}
+
+/* Mean of the loss over the counted positions; its gradient goes to dz [n,V]. */
+static double run_loss(const struct problem *g, struct exec *x, struct loss_kind kind, float *dz)
+{
+    size_t logits = (size_t)(g->n * g->V) * sizeof(float), square = (size_t)(g->V * g->V) * 4;
+    float step[LOSS_STEP] = {[LOSS_SCALE] = 1 / (float)g->counted};
+    double *out = calloc((size_t)g->n, sizeof *out), sum = 0;
+    struct batch b = {.n_seq = 1, .seq_len = g->n};
+    struct op_args c = {.x = x, .batch = &b, .rows = g->n};
+    struct arena a;
+    struct err e = {0};
+    for (int i = 0; i < LOSS_COUNT; i++)
+        step[LOSS_WEIGHTS + i] = kind.set >> i & 1;
+    c.p.loss = (struct loss_params){kind, 1, 0, 1, 0, 3, 1};
+    for (int i = 0; i < 2; i++) {
+        c.in[i] = (struct operand){.dtype = DT_F32, .rows = g->n, .cols = g->V};
+        c.w[2 * i] = (struct operand){.dtype = DT_F32, .rows = g->V, .cols = g->V};
+    }
+    c.out = (struct operand){.dtype = DT_F64, .rows = g->n, .cols = 1};
+    size_t scratch = op_scratch(OP_loss, &c);
+    CHECK(!exec_arena(x, &a, 4 * logits + 2 * square + scratch + (size_t)g->n * 16 + 4096, &e),
+          "%s", e.msg);
+    c.in[0].v = there(x, &a, g->student, logits);
+    c.in[1].v = there(x, &a, g->teacher, logits);
+    c.in[0].g = there(x, &a, NULL, logits);
+    c.w[0].v = c.w[2].v = there(x, &a, g->identity, square);
+    b.labels = there(x, &a, g->labels, (size_t)g->n * sizeof *g->labels);
+    c.step = there(x, &a, step, sizeof step);
+    c.out.v = there(x, &a, NULL, (size_t)g->n * sizeof *out);
+    c.scratch = there(x, &a, NULL, scratch);
     op_forward(OP_loss, &c);
+    exec_get(x, out, c.out.v, (size_t)g->n * sizeof *out);
+    exec_get(x, dz, c.in[0].g, logits);
     for (int64_t i = 0; i < g->n; i++)
-        sum += out[2 * i + which];
-    free(c.scratch);
+        sum += out[i];
+    arena_close(&a);
     free(out);
     return sum / (double)g->counted;
 }
 
-/* Returns 1 if the file has a gradient too. */
-static int check_loss(struct golden *g, struct exec *x, const char *loss, int which,
-                      double temperature)
+static struct loss_kind kind_of(enum loss loss, double temperature, int squared)
 {
-    char name[60];
-    snprintf(name, sizeof name, "grad.%s", loss);
-    int64_t n = g->n * g->V;
-    double *want = load(g, name, 1), largest = 0, worst = 0;
-    double value = json_number_value(json_object_get(json_object_get(g->losses, loss), "value"));
-    float *dz = malloc((size_t)n * sizeof *dz);
-    double error = fabs(run_loss(g, x, which, (float)temperature, dz) - value) /
-                   (value > 0 ? value : 1);
-    double allowed = strcmp(g->name, "extreme") ? 1e-5 : 1e-4;
-    CHECK(error <= allowed, "%s %s: relative error %.2g, allowed %.2g", g->name, loss, error,
-          allowed);
-    for (int64_t i = 0; want && i < n; i++) {
-        largest = fmax(largest, fabs(want[i]));
-        worst = fmax(worst, fabs((double)dz[i] - want[i]));
+    return (struct loss_kind){1u << loss, (float)temperature, 0.5f, squared};
+}
+
+/* Distance from the expected gradient times `factor`, in units of its largest entry. */
+static double gradient_distance(const float *dz, const double *want, double factor, int64_t n)
+{
+    double largest = 0, worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(factor * want[i]));
+        worst = fmax(worst, fabs((double)dz[i] - factor * want[i]));
         if (isnan(dz[i]))
             worst = INFINITY;
     }
-    CHECK(!want || worst <= 1e-4 * largest,
-          "%s %s: gradient off by %.2g of its largest entry, allowed 1e-4", g->name, loss,
-          worst / largest);
-    printf("%-8s %-15s value %.1e (allowed %.0e)", g->name, loss, error, allowed);
+    return worst / (largest > 0 ? largest : 1);
+}
+
+/* One entry of the JSON, `name`@`temperature`, without the factor temperature^2 or with it. Returns
+ * 1 if the file has a gradient too. */
+static int check_loss(struct golden *g, struct exec *x, const char *name, enum loss loss,
+                      double temperature, int squared)
+{
+    struct problem p = {g->n, g->V, g->counted, g->student, g->teacher, g->identity, g->labels};
+    const json_t *entry = json_object_get(g->losses, name);
+    const json_t *expected = json_object_get(entry, squared ? "value_times_t2" : "value");
+    double value = json_number_value(expected), allowed = strcmp(g->name, "extreme") ? 1e-5 : 1e-4;
+    char key[60];
+    snprintf(key, sizeof key, "grad.%s", name);
+    int64_t n = g->n * g->V;
+    float *dz = malloc((size_t)n * sizeof *dz);
+    double *want = load(g, key, 1),
+           error = fabs(run_loss(&p, x, kind_of(loss, temperature, squared), dz) - value) /
+                   (value > 0 ? value : 1);
+    CHECK(error <= allowed, "%s %s: relative error %.2g, allowed %.2g", g->name, name, error,
+          allowed);
+    double off = want ? gradient_distance(dz, want, squared ? temperature * temperature : 1, n) : 0;
+    CHECK(off <= 1e-4, "%s %s: gradient off by %.2g of its largest entry, allowed 1e-4", g->name,
+          name, off);
+    printf("%-8s %-15s value %.1e (allowed %.0e)", g->name, name, error, allowed);
     if (want)
-        printf(", gradient %.1e (allowed 1e-4)", worst / largest);
+        printf(", gradient %.1e (allowed 1e-4)", off);
     putchar('\n');
     int had = want != NULL;
     free(want);
@@ -140,35 +182,105 @@ static int check_loss(struct golden *g, struct exec *x, const char *loss, int wh
     return had;
 }
 
-static void check_file(const char *name, struct exec *x, int *losses, int *gradients)
+static int golden_loss(const char *name, enum loss *loss)
 {
-    static const char prefix[] = "forward_kl@";
+    static const char *const names[LOSS_COUNT] = {
+        [LOSS_ce] = "ce",   [LOSS_kl] = "forward_kl", [LOSS_rkl] = "reverse_kl",
+        [LOSS_jsd] = "jsd", [LOSS_mse] = "mse",       [LOSS_cosine] = "cosine"};
+    size_t n = strcspn(name, "@");
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (names[i] && strlen(names[i]) == n && !strncmp(name, names[i], n))
+            return *loss = (enum loss)i, 1;
+    return 0;
+}
+
+static void check_file(const char *name, struct exec *x, int *count, int *gradients)
+{
     struct golden g;
-    const char *loss;
+    const char *key;
     json_t *value;
+    enum loss loss;
     if (golden_open(&g, name))
         return;
-    json_object_foreach(g.losses, loss, value)
+    json_object_foreach(g.losses, key, value)
     {
-        int kl = !strncmp(loss, prefix, sizeof prefix - 1);
-        if (!kl && strcmp(loss, "ce@1"))
+        if (!golden_loss(key, &loss))
             continue;
-        ++*losses;
-        *gradients += check_loss(&g, x, loss, kl, kl ? atof(loss + sizeof prefix - 1) : 1);
+        double temperature = atof(strchr(key, '@') + 1);
+        ++*count;
+        *gradients += check_loss(&g, x, key, loss, temperature, 0);
+        if (json_object_get(value, "value_times_t2"))
+            check_loss(&g, x, key, loss, temperature, 1);
     }
     golden_close(&g);
 }
 
-int main(void)
+/* ---- worked by hand: two entries */
+
+/* Teacher (ln 3, 0) and student (1, 1): p_t = (3/4, 1/4), p_s = (1/2, 1/2), label 0.
+ * ce      ln 2; gradient (1/2 - 1, 1/2)
+ * kl      3/4 ln(3/2) + 1/4 ln(1/2); gradient p_s - p_t = (-1/4, 1/4)
+ * rkl     1/2 ln(2/3) + 1/2 ln 2; gradient p_s (ln(p_s/p_t) - rkl), the first 1/2 (ln(2/3) - rkl)
+ * jsd     m = (5/8, 3/8): half of 3/4 ln(6/5) + 1/4 ln(2/3), and of k = 1/2 ln(4/5) + 1/2 ln(4/3);
+ *         gradient 1/2 p_s (ln(p_s/m) - k), the first 1/4 (ln(4/5) - k)
+ * mse     ((1 - ln 3)^2 + 1) / 2; gradient z_s - z_t = (1 - ln 3, 1)
+ * cosine  1 - 1 / sqrt 2; gradient cos z_s / 2 - z_t / (sqrt 2 ln 3), the first (1/2 - 1) / sqrt 2
+ * At temperature 2 with the teacher's logits doubled and the student's as they are, the softmaxes
+ * are the same: the values too, and gradients are halved; with the square four times that. */
+static const struct {
+    enum loss loss;
+    double value, gradient[2];
+} by_hand[] = {
+    {LOSS_ce, 0.69314718056, {-0.5, 0.5}},
+    {LOSS_kl, 0.13081203594, {-0.25, 0.25}},
+    {LOSS_rkl, 0.14384103622, {-0.27465307217, 0.27465307217}},
+    {LOSS_jsd, 0.03382208218, {-0.06385320299, 0.06385320299}},
+    {LOSS_mse, 0.50486221730, {-0.09861228867, 1}},
+    {LOSS_cosine, 0.29289321881, {-0.35355339059, 0.35355339059}},
+};
+
+static void check_by_hand(struct exec *x)
+{
+    static const float identity[] = {1, 0, 0, 1}, student[] = {1, 1}, same[] = {1.0986122887f, 0},
+                       doubled[] = {2.1972245773f, 0};
+    static const int32_t label[] = {0};
+    for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++)
+        for (int mode = 0; mode < (loss_table[by_hand[i].loss].has_temperature ? 3 : 1); mode++) {
+            const struct problem p = {1, 2, 1, student, mode ? doubled : same, identity, label};
+            float dz[2];
+            double square = mode == 2 ? 4 : 1, gradient = mode ? square / 2 : 1;
+            double value = run_loss(&p, x, kind_of(by_hand[i].loss, mode ? 2 : 1, mode == 2), dz);
+            CHECK(fabs(value - square * by_hand[i].value) < 1e-6 &&
+                      gradient_distance(dz, by_hand[i].gradient, gradient, 2) < 1e-5,
+                  "%s by hand, mode %d: %.9f, gradient %.9f %.9f", loss_table[by_hand[i].loss].name,
+                  mode, value, (double)dz[0], (double)dz[1]);
+        }
+}
+
+static void check_device(struct exec *x)
 {
     static const char *const files[] = {"plain", "ignored", "extreme", "wide"};
-    struct exec x;
-    int losses = 0, gradients = 0;
-    CHECK(exec_open(&x, DEVICE_CPU, 2) == 0, "%s", x.err.msg);
+    int count = 0, gradients = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        check_file(files[i], &x, &losses, &gradients);
-    CHECK(losses == 18 && gradients == 15, "%d losses and %d gradients found, 18 and 15 expected",
-          losses, gradients);
-    exec_close(&x);
+        check_file(files[i], x, &count, &gradients);
+    CHECK(count == 54 && gradients == 41, "%d losses and %d gradients found, 54 and 41 expected",
+          count, gradients);
+    check_by_hand(x);
+    CHECK(!x->err.set, "%s", x->err.msg);
+    exec_close(x);
+}
+
+int main(void)
+{
+    struct exec x;
+    CHECK(exec_open(&x, DEVICE_CPU, 2) == 0, "%s", x.err.msg);
+    check_device(&x);
+    if (exec_open(&x, DEVICE_CUDA, 0) == 0) {
+        x.compute = DT_F32;
+        puts("CUDA:");
+        check_device(&x);
+    } else {
+        printf("no CUDA: %s\n", x.err.msg);
+    }
     return check_report();
 }

@@ -505,6 +505,8 @@ static void test_elementary(void)
         {"vec_tanh", vec_tanh, tanh, -12, 12, 2.5},
         {"vec_tanh", vec_tanh, tanh, -0.3, 0.3, 2.5},
         {"vec_sigmoid", vec_sigmoid, sigmoid, -80, 30, 2.5},
+        {"vec_log", vec_log, log, 1e-30, 1e30, 1.5},
+        {"vec_log", vec_log, log, 0.3, 3, 1.5},
         {"vec_cdf", vec_cdf, cdf, -1, 8, 8},
         {"vec_cdf", vec_cdf, cdf, -13, -1, 70},
     };

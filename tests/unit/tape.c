@@ -143,10 +143,10 @@ static struct tape *record(const struct tape_spec *s)
 
 static double mean_loss(struct tape *t, int64_t B, int64_t T)
 {
-    const double *losses = tape_losses(t);
+    const double *losses = tape_losses(t, 0);
     double sum = 0;
     for (int64_t i = 0; i < B * T; i++)
-        sum += losses[2 * i];
+        sum += losses[i];
     return sum / (double)(B * (T - 1));
 }
 
@@ -212,7 +212,7 @@ static void check_backward(const char *name, struct model *m, const struct golde
                           .end = TAPE_LOSS,
                           .train = 1,
                           .recompute = recompute,
-                          .ce_weight = 1,
+                          .losses = {{.kind.set = LOSS_BIT(ce), .weights = {[LOSS_ce] = 1}}},
                           .loss_chunk = 13};
     struct tape *t = record(&s);
     tape_open(t, &e);
@@ -262,7 +262,7 @@ static void check_recompute(const char *name, struct model *m, const struct gold
                           .seq_len = g->T,
                           .end = TAPE_LOSS,
                           .train = 1,
-                          .ce_weight = 1,
+                          .losses = {{.kind.set = LOSS_BIT(ce), .weights = {[LOSS_ce] = 1}}},
                           .loss_chunk = 1};
     struct tape *a = record(&s);
     s.recompute = 1;

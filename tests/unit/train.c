@@ -42,25 +42,44 @@ static void test_options(void)
                               .batch_size = 1,
                               .accumulation = 1,
                               .epsilon = 1e-8,
-                              .temperature = 1};
+                              .temperature = 1,
+                              .jsd_beta = 0.5};
     CHECK(!train_options_resolve(&o, &e) && o.warmup_steps == 3 &&
               near(o.min_learning_rate, 2e-4, 1e-18),
           "defaults are filled in");
     o.beta2 = 1;
     CHECK(train_options_resolve(&o, &e), "beta2 of 1 is refused");
+    o.beta2 = 0.95;
+    o.jsd_beta = 1;
+    CHECK(train_options_resolve(&o, &e), "a mixture that is the teacher alone is refused");
+}
+
+static void test_loss_sums(void)
+{
     static const struct {
         const char *text;
-        double ce, kl;
-    } good[] = {{"kl", 0, 1}, {"ce", 1, 0}, {"kl+0.5ce", 0.5, 1}, {"0.1*ce+2kl", 0.1, 2}};
-    static const char *const bad[] = {"",     "kl+", "kl+kl", "mse",   "-1kl", "0kl",
-                                      "klce", "1",   "infkl", "nankl", "kl ce"};
-    double ce, kl;
+        double weights[LOSS_COUNT];
+        int needs_teacher;
+    } good[] = {
+        {"kl", {[LOSS_kl] = 1}, 1},
+        {"ce", {[LOSS_ce] = 1}, 0},
+        {"kl+0.5ce", {[LOSS_ce] = 0.5, [LOSS_kl] = 1}, 1},
+        {"0.1*ce+2kl", {[LOSS_ce] = 0.1, [LOSS_kl] = 2}, 1},
+        {"rkl", {[LOSS_rkl] = 1}, 1},
+        {"kl+0.5ce+0.1rkl", {[LOSS_ce] = 0.5, [LOSS_kl] = 1, [LOSS_rkl] = 0.1}, 1},
+        {"1e-3mse+cosine+2*jsd", {[LOSS_mse] = 1e-3, [LOSS_cosine] = 1, [LOSS_jsd] = 2}, 1}};
+    static const char *const bad[] = {"",    "kl+",  "+kl", "kl+kl", "l2",    "-1kl",
+                                      "0kl", "klce", "1",   "infkl", "nankl", "kl ce",
+                                      "kll", "k",    "r",   "kl*2",  "2 * kl"};
+    struct train_options o = {0};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        CHECK(!train_parse_loss(good[i].text, &ce, &kl, &(struct err){0}) && ce == good[i].ce &&
-                  kl == good[i].kl,
-              "%s: ce %g kl %g", good[i].text, ce, kl);
+        CHECK(!train_parse_loss(good[i].text, o.weights, &(struct err){0}) &&
+                  !memcmp(o.weights, good[i].weights, sizeof o.weights) &&
+                  train_needs_teacher(&o) == good[i].needs_teacher,
+              "%s: other weights, or a teacher is %sneeded", good[i].text,
+              train_needs_teacher(&o) ? "" : "not ");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(train_parse_loss(bad[i], &ce, &kl, &(struct err){0}) == -1, "\"%s\" was taken",
+        CHECK(train_parse_loss(bad[i], o.weights, &(struct err){0}) == -1, "\"%s\" was taken",
               bad[i]);
 }
 
@@ -247,6 +266,7 @@ int main(void)
 {
     test_schedule();
     test_options();
+    test_loss_sums();
     test_adamw();
     test_order();
     test_batch();

@@ -3,13 +3,17 @@
 #include "reference.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 struct naive {
     struct trial *t;
     /* logits of student and teacher, gradient of a row of logits; what the kernel should leave */
     double *z[2], *g, *out, *dx, *dw, *db;
-    double largest; /* logit before scale and cap */
+    double *log_p[2], *moved, *direction; /* rows of logits */
+    double largest;                       /* logit before scale and cap */
+    int64_t label;
+    int slopes_differ; /* rows where the gradient here is not that of the values here */
 };
 
 static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16; }
@@ -17,6 +21,26 @@ static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16
 /* Logits of the last quarter of the vocabulary stand far above those before, so that what sums of
  * exponentials are relative to has to move. */
 static int has_step(const struct trial *t) { return t->number == 16 || t->number == 18; }
+
+/* ce and kl, each loss alone, all of them, and others that are drawn. */
+static struct loss_kind draw_kind(struct trial *t, int teacher)
+{
+    struct loss_kind kind = {.temperature = (float[]){1, 2, 0.5f}[t->number / 2 % 3],
+                             .jsd_beta = t->number % 2 ? 0.5f : 0.2f,
+                             .squared = t->number % 3 == 1};
+    const unsigned all = (1u << LOSS_COUNT) - 1;
+    if (t->number < 4)
+        kind.set = LOSS_BIT(ce) | LOSS_BIT(kl);
+    else if (t->number < 4 + LOSS_COUNT)
+        kind.set = 1u << (t->number - 4);
+    else
+        kind.set = t->number % 2 ? all : 1 + (unsigned)rng_below(&t->rng, all);
+    for (int i = 0; i < LOSS_COUNT && !teacher; i++)
+        if (loss_table[i].needs_teacher)
+            kind.set &= ~(1u << i);
+    kind.set |= kind.set ? 0 : LOSS_BIT(ce);
+    return kind;
+}
 
 static void loss_shape(struct trial *t)
 {
@@ -51,19 +75,16 @@ static void loss_shape(struct trial *t)
                                    Et % Q8_BLOCK ? DT_F32 : DT_Q8_0}[t->number % 3];
     if (is_bf16(t))
         c->in[0].dtype = c->in[1].dtype = c->w[0].dtype = c->w[2].dtype = DT_BF16;
-    c->out = test_operand(c->rows, 2);
-    c->out.dtype = DT_F64;
     int64_t chunk = t->number % 2 ? test_size(t, 1, c->rows) : 0;
-    c->p.loss = (struct loss_params){t->number % 6 == 1 ? 0 : 0.8f,
-                                     t->number % 6 == 2 ? 0 : 1.5f,
-                                     (float[]){1, 2, 0.5f}[t->number / 2 % 3],
+    c->p.loss = (struct loss_params){draw_kind(t, teacher),
                                      t->number % 7 == 3 ? 0.6f : 1,
                                      t->number % 4 == 3 ? 6 : 0,
                                      1.2f,
                                      t->number % 4 == 2 ? 5 : 0,
-                                     NULL,
                                      chunk,
                                      1};
+    c->out = test_operand(c->rows, loss_columns(c->p.loss.kind.set));
+    c->out.dtype = DT_F64;
 }
 
 static void draw_labels(struct trial *t)
@@ -76,9 +97,11 @@ static void draw_labels(struct trial *t)
         for (int64_t i = 0; i < t->call.rows; i++)
             labels[i] = -100;
     t->batch.labels = labels;
-    float *scale = test_buffer(t, sizeof *scale);
-    *scale = 0.37f;
-    t->call.p.loss.scale = scale;
+    float *step = test_buffer(t, LOSS_STEP * sizeof *step);
+    step[LOSS_SCALE] = 0.37f;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        step[LOSS_WEIGHTS + i] = (float[]){0.8f, 1.5f, 0, 0.1f}[(3 * t->number + i) % 4];
+    t->call.step = step;
 }
 
 static double *doubles(struct trial *t, int64_t n)
@@ -142,25 +165,114 @@ static double naive_log_sum(const double *z, int64_t n, double temperature)
     return max + log(sum);
 }
 
+/* Softmaxes of both at the temperature, logarithms, over n entries. */
+static void naive_softmax(const double *z, int64_t n, double temperature, double *log_p)
+{
+    double all = naive_log_sum(z, n, temperature);
+    for (int64_t v = 0; v < n; v++)
+        log_p[v] = z[v] / temperature - all;
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* A loss of a row of logits, by its definition (loss.h); g: += w times its gradient with respect to
+ * the student's logits, unless NULL. */
+static double naive_loss(const struct naive *k, enum loss loss, const double *z, double w,
+                         double *g)
+{
+    const struct op_args *c = &k->t->call;
+    const struct loss_kind *kind = &c->p.loss.kind;
+    int64_t V = c->w[0].rows, n = c->w[2].rows < V ? c->w[2].rows : V;
+    double *zt = k->z[1], *s = k->log_p[0], *t = k->log_p[1], tau = kind->temperature,
+           b = kind->jsd_beta, value = 0, k_s = 0,
+           square = kind->squared && loss_table[loss].has_temperature ? tau * tau : 1;
+    naive_softmax(z, loss == LOSS_ce ? V : n, loss == LOSS_ce ? 1 : tau, s);
+    if (n > 0)
+        naive_softmax(zt, n, tau, t);
+    if (loss == LOSS_cosine)
+        value = 1 - dot(z, zt, n) / sqrt(dot(z, z, n) * dot(zt, zt, n));
+    for (int64_t v = 0; v < (loss == LOSS_ce ? V : n); v++) {
+        double m = loss == LOSS_ce ? 0 : log(b * exp(t[v]) + (1 - b) * exp(s[v]));
+        switch (loss) {
+        case LOSS_ce: value -= v == k->label ? s[v] : 0; break;
+        case LOSS_kl: value += exp(t[v]) * (t[v] - s[v]); break;
+        case LOSS_rkl: value += exp(s[v]) * (s[v] - t[v]); break;
+        case LOSS_jsd:
+            value += exp(t[v]) > 0 ? b * exp(t[v]) * (t[v] - m) : 0;
+            k_s += exp(s[v]) > 0 ? exp(s[v]) * (s[v] - m) : 0;
+            break;
+        case LOSS_mse: value += pow(z[v] - zt[v], 2) / (double)n; break;
+        default: break;
+        }
+    }
+    value += (1 - b) * k_s;
+    for (int64_t v = 0; g && v < (loss == LOSS_ce ? V : n); v++) {
+        double m = loss == LOSS_ce ? 0 : log(b * exp(t[v]) + (1 - b) * exp(s[v])), d = 0;
+        switch (loss) {
+        case LOSS_ce: d = exp(s[v]) - (v == k->label); break;
+        case LOSS_kl: d = (exp(s[v]) - exp(t[v])) / tau; break;
+        case LOSS_rkl: d = exp(s[v]) * (s[v] - t[v] - value) / tau; break;
+        case LOSS_jsd: d = exp(s[v]) > 0 ? (1 - b) * exp(s[v]) * (s[v] - m - k_s) / tau : 0; break;
+        case LOSS_mse: d = 2 * (z[v] - zt[v]) / (double)n; break;
+        case LOSS_cosine:
+            d = (1 - value) * z[v] / dot(z, z, n) - zt[v] / sqrt(dot(z, z, n) * dot(zt, zt, n));
+            break;
+        default: break;
+        }
+        g[v] += w * square * d;
+    }
+    return square * value;
+}
+
+/* Weighted sum of the row's losses at logits z + h d. */
+static double naive_along(const struct naive *k, const double *d, double h)
+{
+    const struct op_args *c = &k->t->call;
+    double sum = 0;
+    for (int64_t v = 0; v < c->w[0].rows; v++)
+        k->moved[v] = k->z[0][v] + h * d[v];
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (c->p.loss.kind.set >> i & 1)
+            sum += (double)c->step[LOSS_WEIGHTS + i] *
+                   naive_loss(k, (enum loss)i, k->moved, 0, NULL);
+    return sum;
+}
+
+/* The gradient in g against central differences along a drawn direction. */
+static int gradient_is_slope(const struct naive *k)
+{
+    int64_t V = k->t->call.w[0].rows;
+    double h = 1e-5, *d = k->direction;
+    for (int64_t v = 0; v < V; v++)
+        d[v] = rng_normal(&k->t->rng);
+    double slope = (naive_along(k, d, h) - naive_along(k, d, -h)) / (2 * h), got = dot(k->g, d, V),
+           size = sqrt(dot(k->g, k->g, V));
+    return fabs(got - slope) <= 1e-5 * (size + fabs(slope)) + 1e-8;
+}
+
 /* Values of a row, and its gradient with respect to the logits. */
-static void naive_row(const struct naive *k, int64_t row, int32_t label)
+static void naive_row(struct naive *k, int64_t row, int32_t label)
 {
     const struct op_args *c = &k->t->call;
     const struct loss_params *p = &c->p.loss;
-    int64_t V = c->w[0].rows, shared = c->w[2].rows < V ? c->w[2].rows : V;
-    double *z = k->z[0], *zt = k->z[1], all = naive_log_sum(z, V, 1), tau = p->temperature;
-    k->out[2 * row] = all - z[label];
+    int64_t V = c->w[0].rows;
+    double *value = k->out + row * c->out.cols;
+    k->label = label;
+    memset(k->g, 0, (size_t)V * sizeof *k->g);
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (p->kind.set >> i & 1)
+            *value++ = naive_loss(k, (enum loss)i, k->z[0], (double)c->step[LOSS_WEIGHTS + i],
+                                  k->g);
+    k->slopes_differ += !gradient_is_slope(k);
     for (int64_t v = 0; v < V; v++)
-        k->g[v] = p->ce_weight * (exp(z[v] - all) - (v == label));
-    double student = naive_log_sum(z, shared, tau), teacher = naive_log_sum(zt, shared, tau);
-    for (int64_t v = 0; v < shared; v++) {
-        double log_s = z[v] / tau - student, log_t = zt[v] / tau - teacher;
-        k->out[2 * row + 1] += exp(log_t) * (log_t - log_s);
-        k->g[v] += p->kl_weight / tau * (exp(log_s) - exp(log_t));
-    }
-    for (int64_t v = 0; v < V; v++)
-        k->g[v] *= p->scale[0] * p->logit_scale *
-                   (p->logit_cap != 0 ? 1 - pow(z[v] / p->logit_cap, 2) : 1);
+        k->g[v] *= c->step[LOSS_SCALE] * p->logit_scale *
+                   (p->logit_cap != 0 ? 1 - pow(k->z[0][v] / p->logit_cap, 2) : 1);
 }
 
 static void naive_gradients(const struct naive *k, int64_t row)
@@ -186,9 +298,15 @@ static const char *compare(const struct naive *k)
     const double *out = c->out.v;
     int bf16 = is_bf16(k->t);
     double value = bf16 ? 2 * k->largest / 256 : 2e-6, gradient = bf16 ? 4 / 512.0 : 1e-5;
-    for (int64_t i = 0; i < 2 * c->rows; i++)
-        if (!(fabs(out[i] - k->out[i]) <= value * (bf16 ? 1 : 1 + fabs(k->out[i]))))
-            return i % 2 ? "kl differs" : "ce differs";
+    if (k->slopes_differ)
+        return "the reference's own gradients are not the slopes of its values";
+    for (int64_t i = 0; i < c->rows * c->out.cols; i++)
+        if (!(fabs(out[i] - k->out[i]) <= value * (bf16 ? 1 : 1 + fabs(k->out[i])))) {
+            static char text[80];
+            snprintf(text, sizeof text, "loss %d of set %x is %g, not %g", (int)(i % c->out.cols),
+                     c->p.loss.kind.set, out[i], k->out[i]);
+            return text;
+        }
     if (c->in[0].g &&
         test_error(test_widen(k->t, c->in[0].g, c->in[0].dtype, c->rows * c->w[0].cols), k->dx,
                    c->rows * c->w[0].cols) > gradient)
@@ -205,7 +323,7 @@ static const char *compare(const struct naive *k)
 static const char *run_twice(struct naive *k)
 {
     struct op_args *c = &k->t->call;
-    size_t bytes = (size_t)c->rows * 2 * sizeof(double);
+    size_t bytes = (size_t)(c->rows * c->out.cols) * sizeof(double);
     test_call(k->t, c, 0);
     const char *wrong = compare(k);
     if (wrong)
@@ -232,8 +350,9 @@ static const char *run_twice(struct naive *k)
     from_f32((char *)c->in[0].v + counted * c->w[0].cols * (is_bf16(k->t) ? 2 : 4), c->in[0].dtype,
              &(float){NAN}, 1);
     test_call(k->t, c, 0);
-    return isnan(((double *)c->out.v)[2 * counted]) ? NULL
-                                                    : "a NaN in in0 leaves no trace in the loss";
+    return isnan(((double *)c->out.v)[c->out.cols * counted])
+               ? NULL
+               : "a NaN in in0 leaves no trace in the loss";
 }
 
 static const char *loss_whole(struct trial *t)
@@ -257,9 +376,11 @@ static const char *loss_whole(struct trial *t)
     }
     k.z[0] = doubles(t, c->w[0].rows);
     k.z[1] = doubles(t, c->w[2].rows);
-    k.g = doubles(t, c->w[0].rows);
-    k.out = doubles(t, 2 * c->rows);
-    c->out.v = doubles(t, 2 * c->rows);
+    double **rows[] = {&k.g, &k.log_p[0], &k.log_p[1], &k.moved, &k.direction};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        *rows[i] = doubles(t, c->w[0].rows + c->w[2].rows);
+    k.out = doubles(t, c->rows * c->out.cols);
+    c->out.v = doubles(t, c->rows * c->out.cols);
     for (int64_t row = 0; row < c->rows; row++) {
         if (t->batch.labels[row] < 0)
             continue;

@@ -1,0 +1,67 @@
+/* A position's losses: sums over its logits, values, and the gradient with respect to them. For
+ * loss.c, which shows it the vocabulary range by range and piece by piece.
+ *
+ * Exponentials are f32 and relative to a base near the maximum so far, sums of them f32 over a run
+ * of entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that may
+ * stay HEADROOM below the maximum saves the walk that would look for it first). */
+#ifndef PARE_LOSS_ROW_H
+#define PARE_LOSS_ROW_H
+
+#include "vecmath.h"
+
+#define FORMULA static inline __attribute__((always_inline))
+#define formula_log vec_log
+#include "../loss_formulas.h"
+
+enum { ALL, STUDENT, TEACHER, SOFTMAXES }; /* 1 << them: OF_ALL, OF_STUDENT, OF_TEACHER */
+
+/* What the positions of a call have in common. */
+struct row_plan {
+    struct loss_kind kind;
+    const float *step;                  /* scale and weights */
+    unsigned softmaxes;                 /* to sum up */
+    unsigned weights;                   /* of those, whose exponentials weight the sums of a loss */
+    int student;                        /* STUDENT, or ALL where one softmax serves as both */
+    int second_walk;                    /* a loss needs one */
+    int64_t shared;                     /* entries that both vocabularies have */
+    float inv_temperature, slope, gain; /* 1 / cap or 0, and scale of the student's logits */
+};
+
+/* Of entries so far: the sum of e^(z * inv_temperature - base), where no exponent is beyond
+ * HEADROOM. base -infinity: none yet. */
+struct soft {
+    double sum;
+    float base, inv_temperature;
+};
+
+struct row {
+    struct soft soft[SOFTMAXES];
+    float label; /* the student's logit of the label, where the range has it */
+    double sums[LOSS_COUNT][LOSS_SUMS];
+    /* once ended: the gradient, and those losses that have a part of their own in it */
+    struct loss_mix mix;
+    unsigned own_set;
+    float own[LOSS_COUNT][LOSS_OWN];
+};
+
+struct row_plan row_plan(struct loss_kind kind, int64_t vocabulary, int64_t shared);
+/* whether a second walk over the logits is needed for values */
+int row_second_walk(unsigned set);
+
+/* In this order: each range begins its own row and adds its logits (finished; zt NULL where the
+ * teacher has none), rows of the ranges are merged into the first one's; where a second walk is
+ * needed each range adds to its own row once more, and those sums are joined. */
+void row_begin(const struct row_plan *k, struct row *r);
+void row_add(const struct row_plan *k, struct row *r, const float *z, const float *zt, int64_t n);
+void row_merge(const struct row_plan *k, struct row *r, const struct row *other);
+void row_add_second(const struct row_plan *k, struct row *r, const struct row *merged,
+                    const float *z, const float *zt, int64_t n);
+void row_merge_second(const struct row_plan *k, struct row *r, const struct row *other);
+/* values: loss_columns(set) */
+void row_end(const struct row_plan *k, struct row *r, double *values);
+/* n logits become d loss / d (x w^T); at: where the label is among them, outside of 0 .. n - 1 if
+ * it is not */
+void row_gradient(const struct row_plan *k, const struct row *r, int64_t at, float *z,
+                  const float *zt, int64_t n);
+
+#endif
