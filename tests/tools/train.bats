@@ -218,7 +218,7 @@ P
     refused 2 "--max-steps" short_run -o x.tsz
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
-    refused 2 "--loss is a sum" golden_run --loss mse -o x.tsz
+    refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
     refused 2 "--order is sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz
     "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
