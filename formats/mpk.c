@@ -54,6 +54,20 @@ static void head_parse(struct head *h, const unsigned char *p, int field)
         h->body = numbers[b - 0xca];
 }
 
+/* What a value takes between reading and the end, measured: the message library's object, the JSON
+ * library's, its place in a container, for a text its copies and the buffer that it came in. */
+static uint64_t memory_of(const struct head *h, unsigned char type)
+{
+    enum { VALUE = 64, TEXT = 64, MAP = 200, ARRAY = 104 };
+    int is_text = (type >= 0xa0 && type <= 0xbf) || (type >= 0xd9 && type <= 0xdb),
+        is_map = (type & 0xf0) == 0x80 || type == 0xde || type == 0xdf;
+    if (is_text)
+        return VALUE + TEXT + 3 * h->body;
+    if (h->container)
+        return VALUE + (is_map ? MAP : ARRAY);
+    return VALUE;
+}
+
 int mpk_scan(struct mpk_scan *s, const unsigned char *p, uint64_t have, const char **why)
 {
     if (!s->started)
@@ -76,12 +90,12 @@ int mpk_scan(struct mpk_scan *s, const unsigned char *p, uint64_t have, const ch
         head_parse(&h, p + s->at, field);
         s->left[s->depth]--;
         s->owed += h.entries - 1;
-        s->nodes++;
+        s->memory += memory_of(&h, p[s->at]);
         s->at += h.size + h.body;
         if (s->at + s->owed > s->limits.bytes)
             return *why = "a size beyond the limit or the bytes that are left", -1;
-        if (s->nodes + s->owed > s->limits.nodes)
-            return *why = "too many entries", -1;
+        if (s->memory > s->limits.memory)
+            return *why = "values that would take far more memory than the input has bytes", -1;
         if (h.container && s->depth == MPK_DEPTH)
             return *why = "nesting deeper than 32", -1;
         if (h.container)

@@ -9,8 +9,9 @@
 
 enum { MPK_DEPTH = 32 }; /* nested maps and arrays; also msgpack-c's own bound */
 
+/* bytes of the object; memory that its values take as JSON, which is up to 260 times as much */
 struct mpk_limits {
-    uint64_t bytes, nodes;
+    uint64_t bytes, memory;
 };
 
 /* Resumable: starts as zeros with `limits` set, is called again whenever more bytes of the same
@@ -19,8 +20,8 @@ struct mpk_scan {
     struct mpk_limits limits;
     /* first byte not yet scanned; the extent once done. May lie beyond what has arrived */
     uint64_t at;
-    /* entries promised by open containers, each at least a byte; entries so far */
-    uint64_t owed, nodes;
+    /* entries promised by open containers, each at least a byte; memory of the entries so far */
+    uint64_t owed, memory;
     uint64_t left[MPK_DEPTH + 1]; /* per open container */
     int depth, started;
 };

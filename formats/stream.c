@@ -19,13 +19,15 @@
 #include "mpk.h"
 
 enum { ROOM = 64 << 10, ZROOM = 256 << 10, MAGIC = 4 };
-static const struct mpk_limits head_limits = {256 << 20, 4 << 20}, small_limits = {4096, 64};
+/* bytes of a header, of any other map */
+enum { HEAD_MAX = 256 << 20, MAP_MAX = 4096 };
 
 struct st_in {
     struct err *e;
     char *path; /* for messages */
     int fd;
-    uint64_t size; /* bytes of a plain regular file, else as many as can be */
+    uint64_t size;  /* bytes of a plain regular file, else as many as can be */
+    uint64_t taken; /* from the source so far */
     /* plain bytes [pos, len) that have arrived and are not yet used */
     unsigned char *buf;
     size_t pos, len, room;
@@ -49,7 +51,10 @@ static ssize_t read_raw(struct st_in *in, void *dst, size_t n)
     do
         r = read(in->fd, dst, n);
     while (r < 0 && errno == EINTR);
-    return r < 0 ? err_set(in->e, "cannot read %s:", in->path) : r;
+    if (r < 0)
+        return err_set(in->e, "cannot read %s:", in->path);
+    in->taken += (uint64_t)r;
+    return r;
 }
 
 static int64_t read_zstd(struct st_in *in, void *dst, size_t n)
@@ -148,19 +153,22 @@ static int payload_read(struct st_in *in, unsigned char *dst, size_t n)
     return 0;
 }
 
-/* The next msgpack object, within limits; its bytes enter the end digest unless it is the end map
- * itself. */
-static json_t *object_read(struct st_in *in, struct mpk_limits limits, const char *what,
-                           int digested)
+/* The memory that a header may take follows what has really been read: a few kilobytes of zstd
+ * frame hold millions of values. */
+static uint64_t memory_limit(uint64_t taken) { return (UINT64_C(64) << 20) + 16 * taken; }
+
+/* The next msgpack object, of at most `limit` bytes; its bytes enter the end digest unless it is
+ * the end map itself. */
+static json_t *object_read(struct st_in *in, uint64_t limit, const char *what, int digested)
 {
     const char *why = NULL;
-    struct mpk_scan s = {.limits = limits};
+    struct mpk_scan s = {.limits = {limit < in->size ? limit : in->size, memory_limit(in->taken)}};
     int r;
-    if (s.limits.bytes > in->size)
-        s.limits.bytes = in->size;
-    while (!(r = mpk_scan(&s, in->buf + in->pos, in->len - in->pos, &why)))
+    while (!(r = mpk_scan(&s, in->buf + in->pos, in->len - in->pos, &why))) {
         if (buffer_need(in, in->len - in->pos + 1))
             return NULL;
+        s.limits.memory = memory_limit(in->taken);
+    }
     json_t *v = r < 0 ? NULL : mpk_decode(in->buf + in->pos, s.at, &why);
     if (!v)
         return err_set(in->e, "%s: damaged %s: %s", in->path, what, why), NULL;
@@ -291,7 +299,7 @@ struct st_in *st_open(const char *path, struct err *e)
     in->buf = mem_alloc(in->room = ROOM);
     digest_open(&in->end);
     if (!e->set && !input_open(in, path) && !input_detect(in) && !magic_check(in)) {
-        in->head = object_read(in, head_limits, "header", 1);
+        in->head = object_read(in, HEAD_MAX, "header", 1);
         if (in->head && !head_check(in))
             return in;
     }
@@ -338,7 +346,7 @@ static int digest_compare(struct st_in *in, struct digest *d, const json_t *map,
 
 static int record_end(struct st_in *in)
 {
-    json_t *map = object_read(in, small_limits, "digest of a record", 1);
+    json_t *map = object_read(in, MAP_MAX, "digest of a record", 1);
     if (!map)
         return -1;
     int r = json_object_size(map) != 1
@@ -460,7 +468,7 @@ int st_next(struct st_in *in, struct tensor *t)
         return -1;
     if (in->done)
         return 0;
-    json_t *map = object_read(in, small_limits, "record", 0);
+    json_t *map = object_read(in, MAP_MAX, "record", 0);
     if (!map)
         return -1;
     int is_end = json_object_get(map, "records") != NULL,
@@ -498,7 +506,7 @@ int st_encode(const json_t *value, unsigned char **bytes, size_t *n, struct err 
 json_t *st_decode(const unsigned char *bytes, size_t n, struct err *e)
 {
     const char *why = "incomplete";
-    struct mpk_scan s = {.limits = {n, head_limits.nodes}};
+    struct mpk_scan s = {.limits = {n, memory_limit(n)}};
     json_t *v = NULL;
     if (mpk_scan(&s, bytes, n, &why) == 1) {
         if (s.at == n)
