@@ -3,11 +3,9 @@
  * against them before it is used. */
 #include "gguf.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../lib/base/file.h"
@@ -373,15 +371,9 @@ static int parse(struct gguf *g, struct err *e)
 struct gguf *gguf_open(const char *path, struct err *e)
 {
     struct gguf *g = mem_alloc(sizeof *g);
-    struct stat st = {0};
     g->path = mem_string(path);
-    g->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (g->fd < 0 || fstat(g->fd, &st) < 0)
-        err_set(e, "cannot open '%s':", path);
-    else if (!S_ISREG(st.st_mode))
-        err_set(e, "'%s' is not a regular file", path);
-    g->size = st.st_size;
-    if (e->set || parse(g, e)) {
+    g->fd = file_open(path, &g->size, e);
+    if (g->fd < 0 || parse(g, e)) {
         gguf_close(g);
         return NULL;
     }

@@ -158,24 +158,21 @@ static int parse_header(struct safetensors *s, const json_t *header, int64_t dat
 
 static int open_shard(struct safetensors *s, const char *path, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int64_t size;
+    int fd = file_open(path, &size, e);
     if (fd < 0)
-        return err_set(e, "cannot open '%s':", path);
+        return -1;
     s->shards = mem_grow(s->shards, (size_t)(s->n_shards + 1) * sizeof *s->shards);
     s->shards[s->n_shards++] = (struct shard){fd, mem_string(path)};
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_set(e, "cannot read '%s':", path);
     unsigned char head[8];
     uint64_t n = 0;
-    if (!S_ISREG(st.st_mode) || st.st_size < 10)
-        return err_set(e, "'%s' is no safetensors file: %s", path,
-                       S_ISREG(st.st_mode) ? "it is too short" : "it is not a regular file");
+    if (size < 10)
+        return err_set(e, "'%s' is not a safetensors file: it is too short", path);
     if (file_pread(fd, path, head, 8, 0, e))
         return -1;
     for (int i = 8; i--;)
         n = n << 8 | head[i];
-    if (n > SF_HEADER_MAX || n > (uint64_t)st.st_size - 8)
+    if (n > SF_HEADER_MAX || n > (uint64_t)size - 8)
         return err_set(
             e, "'%s' is no safetensors file, or is cut short: its header claims %" PRIu64 " bytes",
             path, n);
@@ -190,7 +187,7 @@ static int open_shard(struct safetensors *s, const char *path, struct err *e)
     if (header && !json_is_object(header))
         failed = err_set(e, "%s is not a JSON object", what);
     if (!failed)
-        failed = parse_header(s, header, 8 + (int64_t)n, st.st_size, path, e);
+        failed = parse_header(s, header, 8 + (int64_t)n, size, path, e);
     json_decref(header);
     return failed;
 }

@@ -41,34 +41,39 @@ int file_pwrite(int fd, const char *path, const void *buf, int64_t n, int64_t of
     return 0;
 }
 
-static char *read_open(int fd, const char *path, int64_t limit, int64_t *bytes, struct err *e)
+int file_open(const char *path, int64_t *bytes, struct err *e)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_set(e, "cannot read '%s':", path), NULL;
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, "'%s' is not a regular file", path), NULL;
-    if (st.st_size > limit)
-        return err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path,
-                       (long long)st.st_size, (long long)limit),
-               NULL;
-    char *text = mem_alloc((size_t)st.st_size + 1);
-    if (file_pread(fd, path, text, st.st_size, 0, e)) {
-        free(text);
-        return NULL;
+    struct stat st = {0};
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        err_set(e, "cannot open '%s':", path);
+    else if (!S_ISREG(st.st_mode))
+        err_set(e, "'%s' is not a regular file", path);
+    if (fd >= 0 && !S_ISREG(st.st_mode)) {
+        close(fd);
+        fd = -1;
     }
-    if (bytes)
-        *bytes = st.st_size;
-    return text;
+    *bytes = st.st_size;
+    return fd;
 }
 
 char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int64_t n;
+    int fd = file_open(path, &n, e);
     if (fd < 0)
-        return err_set(e, "cannot open '%s':", path), NULL;
-    char *text = read_open(fd, path, limit, bytes, e);
+        return NULL;
+    char *text = n > limit ? NULL : mem_alloc((size_t)n + 1);
+    if (!text)
+        err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path,
+                (long long)n, (long long)limit);
+    else if (file_pread(fd, path, text, n, 0, e)) {
+        free(text);
+        text = NULL;
+    }
     close(fd);
+    if (text && bytes)
+        *bytes = n;
     return text;
 }
 

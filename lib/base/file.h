@@ -6,6 +6,9 @@
 
 #include "err.h"
 
+/* Opens a regular file for reading; *bytes its size. -1 on error. Anything else (a FIFO, a device)
+ * is refused without waiting for it. */
+int file_open(const char *path, int64_t *bytes, struct err *e);
 /* All bytes of a regular file and a NUL after them (`bytes` may be NULL). NULL on error, and beyond
  * `limit` bytes. free() it. */
 char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/text.h"
 
 enum { DOCUMENT_TOKENS = 2048, PIECE = ST_CHUNK / 4 };
 
@@ -30,6 +31,13 @@ static int record_next(struct sequences *s)
     return more;
 }
 
+/* The tokens that the header says there are; INT64_MAX where it does not. */
+static int64_t header_tokens(const struct st_in *in)
+{
+    int64_t n = json_integer_value(json_object_get(st_head(in), "tokens"));
+    return n > 0 ? n : INT64_MAX;
+}
+
 int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions,
                    struct err *e)
 {
@@ -38,10 +46,14 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
     int rows = s->record.ndim == 2;
+    s->all = header_tokens(in);
     s->max_len = limit && !(rows && limit > s->row_len)     ? limit
                  : rows                                     ? s->row_len
                  : positions && positions < DOCUMENT_TOKENS ? positions
                                                             : DOCUMENT_TOKENS;
+    if (!rows)
+        /* memory is reserved for so many: no more than there can be */
+        s->max_len = min64(s->max_len, s->all);
     return 0;
 }
 
@@ -49,6 +61,9 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
 static int sequence_read(struct sequences *s, int64_t len)
 {
     int64_t kept = len < s->max_len ? len : s->max_len, at = 0;
+    if (len > s->all)
+        return err_set(s->e, "%s: record %s has %lld tokens, its header says %lld for all",
+                       st_path(s->in), s->record.name, (long long)len, (long long)s->all);
     while (at < len) {
         int64_t n = len - at < PIECE ? len - at : PIECE, to = at < kept ? at : kept;
         if (to + n > s->room)

@@ -19,6 +19,7 @@ struct sequences {
     int64_t index;              /* of the next sequence in the stream */
     /* private */
     int64_t rows_left, row_len, room;
+    int64_t all; /* tokens in all, as the header says */
     uint32_t *ids;
     struct tensor record;
     int ended, is_full;
