@@ -1,4 +1,4 @@
-/* The op table: what kernels/ offers. Numbers only: no files, no model words. See ops.def for the
+/* The op table: what kernels/ offers. Numbers only: no files, no models. See ops.def for the
  * contract. */
 #ifndef PARE_OP_H
 #define PARE_OP_H
@@ -40,9 +40,9 @@ enum op {
     OP_COUNT
 };
 
-/* Where and with how many threads calls run. One per process and device; a device error sticks in
- * `err`. compute: type of activations and their gradients, DT_F32, or on a CUDA device DT_BF16
- * (then matrices of weights are bf16 too). */
+/* An execution handle: the device, its state, the number of threads. One per process and device; a
+ * device error sticks in `err`. compute: type of activations and their gradients, DT_F32, or on a
+ * CUDA device DT_BF16 (then matrices of weights are bf16 too). */
 struct gpu;
 struct exec {
     enum device device;
@@ -51,7 +51,7 @@ struct exec {
     int tf32; /* CUDA with DT_F32: products with 10 bits of fraction */
     /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
     struct gpu *gpu;
-    /* spent so far in each op, forward and backward (on a device: in starting it) */
+    /* spent so far in each op, forward and backward (on a CUDA device: in launching it) */
     double seconds[OP_COUNT][2];
     struct err err;
 };
@@ -60,36 +60,37 @@ struct exec {
 int exec_open(struct exec *x, enum device device, int threads);
 void exec_close(struct exec *x);
 const char *exec_device_name(const struct exec *x); /* as in --device */
-/* how many calls with an exec of one thread each can run at a time, each in its thread; 1 on a
+/* how many threads can run calls at the same time, each with an exec of one thread; 1 on a CUDA
  * device */
 int exec_workers(const struct exec *x);
 
-/* Memory where the calls run: the one door for everything that kernels read or write. On the CPU
- * these are mmap, memcpy and memset. */
+/* Device memory: everything that kernels read or write. On the CPU these are mmap, memcpy and
+ * memset. */
 /* as arena_open, on the device; zeros */
 int exec_arena(struct exec *x, struct arena *a, size_t bytes, struct err *e);
 void exec_put(struct exec *x, void *there, const void *here, size_t bytes); /* host to device */
-/* device to host, after all calls made before */
+/* device to host, after all earlier calls */
 void exec_get(struct exec *x, void *here, const void *there, size_t bytes);
 void exec_zero(struct exec *x, void *there, size_t bytes);
-/* both on the device */
+/* within the device */
 void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);
-/* Where the host can read what stands `there` after all calls made before: there itself, or a copy
- * of it in *here, which grows as needed (free it). */
+/* A pointer through which the host can read the memory `there` after all earlier calls: `there`
+ * itself, or a copy in *here, which grows as needed (free it). */
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
-/* bytes that exec_arena could give; INT64_MAX: not known before trying */
+/* bytes that exec_arena can still give; INT64_MAX: unknown before trying */
 int64_t exec_available(struct exec *x);
-/* the first size of a product that cost speed, and what it should be a multiple of; 0: none */
+/* the first matrix size that cost speed, and what it should be a multiple of; 0: none */
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple);
-/* what the library of matrix products takes beside its operands: packed panels and generated code;
- * measured with oneDNN 2.6 */
+/* memory of the matrix library besides operands: packed panels and generated code; measured with
+ * oneDNN 2.6 */
 int64_t exec_library_bytes(const struct exec *x);
 /* e.g. "oneDNN 2.6.3", for provenance */
 const char *exec_math_library(void);
 
-/* A run of calls as one: calls (and exec_zero, exec_copy) after exec_capture are kept, not run,
- * until exec_captured gives them as a whole; what differs from replay to replay lies in memory that
- * they read. 0: this device cannot, calls run as always. */
+/* Graphs: calls, exec_zero and exec_copy after exec_capture are recorded instead of run, until
+ * exec_captured returns them as a graph. Whatever differs between replays must be in memory that
+ * the calls read. exec_capture returns 0 where the device cannot capture: calls then run as usual.
+ */
 struct exec_graph;
 int exec_capture(struct exec *x);
 struct exec_graph *exec_captured(struct exec *x); /* NULL after an error */
@@ -110,7 +111,7 @@ struct operand {
 };
 
 /* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence
- * stands at position pos0 + j. With kv_len > 0 (generation) the k and v operands of attention hold
+ * is at position pos0 + j. With kv_len > 0 (generation) the k and v operands of attention hold
  * kv_len rows a sequence, of which the first pos0 + seq_len are valid, and this call's rows were
  * just written at pos0. */
 struct batch {
@@ -252,10 +253,10 @@ void op_backward(enum op op, const struct op_args *c);
 int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                    int64_t hidden);
 
-/* The one door to matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build).
- * Row-major, f32. C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'.
- * mm_share, called by all threads of a parallel region, computes each one's share and waits for
- * nobody; mm, called inside a region, computes the whole on the calling thread. */
+/* Matrix products on the CPU (oneDNN's C interface by default; BLAS=... at build time). Row-major,
+ * f32. C[M,N] = op(A)[M,K] op(B)[K,N], added to C if `add`; ta, tb: 'N' or 'T'. mm_share is called
+ * by all threads of a parallel region; each computes its share, without a barrier. mm computes the
+ * whole product on the calling thread. */
 void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
         const float *B, int64_t ldb, int add, float *C, int64_t ldc);
 void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,

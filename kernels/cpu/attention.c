@@ -5,13 +5,13 @@
  * position p sees keys p - window + 1 .. p. Forward is the online softmax (Milakov and Gimelshein
  * 2018; Dao et al. 2022, algorithm 1): a block of queries of all heads that share a kv head is
  * packed as R rows, runs over blocks of KEYS keys and keeps a running maximum and sum a row, so
- * nothing of T x T exists and blocks that no query sees are never touched. Backward recomputes
+ * no T x T matrix exists and blocks that no query sees are skipped. Backward recomputes
  * probabilities from the log-sum-exp; with delta = rowsum(do * o): dv = P^T do, ds = P (do v^T -
  * delta) cap', dq = scale ds k, dk = scale ds^T q.
  *
  * Forward work is split over sequence, kv head and query block. Backward work is split over
  * sequence, kv head and, where these are fewer than the threads, over interleaved query blocks with
- * their own dk and dv, summed in order: the same bits for the same number of threads. */
+ * their own dk and dv, summed in order: same number of threads, same bits. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -43,7 +43,7 @@ struct block {
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Enough rows for a fast matrix product, few enough queries that little is computed above the
+/* Enough rows for a fast matrix product, and few enough queries to waste little above the
  * diagonal. */
 static int64_t block_queries(int64_t group)
 {
@@ -71,8 +71,8 @@ static size_t tile_floats(int64_t group, int64_t D)
     return (rows * (size_t)(3 * D + 2 * KEYS + 3) + 15) & ~(size_t)15;
 }
 
-/* Backward work a kv head is split in parts until there is enough for all threads; each part but
- * the first sums its own dk and dv. */
+/* Into how many parts the backward work of a kv head is split, so that all threads have some. Each
+ * part but the first sums its own dk and dv. */
 static int64_t part_count(const struct op_args *c)
 {
     int64_t threads = c->x->threads, K = c->p.attention.kv_heads;
@@ -159,8 +159,8 @@ static float dot(const float *restrict a, const float *restrict b, int64_t n)
     return sum;
 }
 
-/* out[R,n] = x[R,D] y[n,D]^T, y with row stride ldk. A few rows (generation) are not worth a call
- * of the library. */
+/* out[R,n] = x[R,D] y[n,D]^T, y with row stride ldk. For the few rows of generation a library call
+ * does not pay. */
 static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const float *x,
                           const float *y, float *out)
 {
@@ -203,7 +203,7 @@ static float row_max(const float *s, int64_t from, int64_t to, float max)
     return max;
 }
 
-/* s = e^(s - shift) where visible, else 0; returns the sum. */
+/* s = e^(s - shift) where visible, else 0. Returns the sum. */
 static float row_exp(float *restrict s, int64_t from, int64_t to, int64_t n, float shift)
 {
     float sum = 0;

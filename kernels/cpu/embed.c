@@ -1,5 +1,5 @@
 /* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16, f16 or q8_0. Backward: dw[ids[t]] += scale *
- * dy[t], in the order of t whatever the number of threads: each thread owns some columns. Ids must
+ * dy[t], in the order of t for any number of threads: each thread owns some columns. Ids must
  * be below V (the tape checks them). */
 #include "weights.h"
 

@@ -1,13 +1,12 @@
-/* Vectors of LANES f32 for the loops that the compiler does not turn into good vector code by
- * itself:
+/* Vectors of LANES f32, for the loops that the compiler does not vectorise well by itself:
  *
- *   lanes           may stand at any address
- *   lanes_sum(v)    of its values
- *   lanes_from_i8   LANES int8 as f32
- *   lanes_from_bf16, lanes_from_f16   LANES of these as f32
- *   lanes_turn(v)   v[i][j] and v[j][i] of LANES vectors change places
+ *   lanes                    the type; no alignment is needed
+ *   lanes_sum(v)             sum of its values
+ *   lanes_from_i8            LANES int8 as f32
+ *   lanes_from_bf16, _f16    LANES of these as f32
+ *   lanes_transpose(v)       transposes LANES vectors as a square matrix
  *
- * Handed on by address: by value they would have another ABI on machines without AVX. */
+ * Passed by address: by value they would have another ABI on machines without AVX. */
 #ifndef PARE_LANES_H
 #define PARE_LANES_H
 
@@ -34,7 +33,7 @@ static inline float lanes_sum(const lanes *v)
     return s;
 }
 
-/* By name of the instructions where there are any: gcc 12 makes up to ten of one. */
+/* With intrinsics where they exist: gcc 12 makes up to ten instructions of one. */
 static inline void lanes_from_i8(lanes *to, const void *from)
 {
 #if defined __AVX512F__
@@ -72,8 +71,8 @@ static inline void lanes_from_f16(lanes *to, const void *from)
 #endif
 }
 
-/* Where lane l comes from, of a in 0 .. LANES - 1 and of b beyond, when a and b exchange every
- * other run of `run` lanes: a's second with b's first. */
+/* Shuffle indices that exchange every other run of `run` lanes between a and b (a's second run with
+ * b's first): lane l comes from a if the index is below LANES, else from b. */
 typedef int32_t lane_places __attribute__((vector_size(4 * LANES)));
 #define LANE_A(l, run) ((l) & (run) ? LANES + (l) - (run) : (l))
 #define LANE_B(l, run) ((l) & (run) ? LANES + (l) : (l) + (run))
@@ -99,7 +98,7 @@ typedef int32_t lane_places __attribute__((vector_size(4 * LANES)));
         v[i + (run)] = LANES_TAKE(a, b, LANE_B, run); \
     }
 
-static inline __attribute__((always_inline)) void lanes_turn(lanes v[LANES])
+static inline __attribute__((always_inline)) void lanes_transpose(lanes v[LANES])
 {
     LANES_EXCHANGE(v, 1)
     LANES_EXCHANGE(v, 2)

@@ -21,8 +21,11 @@ static void forward_group(const float *restrict x, const float *restrict w, cons
         square += (x[i] - mean) * (x[i] - mean);
     float m = memo[0] = (float)mean,
           r = memo[1] = (float)(1 / sqrt(square / (double)n + (double)eps));
-    for (int64_t i = 0; i < n; i++)
-        y[i] = (x[i] - m) * r * (w ? w[i] + plus1 : 1) + (b ? b[i] : 0);
+    for (int64_t i = 0; i < n; i++) {
+        float gain = w ? w[i] + plus1 : 1;
+        float shift = b ? b[i] : 0;
+        y[i] = (x[i] - m) * r * gain + shift;
+    }
 }
 
 static void layernorm_fwd(const struct op_args *c)
@@ -96,9 +99,10 @@ static void layernorm_bwd(const struct op_args *c)
 #pragma omp parallel num_threads(c->x->threads) if (c->rows * c->in[0].cols > NORM_SERIAL)
     {
         double *sums = nw + nb ? norm_sums(c, nw + nb, &used) : NULL;
+        double *db = nb ? sums + nw : NULL;
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < c->rows; t++)
-            backward_row(c, t, nw ? sums : NULL, nb ? sums + nw : NULL);
+            backward_row(c, t, nw ? sums : NULL, db);
     }
     norm_reduce(c->scratch, used, nw + nb, 0, nw, c->w[0].g);
     norm_reduce(c->scratch, used, nw + nb, nw, nb, c->w[1].g);

@@ -1,8 +1,8 @@
 /* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 / q8_0 (frozen), w1 f32 or
  * absent. Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64). Weights that are
- * not f32 are widened a panel of rows at a time, by the thread that multiplies with them, never as
- * a whole. Up to ROWS_FEW rows (generation) weights are read once, straight from memory, without a
- * matrix product. Refuses nothing. */
+ * not f32 are never widened as a whole, but a panel of rows at a time, by the thread that needs it.
+ * For at most ROWS_FEW rows of x (generation) weights are read once, straight from memory, without
+ * a matrix product. Refuses nothing. */
 #include "lanes.h"
 #include "weights.h"
 
@@ -16,8 +16,7 @@ enum {
     COLUMNS = 64,
     SERIAL = 32768,
     TOGETHER = 64, /* rows that a thread takes at a time */
-    /* bytes: how far ahead weights are asked for, since short loops leave the hardware's prefetch
-       behind */
+    /* bytes to prefetch ahead: the loops are too short for the hardware's own prefetching */
     AHEAD = 4096,
     LINE = 64
 };
@@ -54,18 +53,22 @@ static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, co
         lanes_from_f16(to, (const uint16_t *)w + i);
 }
 
-/* Products of weights w[0..n-1] with one or with four rows of x: four sums, of one row too, so that
- * no product waits for the one before. */
+/* Dot products of weights w[0..n-1] with one or four rows of x. There are four sums even for one
+ * row, so that no product waits for the one before. */
 static inline __attribute__((always_inline)) void times(const void *w, enum dtype d,
                                                         const float *const x[ROWS_FEW],
                                                         int64_t rows, int64_t j, int64_t n,
                                                         double sum[ROWS_FEW])
 {
     lanes s[ROWS_FEW] = {0}, v;
-    int64_t i = 0, apart = rows == 1 ? LANES : 0, step = rows == 1 ? ROWS_FEW * LANES : LANES;
+    int64_t i = 0, apart = 0, step = LANES;
+    if (rows == 1) {
+        apart = LANES;
+        step = ROWS_FEW * LANES;
+    }
     for (; i + step <= n; i += step) {
         for (int64_t at = 0; at < weight_bytes(d, step); at += LINE)
-            /* may lie past the end, which is allowed */
+            /* past the end is allowed */
             __builtin_prefetch((const char *)w + weight_bytes(d, i) + AHEAD + at);
         for (int k = 0; k < ROWS_FEW; k++) {
             lanes_of_weights(&v, w, d, i + k * apart);
@@ -81,8 +84,8 @@ static inline __attribute__((always_inline)) void times(const void *w, enum dtyp
             sum[t] += (double)(weight_at(w, d, i) * x[t][j + i]);
 }
 
-/* Products of n weights in blocks of q8_0 with one or with four rows of x: the integers' first,
- * then a block's times its scale. Scales are widened together, since one alone takes as long as its
+/* Dot products of n weights in q8_0 blocks with one or four rows of x: of the integers first, then
+ * a block's sum times its scale. Scales are widened together: one alone takes as long as its
  * block's products. */
 static inline __attribute__((always_inline)) void times_blocks(const char *block,
                                                                const float *const x[ROWS_FEW],
@@ -122,7 +125,7 @@ static inline __attribute__((always_inline)) void row_times(const struct op_args
     const float *x[ROWS_FEW], *bias = c->w[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
-    for (int64_t t = 0; t < ROWS_FEW; t++) /* rows that are not there repeat the last one */
+    for (int64_t t = 0; t < ROWS_FEW; t++) /* absent rows repeat the last one */
         x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
         int64_t n = N - j < PIECE ? N - j : PIECE;
@@ -160,7 +163,7 @@ static const float *panel(const struct op_args *c, int64_t first, int64_t n)
                        (float *)c->scratch + omp_get_thread_num() * panel_rows(w) * w->cols);
 }
 
-/* Narrow weights: each thread takes columns of y, that is rows of w, which it widens for itself. */
+/* Half-precision weights: each thread takes columns of y, that is rows of w, and widens those. */
 static void forward_narrow(const struct op_args *c, float *y, int add)
 {
     const struct operand *w = &c->w[0];
@@ -195,8 +198,8 @@ static void linear_fwd(const struct op_args *c)
     }
 }
 
-/* db += column sums of dy, a block of columns at a time: the order of the sum depends on nothing
- * but T. */
+/* db += column sums of dy, a block of columns at a time. The order of summation depends on T only.
+ */
 static void backward_bias(const struct op_args *c, const float *dy, float *db)
 {
     int64_t M = c->w[0].rows;
@@ -212,7 +215,7 @@ static void backward_bias(const struct op_args *c, const float *dy, float *db)
     }
 }
 
-/* Narrow weights: each thread takes rows of dx and widens all of w for itself. */
+/* Half-precision weights: each thread takes rows of dx and widens all of w for itself. */
 static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
 {
     const struct operand *w = &c->w[0];
@@ -226,7 +229,7 @@ static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
     }
 }
 
-/* Nobody waits between the three gradients: each reads only what stood there before. */
+/* No barrier between the three gradients: none reads what another writes. */
 static void linear_bwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];

@@ -1,8 +1,8 @@
-/* The one door to matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or
- * plain loops, chosen at build (BLAS=...). Row-major. The libraries only ever see one thread's part
- * of a product: the split among threads is mm_share's. Also names the library. Small products take
- * the plain loops in every build: they are as fast there, and a small model is done before oneDNN
- * has made its kernels, which its first product waits 50 ms for. */
+/* All matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or plain loops,
+ * chosen at build time (BLAS=...). Row-major. A library only ever sees one thread's share of a
+ * product; mm_share splits it. Small products use the plain loops in every build: they are as fast,
+ * and a small model is done before oneDNN has generated its kernels, which takes its first product
+ * 50 ms. */
 #include "../op.h"
 #include "lanes.h"
 
@@ -11,17 +11,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* shares end where the libraries' inner tiles do; what packing a row costs, in products */
+/* shares are whole inner tiles of the libraries; cost of packing a row, in multiplications */
 enum { ROW_UNIT = 8, COLUMN_UNIT = 48, PACKING = 16 };
-enum { SMALL = 1 << 17 }; /* products: multiplications M N K */
+enum { SMALL = 1 << 17 }; /* multiplications M N K */
 
-/* The plain loops copy a panel of B (turned, if need be) that is then read in order, and keep the
- * sums of TALL rows with it in registers. */
+/* The plain loops copy a panel of B, transposed if need be, so that it is read in order, and keep
+ * the sums of TALL rows in registers. */
 enum { TALL = LANES == 16 ? 8 : 6, WIDE = 2 * LANES, DEPTH = 256 };
 
 /* panel[k][j] = B[j][k] for j < n, k < depth, a square of vectors at a time. */
-static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n,
-                       float panel[DEPTH][WIDE])
+static void panel_transpose(const float *B, int64_t ldb, int64_t depth, int64_t n,
+                            float panel[DEPTH][WIDE])
 {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
@@ -30,7 +30,7 @@ static void panel_turn(const float *B, int64_t ldb, int64_t depth, int64_t n,
             lanes square[LANES];
             for (int i = 0; i < LANES; i++)
                 square[i] = *(const lanes *)(B + (j + i) * ldb + k);
-            lanes_turn(square);
+            lanes_transpose(square);
             for (int i = 0; i < LANES; i++)
                 *(lanes *)&panel[k + i][j] = square[i];
         }
@@ -50,8 +50,8 @@ static void panel_copy(char tb, const float *B, int64_t ldb, int64_t depth, int6
     if (n < WIDE)
         memset(panel, 0, (size_t)depth * sizeof *panel);
     if (tb == 'T')
-        panel_turn(B, ldb, depth, n, panel);
-    else if (n == WIDE) /* a copy of known size is a few instructions */
+        panel_transpose(B, ldb, depth, n, panel);
+    else if (n == WIDE) /* a copy of constant size is a few instructions */
         for (int64_t k = 0; k < depth; k++)
             memcpy(panel[k], B + k * ldb, sizeof *panel);
     else
@@ -69,8 +69,7 @@ static inline __attribute__((always_inline)) void sum_put(float *C, const lanes 
             C[j] = (*sum)[j] + (add ? C[j] : 0);
 }
 
-/* The product of rows of A and a panel: row r begins at a + r * row, its values are `step` apart.
- */
+/* The product of rows of A and a panel: row r begins at a + r * row, its values `step` apart. */
 struct panel_product {
     const float *a, (*panel)[WIDE];
     int64_t row, step, depth, ldc, n;
@@ -78,7 +77,7 @@ struct panel_product {
 };
 
 /* C[r][0..n-1] (+)= a[r] panel for rows i .. i + rows - 1. rows, and vectors of a row (1 or 2), are
- * constants where it is called. */
+ * constants at every call. */
 static inline __attribute__((always_inline)) void rows_times(const struct panel_product *p,
                                                              int64_t i, int64_t rows, int vectors,
                                                              float *C)
@@ -133,9 +132,9 @@ static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, con
 #if defined BLAS_onednn
 #include <oneapi/dnnl/dnnl.h>
 
-/* oneDNN 2.6 walks down the columns of a turned A, 384 rows at a time. Rows that lie far apart
- * (floats) fall into few sets of the second cache, which then holds not many more than FAR_DEPTH of
- * them: wide matrices' gradients are 5 to 40 % faster with products no deeper than that. */
+/* oneDNN 2.6 walks down the columns of a transposed A, 384 rows at a time. Rows FAR floats or more
+ * apart map to few sets of the second-level cache, which then holds little more than FAR_DEPTH of
+ * them: gradients of wide matrices are 5 to 40 % faster with products no deeper than that. */
 enum { FAR = 1024, FAR_DEPTH = 128 };
 
 const char *exec_math_library(void)
@@ -151,9 +150,10 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const flo
 {
     int64_t step = ta == 'T' && lda >= FAR ? FAR_DEPTH : K;
     for (int64_t k = 0; k < K; k += step) {
-        dnnl_status_t status = dnnl_sgemm(
-            ta, tb, M, N, K - k < step ? K - k : step, 1, A + k * (ta == 'N' ? 1 : lda), lda,
-            B + k * (tb == 'N' ? ldb : 1), ldb, add || k ? 1 : 0, C, ldc);
+        const float *a = A + k * (ta == 'N' ? 1 : lda);
+        const float *b = B + k * (tb == 'N' ? ldb : 1);
+        dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, K - k < step ? K - k : step, 1, a, lda, b,
+                                          ldb, add || k, C, ldc);
         assert(status == dnnl_success);
         (void)status;
     }
@@ -205,8 +205,8 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const flo
 }
 #endif
 
-/* How many of n threads share the columns of C, the others its rows: so that the largest share is
- * small and compact. */
+/* How many shares the columns of C are split into, n over that many for its rows: so that the
+ * largest share is small and compact. */
 static int64_t column_shares(int64_t M, int64_t N, int64_t n)
 {
     int64_t best = 0, shares = 1;
@@ -238,10 +238,11 @@ void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A,
             columns = column_shares(M, N, threads), rows = threads / columns;
     int64_t m = mm_share_start(M, ROW_UNIT, rows, i / columns),
             n = mm_share_start(N, COLUMN_UNIT, columns, i % columns);
+    const float *a = A + m * (ta == 'N' ? lda : 1);
+    const float *b = B + n * (tb == 'N' ? 1 : ldb);
     mm(ta, tb, mm_share_start(M, ROW_UNIT, rows, i / columns + 1) - m,
-       mm_share_start(N, COLUMN_UNIT, columns, i % columns + 1) - n, K,
-       A + m * (ta == 'N' ? lda : 1), lda, B + n * (tb == 'N' ? 1 : ldb), ldb, add, C + m * ldc + n,
-       ldc);
+       mm_share_start(N, COLUMN_UNIT, columns, i % columns + 1) - n, K, a, lda, b, ldb, add,
+       C + m * ldc + n, ldc);
 }
 
 void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
@@ -253,8 +254,7 @@ void mm(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64
         product_plain(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
         return;
     }
-    /* in a region of one thread a library would start others, and rely on getting as many as this
-     */
+    /* in a region of one thread a library would start threads of its own */
     int threads = omp_get_max_threads();
     omp_set_num_threads(1);
     product(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);

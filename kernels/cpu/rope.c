@@ -1,6 +1,6 @@
 /* rope: rotates the first `dims` channels of each head by the angle of its position pos0 + j (Su et
  * al. 2021, eq. 34; the cos and sin tables are given): channels (i, i + dims/2) together, or
- * neighbours (2i, 2i+1) if interleaved; the other channels pass. x, y [T, heads*D]. Backward
+ * neighbours (2i, 2i+1) if interleaved; the other channels are copied. x, y [T, heads*D]. Backward
  * rotates the other way. Positions must be inside the tables (the tape checks them). */
 #include "../op.h"
 
@@ -9,8 +9,8 @@
 enum { SERIAL = 32768 };
 
 /* y (+)= rotation of x by sign * angle. */
-static void turn(const float *restrict x, const float *restrict cosine, const float *restrict sine,
-                 int64_t half, float sign, float *restrict y)
+static void rotate(const float *restrict x, const float *restrict cosine,
+                   const float *restrict sine, int64_t half, float sign, float *restrict y)
 {
     for (int64_t i = 0; i < half; i++) {
         float s = sign * sine[i];
@@ -19,9 +19,9 @@ static void turn(const float *restrict x, const float *restrict cosine, const fl
     }
 }
 
-static void turn_interleaved(const float *restrict x, const float *restrict cosine,
-                             const float *restrict sine, int64_t half, float sign,
-                             float *restrict y)
+static void rotate_interleaved(const float *restrict x, const float *restrict cosine,
+                               const float *restrict sine, int64_t half, float sign,
+                               float *restrict y)
 {
     for (int64_t i = 0; i < half; i++) {
         float s = sign * sine[i];
@@ -30,8 +30,8 @@ static void turn_interleaved(const float *restrict x, const float *restrict cosi
     }
 }
 
-/* All rows: y is set if `clear`, else added to. */
-static void turn_rows(const struct op_args *c, const float *from, float *to, float sign, int clear)
+/* All rows; y is overwritten if `set`, else added to. */
+static void rotate_rows(const struct op_args *c, const float *from, float *to, float sign, int set)
 {
     const struct rope_params *p = &c->p.rope;
     int64_t cols = c->in[0].cols, D = cols / p->heads, half = p->dims / 2;
@@ -41,21 +41,22 @@ static void turn_rows(const struct op_args *c, const float *from, float *to, flo
         for (int64_t h = 0; h < p->heads; h++) {
             const float *x = from + t * cols + h * D;
             float *y = to + t * cols + h * D;
-            if (clear)
+            if (set)
                 memset(y, 0, (size_t)p->dims * sizeof *y);
-            (p->interleaved ? turn_interleaved : turn)(x, p->cos + at, p->sin + at, half, sign, y);
+            (p->interleaved ? rotate_interleaved : rotate)(x, p->cos + at, p->sin + at, half, sign,
+                                                           y);
             for (int64_t i = p->dims; i < D; i++)
-                y[i] = clear ? x[i] : y[i] + x[i];
+                y[i] = set ? x[i] : y[i] + x[i];
         }
     }
 }
 
-static void rope_fwd(const struct op_args *c) { turn_rows(c, c->in[0].v, c->out.v, 1, 1); }
+static void rope_fwd(const struct op_args *c) { rotate_rows(c, c->in[0].v, c->out.v, 1, 1); }
 
 static void rope_bwd(const struct op_args *c)
 {
     if (c->in[0].g)
-        turn_rows(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite);
+        rotate_rows(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite);
 }
 
 const struct kernel rope_cpu = {.forward = rope_fwd, .backward = rope_bwd, .sets = 1};

@@ -1,7 +1,9 @@
-/* row_cosine: cosines of rows at points of a ring. in0 [slots][in0.rows, N]: point p lies in slot p
- * % slots, its rows 0..T-1 count. For the points p = from..to-1 and n = 1..back, as far as p - n >=
- * 0: out[((p - from) * back + n - 1) * T + t] = cosine of row t at p and at p - n, in f64; 0 where
- * a row is all zeros. Row after row is taken at all points together, so that each is read from
+/* row_cosine: cosines of rows at points of a ring. in0 [slots][in0.rows, N]: point p is in slot p %
+ * slots, of which rows 0..T-1 are used. For points p = from..to-1 and n = 1..back with p - n >= 0,
+ *
+ *   out[((p - from) * back + n - 1) * T + t] = cosine of row t at p and at p - n
+ *
+ * in f64, 0 where a row is all zeros. Each row is taken at all points together, and so read from
  * memory once. */
 #include <math.h>
 
@@ -16,8 +18,7 @@ static const float *row_at(const struct op_args *c, int64_t point, int64_t t)
            (point % c->p.row_cosine.slots * c->in[0].rows + t) * c->in[0].cols;
 }
 
-/* Vectors are handed on by address: by value they would have another ABI on machines without AVX.
- */
+/* Vectors are passed by address: by value they would have another ABI on machines without AVX. */
 static inline void widen(doubles *to, const float *p)
 {
     *to = (doubles){p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
@@ -31,8 +32,8 @@ static inline double total(const doubles *v)
     return sum;
 }
 
-/* Products of FOUR early rows with FOUR late ones, and of the early ones with themselves: what is
- * read of a row serves five sums. */
+/* Dot products of FOUR early rows with FOUR late ones, and of the early ones with themselves: each
+ * value read serves five sums. */
 static void products(const float *const early[FOUR], const float *const late[FOUR], int64_t n,
                      double sum[FOUR][FOUR], double squares[FOUR])
 {
@@ -71,15 +72,15 @@ static double square(const float *x, int64_t n)
     return sum;
 }
 
-/* Row t at FOUR points from p on; those from `end` on repeat the last one. The next row is asked
- * for: it lies too far from this one for the hardware to see it. */
+/* Row t at FOUR points from p on; those from `end` on repeat the last one. Prefetches the next
+ * row: the stride defeats the hardware prefetcher. */
 static void rows_at(const struct op_args *c, int64_t t, int64_t p, int64_t end,
                     const float *row[FOUR])
 {
     for (int64_t k = 0; k < FOUR; k++) {
         row[k] = row_at(c, p + k < end ? p + k : end - 1, t);
         for (int64_t i = 0; i < c->in[0].cols; i += LINE)
-            /* may lie past the end, which is allowed */
+            /* past the end is allowed */
             __builtin_prefetch(row[k] + c->in[0].cols + i);
     }
 }

@@ -1,10 +1,10 @@
 /* seq_stats: how active each unit is over a sequence. in0 [n_seq * seq_len, units * width]; s = the
  * channel itself (norm 0) or the L2 norm of a unit's `width` channels at each position (norm 1).
  * Out, f64 [n_seq, channels], each NULL if not wanted: mean |s|, sqrt(sum s^2), and the population
- * variance of s around its signed mean. The variance comes from sums of differences d to the first
- * position o, in f64, which is as exact far from zero as near it, and so does sum s^2 = sum d^2 + o
- * (2 sum d + T o): no less than o^2, it keeps all but 2 log2 T of 53 bits. Positions are taken
- * several at a time, so that the sums are loaded and stored less often. */
+ * variance of s around its signed mean. The variance comes from f64 sums of the differences d to
+ * the first position's value o, as exact far from zero as near it. So does sum s^2 = sum d^2 + o (2
+ * sum d + T o): being at least o^2, it keeps all but 2 log2 T of 53 bits. Several positions are
+ * taken at a time, to load and store the sums less often. */
 #include <math.h>
 
 #include "../op.h"
@@ -16,11 +16,11 @@ struct sums {
     double origin[BLOCK], absolute[BLOCK], off[BLOCK], off_squares[BLOCK];
 };
 
-/* The rows that come next are asked for: they lie too far apart for the hardware to see it. */
+/* Prefetches the next rows: the stride defeats the hardware prefetcher. */
 static void row_ahead(const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LINE)
-        __builtin_prefetch(x + i); /* may lie past the end, which is allowed */
+        __builtin_prefetch(x + i); /* past the end is allowed */
 }
 
 static void load_channels(const float *restrict x, int64_t n, double *restrict s)
@@ -49,7 +49,7 @@ static inline __attribute__((always_inline)) double times_plus(double a, double 
 #endif
 }
 
-/* Takes in `positions` (a constant, so that the loop over them is none) positions of n channels. */
+/* Adds `positions` positions of n channels; a constant, so that the loop over them is unrolled. */
 static inline __attribute__((always_inline)) void add_positions(struct sums *restrict a,
                                                                 double (*restrict s)[BLOCK],
                                                                 int positions, int64_t n)

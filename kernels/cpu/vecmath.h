@@ -1,5 +1,5 @@
-/* Elementary functions for f32 that the compiler turns into vector code inside plain loops: no
- * branches, no tables, no calls.
+/* Elementary functions for f32 that the compiler vectorises inside plain loops: no branches, no
+ * tables, no calls.
  *
  *   vec_exp(x)      e^x: within 1.2 ulp; 0 below -104, infinity above 88.73
  *   vec_exp_normal  the same for x <= 88, and 0 below -87, where numbers would be subnormal: two

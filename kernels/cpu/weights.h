@@ -1,5 +1,5 @@
-/* What ops with weights share: where a row of a matrix stands, and rows of bf16, f16 or q8_0
- * (frozen) as f32. A row of q8_0 is a multiple of 32. */
+/* What ops with weights share: the address of a row of a matrix, and rows of frozen bf16, f16 or
+ * q8_0 as f32. A row of q8_0 is a multiple of 32. */
 #ifndef PARE_CPU_WEIGHTS_H
 #define PARE_CPU_WEIGHTS_H
 
@@ -9,7 +9,9 @@
 /* Bytes of n weights; of q8_0, of the whole blocks among them. */
 static inline int64_t weight_bytes(enum dtype d, int64_t n)
 {
-    return d == DT_Q8_0 ? n / Q8_BLOCK * Q8_BYTES : n * (d == DT_F32 ? 4 : 2);
+    if (d == DT_Q8_0)
+        return n / Q8_BLOCK * Q8_BYTES;
+    return n * (d == DT_F32 ? 4 : 2);
 }
 
 static inline const char *weight_row(const struct operand *w, int64_t i)

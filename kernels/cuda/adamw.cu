@@ -1,5 +1,5 @@
 /* adamw on CUDA: see kernels/cpu/adamw.c. One launch and one pass over p, m, v and g for all
- * parameters, whatever part of them decays; it clips, and also writes the bf16 copy of p where one
+ * parameters, also where only a part decays; it clips, and also writes the bf16 copy of p where one
  * is kept. */
 #include "cuda.h"
 

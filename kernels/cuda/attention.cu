@@ -146,7 +146,9 @@ static __global__ void __launch_bounds__(WARPS *WARP)
 static void launch_row_stats(const attention_launch *l)
 {
     const struct op_args *c = l->c;
-    int lanes = l->s.D <= 64 ? 8 : l->s.D <= 128 ? 16 : WARP;
+    int lanes = 8;
+    while (lanes < WARP && lanes * 8 < l->s.D)
+        lanes *= 2;
     int64_t count = c->rows * l->s.heads;
     BY_DTYPE(c->out.dtype, T,
              LAUNCH(c, row_stats_kernel<T>, blocks_of(count * lanes, WARPS * WARP), WARPS * WARP, 0,

@@ -18,6 +18,11 @@ template <int DP> struct plain_tiling {
 
 static __device__ __forceinline__ float4 float4_at(const float *p) { return *(const float4 *)p; }
 
+static __device__ __forceinline__ float value_at(const float *p, int i, int n)
+{
+    return i < n ? p[i] : 0;
+}
+
 /* One row of a tile, by the 16 threads whose number `at` is; NULL: zeros. */
 template <int DP>
 static __device__ __forceinline__ void load_row(float *to, const float *from, int n, bool aligned,
@@ -28,8 +33,8 @@ static __device__ __forceinline__ void load_row(float *to, const float *from, in
         if (from && aligned && i < n)
             v = float4_at(from + i);
         else if (from)
-            v = make_float4(i < n ? from[i] : 0, i + 1 < n ? from[i + 1] : 0,
-                            i + 2 < n ? from[i + 2] : 0, i + 3 < n ? from[i + 3] : 0);
+            v = make_float4(value_at(from, i, n), value_at(from, i + 1, n),
+                            value_at(from, i + 2, n), value_at(from, i + 3, n));
         *(float4 *)(to + i) = v;
     }
 }
@@ -391,7 +396,15 @@ template <int DP> static void launch_backward(const attention_launch *l)
                F::THREADS, shared, l->s, q, k, v, c->out.g, l->stats, c->in[1].g, c->in[2].g);
 }
 
-#define BY_HEAD_SIZE(run) (l->s.D <= 64 ? run<64>(l) : l->s.D <= 128 ? run<128>(l) : run<256>(l))
+#define BY_HEAD_SIZE(run) \
+    do { \
+        if (l->s.D <= 64) \
+            run<64>(l); \
+        else if (l->s.D <= 128) \
+            run<128>(l); \
+        else \
+            run<256>(l); \
+    } while (0)
 
 void attention_plain_forward(const attention_launch *l) { BY_HEAD_SIZE(launch_forward); }
 void attention_plain_backward(const attention_launch *l) { BY_HEAD_SIZE(launch_backward); }

@@ -165,13 +165,13 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1);
         float x[MT][NT][4];
         async_wait();
-        /* keys are there, the values of the step before have been read */
+        /* keys have arrived, the values of the step before have been read */
         __syncthreads();
         load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key, t.end);
         if (busy)
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, ks);
         async_wait();
-        __syncthreads(); /* values are there, keys have been read */
+        __syncthreads(); /* values have arrived, keys have been read */
         if (key + BN < t.end)
             load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, key + BN, t.end);
         if (!busy)
@@ -281,17 +281,17 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, dos, dout, t.seq, t.g, t.first);
     load_keys<DP, BN, THREADS, ALIGNED>(s, keys, k, t.seq, t.g, t.from, t.end);
     load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, t.from, t.end);
-    for (int key = t.from, turn = 0; key < t.end; key += BN, turn ^= 1) {
+    for (int key = t.from, stage = 0; key < t.end; key += BN, stage ^= 1) {
         bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1), more = key + BN < t.end;
         float x[MT][NT][4], d[MT][NT][4];
         async_wait();
-        /* keys and values are there, the other keys have been read */
+        /* keys and values have arrived, the other keys have been read */
         __syncthreads();
         if (more)
-            load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (turn ^ 1) * BN * LD, k, t.seq, t.g,
+            load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (stage ^ 1) * BN * LD, k, t.seq, t.g,
                                                 key + BN, t.end);
         if (busy) {
-            rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, keys + turn * BN * LD);
+            rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, keys + stage * BN * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, dos + mine * LD, vs);
         }
         __syncthreads(); /* values have been read */
@@ -305,7 +305,7 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
             hide_keys(s, d, row, key, t.end, 0);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, d);
-        weights_times_rows<MT, DT, NT / 2, LD>(sums, weights, keys + turn * BN * LD);
+        weights_times_rows<MT, DT, NT / 2, LD>(sums, weights, keys + stage * BN * LD);
     }
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
@@ -400,26 +400,26 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     load_rows<DP, ROWS, THREADS, ALIGNED>(s, dos, dout, seq, g, from);
     if (threadIdx.x < ROWS)
         stats[threadIdx.x] = row_stats2(s, all_stats, item, from + (int)threadIdx.x);
-    for (int row = from, turn = 0; row < end; row += ROWS, turn ^= 1) {
+    for (int row = from, stage = 0; row < end; row += ROWS, stage ^= 1) {
         int p0 = row_position(s, row), p1 = row_position(s, min(row + ROWS, s.rows) - 1);
         bool busy = !nothing_seen(s, p0, p1, key, key + 16 * MT - 1), more = row + ROWS < end;
         float x[MT][NT][4], d[MT][NT][4];
         uint32_t weights[MT][NT / 2][4];
         async_wait();
-        /* rows are there, the queries before them have been read */
+        /* rows have arrived, the queries before them have been read */
         __syncthreads();
         if (more) {
-            load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (turn ^ 1) * ROWS * LD, q, seq, g,
+            load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (stage ^ 1) * ROWS * LD, q, seq, g,
                                                   row + ROWS);
             if (threadIdx.x < ROWS)
-                stats[(turn ^ 1) * ROWS + threadIdx.x] = row_stats2(s, all_stats, item,
-                                                                    row + ROWS + (int)threadIdx.x);
+                stats[(stage ^ 1) * ROWS + threadIdx.x] = row_stats2(s, all_stats, item,
+                                                                     row + ROWS + (int)threadIdx.x);
         }
         if (busy) {
-            rows_times_rows<MT, NT, DP / 16, LD>(x, ks + mine * LD, queries + turn * ROWS * LD);
+            rows_times_rows<MT, NT, DP / 16, LD>(x, ks + mine * LD, queries + stage * ROWS * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, vs + mine * LD, dos);
             cap_scores(rule, x);
-            key_gradients(rule, x, d, stats + turn * ROWS);
+            key_gradients(rule, x, d, stats + stage * ROWS);
             if (!all_seen(s, p0, p1, key, key + 16 * MT - 1))
                 hide_rows(s, x, d, key, row);
             to_fragments(weights, x);
@@ -432,7 +432,7 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
         if (busy && dk) {
             to_fragments(weights, d);
             weights_times_rows<MT, DT, NT / 2, LD>(dks, weights,
-                                                   queries + turn * ROWS * LD + column);
+                                                   queries + stage * ROWS * LD + column);
         }
     }
     async_wait();
@@ -487,20 +487,27 @@ template <int DP, bool ALIGNED> static void launch_backward(const attention_laun
             K::WARPS * WARP, keys, l->s, q, k, v, dout, l->stats, dk, dv);
 }
 
+/* Operands that are not aligned have fewer sizes to choose from. */
 #define BY_HEAD_SIZE(run) \
-    (l->s.D <= 32    ? run<32, true>(l) \
-     : l->s.D <= 64  ? run<64, true>(l) \
-     : l->s.D <= 96  ? run<96, true>(l) \
-     : l->s.D <= 128 ? run<128, true>(l) \
-                     : run<256, true>(l))
-#define BY_ODD_HEAD_SIZE(run) \
-    (l->s.D <= 64 ? run<64, false>(l) : l->s.D <= 128 ? run<128, false>(l) : run<256, false>(l))
+    do { \
+        const int D = l->s.D, aligned = l->s.aligned; \
+        if (aligned && D <= 32) \
+            run<32, true>(l); \
+        else if (aligned && D <= 64) \
+            run<64, true>(l); \
+        else if (aligned && D <= 96) \
+            run<96, true>(l); \
+        else if (aligned && D <= 128) \
+            run<128, true>(l); \
+        else if (aligned) \
+            run<256, true>(l); \
+        else if (D <= 64) \
+            run<64, false>(l); \
+        else if (D <= 128) \
+            run<128, false>(l); \
+        else \
+            run<256, false>(l); \
+    } while (0)
 
-void attention_tensor_forward(const attention_launch *l)
-{
-    l->s.aligned ? BY_HEAD_SIZE(launch_forward) : BY_ODD_HEAD_SIZE(launch_forward);
-}
-void attention_tensor_backward(const attention_launch *l)
-{
-    l->s.aligned ? BY_HEAD_SIZE(launch_backward) : BY_ODD_HEAD_SIZE(launch_backward);
-}
+void attention_tensor_forward(const attention_launch *l) { BY_HEAD_SIZE(launch_forward); }
+void attention_tensor_backward(const attention_launch *l) { BY_HEAD_SIZE(launch_backward); }

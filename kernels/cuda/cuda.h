@@ -37,7 +37,7 @@ struct gpu {
     cudaStream_t stream;
     int major;                   /* compute capability */
     size_t shared_most;          /* bytes of shared memory that a block can have */
-    struct stage stages[STAGES]; /* what goes to the device passes through them in turn */
+    struct stage stages[STAGES]; /* copies to the device rotate through them */
     unsigned stage;
     size_t workspace_bytes;
     void *workspace; /* of matrix products */

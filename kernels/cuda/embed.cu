@@ -135,14 +135,14 @@ static const int32_t *sort_places(const struct op_args *c)
     int32_t *sorted[2] = {(int32_t *)c->scratch, (int32_t *)c->scratch + rows},
             *counts = sorted[1] + rows, *totals = counts + DIGITS * sorting_blocks(c);
     const int32_t *ids = c->batch->ids, *order = NULL;
-    for (int shift = 0, turn = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0;
-         shift += DIGIT_BITS, turn ^= 1) {
+    for (int shift = 0, side = 0; shift == 0 || (c->w[0].rows - 1) >> shift > 0;
+         shift += DIGIT_BITS, side ^= 1) {
         exec_zero(c->x, counts, DIGITS * blocks * sizeof *counts);
         LAUNCH(c, count_digits, blocks, THREADS, 0, ids, order, rows, shift, counts);
         LAUNCH(c, add_up_digits, DIGITS, THREADS, 0, counts, (int)blocks, totals);
         LAUNCH(c, move_places, blocks, THREADS, 0, ids, order, rows, shift, counts, totals,
-               sorted[turn]);
-        order = sorted[turn];
+               sorted[side]);
+        order = sorted[side];
     }
     return order;
 }

@@ -80,12 +80,14 @@ void matmul_close(struct gpu *g)
 
 static cudaDataType_t type_of(int32_t d) { return d == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-/* The library's matrices lie column by column: C^T = op(B)^T op(A)^T, so its first factor is B. */
+/* The library's matrices are column-major: C^T = op(B)^T op(A)^T, so its first factor is B. */
 static int layouts_create(struct product *p)
 {
     const struct shape *s = &p->shape;
-    int64_t a_rows = s->ta == 'N' ? s->M : s->K, a_cols = s->ta == 'N' ? s->K : s->M;
-    int64_t b_rows = s->tb == 'N' ? s->K : s->N, b_cols = s->tb == 'N' ? s->N : s->K;
+    int64_t a_rows = s->ta == 'N' ? s->M : s->K;
+    int64_t a_cols = s->ta == 'N' ? s->K : s->M;
+    int64_t b_rows = s->tb == 'N' ? s->K : s->N;
+    int64_t b_cols = s->tb == 'N' ? s->N : s->K;
     return cublasLtMatrixLayoutCreate(&p->b, type_of(s->in), (uint64_t)b_cols, (uint64_t)b_rows,
                                       s->ldb) ||
            cublasLtMatrixLayoutCreate(&p->a, type_of(s->in), (uint64_t)a_cols, (uint64_t)a_rows,
@@ -180,15 +182,15 @@ static int32_t alignment_of(const void *p)
     return n;
 }
 
-/* Products whose rows do not begin at multiples of 16 bytes cannot be fetched in one piece. */
+/* Rows that do not begin at multiples of 16 bytes are loaded in smaller pieces, which is slow. */
 static void remember_odd(struct gpu *g, const struct shape *s)
 {
-    int64_t each = s->in == DT_BF16 ? 8 : 4, odd = s->lda % each   ? s->lda
-                                                   : s->ldb % each ? s->ldb
-                                                   : s->ldc % each ? s->ldc
-                                                                   : 0;
-    if (odd && !g->odd_size && s->M > 1 && s->N > 1)
-        g->odd_size = odd, g->odd_multiple = each;
+    const int64_t each = s->in == DT_BF16 ? 8 : 4, sizes[] = {s->lda, s->ldb, s->ldc};
+    for (int64_t size : sizes)
+        if (size % each && !g->odd_size && s->M > 1 && s->N > 1) {
+            g->odd_size = size;
+            g->odd_multiple = each;
+        }
 }
 
 int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha,

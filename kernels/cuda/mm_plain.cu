@@ -10,20 +10,23 @@ template <class T> struct factor {
     const T *p;
     int64_t row, column;
 };
-template <class T> static factor<T> factor_of(const void *p, char turned, int64_t ld)
+template <class T> static factor<T> factor_of(const void *p, char transposed, int64_t ld)
 {
-    return {(const T *)p, turned == 'N' ? ld : 1, turned == 'N' ? 1 : ld};
+    if (transposed == 'N')
+        return {(const T *)p, ld, 1};
+    return {(const T *)p, 1, ld};
 }
 
-/* The tile of X that begins at (i, j), zeros beyond `rows` and `columns`; threads side by side read
- * what lies side by side. */
+/* The tile of X that begins at (i, j), zeros beyond `rows` and `columns`; adjacent threads read
+ * adjacent values. */
 template <class T>
 static __device__ __forceinline__ void fetch(float (&tile)[SIDE][SIDE + 1], factor<T> x, int64_t i,
                                              int64_t j, int64_t rows, int64_t columns)
 {
     bool along = x.column == 1;
     for (int k = (int)threadIdx.y; k < SIDE; k += WALKERS) {
-        int r = along ? k : (int)threadIdx.x, c = along ? (int)threadIdx.x : k;
+        int r = along ? k : (int)threadIdx.x;
+        int c = along ? (int)threadIdx.x : k;
         tile[r][c] = i + r < rows && j + c < columns
                          ? widen(x.p[(i + r) * x.row + (j + c) * x.column])
                          : 0;

@@ -81,9 +81,12 @@ static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T
     square = lanes_sum<LANES>(square) / (sum_t)s.n + (sum_t)s.eps;
     float m = (float)mean, r = (float)(1 / sqrt(square));
     if (first == 0) {
-        memo[CENTRED ? 2 * p : p] = CENTRED ? m : r;
-        if (CENTRED)
+        if (CENTRED) {
+            memo[2 * p] = m;
             memo[2 * p + 1] = r;
+        } else {
+            memo[p] = r;
+        }
     }
     for (int64_t i = first; i < s.n; i += LANES * N) {
         load(x + i, v);
@@ -163,11 +166,17 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t team = threadIdx.x / LANES, first = (int64_t)(threadIdx.x % LANES) * N,
             stride = gridDim.y, out = (blockIdx.x * stride + blockIdx.y) * s.n;
     int64_t both = (dw_parts != NULL) + (db_parts != NULL), each = s.n / N;
-    sums<sum_t> place = {dw_parts ? dw_parts + out : NULL, db_parts ? db_parts + out : NULL, N, 1},
-                to = place;
-    if (!in_place)
-        to = {dw_parts ? all + team * both * s.n : NULL,
-              db_parts ? all + (team * both + (dw_parts != NULL)) * s.n : NULL, 1, each};
+    sums<sum_t> place = {NULL, NULL, N, 1}, to = {NULL, NULL, 1, each};
+    if (dw_parts) {
+        place.dw = dw_parts + out;
+        to.dw = all + team * both * s.n;
+    }
+    if (db_parts) {
+        place.db = db_parts + out;
+        to.db = all + (team * both + (dw_parts != NULL)) * s.n;
+    }
+    if (in_place)
+        to = place;
     for (int64_t i = threadIdx.x % LANES; i < s.n; i += LANES) {
         if (to.dw)
             to.dw[i] = 0;
@@ -231,7 +240,8 @@ template <class V>
 static void launch_sum(const struct op_args *c, const V *from, parts k, int64_t n, int64_t step,
                        float *g, int set)
 {
-    int64_t wide = step ? k.groups * n : n, count = step ? k.count : k.count * k.groups;
+    int64_t wide = step ? k.groups * n : n;
+    int64_t count = step ? k.count : k.count * k.groups;
     add_row_sums(c, from, count, wide, wide, g, set);
 }
 
@@ -250,8 +260,10 @@ static void launch_backward(const struct op_args *c)
     shape s = shape_of(c);
     parts k = parts_of(c);
     int64_t all = k.count * k.groups * s.n;
-    float *dw = s.w ? c->w[0].g : NULL, *db = s.b ? c->w[1].g : NULL;
-    sum_t *dws = dw ? (sum_t *)c->scratch : NULL, *dbs = db ? (sum_t *)c->scratch + all : NULL;
+    float *dw = s.w ? c->w[0].g : NULL;
+    float *db = s.b ? c->w[1].g : NULL;
+    sum_t *dws = dw ? (sum_t *)c->scratch : NULL;
+    sum_t *dbs = db ? (sum_t *)c->scratch + all : NULL;
     size_t shared = (size_t)((dw != NULL) + (db != NULL)) * (size_t)(THREADS / LANES * s.n) *
                     sizeof(sum_t);
     bool in_place = LANES == THREADS && shared > SUMS_MOST;

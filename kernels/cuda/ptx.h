@@ -63,7 +63,8 @@ static __device__ __forceinline__ void mma(float c[4], const uint32_t a[4], cons
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* 16 bytes from global to shared memory, both aligned to 16, or zeros; there after async_wait. */
+/* 16 bytes from global to shared memory, both aligned to 16, or zeros; complete after async_wait.
+ */
 static __device__ __forceinline__ void async_copy(void *shared, const void *global, bool zeros)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),

@@ -1,21 +1,21 @@
-/* rope on CUDA: see kernels/cpu/rope.c. A thread turns N pairs of one head (N neighbouring pairs
- * where sizes allow), or passes on N channels beyond `dims`. Refuses 2^32 pairs and more in a call.
+/* rope on CUDA: see kernels/cpu/rope.c. A thread rotates N pairs of one head (N neighbouring pairs
+ * where sizes allow), or copies N channels beyond `dims`. Refuses 2^32 pairs and more in a call.
  */
 #include "cuda.h"
 
-template <class T> struct turn {
+template <class T> struct rotation {
     const T *from;
     T *to;
     const float *cosine, *sine; /* of pos0 on */
     /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
     unsigned seq_len, heads, D, half, each;
     float sign;
-    int interleaved, clear; /* clear: `to` is set, else added to */
+    int interleaved, set; /* set: `to` is overwritten, else added to */
 
     template <int N> __device__ void put(T *y, float (&v)[N]) const
     {
         float before[N];
-        if (!clear) {
+        if (!set) {
             load(y, before);
 #pragma unroll
             for (int k = 0; k < N; k++)
@@ -35,7 +35,8 @@ template <class T> struct turn {
             put(y + half + i, a);
             return;
         }
-        unsigned first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
+        unsigned first = interleaved ? 2 * i : i;
+        unsigned second = interleaved ? 2 * i + 1 : i + half;
         int64_t angle = (int64_t)(row % seq_len) * half + i;
         load(x + first, a);
         load(x + second, b);
@@ -52,22 +53,22 @@ template <class T> struct turn {
 };
 
 template <class T>
-static void turn_rows(const struct op_args *c, const void *from, void *to, float sign, int clear)
+static void rotate_rows(const struct op_args *c, const void *from, void *to, float sign, int set)
 {
     const struct rope_params *p = &c->p.rope;
     int64_t D = c->in[0].cols / p->heads, half = p->dims / 2, each = half + D - p->dims;
-    turn<T> f = {(const T *)from,
-                 (T *)to,
-                 p->cos + c->batch->pos0 * half,
-                 p->sin + c->batch->pos0 * half,
-                 (unsigned)c->batch->seq_len,
-                 (unsigned)p->heads,
-                 (unsigned)D,
-                 (unsigned)half,
-                 (unsigned)each,
-                 sign,
-                 p->interleaved,
-                 clear};
+    rotation<T> f = {(const T *)from,
+                     (T *)to,
+                     p->cos + c->batch->pos0 * half,
+                     p->sin + c->batch->pos0 * half,
+                     (unsigned)c->batch->seq_len,
+                     (unsigned)p->heads,
+                     (unsigned)D,
+                     (unsigned)half,
+                     (unsigned)each,
+                     sign,
+                     p->interleaved,
+                     set};
     if (c->rows * p->heads * each > UINT32_MAX) {
         err_set(&c->x->err, "rope: %lld rows of %lld values are too many for one call on a GPU",
                 (long long)c->rows, (long long)c->in[0].cols);
@@ -80,14 +81,14 @@ static void turn_rows(const struct op_args *c, const void *from, void *to, float
 
 static void rope_fwd(const struct op_args *c)
 {
-    BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->in[0].v, c->out.v, 1, 1));
+    BY_DTYPE(c->out.dtype, T, rotate_rows<T>(c, c->in[0].v, c->out.v, 1, 1));
     launched(c, "rope forward");
 }
 
 static void rope_bwd(const struct op_args *c)
 {
     if (c->in[0].g)
-        BY_DTYPE(c->out.dtype, T, turn_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite));
+        BY_DTYPE(c->out.dtype, T, rotate_rows<T>(c, c->out.g, c->in[0].g, -1, c->in[0].overwrite));
     launched(c, "rope backward");
 }
 

@@ -49,7 +49,7 @@ static inline int weights_refused(const struct op_args *c, const char *op, const
 
 /* Sums over rows of x [rows, n] with row stride ld, in an order that the number of rows and of
  * pieces (the grid's y) decides: g[i] = (set) or += the whole sum, by one piece; or, with `parts`
- * [pieces, n], one sum a piece, of which the rows are taken in turns. */
+ * [pieces, n], one sum a piece, of interleaved rows. */
 template <class V>
 static __global__ void __launch_bounds__(WARP *WALKERS)
     sum_rows(const V *x, int64_t rows, int64_t n, int64_t ld, double *parts, float *g, int set)
