@@ -13,11 +13,11 @@
 #include "../base/text.h"
 #include "config.h"
 #include "hf.h"
-#include "layout.h"
+#include "transpose.h"
 
 struct hf_out {
     const struct model_spec *spec; /* of what arrives */
-    struct hf_layout layout;       /* dtypes of `stored`: those to write */
+    struct layout layout;          /* dtypes of `stored`: those to write */
     struct dir_out dir;
     struct safetensors_out *out;
     struct arena memory;
@@ -54,11 +54,12 @@ static const unsigned char *cook(struct hf_out *x, int64_t n, enum dtype d, stru
 }
 
 /* Values at .. at + n - 1 into the rows that store them. */
-static int write_straight(struct hf_out *x, const struct hf_view *v, const unsigned char *values,
-                          int64_t at, int64_t n, int64_t size, struct err *e)
+static int write_straight(struct hf_out *x, const unsigned char *values, int64_t at, int64_t n,
+                          int64_t size, struct err *e)
 {
+    const struct view *v = layout_view(&x->layout, x->tensor);
     for (int64_t end = at + n, part; at < end; at += part) {
-        int64_t run, row = hf_view_row(v, at / v->cols, &run);
+        int64_t run, row = layout_row(&x->layout, x->tensor, at / v->cols, &v, &run);
         part = min64(end - at, run * v->cols - at % v->cols);
         if (sf_write(x->out, v->stored, (row * v->cols + at % v->cols) * size, values, part * size,
                      e))
@@ -70,10 +71,11 @@ static int write_straight(struct hf_out *x, const struct hf_view *v, const unsig
 
 /* Rows r .. r + n - 1, given as [n, cols], into columns of the stored tensor [cols, stored_rows].
  */
-static int write_columns(struct hf_out *x, const struct hf_view *v, const unsigned char *values,
-                         int64_t r, int64_t n, int64_t size, struct err *e)
+static int write_columns(struct hf_out *x, const unsigned char *values, int64_t r, int64_t n,
+                         int64_t size, struct err *e)
 {
-    int64_t run, row = hf_view_row(v, r, &run);
+    const struct view *v;
+    int64_t run, row = layout_row(&x->layout, x->tensor, r, &v, &run);
     for (int64_t c = 0; c < v->cols; c += HF_TILE) {
         int64_t m = min64(HF_TILE, v->cols - c);
         hf_transpose(x->tile, n, values + c * size, v->cols, n, m, size);
@@ -90,9 +92,11 @@ static int write_columns(struct hf_out *x, const struct hf_view *v, const unsign
 static int open_memory(struct hf_out *x, struct err *e)
 {
     x->room = HF_BLOCK / 8;
-    for (int i = 0; i < x->spec->n_tensors; i++)
-        if (x->layout.views[i].transposed && x->layout.views[i].cols > x->room)
-            x->room = (x->layout.views[i].cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
+    for (int i = 0; i < x->spec->n_tensors; i++) {
+        const struct view *v = layout_view(&x->layout, i);
+        if (v->transposed && v->cols > x->room)
+            x->room = (v->cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
+    }
     size_t block = arena_round((size_t)x->room * 8);
     if (arena_open(&x->memory, 3 * block + arena_round((size_t)x->room * 4), e))
         return -1;
@@ -131,10 +135,10 @@ static int hf_file(void *self, int i, const void *data, struct err *e)
  * written, else as much as there is room for. */
 static void block_begin(struct hf_out *x)
 {
-    const struct hf_view *v = &x->layout.views[x->tensor];
-    int64_t n = min64(x->room, v->rows * v->cols - x->at), run;
+    const struct view *v = layout_view(&x->layout, x->tensor);
+    int64_t n = min64(x->room, tensor_count(&x->spec->tensors[x->tensor]) - x->at), run;
     if (v->transposed && n) {
-        hf_view_row(v, x->at / v->cols, &run);
+        layout_row(&x->layout, x->tensor, x->at / v->cols, &v, &run);
         n = min64(run, x->room / v->cols) * v->cols;
     }
     x->held = 0;
@@ -143,7 +147,7 @@ static void block_begin(struct hf_out *x)
 
 static int block_end(struct hf_out *x, struct err *e)
 {
-    const struct hf_view *v = &x->layout.views[x->tensor];
+    const struct view *v = layout_view(&x->layout, x->tensor);
     enum dtype from = x->spec->tensors[x->tensor].dtype, d = x->layout.stored[v->stored].dtype;
     int64_t size = dtype_bytes(d, 1), at = x->at,
             n = from == DT_Q8_0 ? x->block / Q8_BYTES * Q8_BLOCK : x->block / dtype_bytes(from, 1);
@@ -152,8 +156,8 @@ static int block_end(struct hf_out *x, struct err *e)
     block_begin(x);
     if (!values)
         return -1;
-    return v->transposed ? write_columns(x, v, values, at / v->cols, n / v->cols, size, e)
-                         : write_straight(x, v, values, at, n, size, e);
+    return v->transposed ? write_columns(x, values, at / v->cols, n / v->cols, size, e)
+                         : write_straight(x, values, at, n, size, e);
 }
 
 static int hf_next(void *self, int i, struct err *e)
@@ -197,7 +201,7 @@ static void hf_close(void *self)
         sf_finish(x->out, &given_up);
     if (x->dir.temporary)
         dir_abandon(&x->dir);
-    hf_layout_free(&x->layout);
+    layout_free(&x->layout);
     arena_close(&x->memory);
     free(x);
 }
@@ -219,7 +223,7 @@ static int write_config(const json_t *config, const char *dir, struct err *e)
 }
 
 /* Dtypes to write, into the layout; the one that most values have. */
-static enum dtype choose_dtypes(struct hf_layout *l, const struct hf_sink_options *o)
+static enum dtype choose_dtypes(struct layout *l, const struct hf_sink_options *o)
 {
     int64_t count[DT_COUNT] = {0};
     int most = DT_F32;
@@ -237,10 +241,10 @@ static enum dtype choose_dtypes(struct hf_layout *l, const struct hf_sink_option
 }
 
 /* Says when values were rounded: matrices that were wider than what is written. */
-static void add_rounding(const struct model_spec *h, const struct hf_layout *l, char note[400])
+static void add_rounding(const struct model_spec *h, const struct layout *l, char note[400])
 {
     for (int i = 0; i < h->n_tensors; i++) {
-        enum dtype from = h->tensors[i].dtype, to = l->stored[l->views[i].stored].dtype;
+        enum dtype from = h->tensors[i].dtype, to = l->stored[layout_view(l, i)->stored].dtype;
         size_t used = strlen(note);
         if (from == to || to == DT_F64 || (to == DT_F32 && from != DT_F64))
             continue;
@@ -271,12 +275,12 @@ static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_opt
                 char note[400], struct err *e)
 {
     const struct family *before = h->family;
-    if (hf_layout_make(&x->layout, h, e) ||
+    if (layout_make(&x->layout, h, before->stored, 0, NULL, NULL, e) ||
         hf_config_write(h, choose_dtypes(&x->layout, o), note, e))
         return -1;
     if (h->family != before) { /* a twin may store the same tensors otherwise */
-        hf_layout_free(&x->layout);
-        if (hf_layout_make(&x->layout, h, e))
+        layout_free(&x->layout);
+        if (layout_make(&x->layout, h, h->family->stored, 0, NULL, NULL, e))
             return -1;
         choose_dtypes(&x->layout, o);
     }

@@ -19,7 +19,7 @@
 #include "../../formats/safetensors.h"
 #include "../base/file.h"
 #include "../base/text.h"
-#include "layout.h"
+#include "transpose.h"
 #include "../model/model.h"
 
 static const struct json_limits config_limits = {4 << 20, 200000, 16};
@@ -28,7 +28,8 @@ struct hf_in {
     char *dir;
     const struct model_spec *spec;
     struct safetensors *sf; /* NULL: no weights */
-    struct hf_layout layout;
+    struct layout layout;
+    int prefixed; /* names have the base model's prefix */
     int *found;   /* [layout.n_stored]: index in sf */
     char **files; /* [n_files] texts of spec->files, read when asked for */
     int n_files;
@@ -42,7 +43,7 @@ static void hf_close(void *self)
         free(s->files[i]);
     free(s->files);
     row_block_close(&s->block);
-    hf_layout_free(&s->layout);
+    layout_free(&s->layout);
     free(s->found);
     sf_close(s->sf);
     free(s->dir);
@@ -75,12 +76,11 @@ static const char *hf_file(void *self, const char *name, int64_t *bytes, struct 
 
 /* ---- tensors */
 
-/* Canonical rows r .. r + n - 1 of a transposed tensor into block [n, cols]; they follow one
- * another in the stored tensor [cols, stored_rows]. */
-static int read_columns(struct hf_in *s, const struct hf_view *v, int64_t r, int64_t n,
-                        int64_t size, unsigned char *block, unsigned char *tile, struct err *e)
+/* n canonical rows of a transposed tensor, which stand side by side from column `row` on of the
+ * stored tensor [cols, stored_rows], into block [n, cols]. */
+static int read_columns(struct hf_in *s, const struct view *v, int64_t row, int64_t n, int64_t size,
+                        unsigned char *block, unsigned char *tile, struct err *e)
 {
-    int64_t run, row = hf_view_row(v, r, &run);
     for (int64_t c = 0; c < v->cols; c += HF_TILE) {
         int64_t m = v->cols - c < HF_TILE ? v->cols - c : HF_TILE;
         for (int64_t k = 0; k < m; k++)
@@ -96,15 +96,14 @@ static int read_columns(struct hf_in *s, const struct hf_view *v, int64_t r, int
 static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
     struct hf_in *s = self;
-    const struct hf_view *v = &s->layout.views[i];
+    const struct view *v = layout_view(&s->layout, i);
     int64_t size = dtype_bytes(s->spec->tensors[i].dtype, 1), row_bytes = v->cols * size,
-            r = at / row_bytes, run;
-    hf_view_row(v, r, &run);
+            r = at / row_bytes, run, row = layout_row(&s->layout, i, r, &v, &run);
     int64_t n = min64(min64(run, rows), HF_BLOCK / row_bytes);
     n = n < 1 ? 1 : n;
     unsigned char *tile;
     if (row_block_room(&s->block, n * row_bytes, min64(HF_TILE, v->cols) * n * size, &tile, e) ||
-        read_columns(s, v, r, n, size, s->block.memory.base, tile, e))
+        read_columns(s, v, row, n, size, s->block.memory.base, tile, e))
         return -1;
     s->block.at = r * row_bytes;
     s->block.bytes = n * row_bytes;
@@ -116,12 +115,12 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
 static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t rows,
                       struct err *e)
 {
-    const struct hf_view *v = &s->layout.views[i];
+    const struct view *v = layout_view(&s->layout, i);
     int64_t row_bytes = v->cols * dtype_bytes(s->spec->tensors[i].dtype, 1);
     if (v->transposed)
         return row_block_read(&s->block, i, at, buf, n, rows, fill_block, s, e);
     for (int64_t done = 0, part; done < n; done += part) {
-        int64_t p = at + done, run, row = hf_view_row(v, p / row_bytes, &run);
+        int64_t p = at + done, run, row = layout_row(&s->layout, i, p / row_bytes, &v, &run);
         part = min64(n - done, run * row_bytes - p % row_bytes);
         if (sf_read(s->sf, s->found[v->stored], row * row_bytes + p % row_bytes, (char *)buf + done,
                     part, e))
@@ -170,7 +169,7 @@ static int hf_end(void *self, struct err *e)
 static int hf_peek(void *self, int i, void *bytes, int64_t n, struct err *e)
 {
     struct hf_in *s = self;
-    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype, s->layout.views[i].cols);
+    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype, layout_view(&s->layout, i)->cols);
     return read_bytes(s, i, 0, bytes, n, n ? (n + row_bytes - 1) / row_bytes : 0, e);
 }
 
@@ -195,19 +194,30 @@ static int has_prefix(const struct safetensors *sf, const char *prefix)
 }
 
 /* A checkpoint saved from the base model lacks the prefix everywhere. */
-static int find_stored(const struct hf_in *s, const char *name, int prefixed)
+static int find_stored(const struct hf_in *s, const char *name)
 {
     const char *prefix = s->spec->family->base_prefix;
-    int found = sf_find(
-        s->sf, !prefixed && !strncmp(name, prefix, strlen(prefix)) ? name + strlen(prefix) : name);
-    for (const struct family_stored *row = s->spec->family->stored; found < 0 && row->name; row++) {
-        size_t n = strlen(row->name);
-        char other[TENSOR_NAME];
-        if (!row->other || strncmp(name, row->name, n) || name[n] != '.')
-            continue;
-        snprintf(other, sizeof other, "%s%s", row->other, name + n);
-        found = sf_find(s->sf, other);
-    }
+    int lacking = !s->prefixed && text_begins(name, prefix);
+    return sf_find(s->sf, lacking ? name + strlen(prefix) : name);
+}
+
+static int has_stored(void *self, const char *name) { return find_stored(self, name) >= 0; }
+
+/* The tensor outside the blocks that stores this canonical one alone: its name here, or the one
+ * under which it should be here, and its index, -1. */
+static int find_alone(const struct hf_in *s, const char *stem, char name[TENSOR_NAME])
+{
+    const struct family_stored *row = s->spec->family->stored;
+    int found = -1;
+    *name = 0;
+    for (; found < 0 && row->name; row++)
+        if (!strcmp(row->layout, stem)) {
+            char other[TENSOR_NAME];
+            snprintf(other, TENSOR_NAME, "%s.weight", row->name);
+            found = find_stored(s, other);
+            if (found >= 0 || !*name)
+                strcpy(name, other);
+        }
     return found;
 }
 
@@ -232,15 +242,13 @@ static int same_bytes(const struct hf_in *s, int a, int b, struct err *e)
 /* A model that says it is tied may still store its head. Returns the sf index to use for the
  * embeddings instead (-1: none); sets *ignore to a head that only repeats them; unties the model in
  * h where head and embeddings differ. */
-static int resolve_tie(struct hf_in *s, struct model_spec *h, int prefixed, int *ignore,
-                       struct err *e)
+static int resolve_tie(struct hf_in *s, struct model_spec *h, int *ignore, struct err *e)
 {
-    char head[TENSOR_NAME], embed[TENSOR_NAME];
+    char name[TENSOR_NAME];
     *ignore = -1;
-    if (!h->tie_word_embeddings || !hf_stored_name(h->family, "lm_head", head) ||
-        !hf_stored_name(h->family, "embed_tokens", embed))
+    if (!h->tie_word_embeddings)
         return -1;
-    int x = find_stored(s, head, prefixed), w = find_stored(s, embed, prefixed);
+    int x = find_alone(s, "lm_head", name), w = find_alone(s, "embed_tokens", name);
     if (x < 0 || w < 0)
         return x;
     if (same_bytes(s, x, w, e)) {
@@ -269,24 +277,40 @@ static int match_tensor(const struct hf_in *s, const struct tensor *want, int k,
     return 0;
 }
 
+/* Dtypes of the canonical tensors: those of their views, which must agree. */
+static int take_dtypes(struct hf_in *s, struct model_spec *h, struct err *e)
+{
+    for (int i = 0; i < h->n_tensors; i++) {
+        const struct view_list *list = &s->layout.of[i];
+        const struct tensor *first = sf_tensor(s->sf, s->found[list->views[0].stored]);
+        for (int k = 1; k < list->n; k++) {
+            const struct tensor *t = sf_tensor(s->sf, s->found[list->views[k].stored]);
+            if (t->dtype != first->dtype)
+                return err_set(e, "'%s': tensors %s and %s have different dtypes (%s, %s)", s->dir,
+                               first->name, t->name, dtype_name(first->dtype),
+                               dtype_name(t->dtype));
+        }
+        h->tensors[i].dtype = first->dtype;
+    }
+    return 0;
+}
+
 static int match_tensors(struct hf_in *s, struct model_spec *h, struct err *e)
 {
-    int ignore, prefixed = has_prefix(s->sf, h->family->base_prefix),
-                embed = resolve_tie(s, h, prefixed, &ignore, e);
-    if (e->set || hf_layout_make(&s->layout, h, e))
+    s->prefixed = has_prefix(s->sf, h->family->base_prefix);
+    int ignore, embed = resolve_tie(s, h, &ignore, e);
+    if (e->set || layout_make(&s->layout, h, h->family->stored, 0, has_stored, s, e))
         return -1;
     s->found = mem_alloc((size_t)s->layout.n_stored * sizeof *s->found);
     char *used = mem_alloc((size_t)sf_count(s->sf)), embed_name[TENSOR_NAME] = "";
     int failed = 0;
     if (embed >= 0)
-        hf_stored_name(h->family, "embed_tokens", embed_name);
+        find_alone(s, "embed_tokens", embed_name);
     if (ignore >= 0)
         used[ignore] = 1;
     for (int i = 0; i < s->layout.n_stored && !failed; i++) {
         const struct tensor *want = &s->layout.stored[i];
-        int k = embed >= 0 && !strcmp(want->name, embed_name)
-                    ? embed
-                    : find_stored(s, want->name, prefixed);
+        int k = strcmp(want->name, embed_name) ? find_stored(s, want->name) : embed;
         failed = match_tensor(s, want, k, e);
         s->found[i] = k;
         if (!failed)
@@ -298,9 +322,7 @@ static int match_tensors(struct hf_in *s, struct model_spec *h, struct err *e)
                 e, "'%s' has a tensor %s that family %s with this config.json does not know",
                 s->dir, sf_tensor(s->sf, i)->name, h->family->name);
     free(used);
-    for (int i = 0; i < h->n_tensors && !failed; i++)
-        h->tensors[i].dtype = sf_tensor(s->sf, s->found[s->layout.views[i].stored])->dtype;
-    return failed;
+    return failed || take_dtypes(s, h, e) ? -1 : 0;
 }
 
 /* ---- opening */

@@ -7,7 +7,7 @@ const struct axis_row axis_rows[AXIS_COUNT] = {
     [AXIS_NONE] = {.place = -1},
     [AXIS_P] = {.place = -1},
 #define ROW(in, letter, dimension, name, most, ...) \
-    [AXIS_##letter] = {#name, offsetof(struct in, name), most, ROW_REST(__VA_ARGS__)},
+    [AXIS_##letter] = {#letter, #name, offsetof(struct in, name), most, ROW_REST(__VA_ARGS__)},
 #define ROW_REST(inside, width, place, option, help) \
     AXIS_##inside, AXIS_##width, place, option, help
 #define MODEL_AXIS(...) ROW(model_spec, __VA_ARGS__)

@@ -27,7 +27,7 @@ enum axis {
 
 /* A row; the columns are described in axes.def. */
 struct axis_row {
-    const char *name;
+    const char *letter, *name;
     size_t offset; /* of the field in struct model_spec or struct layer */
     int64_t most;
     enum axis inside, width;

@@ -27,16 +27,15 @@ struct family_tensor {
     const char *when;
 };
 
-/* How the checkpoint stores them: a foreign tensor is a concatenation of canonical ones along its
- * rows, optionally stored transposed. layout: "q_proj|k_proj|v_proj" or, repeated along an axis,
- * "K*(q_proj:GD|k_proj:D|v_proj:D)"; weights and biases follow the same layout. */
+/* How a kind of file stores them, as layout.c reads it: a foreign tensor is a concatenation of
+ * canonical ones along its rows, optionally stored transposed. */
 struct family_stored {
-    const char *name; /* foreign, with {L}, without .weight / .bias */
-    /* canonical stems joined by | ("layers.{L}." implied when name has {L}) */
+    /* foreign, without .weight / .bias; {L}: the layer, {N}: the unit of the axis in `layout` */
+    const char *name;
+    /* canonical stems ("layers.{L}." implied when name has {L}) joined by |, or repeated for every
+     * unit of an axis: "K*(q_proj|k_proj|v_proj)"; ~ before a stem: its rows rotate */
     const char *layout;
     int transposed; /* weights of two dimensions are stored [in, out] */
-    /* a name outside the layers that some checkpoints have instead; NULL: none */
-    const char *other;
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =

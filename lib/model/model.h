@@ -11,6 +11,7 @@
 #include "../base/mem.h"
 #include "config.h"
 #include "family.h"
+#include "layout.h"
 #include "row_block.h"
 #include "sink.h"
 #include "source.h"

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/hf/layout.h"
+#include "../../lib/model/layout.h"
 #include "check.h"
 
 #define GOLDEN "tests/golden/"
@@ -48,9 +48,9 @@ static int head_of(struct model_spec *h, const char *text, struct err *e)
  * else is. */
 static void check_stored(const struct model_spec *h, struct safetensors *file, const char *which)
 {
-    struct hf_layout l;
+    struct layout l;
     struct err e = {0};
-    CHECK(!hf_layout_make(&l, h, &e), "%s: %s", which, e.msg);
+    CHECK(!layout_make(&l, h, h->family->stored, 0, NULL, NULL, &e), "%s: %s", which, e.msg);
     for (int i = 0; i < l.n_stored && !e.set; i++) {
         const struct tensor *want = &l.stored[i];
         int at = sf_find(file, want->name);
@@ -61,7 +61,7 @@ static void check_stored(const struct model_spec *h, struct safetensors *file, c
     }
     CHECK(l.n_stored == sf_count(file), "%s: %d stored tensors expected, %d in the file", which,
           l.n_stored, sf_count(file));
-    hf_layout_free(&l);
+    layout_free(&l);
 }
 
 static void check_round_trip(struct model_spec *h, const char *which)

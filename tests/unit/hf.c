@@ -1,7 +1,5 @@
 /* What no directory can show to hf-export's rules: shapes that GPT-2's class cannot say, layers of
- * different sizes, fused layouts by group. */
-#include "../../lib/hf/layout.h"
-
+ * different sizes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,68 +54,8 @@ static void test_shapes(void)
     check_refused(&h, "intermediate_size of layer 1");
 }
 
-/* Rows of the canonical tensors in "K*(q_proj:GD|k_proj:D|v_proj:D)", against the definition, for 2
- * KV heads, 3 query heads each, size 4. */
-static void test_groups(void)
-{
-    static const struct family_stored stored[] = {
-        {"x.{L}.qkv", "K*(q_proj:GD|k_proj:D|v_proj:D)", 0, NULL},
-        {"x.{L}.o", "o_proj", 1, NULL},
-        {"x.{L}.n1", "input_layernorm", 0, NULL},
-        {"x.{L}.n2", "post_attention_layernorm", 0, NULL},
-        {"x.{L}.gu", "gate_proj|up_proj", 0, NULL},
-        {"x.{L}.d", "down_proj", 0, NULL},
-        {"e", "embed_tokens", 0, NULL},
-        {"n", "norm", 0, NULL},
-        {"h", "lm_head", 0, NULL},
-        {0}};
-    struct model_spec h = read_head(
-        "{\"model_type\": \"llama\", \"hidden_size\": 24, \"num_attention_heads\": 6, "
-        "\"num_key_value_heads\": 2,"
-        " \"num_hidden_layers\": 2, \"intermediate_size\": 10, \"vocab_size\": 11}");
-    struct family f = *h.family;
-    f.stored = stored;
-    h.family = &f;
-    struct hf_layout l;
-    struct err e = {0};
-    CHECK(!hf_layout_make(&l, &h, &e), "%s", e.msg);
-    int expected[40], n = 0; /* stored row -> canonical row, + 100 for k, + 200 for v */
-    for (int k = 0; k < 2; k++) {
-        for (int i = 0; i < 12; i++)
-            expected[n++] = 12 * k + i;
-        for (int i = 0; i < 4; i++)
-            expected[n++] = 100 + 4 * k + i;
-        for (int i = 0; i < 4; i++)
-            expected[n++] = 200 + 4 * k + i;
-    }
-    static const char *const names[] = {"layers.1.q_proj.weight", "layers.1.k_proj.weight",
-                                        "layers.1.v_proj.weight"};
-    for (int part = 0; part < 3; part++) {
-        const struct hf_view *v = &l.views[model_spec_find(&h, names[part])];
-        CHECK(!strcmp(l.stored[v->stored].name, "x.1.qkv.weight") &&
-                  l.stored[v->stored].shape[0] == 40,
-              "stored as %s", l.stored[v->stored].name);
-        for (int64_t r = 0; r < v->rows; r++) {
-            int64_t run, row = hf_view_row(v, r, &run);
-            CHECK(row >= 0 && row < 40 && expected[row] == 100 * part + r,
-                  "%s row %lld lies at %lld", names[part], (long long)r, (long long)row);
-            CHECK(run == (part ? 4 : 12) - r % (part ? 4 : 12), "%s row %lld is followed by %lld",
-                  names[part], (long long)r, (long long)run);
-        }
-    }
-    const struct hf_view *o = &l.views[model_spec_find(&h, "layers.0.o_proj.weight")];
-    CHECK(o->transposed && l.stored[o->stored].shape[0] == 24 && l.stored[o->stored].shape[1] == 24,
-          "o_proj is not transposed");
-    hf_layout_free(&l);
-
-    f.stored = stored + 1; /* nothing stores q, k and v */
-    CHECK(hf_layout_make(&l, &h, &e) == -1 && strstr(e.msg, "q_proj"), "'%s'", e.msg);
-    model_spec_free(&h);
-}
-
 int main(void)
 {
     test_shapes();
-    test_groups();
     return check_report();
 }

@@ -10,7 +10,7 @@
 
 #include "../../formats/safetensors.h"
 #include "../../lib/tool/model_open.h"
-#include "../../lib/hf/layout.h"
+#include "../../lib/model/layout.h"
 #include "../../lib/tape/tape_private.h"
 #include "check.h"
 
@@ -89,16 +89,16 @@ static double worst(const float *a, const float *b, int64_t n, double *largest)
 }
 
 /* The gradient of a canonical tensor out of the foreign one that holds it. */
-static float *golden_grad(const struct golden *g, const struct model *m, const struct hf_layout *l,
+static float *golden_grad(const struct golden *g, const struct model *m, const struct layout *l,
                           int index)
 {
-    const struct hf_view *v = &l->views[index];
+    const struct view *v = layout_view(l, index);
     char *name = mem_format("grad.%s", l->stored[v->stored].name);
     int64_t n, run;
     float *foreign = golden_values(g, name, &n), *grad = mem_alloc((size_t)(v->rows * v->cols) * 4);
     CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->spec.family->name, name);
     for (int64_t r = 0; foreign && r < v->rows; r++)
-        for (int64_t c = 0, row = hf_view_row(v, r, &run); c < v->cols; c++)
+        for (int64_t c = 0, row = layout_row(l, index, r, &v, &run); c < v->cols; c++)
             grad[r * v->cols + c] =
                 foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
     free(foreign);
@@ -231,8 +231,8 @@ static void check_backward(const char *name, struct model *m, const struct golde
           "%s: mean loss %.7f, expected %.7f", name, mean_loss(t, g->B, g->T), sum / (double)n);
     free(nll);
     float *grads = gradients(m), *got = grads;
-    struct hf_layout layout;
-    hf_layout_make(&layout, &m->spec, &e);
+    struct layout layout;
+    layout_make(&layout, &m->spec, m->spec.family->stored, 0, NULL, NULL, &e);
     stop_on_error(name);
     for (int i = 0; i < m->spec.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
         float *want = golden_grad(g, m, &layout, i);
@@ -243,7 +243,7 @@ static void check_backward(const char *name, struct model *m, const struct golde
               recompute ? " (recomputed)" : "", m->spec.tensors[i].name, off, largest);
         free(want);
     }
-    hf_layout_free(&layout);
+    layout_free(&layout);
     free(grads);
     tape_close(t);
 }

@@ -16,9 +16,8 @@
 #define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null)
 #define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL)
 #define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)       /* the value may be a JSON object */
-#define STORED(name, layout) STORED_ROW(name, layout, 0, NULL)
-#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1, NULL)
-#define STORED_OR(name, other, layout) STORED_ROW(name, layout, 0, other)
+#define STORED(name, layout) STORED_ROW(name, layout, 0)
+#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1)
 
 #define ALWAYS NULL
 #define NEVER "never"

@@ -34,7 +34,7 @@ static const struct family_tensor FAMILY_TABLE(tensors)[] = {
 
 #include "rows.h"
 #undef STORED_ROW
-#define STORED_ROW(name, layout, transposed, other) {name, layout, transposed, other},
+#define STORED_ROW(name, layout, transposed) {name, layout, transposed},
 static const struct family_stored FAMILY_TABLE(stored)[] = {
 #include FAMILY_DEF
     {0}

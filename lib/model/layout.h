@@ -1,0 +1,56 @@
+/* How files store the canonical tensors of a model: rows of a family's .def applied to its sizes.
+ *
+ * A stored tensor is a concatenation of canonical ones along their rows, whole or repeated for each
+ * unit of an axis; or such a repetition is stored as one tensor a unit. So every canonical tensor
+ * is a list of views of stored ones, which serves in both directions: reading and writing. Rows of
+ * a tensor are all its dimensions but the last; a vector is rows of one column. */
+#ifndef PARE_LAYOUT_H
+#define PARE_LAYOUT_H
+
+#include "spec.h"
+
+/* Some rows of a canonical tensor [rows, cols] in a stored one. Row r of the view is row
+ *   r' / group_rows * stride + offset + r' % group_rows
+ * of the stored tensor, where r' is r, or with `head` its place when the halves of every head of so
+ * many rows interleave: half s, row j of it stands at 2 j + s. */
+struct view {
+    int stored;
+    int64_t rows, cols;
+    int64_t group_rows, stride, offset;
+    int64_t head;
+    int64_t stored_rows; /* rows of the stored tensor, seen as [rows, cols] */
+    int transposed;      /* stored as [cols, stored_rows] */
+};
+
+struct layout {
+    /* foreign names and shapes, in the order of the canonical tensors; dtype that of the parts (f32
+     * where they differ) */
+    struct tensor *stored;
+    int n_stored, room;
+    /* of each canonical tensor: views of equally many rows, which follow one another in it */
+    struct view_list {
+        struct view *views;
+        int n;
+    } * of;
+    int n_tensors;
+};
+
+/* Is there a stored tensor of that name? */
+typedef int layout_has(void *user, const char *name);
+/* rows: those of the family for this kind of file. Where several store the same tensor, the first
+ * whose name is there counts; has NULL (writing): the first. neighbours: rows marked ~ stand
+ * interleaved. -1: a canonical tensor that no row stores, parts that do not fit together. */
+int layout_make(struct layout *l, const struct model_spec *h, const struct family_stored *rows,
+                int neighbours, layout_has *has, void *user, struct err *e);
+void layout_free(struct layout *l);
+
+/* Stored row of row r of canonical tensor i, its view, and how many rows of the tensor follow it
+ * there without a jump (itself included). */
+int64_t layout_row(const struct layout *l, int i, int64_t r, const struct view **v, int64_t *run);
+/* columns of canonical tensor i; its first view */
+static inline const struct view *layout_view(const struct layout *l, int i)
+{
+    return l->of[i].views;
+}
+
+#endif
