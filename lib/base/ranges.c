@@ -50,6 +50,8 @@ static int parse_one(struct range *r, const char **at, enum ranges_kind kind)
 
 static int refuse_text(const char *option, const char *text, enum ranges_kind kind, struct err *e)
 {
+    if (kind == RANGES_NUMBER)
+        return err_set(e, "--%s takes a whole number, not \"%s\"", option, text);
     return kind == RANGES_PLAIN
                ? err_set(e, "--%s takes a list of layers such as 0,3,12-19, not \"%s\"", option,
                          text)
@@ -65,7 +67,7 @@ static int append(struct ranges *to, struct range r, const char *option, enum ra
     if (r.from > r.to)
         return err_set(e, "--%s: the range %" PRId64 "-%" PRId64 " is reversed", option, r.from,
                        r.to);
-    if (kind == RANGES_VALUES && r.value < 1)
+    if (kind != RANGES_PLAIN && r.value < 1)
         return err_set(e, "--%s must be at least 1, not %" PRId64, option, r.value);
     for (int64_t i = 0; i < to->n; i++) {
         int64_t from = r.from > to->list[i].from ? r.from : to->list[i].from;
@@ -97,9 +99,13 @@ int ranges_parse(struct ranges *r, const char *option, const char *text, enum ra
     const char *end = text;
     int64_t all = number(&end);
     *r = (struct ranges){0};
-    int bad = kind == RANGES_VALUES && end > text && !*end
-                  ? append(r, (struct range){0, INT64_MAX, all}, option, kind, e)
-                  : parse_list(r, option, text, kind, e);
+    int bad, is_number = end > text && !*end;
+    if (kind != RANGES_PLAIN && is_number)
+        bad = append(r, (struct range){0, INT64_MAX, all}, option, kind, e);
+    else if (kind == RANGES_NUMBER)
+        bad = refuse_text(option, text, kind, e);
+    else
+        bad = parse_list(r, option, text, kind, e);
     if (bad)
         ranges_free(r);
     return bad;

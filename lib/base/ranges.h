@@ -17,7 +17,8 @@ struct ranges {
     int64_t n;
 };
 
-enum ranges_kind { RANGES_PLAIN, RANGES_VALUES };
+/* NUMBER: the one number alone */
+enum ranges_kind { RANGES_PLAIN, RANGES_VALUES, RANGES_NUMBER };
 
 /* Refuses text that is no such list, reversed and overlapping ranges, and values below 1, in one
  * sentence that begins with --option. */

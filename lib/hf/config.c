@@ -4,8 +4,10 @@
  * without head_dim. A twin is another class with the same function: it must give the same model
  * and the same tensors when its config is read again. */
 #include "config.h"
+#include "hf.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../model/model.h"
@@ -141,6 +143,23 @@ static int write_twin(struct model_spec *h, const char *why, char note[400], str
                    from->name, why, h->hidden_size, y->num_attention_heads, y->head_dim);
 }
 
+static int check_even(const struct model_spec *h, struct err *e)
+{
+    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+        for (int64_t l = 1; l < h->num_hidden_layers; l++)
+            if (layer_size(&h->layers[l], a) != layer_size(&h->layers[0], a)) {
+                char *text = model_spec_size_text(h, a, NULL);
+                err_set(e,
+                        "%s differs between layers (%.200s): a model stream (.tsz) holds that; "
+                        "config.json for model_type %s has one number for all layers, and GGUF, "
+                        "which may have one for each, is not written here",
+                        axis_rows[a].name, text, h->family->name);
+                free(text);
+                return -1;
+            }
+    return 0;
+}
+
 /* What no class of this family can say. */
 static int check_shape(const struct model_spec *h, struct err *e)
 {
@@ -182,8 +201,18 @@ int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], stru
     model_spec_update_config(h);
     json_object_set_new(h->config, "architectures", json_pack("[s]", h->family->architecture));
     say_dtype(h->config, dtype);
-    if (check_shape(h, e) || model_spec_check_config(h, e))
+    if (check_even(h, e) || check_shape(h, e) || model_spec_check_config(h, e))
         return -1;
     const char *why = refusal(h);
     return why ? write_twin(h, why, note, e) : 0;
+}
+
+int hf_check_shape(const struct model_spec *h, struct err *e)
+{
+    struct model_spec copy;
+    char note[400];
+    model_spec_copy(&copy, h);
+    int bad = hf_config_write(&copy, DT_F32, note, e);
+    model_spec_free(&copy);
+    return bad;
 }

@@ -1,6 +1,10 @@
 /* The rows of axes.def as a table, and sizes by axis. */
 #include "axes.h"
 
+#include <stdlib.h>
+
+#include "../base/mem.h"
+#include "../base/ranges.h"
 #include "spec.h"
 
 const struct axis_row axis_rows[AXIS_COUNT] = {
@@ -52,6 +56,20 @@ int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t
         return h->max_position_embeddings;
     int64_t units = model_spec_size(h, axis, layer);
     return axis >= LAYER_AXES ? units * layer_width(&h->layers[layer], axis) : units;
+}
+
+char *model_spec_size_text(const struct model_spec *h, enum axis axis, const int64_t *number)
+{
+    size_t bytes = (size_t)h->num_hidden_layers * sizeof(int64_t);
+    int64_t *layer = mem_alloc(bytes), *size = mem_alloc(bytes);
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        layer[l] = number ? number[l] : l;
+        size[l] = model_spec_size(h, axis, l);
+    }
+    char *text = ranges_text(layer, size, h->num_hidden_layers);
+    free(layer);
+    free(size);
+    return text;
 }
 
 json_t *layer_sizes_to_json(const struct layer *y)

@@ -70,6 +70,9 @@ void layer_set_size(struct layer *y, enum axis axis, int64_t n);
 int64_t layer_width(const struct layer *y, enum axis axis);
 /* entries of a tensor's dimension: units of the axis times their width */
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer);
+/* The sizes of a layers' axis as an option or a message has them: ranges_text; number[l]: what
+ * layer l is called, NULL: l. Free it. */
+char *model_spec_size_text(const struct model_spec *h, enum axis axis, const int64_t *number);
 /* {name: size} of every axis of a layer; new reference */
 json_t *layer_sizes_to_json(const struct layer *y);
 /* Units divide into those of the axis that they are inside of, and all channels together are no

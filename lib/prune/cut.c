@@ -10,12 +10,8 @@
 
 const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer)
 {
-    if (axis == AXIS_E)
-        return &p->hidden;
-    if (layer < 0)
-        return NULL;
-    const struct slice_layer *y = &p->layers[layer];
-    return axis == AXIS_F ? &y->ffn : axis == AXIS_H ? &y->hd : axis == AXIS_K ? &y->kd : NULL;
+    const struct kept *k = axis < LAYER_AXES ? &p->kept[axis] : &p->layers[layer].kept[axis];
+    return k->index ? k : NULL;
 }
 
 /* A tensor as rows of columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut
@@ -48,6 +44,13 @@ static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int
     return c;
 }
 
+/* Is `row` the next of the rows that stay? */
+static int row_stays(const struct kept *k, int64_t row, int64_t next)
+{
+    return !k || (next < k->n * k->width &&
+                  k->index[next / k->width] * k->width + next % k->width == row);
+}
+
 /* The kept columns of one row, moved to `out`; returns past the end of what it wrote. out <= row is
  * allowed. */
 static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
@@ -58,7 +61,7 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
         return out + c->row_bytes;
     }
     const struct kept *k = c->keep_cols;
-    size_t unit = (size_t)dtype_bytes(c->dtype, 1);
+    size_t unit = (size_t)dtype_bytes(c->dtype, k->width);
     for (int64_t i = 0; i < k->n;) {
         int64_t run = 1;
         while (i + run < k->n && k->index[i + run] == k->index[i] + run)
@@ -87,7 +90,7 @@ int slice_tensor(const struct slice_plan *p, const struct tensor *source, int de
         if (raw != buf)
             to_f32((float *)buf, raw, c.stored, n * c.cols);
         for (int64_t r = from; r < from + n && write; r++)
-            if (!c.keep_rows || (next < c.keep_rows->n && c.keep_rows->index[next] == r)) {
+            if (row_stays(c.keep_rows, r, next)) {
                 out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
                 next++;
             }
@@ -97,6 +100,33 @@ int slice_tensor(const struct slice_plan *p, const struct tensor *source, int de
         free(raw);
     free(buf);
     return bad ? -1 : 0;
+}
+
+/* ---- from a source to a sink */
+
+struct pipe {
+    struct model_in *in;
+    struct model_out *out;
+};
+
+static int pipe_read(void *user, void *buf, int64_t n)
+{
+    return model_read(((struct pipe *)user)->in, buf, n);
+}
+
+static int pipe_write(void *user, const void *data, int64_t n)
+{
+    return model_out_write(((struct pipe *)user)->out, data, n);
+}
+
+int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
+               struct model_out *out)
+{
+    struct pipe pipe = {in, out};
+    int to = p->dest[i];
+    if (to >= 0 && model_out_next(out))
+        return -1;
+    return slice_tensor(p, source, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
 }
 
 /* ---- both in memory */

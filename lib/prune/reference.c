@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../data/data.h"
 
 enum { SLOTS = 24 };
 
@@ -23,61 +24,52 @@ struct naive {
     int64_t T, layer; /* layer of m; -1 outside the blocks */
     unsigned kinds;   /* of that layer that stay */
     struct slot slots[SLOTS];
-    char *hidden, *ffn, *hd, *kd; /* 1 = kept; NULL without a plan */
+    char *mask[AXIS_COUNT]; /* of an axis' channels, 1 = kept; NULL without a plan */
     struct err *e;
 };
 
 /* ---- masks */
 
-static char *mask_of(const struct kept *k, int64_t width)
+static char *mask_of(const struct kept *k)
 {
-    char *mask = mem_alloc((size_t)(k->of * width));
+    if (!k->index)
+        return NULL;
+    char *mask = mem_alloc((size_t)(k->of * k->width));
     for (int64_t i = 0; i < k->n; i++)
-        memset(mask + k->index[i] * width, 1, (size_t)width);
+        memset(mask + k->index[i] * k->width, 1, (size_t)k->width);
     return mask;
 }
 
-static void masks_free(struct naive *w)
+static void masks_free(struct naive *w, enum axis from, enum axis to)
 {
-    free(w->ffn);
-    free(w->hd);
-    free(w->kd);
-    w->ffn = w->hd = w->kd = NULL;
+    for (enum axis x = from; x < to; x++) {
+        free(w->mask[x]);
+        w->mask[x] = NULL;
+    }
 }
 
 /* The masks of a layer; 0 if the plan drops it. */
 static int masks_of_layer(struct naive *w)
 {
-    masks_free(w);
+    masks_free(w, LAYER_AXES, AXIS_COUNT);
     w->kinds = w->m->spec.layers[w->layer].kinds;
     if (!w->plan)
         return 1;
-    int64_t D = w->m->spec.layers[w->layer].head_dim;
-    for (int64_t i = 0; i < w->plan->spec.num_hidden_layers; i++) {
-        const struct slice_layer *y = &w->plan->layers[i];
-        if (y->source != w->layer)
+    const struct kept *layers = &w->plan->kept[AXIS_L];
+    for (int64_t i = 0; i < layers->n; i++) {
+        if (layers->index[i] != w->layer)
             continue;
         w->kinds = w->plan->spec.layers[i].kinds;
-        w->ffn = mask_of(&y->ffn, 1);
-        w->hd = mask_of(&y->heads, D);
-        w->kd = mask_of(&y->groups, D);
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            w->mask[x] = mask_of(&w->plan->layers[i].kept[x]);
         return 1;
     }
     return 0;
 }
 
-static const char *mask_for(const struct naive *w, enum axis a)
-{
-    return a == AXIS_E   ? w->hidden
-           : a == AXIS_F ? w->ffn
-           : a == AXIS_H ? w->hd
-           : a == AXIS_K ? w->kd
-                         : NULL;
-}
-
 static void mask_apply(const struct naive *w, const struct slot *s)
 {
-    const char *mask = mask_for(w, s->axis);
+    const char *mask = w->mask[s->axis];
     for (int64_t i = 0; mask && i < w->T * s->cols; i++)
         if (!mask[i % s->cols])
             s->v[i] = 0;
@@ -194,7 +186,7 @@ static double *norm(const struct naive *w, const struct family_line *l, const st
     int64_t n = matrix_of(w, l->weight)->rows, rows = w->T * in->cols / n;
     double *gain = vector_of(w, l->weight, ".weight"), *bias = vector_of(w, l->weight, ".bias"),
            *y = new_value(w, in->cols);
-    const char *mask = mask_for(w, in->axis);
+    const char *mask = w->mask[in->axis];
     memcpy(y, in->v, (size_t)(w->T * in->cols) * sizeof *y);
     for (int64_t r = 0; r < rows; r++) {
         norm_row(y + r * n, mask ? mask + r * n % in->cols : NULL, n, l->op == OP_layernorm,
@@ -399,7 +391,7 @@ static int run_model(struct naive *w, double *logits)
     for (w->layer = 0; w->layer < w->m->spec.num_hidden_layers; w->layer++)
         if (masks_of_layer(w) && run_lines(w, f->block))
             return -1;
-    masks_free(w);
+    masks_free(w, LAYER_AXES, AXIS_COUNT);
     w->layer = -1;
     return run_lines(w, f->end) || run_head(w, logits) ? -1 : 0;
 }
@@ -415,12 +407,12 @@ int naive_logits(const struct model *m, const struct slice_plan *plan, const uin
     if (m->spec.learned_positions && T > m->spec.max_position_embeddings)
         return err_set(e, "%lld tokens are more than the %lld learned positions", (long long)T,
                        (long long)m->spec.max_position_embeddings);
-    w.hidden = plan ? mask_of(&plan->hidden, 1) : NULL;
+    for (enum axis x = MODEL_AXES; plan && x < LAYER_AXES; x++)
+        w.mask[x] = mask_of(&plan->kept[x]);
     int bad = run_model(&w, logits);
     for (int i = 0; i < SLOTS; i++)
         free(w.slots[i].v);
-    masks_free(&w);
-    free(w.hidden);
+    masks_free(&w, 0, AXIS_COUNT);
     return bad;
 }
 
@@ -429,7 +421,7 @@ int slice_verify(const struct slice_plan *p, const struct model *source, const s
 {
     int64_t V = source->spec.vocab_size;
     double *a = mem_alloc((size_t)(T * V) * sizeof *a), *b = mem_alloc((size_t)(T * V) * sizeof *b);
-    *v = (struct verdict){0};
+    *v = (struct verdict){.tokens = T};
     int bad = naive_logits(source, p, ids, T, a, e) || naive_logits(slice, NULL, ids, T, b, e),
         finite = 1;
     for (int64_t i = 0; i < T * V && !bad; i++) {
@@ -437,11 +429,34 @@ int slice_verify(const struct slice_plan *p, const struct model *source, const s
         finite &= isfinite(a[i]) && isfinite(b[i]);
         v->largest = fabs(a[i]) > v->largest ? fabs(a[i]) : v->largest;
         if (off > v->difference || isnan(off))
-            *v = (struct verdict){
-                .difference = off, .largest = v->largest, .token = i / V, .entry = i % V};
+            *v = (struct verdict){.tokens = T,
+                                  .difference = off,
+                                  .largest = v->largest,
+                                  .token = i / V,
+                                  .entry = i % V};
     }
     v->agrees = finite && v->difference <= 1e-9 * (1 + v->largest);
     free(a);
     free(b);
+    return bad ? -1 : 0;
+}
+
+int slice_verify_stream(const struct slice_plan *p, const struct model *source,
+                        const struct model *slice, struct st_in *in, int64_t most,
+                        struct verdict *v, struct err *e)
+{
+    struct sequences s;
+    const uint32_t *ids;
+    int64_t n;
+    const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
+    if (!kind || strcmp(kind, "tokens"))
+        return err_set(e, "%s holds a stream of kind \"%s\", but \"tokens\" is needed here",
+                       st_path(in), kind ? kind : "?");
+    if (sequences_open(&s, in, most, 0, e))
+        return -1;
+    int bad = sequences_next(&s, &ids, &n) < 0 ||
+              sequences_check(&s, ids, n, source->spec.vocab_size) ||
+              slice_verify(p, source, slice, ids, n, v, e);
+    sequences_close(&s);
     return bad ? -1 : 0;
 }

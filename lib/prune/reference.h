@@ -14,12 +14,18 @@ int naive_logits(const struct model *m, const struct slice_plan *plan, const uin
                  int64_t T, double *logits, struct err *e);
 
 struct verdict {
+    int64_t tokens;             /* compared */
     double difference, largest; /* largest |masked source - slice|, and largest |logit| */
     int64_t token, entry;       /* where the difference is */
     /* difference <= 1e-9 * (1 + largest): sums of the same numbers in another order */
     int agrees;
 };
+/* On one sequence. */
 int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
                  const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
+/* On the first of a stream of tokens, up to `most` of it. */
+int slice_verify_stream(const struct slice_plan *p, const struct model *source,
+                        const struct model *slice, struct st_in *in, int64_t most,
+                        struct verdict *v, struct err *e);
 
 #endif

@@ -4,45 +4,62 @@
 #ifndef PARE_SLICE_H
 #define PARE_SLICE_H
 
+#include <stdio.h>
+
+#include "../base/ranges.h"
 #include "../model/model.h"
 #include "rank.h"
 
-/* Sizes asked for; 0: as in the source. Lists of the source's layers: "0,3,12-19" or NULL. With
- * drop_layers num_hidden_layers is 0; drop_attention and drop_mlp remove only that half of a layer.
- */
+/* The shape asked for. Layers are those of the source, counted from 0. */
 struct slice_target {
-    int64_t hidden_size, intermediate_size, num_attention_heads, num_key_value_heads,
-        num_hidden_layers;
-    const char *drop_layers, *drop_attention, *drop_mlp;
+    /* A value for all layers, or for some; what is not named stays as it is. */
+    struct ranges size[AXIS_COUNT];
+    struct ranges drop_layers;              /* or none; then size[AXIS_L] is empty */
+    struct ranges drop_attention, drop_mlp; /* layers that lose only that half */
 };
+/* What the options say, NULL where they are not given: a number for an axis of the model, a number
+ * or LAYERS:SIZE,... for one of the layers, lists of layers to drop. */
+struct slice_options {
+    const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp;
+};
+/* -1: text that is no such thing. */
+int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e);
+/* -1: a layer is named that a model of so many layers does not have. */
+int slice_target_check(const struct slice_target *t, int64_t layers, struct err *e);
+void slice_target_free(struct slice_target *t);
 
+/* n of `of` units stay: index, ascending; each is `width` channels of a tensor's dimension. index
+ * NULL: the axis is never cut. */
 struct kept {
-    int64_t n, of, *index;
-}; /* ascending indices of the n units kept of `of` */
+    int64_t n, of, width, *index;
+};
 struct slice_layer {
-    int64_t source;                 /* the layer of the source */
-    struct kept ffn, heads, groups; /* units */
-    struct kept hd, kd;             /* channels of the kept heads and groups */
+    struct kept kept[AXIS_COUNT]; /* of the axes of a layer */
 };
 struct slice_plan {
     struct model_spec spec; /* of the slice; id and hist are the source's */
-    struct kept hidden;
-    struct slice_layer *layers; /* [head.num_hidden_layers], ascending source */
-    /* source tensor -> tensor of head, -1: its layer leaves */
+    /* of the model's axes; kept[AXIS_L].index[l] is the source of the slice's layer l */
+    struct kept kept[LAYER_AXES];
+    struct slice_layer *layers; /* [spec.num_hidden_layers] */
+    /* source tensor -> tensor of spec, -1: its layer leaves */
     int *dest;
 };
 /* rank: may be NULL or lack entries that no cut needs. Kept units stay in original order; all units
  * of the source stay where nothing is asked. Fewer query heads than KV groups hold: the same number
- * leaves every kept group. Fewer KV heads: whole groups leave, and the group size stays unless
- * num_attention_heads says otherwise; where every query head has its own KV head, either number
- * stands for both. -1: a target beyond the source, heads that do not divide, entries missing in the
- * rank, layers that are not there. */
+ * leaves every kept group. Fewer KV heads: whole groups leave, and the group size stays unless a
+ * number of query heads says otherwise; where every query head has its own KV head, either number
+ * stands for both. So it is for every axis inside another. -1: a target beyond the source, heads
+ * that do not divide, entries missing in the rank, layers that are not there. */
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
                     const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
 
-/* The kept units of a tensor's axis; layer: of the slice (ignored for AXIS_E). NULL: the axis is
- * never cut. */
+/* The shape before and after, parameters, bytes and what is dropped, as a table for people. Sizes
+ * that differ between layers stand as lists in the syntax of ranges.h, layers as in the source. */
+void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
+
+/* The kept units of a tensor's axis; layer: of the slice, ignored for the model's axes. NULL: the
+ * axis is never cut. */
 const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer);
 
 /* Reads the source's tensor `source` from `read` (all of it, in row blocks of about 1 MiB) and
@@ -53,6 +70,10 @@ typedef int slice_read_fn(void *user, void *buf, int64_t n);
 typedef int slice_write_fn(void *user, const void *data, int64_t n);
 int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
                  slice_read_fn *read, slice_write_fn *write, void *user);
+
+/* The same for tensor i of the source, from `in` to `out`, where it is not dropped. */
+int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
+               struct model_out *out);
 
 /* Source and slice in memory, dtypes as stored (the slice's: as they are written), from one pass;
  * params of both point to the exact bytes. */

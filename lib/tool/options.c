@@ -34,7 +34,7 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
         if (end == text || *end || !isfinite(v))
             return err_set(e, "--%s takes a number, not \"%s\"", p->name, text);
         *(double *)p->value = v;
-    } else if (p->type == OPT_TEXT || p->type == OPT_PATH) {
+    } else if (p->type == OPT_TEXT || p->type == OPT_PATH || p->type == OPT_SIZES) {
         *(const char **)p->value = text;
     } else {
         struct opt_list *list = p->value;
@@ -156,6 +156,14 @@ void options_help(const struct options *o, FILE *f)
     }
 }
 
+/* A number is recorded as one, whatever else the option takes. */
+static json_t *sizes_value(const char *text)
+{
+    if (!text)
+        return json_integer(0);
+    return strspn(text, "0123456789") == strlen(text) ? json_integer(atoll(text)) : json_text(text);
+}
+
 static json_t *option_value(const struct opt *p)
 {
     if (p->type == OPT_FLAG)
@@ -166,6 +174,8 @@ static json_t *option_value(const struct opt *p)
         return json_real(*(double *)p->value);
     if (p->type == OPT_TEXT || p->type == OPT_PATH)
         return *(const char **)p->value ? json_text(*(const char **)p->value) : NULL;
+    if (p->type == OPT_SIZES)
+        return sizes_value(*(const char **)p->value);
     const struct opt_list *list = p->value;
     json_t *a = list->n ? json_array() : NULL;
     for (int i = 0; i < list->n; i++)

@@ -8,9 +8,11 @@
 
 #include "../base/err.h"
 
-/* Of int, int64_t, double, const char *, const char *, struct opt_list (may be repeated). PATH: the
- * name of a file or directory; GROUP: a heading in --help (name = text). */
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_PATH, OPT_LIST, OPT_GROUP };
+/* Of int, int64_t, double, const char * (TEXT, PATH, SIZES), struct opt_list (may be repeated).
+ * PATH: the name of a file or directory; SIZES: a number, or text that the tool parses
+ * (lib/base/ranges.h), recorded as a number where it is one, as 0 where it is not given; GROUP: a
+ * heading in --help (name = text). */
+enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_PATH, OPT_SIZES, OPT_LIST, OPT_GROUP };
 struct opt_list {
     const char **text;
     int n;

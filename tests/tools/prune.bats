@@ -104,7 +104,7 @@ for name, (dtype, shape, data) in T.items():
         T[name] = dtype, shape, bytes(len(data))'
         slice-model "$GOLDEN/families/$family" --drop-attention 1 --drop-mlp 0 --verify tokens.tsz -o half.tsz
         near "$(nll half.tsz)" "$(nll zeroed)"
-        ! near "$(nll half.tsz)" "$(nll "$GOLDEN/families/$family")"
+        run -1 near "$(nll half.tsz)" "$(nll "$GOLDEN/families/$family")"
         rm -r zeroed
     done
 }
@@ -126,7 +126,47 @@ for name, (dtype, shape, data) in T.items():
     refused 1 "leaves nothing of layer 0" slice-model half.tsz --drop-attention 0
     refused 1 "layer 1 has no attention" slice-model half.tsz --drop-attention 1
     refused 1 "layers are 0 to 3" slice-model half.tsz --drop-mlp 4
-    refused 1 "not empty" slice-model half.tsz --drop-mlp ""
+    refused 2 "takes a list of layers" slice-model half.tsz --drop-mlp ""
+}
+
+@test "sizes that differ between layers: as a model whose removed units are zero; all tools take the slice but hf-export" {
+    ranked llama
+    llama=$GOLDEN/families/llama
+    cp llama.tokens.tsz tokens.tsz
+    sizes="--intermediate-size 0-1:20,3:31 --num-attention-heads 2-:4 --num-key-value-heads 1:1"
+    slice-model "$llama" --rank llama.rank.tsz $sizes --verify tokens.tsz -o uneven.tsz 2> note
+    grep -q "hf-export will refuse this shape: num_attention_heads differs between layers (0:6,1:3,2-3:4): a model stream" note
+    export KEPT="[[$(for l in 0 1 2 3; do ts-dump --values intermediate_size.$l llama.rank.tsz | tr ' \n' ',,'; echo "],["; done | tr -d '\n' | sed 's/,\[$//')]"
+    export HEADS="$(for l in 0 1 2 3; do ts-dump --values num_attention_heads.$l llama.rank.tsz | tr ' \n' ',,'; done)"
+    export GROUP=$(ts-dump --values num_key_value_heads.1 llama.rank.tsz | cut -d' ' -f1)
+    $st edit "$llama" masked '
+import os, struct
+ffn = eval(os.environ["KEPT"])
+order = eval(os.environ["HEADS"].replace(",,", ",").join("[]"))
+group = int(os.environ["GROUP"])
+heads = [list(range(6)), list(range(3 * group, 3 * group + 3))] + [sorted(order[6 * l + 3 * g + i] for g in (0, 1) for i in (0, 1)) for l in (2, 3)]
+for l, n in enumerate((20, 20, 45, 31)):
+    for stem, stays in (("mlp.down_proj", set(ffn[l][:n])), ("self_attn.o_proj", {8 * h + i for h in heads[l] for i in range(8)})):
+        name = "model.layers.%d.%s.weight" % (l, stem)
+        dtype, (rows, cols), data = T[name]
+        x = list(struct.unpack("<%df" % (rows * cols), data))
+        T[name] = dtype, [rows, cols], struct.pack("<%df" % len(x), *(v if i % cols in stays else 0 for i, v in enumerate(x)))'
+    near "$(nll uneven.tsz)" "$(nll masked)"
+    run -1 near "$(nll uneven.tsz)" "$(nll "$llama")"
+    slice-model "$llama" --rank llama.rank.tsz $sizes --dry-run 2> /dev/null > plan
+    grep -q '^intermediate_size  *45  *0-1:20,2:45,3:31 ' plan
+    grep -q '^num_key_value_heads  *2  *0:2,1:1,2-3:2 ' plan
+    slice-model "$llama" --rank llama.rank.tsz --intermediate-size "$(awk '/^intermediate_size/ { print $3 }' plan)" \
+        --num-attention-heads "$(awk '/^num_attention_heads/ { print $3 }' plan)" --num-key-value-heads "$(awk '/^num_key_value_heads/ { print $3 }' plan)" -o again.tsz
+    cmp <(ts-dump --values layers.1.o_proj.weight again.tsz) <(ts-dump --values layers.1.o_proj.weight uneven.tsz)
+    ts-dump uneven.tsz | grep -q 'layers.3.up_proj.weight f32 \[31, 36\]'
+    kd-train uneven.tsz --teacher "$llama" --data tokens.tsz --max-steps 2 --batch-size 2 --quiet -o trained.tsz
+    eval-ppl --quiet trained.tsz tokens.tsz | grep -q '"nll":[0-9]'
+    calib-acts --quiet trained.tsz tokens.tsz | score-importance | rank -o rank.tsz
+    slice-model trained.tsz --rank rank.tsz --hidden-size 24 --intermediate-size 20 --verify tokens.tsz -o even.tsz
+    slice-model "$llama" --rank llama.rank.tsz --drop-layers 1 --intermediate-size 2-:20 --dry-run 2> /dev/null | grep -q '^intermediate_size  *45  *0:45,2-3:20 '
+    run -1 hf-export --quiet trained.tsz out
+    [[ $output == *"config.json for model_type llama has one number for all layers"* ]]
 }
 
 @test "a probe replaces the order of layers, and its best block is what leaves" {
@@ -140,7 +180,7 @@ for name, (dtype, shape, data) in T.items():
     hf-export --quiet by-name.tsz y
     $prune same x y
     cmp <(ts-dump --values hidden_size both.tsz) <(ts-dump --values hidden_size llama.rank.tsz)
-    ! cmp -s <(ts-dump --values num_hidden_layers both.tsz) <(ts-dump --values num_hidden_layers llama.rank.tsz)
+    run -1 cmp -s <(ts-dump --values num_hidden_layers both.tsz) <(ts-dump --values num_hidden_layers llama.rank.tsz)
     refused 1 "has no order of hidden_size" slice-model "$GOLDEN/families/llama" --rank <(rank probe.tsz) --hidden-size 20
 }
 
@@ -182,19 +222,27 @@ for name, (dtype, shape, data) in T.items():
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
     refused 1 "--hidden-size 37 is more than the model has (36)" $cut --hidden-size 37
     refused 1 "--intermediate-size 46 is more than layer 0 has (45)" $cut --intermediate-size 46
-    refused 1 "with 2 KV heads --num-attention-heads is a multiple of 2 up to 6, not 3" $cut --num-attention-heads 3
-    refused 1 "with 1 KV heads --num-attention-heads is a multiple of 1 up to 3, not 4" $cut --num-key-value-heads 1 --num-attention-heads 4
+    refused 1 "with num_key_value_heads 2, --num-attention-heads must be a multiple of 2 up to 6, not 3" $cut --num-attention-heads 3
+    refused 1 "with num_key_value_heads 1, --num-attention-heads must be a multiple of 1 up to 3, not 4" $cut --num-key-value-heads 1 --num-attention-heads 4
     refused 1 "--num-key-value-heads 3 is more than layer 0 has (2)" $cut --num-key-value-heads 3
     refused 1 "--num-attention-heads 7 is more than layer 0 has (6)" $cut --num-attention-heads 7
-    refused 2 "--num-key-value-heads is a number from 1, not 0" $cut --num-key-value-heads 0
+    refused 2 "--num-key-value-heads must be at least 1, not 0" $cut --num-key-value-heads 0
     refused 1 "--num-hidden-layers 5" $cut --num-hidden-layers 5
     refused 1 "layers are 0 to 3" $cut --drop-layers 1,4
     refused 1 "layers are 0 to 3" $cut --drop-layers 9999999999999999999
-    refused 1 "is no list" $cut --drop-layers 1,,2
-    refused 1 "is no list" $cut --drop-layers x
+    refused 2 "takes a list of layers" $cut --drop-layers 1,,2
+    refused 2 "takes a list of layers" $cut --drop-layers x
+    refused 2 "the range 2-1 is reversed" $cut --drop-layers 2-1
+    refused 2 "takes a whole number" $cut --hidden-size 0-1:20
+    refused 2 "takes a number, or LAYERS:SIZE" $cut --intermediate-size 0-1
+    refused 2 "names layer 1 twice" $cut --intermediate-size 0-1:20,1-:30
+    refused 2 "the range 3-1 is reversed" $cut --intermediate-size 3-1:20
+    refused 1 "names layer 4; the model's layers are 0 to 3" $cut --intermediate-size 3-4:20
+    refused 1 "--intermediate-size 46 is more than layer 2 has (45)" $cut --intermediate-size 0:20,2-:46
+    refused 1 "layer 3: with num_key_value_heads 2, --num-attention-heads must be a multiple of 2" $cut --num-attention-heads 3:5
     refused 1 "leaves no layer" $cut --drop-layers 0-3
     refused 2 "give one" $cut --drop-layers 1 --num-hidden-layers 3
-    refused 2 "from 1" $cut --hidden-size -3
+    refused 2 "takes a whole number" $cut --hidden-size -3
     refused 1 "needs a rank" slice-model "$GOLDEN/families/llama" --hidden-size 24
     refused 1 '"scores"' slice-model "$GOLDEN/families/llama" --rank llama.scores.tsz --hidden-size 24
     refused 1 '"tokens" is needed' $cut --hidden-size 24 --verify llama.scores.tsz

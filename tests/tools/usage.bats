@@ -43,8 +43,8 @@ END
 }
 
 @test "a size of 0 is no size, an empty list no list, an unknown choice no default" {
-    refused 2 "--hidden-size is a number from 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
-    refused 2 "--drop-layers is a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
+    refused 2 "--hidden-size must be at least 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
+    refused 2 "--drop-layers takes a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
     refused 2 '--init is keep or random, not "randm"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --init randm
     refused 2 '--teacher-dtype is keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
     refused 2 "not 99999999 and 1" "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --batch-size 99999999

@@ -25,7 +25,7 @@ static void means(const char *text, enum ranges_kind kind, int64_t layers, const
           "\"%s\": %s", text, e.msg);
     for (int64_t l = 0; l < layers; l++) {
         const struct range *found = ranges_find(&r, l);
-        int64_t value = !found ? 0 : kind == RANGES_VALUES ? found->value : 1;
+        int64_t value = !found ? 0 : kind == RANGES_PLAIN ? 1 : found->value;
         CHECK(value == want[l], "\"%s\": layer %d has %d, not %d", text, (int)l, (int)value,
               (int)want[l]);
     }
@@ -67,6 +67,15 @@ static void test_mistakes(void)
     refused("9223372036854775807", RANGES_PLAIN, 4, "layers are 0 to 3");
 }
 
+static void test_numbers(void)
+{
+    means("7", RANGES_NUMBER, 2, (const int64_t[]){7, 7});
+    refused("0-1:7", RANGES_NUMBER, 2, "takes a whole number, not \"0-1:7\"");
+    refused("", RANGES_NUMBER, 2, "takes a whole number");
+    refused("-3", RANGES_NUMBER, 2, "takes a whole number");
+    refused("0", RANGES_NUMBER, 2, "at least 1, not 0");
+}
+
 static void text_is(const int64_t *layer, const int64_t *value, int64_t n, const char *want)
 {
     char *text = ranges_text(layer, value, n);
@@ -87,6 +96,7 @@ int main(void)
 {
     test_meaning();
     test_mistakes();
+    test_numbers();
     test_text();
     return check_report();
 }

@@ -3,6 +3,7 @@
  * repository's root. */
 #include <glob.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,33 +88,53 @@ static void flip(struct model *m, const char *name, int64_t entry)
     from_f32((char *)m->params[i].v + (size_t)entry * size, m->params[i].dtype, &x, 1);
 }
 
+/* As the option would say it. */
+__attribute__((format(printf, 2, 3))) static void set(struct ranges *r, const char *format, ...)
+{
+    char text[80];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    CHECK(!ranges_parse(r, "size", text, RANGES_VALUES, &e), "%s", e.msg);
+}
+
+static int cut_agrees(const char *family, const struct slice_target *target)
+{
+    struct cut c;
+    cut_open(&c, family, target);
+    int right = agrees(&c);
+    cut_close(&c);
+    return right;
+}
+
 static void test_right_cuts(void)
 {
     for (size_t i = 0; i < families_found.gl_pathc; i++) {
         const char *name = family_name(i);
-        struct slice_target keep = {0};
+        struct slice_target none = {0}, all = {0}, uneven = {0};
         struct cut c;
-        cut_open(&c, name, &keep);
-        const struct layer *y = &c.source.spec.layers[0];
-        struct slice_target all = {
-            .hidden_size = c.source.spec.hidden_size - 5,
-            .intermediate_size = y->intermediate_size / 2,
-            .num_key_value_heads = y->num_key_value_heads > 2 ? y->num_key_value_heads - 1 : 1,
-            .drop_layers = "0"};
+        cut_open(&c, name, &none);
+        const struct layer y = c.source.spec.layers[0];
+        int E = (int)c.source.spec.hidden_size, F = (int)y.intermediate_size,
+            K = (int)y.num_key_value_heads;
         cut_close(&c);
-        cut_open(&c, name, &all);
-        CHECK(agrees(&c), "%s: every axis", name);
-        cut_close(&c);
+        set(&all.size[AXIS_E], "%d", E - 5);
+        set(&all.size[AXIS_F], "%d", F / 2);
+        set(&all.size[AXIS_K], "%d", K > 2 ? K - 1 : 1);
+        CHECK(!ranges_parse(&all.drop_layers, "drop", "0", RANGES_PLAIN, &e), "%s", e.msg);
+        CHECK(cut_agrees(name, &all), "%s: every axis", name);
+        set(&uneven.size[AXIS_F], "0:%d,1-:%d", F / 2, F / 3);
+        set(&uneven.size[AXIS_K], "1:%d", K > 2 ? K - 1 : 1);
+        CHECK(cut_agrees(name, &uneven), "%s: other sizes in other layers", name);
+        slice_target_free(&all);
+        slice_target_free(&uneven);
     }
 }
 
 /* What a wrong cut would do, one at a time, to a slice of llama that loses some of everything. */
 static void test_planted_mistakes(void)
 {
-    static const struct slice_target target = {.hidden_size = 30,
-                                               .intermediate_size = 20,
-                                               .num_attention_heads = 4,
-                                               .num_hidden_layers = 3};
     static const char *const tensors[] = {"embed_tokens.weight",
                                           "layers.0.q_proj.weight",
                                           "layers.1.k_proj.weight",
@@ -126,7 +147,12 @@ static void test_planted_mistakes(void)
                                           "layers.1.post_attention_layernorm.weight",
                                           "norm.weight",
                                           "lm_head.weight"};
+    struct slice_target target = {0};
     struct cut c;
+    set(&target.size[AXIS_E], "30");
+    set(&target.size[AXIS_F], "20");
+    set(&target.size[AXIS_H], "4");
+    set(&target.size[AXIS_L], "3");
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
         cut_open(&c, "llama", &target);
         flip(&c.slice, tensors[i], !strcmp(tensors[i], "embed_tokens.weight") ? ids[0] * 30 : 3);
@@ -135,25 +161,26 @@ static void test_planted_mistakes(void)
     }
     /* the cut took channel 6.. of the reversed rank; the plan now says 5 stayed instead */
     cut_open(&c, "llama", &target);
-    c.plan.hidden.index[0]--;
+    c.plan.kept[AXIS_E].index[0]--;
     CHECK(!agrees(&c), "another channel of the residual stream is found");
-    c.plan.hidden.index[0]++;
+    c.plan.kept[AXIS_E].index[0]++;
     CHECK(agrees(&c), "and nothing else was wrong");
-    c.plan.layers[1].ffn.index[0]--;
+    c.plan.layers[1].kept[AXIS_F].index[0]--;
     CHECK(!agrees(&c), "another neuron is found");
-    c.plan.layers[1].ffn.index[0]++;
-    c.plan.layers[2].heads.index[0]--;
+    c.plan.layers[1].kept[AXIS_F].index[0]++;
+    c.plan.layers[2].kept[AXIS_H].index[0]--;
     CHECK(!agrees(&c), "another head is found");
-    c.plan.layers[2].heads.index[0]++;
-    c.plan.layers[0].source--;
+    c.plan.layers[2].kept[AXIS_H].index[0]++;
+    c.plan.kept[AXIS_L].index[0]--;
     CHECK(!agrees(&c), "another layer is found");
-    c.plan.layers[0].source++;
+    c.plan.kept[AXIS_L].index[0]++;
     c.slice.spec.norm_eps *= 2;
     CHECK(!agrees(&c), "a wrong epsilon is found");
     c.slice.spec.norm_eps /= 2;
     c.slice.spec.layers[1].attention_scale *= 1.01;
     CHECK(!agrees(&c), "a score scale that follows the new sizes is found");
     cut_close(&c);
+    slice_target_free(&target);
 }
 
 static void read_tensor(struct safetensors *s, const char *name, void *out)
