@@ -1,5 +1,5 @@
 /* Reading facts out of a config.json through a family's keys (lib/config.c), and the rope tables
- * that follow from them (lib/model/rope.c). Used by model/spec_config.c and model_spec.c only.
+ * that follow from them (lib/model/rope.c). For the files of a spec only.
  * Errors stick in c->e and name the key and its value. */
 #ifndef PARE_CONFIG_H
 #define PARE_CONFIG_H

@@ -79,6 +79,14 @@ char *family_list(void)
     return list;
 }
 
+int family_count_tensors(const struct family *f)
+{
+    int n = 0;
+    while (f->tensors[n].name)
+        n++;
+    return n;
+}
+
 unsigned family_kinds(const struct family *f)
 {
     unsigned kinds = 0;

@@ -105,6 +105,7 @@ struct family {
 
 extern const struct family *const families[];             /* NULL-terminated */
 const struct family *family_find(const char *model_type); /* NULL: unknown */
+int family_count_tensors(const struct family *f);         /* rows of its list */
 /* Names of all families, "llama, mistral, ..."; free() it. */
 char *family_list(void);
 

@@ -1,6 +1,6 @@
 /* What a model is but for its numbers: sizes and values of every layer, rope tables, tensors,
  * files, ids. Read from a config.json (spec_config.c) or from the header of a model stream
- * (spec.c). */
+ * (spec_json.c). */
 #ifndef PARE_SPEC_H
 #define PARE_SPEC_H
 
@@ -79,7 +79,7 @@ json_t *layer_sizes_to_json(const struct layer *y);
  * more than the row's `most`. -1: a sentence about layer l that begins with `where`. */
 int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struct err *e);
 
-/* ---- a whole spec (spec_config.c, spec.c) */
+/* ---- a whole spec (spec_config.c, spec_json.c, spec.c) */
 /* From config.json alone; fills everything but tensors, files and ids. Unknown keys that could
  * change the function are refused by name. */
 int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e);

@@ -345,24 +345,3 @@ int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e)
 {
     return config_read_spec(h, config, NULL, e);
 }
-
-int model_spec_flag(const struct model_spec *h, const char *when)
-{
-    struct err ignored = {0}; /* a flag that is no boolean was refused on reading */
-    struct config c = {.family = h->family, .json = h->config, .e = &ignored};
-    if (!when)
-        return 1;
-    if (*when == '!')
-        return !model_spec_flag(h, when + 1);
-    return strcmp(when, "tied") ? config_flag(&c, when, 0) : h->tie_word_embeddings;
-}
-
-int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer)
-{
-    const struct layer *y = layer < 0 ? NULL : &h->layers[layer];
-    if (y && line->kinds && !(line->kinds & y->kinds))
-        return 0;
-    if (line->when && !strcmp(line->when, "rope"))
-        return y && y->rope >= 0;
-    return model_spec_flag(h, line->when);
-}
