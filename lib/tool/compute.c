@@ -40,11 +40,33 @@ static void limit_threads(struct tool *t)
     check_limit(t, "the threads take (see --threads)", threads * (int64_t)stack);
 }
 
+/* What kernels and matrix libraries put on a thread's stack takes more than a few kilobytes. */
+static void check_stack(struct tool *t)
+{
+    enum { STACK_LEAST = 256 << 10 };
+    size_t least = SIZE_MAX;
+#pragma omp parallel num_threads(2) reduction(min : least)
+    {
+        pthread_attr_t attributes;
+        if (omp_get_thread_num() && !pthread_getattr_np(pthread_self(), &attributes)) {
+            pthread_attr_getstacksize(&attributes, &least);
+            pthread_attr_destroy(&attributes);
+        }
+    }
+    if (least < STACK_LEAST)
+        tool_die(t,
+                 "a thread gets a stack of %zu KB, but computing takes %d KB: raise OMP_STACKSIZE "
+                 "or the limit on stacks (ulimit -s)",
+                 least >> 10, STACK_LEAST >> 10);
+}
+
 static void exec_begin(struct tool *t)
 {
     enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
     if (device == DEVICE_CPU)
         limit_threads(t);
+    if (device == DEVICE_CPU && t->threads != 1)
+        check_stack(t);
     if (exec_open(&t->exec, device, (int)t->threads))
         tool_exit(t, 1, t->exec.err.msg);
     if (t->exec.threads < t->threads)

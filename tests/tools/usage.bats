@@ -192,6 +192,21 @@ END
     done
 }
 
+@test "threads with too small a stack are told, not met" {
+    refused 1 "a stack of 16 KB" env OMP_STACKSIZE=16K "$BIN/eval-ppl" --threads 2 "$MODEL" data.tsz
+}
+
+@test "a FIFO where a file is meant is refused at once" {
+    cp -r "$MODEL" m
+    for file in config.json model.safetensors; do
+        mv m/$file kept
+        mkfifo m/$file
+        refused 1 "not a regular file" timeout 20 "$BIN/hf-import" m -o m.tsz
+        rm m/$file
+        mv kept m/$file
+    done
+}
+
 @test "fewer threads than asked for are told, and the number had is the number written down" {
     export OMP_THREAD_LIMIT=2
     "$BIN/calib-acts" "$MODEL" data.tsz --threads 3 -o acts.tsz 2> note
