@@ -38,10 +38,11 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
 @test "shards join to what one pass gives; a part joined twice is refused" {
     $prune tokens llama all.tsz
     model=$GOLDEN/families/llama
-    calib-acts --quiet "$model" all.tsz -o one.tsz
-    calib-acts --quiet "$model" all.tsz --sequences 1 -o a.tsz
-    calib-acts --quiet "$model" all.tsz --first-sequence 1 --sequences 3 -o b.tsz
-    calib-acts --quiet "$model" all.tsz --first-sequence 4 --batch-size 1 -o c.tsz
+    shard() { calib-acts --quiet "$model" all.tsz --batch-size 1 "$@"; }     # products round in one way for one size of batch
+    shard -o one.tsz
+    shard --sequences 1 -o a.tsz
+    shard --first-sequence 1 --sequences 3 -o b.tsz
+    shard --first-sequence 4 -o c.tsz
     ts-cat b.tsz a.tsz c.tsz -o joined.tsz
     $prune close one.tsz joined.tsz 1e-12
     for batch in mean l2 var; do
