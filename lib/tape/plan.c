@@ -1,4 +1,5 @@
-/* Planning: lines -> events (forward, reruns, backward) -> buffers -> places. See tape_private.h.
+/* Planning: lines -> events (forward, reruns, backward) and the buffers that they use. Where
+ * buffers lie is place.c. See tape_private.h.
  *
  * The backward schedule is made by asking, line by line in reverse, for what that line's backward
  * reads: a value that was dropped is rerun at that point, its own inputs first. So "rerun the cheap
@@ -22,14 +23,6 @@ static int event_new(struct tape *t, enum event_kind kind, int line, int in_back
                                             .out_grad = NO_BUFFER,
                                             .memo = NO_BUFFER};
     return t->n_events++;
-}
-
-enum dtype tape_slot_dtype(const struct tape *t, int slot)
-{
-    const struct slot *s = &t->slots[slot];
-    if (s->is_memo)
-        return DT_F32;
-    return ops[t->lines[s->line].op].traits & OUT_F64 ? DT_F64 : t->x->compute;
 }
 
 static int buffer_new(struct tape *t, int slot)
@@ -223,76 +216,4 @@ void tape_plan_weights(struct tape *t)
         }
     }
     free(seen);
-}
-
-/* ---- places: the largest buffers first, each at the lowest offset where no buffer alive at the
- * same time lies */
-
-static int by_size(const void *a, const void *b)
-{
-    const struct buffer *x = *(const struct buffer *const *)a,
-                        *y = *(const struct buffer *const *)b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return x->first != y->first ? (x->first > y->first ? 1 : -1) : (x > y) - (x < y);
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct buffer *x = *(const struct buffer *const *)a,
-                        *y = *(const struct buffer *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-static int64_t place_one(struct buffer *r, struct buffer **placed, int n, struct buffer **alive)
-{
-    int k = 0;
-    for (int i = 0; i < n; i++)
-        if (placed[i]->first <= r->last && r->first <= placed[i]->last)
-            alive[k++] = placed[i];
-    qsort(alive, (size_t)k, sizeof *alive, by_offset);
-    int64_t offset = 0;
-    for (int i = 0; i < k && alive[i]->offset < offset + r->bytes; i++)
-        if (alive[i]->offset + alive[i]->bytes > offset)
-            offset = alive[i]->offset + alive[i]->bytes;
-    return offset;
-}
-
-void tape_place(struct tape *t)
-{
-    struct buffer **order = mem_alloc(sizeof *order * (size_t)(t->n_buffers + 1)),
-                  **alive = mem_alloc(sizeof *alive * (size_t)(t->n_buffers + 1));
-    tape_mark_segments(t);
-    /* results, and k and v of a generation, outlive the schedule */
-    for (int i = 0; i < t->n_slots; i++)
-        if (t->slots[i].value != NO_BUFFER &&
-            (t->slots[i].is_kv || t->slots[i].is_result || i == t->normed)) {
-            struct buffer *r = &t->buffers[t->slots[i].value];
-            r->last = t->n_events;
-            if (t->slots[i].is_kv)
-                r->first = 0;
-        }
-    for (int i = 0; i < t->n_buffers; i++)
-        order[i] = &t->buffers[i];
-    qsort(order, (size_t)t->n_buffers, sizeof *order, by_size);
-    t->shared_bytes = 0;
-    for (int i = 0; i < t->n_buffers; i++) {
-        order[i]->offset = place_one(order[i], order, i, alive);
-        if (order[i]->offset + order[i]->bytes > t->shared_bytes)
-            t->shared_bytes = order[i]->offset + order[i]->bytes;
-    }
-    free(order);
-    free(alive);
-    struct batch b = {.n_seq = t->spec.n_seq, .seq_len = t->spec.seq_len, .kv_len = t->spec.kv_len};
-    for (int i = 0; i < t->n_events; i++) {
-        struct op_args c = tape_args(t, &t->events[i], &b);
-        size_t bytes = t->events[i].kind == EVENT_ZERO
-                           ? 0
-                           : op_scratch(t->lines[t->events[i].line].op, &c);
-        if (bytes > t->scratch_bytes)
-            t->scratch_bytes = bytes;
-    }
-    t->part_scratch_bytes = tape_part_scratch(t);
-    size_t parts = (size_t)exec_workers(t->x) * t->part_scratch_bytes;
-    t->scratch_bytes = parts > t->scratch_bytes ? parts : t->scratch_bytes;
 }

@@ -1,13 +1,18 @@
-/* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies. Shared by
- * record.c (family lines -> lines), plan.c (lines -> events -> memory), tape.c (running them) and
- * parts.c (running them sequence by sequence).
+/* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies.
+ *
+ *   record.c  family lines -> lines
+ *   plan.c    lines -> events and buffers
+ *   place.c   segments of events, places of buffers, scratch
+ *   args.c    the call of an event, for place.c and run.c
+ *   run.c     running events
+ *   tape.c    what tape.h declares of all that
  *
  * A slot is a value that a line writes ([T, cols], of type exec.compute; memos f32, losses f64). A
  * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped
- * after the forward pass and rerun in the backward pass has two. Regions whose lives do not overlap
+ * after the forward pass and rerun in the backward pass has two. Buffers whose lives do not overlap
  * share memory. */
-#ifndef PARE_TAPE_PLAN_H
-#define PARE_TAPE_PLAN_H
+#ifndef PARE_TAPE_PRIVATE_H
+#define PARE_TAPE_PRIVATE_H
 
 #include "tape.h"
 
@@ -42,11 +47,11 @@ struct event {
     /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
     int line, in_backward;
     int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo; /* buffers */
-    /* nothing stands in the gradient of that input; nor, in a step's first pass, of w0: the op sets
-     * it */
+    /* the gradient is uninitialised: the op overwrites it instead of adding to it (w0: only on a
+     * step's first pass) */
     int in_overwrite[OP_INPUTS], w_overwrite;
-    /* events of one segment can be run sequence by sequence (parts.c) */
-    int segment;
+    /* in_parts: it can be run for some of the sequences alone; a segment is a run of such events */
+    int segment, in_parts;
 };
 
 struct buffer {
@@ -92,10 +97,10 @@ struct tape {
     struct arena arena;
     unsigned char *shared;
     void *scratch;
-    int32_t *ids, *labels; /* of the batch, where calls run */
+    int32_t *ids, *labels; /* of the batch, in device memory */
     float *step;           /* what ops read of the step, in device memory */
     int n_step;
-    /* of each parameter: its gradient begins as zeros, for want of an op that sets it */
+    /* of each parameter: its gradient must be zeroed before a step, since no op overwrites it */
     char *cleared;
     int first_pass; /* of a step */
     /* forward, backward; then of a later pass of a step, of the first one */
@@ -104,28 +109,25 @@ struct tape {
     float *widened; /* logits that are not f32 */
 };
 
-/* record.c: fills lines, slots, boundary, normed, last. */
-int tape_record_lines(struct tape *t, struct err *e);
-/* plan.c: fills events, buffers, shared_bytes, scratch_bytes. */
-void tape_schedule(struct tape *t);
-void tape_plan_weights(struct tape *t); /* fills cleared and w_overwrite */
-void tape_place(struct tape *t);
-enum dtype tape_slot_dtype(const struct tape *t, int slot);
-/* The call of an event: sizes and params always, pointers once the arena is open. */
-struct op_args tape_args(const struct tape *t, const struct event *ev, const struct batch *b);
+static inline const struct model_spec *tape_model_spec(const struct tape *t, int is_teacher)
+{
+    return is_teacher ? &t->spec.teacher->spec : &t->spec.model->spec;
+}
 
-/* tape.c: runs an event's op with the call, whose sequences are those of the batch from `first` on,
- * and the taps of its line. */
-void tape_run_call(const struct tape *t, const struct event *ev, const struct op_args *c,
-                   int64_t first);
-/* parts.c: numbers the segments, and lets buffers live from the beginning to the end of one, since
- * threads run apart in it; into how many parts a batch of n_seq sequences is taken apart, 1: not;
- * whether an event can be run so; scratch that each part needs; and running n such events. */
-void tape_mark_segments(struct tape *t);
-int64_t tape_parts(const struct tape *t, int64_t n_seq);
-int tape_runs_in_parts(const struct tape *t, const struct event *ev);
-size_t tape_part_scratch(const struct tape *t);
-void tape_run_parts(struct tape *t, const struct event *const *events, int n,
-                    const struct batch *b);
+/* record.c: fills lines, slots, boundary, normed, last */
+int tape_record_lines(struct tape *t, struct err *e);
+
+/* plan.c: fills events and buffers, but for their offsets; then cleared and w_overwrite */
+void tape_schedule(struct tape *t);
+void tape_plan_weights(struct tape *t);
+
+/* place.c: fills segments, offsets of buffers, shared_bytes, scratch_bytes, part_scratch_bytes */
+void tape_place(struct tape *t);
+
+/* args.c */
+enum dtype tape_slot_dtype(const struct tape *t, int slot);
+void *tape_buffer(const struct tape *t, int buffer); /* NULL before the arena is open */
+struct operand tape_operand(const struct tape *t, int slot, int value, int grad, int64_t rows);
+struct op_args tape_args(const struct tape *t, const struct event *ev, const struct batch *b);
 
 #endif

@@ -1,0 +1,280 @@
+/* Running a tape: the events of a direction, one by one, in parts, or captured as a graph.
+ *
+ * In parts: on the CPU each thread takes its own sequences through all events of a segment, without
+ * waiting for the others, as long as nothing crosses from sequence to sequence. Such a segment is a
+ * block of a forward pass, or what lies between two gradients of weights in a backward pass;
+ * threads meet at its end, so that the next can reuse its memory. It pays because what a thread has
+ * just written is in its own cache, and because threads meet once a segment instead of once an op.
+ * With too few sequences for the threads, events run one by one and their ops use all threads. */
+#include "tape_private.h"
+
+#include <stdlib.h>
+
+enum { MANY = 4 }; /* sequences a thread from which on an uneven split is as good */
+
+struct part {
+    struct exec x;      /* one thread */
+    struct batch b;     /* its sequences */
+    int64_t first, row; /* where they begin */
+    void *scratch;
+};
+
+/* ---- one event */
+
+static void run_taps(const struct tape *t, const struct event *ev, int after,
+                     const struct op_args *c, int64_t first)
+{
+    const struct tapped tapped = {c->x, c->batch, first, after ? &c->out : &c->in[0]};
+    for (int i = 0; i < t->n_taps && ev->kind == EVENT_FORWARD && !ev->in_backward; i++) {
+        const struct tap_row *tap = &t->taps[i];
+        if (tap->line == ev->line && tap->after == after)
+            tap->fn(tap->user, &tapped);
+    }
+}
+
+static void run_call(const struct tape *t, const struct event *ev, const struct op_args *c,
+                     int64_t first)
+{
+    const struct line *l = &t->lines[ev->line];
+    run_taps(t, ev, 0, c, first);
+    if (ev->kind == EVENT_ZERO)
+        exec_zero(c->x, c->out.g,
+                  (size_t)dtype_bytes(c->out.dtype, c->rows * t->slots[l->out].cols));
+    else if (ev->kind == EVENT_BACKWARD)
+        op_backward(l->op, c);
+    else
+        op_forward(l->op, c);
+    run_taps(t, ev, 1, c, first);
+}
+
+static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
+{
+    struct op_args c = tape_args(t, ev, b);
+    run_call(t, ev, &c, 0);
+}
+
+/* ---- a segment in parts */
+
+/* Into how many parts a batch of n_seq sequences is taken apart; 1: it is not. */
+static int64_t parts_of(const struct tape *t, int64_t n_seq)
+{
+    int64_t threads = exec_workers(t->x);
+    if (t->spec.kv_len || n_seq < threads)
+        return 1;
+    return n_seq % threads == 0 || n_seq >= MANY * threads ? threads : 1;
+}
+
+static struct part part_of(const struct tape *t, const struct batch *b, int64_t i, int64_t parts)
+{
+    int64_t first = b->n_seq * i / parts;
+    struct part p = {.x = {.device = t->x->device, .threads = 1, .compute = t->x->compute},
+                     .b = *b,
+                     .first = first,
+                     .row = first * b->seq_len};
+    p.b.n_seq = b->n_seq * (i + 1) / parts - first;
+    if (b->ids)
+        p.b.ids += p.row;
+    if (b->labels)
+        p.b.labels += p.row;
+    p.scratch = (char *)t->scratch + (size_t)i * t->part_scratch_bytes;
+    return p;
+}
+
+static void operand_move(struct operand *o, int64_t row)
+{
+    int64_t bytes = dtype_bytes(o->dtype, row * o->cols);
+    if (o->v)
+        o->v = (char *)o->v + bytes;
+    if (o->g)
+        o->g = (float *)((char *)o->g + bytes);
+}
+
+static struct op_args part_args(const struct tape *t, const struct event *ev, struct part *p)
+{
+    const struct line *l = &t->lines[ev->line];
+    struct op_args c = tape_args(t, ev, &p->b);
+    c.x = &p->x;
+    c.scratch = p->scratch;
+    if (c.memo)
+        c.memo += p->row * t->slots[l->memo].cols;
+    for (int i = 0; i < OP_INPUTS; i++)
+        operand_move(&c.in[i], p->row);
+    operand_move(&c.out, p->row);
+    return c;
+}
+
+static void run_part(struct tape *t, const struct event *const *events, int n,
+                     const struct batch *b, int64_t i, int64_t parts)
+{
+    struct part p = part_of(t, b, i, parts);
+    for (int k = 0; k < n; k++) {
+        struct op_args c = part_args(t, events[k], &p);
+        run_call(t, events[k], &c, p.first);
+    }
+#pragma omp critical
+    for (int k = 0; k < OP_COUNT; k++)
+        for (int way = 0; way < 2; way++)
+            t->x->seconds[k][way] += p.x.seconds[k][way] / (double)parts;
+}
+
+/* A thread that finds itself with fewer others than planned takes several parts. */
+static void run_parts(struct tape *t, const struct event *const *events, int n,
+                      const struct batch *b)
+{
+    int64_t parts = parts_of(t, b->n_seq);
+#pragma omp parallel for schedule(static, 1) num_threads((int)parts)
+    for (int64_t i = 0; i < parts; i++)
+        run_part(t, events, n, b, i, parts);
+}
+
+/* ---- a direction */
+
+/* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many.
+ */
+static int events_select(const struct tape *t, int in_backward, int64_t from, int64_t to,
+                         const struct event **events)
+{
+    int n = 0;
+    for (int i = 0; i < t->n_events; i++) {
+        const struct event *ev = &t->events[i];
+        const struct line *l = &t->lines[ev->line];
+        int outside = l->layer < 0              ? from > 0
+                      : l->layer == t->n_layers ? to < t->n_layers
+                                                : l->layer < from || l->layer >= to;
+        if (ev->in_backward == in_backward && (in_backward || l->is_teacher || !outside))
+            events[n++] = ev;
+    }
+    return n;
+}
+
+/* How many events, from the first on, belong to its segment; 0 if they do not run in parts. */
+static int segment_length(const struct event *const *events, int n)
+{
+    int k = 0;
+    while (k < n && events[k]->in_parts && events[k]->segment == events[0]->segment)
+        k++;
+    return k;
+}
+
+static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from,
+                       int64_t to)
+{
+    const struct event **events = t->selected;
+    int n = events_select(t, in_backward, from, to, events), apart = parts_of(t, b->n_seq) > 1;
+    for (int i = 0, k; i < n && !t->x->err.set; i += k) {
+        k = apart ? segment_length(events + i, n - i) : 0;
+        if (k) {
+            run_parts(t, events + i, k, b);
+        } else {
+            run_event(t, events[i], b);
+            k = 1;
+        }
+    }
+}
+
+/* 1 if the whole direction was run as one; 0: it must be run event by event. */
+static int run_captured(struct tape *t, const struct batch *b, int in_backward)
+{
+    struct tape_capture *c = &t->captures[in_backward][t->first_pass];
+    if (!c->runs) {
+        c->n_seq = b->n_seq;
+        c->seq_len = b->seq_len;
+    }
+    if (c->n_seq != b->n_seq || c->seq_len != b->seq_len || !c->runs++)
+        return 0;
+    if (!c->graph) {
+        if (!exec_capture(t->x))
+            return 0;
+        run_events(t, b, in_backward, 0, t->n_layers);
+        c->graph = exec_captured(t->x);
+    }
+    if (c->graph)
+        exec_replay(t->x, c->graph);
+    return 1;
+}
+
+/* ---- a batch */
+
+static int batch_check(const struct tape *t, const struct batch *b, struct err *e)
+{
+    int64_t rows = b->n_seq * b->seq_len, vocab = t->spec.model->spec.vocab_size;
+    if (b->n_seq < 1 || b->seq_len < 1 || rows > t->T || b->pos0 < 0 ||
+        b->pos0 + b->seq_len > t->positions || (b->pos0 && !t->spec.kv_len))
+        return err_set(e,
+                       "a batch of %lld x %lld tokens at position %lld does not fit the recorded "
+                       "%lld tokens and %lld positions",
+                       (long long)b->n_seq, (long long)b->seq_len, (long long)b->pos0,
+                       (long long)t->T, (long long)t->positions);
+    if (t->spec.teacher && t->spec.teacher->spec.vocab_size < vocab)
+        vocab = t->spec.teacher->spec.vocab_size;
+    for (int64_t i = 0; i < rows; i++) {
+        if (b->ids[i] < 0 || b->ids[i] >= vocab)
+            return err_set(e, "token id %d is beyond the vocabulary of %lld", b->ids[i],
+                           (long long)vocab);
+        if (b->labels && b->labels[i] != -100 && (b->labels[i] < 0 || b->labels[i] >= vocab))
+            return err_set(e, "label %d is beyond the vocabulary of %lld", b->labels[i],
+                           (long long)vocab);
+    }
+    return 0;
+}
+
+static void batch_put(struct tape *t, const struct batch *b)
+{
+    size_t bytes = (size_t)(b->n_seq * b->seq_len) * sizeof *t->ids;
+    exec_put(t->x, t->ids, b->ids, bytes);
+    if (b->labels)
+        exec_put(t->x, t->labels, b->labels, bytes);
+}
+
+static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to,
+               struct err *e)
+{
+    struct batch batch = *b;
+    batch.kv_len = t->spec.kv_len;
+    if (batch_check(t, &batch, e))
+        return -1;
+    if (!in_backward)
+        batch_put(t, b);
+    batch.ids = t->ids;
+    batch.labels = t->labels;
+    int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len;
+    if (!whole || !run_captured(t, &batch, in_backward))
+        run_events(t, &batch, in_backward, from, to);
+    return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
+}
+
+int tape_forward(struct tape *t, const struct batch *b, struct err *e)
+{
+    return run(t, b, 0, 0, t->n_layers, e);
+}
+
+int tape_backward(struct tape *t, const struct batch *b, struct err *e)
+{
+    int failed = run(t, b, 1, 0, t->n_layers, e);
+    t->first_pass = 0;
+    return failed;
+}
+
+void tape_clear_gradients(struct tape *t)
+{
+    const struct param *p = t->spec.model->params;
+    int n = t->spec.model->spec.n_tensors;
+    for (int i = 0, first; i < n; i++) {
+        int64_t values = 0;
+        /* parameters that follow one another are cleared as one */
+        for (first = i; i < n && t->cleared[i]; i++)
+            values += p[i].rows * p[i].cols;
+        if (values)
+            exec_zero(t->x, p[first].g, (size_t)values * sizeof *p[first].g);
+    }
+    t->first_pass = 1;
+}
+
+int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to,
+                       struct err *e)
+{
+    if (t->spec.train || from < 0 || to < from || to > t->n_layers)
+        return err_set(e, "blocks %lld to %lld cannot be run on their own", (long long)from,
+                       (long long)to);
+    return run(t, b, 0, from, to, e);
+}
