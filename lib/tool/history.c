@@ -46,6 +46,7 @@ static const char *const options[] = {
     "ids",
     "init",
     "intermediate-size",
+    "jsd-beta",
     "learning-rate",
     "loss",
     "magnitude",
@@ -67,6 +68,7 @@ static const char *const options[] = {
     "sequences",
     "teacher",
     "temperature",
+    "temperature-squared",
     "warmup-steps",
     "weight-decay",
 };

@@ -52,6 +52,8 @@ tokenize|bos|auto|a
 kd-train|init|keep|random
 kd-train|loss|kl|kl+ce
 kd-train|temperature|1|2
+kd-train|temperature-squared|off|on
+kd-train|jsd-beta|0.25|0.5
 kd-train|max-steps|2|3
 kd-train|batch-size|1|2
 kd-train|gradient-accumulation-steps|1|2
@@ -91,16 +93,21 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     slice-model) echo "$MODEL $([ "$2" = rank ] || echo --rank "${3:-rank.tsz}") $([ "$2" != rank ] || echo --intermediate-size 16)" ;;
     tokenize) echo "${3:-lines} $([ "$2" = model ] || echo --model words.json)" ;;
     kd-train)
-        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce max-steps=3 batch-size=2 learning-rate=0.01; do
+        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce+jsd temperature=3 max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"
         done
         echo "$MODEL" ;;
     esac
 }
 
-facts() {       # facts TOOL OPTION VALUE [OPERAND]: the id of what is made, and a digest of all else in it
-    # shellcheck disable=SC2046
-    "$BIN/$1" --quiet "--$2=$3" $(base "$1" "$2" "${4:-}") | PYTHONPATH=$ROOT/tests/tools python3 -c '
+facts() {       # facts TOOL OPTION VALUE [OPERAND], VALUE on or off for one that takes none: the id of what is made, and a digest of all else in it
+    case $3 in
+    off) set -- "$1" "$2" "" "${4:-}" ;;
+    on) set -- "$1" "$2" "--$2" "${4:-}" ;;
+    *) set -- "$1" "$2" "--$2=$3" "${4:-}" ;;
+    esac
+    # shellcheck disable=SC2046,SC2086
+    "$BIN/$1" --quiet $3 $(base "$1" "$2" "${4:-}") | PYTHONPATH=$ROOT/tests/tools python3 -c '
 import hashlib, json, stream, sys
 head, records = stream.read(sys.stdin.buffer)
 print(head.pop("id"), hashlib.sha256((json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)).encode()).hexdigest())'
