@@ -1,8 +1,7 @@
 /* GGUF metadata -> config.json: see gguf/gguf_private.h. In: general.architecture and its sizes,
- * the rope tensors. Sizes that are lists of equal values count as one. Refused: architectures
- * without a family here, metadata of the architecture that nobody here reads, files that are one
- * part of several, experts, layers of different width, rotary dimensions that the family cannot
- * have. */
+ * the rope tensors. Sizes that are lists of equal values count as one. Refused: metadata of the
+ * architecture that nobody here reads, files that are one part of several, experts, layers of
+ * different width, rotary dimensions that the family cannot have. */
 #include "gguf_private.h"
 
 #include <inttypes.h>
@@ -11,16 +10,6 @@
 #include <string.h>
 
 #include "../model/model.h"
-
-static const struct {
-    const char *arch, *family;
-    int interleaved;
-} archs[] = {
-    {"llama", "llama", 1},        {"qwen2", "qwen2", 0},      {"qwen3", "qwen3", 0},
-    {"nemotron", "nemotron", 0},  {"gpt2", "gpt2", 0},        {"phi3", "phi3", 0},
-    {"olmo2", "olmo2", 0},        {"smollm3", "smollm3", 1},  {"gemma2", "gemma2", 0},
-    {"gemma3", "gemma3_text", 0}, {"gptneox", "gpt_neox", 0},
-};
 
 /* Metadata of an architecture that are read below, or that do not change the function. */
 static const char *const known[] = {
@@ -60,6 +49,10 @@ static const struct {
     {"final_logit_softcapping", "logit_cap", 0},
     {"rope.freq_base_swa", "rope_local_theta", 0},
     {"use_parallel_residual", "use_parallel_residual", 1},
+    {"attention.scale", "attention_scale", 0},
+    {"embedding_scale", "embed_scale", 0},
+    {"residual_scale", "residual_scale", 0},
+    {"logit_scale", "logit_divisor", 0},
     {NULL, NULL, 0},
 };
 
@@ -67,6 +60,7 @@ struct making {
     const struct gguf *g;
     const char *arch;
     const struct family *family;
+    const struct family_gguf *row;
     json_t *config;
     struct err *e;
 };
@@ -224,16 +218,19 @@ static void put_facts(const struct making *m)
         }
 }
 
-/* The scale of scores is not in the file: llama.cpp takes heads of key_length, and the width by
- * heads for the 27B models, which it knows by their number of layers. */
+/* Where it is not in the file llama.cpp scales scores by heads of key_length, or by the width by
+ * heads for some models, which it knows by their number of layers. */
 static void put_score_scale(const struct making *m)
 {
-    int is_27b = size(m, "block_count", -1) == (strcmp(m->arch, "gemma2") ? 62 : 46);
-    int64_t scalar = is_27b ? width_by_heads(m) : head_size(m);
+    int64_t wide = m->row->wide_score_layers;
+    int is_wide = wide && size(m, "block_count", -1) == wide;
+    int64_t scalar = is_wide ? width_by_heads(m) : head_size(m);
     if (!scalar)
         err_set(m->e, "'%s': the width is no multiple of the heads, but gives the scale of scores",
                 gguf_path(m->g));
     put(m, "query_pre_attn_scalar", json_integer(scalar));
+    if (!gguf_meta(m->g, m->arch, "attention.scale"))
+        put(m, "attention_scale", json_real(1 / sqrt((double)(scalar ? scalar : 1))));
 }
 
 static void put_choices(const struct making *m, int tied)
@@ -246,13 +243,13 @@ static void put_choices(const struct making *m, int tied)
     put(m, "tie_word_embeddings", json_boolean(tied));
     put(m, "attention_bias",
         json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
+    put(m, "use_bias", json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
     put(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
     put_facts(m);
-    int is_gemma = config_key(m->family, "query_pre_attn_scalar") != NULL;
-    /* every other layer of these has it */
-    put_window(m, size(m, "attention.sliding_window", is_gemma ? -1 : 0));
-    if (is_gemma)
-        put_score_scale(m);
+    enum window_rule rule = m->family->windows;
+    int some_layers = rule == WINDOW_EVERY_OTHER || rule == WINDOW_BUT_EVERY_NTH;
+    put_window(m, size(m, "attention.sliding_window", some_layers ? -1 : 0));
+    put_score_scale(m);
 }
 
 static json_t *real_list(const double *x, int64_t n)
@@ -389,49 +386,14 @@ static int check_known(const struct making *m)
     return m->e->set ? -1 : 0;
 }
 
-/* llama.cpp runs several families as "llama": one with a window is mistral, one with biases on q,
- * k, v alone is qwen2. */
-static const struct family *find_family(const struct making *m)
+json_t *gguf_config(struct gguf *g, const struct family *family, const struct family_gguf *row,
+                    int tied, struct err *e)
 {
-    char list[200] = "";
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
-        strcat(strcat(list, i ? ", " : ""), archs[i].arch);
-        if (strcmp(archs[i].arch, m->arch))
-            continue;
-        if (strcmp(m->arch, "llama"))
-            return family_find(archs[i].family);
-        const struct gguf_value *window = gguf_meta(m->g, m->arch, "attention.sliding_window");
-        int64_t n = 0;
-        if (window && gguf_int(window, 0, &n) && n > 0)
-            return family_find("mistral");
-        return family_find(has(m, "blk.0.attn_q.bias") && !has(m, "blk.0.attn_output.bias")
-                               ? "qwen2"
-                               : archs[i].family);
-    }
-    err_set(m->e, "'%s' has architecture %.60s, which is not supported (%s are)", gguf_path(m->g),
-            m->arch, list);
-    return NULL;
-}
-
-int gguf_interleaved(const struct gguf *g)
-{
-    char *arch = gguf_meta_text(g, "general.architecture");
-    int found = 0;
-    for (size_t i = 0; arch && i < sizeof archs / sizeof *archs; i++)
-        found |= archs[i].interleaved && !strcmp(archs[i].arch, arch);
-    free(arch);
-    return found;
-}
-
-json_t *gguf_config(struct gguf *g, int tied, struct err *e)
-{
-    char *arch = gguf_meta_text(g, "general.architecture");
-    struct making m = {.g = g, .arch = arch, .config = json_object(), .e = e};
-    if (!arch)
-        err_set(e, "'%s' has no general.architecture", gguf_path(g));
-    else if ((m.family = find_family(&m)) && !check_known(&m)) {
-        json_object_set_new(m.config, "architectures", json_pack("[s]", m.family->architecture));
-        json_object_set_new(m.config, "model_type", json_string(m.family->name));
+    struct making m = {
+        .g = g, .arch = row->arch, .family = family, .row = row, .config = json_object(), .e = e};
+    if (!check_known(&m)) {
+        json_object_set_new(m.config, "architectures", json_pack("[s]", family->architecture));
+        json_object_set_new(m.config, "model_type", json_string(family->name));
         put_sizes(&m);
         put_rope(&m, g);
         put_choices(&m, tied);
@@ -440,7 +402,6 @@ json_t *gguf_config(struct gguf *g, int tied, struct err *e)
         if (!e->set)
             json_object_set_new(m.config, "torch_dtype", json_string(torch_dtype(&m)));
     }
-    free(arch);
     if (!e->set)
         return m.config;
     json_decref(m.config);

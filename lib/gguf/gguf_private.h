@@ -13,13 +13,11 @@ const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, con
  * free() it. */
 char *gguf_meta_text(const struct gguf *g, const char *key);
 int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
-/* The config.json that transformers would have for this model, in its legacy spelling. tied: the
- * head is the embedding. NULL on error: names the architecture or the metadata that is not
- * supported. New reference. */
-json_t *gguf_config(struct gguf *g, int tied, struct err *e);
-/* 1 if the architecture rotates neighbouring channels, so that rows of q and k stand permuted
- * inside their heads (llama.cpp's "NORM" rope). */
-int gguf_interleaved(const struct gguf *g);
+/* The config.json that transformers would have for this model of a family under one of its
+ * architectures, in its legacy spelling. tied: the head is the embedding. NULL on error: names the
+ * metadata that is not supported. New reference. */
+json_t *gguf_config(struct gguf *g, const struct family *family, const struct family_gguf *row,
+                    int tied, struct err *e);
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is
  * none, or on error. free() them. */
 double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e);
@@ -35,24 +33,19 @@ char *gguf_tokenizer_json(const struct gguf *g, struct err *e);
 char *gguf_tokenizer_config(const struct gguf *g);
 char *gguf_generation_config(const struct gguf *g);
 
-/* ---- tensors (lib/gguf/views.c) */
-/* Canonical tensor [rows, cols] (a vector: cols 1) of the head: row r is row offset + r of
- * `tensor`, or, with head > 0, row offset + the place of r in the neighbour order of a head of that
- * many channels. */
-struct gguf_view {
-    int tensor;
-    int64_t rows, cols, offset, head;
-    int minus_one; /* stored as 1 + w */
+/* ---- tensors (lib/gguf/tensors.c) */
+/* Which tensor of the file holds which canonical one. */
+struct gguf_layout {
+    struct layout layout;
+    int *found; /* [layout.n_stored]: index in the file */
 };
-/* Views of all tensors of h, whose dtypes are set: those of the file where a dtype is that
- * (gguf_dtype), else f32. -1: a tensor is missing, has another shape than the head asks for, or
- * nobody asks for it. */
-int gguf_views_make(struct gguf_view **views, struct model_spec *h, struct gguf *g, struct err *e);
-static inline int64_t gguf_view_row(const struct gguf_view *v, int64_t r)
-{
-    /* half-split channel s * head/2 + j is stored as 2 j + s */
-    int64_t in = v->head ? r % v->head : 0;
-    return v->offset + (v->head ? r - in + in % (v->head / 2) * 2 + in / (v->head / 2) : r);
-}
+/* All tensors of h, whose dtypes are set: those of the file where a dtype is that (gguf_dtype),
+ * else f32. -1: a tensor is missing, has another shape than the spec asks for, or nobody asks for
+ * it. */
+int gguf_layout_make(struct gguf_layout *l, struct model_spec *h, struct gguf *g,
+                     const struct family_gguf *row, struct err *e);
+void gguf_layout_free(struct gguf_layout *l);
+/* Is canonical tensor i stored as 1 + w? */
+int gguf_is_plus1(const struct model_spec *h, int i);
 
 #endif

@@ -3,12 +3,13 @@
  * + w less one; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
  * memory: blocks of rows. config.json and the tokenizer's files are made from the metadata; a
  * tokenizer that cannot be rebuilt is missed only by who asks for tokenizer.json. Refused: what
- * gguf.c, gguf/config.c and gguf/views.c refuse. */
+ * gguf.c, gguf/config.c and gguf/tensors.c refuse, architectures without a family. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "gguf_private.h"
 #include "../model/model.h"
 
@@ -17,7 +18,7 @@ enum { BLOCK = 4 << 20 }; /* bytes of canonical rows held at once, at least one 
 struct gguf_in {
     struct gguf *g;
     struct model_spec *spec;
-    struct gguf_view *views; /* [head->n_tensors] */
+    struct gguf_layout tensors;
     char *files[4];          /* texts of spec->files, see make_files */
     struct err no_tokenizer; /* why there is no tokenizer.json */
     struct row_block block;
@@ -28,7 +29,7 @@ static void gguf_in_close(void *self)
     struct gguf_in *s = self;
     for (size_t i = 0; i < sizeof s->files / sizeof *s->files; i++)
         free(s->files[i]);
-    free(s->views);
+    gguf_layout_free(&s->tensors);
     row_block_close(&s->block);
     gguf_close(s->g);
     free(s);
@@ -50,15 +51,18 @@ static const char *gguf_in_file(void *self, const char *name, int64_t *bytes, st
 
 /* ---- tensors */
 
-/* The bytes of canonical rows r .. r + n - 1 as the file has them. */
-static int read_rows(struct gguf_in *s, const struct gguf_view *v, int64_t r, int64_t n,
-                     int64_t row_bytes, unsigned char *to, struct err *e)
+/* The bytes of rows r .. r + n - 1 of canonical tensor i as the file has them. */
+static int read_rows(struct gguf_in *s, int i, int64_t r, int64_t n, int64_t row_bytes,
+                     unsigned char *to, struct err *e)
 {
-    int64_t run = v->head ? 1 : n;
-    for (int64_t i = 0; i < n; i += run)
-        if (gguf_read(s->g, v->tensor, gguf_view_row(v, r + i) * row_bytes, to + i * row_bytes,
-                      run * row_bytes, e))
+    const struct view *v;
+    for (int64_t end = r + n, run; r < end; r += run) {
+        int64_t row = layout_row(&s->tensors.layout, i, r, &v, &run);
+        run = min64(run, end - r);
+        if (gguf_read(s->g, s->tensors.found[v->stored], row * row_bytes, to, run * row_bytes, e))
             return -1;
+        to += run * row_bytes;
+    }
     return 0;
 }
 
@@ -66,21 +70,22 @@ static int read_rows(struct gguf_in *s, const struct gguf_view *v, int64_t r, in
 static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
     struct gguf_in *s = self;
-    const struct gguf_view *v = &s->views[i];
-    enum gguf_type type = gguf_tensor(s->g, v->tensor)->type;
-    int64_t raw_bytes = gguf_bytes(type, v->cols),
-            row_bytes = dtype_bytes(s->spec->tensors[i].dtype, v->cols), r = at / row_bytes;
-    int64_t n = rows < v->rows - r ? rows : v->rows - r, fit = BLOCK / row_bytes;
+    const struct view *v = layout_view(&s->tensors.layout, i);
+    const struct tensor *t = &s->spec->tensors[i];
+    enum gguf_type type = gguf_tensor(s->g, s->tensors.found[v->stored])->type;
+    int64_t raw_bytes = gguf_bytes(type, v->cols), row_bytes = dtype_bytes(t->dtype, v->cols),
+            r = at / row_bytes, left = tensor_count(t) / v->cols - r;
+    int64_t n = min64(rows, left), fit = BLOCK / row_bytes;
     n = n < fit ? n : fit ? fit : 1;
-    int same = raw_bytes == row_bytes && !v->minus_one;
+    int plus1 = gguf_is_plus1(s->spec, i), same = raw_bytes == row_bytes && !plus1;
     unsigned char *raw;
     if (row_block_room(&s->block, n * row_bytes, same ? 0 : n * raw_bytes, &raw, e) ||
-        read_rows(s, v, r, n, raw_bytes, same ? s->block.memory.base : raw, e))
+        read_rows(s, i, r, n, raw_bytes, same ? s->block.memory.base : raw, e))
         return -1;
     float *values = (float *)s->block.memory.base;
     if (!same)
         gguf_dequantize(type, values, raw, n * v->cols);
-    for (int64_t k = 0; v->minus_one && k < n * v->cols; k++)
+    for (int64_t k = 0; plus1 && k < n * v->cols; k++)
         values[k] -= 1;
     s->block.at = r * row_bytes;
     s->block.bytes = n * row_bytes;
@@ -108,7 +113,8 @@ static int gguf_in_end(void *self, struct err *e)
 static int gguf_in_peek(void *self, int i, void *bytes, int64_t n, struct err *e)
 {
     struct gguf_in *s = self;
-    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype, s->views[i].cols);
+    int64_t row_bytes = dtype_bytes(s->spec->tensors[i].dtype,
+                                    layout_view(&s->tensors.layout, i)->cols);
     return row_block_read(&s->block, i, 0, bytes, n, (n + row_bytes - 1) / row_bytes, fill_block, s,
                           e);
 }
@@ -175,9 +181,13 @@ static char *make_note(const struct gguf_in *s)
     return note;
 }
 
-static int open_parts(struct gguf_in *s, struct err *e)
+enum fit { FITS, OTHER_TENSORS, OTHER_METADATA };
+
+/* The file as a model of this family, if it fits. */
+static enum fit open_as(struct gguf_in *s, const struct family *f, const struct family_gguf *row,
+                        int tied, struct err *e)
 {
-    json_t *config = gguf_config(s->g, is_tied(s, e), e);
+    json_t *config = gguf_config(s->g, f, row, tied, e);
     if (e->set || model_spec_from_config(s->spec, config, e)) {
         char why[sizeof e->msg];
         memcpy(why, e->msg, sizeof why);
@@ -186,15 +196,75 @@ static int open_parts(struct gguf_in *s, struct err *e)
             err_set(e, "'%s': %s", gguf_path(s->g), why);
         }
         json_decref(config);
-        return -1;
+        return OTHER_METADATA;
     }
     json_decref(config);
     model_spec_list_tensors(s->spec, DT_F32);
-    if (!gguf_views_make(&s->views, s->spec, s->g, e)) {
-        make_files(s);
-        if (!model_root_id(s->spec, gguf_in_peek, s, e))
-            return 0;
+    if (!gguf_layout_make(&s->tensors, s->spec, s->g, row, e))
+        return FITS;
+    model_spec_free(s->spec);
+    return OTHER_TENSORS;
+}
+
+/* "llama, qwen2, ...": the architectures of all families, each once; free() it. */
+static char *list_architectures(void)
+{
+    char *list = mem_string("");
+    for (int i = 0; families[i]; i++) {
+        const char *arch = families[i]->gguf->arch;
+        int seen = 0;
+        for (int k = 0; k < i && arch; k++)
+            seen |= families[k]->gguf->arch && !strcmp(families[k]->gguf->arch, arch);
+        if (!arch || seen)
+            continue;
+        char *longer = mem_format("%s%s%s", list, *list ? ", " : "", arch);
+        free(list);
+        list = longer;
     }
+    return list;
+}
+
+/* Opens it as the first family of its architecture that explains all of it: llama.cpp runs several
+ * as one, which differ in biases and windows. If none does, the reason of the one that came nearest
+ * is given. */
+static int open_architecture(struct gguf_in *s, const char *arch, struct err *e)
+{
+    int tied = is_tied(s, e);
+    enum fit nearest = OTHER_METADATA + 1;
+    struct err reason = {0};
+    for (int i = 0; families[i] && !e->set; i++)
+        for (const struct family_gguf *row = families[i]->gguf; row->arch; row++) {
+            if (strcmp(row->arch, arch))
+                continue;
+            struct err why = {0};
+            enum fit fit = open_as(s, families[i], row, tied, &why);
+            if (fit == FITS)
+                return 0;
+            if (fit < nearest) {
+                nearest = fit;
+                reason = why;
+            }
+        }
+    if (reason.set)
+        return err_set(e, "%s", reason.msg);
+    char *list = list_architectures();
+    err_set(e, "'%s' has architecture %.60s, which is not supported (%s are)", gguf_path(s->g),
+            arch, list);
+    free(list);
+    return -1;
+}
+
+static int open_parts(struct gguf_in *s, struct err *e)
+{
+    char *arch = gguf_meta_text(s->g, "general.architecture");
+    int failed = arch ? open_architecture(s, arch, e)
+                      : err_set(e, "'%s' has no general.architecture", gguf_path(s->g));
+    free(arch);
+    if (failed)
+        return -1;
+    make_files(s);
+    if (!model_root_id(s->spec, gguf_in_peek, s, e))
+        return 0;
     model_spec_free(s->spec);
     return -1;
 }

@@ -44,7 +44,7 @@ int config_check_keys(const struct config *c);
  * object for each type of layer. */
 int config_rope_tables(const struct family *f);
 /* Fills h->ropes from theta, scaling and partial rotation for heads of head_dim channels.
- * References: families.md 1b; Su et al. 2104.09864 (rope), Peng et al. 2309.00071 (yarn), Ding et
+ * References: Su et al. 2104.09864 (rope), Peng et al. 2309.00071 (yarn), Ding et
  * al. 2402.13753 (longrope). */
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim);
 

@@ -15,8 +15,8 @@
  * tensors that those lines read. */
 enum block_kind { KIND_attention = 1, KIND_mlp = 2 };
 
-/* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; see
- * families/README in each .def. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.
+/* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; as
+ * families/common.h lists them. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.
  */
 struct family_tensor {
     /* canonical, with {L} for the layer; every weight ends in .weight, every bias in .bias */
@@ -36,6 +36,16 @@ struct family_stored {
      * unit of an axis: "K*(q_proj|k_proj|v_proj)"; ~ before a stem: its rows rotate */
     const char *layout;
     int transposed; /* weights of two dimensions are stored [in, out] */
+};
+
+/* An architecture of llama.cpp under which GGUF files of the family stand. Several families may
+ * share one; the first that explains all of a file is taken. */
+struct family_gguf {
+    const char *arch;
+    /* it rotates neighbouring channels, so rows marked ~ stand interleaved */
+    int neighbours;
+    /* models of so many layers scale scores by hidden_size / num_attention_heads, not head_dim */
+    int64_t wide_score_layers;
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =
@@ -85,6 +95,9 @@ struct family {
     const struct family_key *keys;       /* lists end with a NULL name */
     const struct family_tensor *tensors; /* in stream order: start, one layer, end */
     const struct family_stored *stored;
+    const struct family_gguf
+        *gguf; /* architectures of GGUF files, and what those call the tensors */
+    const struct family_stored *gguf_stored;
     /* end stops before the head: its last line writes "n" */
     const struct family_line *start, *block, *end;
     int norm_plus1; /* norms multiply by 1 + w */

@@ -1,6 +1,6 @@
 /* Rope tables from a config: which channels rotate, and at what frequency, for every scaling that
  * the families know: default, linear, dynamic (which has no effect up to max_position_embeddings),
- * llama3, yarn, longrope. Formulas: families.md 1b (rope table). Refuses unknown scaling types and
+ * llama3, yarn, longrope. Formulas: see config_ropes. Refuses unknown scaling types and
  * keys, odd numbers of rotating channels, factor lists of the wrong length. */
 #include "config.h"
 

@@ -36,7 +36,7 @@ struct model_spec {
     const struct family *family;
     /* config.json as read, rewritten by cuts; spelling kept */
     json_t *config;
-    char id[ST_DIGEST];           /* what this model is (ARCHITECTURE: provenance) */
+    char id[ST_DIGEST];           /* what this model is (see source.h: model_root_id) */
     char tokenizer_id[ST_DIGEST]; /* digest of tokenizer.json, "" without one */
     json_t *hist;                 /* list of steps that made it; empty for a root */
 #define MODEL_AXIS(letter, dimension, name, ...) int64_t name;

@@ -1,5 +1,5 @@
 /* The model as a recorded straight tape: a family's lines become an array of calls; forward runs it
- * 0..n, backward n..0 (ARCHITECTURE, idea 3). All memory is planned from liveness before the first
+ * 0..n, backward n..0. All memory is planned from liveness before the first
  * step: record, look at tape_bytes, then tape_open.
  *
  * A training step is one tape: teacher lines without gradients, student lines, the loss. In the

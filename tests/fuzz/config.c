@@ -4,18 +4,19 @@
 
 #include "../../formats/json.h"
 #include "../../lib/hf/config.h"
-#include "../../lib/hf/layout.h"
+#include "../../lib/model/layout.h"
 
 static void use_head(struct model_spec *h)
 {
     struct err e = {0};
-    struct hf_layout l;
+    struct layout l;
     struct model_spec again;
     char note[400];
     model_spec_list_tensors(h, DT_BF16);
-    if (model_spec_check_tensors(h, &e) || model_spec_bytes(h) < 0 || hf_layout_make(&l, h, &e))
+    if (model_spec_check_tensors(h, &e) || model_spec_bytes(h) < 0 ||
+        layout_make(&l, h, h->family->stored, 0, NULL, NULL, &e))
         abort();
-    hf_layout_free(&l);
+    layout_free(&l);
     json_t *head = model_spec_to_json(h);
     if (!head || model_spec_from_json(&again, head, &e))
         abort();

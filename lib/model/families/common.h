@@ -1,12 +1,15 @@
-/* What many families share, as fragments of the .def language (see expand.h). A fragment is named for what it is, never for a family's
- * version of it: a family that differs writes its own rows.
+/* What many families share, as fragments of the .def language (see expand.h). A fragment is named
+ * for what it is, never for one family's version of it: a family that differs writes its own rows.
  *
- * Canonical names, the same in every family (E hidden, HD query heads x head size, KD KV heads x head size, F FFN, V vocabulary, P positions):
+ * Canonical names, the same in every family (E hidden, HD query heads x head size, KD KV heads x
+ * head size, F FFN, V vocabulary, P positions):
  *   embed_tokens [V,E]  embed_positions [P,E]  norm [E]  lm_head [V,E], absent when tied
- *   layers.{L}. input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
- *               post_attention_layernorm [E] (before the MLP, whatever a checkpoint calls it)  gate_proj up_proj [F,E]  down_proj [E,F]
- *               attention_output_norm mlp_output_norm [E]: of what a branch adds
- * A q_norm or k_norm as wide as all heads, [HD] and [KD], norms them as one.
+ *   layers.{L}.
+ *     input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
+ *     post_attention_layernorm [E]: before the MLP, whatever a checkpoint calls it
+ *     gate_proj up_proj [F,E]  down_proj [E,F]
+ *     attention_output_norm mlp_output_norm [E]: of what a branch adds
+ * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one.
  * Slots: x residual, n norm output, q k v o attention, g u h MLP, y what a branch adds. */
 #ifndef PARE_FAMILIES_COMMON_H
 #define PARE_FAMILIES_COMMON_H
@@ -15,7 +18,8 @@
 #define KEY(fact, key, fallback) KEY_ROW(#fact, #key, #fallback, NULL)
 #define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null)
 #define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL)
-#define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)       /* the value may be a JSON object */
+/* the value may be a JSON object */
+#define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)
 #define STORED(name, layout) STORED_ROW(name, layout, 0)
 #define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1)
 
@@ -35,10 +39,14 @@
 #define HEAD_DIM(D) KEY_NULL(head_dim, head_dim, D, =hidden_size/num_attention_heads)
 #define HEAD_DIM_DERIVED HEAD_DIM(=hidden_size/num_attention_heads)
 /* The rope facts of one table; rope_scaling and rope_parameters are read with it. */
-#define ROPE(theta) KEY(rope_theta, rope_theta, theta) KEY(original_max_position_embeddings, original_max_position_embeddings, null)
+#define ROPE(theta) \
+    KEY(rope_theta, rope_theta, theta) \
+    KEY(original_max_position_embeddings, original_max_position_embeddings, null)
 
 /* ---- canonical tensors. LINEAR: a matrix and its bias along the rows; LAYERNORM: with a bias */
-#define LINEAR(name, out, in, bias) TENSOR(name ".weight", out, in, ALWAYS) TENSOR(name ".bias", out, NONE, bias)
+#define LINEAR(name, out, in, bias) \
+    TENSOR(name ".weight", out, in, ALWAYS) \
+    TENSOR(name ".bias", out, NONE, bias)
 #define RMSNORM(name, axis) TENSOR(name ".weight", axis, NONE, ALWAYS)
 #define LAYERNORM(name, axis) RMSNORM(name, axis) TENSOR(name ".bias", axis, NONE, ALWAYS)
 #define EMBEDDING TENSOR("embed_tokens.weight", V, E, ALWAYS)
@@ -80,6 +88,28 @@
 #define STORED_GLU \
     STORED("model.layers.{L}.mlp.gate_proj", "gate_proj") \
     STORED_MLP
+
+/* ---- names in a GGUF file, the same in every architecture; q, k, v and gate, up may be fused */
+#define GGUF_NAMES \
+    GGUF_STORED("token_embd", "embed_tokens") \
+    GGUF_STORED("position_embd", "embed_positions") \
+    GGUF_STORED("output_norm", "norm") \
+    GGUF_STORED("output", "lm_head") \
+    GGUF_STORED("blk.{L}.attn_norm", "input_layernorm") \
+    GGUF_STORED("blk.{L}.attn_q", "~q_proj") \
+    GGUF_STORED("blk.{L}.attn_k", "~k_proj") \
+    GGUF_STORED("blk.{L}.attn_v", "v_proj") \
+    GGUF_STORED("blk.{L}.attn_qkv", "~q_proj|~k_proj|v_proj") \
+    GGUF_STORED("blk.{L}.attn_output", "o_proj") \
+    GGUF_STORED("blk.{L}.attn_q_norm", "q_norm") \
+    GGUF_STORED("blk.{L}.attn_k_norm", "k_norm") \
+    GGUF_STORED("blk.{L}.post_attention_norm", "attention_output_norm") \
+    GGUF_STORED("blk.{L}.ffn_norm", "post_attention_layernorm") \
+    GGUF_STORED("blk.{L}.ffn_gate", "gate_proj") \
+    GGUF_STORED("blk.{L}.ffn_up", "up_proj") \
+    GGUF_STORED("blk.{L}.ffn_up", "gate_proj|up_proj") \
+    GGUF_STORED("blk.{L}.ffn_down", "down_proj") \
+    GGUF_STORED("blk.{L}.post_ffw_norm", "mlp_output_norm")
 
 /* ---- op lines. Of one input: ATTENTION, GLU and MLP read it and leave what they add in y */
 #define PROJECTIONS(in) \

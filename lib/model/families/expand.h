@@ -1,17 +1,26 @@
-/* Turns the .def file FAMILY_DEF into the tables of `const struct family FAMILY_ID`: the file is read once for each kind of row.
- * No include guard: family.c includes it once a family. The language of a .def (its shared parts are in common.h):
+/* Turns the .def file FAMILY_DEF into the tables of `const struct family FAMILY_ID`: the file is
+ * read once for each kind of row. No include guard: family.c includes this once a family. The
+ * language of a .def, whose shared parts are in common.h:
  *
- *   FAMILY(.field = value, ...)                 the scalar fields of struct family
- *   KEY(fact, key, default)                     a config key and the class default (JSON or =expression)
- *   KEY_NULL(fact, key, default, null)          the same, and what an explicit null means
- *   KEY_REQUIRED(fact, key)                     no default
- *   NO_KEY(fact, value)                         the class has no key for it: the value always holds
- *   TENSOR(name, rows, cols, when)              canonical tensor and its axes, in stream order (start, one layer, end)
- *   STORED(name, layout), STORED_TRANSPOSED     how the checkpoint stores it; STORED_OR(name, other, layout): two names, the first is written
- *   START / END(out, op, weight, in...)         op lines before and after the blocks
- *   BLOCK(kind, out, op, weight, in...)         an op line of every layer that has the kind: attention, mlp
- *   BLOCK_WHEN(kind, when, out, ...)            the same, only where a flag of the config or of the layer says so
- *   HARMLESS("key" or "key=JSON", ...)          config keys without effect on the function */
+ *   FAMILY(.field = value, ...)       the scalar fields of struct family
+ *   KEY(fact, key, default)           a config key, and what the class takes without it: JSON, or
+ *                                     an =expression over other facts
+ *   KEY_NULL(fact, key, default, null)  the same, and what an explicit null means
+ *   KEY_REQUIRED(fact, key)           no default
+ *   NO_KEY(fact, value)               the class has no key for it: the value always holds
+ *   TENSOR(name, rows, cols, when)    a canonical tensor and its axes, in stream order: before the
+ *                                     layers, in a layer, after them
+ *   STORED(name, layout)              how a checkpoint stores it; layouts are described in
+ *                                     layout.c. Of several rows for a tensor the first that is
+ *                                     there is read, and the first is written
+ *   STORED_TRANSPOSED(name, layout)   the same, matrices being [in, out]
+ *   GGUF(.field = value, ...)         struct family_gguf: an architecture of llama.cpp
+ *   GGUF_STORED(name, layout)         how a GGUF file stores it
+ *   START(out, op, weight, in...)     an op line before the blocks; END: one after them
+ *   BLOCK(kind, out, op, weight, in...)  an op line of every layer of that kind: attention, mlp
+ *   BLOCK_WHEN(kind, when, out, ...)  the same, if a flag of the config or of the layer says so
+ *   HARMLESS("key", "key=JSON", ...)  config keys that do not change the function, or do not with
+ *                                     this value */
 #define FAMILY_JOIN2(a, b) a##_##b
 #define FAMILY_JOIN(a, b) FAMILY_JOIN2(a, b)
 #define FAMILY_TABLE(what) FAMILY_JOIN(FAMILY_ID, what)
@@ -40,7 +49,24 @@ static const struct family_stored FAMILY_TABLE(stored)[] = {
     {0}
 };
 
-#define FAMILY_LINE(kinds, when, out, op, weight, ...) {kinds, OP_##op, out, {__VA_ARGS__}, weight, when},
+#include "rows.h"
+#undef GGUF
+#define GGUF(...) {__VA_ARGS__},
+static const struct family_gguf FAMILY_TABLE(gguf)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#include "rows.h"
+#undef GGUF_STORED
+#define GGUF_STORED(name, layout) {name, layout, 0},
+static const struct family_stored FAMILY_TABLE(gguf_stored)[] = {
+#include FAMILY_DEF
+    {0}
+};
+
+#define FAMILY_LINE(kinds, when, out, op, weight, ...) \
+    {kinds, OP_##op, out, {__VA_ARGS__}, weight, when},
 #include "rows.h"
 #undef START
 #define START(...) FAMILY_LINE(0, ALWAYS, __VA_ARGS__)
@@ -81,7 +107,9 @@ static const char *const FAMILY_TABLE(harmless)[] = {
 static const struct family FAMILY_ID = {
 #include FAMILY_DEF
     .keys = FAMILY_TABLE(keys), .tensors = FAMILY_TABLE(tensors), .stored = FAMILY_TABLE(stored),
-    .start = FAMILY_TABLE(start), .block = FAMILY_TABLE(block), .end = FAMILY_TABLE(end), .harmless = FAMILY_TABLE(harmless),
+    .gguf = FAMILY_TABLE(gguf), .gguf_stored = FAMILY_TABLE(gguf_stored),
+    .start = FAMILY_TABLE(start), .block = FAMILY_TABLE(block), .end = FAMILY_TABLE(end),
+    .harmless = FAMILY_TABLE(harmless),
 };
 
 #undef FAMILY_LINE

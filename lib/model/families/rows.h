@@ -1,8 +1,11 @@
-/* Empties every row of the .def language, so that one pass of expand.h can define the one it collects. No include guard: used once a pass. */
+/* Empties every row of the .def language, so that a pass of expand.h can define the one that it
+ * collects. No include guard: used once a pass. */
 #undef FAMILY
 #undef KEY_ROW
 #undef TENSOR
 #undef STORED_ROW
+#undef GGUF
+#undef GGUF_STORED
 #undef START
 #undef BLOCK
 #undef BLOCK_WHEN
@@ -12,6 +15,8 @@
 #define KEY_ROW(...)
 #define TENSOR(...)
 #define STORED_ROW(...)
+#define GGUF(...)
+#define GGUF_STORED(...)
 #define START(...)
 #define BLOCK(...)
 #define BLOCK_WHEN(...)
