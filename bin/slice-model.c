@@ -1,7 +1,6 @@
 /* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass, constant
  * memory; --verify holds source and slice. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../lib/hf/hf.h"
@@ -13,13 +12,6 @@ static const char *rank_name, *verify_name;
 static int64_t verify_tokens = 64;
 static int any_model, dry_run;
 
-static const struct opt first[] = {
-    {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"rank", OPT_PATH, &rank_name, "FILE",
-     "order of the units, from rank; the last ones are removed. Not needed with --drop-layers "
-     "alone",
-     0},
-    {0}};
 static const struct opt last[] = {
     {"drop-layers", OPT_TEXT, &shape.drop_layers, "LIST",
      "remove these layers; for example 3,12-19", 0},
@@ -38,29 +30,31 @@ static const struct opt last[] = {
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence that --verify compares",
      OPT_SILENT_ID | OPT_FROM_1},
     {0}};
-static struct opt opts[AXIS_COUNT + sizeof first / sizeof *first + sizeof last / sizeof *last];
+/* the axes that can be cut follow, then the last ones */
+static struct opt opts[2 + AXIS_COUNT + sizeof last / sizeof *last] = {
+    {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"rank", OPT_PATH, &rank_name, "FILE",
+     "order of the units, from rank; the last ones are removed. Not needed with --drop-layers "
+     "alone",
+     0}};
 
-static void add_size(struct opt **to, enum axis x)
+static struct opt size_option(enum axis x)
 {
-    const struct axis_row *row = &axis_rows[x];
-    *(*to)++ = (struct opt){row->option, OPT_SIZES, &shape.size[x], x < LAYER_AXES ? "N" : "SIZES",
-                            row->help,   0};
+    return (struct opt){axis_rows[x].option, OPT_SIZES,
+                        &shape.size[x],      x < LAYER_AXES ? "N" : "SIZES",
+                        axis_rows[x].help,   0};
 }
 
-/* The axes in the order of their records, layers last, where the options begin that name some. */
+/* Layers come last, beside the options that name some. */
 static void list_options(void)
 {
-    const struct axes one = {.size[AXIS_L] = 1};
-    struct opt *to = opts;
-    int64_t layer;
-    for (const struct opt *o = first; o->name; o++)
-        *to++ = *o;
-    for (int64_t i = 0; i < axes_count(&one); i++)
-        if (axes_of_entry(i, &layer) != AXIS_L)
-            add_size(&to, axes_of_entry(i, &layer));
-    add_size(&to, AXIS_L);
-    for (const struct opt *o = last; o->name; o++)
-        *to++ = *o;
+    struct opt *to = opts + 2;
+    enum axis x;
+    for (int64_t i = 0; (x = axes_listed(i)); i++)
+        if (x != AXIS_L)
+            *to++ = size_option(x);
+    *to++ = size_option(AXIS_L);
+    memcpy(to, last, sizeof last);
 }
 
 static const struct tool_desc desc = {
@@ -102,16 +96,13 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h
 
 static void note_shape(struct tool *t, const struct model_spec *source, const struct model_spec *h)
 {
-    int64_t body;
     struct err refused = {0};
-    if (!dry_run && model_spec_parameters(h, &body) == model_spec_parameters(source, &body))
+    if (!dry_run && model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
         tool_note(t, "nothing is cut, the model is copied: a target shape is given by "
                      "--hidden-size, --num-hidden-layers, ... (see --help)");
     else if (hf_check_shape(h, &refused))
         tool_note(t, "hf-export will refuse this shape: %s", refused.msg);
 }
-
-/* ---- writing */
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
@@ -182,7 +173,7 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct slice_target target;
     struct slice_plan p;
-    struct rank r;
+    struct rank r = {0};
     if (slice_target_read(&target, &shape, tool_err(t)))
         tool_usage(t, "%s", tool_err(t)->msg);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
@@ -201,8 +192,7 @@ int main(int argc, char **argv)
     tool_check(t);
     slice_plan_free(&p);
     slice_target_free(&target);
-    if (rank_name)
-        rank_free(&r);
+    rank_free(&r);
     int status = tool_finish(t);
     model_close(in);
     return status;

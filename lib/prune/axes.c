@@ -151,6 +151,13 @@ enum axis axes_of_entry(int64_t entry, int64_t *layer)
                          : axis_at(LAYER_AXES, AXIS_COUNT, (entry - first) % each);
 }
 
+enum axis axes_listed(int64_t i)
+{
+    int64_t layer;
+    enum axis x = axes_of_entry(i, &layer);
+    return layer > 0 ? AXIS_NONE : x;
+}
+
 void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t)
 {
     int64_t layer;

@@ -70,12 +70,12 @@ static void print_dropped(FILE *f, const char *what, const struct slice_plan *p,
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source)
 {
     const struct model_spec *h = &p->spec;
-    const struct axes one = {.size[AXIS_L] = 1};
-    int64_t body_a, body_b, layer, all_a = model_spec_parameters(source, &body_a),
-                                   all_b = model_spec_parameters(h, &body_b);
+    enum axis x;
+    int64_t body_a, body_b, all_a = model_spec_parameters(source, &body_a),
+                            all_b = model_spec_parameters(h, &body_b);
     fprintf(f, "%-28s %16s %16s\n", "", "model", "slice");
-    for (int64_t i = 0; i < axes_count(&one); i++)
-        print_axis(f, p, source, axes_of_entry(i, &layer));
+    for (int64_t i = 0; (x = axes_listed(i)); i++)
+        print_axis(f, p, source, x);
     print_axis(f, p, source, AXIS_D);
     print_row(f, "parameters", all_a, all_b);
     print_row(f, "non-embedding parameters", body_a, body_b);

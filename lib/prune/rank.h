@@ -35,6 +35,8 @@ int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer);
 int64_t axes_count(const struct axes *a);
 int64_t axes_entry(enum axis axis, int64_t layer);
 enum axis axes_of_entry(int64_t entry, int64_t *layer);
+/* The i-th axis that can be cut, in the order of entries; AXIS_NONE beyond the last. */
+enum axis axes_listed(int64_t i);
 /* name and shape of an entry */
 void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t);
 

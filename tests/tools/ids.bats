@@ -37,7 +37,7 @@ score-importance|neuron|neuron_in2|neuron_first_gate
 score-importance|head|head_channel|head_norm
 score-importance|hidden|no_final|with_final
 slice-model|hidden-size|16|24
-slice-model|intermediate-size|16|24
+slice-model|intermediate-size|16|0-1:16
 slice-model|num-attention-heads|2|4
 slice-model|num-key-value-heads|1|2
 slice-model|num-hidden-layers|1|2
