@@ -43,8 +43,7 @@ struct trainer {
     struct model *student, *teacher;
     const struct tokens *data;
     struct tape *tape;
-    /* student, and both models, if calls run elsewhere than they were loaded; gradients and moments
-     */
+    /* of the student and of both models, as far as they must be moved; of gradients and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
     struct arena moments;
     float *m, *v;            /* f32 [n_values], order of the weights */
@@ -64,8 +63,11 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, const struct tokens *data,
                struct err *e);
 int64_t train_activation_bytes(const struct trainer *t);
-/* all that train_open takes where calls run, models that had to be moved there included */
+/* all device memory that train_open takes, including that of models that had to be moved there */
 int64_t train_bytes(const struct trainer *t);
+/* Refuses a step that is too large for the device, and says which options would make it fit. Called
+ * by train_open when all sizes are known and nothing is moved or allocated. */
+int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e);
 void train_close(struct trainer *t);
 
 struct train_record {
@@ -83,7 +85,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 /* A line of the log. New reference. */
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
 
-/* What AdamW reads of a step, put into slot[4], which lies where x runs calls; `step` from 1. Then
+/* What AdamW reads of a step, put into slot[4] in device memory; `step` from 1. Then
  * one update of range->n values. For the trainer and its test. */
 void train_step_put(struct exec *x, const struct train_options *o, float *slot,
                     double learning_rate, double clip, int64_t step);

@@ -1,0 +1,156 @@
+/* Options of training: the sum of losses, defaults and refusals, the learning rate of a step, and
+ * what of them a checkpoint keeps. See step.h. */
+#include "step.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "ce, kl, rkl": the names of all losses. */
+static void loss_names(char *names, size_t size)
+{
+    size_t n = 0;
+    for (int i = 0; i < LOSS_COUNT && n < size; i++)
+        n += (size_t)snprintf(names + n, size - n, "%s%s", i ? ", " : "", loss_table[i].name);
+}
+
+static int loss_find(const char *name, size_t length)
+{
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (strlen(loss_table[i].name) == length && !strncmp(loss_table[i].name, name, length))
+            return i;
+    return -1;
+}
+
+/* "0.5ce", "0.5*ce" or "ce" at the beginning of text: where it ends, or NULL. */
+static const char *parse_term(const char *text, double weights[LOSS_COUNT])
+{
+    char *name;
+    double weight = strtod(text, &name);
+    if (name == text)
+        weight = 1;
+    else if (*name == '*')
+        name++;
+    size_t length = strcspn(name, "+");
+    int loss = loss_find(name, length);
+    if (loss < 0 || weights[loss] != 0 || !(weight > 0) || weight > 1e6)
+        return NULL;
+    weights[loss] = weight;
+    return name + length;
+}
+
+int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e)
+{
+    char names[200];
+    memset(weights, 0, LOSS_COUNT * sizeof *weights);
+    const char *end = parse_term(text, weights);
+    while (end && *end)
+        end = parse_term(end + 1, weights);
+    if (end)
+        return 0;
+    loss_names(names, sizeof names);
+    return err_set(e,
+                   "--loss must be a sum such as kl+0.5ce of %s, each at most once and with a "
+                   "positive weight, not \"%s\"",
+                   names, text);
+}
+
+int train_needs_teacher(const struct train_options *o)
+{
+    int needed = 0;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        needed |= o->weights[i] != 0 && loss_table[i].needs_teacher;
+    return needed;
+}
+
+unsigned train_loss_set(const struct train_options *o)
+{
+    unsigned set = LOSS_BIT(ce);
+    for (int i = 0; i < LOSS_COUNT; i++)
+        set |= o->weights[i] != 0 ? 1u << i : 0;
+    return set;
+}
+
+double train_learning_rate(const struct train_options *o, int64_t step)
+{
+    if (step < o->warmup_steps)
+        return o->learning_rate * (double)(step + 1) / (double)o->warmup_steps;
+    double progress = (double)(step - o->warmup_steps) / (double)(o->max_steps - o->warmup_steps);
+    return o->min_learning_rate +
+           0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
+}
+
+int train_options_resolve(struct train_options *o, struct err *e)
+{
+    if (o->max_steps < 1)
+        return err_set(e, "--max-steps N is needed, from 1");
+    if (o->warmup_steps == -1)
+        o->warmup_steps = (o->max_steps + 19) / 20;
+    if (o->min_learning_rate == -1)
+        o->min_learning_rate = o->learning_rate / 10;
+    if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 ||
+        o->accumulation > 1 << 20)
+        return err_set(e,
+                       "--batch-size and --gradient-accumulation-steps are numbers from 1 to %d, "
+                       "not %lld and %lld",
+                       1 << 20, (long long)o->batch_size, (long long)o->accumulation);
+    if (o->warmup_steps < 0)
+        return err_set(e, "--warmup-steps is a number from 0, or -1, not %lld",
+                       (long long)o->warmup_steps);
+    if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 &&
+          o->max_grad_norm >= 0))
+        return err_set(e, "learning rates, weight decay and --max-grad-norm are not negative");
+    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 &&
+          o->temperature > 0))
+        return err_set(e, "betas lie in [0, 1); epsilon and temperature are positive");
+    if (!(o->jsd_beta > 0 && o->jsd_beta < 1))
+        return err_set(e, "--jsd-beta must lie between 0 and 1, not %g", o->jsd_beta);
+    return 0;
+}
+
+/* ce and kl always, others where they are in the sum: so are the runs of earlier releases. */
+static void losses_json(const struct train_options *o, json_t *j)
+{
+    for (int i = 0; i < LOSS_COUNT; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "loss weight of %s", loss_table[i].name);
+        if (o->weights[i] != 0 || i == LOSS_ce || i == LOSS_kl)
+            json_object_set_new(j, name, json_real(o->weights[i]));
+    }
+    json_object_set_new(j, "temperature", json_real(o->temperature));
+    if (o->temperature_squared)
+        json_object_set_new(j, "temperature-squared", json_true());
+    if (o->weights[LOSS_jsd] != 0)
+        json_object_set_new(j, "jsd-beta", json_real(o->jsd_beta));
+}
+
+json_t *train_options_json(const struct train_options *o)
+{
+    json_t *j = json_object();
+    const struct {
+        const char *name;
+        int64_t value;
+    } integers[] = {{"max-steps", o->max_steps},
+                    {"batch-size", o->batch_size},
+                    {"gradient-accumulation-steps", o->accumulation},
+                    {"warmup-steps", o->warmup_steps},
+                    {"seed", o->seed}};
+    const struct {
+        const char *name;
+        double value;
+    } reals[] = {{"learning-rate", o->learning_rate},
+                 {"min-learning-rate", o->min_learning_rate},
+                 {"weight-decay", o->weight_decay},
+                 {"adam-beta1", o->beta1},
+                 {"adam-beta2", o->beta2},
+                 {"adam-epsilon", o->epsilon},
+                 {"max-grad-norm", o->max_grad_norm}};
+    for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
+        json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        json_object_set_new(j, reals[i].name, json_real(reals[i].value));
+    losses_json(o, j);
+    json_object_set_new(j, "order", json_string(o->shuffled ? "shuffled" : "sequential"));
+    return j;
+}
