@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     struct err *e = tool_err(t);
     if (max_tokens < 0 || first < 0 || sequences < 0 || seq_length < 0 || batch_size < 0 ||
         block_size < 0)
-        tool_usage(t, "numbers of tokens, sequences and layers are not negative");
+        tool_usage(t, "numbers of tokens, sequences and layers must not be negative");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
     const struct model_spec *h = model_in_spec(in);
@@ -106,7 +106,7 @@ int main(int argc, char **argv)
                                                 tool_operand(t, 1), tokenizer ? tokenizer : "", e))
         tool_check(t);
     if (block_size > h->num_hidden_layers)
-        tool_die(t, "--block-size %lld is more than the model's %lld layers", (long long)block_size,
+        tool_die(t, "--block-size %lld exceeds the model's %lld layers", (long long)block_size,
                  (long long)h->num_hidden_layers);
     struct sequences s;
     struct model m;
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
                                                : 1};
     if (s.max_len > INT32_MAX || j.room > INT32_MAX / s.max_len)
         tool_usage(t,
-                   "a pass of %lld sequences of %lld tokens is more than memory can hold: lower "
+                   "a forward pass of %lld sequences of %lld tokens is too large for memory: lower "
                    "--batch-size or --seq-length",
                    (long long)j.room, (long long)s.max_len);
     int64_t most = m.spec.num_hidden_layers < 32 ? m.spec.num_hidden_layers : 32;

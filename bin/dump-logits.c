@@ -58,8 +58,8 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
     if (!full || max_tokens < 0 || seq_length < 0)
-        tool_usage(t, full ? "numbers of tokens are not negative"
-                           : "give --full: logits of the whole vocabulary");
+        tool_usage(t, full ? "--max-tokens and --seq-length must not be negative"
+                           : "--full is required: no other form of logits is supported");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
     const char *tokenizer = json_string_value(json_object_get(st_head(tokens), "tokenizer_id"));

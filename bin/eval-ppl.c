@@ -166,7 +166,7 @@ int main(int argc, char **argv)
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     if (eval_options_check(&o, &usage) || max_tokens < 0 || o.batch_size < 0)
         tool_usage(t, "%s",
-                   usage.set ? usage.msg : "--max-tokens and --batch-size are numbers from 0");
+                   usage.set ? usage.msg : "--max-tokens and --batch-size must not be negative");
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     tokens_load(&tokens, in, max_tokens, tool_err(t));
@@ -181,9 +181,10 @@ int main(int argc, char **argv)
         no_numbers += !isfinite(nll);
     }
     if (failed)
-        tool_refuse(t, "%d of %d models have no nll of at most %g", failed, n, max_nll);
+        tool_refuse(t, "the nll of %d of %d models exceeds --max-nll %g or is not finite", failed,
+                    n, max_nll);
     if (no_numbers)
-        tool_die(t, "the nll of %d of %d models is no finite number", no_numbers, n);
+        tool_die(t, "the nll of %d of %d models is not finite", no_numbers, n);
     tokens_free(&tokens);
     return tool_finish(t);
 }

@@ -83,7 +83,7 @@ static void read_ids(struct tool *t, struct text *x)
     for (const char *s = prompt_ids + strspn(prompt_ids, " ,"); *s; s = end + strspn(end, " ,")) {
         unsigned long long id = strtoull(s, &end, 10);
         if (end == s || *s < '0' || *s > '9' || id > INT32_MAX)
-            tool_usage(t, "--prompt-ids are decimal numbers, not \"%.20s\"", s);
+            tool_usage(t, "--prompt-ids takes decimal numbers, not \"%.20s\"", s);
         append(&x->ids, &(uint32_t){(uint32_t)id}, 1);
     }
 }
@@ -94,7 +94,7 @@ static void read_prompt(struct tool *t, struct text *x, struct model_in *in)
     const char *json = model_in_file(in, "tokenizer.json", &bytes);
     tool_check(t);
     if (!json)
-        tool_die(t, "%s has no tokenizer.json, so a text cannot be read: use --prompt-ids",
+        tool_die(t, "%s has no tokenizer.json to read text with: use --prompt-ids",
                  tool_operand(t, 0));
     x->tokenizer = tokenizer_open(json, bytes, tool_err(t));
     tool_check(t);
@@ -113,7 +113,7 @@ static void read_model(struct tool *t, struct text *x, struct model *m, int64_t 
     else
         read_prompt(t, x, in);
     if (!x->ids.n)
-        tool_die(t, "the prompt has no tokens, and the model's tokenizer puts none before a text");
+        tool_die(t, "the prompt is empty, and the model's tokenizer adds no token before a text");
     *n_eos = ignore_eos ? 0 : model_eos(in, eos, MAX_EOS, tool_err(t));
     if (!model_load(m, in, MODEL_FROZEN, tool_err(t)))
         model_move(m, tool_exec(t), tool_err(t));
@@ -135,9 +135,8 @@ static void check_options(struct tool *t)
         tool_usage(t, "give either --prompt TEXT or --prompt-ids IDS");
     if (max_new_tokens < 0 || max_new_tokens > INT32_MAX || top_k < 0 || !(temperature >= 0) ||
         !(top_p > 0 && top_p <= 1))
-        tool_usage(
-            t,
-            "--max-new-tokens, --top-k and --temperature are not negative, --top-p lies in (0, 1]");
+        tool_usage(t, "--max-new-tokens, --top-k and --temperature must not be negative, and "
+                      "--top-p must be in (0, 1]");
 }
 
 int main(int argc, char **argv)
@@ -164,8 +163,8 @@ int main(int argc, char **argv)
     while (logits) {
         next = sample_token(&sampler, logits);
         if (!isfinite(logits[next]))
-            tool_die(t, "%s gives logits that are no finite numbers after token %lld",
-                     tool_operand(t, 0), (long long)x.ids.n);
+            tool_die(t, "%s gives logits that are not finite after token %lld", tool_operand(t, 0),
+                     (long long)x.ids.n);
         if (is_one_of(next, eos, n_eos))
             break;
         append(&x.ids, &(uint32_t){(uint32_t)next}, 1);

@@ -75,15 +75,15 @@ int main(int argc, char **argv)
                                 .overwrite = overwrite};
     int d = dtype_parse(dtype);
     if (o.max_shard_size < 0)
-        tool_usage(t, "--max-shard-size is a size like 5GB, not \"%s\"", max_shard_size);
+        tool_usage(t, "--max-shard-size takes a size such as 5GB, not \"%s\"", max_shard_size);
     if (!o.keep_dtype && d != DT_F32 && d != DT_F16 && d != DT_BF16)
-        tool_usage(t, "--dtype is keep, f32, f16 or bf16, not \"%s\"", dtype);
+        tool_usage(t, "--dtype must be keep, f32, f16 or bf16, not \"%s\"", dtype);
     o.dtype = o.keep_dtype ? DT_F32 : (enum dtype)d;
     if (!strcmp(tool_operand(t, 1), "-"))
-        tool_usage(t, "a directory cannot go to standard output (-): give DIR a name");
+        tool_usage(t, "cannot write a directory to standard output (-): give DIR a name");
     if (lies_inside(tool_operand(t, 0), tool_operand(t, 1)))
-        tool_usage(t, "%s lies inside %s, which would be replaced", tool_operand(t, 0),
-                   tool_operand(t, 1));
+        tool_usage(t, "%s lies inside %s, which would be replaced: write to another directory",
+                   tool_operand(t, 0), tool_operand(t, 1));
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct model_out *out = hf_sink_open(model_in_spec(in), tool_operand(t, 1), &o, tool_err(t));
     tool_check(t);

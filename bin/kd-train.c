@@ -120,7 +120,7 @@ static int choice(struct tool *t, const char *option, const char *value, const c
                   const char *yes)
 {
     if (strcmp(value, no) && strcmp(value, yes))
-        tool_usage(t, "--%s is %s or %s, not \"%s\"", option, no, yes, value);
+        tool_usage(t, "--%s must be %s or %s, not \"%s\"", option, no, yes, value);
     return !strcmp(value, yes);
 }
 
@@ -134,19 +134,19 @@ static void resolve_options(struct tool *t)
         tool_usage(t, "%s", e.msg);
     if (!data_name || !teacher_name != !train_needs_teacher(&o))
         tool_usage(t,
-                   !data_name     ? "--data TOKENS is needed"
+                   !data_name     ? "--data TOKENS is required"
                    : teacher_name ? "--loss %s does not use the --teacher"
                                   : "--loss %s needs a --teacher",
                    loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
-        tool_usage(
-            t, "--save-steps and --eval-steps are numbers from 0; the latter needs --eval-data");
+        tool_usage(t, "--save-steps and --eval-steps must not be negative, and --eval-steps needs "
+                      "--eval-data");
     output = tool_output(t) ? tool_output(t) : run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
-        tool_usage(t, "--log - and the model cannot both go to standard output: give the model a "
-                      "file with -o");
+        tool_usage(t, "--log - and the model cannot both go to standard output: write the model to "
+                      "a file with -o");
     if ((run.save_steps || run.resume) && !run.dir)
-        tool_usage(t, "--save-steps and --resume need an --output-dir");
+        tool_usage(t, "--save-steps and --resume need --output-dir");
 }
 
 static struct tokens data, eval_data;
@@ -229,14 +229,14 @@ static _Noreturn void interrupted(struct tool *t)
 {
     const char *name = strsignal(stop);
     if (!run.dir)
-        tool_die(t, "stopped after step %lld (%s); nothing is saved without --output-dir",
+        tool_die(t, "stopped after step %lld (%s); without --output-dir nothing was saved",
                  (long long)run.trainer.step, name);
     train_run_save(&run, tool_err(t));
     tool_check(t);
-    tool_die(
-        t,
-        "stopped after step %lld (%s) and saved it in %s; the same command with --resume goes on",
-        (long long)run.trainer.step, name, run.dir);
+    tool_die(t,
+             "stopped after step %lld (%s) and saved a checkpoint in %s; continue with the same "
+             "command and --resume",
+             (long long)run.trainer.step, name, run.dir);
 }
 
 static void train(struct tool *t)
@@ -247,7 +247,7 @@ static void train(struct tool *t)
     while (run.trainer.step < o.max_steps) {
         int done = train_run_step(&run, &stop, &r, tool_err(t));
         if (done < 0 && run.last_saved >= 0)
-            tool_die(t, "%s; the checkpoint of step %lld in %s stays", tool_err(t)->msg,
+            tool_die(t, "%s; the checkpoint of step %lld remains in %s", tool_err(t)->msg,
                      (long long)run.last_saved, run.dir);
         tool_check(t);
         if (!done || (stop && r.step < o.max_steps))

@@ -47,16 +47,15 @@ static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {
     char *end;
     if (layers < 2)
-        tool_die(t, "%s has one layer: without it there is nothing to probe", tool_operand(t, 0));
+        tool_die(t, "%s has only one layer, so there is none to remove", tool_operand(t, 0));
     p->shortest = p->longest = strtoll(block, &end, 10);
     if (!strcmp(block, "all")) {
         p->shortest = 1;
         p->longest = layers - 1;
     } else if (*end || end == block || p->shortest < 1)
-        tool_usage(t, "--block-size is a number from 1 or all, not \"%s\"", block);
+        tool_usage(t, "--block-size must be a number from 1, or all, not \"%s\"", block);
     else if (p->longest >= layers)
-        tool_die(t, "--block-size %s leaves nothing of the model's %" PRId64 " layers", block,
-                 layers);
+        tool_die(t, "--block-size %s leaves none of the model's %" PRId64 " layers", block, layers);
 }
 
 struct block {
@@ -78,7 +77,7 @@ static void print_table(const struct probe *p)
         for (int64_t i = 0; i + n <= p->layers; i++)
             all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
     qsort(all, (size_t)count, sizeof *all, by_loss);
-    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f %12s\n", "layers left out", "nats/token",
+    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f %12s\n", "layers removed", "nats/token",
             "increase", "none", p->base, "");
     for (int64_t i = 0; i < count; i++) {
         char name[48];
@@ -126,7 +125,7 @@ int main(int argc, char **argv)
     struct eval_sums sums;
     struct data_row *rows;
     if (max_tokens < 0 || context < 0 || batch_size < 0)
-        tool_usage(t, "numbers of tokens and windows are not negative");
+        tool_usage(t, "--max-tokens, --context and --batch-size must not be negative");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *st = tool_in(t, tool_operand(t, 1), "tokens");
     block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);

@@ -74,8 +74,8 @@ static void rank_shuffled(struct tool *t, struct rank *r)
     struct axes a;
     struct tensor rest;
     if (!kind || (strcmp(kind, "scores") && strcmp(kind, "rank") && strcmp(kind, "acts")))
-        tool_die(t, "%s holds a stream of kind \"%s\", which gives no sizes of axes", st_path(in),
-                 kind ? kind : "?");
+        tool_die(t, "%s is a stream of kind \"%s\"; --random needs scores, a rank or acts",
+                 st_path(in), kind ? kind : "?");
     if (axes_from_json(&a, st_head(in), st_path(in), tool_err(t)))
         tool_check(t);
     while (st_next(in, &rest) > 0) {
@@ -91,13 +91,13 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct rank r;
     if (seed >= 0 && magnitude)
-        tool_usage(t, "--random and --magnitude are two baselines; give one");
+        tool_usage(t, "--random and --magnitude are two baselines: give one");
     if (seed < -1)
-        tool_usage(t, "--random SEED is a number from 0");
+        tool_usage(t, "--random SEED must not be negative");
     if (magnitude && tool_operands(t))
-        tool_usage(t, "--magnitude reads a MODEL and no FILE");
+        tool_usage(t, "--magnitude takes a MODEL and no FILE");
     if (seed >= 0 && tool_operands(t) > 1)
-        tool_usage(t, "--random reads the sizes from one FILE");
+        tool_usage(t, "--random takes one FILE, for the sizes");
     if (magnitude)
         rank_magnitude(t, &r);
     else if (seed >= 0)

@@ -42,7 +42,7 @@ static int choose(struct tool *t, const char *option, const char *value)
 {
     int a = aggregate_parse(value);
     if (a < 0)
-        tool_usage(t, "--%s is mean, l2 or var, not \"%s\"", option, value);
+        tool_usage(t, "--%s must be mean, l2 or var, not \"%s\"", option, value);
     return a;
 }
 
@@ -50,7 +50,7 @@ static int choose_between(struct tool *t, const char *option, const char *value,
                           const char *yes)
 {
     if (strcmp(value, no) && strcmp(value, yes))
-        tool_usage(t, "--%s is %s or %s, not \"%s\"", option, no, yes, value);
+        tool_usage(t, "--%s must be %s or %s, not \"%s\"", option, no, yes, value);
     return !strcmp(value, yes);
 }
 
@@ -65,8 +65,8 @@ int main(int argc, char **argv)
     o.with_final = choose_between(t, "hidden", hidden, "no_final", "with_final");
     if (strncmp(neuron, "neuron_", 7))
         tool_usage(t,
-                   "--neuron is neuron_in2, neuron_first, neuron_first_gate or neuron_first_up, "
-                   "not \"%s\"",
+                   "--neuron must be neuron_in2, neuron_first, neuron_first_gate or "
+                   "neuron_first_up, not \"%s\"",
                    neuron);
     struct st_in *in = tool_in(t, tool_operand(t, 0) ? tool_operand(t, 0) : "-", "acts");
     struct acts a;

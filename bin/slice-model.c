@@ -87,9 +87,10 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h
     if (axes_same(&a, &r->axes, 0, tool_operand(t, 0), rank_name, tool_err(t)))
         tool_check(t);
     if (strcmp(a.model, r->axes.model) && !any_model)
-        tool_die(
-            t, "%s ranks the units of another model (%.8s) than %s (%.8s); --any-model accepts it",
-            rank_name, r->axes.model, tool_operand(t, 0), a.model);
+        tool_die(t,
+                 "%s is the rank of another model (id %.8s) than %s (id %.8s); use --any-model to "
+                 "accept it",
+                 rank_name, r->axes.model, tool_operand(t, 0), a.model);
     axes_free(&a);
     st_close(in);
 }
@@ -98,7 +99,7 @@ static void note_shape(struct tool *t, const struct model_spec *source, const st
 {
     struct err refused = {0};
     if (!dry_run && model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
-        tool_note(t, "nothing is cut, the model is copied: a target shape is given by "
+        tool_note(t, "nothing to cut, so the model is copied: give a target shape with "
                      "--hidden-size, --num-hidden-layers, ... (see --help)");
     else if (hf_check_shape(h, &refused))
         tool_note(t, "hf-export will refuse this shape: %s", refused.msg);
@@ -139,13 +140,14 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
     tool_check(t);
     if (!v.agrees)
         tool_refuse(t,
-                    "the slice differs from the masked model: by %.3g at token %" PRId64
-                    ", logit %" PRId64 " (logits reach %.3g)",
+                    "the slice differs from the masked model by %.3g at token %" PRId64
+                    ", logit %" PRId64 " (largest logit %.3g)",
                     v.difference, v.token, v.entry, v.largest);
-    tool_note(t,
-              "verified on %" PRId64
-              " tokens: the slice's logits are the masked model's to %.2g (logits reach %.3g)",
-              v.tokens, v.difference, v.largest);
+    tool_note(
+        t,
+        "verified on %" PRId64
+        " tokens: the slice's logits equal the masked model's to within %.2g (largest logit %.3g)",
+        v.tokens, v.difference, v.largest);
     st_close(in);
 }
 

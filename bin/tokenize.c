@@ -84,10 +84,9 @@ static int64_t bos_id(struct job *j, struct model_in *in)
                     : json_is_integer(id) ? json_integer_value(id)
                                           : -1;
     if (found < 0 || found >= j->vocab_size)
-        tool_die(
-            j->tool, "--bos %s: %s", o.bos,
-            name ? "the vocabulary has no such token"
-                 : "neither the tokenizer nor the model names a BOS token; give its text to --bos");
+        tool_die(j->tool, "--bos %s: %s", o.bos,
+                 name ? "no such token in the vocabulary"
+                      : "neither tokenizer nor model names a BOS token: give its text to --bos");
     json_decref(config);
     return found;
 }
@@ -201,11 +200,11 @@ static void write_stream(struct job *j)
             rows = o.seq_length ? total / o.seq_length : 0;
     if (!total || (o.seq_length && !rows))
         tool_die(t,
-                 o.seq_length ? "the input has %lld tokens, not enough for a row of %lld"
-                              : "the input has %lld tokens, not enough for a sequence",
+                 o.seq_length ? "the input has %lld tokens, too few for a row of %lld"
+                              : "the input has %lld tokens, too few for a sequence",
                  (long long)total, (long long)o.seq_length);
     if (o.seq_length && total % o.seq_length)
-        tool_note(t, "the last %lld tokens do not fill a row of %lld and are dropped",
+        tool_note(t, "dropped the last %lld tokens, which do not fill a row of %lld",
                   (long long)(total % o.seq_length), (long long)o.seq_length);
     json_t *bos = json_pack("{s:o, s:[], s:[]}", "rule", json_text(o.ids ? "none" : o.bos), "begin",
                             "end");
@@ -229,20 +228,20 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct job j = {.tool = t, .meta = json_object(), .sources = json_array()};
     if (!o.ids && !o.model)
-        tool_usage(t, "whose tokenizer? Give -m MODEL (or --ids for lists of ids)");
+        tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
     if (o.seq_length < 0 || o.max_tokens < 0)
-        tool_usage(t, "--seq-length and --max-tokens are not negative");
+        tool_usage(t, "--seq-length and --max-tokens must not be negative");
     if (o.ids && (o.field || o.separator || strcmp(o.bos, "auto")))
-        tool_usage(t, "--ids reads numbers as they are: no --field, --doc-sep or --bos");
+        tool_usage(t, "--ids cannot be combined with --field, --doc-sep or --bos");
     if (o.field && o.separator)
-        tool_usage(t, "--field and --doc-sep exclude each other: a line of JSON is a document");
+        tool_usage(
+            t, "--field and --doc-sep cannot be combined: with --field, each line is a document");
     if (o.model)
         tokenizer_use(&j);
     for (int i = 0; i < tool_operands(t) || !i; i++)
         file_use(&j, tool_operands(t) ? tool_operand(t, i) : "-");
     if (j.tokenizer && tokenizer_dropped(j.tokenizer))
-        tool_note(t,
-                  "%lld bytes of the text cannot be expressed in this vocabulary and are left out",
+        tool_note(t, "left out %lld bytes of the text that the vocabulary cannot express",
                   (long long)tokenizer_dropped(j.tokenizer));
     write_stream(&j);
     free(j.all.id);

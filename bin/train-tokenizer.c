@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     int64_t n;
     if (!o.vocab_size)
-        tool_usage(t, "how many tokens? Give --vocab-size N");
+        tool_usage(t, "--vocab-size N is required");
     struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual,
                                            o.special.n ? o.special.n : 1, tool_err(t));
     for (int i = 0; b && i < tool_operands(t); i++)

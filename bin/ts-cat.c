@@ -59,7 +59,7 @@ int main(int argc, char **argv)
         in[i] = tool_in(t, tool_operand(t, i), kind);
         kind = json_string_value(json_object_get(st_head(in[0]), "kind"));
         if (strcmp(kind, "tokens") && strcmp(kind, "acts"))
-            tool_die(t, "%s holds a stream of kind \"%s\"; only tokens and acts can be joined",
+            tool_die(t, "%s is a stream of kind \"%s\"; only tokens and acts can be joined",
                      st_path(in[0]), kind);
     }
     if (!strcmp(kind, "tokens"))

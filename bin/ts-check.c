@@ -34,7 +34,7 @@ static int stream_check(const char *path, struct err *e)
         bytes += tensor_bytes(&x);
     }
     if (!more && verbose)
-        printf("%s: %s, whole: %lld records, %lld bytes\n", st_path(in),
+        printf("%s: %s, intact: %lld records, %lld bytes\n", st_path(in),
                json_string_value(json_object_get(st_head(in), "kind")), (long long)records,
                (long long)bytes);
     st_close(in);

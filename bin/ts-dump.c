@@ -137,7 +137,7 @@ int main(int argc, char **argv)
     const char *path = tool_operands(t) ? tool_operand(t, 0) : "-";
     struct dump_source s = {0};
     if (with_hist + with_head + with_json + (values != NULL) > 1)
-        tool_usage(t, "--hist, --head, --json and --values exclude each other");
+        tool_usage(t, "--hist, --head, --json and --values cannot be combined");
     json_t *head = source_open(t, path, &s);
     if (with_hist)
         hist_script(head, path, stdout, tool_err(t));

@@ -73,7 +73,7 @@ int64_t gguf_bytes(enum gguf_type t, int64_t n)
 static const unsigned char *take(struct gguf *g, int64_t n, struct err *e)
 {
     if (n < 0 || n > g->size - g->at || g->at + n > HEADER_MAX) {
-        err_set(e, "'%s': the header ends beyond byte %" PRId64 " of the file (cut short?)",
+        err_set(e, "'%s': the header ends after byte %" PRId64 ", the end of the file (truncated?)",
                 g->path, g->size < HEADER_MAX ? g->size : HEADER_MAX);
         return NULL;
     }
@@ -109,7 +109,7 @@ static int64_t take_count(struct gguf *g, int64_t each, const char *what, struct
 {
     uint64_t n = take_number(g, 8, e);
     if (!e->set && n > (uint64_t)((g->size - g->at) / each))
-        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold (cut short?)",
+        err_set(e, "'%s': %s is %" PRIu64 ", more than the rest of the file can hold (truncated?)",
                 g->path, what, n);
     return e->set ? 0 : (int64_t)n;
 }
@@ -140,7 +140,7 @@ static int parse_kind(struct gguf *g, struct err *e)
 {
     uint64_t kind = take_number(g, 4, e);
     if (!e->set && kind > GGUF_REAL64)
-        err_set(e, "'%s': metadata of type %" PRIu64 ", which does not exist", g->path, kind);
+        err_set(e, "'%s': unknown metadata type %" PRIu64, g->path, kind);
     return e->set ? 0 : (int)kind;
 }
 
@@ -152,8 +152,8 @@ static int parse_value(struct gguf *g, struct gguf_value *v, struct err *e)
         return -1;
     if (!is_clean(key, v->key.n, KEY_MAX))
         return err_set(e,
-                       "'%s': a metadata key at byte %" PRId64
-                       " is empty, longer than %d bytes, or no plain text",
+                       "'%s': the metadata key at byte %" PRId64
+                       " is empty, longer than %d bytes, or not plain text",
                        g->path, g->at - v->key.n, KEY_MAX - 1);
     v->key.s = placed(key - g->head);
     v->kind = parse_kind(g, e);
@@ -190,7 +190,8 @@ static int settle(struct gguf *g, struct err *e)
         v->at = g->head + (uintptr_t)v->at;
         for (int k = 0; k < i; k++)
             if (same_text(v->key, g->values[k].key.s, (size_t)g->values[k].key.n))
-                return err_set(e, "'%s' has metadata %.*s twice", g->path, (int)v->key.n, v->key.s);
+                return err_set(e, "'%s' has metadata key %.*s twice", g->path, (int)v->key.n,
+                               v->key.s);
     }
     return 0;
 }
@@ -207,11 +208,11 @@ static int parse_type(struct gguf *g, struct gguf_tensor *t, struct err *e)
             return 0;
     const char *name = number < sizeof other_types / sizeof *other_types ? other_types[number]
                                                                          : NULL;
-    return err_set(e,
-                   "'%s': tensor %s has type %s (%" PRIu64
-                   "), which is not supported (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, "
-                   "Q5_K and Q6_K are)",
-                   g->path, t->name, name ? name : "unknown", number);
+    return err_set(
+        e,
+        "'%s': tensor %s has type %s (%" PRIu64
+        "); supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K",
+        g->path, t->name, name ? name : "unknown", number);
 }
 
 static int parse_shape(struct gguf *g, struct gguf_tensor *t, struct err *e)
@@ -238,8 +239,8 @@ static int parse_tensor(struct gguf *g, struct gguf_tensor *t, struct err *e)
         return -1;
     if (!is_clean(name, n, TENSOR_NAME))
         return err_set(e,
-                       "'%s': a tensor name at byte %" PRId64
-                       " is empty, longer than %d bytes, or no plain text",
+                       "'%s': the tensor name at byte %" PRId64
+                       " is empty, longer than %d bytes, or not plain text",
                        g->path, g->at - n, TENSOR_NAME - 1);
     memcpy(t->name, name, (size_t)n);
     if (parse_shape(g, t, e) || parse_type(g, t, e))
@@ -253,11 +254,11 @@ static int parse_tensor(struct gguf *g, struct gguf_tensor *t, struct err *e)
                    : gguf_bytes(t->type, count);
     if (!e->set && t->bytes < 0)
         err_set(e,
-                "'%s': tensor %s of type %s and rows of %" PRId64
-                " has no whole number of blocks, or is too large",
+                "'%s': tensor %s of type %s has rows of %" PRId64
+                " values, not a whole number of blocks, or is too large",
                 g->path, t->name, types[t->type].name, t->shape[t->ndim - 1]);
     if (!e->set && offset > INT64_MAX)
-        err_set(e, "'%s': tensor %s lies at %" PRIu64 ", outside of the file", g->path, t->name,
+        err_set(e, "'%s': tensor %s at offset %" PRIu64 " is outside the file", g->path, t->name,
                 offset);
     t->offset = (int64_t)offset;
     return e->set ? -1 : 0;
@@ -293,7 +294,7 @@ static int place_tensors(struct gguf *g, struct err *e)
     const struct gguf_value *v = gguf_value(g, "general.alignment");
     if (v && (v->list || !gguf_int(v, 0, &align) || align < 1 || align > 1 << 20 ||
               (align & (align - 1))))
-        return err_set(e, "'%s': general.alignment is no power of two up to 2^20", g->path);
+        return err_set(e, "'%s': general.alignment must be a power of two up to 2^20", g->path);
     int64_t data = (g->at + align - 1) & -align;
     for (int i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &g->tensors[i];
@@ -304,7 +305,7 @@ static int place_tensors(struct gguf *g, struct err *e)
         if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > g->size ||
             t->bytes > g->size - t->offset)
             return err_set(
-                e, "'%s': tensor %s does not fit in the file's %" PRId64 " bytes (cut short?)",
+                e, "'%s': tensor %s does not fit in the file's %" PRId64 " bytes (truncated?)",
                 g->path, t->name, g->size);
     }
     return check_overlap(g, e);
@@ -336,7 +337,7 @@ static int parse_version(struct gguf *g, struct err *e)
     if (!magic)
         return -1;
     if (memcmp(magic, "GGUF", 4))
-        return err_set(e, "'%s' is no GGUF file", g->path);
+        return err_set(e, "'%s' is not a GGUF file", g->path);
     uint64_t version = take_number(g, 4, e);
     if (e->set || version == 2 || version == 3)
         return e->set ? -1 : 0;
@@ -353,7 +354,9 @@ static int parse(struct gguf *g, struct err *e)
     int64_t tensors = take_count(g, 24, "the number of tensors", e),
             values = take_count(g, 13, "the number of metadata", e);
     if (!e->set && (tensors > TENSORS_MAX || values > VALUES_MAX))
-        err_set(e, "'%s' has %" PRId64 " tensors and %" PRId64 " metadata, more than %d and %d",
+        err_set(e,
+                "'%s' has %" PRId64 " tensors and %" PRId64
+                " metadata entries; at most %d and %d are supported",
                 g->path, tensors, values, TENSORS_MAX, VALUES_MAX);
     if (e->set)
         return -1;
@@ -417,7 +420,7 @@ int gguf_read(struct gguf *g, int i, int64_t offset, void *buf, int64_t n, struc
 {
     const struct gguf_tensor *t = &g->tensors[i];
     if (n < 0 || offset < 0 || offset > t->bytes || n > t->bytes - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor %s",
+        return err_set(e, "'%s': %" PRId64 " bytes at offset %" PRId64 " are outside tensor %s",
                        g->path, n, offset, t->name);
     return file_pread(g->fd, g->path, buf, n, t->offset + offset, e);
 }

@@ -27,10 +27,11 @@ static int scan(const char *text, int64_t n, const struct json_limits *limits, c
         else if (c == ',' || c == ':')
             values++;
         if (depth > limits->depth)
-            return err_set(e, "%s: brackets are nested deeper than %d at byte %lld", what,
-                           limits->depth, (long long)i);
+            return err_set(e, "%s: JSON nested deeper than %d at byte %lld", what, limits->depth,
+                           (long long)i);
         if (values > limits->values)
-            return err_set(e, "%s: more than %lld values", what, (long long)limits->values);
+            return err_set(e, "%s: JSON with more than %lld values", what,
+                           (long long)limits->values);
     }
     return 0;
 }

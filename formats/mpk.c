@@ -93,7 +93,7 @@ int mpk_scan(struct mpk_scan *s, const unsigned char *p, uint64_t have, const ch
         s->memory += memory_of(&h, p[s->at]);
         s->at += h.size + h.body;
         if (s->at + s->owed > s->limits.bytes)
-            return *why = "a size beyond the limit or the bytes that are left", -1;
+            return *why = "a size larger than the limit or than what is left", -1;
         if (s->memory > s->limits.memory)
             return *why = "values that would take far more memory than the input has bytes", -1;
         if (h.container && s->depth == MPK_DEPTH)
@@ -162,7 +162,7 @@ static json_t *object_to_json(const msgpack_object *o, const char **why)
     case MSGPACK_OBJECT_BOOLEAN: return json_boolean(o->via.boolean);
     case MSGPACK_OBJECT_POSITIVE_INTEGER:
         if (o->via.u64 > INT64_MAX)
-            return *why = "an integer beyond 63 bits", NULL;
+            return *why = "an integer of more than 63 bits", NULL;
         return json_integer((json_int_t)o->via.u64);
     case MSGPACK_OBJECT_NEGATIVE_INTEGER: return json_integer(o->via.i64);
     case MSGPACK_OBJECT_FLOAT32:

@@ -57,13 +57,14 @@ static int parse_shape(struct tensor *t, const json_t *shape, const char *path, 
 {
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > TENSOR_DIMS)
-        return err_set(e, "'%s': tensor '%s' has no shape of at most %d dimensions", path, t->name,
-                       TENSOR_DIMS);
+        return err_set(e, "'%s': tensor '%s' must have a shape of at most %d dimensions", path,
+                       t->name, TENSOR_DIMS);
     t->ndim = (int)n;
     for (size_t i = 0; i < n; i++) {
         const json_t *size = json_array_get(shape, i);
         if (!json_is_integer(size) || json_integer_value(size) < 0)
-            return err_set(e, "'%s': dimension %zu of tensor '%s' is no size", path, i, t->name);
+            return err_set(e, "'%s': dimension %zu of tensor '%s' is not a valid size", path, i,
+                           t->name);
         t->shape[i] = json_integer_value(size);
     }
     return 0;
@@ -76,7 +77,7 @@ static int parse_entry(struct entry *x, const char *name, const json_t *value, i
 {
     if (!name_is_clean(name))
         return err_set(
-            e, "'%s': a tensor name is empty, longer than %d bytes, or holds control characters",
+            e, "'%s': a tensor name is empty, longer than %d bytes, or has control characters",
             path, TENSOR_NAME - 1);
     strcpy(x->t.name, name);
     const char *dtype = json_string_value(json_object_get(value, "dtype"));
@@ -95,12 +96,12 @@ static int parse_entry(struct entry *x, const char *name, const json_t *value, i
             want = tensor_bytes(&x->t);
     if (begin < 0 || begin > end || end > bytes)
         return err_set(e,
-                       "'%s': tensor '%s' lies at %" PRId64 "..%" PRId64
-                       ", outside of the file's %" PRId64 " bytes of data (cut short?)",
+                       "'%s': tensor '%s' at %" PRId64 "..%" PRId64
+                       " is outside the file's %" PRId64 " bytes of data (truncated?)",
                        path, name, begin, end, bytes);
     if (want != end - begin)
         return err_set(
-            e, "'%s': tensor '%s' has %" PRId64 " bytes, which do not fit its shape and dtype",
+            e, "'%s': tensor '%s' has %" PRId64 " bytes, which do not match its shape and dtype",
             path, name, end - begin);
     x->offset = data + begin;
     return 0;
@@ -173,9 +174,10 @@ static int open_shard(struct safetensors *s, const char *path, struct err *e)
     for (int i = 8; i--;)
         n = n << 8 | head[i];
     if (n > SF_HEADER_MAX || n > (uint64_t)size - 8)
-        return err_set(
-            e, "'%s' is no safetensors file, or is cut short: its header claims %" PRIu64 " bytes",
-            path, n);
+        return err_set(e,
+                       "'%s' is not a safetensors file, or is truncated: its header claims %" PRIu64
+                       " bytes",
+                       path, n);
     char *text = mem_alloc(n + 1);
     json_t *header = NULL;
     char what[400];
@@ -207,7 +209,7 @@ static int index_names(struct safetensors *s, const char *path, struct err *e)
         qsort_r(s->by_name, (size_t)s->n, sizeof *s->by_name, by_name_order, s->entries);
     for (int i = 1; i < s->n; i++)
         if (!strcmp(s->entries[s->by_name[i - 1]].t.name, s->entries[s->by_name[i]].t.name))
-            return err_set(e, "'%s': tensor '%s' stands in two files", path,
+            return err_set(e, "'%s': tensor '%s' is in two files", path,
                            s->entries[s->by_name[i]].t.name);
     return 0;
 }
@@ -229,8 +231,9 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
         if (failed || (f && json_object_get(seen, f)))
             continue;
         if (!f || !*f || *f == '.' || strchr(f, '/'))
-            failed = err_set(e, "'%s': the entry of tensor '%.200s' names no file beside it", path,
-                             name);
+            failed = err_set(
+                e, "'%s': the entry for tensor '%.200s' must name a file in the same directory",
+                path, name);
         else if (s->n_shards == FILES_MAX)
             failed = err_set(e, "'%s' names more than %d files", path, FILES_MAX);
         else {
@@ -247,7 +250,7 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
         int i = failed ? 0 : sf_find(s, name);
         if (!failed && (i < 0 || s->entries[i].shard != json_integer_value(json_object_get(
                                                             seen, json_string_value(file)))))
-            failed = err_set(e, "'%s' places tensor '%.200s' in '%s', which does not hold it", path,
+            failed = err_set(e, "'%s' says that tensor '%.200s' is in '%s', but it is not", path,
                              name, json_string_value(file));
     }
     json_decref(seen);
@@ -274,7 +277,7 @@ static int open_path(struct safetensors *s, const char *path, struct err *e)
     else if (!access(index, F_OK))
         failed = open_index(s, index, e);
     else
-        failed = err_set(e, "'%s' holds neither model.safetensors nor model.safetensors.index.json",
+        failed = err_set(e, "'%s' has neither model.safetensors nor model.safetensors.index.json",
                          path);
     free(one);
     free(index);
@@ -315,7 +318,7 @@ int sf_read(struct safetensors *s, int i, int64_t offset, void *buf, int64_t n, 
     const struct shard *f = &s->shards[x->shard];
     int64_t size = tensor_bytes(&x->t);
     if (n < 0 || offset < 0 || offset > size || n > size - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'",
+        return err_set(e, "'%s': %" PRId64 " bytes at offset %" PRId64 " are outside tensor '%s'",
                        f->path, n, offset, x->t.name);
     return file_pread(f->fd, f->path, buf, n, x->offset + offset, e);
 }

@@ -67,8 +67,7 @@ static int place(struct safetensors_out *s, int64_t max_shard_size, struct err *
         x->begin = f->bytes;
         if (__builtin_add_overflow(f->bytes, x->bytes, &f->bytes) ||
             __builtin_add_overflow(s->total, x->bytes, &s->total))
-            return err_set(e, "'%s': the tensors add up to more bytes than a file can have",
-                           s->dir);
+            return err_set(e, "'%s': the tensors are larger than a file can be", s->dir);
     }
     s->sharded = max_shard_size > 0 && s->n_shards > 1;
     return 0;
@@ -111,8 +110,8 @@ static int begin_shard(struct safetensors_out *s, int i, struct err *e)
     size_t used = strlen(text), n = (used + 7) & ~(size_t)7;
     if (n > SF_HEADER_MAX) {
         free(text);
-        return err_set(e, "'%s': a header of %zu bytes is beyond the format's %d", f->path, n,
-                       SF_HEADER_MAX);
+        return err_set(e, "'%s': a header of %zu bytes exceeds the format's limit of %d", f->path,
+                       n, SF_HEADER_MAX);
     }
     char *block = mem_alloc(8 + n);
     for (int b = 0; b < 8; b++)
@@ -169,7 +168,7 @@ int sf_write(struct safetensors_out *s, int i, int64_t offset, const void *buf, 
     struct entry *x = &s->entries[i];
     const struct shard *f = &s->shards[x->shard];
     if (n < 0 || offset < 0 || offset > x->bytes || n > x->bytes - offset)
-        return err_set(e, "'%s': %" PRId64 " bytes at %" PRId64 " are outside of tensor '%s'",
+        return err_set(e, "'%s': %" PRId64 " bytes at offset %" PRId64 " are outside tensor '%s'",
                        f->path, n, offset, x->t->name);
     x->written += n;
     return file_pwrite(f->fd, f->path, buf, n, x->begin + offset, e);
@@ -197,7 +196,7 @@ int sf_finish(struct safetensors_out *s, struct err *e)
     int failed = e && e->set ? -1 : 0;
     for (int i = 0; i < s->n && !failed; i++)
         if (s->entries[i].written != s->entries[i].bytes)
-            failed = err_set(e, "'%s': tensor '%s' got %" PRId64 " of its %" PRId64 " bytes",
+            failed = err_set(e, "'%s': tensor '%s' got only %" PRId64 " of its %" PRId64 " bytes",
                              s->dir, s->entries[i].t->name, s->entries[i].written,
                              s->entries[i].bytes);
     for (int i = 0; i < s->n_shards && !failed; i++) {

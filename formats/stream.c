@@ -111,8 +111,7 @@ static int ends_early(struct st_in *in)
     if (in->open)
         return err_set(in->e, "%s ends early, inside record \"%s\"", in->path, in->t.name);
     return err_set(
-        in->e,
-        "%s ends early, after %lld records: it has no end map, so whoever wrote it did not finish",
+        in->e, "%s ends early, after %lld records: it has no end map, so its writer did not finish",
         in->path, (long long)in->records);
 }
 
@@ -191,7 +190,7 @@ static int input_open(struct st_in *in, const char *path)
         in->path = mem_string("standard input");
         in->fd = STDIN_FILENO;
         if (isatty(in->fd))
-            return err_set(in->e, "standard input is a terminal, where a stream is expected");
+            return err_set(in->e, "standard input is a terminal; expected a stream");
     } else {
         in->path = mem_string(path);
         if ((in->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
@@ -226,7 +225,7 @@ static int input_detect(struct st_in *in)
         if (r < 0)
             return -1;
         if (!r && !in->len)
-            return err_set(in->e, "%s is empty, where a stream is expected", in->path);
+            return err_set(in->e, "%s is empty; expected a stream", in->path);
         if (!r)
             return 0;
     }
@@ -282,10 +281,10 @@ static int head_check(struct st_in *in)
     char id[ST_DIGEST];
     const json_t *version = json_object_get(in->head, "pare");
     if (!json_is_integer(version))
-        return err_set(in->e, "%s is not a pare stream: its version is no integer", in->path);
+        return err_set(in->e, "%s is not a pare stream: its version is not an integer", in->path);
     if (json_integer_value(version) != ST_VERSION)
-        return err_set(in->e, "%s is a stream of version %lld; this release reads version %d",
-                       in->path, (long long)json_integer_value(version), ST_VERSION);
+        return err_set(in->e, "%s has stream version %lld; this release reads version %d", in->path,
+                       (long long)json_integer_value(version), ST_VERSION);
     if (!json_is_string(json_object_get(in->head, "kind")))
         return err_set(in->e, "%s: damaged header: no \"kind\"", in->path);
     return st_head_id(in->head, "id", id, in->path, in->e);
@@ -364,8 +363,8 @@ static int end_read(struct st_in *in, const json_t *map)
     if (json_object_size(map) != 2 || !json_is_integer(records))
         return err_set(in->e, "%s: damaged end map", in->path);
     if (json_integer_value(records) != in->records)
-        return err_set(in->e, "%s is damaged: it has %lld records, its end map says %lld", in->path,
-                       (long long)in->records, (long long)json_integer_value(records));
+        return err_set(in->e, "%s is damaged: it has %lld records, but its end map says %lld",
+                       in->path, (long long)in->records, (long long)json_integer_value(records));
     if (digest_compare(in, &in->end, map, "its headers"))
         return -1;
     if (in->len == in->pos) {
@@ -416,15 +415,14 @@ static int chunk_begin(struct st_in *in)
     unsigned type = in->buf[in->pos], size = type == 0xc4 ? 1 : type == 0xc5 ? 2 : 4;
     int64_t n = 0, want = in->left < ST_CHUNK ? in->left : ST_CHUNK;
     if (type < 0xc4 || type > 0xc6)
-        return err_set(in->e, "%s is damaged: no chunk in record %s where one is due", in->path,
+        return err_set(in->e, "%s is damaged: a chunk of record %s is missing", in->path,
                        in->t.name);
     if (buffer_need(in, 1 + size))
         return -1;
     for (unsigned i = 1; i <= size; i++)
         n = n << 8 | in->buf[in->pos + i];
     if (n != want)
-        return err_set(in->e,
-                       "%s is damaged: a chunk of %lld bytes in record %s, where %lld are due",
+        return err_set(in->e, "%s is damaged: a chunk of %lld bytes in record %s should have %lld",
                        in->path, (long long)n, in->t.name, (long long)want);
     in->pos += 1 + size;
     in->chunk = n;
@@ -492,7 +490,7 @@ int st_read_all(struct st_in *in, const struct tensor *t, void *buf)
     if (r < 0)
         return -1;
     return r == n ? 0
-                  : err_set(in->e, "%s: record %s is shorter than asked for", in->path, t->name);
+                  : err_set(in->e, "%s: record %s is shorter than requested", in->path, t->name);
 }
 
 /* ---- single values */

@@ -149,7 +149,8 @@ static int output_open(struct st_out *out, const char *path)
             return -1;
     }
     if (isatty(out->fd))
-        return err_set(out->e, "%s is a terminal: a stream is binary, give it a file or a pipe",
+        return err_set(out->e,
+                       "%s is a terminal, and streams are binary: redirect to a file or a pipe",
                        out->path);
     return 0;
 }
@@ -233,7 +234,7 @@ int st_publish(struct st_out *out)
 {
     struct err *e = out->e;
     if (!e->set && !out->ended)
-        err_set(e, "cannot write %s: the stream was not ended", out->path);
+        err_set(e, "cannot write %s: the stream is incomplete", out->path);
     if (!e->set && out->temporary && fsync(out->fd))
         err_set(e, "cannot write %s:", out->path);
     if (e->set) {
@@ -290,8 +291,8 @@ int st_record(struct st_out *out, const struct tensor *t)
                        out->t.name, (long long)out->left);
     json_t *map = tensor_bytes(t) < 0 || t->ndim > TENSOR_DIMS ? NULL : tensor_to_json(t);
     if (!map)
-        return err_set(out->e, "cannot write %s: record %s has no possible name or shape",
-                       out->path, t->name);
+        return err_set(out->e, "cannot write %s: record %s has an invalid name or shape", out->path,
+                       t->name);
     if (write_object(out, map))
         return -1;
     out->t = *t;
@@ -318,7 +319,7 @@ int st_write(struct st_out *out, const void *data, int64_t n)
     if (out->e->set)
         return -1;
     if (n > out->left)
-        return err_set(out->e, "cannot write %s: record %s gets more bytes than its shape has",
+        return err_set(out->e, "cannot write %s: record %s got more bytes than its shape allows",
                        out->path, out->t.name);
     while (n > 0) {
         if (!out->chunk && chunk_begin(out))

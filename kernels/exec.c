@@ -41,7 +41,7 @@ int exec_open(struct exec *x, enum device device, int threads)
     x->threads = threads_delivered(threads ? threads : omp_get_num_procs());
     omp_set_num_threads(x->threads);
     if (!b)
-        return err_set(&x->err, "this build has no CUDA kernels (make CUDA=1 adds them)");
+        return err_set(&x->err, "this build has no CUDA kernels: rebuild with make CUDA=1");
     x->compute = b->compute;
     return b->open ? b->open(x) : 0;
 }

@@ -76,10 +76,11 @@ static int refused(const struct op_args *c)
     int64_t group = a->heads / a->kv_heads;
     /* where group_inverse stops being exact */
     if (c->batch->seq_len * group * group >> 32)
-        return err_set(&c->x->err, "attention on CUDA cannot take sequences of %lld tokens",
+        return err_set(&c->x->err, "attention on CUDA does not support sequences of %lld tokens",
                        (long long)c->batch->seq_len);
     return a->head_dim > HEAD_MOST
-               ? err_set(&c->x->err, "attention on CUDA takes head sizes up to %d, not %lld",
+               ? err_set(&c->x->err,
+                         "attention on CUDA supports heads of at most %d channels, not %lld",
                          HEAD_MOST, (long long)a->head_dim)
                : 0;
 }

@@ -66,7 +66,7 @@ static inline void launch(const struct op_args *c, const char *name, dim3 grid, 
     const struct gpu *g = c->x->gpu;
     if (shared > g->shared_most) {
         err_set(&c->x->err,
-                "CUDA device: kernel %s needs %zu bytes of shared memory in a block, and this card "
+                "CUDA device: kernel %s needs %zu bytes of shared memory per block, but this card "
                 "has %zu",
                 name, shared, g->shared_most);
         return;

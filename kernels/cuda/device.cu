@@ -12,10 +12,10 @@ static int device_fits(struct gpu *g, const cudaDeviceProp *p)
     static const int built[] = {__CUDA_ARCH_LIST__};
     int has = 100 * p->major + 10 * p->minor;
     if (has < built[0])
-        return err_set(
-                   g->err,
-                   "this build is for cards of sm_%d and later, and %s is sm_%d: make CUDA=1 SM=%d",
-                   built[0] / 10, p->name, has / 10, has / 10),
+        return err_set(g->err,
+                       "this build needs sm_%d or later, but %s is sm_%d: rebuild with make CUDA=1 "
+                       "SM=%d",
+                       built[0] / 10, p->name, has / 10, has / 10),
                0;
 #endif
     (void)g, (void)p;
@@ -91,7 +91,7 @@ static void cuda_release(void *p, size_t bytes)
 static int64_t cuda_available(struct exec *x)
 {
     size_t available = 0, total = 0;
-    cuda_check(&x->err, cudaMemGetInfo(&available, &total), "ask for free memory");
+    cuda_check(&x->err, cudaMemGetInfo(&available, &total), "query the free memory");
     return available > total / RESERVED ? (int64_t)(available - total / RESERVED) : 0;
 }
 
@@ -105,7 +105,7 @@ static void copy(struct exec *x, void *to, const void *from, size_t bytes, cudaM
 static void wait(struct exec *x)
 {
     if (!x->err.set)
-        cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "finish the work given to it");
+        cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "synchronise");
 }
 
 /* Through pinned memory: the driver would make a copy from other memory wait for all work given
@@ -148,7 +148,7 @@ static int cuda_arena(struct exec *x, struct arena *a, size_t bytes, struct err 
     int64_t available = cuda_available(x);
     *a = {};
     if ((int64_t)size > available)
-        return err_set(e, "the device has %.2f GB of memory left, and %.2f GB more are needed",
+        return err_set(e, "the device has %.2f GB of memory left, but %.2f GB are needed",
                        1e-9 * (double)available, 1e-9 * (double)size);
     if (cuda_check(&x->err, cudaMalloc(&base, size ? size : 1), "allocate memory"))
         return err_set(e, "%s", x->err.msg);

@@ -201,7 +201,7 @@ int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int
     if (M <= 0 || N <= 0 || c->x->err.set)
         return c->x->err.set ? -1 : 0;
     if (a != b || (a != DT_F32 && a != DT_BF16) || (ct != DT_F32 && ct != a))
-        return err_set(&c->x->err, "a product of %s and %s into %s has no CUDA kernel",
+        return err_set(&c->x->err, "no CUDA kernel for a product of %s and %s into %s",
                        dtype_name(a), dtype_name(b), dtype_name(ct));
     struct shape s;
     memset(&s, 0, sizeof s); /* compared as bytes */

@@ -70,7 +70,7 @@ static void rotate_rows(const struct op_args *c, const void *from, void *to, flo
                      p->interleaved,
                      set};
     if (c->rows * p->heads * each > UINT32_MAX) {
-        err_set(&c->x->err, "rope: %lld rows of %lld values are too many for one call on a GPU",
+        err_set(&c->x->err, "rope on CUDA does not support %lld rows of %lld values",
                 (long long)c->rows, (long long)c->in[0].cols);
         return;
     }

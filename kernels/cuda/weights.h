@@ -42,7 +42,7 @@ static inline int weights_refused(const struct op_args *c, const char *op, const
 {
     if (w->v && w->dtype != activations && activations != DT_F32)
         return err_set(&c->x->err,
-                       "%s: weights of type %s and activations of type %s have no CUDA kernel", op,
+                       "%s: no CUDA kernel for weights of type %s and activations of type %s", op,
                        dtype_name(w->dtype), dtype_name(activations));
     return 0;
 }

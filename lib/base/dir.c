@@ -31,15 +31,15 @@ static int check_place(const char *path, int overwrite, const char *mark, int *e
         *empty = 0;
         marked |= !strcmp(x->d_name, mark);
         if (!overwrite)
-            err_set(e, "directory '%s' is not empty (it holds %.200s); --overwrite replaces it",
+            err_set(e, "directory '%s' is not empty (it has %.200s); use --overwrite to replace it",
                     path, x->d_name);
         else if (fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
-            err_set(e, "directory '%s' holds another directory, %.200s: it is not overwritten",
+            err_set(e, "directory '%s' contains another directory, %.200s, and is not overwritten",
                     path, x->d_name);
     }
     closedir(d);
     if (!e->set && !*empty && !marked)
-        err_set(e, "directory '%s' holds no %s: it is not overwritten", path, mark);
+        err_set(e, "directory '%s' has no %s and is not overwritten", path, mark);
     return e->set ? -1 : 0;
 }
 

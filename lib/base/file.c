@@ -21,7 +21,7 @@ int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, s
         if (got < 0)
             return err_set(e, "cannot read '%s':", path);
         if (!got)
-            return err_set(e, "'%s' ends at byte %lld, where %lld more were expected", path,
+            return err_set(e, "'%s' ends at byte %lld; expected %lld more bytes", path,
                            (long long)(offset + done), (long long)(n - done));
         done += got;
     }
@@ -65,8 +65,8 @@ char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e)
         return NULL;
     char *text = n > limit ? NULL : mem_alloc((size_t)n + 1);
     if (!text)
-        err_set(e, "'%s' has %lld bytes, more than the %lld that such a file may have", path,
-                (long long)n, (long long)limit);
+        err_set(e, "'%s' has %lld bytes; at most %lld are allowed", path, (long long)n,
+                (long long)limit);
     else if (file_pread(fd, path, text, n, 0, e)) {
         free(text);
         text = NULL;

@@ -89,8 +89,8 @@ int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_na
     if (!a_id[0] || !b_id[0] || !strcmp(a_id, b_id))
         return 0;
     return err_set(e,
-                   "%s and %s come from different tokenizers (%.8s, %.8s), so their ids mean "
-                   "different things; --any-tokenizer goes on regardless",
+                   "%s and %s come from different tokenizers (%.8s, %.8s), so their token ids "
+                   "differ in meaning; use --any-tokenizer to override",
                    a_name, b_name, a_id, b_id);
 }
 

@@ -149,10 +149,11 @@ int documents_ids(const struct documents *d, const char *s, int64_t n, int64_t v
         for (; i < n && s[i] >= '0' && s[i] <= '9' && id < most; i++)
             id = 10 * id + (s[i] - '0');
         if (i == from || (i < n && !is_blank(s[i]) && id < most))
-            return err_set(d->e, "%s: line %lld is not a list of ids at \"%.*s\"", d->path,
+            return err_set(d->e, "%s: line %lld: expected decimal token ids, not \"%.*s\"", d->path,
                            (long long)d->line, (int)(n - from < 20 ? n - from : 20), s + from);
         if (id >= most)
-            return err_set(d->e, "%s: line %lld has id %.*s, beyond %lld, the largest possible",
+            return err_set(d->e,
+                           "%s: line %lld has id %.*s, larger than the largest possible, %lld",
                            d->path, (long long)d->line, (int)strspn(s + from, "0123456789"),
                            s + from, (long long)most - 1);
         ids_push(out, (uint32_t)id, 0);

@@ -58,7 +58,7 @@ static int part_add(json_t *parts, const json_t *part, const char *path, struct 
     if (!digest_is(id))
         return err_set(e, "%s: damaged header: one of its parts is not a digest", path);
     if (json_object_get(parts, id))
-        return err_set(e, "%s holds tokens %s a second time, and a shard counts once", path, id);
+        return err_set(e, "%s contains shard %s again; each shard counts once", path, id);
     json_object_set_new(parts, id, json_null());
     return 0;
 }
@@ -151,10 +151,10 @@ static int rows_write(struct st_out *out, struct joining *j, int n, const char *
     for (int i = 0; i < n; i++) {
         const struct tensor *t = &j[i].t;
         if (!j[i].more || strcmp(t->name, name) || t->dtype != DT_U32 || t->ndim != 2)
-            return err_set(e, "%s has no record %s u32 [sequences, tokens], as %s has",
+            return err_set(e, "%s has no record %s, u32 [sequences, tokens], as %s does",
                            st_path(j[i].in), name, st_path(j[0].in));
         if (t->shape[1] != all.shape[1])
-            return err_set(e, "%s has sequences of %" PRId64 " tokens, %s of %" PRId64,
+            return err_set(e, "%s has sequences of %" PRId64 " tokens, but %s of %" PRId64,
                            st_path(j[i].in), t->shape[1], st_path(j[0].in), all.shape[1]);
         if (__builtin_add_overflow(all.shape[0], t->shape[0], &all.shape[0]))
             return err_set(e, "%s: too many sequences", st_path(j[i].in));
@@ -194,7 +194,7 @@ static int documents_join(struct st_out *out, struct joining *j, int64_t *count,
         snprintf(want, sizeof want, "%s.%" PRId64, is_ids ? "ids" : "bytes",
                  *count - first - !is_ids);
         if (strcmp(j->t.name, want))
-            return err_set(e, "%s: record %s where %s was due", st_path(j->in), j->t.name, want);
+            return err_set(e, "%s: found record %s, expected %s", st_path(j->in), j->t.name, want);
         snprintf(j->t.name, sizeof j->t.name, "%s.%" PRId64, is_ids ? "ids" : "bytes",
                  *count - !is_ids);
         if (st_record(out, &j->t) || record_copy(out, j->in))
@@ -205,7 +205,7 @@ static int documents_join(struct st_out *out, struct joining *j, int64_t *count,
     if (n_bytes && n_bytes != *count - first)
         return err_set(e, "%s has source bytes for some of its documents only", st_path(j->in));
     if (*count > first && *with_bytes >= 0 && *with_bytes != (n_bytes > 0))
-        return err_set(e, "%s %s source bytes of its tokens, unlike what comes before it",
+        return err_set(e, "%s %s the source bytes of its tokens, unlike the streams before it",
                        st_path(j->in), n_bytes ? "has" : "lacks");
     if (*count > first)
         *with_bytes = n_bytes > 0;
@@ -223,7 +223,7 @@ int tokens_join(struct st_out *out, struct st_in *const *in, int n, struct err *
         rows += j[i].more > 0 && !strchr(j[i].t.name, '.');
     }
     if (!bad && rows && rows < n)
-        bad = err_set(e, "rows of tokens and documents cannot be joined");
+        bad = err_set(e, "rows and documents cannot be joined");
     else if (!bad && rows)
         bad = rows_join(out, j, n, e);
     for (int i = 0; i < n && !bad && !rows; i++)

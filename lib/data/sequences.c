@@ -113,7 +113,10 @@ int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
         return 1;
     }
     if (!more && !s->tokens)
-        return err_set(s->e, "%s holds no sequence that fits the options", st_path(s->in));
+        return err_set(s->e,
+                       "%s has no sequence that fits the options (--max-tokens, --first-sequence, "
+                       "--sequences)",
+                       st_path(s->in));
     return more;
 }
 
@@ -121,7 +124,8 @@ int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, i
 {
     for (int64_t i = 0; i < n; i++)
         if (ids[i] >= vocab_size)
-            return err_set(s->e, "%s holds the token id %u, beyond the model's vocabulary of %lld",
+            return err_set(s->e,
+                           "%s has token id %u, but the model's vocabulary has only %lld tokens",
                            st_path(s->in), ids[i], (long long)vocab_size);
     return 0;
 }

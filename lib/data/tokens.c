@@ -59,8 +59,8 @@ static int shape_check(struct loading *l, const struct tensor *r)
                        rows ? "[sequences, tokens]" : "[tokens]");
     if (rows ? l->records && !l->rows : l->rows || strcmp(suffix, want))
         return err_set(l->e,
-                       "%s: record %s is out of place: rows and documents do not mix, documents "
-                       "are numbered from 0",
+                       "%s: record %s is out of place: rows and documents must not be mixed, and "
+                       "documents are numbered from 0",
                        st_path(l->in), r->name);
     return 0;
 }
@@ -116,7 +116,7 @@ static int bytes_load(struct loading *l, const struct tensor *r)
     if (shape_check(l, r))
         return -1;
     if (!l->records || (l->limit ? n < want : n != want) || l->n_bytes != first)
-        return err_set(l->e, "%s: record %s does not fit the ids before it", st_path(l->in),
+        return err_set(l->e, "%s: record %s does not match the ids before it", st_path(l->in),
                        r->name);
     if (entries_read(l, &t->bytes, &l->bytes_room, first, want))
         return -1;
@@ -154,10 +154,10 @@ int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e)
 {
     if (!t->start[t->n])
-        return err_set(e, "%s holds no tokens", path);
+        return err_set(e, "%s has no tokens", path);
     if (t->max_id >= vocab_size)
-        return err_set(e, "%s holds the token id %u, beyond the model's vocabulary of %lld", path,
-                       t->max_id, (long long)vocab_size);
+        return err_set(e, "%s has token id %u, but the model's vocabulary has only %lld tokens",
+                       path, t->max_id, (long long)vocab_size);
     return 0;
 }
 

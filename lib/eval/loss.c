@@ -10,20 +10,22 @@
 int eval_options_check(const struct eval_options *o, struct err *e)
 {
     if (o->context < 0 || o->context == 1)
-        return err_set(e, "a context of %lld tokens has no prediction", (long long)o->context);
+        return err_set(e, "--context must be at least 2 to predict a token, not %lld",
+                       (long long)o->context);
     if (o->seq_length < 0 || o->seq_length == 1)
-        return err_set(e, "a sequence of %lld tokens has no prediction", (long long)o->seq_length);
+        return err_set(e, "--seq-length must be at least 2 to predict a token, not %lld",
+                       (long long)o->seq_length);
     if (o->context && o->seq_length)
-        return err_set(e, "a context cuts the joined text, a sequence length every sequence for "
-                          "itself: give one");
+        return err_set(
+            e, "--context cuts the joined text and --seq-length each sequence by itself: give one");
     if (o->stride && !o->context)
-        return err_set(e, "a stride needs a context, the length of the windows");
+        return err_set(e, "--stride needs --context, the length of a window");
     if (o->stride < 0 || o->stride > o->context)
-        return err_set(e, "a stride of %lld tokens leaves gaps between windows of %lld",
+        return err_set(e, "--stride %lld leaves gaps between windows of --context %lld",
                        (long long)o->stride, (long long)o->context);
     int64_t window = o->context + o->seq_length; /* one of them is 0 */
     if (o->score_from < 0 || (window && o->score_from >= window))
-        return err_set(e, "no window of %lld tokens has a position %lld to score from",
+        return err_set(e, "windows of %lld tokens have no position %lld (--score-from)",
                        (long long)window, (long long)o->score_from);
     return 0;
 }
@@ -87,7 +89,7 @@ int eval_windows(const struct tokens *t, const struct eval_options *o, struct da
         return 0;
     free(*rows);
     *rows = NULL;
-    return err_set(e, "the %lld tokens hold no window with a prediction to score",
+    return err_set(e, "the %lld tokens have no window with a prediction to score",
                    (long long)total);
 }
 

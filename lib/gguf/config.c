@@ -100,11 +100,11 @@ static double number(const struct making *m, const char *name, double missing)
         err_set(m->e, "'%s' has no metadata %s.%s", gguf_path(m->g), m->arch, name);
     for (int64_t i = 0; v && i < v->n; i++) {
         if (!gguf_real(v, i, &x) || isnan(x))
-            err_set(m->e, "'%s': %s.%s is no number", gguf_path(m->g), m->arch, name);
+            err_set(m->e, "'%s': %s.%s must be a number", gguf_path(m->g), m->arch, name);
         else if (i && x != first)
             err_set(m->e,
-                    "'%s': %s.%s differs between layers (%g and %g), which no config.json of "
-                    "family %s can say",
+                    "'%s': %s.%s differs between layers (%g and %g), which config.json for family "
+                    "%s cannot express",
                     gguf_path(m->g), m->arch, name, first, x, m->family->name);
         else
             first = x;
@@ -116,7 +116,8 @@ static int64_t size(const struct making *m, const char *name, int64_t missing)
 {
     double x = number(m, name, missing < 0 ? NAN : (double)missing);
     if (x != floor(x) || x < 0 || x > 0x1p40)
-        err_set(m->e, "'%s': %s.%s is %g, which is no size", gguf_path(m->g), m->arch, name, x);
+        err_set(m->e, "'%s': %s.%s must be a non-negative integer, not %g", gguf_path(m->g),
+                m->arch, name, x);
     return m->e->set ? 1 : (int64_t)x;
 }
 
@@ -165,13 +166,12 @@ static void put_sizes(const struct making *m)
     int embed = gguf_find(m->g, "token_embd.weight");
     if (!D || size(m, "attention.value_length", D) != D)
         err_set(m->e,
-                "'%s': heads with keys of %" PRId64 " and values of %" PRId64
-                " channels are not supported",
+                "'%s': heads with %" PRId64 " key and %" PRId64 " value channels are not supported",
                 gguf_path(m->g), D, size(m, "attention.value_length", D));
     if (!m->family->explicit_head_dim && D != derived)
         err_set(m->e,
-                "'%s': family %s cannot have heads of %" PRId64
-                " channels beside a width of %" PRId64,
+                "'%s': family %s cannot combine heads of %" PRId64
+                " channels with a hidden size of %" PRId64,
                 gguf_path(m->g), m->family->name, D, E);
     if (embed < 0)
         err_set(m->e, "'%s' has no tensor token_embd.weight", gguf_path(m->g));
@@ -226,7 +226,9 @@ static void put_score_scale(const struct making *m)
     int is_wide = wide && size(m, "block_count", -1) == wide;
     int64_t scalar = is_wide ? width_by_heads(m) : head_size(m);
     if (!scalar)
-        err_set(m->e, "'%s': the width is no multiple of the heads, but gives the scale of scores",
+        err_set(m->e,
+                "'%s': the hidden size, from which the attention scale follows, must be a multiple "
+                "of the number of heads",
                 gguf_path(m->g));
     put(m, "query_pre_attn_scalar", json_integer(scalar));
     if (!gguf_meta(m->g, m->arch, "attention.scale"))
@@ -267,8 +269,8 @@ static int64_t put_rotating(const struct making *m)
     int64_t D = head_size(m), R = size(m, "rope.dimension_count", D);
     if (R < 2 || R > D || R % 2 || (R != D && !config_key(m->family, "partial_rotary_factor")))
         err_set(m->e,
-                "'%s': %s.rope.dimension_count %" PRId64 " of heads of %" PRId64
-                " channels is not supported",
+                "'%s': %s.rope.dimension_count %" PRId64 " is not supported for heads of %" PRId64
+                " channels",
                 gguf_path(m->g), m->arch, R, D);
     double part = (double)R / (double)D;
     if (floor(part * (double)D) < (double)R)
@@ -373,15 +375,17 @@ static int check_known(const struct making *m)
         if ((size_t)key.n <= prefix || strncmp(key.s, m->arch, prefix) || key.s[prefix] != '.')
             continue;
         if (!is_known(m, key.s + prefix + 1, (size_t)key.n - prefix - 1))
-            return err_set(m->e, "'%s': metadata %.*s may change the function and is not supported",
+            return err_set(m->e,
+                           "'%s': metadata key %.*s may change the function and is not supported",
                            gguf_path(m->g), (int)key.n, key.s);
     }
     if (size(m, "expert_count", 0))
-        return err_set(m->e, "'%s' has experts, which are not supported", gguf_path(m->g));
+        return err_set(m->e, "'%s' is a mixture of experts, which is not supported",
+                       gguf_path(m->g));
     if (gguf_meta_int(m->g, "split.count", 1) > 1)
         return err_set(m->e,
-                       "'%s' is one of %" PRId64 " parts of a model, which are not supported: join "
-                       "them first (llama-gguf-split --merge)",
+                       "'%s' is one of %" PRId64
+                       " parts of a model; join them first (llama-gguf-split --merge)",
                        gguf_path(m->g), gguf_meta_int(m->g, "split.count", 1));
     return m->e->set ? -1 : 0;
 }
@@ -417,7 +421,7 @@ double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err 
         return NULL;
     const struct gguf_tensor *t = gguf_tensor(g, i);
     if (t->type != GGUF_F32 || t->ndim != 1 || t->shape[0] != n) {
-        err_set(e, "'%s': %s is no list of %" PRId64 " F32 divisors", gguf_path(g), tensor, n);
+        err_set(e, "'%s': %s must be %" PRId64 " F32 divisors", gguf_path(g), tensor, n);
         return NULL;
     }
     float *f = mem_alloc((size_t)n * sizeof *f);

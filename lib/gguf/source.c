@@ -248,8 +248,8 @@ static int open_architecture(struct gguf_in *s, const char *arch, struct err *e)
     if (reason.set)
         return err_set(e, "%s", reason.msg);
     char *list = list_architectures();
-    err_set(e, "'%s' has architecture %.60s, which is not supported (%s are)", gguf_path(s->g),
-            arch, list);
+    err_set(e, "'%s' has architecture %.60s, which is not supported (supported are %s)",
+            gguf_path(s->g), arch, list);
     free(list);
     return -1;
 }

@@ -18,7 +18,7 @@ static int has_tensor(void *g, const char *name) { return gguf_find(g, name) >= 
 static int check_tensor(const struct gguf *g, int i, const struct tensor *want, struct err *e)
 {
     if (i < 0)
-        return err_set(e, "'%s' has no tensor %s, which its metadata ask for", gguf_path(g),
+        return err_set(e, "'%s' has no tensor %s, which its metadata requires", gguf_path(g),
                        want->name);
     const struct gguf_tensor *t = gguf_tensor(g, i);
     struct tensor found = {.ndim = t->ndim};
@@ -59,7 +59,7 @@ static int check_used(const struct gguf_layout *l, const struct model_spec *h, c
         const char *name = gguf_tensor(g, i)->name;
         int repeats = h->tie_word_embeddings && !strcmp(name, "output.weight");
         if (!used[i] && !is_table(name) && !repeats)
-            err_set(e, "'%s' has a tensor %s that family %s does not know", gguf_path(g), name,
+            err_set(e, "'%s' has tensor %s, which family %s does not know", gguf_path(g), name,
                     h->family->name);
     }
     free(used);

@@ -59,8 +59,8 @@ static const struct pre *find_pre(const struct gguf *g, struct err *e)
             found = &pres[i];
     }
     if (!found)
-        err_set(e, "'%s': the pre-tokenizer %.60s is not supported (%s are)", gguf_path(g), name,
-                list);
+        err_set(e, "'%s': pre-tokenizer %.60s is not supported (supported are %s)", gguf_path(g),
+                name, list);
     free(name);
     return found;
 }
@@ -94,14 +94,14 @@ static int read_tokens(struct making *m)
     const struct gguf_value *v = gguf_value(m->g, "tokenizer.ggml.tokens");
     struct gguf_text text;
     if (!v || !v->list || v->kind != GGUF_TEXT || !v->n)
-        return err_set(m->e, "'%s' has no list tokenizer.ggml.tokens", gguf_path(m->g));
+        return err_set(m->e, "'%s' has no metadata tokenizer.ggml.tokens", gguf_path(m->g));
     m->token = mem_alloc((size_t)v->n * sizeof *m->token);
     m->types = gguf_value(m->g, "tokenizer.ggml.token_type");
     for (int64_t at = 0; gguf_next_text(v, &at, &text); m->n++) {
         m->token[m->n] = mem_format("%.*s", (int)(text.n < 1 << 20 ? text.n : 1 << 20), text.s);
         if ((int64_t)strlen(m->token[m->n]) != text.n ||
             json_object_set_new(m->vocab, m->token[m->n], json_integer(m->n)))
-            return err_set(m->e, "'%s': token %" PRId64 " of its vocabulary is no text in UTF-8",
+            return err_set(m->e, "'%s': token %" PRId64 " of its vocabulary is not valid UTF-8",
                            gguf_path(m->g), m->n++);
     }
     return 0;
@@ -173,10 +173,10 @@ static json_t *stored_merges(const struct making *m)
     struct gguf_text text;
     json_t *list = json_array();
     if (!v || !v->list || v->kind != GGUF_TEXT)
-        err_set(m->e, "'%s' has no list tokenizer.ggml.merges", gguf_path(m->g));
+        err_set(m->e, "'%s' has no metadata tokenizer.ggml.merges", gguf_path(m->g));
     for (int64_t at = 0; !m->e->set && gguf_next_text(v, &at, &text);)
         if (json_array_append_new(list, json_stringn(text.s, (size_t)text.n)))
-            err_set(m->e, "'%s': a merge of its tokenizer is no text in UTF-8", gguf_path(m->g));
+            err_set(m->e, "'%s': a merge of its tokenizer is not valid UTF-8", gguf_path(m->g));
     return list;
 }
 
@@ -236,7 +236,8 @@ static void split_piece(const struct making *m, int64_t i, double score, struct 
     const char *s = m->token[i], *end = s + strlen(s);
     char left[PIECE_MAX];
     if (end - s >= PIECE_MAX) {
-        err_set(m->e, "'%s': token %" PRId64 " of its vocabulary has %td bytes, more than %d",
+        err_set(m->e,
+                "'%s': token %" PRId64 " of its vocabulary has %td bytes; at most %d are allowed",
                 gguf_path(m->g), i, end - s, PIECE_MAX - 1);
         return;
     }
@@ -333,7 +334,7 @@ char *gguf_tokenizer_json(const struct gguf *g, struct err *e)
     if (!model)
         err_set(e, "'%s' has no tokenizer", gguf_path(g));
     else if (strcmp(model, "gpt2") && strcmp(model, "llama"))
-        err_set(e, "'%s': the tokenizer model %.60s is not supported (gpt2 and llama are)",
+        err_set(e, "'%s': tokenizer model %.60s is not supported (supported are gpt2 and llama)",
                 gguf_path(g), model);
     else if (!read_tokens(&m))
         made = *model == 'g' ? byte_level(&m) : sentencepiece(&m);

@@ -18,7 +18,7 @@ static const char *refusal(const struct model_spec *h)
     const struct rope_table *r = h->n_ropes ? &h->ropes[0] : NULL;
     int64_t E = h->hidden_size, H = h->layers[0].num_attention_heads, D = h->layers[0].head_dim;
     if (!h->family->any_width && E % H)
-        return "wants hidden_size to be a multiple of num_attention_heads";
+        return "requires hidden_size to be a multiple of num_attention_heads";
     if (h->family->longrope_by_width && r && r->long_after > 0 && r->dims != E / H * r->dims / D)
         return "measures longrope against hidden_size / num_attention_heads";
     return NULL;
@@ -167,17 +167,17 @@ static int check_shape(const struct model_spec *h, struct err *e)
     int64_t E = h->hidden_size, H = y->num_attention_heads, D = y->head_dim;
     if (!h->family->explicit_head_dim && E != H * D)
         return err_set(e,
-                       "a %s directory has no head_dim: %s must be %s times the head size, but "
-                       "this model has %" PRId64 " and %" PRId64 " heads of %" PRId64
-                       "; sizes that would work: hidden %" PRId64 " with %" PRId64
+                       "config.json for %s has no head_dim, so %s must be %s times the head size, "
+                       "but this model has %" PRId64 " and %" PRId64 " heads of %" PRId64
+                       "; what would work: hidden size %" PRId64 " with %" PRId64
                        " heads, or any other multiple of %" PRId64 " with that many heads",
                        h->family->name, config_key(h->family, "hidden_size"),
                        config_key(h->family, "num_attention_heads"), E, H, D, H * D, H, D);
     if (!h->family->explicit_head_dim && H != y->num_key_value_heads &&
         !config_key(h->family, "num_key_value_heads"))
         return err_set(e,
-                       "a %s directory has no KV heads: %" PRId64 " heads with %" PRId64
-                       " KV heads cannot be said in it",
+                       "config.json for %s cannot express %" PRId64 " heads with %" PRId64
+                       " KV heads: it has no KV heads",
                        h->family->name, H, y->num_key_value_heads);
     return 0;
 }

@@ -35,8 +35,9 @@ static int check_range(const struct tensor *t, const float *v, int64_t n, struct
 {
     for (int64_t i = 0; i < n; i++)
         if (fabsf(v[i]) >= 65520 && isfinite(v[i]))
-            return err_set(e, "tensor %s holds %g, which f16 cannot: choose another --dtype",
-                           t->name, (double)v[i]);
+            return err_set(
+                e, "tensor %s has the value %g, which f16 cannot represent: choose another --dtype",
+                t->name, (double)v[i]);
     return 0;
 }
 

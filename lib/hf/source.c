@@ -139,8 +139,8 @@ static int no_weights(const struct hf_in *s, struct err *e)
         free(path);
         if (there)
             return err_set(e,
-                           "'%s' has its weights only in %s; load it in transformers and "
-                           "save_pretrained it to get model.safetensors",
+                           "'%s' has weights only in %s: load it in transformers and write "
+                           "model.safetensors with save_pretrained",
                            s->dir, other[i]);
     }
     return err_set(
@@ -264,15 +264,15 @@ static int resolve_tie(struct hf_in *s, struct model_spec *h, int *ignore, struc
 static int match_tensor(const struct hf_in *s, const struct tensor *want, int k, struct err *e)
 {
     if (k < 0)
-        return err_set(e, "'%s' has no tensor %s, which its config.json asks for", s->dir,
+        return err_set(e, "'%s' has no tensor %s, which its config.json requires", s->dir,
                        want->name);
     const struct tensor *t = sf_tensor(s->sf, k);
     char found[TENSOR_SHAPE], expected[TENSOR_SHAPE];
     if (!tensor_same_shape(t, want))
-        return err_set(e, "'%s': tensor %s has shape %s, but its config.json asks for %s", s->dir,
-                       t->name, tensor_shape(t, found), tensor_shape(want, expected));
+        return err_set(e, "'%s': tensor %s has shape %s; config.json requires %s", s->dir, t->name,
+                       tensor_shape(t, found), tensor_shape(want, expected));
     if (t->dtype != DT_F64 && t->dtype != DT_F32 && t->dtype != DT_F16 && t->dtype != DT_BF16)
-        return err_set(e, "'%s': tensor %s has dtype %s; weights are f64, f32, f16 or bf16 here",
+        return err_set(e, "'%s': tensor %s has dtype %s; weights must be f64, f32, f16 or bf16",
                        s->dir, t->name, dtype_name(t->dtype));
     return 0;
 }
@@ -319,7 +319,7 @@ static int match_tensors(struct hf_in *s, struct model_spec *h, struct err *e)
     for (int i = 0; i < sf_count(s->sf) && !failed; i++)
         if (!used[i] && !is_buffer(sf_tensor(s->sf, i)->name))
             failed = err_set(
-                e, "'%s' has a tensor %s that family %s with this config.json does not know",
+                e, "'%s' has tensor %s, which family %s with this config.json does not know",
                 s->dir, sf_tensor(s->sf, i)->name, h->family->name);
     free(used);
     return failed || take_dtypes(s, h, e) ? -1 : 0;
@@ -351,7 +351,7 @@ static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
 {
     char *path = mem_format("%s/config.json", s->dir);
     if (access(path, F_OK))
-        err_set(e, "'%s' is no model directory: it has no config.json", s->dir);
+        err_set(e, "'%s' is not a model directory: it has no config.json", s->dir);
     json_t *config = e->set ? NULL : json_parse_file(path, &config_limits, e);
     if (config && !json_is_object(config))
         err_set(e, "'%s' is not a JSON object", path);

@@ -87,10 +87,12 @@ int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struc
         long long n = layer_size(y, a), width = layer_width(y, a);
         long long of = row->inside ? layer_size(y, row->inside) : 1;
         if (n % of)
-            return err_set(e, "%s: layer %lld has %s %lld, which is no multiple of %s %lld", where,
-                           (long long)l, row->name, n, axis_rows[row->inside].name, of);
+            return err_set(e, "%s: layer %lld has %s %lld, which is not a multiple of %s %lld",
+                           where, (long long)l, row->name, n, axis_rows[row->inside].name, of);
         if (n > row->most / width)
-            return err_set(e, "%s: layer %lld has %s %lld of %lld channels, more than %lld in all",
+            return err_set(e,
+                           "%s: layer %lld has %s %lld of %lld channels, more than the limit of "
+                           "%lld channels in all",
                            where, (long long)l, row->name, n, width, (long long)row->most);
     }
     return 0;

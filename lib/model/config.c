@@ -147,8 +147,8 @@ static json_t *expression(const struct config *c, const char *fact, const char *
         int64_t f = factor(c, at);
         if (op == '/' && value % f) {
             err_set(c->e,
-                    "config.json: %s is not given and cannot be derived: %lld is no multiple of %s "
-                    "%lld",
+                    "config.json: %s is missing and cannot be derived: %lld is not a multiple of "
+                    "%s %lld",
                     spelled(c, fact), (long long)value, spelled(c, at), (long long)f);
             return NULL;
         }
@@ -168,7 +168,8 @@ json_t *config_value(const struct config *c, const char *fact)
         return json_incref(said);
     const char *text = said && k->on_null ? k->on_null : k->fallback;
     if (!text) {
-        err_set(c->e, "config.json has no %s, which model_type %s needs", k->key, c->family->name);
+        err_set(c->e, "config.json has no %s, which model_type %s requires", k->key,
+                c->family->name);
         return NULL;
     }
     return *text == '=' ? expression(c, fact, text + 1) : json_loads(text, JSON_DECODE_ANY, NULL);

@@ -226,7 +226,7 @@ int layout_make(struct layout *l, const struct model_spec *h, const struct famil
         for (int k = 0; k < x.n; k++)
             x.rotates[k] &= neighbours;
         if (!x.row)
-            err_set(e, "family %s has no place for tensor %s", h->family->name, h->tensors[i].name);
+            err_set(e, "family %s does not have tensor %s", h->family->name, h->tensors[i].name);
         if (!x.row || add_row(l, h, &x, &p, e)) {
             layout_free(l);
             return -1;

@@ -100,7 +100,7 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
     while (!rc && (more = model_next(in, &t)) > 0) {
         if (i == m->spec.n_tensors || strcmp(t.name, m->spec.tensors[i].name) ||
             tensor_count(&t) != m->params[i].rows * m->params[i].cols)
-            rc = err_set(e, "tensor %.100s came where the header lists %.100s", t.name,
+            rc = err_set(e, "found tensor %.100s where the header lists %.100s", t.name,
                          i < m->spec.n_tensors ? m->spec.tensors[i].name : "no more");
         else
             rc = read_param(&m->params[i++], in, &t, chunk);
@@ -137,7 +137,8 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
     const json_t *range = json_object_get(h->config, "initializer_range");
     double std = range && !json_is_null(range) ? json_number_value(range) : 0.02;
     if (!(std > 0 && std <= 1))
-        return err_set(e, "config.json: initializer_range %g must be above 0 and at most 1", std);
+        return err_set(e, "config.json: initializer_range must be above 0 and at most 1, not %g",
+                       std);
     model_spec_copy(&m->spec, h);
     model_spec_list_tensors(&m->spec, DT_F32);
     if (place(m, MODEL_TRAIN, e)) {

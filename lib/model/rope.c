@@ -249,8 +249,8 @@ static int64_t rotating(const struct rope *r, int64_t head_dim)
     double d = floor((inside > 0 ? inside : partial) * (double)head_dim);
     if (d < 2 || d > (double)head_dim || fmod(d, 2) != 0)
         err_set(r->c->e,
-                "config.json: rope would turn %g of the %lld channels of a head; it needs an even "
-                "number of them",
+                "config.json: rope would rotate %g of the %lld channels of a head; the number must "
+                "be even",
                 d, (long long)head_dim);
     return r->c->e->set ? 2 : (int64_t)d;
 }
@@ -286,7 +286,7 @@ static void fill_table(const struct config *c, const struct model_spec *h, int t
         sum += r.t->inv_freq[i] + (r.t->long_inv_freq ? r.t->long_inv_freq[i] : 0);
     if (!isfinite(sum))
         err_set(c->e,
-                "config.json: rope_theta %g and its scaling give frequencies that are no numbers",
+                "config.json: rope_theta %g and its scaling give frequencies that are not finite",
                 r.theta);
 }
 

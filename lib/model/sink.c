@@ -94,7 +94,7 @@ int model_copy_files(struct model_out *out, struct model_in *in)
         int64_t bytes = 0;
         const char *text = model_in_file(in, name, &bytes);
         if (!text)
-            return err_set(out->err, "the model lists a file %s but does not hold it", name);
+            return err_set(out->err, "the model lists file %s but does not contain it", name);
         if (bytes != out->spec.files[i].bytes)
             return err_set(out->err, "the model's file %s changed while it was read", name);
         if (model_out_file(out, text))

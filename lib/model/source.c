@@ -33,8 +33,8 @@ const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t
     if (!text)
         err_set(e, "%s has no tokenizer.json%s", operand,
                 model_in_file(in, "tokenizer.model", bytes)
-                    ? ", only a SentencePiece tokenizer.model: AutoTokenizer of transformers reads "
-                      "it, and its save_pretrained writes a tokenizer.json"
+                    ? ", only a SentencePiece tokenizer.model: load it with AutoTokenizer of "
+                      "transformers and write tokenizer.json with save_pretrained"
                     : "");
     return text;
 }
@@ -59,9 +59,9 @@ int model_read(struct model_in *in, void *buf, int64_t n)
     if (in->err->set)
         return -1;
     if (in->current < 0 || n < 0 || n > in->left)
-        return err_set(
-            in->err, "tensor '%s' has %" PRId64 " bytes left, not the %" PRId64 " asked for",
-            in->current < 0 ? "(none)" : in->spec.tensors[in->current].name, in->left, n);
+        return err_set(in->err, "tensor '%s' has only %" PRId64 " bytes left, not %" PRId64,
+                       in->current < 0 ? "(none)" : in->spec.tensors[in->current].name, in->left,
+                       n);
     int64_t at = tensor_bytes(&in->spec.tensors[in->current]) - in->left;
     in->left -= n;
     return in->source->read(in->self, in->current, at, buf, n, in->err);

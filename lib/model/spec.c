@@ -95,17 +95,17 @@ static int check_one(void *user, const struct model_spec *h, const struct family
         return err_set(c->e, "the model has no tensor %s", want.name);
     const struct tensor *have = &h->tensors[c->i++];
     if (strcmp(have->name, want.name))
-        return err_set(c->e, "the model has tensor %s where %s should be", have->name, want.name);
+        return err_set(c->e, "found tensor %s, expected %s", have->name, want.name);
     char a[TENSOR_SHAPE], b[TENSOR_SHAPE];
     if (!tensor_same_shape(have, &want))
-        return err_set(c->e, "tensor %s has shape %s; the configuration asks for %s", have->name,
+        return err_set(c->e, "tensor %s has shape %s; the configuration requires %s", have->name,
                        tensor_shape(have, a), tensor_shape(&want, b));
     enum dtype d = have->dtype;
     if (d != DT_F64 && d != DT_F32 && d != DT_F16 && d != DT_BF16 && d != DT_Q8_0)
         return err_set(c->e, "tensor %s has dtype %s; weights must be f64, f32, f16, bf16 or q8_0",
                        have->name, dtype_name(d));
     if (tensor_bytes(have) < 0)
-        return err_set(c->e, "tensor %s has rows that are no whole number of q8_0 blocks",
+        return err_set(c->e, "tensor %s has rows that are not a whole number of q8_0 blocks",
                        have->name);
     return 0;
 }

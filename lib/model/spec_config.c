@@ -273,8 +273,8 @@ static unsigned entry_kinds(const json_t *entry, const struct config *c, int64_t
 static void read_layer_list(const struct config *c, struct model_spec *h, const json_t *list)
 {
     if ((int64_t)json_array_size(list) != h->num_hidden_layers)
-        err_set(c->e, "the header lists %zu layers, its config says %lld", json_array_size(list),
-                (long long)h->num_hidden_layers);
+        err_set(c->e, "the header lists %zu layers, but its config says %lld",
+                json_array_size(list), (long long)h->num_hidden_layers);
     for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
         const json_t *entry = json_array_get(list, (size_t)l),
                      *scale = json_object_get(entry, "attention_scale");
@@ -288,7 +288,7 @@ static void read_layer_list(const struct config *c, struct model_spec *h, const 
             layer_set_size(&h->layers[l], a,
                            entry_int(entry, axis_rows[a].name, l, 1, axis_rows[a].most, c->e));
         if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))
-            err_set(c->e, "the header's layer %lld has no usable attention_scale", (long long)l);
+            err_set(c->e, "the header's layer %lld has no valid attention_scale", (long long)l);
     }
 }
 
@@ -298,7 +298,7 @@ static int check_layers(const struct config *c, const struct model_spec *h)
         const struct layer *y = &h->layers[l];
         layer_check_sizes(y, l, "config.json", c->e);
         if (y->head_dim != h->layers[0].head_dim)
-            err_set(c->e, "the header's layer %lld has head_dim %lld, layer 0 has %lld",
+            err_set(c->e, "the header's layer %lld has head_dim %lld, but layer 0 has %lld",
                     (long long)l, (long long)y->head_dim, (long long)h->layers[0].head_dim);
     }
     return c->e->set ? -1 : 0;
@@ -315,7 +315,7 @@ int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers,
 {
     *h = (struct model_spec){0};
     if (!json_is_object(config))
-        return err_set(e, "config.json is no JSON object");
+        return err_set(e, "config.json is not a JSON object");
     struct config c = {.family = read_family(config, e), .json = config, .e = e};
     if (!c.family || config_check_keys(&c))
         return -1;

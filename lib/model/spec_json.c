@@ -67,7 +67,7 @@ static int tensor_from_json(struct tensor *t, const json_t *entry, size_t i, str
     int d = dtype ? dtype_parse(dtype) : -1;
     if (!name || !*name || strlen(name) >= TENSOR_NAME || d < 0 || !json_is_array(shape) ||
         json_array_size(shape) > TENSOR_DIMS)
-        return err_set(e, "the header's tensor %zu has no usable name, dtype or shape", i);
+        return err_set(e, "the header's tensor %zu has an invalid name, dtype or shape", i);
     *t = (struct tensor){.dtype = (enum dtype)d, .ndim = (int)json_array_size(shape)};
     strcpy(t->name, name);
     for (int k = 0; k < t->ndim; k++)
@@ -94,7 +94,7 @@ static int read_files(struct model_spec *h, const json_t *list, struct err *e)
 {
     size_t n = json_array_size(list);
     if (n > MAX_FILES)
-        return err_set(e, "the header lists %zu files; at most %d are expected", n, MAX_FILES);
+        return err_set(e, "the header lists %zu files; at most %d are allowed", n, MAX_FILES);
     h->files = mem_alloc(n * sizeof *h->files);
     for (; (size_t)h->n_files < n; h->n_files++) {
         const json_t *entry = json_array_get(list, (size_t)h->n_files);
@@ -102,7 +102,8 @@ static int read_files(struct model_spec *h, const json_t *list, struct err *e)
         int64_t bytes = json_integer_value(json_object_get(entry, "bytes"));
         if (!name || !*name || *name == '.' || strchr(name, '/') || strlen(name) >= MAX_FILE_NAME ||
             bytes < 0 || bytes > MAX_FILE_BYTES)
-            return err_set(e, "the header's file %d (%.100s, %lld bytes) is not acceptable",
+            return err_set(e,
+                           "the header's file %d has an invalid name or size (%.100s, %lld bytes)",
                            h->n_files, name ? name : "no name", (long long)bytes);
         h->files[h->n_files].name = mem_string(name);
         h->files[h->n_files].bytes = bytes;
@@ -135,7 +136,7 @@ int model_spec_from_json(struct model_spec *h, const json_t *head, struct err *e
     if (bad)
         return -1;
     if (!family || strcmp(family, h->family->name))
-        bad = err_set(e, "the header says family %.60s, its config says %s",
+        bad = err_set(e, "the header says family %.60s, but its config says %s",
                       family ? family : "none", h->family->name);
     if (json_is_array(hist)) {
         json_decref(h->hist);

@@ -57,11 +57,11 @@ static int read_files(struct stream_in *s, struct err *e)
             return -1;
         if (!more || strncmp(t.name, "file/", 5) || strcmp(t.name + 5, h->files[s->n_files].name) ||
             t.dtype != DT_U8 || t.ndim != 1 || t.shape[0] != bytes)
-            return err_set(e, "%s: expected the file %s of its header, found %.200s",
+            return err_set(e, "%s: expected file %s, as listed in its header, found %.200s",
                            st_path(s->in), h->files[s->n_files].name, more ? t.name : "the end");
         if (bytes > MODEL_FILE_MAX)
-            return err_set(e, "%s: file %s has %" PRId64 " bytes, more than %d", st_path(s->in),
-                           h->files[s->n_files].name, bytes, MODEL_FILE_MAX);
+            return err_set(e, "%s: file %s has %" PRId64 " bytes; at most %d are allowed",
+                           st_path(s->in), h->files[s->n_files].name, bytes, MODEL_FILE_MAX);
         if (!(s->files[s->n_files] = read_file(s->in, bytes, e)))
             return -1;
     }
@@ -94,8 +94,8 @@ static int stream_next(void *self, int i, struct err *e)
     if (more < 0)
         return -1;
     if (!more || !same_tensor(&t, &s->spec->tensors[i]))
-        return err_set(e, "%s: expected tensor %s as its header lists it, found %s", st_path(s->in),
-                       s->spec->tensors[i].name, more ? t.name : "the end");
+        return err_set(e, "%s: expected tensor %s, as listed in its header, found %s",
+                       st_path(s->in), s->spec->tensors[i].name, more ? t.name : "the end");
     return 0;
 }
 
@@ -125,8 +125,7 @@ int stream_source_open(struct model_in *in, const char *path, struct err *e)
         return -1;
     const char *kind = json_string_value(json_object_get(st_head(st), "kind"));
     if (!kind || strcmp(kind, "model")) {
-        err_set(e, "%s holds a stream of kind \"%.40s\", but a model is needed here", st_path(st),
-                kind ? kind : "?");
+        err_set(e, "%s is a stream of kind \"%.40s\", not a model", st_path(st), kind ? kind : "?");
         st_close(st);
         return -1;
     }

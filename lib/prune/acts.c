@@ -159,7 +159,7 @@ static int shards_join(json_t *dst, const json_t *src, const char *dst_path, con
         if (same && all[k].first < end)
             err_set(e,
                     "%s: its sequences from %" JSON_INTEGER_FORMAT
-                    " on of tokens %s are in %s too, and a shard counts once",
+                    " on of tokens %s are also in %s; each shard counts once",
                     src_path, all[k].first, all[k].tokens, dst_path);
         end = same && end > all[k].end ? end : all[k].end;
     }
@@ -203,11 +203,11 @@ static int record_check(const struct acts *a, const struct tensor *t, int is_cos
                        : t->ndim == 3 && t->shape[0] == AGG_COUNT && t->shape[1] == 2 &&
                              t->shape[2] > 0 && strlen(t->name) < sizeof a->stats->name &&
                              !acts_find(a, t->name);
-    return ok && t->dtype == DT_F64 ? 0
-                                    : err_set(e,
-                                              "%s: record %s is no f64 of the shape that "
-                                              "calibration sums have, or comes twice",
-                                              path, t->name);
+    return ok && t->dtype == DT_F64
+               ? 0
+               : err_set(
+                     e, "%s: record %s appears twice or is not f64 of the shape of activation sums",
+                     path, t->name);
 }
 
 static int acts_read_records(struct acts *a, struct st_in *in, struct err *e)
@@ -221,7 +221,7 @@ static int acts_read_records(struct acts *a, struct st_in *in, struct err *e)
             return -1;
         for (int64_t i = 0; i < tensor_count(&t); i++)
             if (!isfinite(data[i]))
-                err_set(e, "%s: record %s holds a value that is not finite", st_path(in), t.name);
+                err_set(e, "%s: record %s has a value that is not finite", st_path(in), t.name);
         if (is_cosine) {
             a->block_cosine = data;
             a->block_size = t.shape[0];
@@ -243,7 +243,7 @@ int acts_read(struct acts *a, struct st_in *in, struct err *e)
     a->positions = json_integer_value(json_object_get(head, "positions"));
     a->shards = json_deep_copy(json_object_get(head, "shards"));
     if (a->samples < 1 || a->positions < a->samples)
-        err_set(e, "%s: %" PRId64 " samples with %" PRId64 " positions cannot be", st_path(in),
+        err_set(e, "%s: invalid header: %" PRId64 " samples, %" PRId64 " positions", st_path(in),
                 a->samples, a->positions);
     if (shards_check(a->shards, st_path(in), e) || acts_read_records(a, in, e)) {
         acts_free(a);
@@ -303,7 +303,7 @@ static double *tap_score(const struct acts *a, const struct score_opts *o, const
     snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
     const struct acts_stat *s = acts_find(a, full);
     if (!s || s->units != units) {
-        err_set(e, "%s has no sums %s of %" PRId64 " units", path, full, units);
+        err_set(e, "%s has no activation sums %s of %" PRId64 " units", path, full, units);
         return NULL;
     }
     double *score = mem_alloc((size_t)units * sizeof *score);
@@ -389,7 +389,7 @@ static int score_hidden(struct scores *s, const struct acts *a, const struct sco
         if (strncmp(t->name, "hidden.", 7) || (!strcmp(t->name, "hidden.final") && !o->with_final))
             continue;
         if (t->units != E)
-            err_set(e, "%s: %s has %" PRId64 " units where the hidden size is %" PRId64, path,
+            err_set(e, "%s: %s has %" PRId64 " units, but the hidden size is %" PRId64, path,
                     t->name, t->units, E);
         else
             acts_stat_score(t, a->samples, o->batch, o->seq, x);
@@ -400,7 +400,7 @@ static int score_hidden(struct scores *s, const struct acts *a, const struct sco
         summed++;
     }
     free(x);
-    return e->set ? -1 : summed ? 0 : err_set(e, "%s has no sums of norms", path);
+    return e->set ? -1 : summed ? 0 : err_set(e, "%s has no activation sums of norms", path);
 }
 
 int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,

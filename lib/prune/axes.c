@@ -75,7 +75,7 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
                  *layers = json_object_get(sizes, "layers");
     *a = (struct axes){0};
     if (!json_object_get(head, "model") || !json_is_array(layers))
-        return err_set(e, "%s: the header does not say which model and sizes it speaks of", path);
+        return err_set(e, "%s: the header does not give the model's id and sizes", path);
     if (st_head_id(head, "model", a->model, path, e))
         return -1;
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
@@ -179,7 +179,7 @@ void *record_read(struct st_in *in, const struct tensor *t, struct err *e)
     int64_t total = tensor_bytes(t), have = 0, room = 0;
     char *data = NULL;
     if (total < 0)
-        err_set(e, "%s: record %s has an impossible shape", st_path(in), t->name);
+        err_set(e, "%s: record %s has an invalid shape", st_path(in), t->name);
     while (have < total && !e->set) {
         int64_t n = total - have < ST_CHUNK ? total - have : ST_CHUNK;
         if (have + n > room)

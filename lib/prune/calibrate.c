@@ -124,8 +124,7 @@ static int add_stat(struct calibration *c, const struct tap_sum *s, const double
         values[q] = batch + stat_at(s, q, seq);
     for (int64_t i = 0; i < stat->units; i++)
         if (!isfinite(values[AGG_L2][i]))
-            return err_set(e, "activations are no finite numbers (%s, unit %" PRId64 ")",
-                           stat->name, i);
+            return err_set(e, "activations are not finite (%s, unit %" PRId64 ")", stat->name, i);
     acts_stat_sample(&c->acts.stats[s->stat], c->acts.samples + seq, values);
     return 0;
 }

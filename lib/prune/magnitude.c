@@ -98,8 +98,7 @@ int scores_magnitude(struct scores *s, struct model_in *in, struct err *e)
             if (!isfinite(v[j] = sqrt(v[j])))
                 return err_set(
                     e,
-                    "the model has weights that are no finite numbers: the norm of unit %" PRId64
-                    " of %s",
+                    "the model has weights that are not finite: the norm of unit %" PRId64 " of %s",
                     j, t.name);
     }
     return more || e->set ? -1 : 0;

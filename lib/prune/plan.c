@@ -259,9 +259,9 @@ static int plan_spec(const struct planner *w, struct slice_plan *p)
         filled += to > last;
         last = to;
     }
-    return filled == h->n_tensors
-               ? 0
-               : err_set(w->e, "the tensors of the slice do not follow from those of the model");
+    return filled == h->n_tensors ? 0
+                                  : err_set(w->e, "internal error: the tensors of the slice do not "
+                                                  "follow from those of the model");
 }
 
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,

@@ -62,7 +62,7 @@ static int probe_batch(struct run *r)
         return -1;
     r->p->base += loss_sum(r);
     if (!isfinite(r->p->base))
-        return err_set(r->e, "the losses are no finite numbers");
+        return err_set(r->e, "the losses are not finite");
     for (int64_t l = 0; l < r->p->layers; l++)
         if (probe_from(r, l))
             return -1;

@@ -38,7 +38,8 @@ static int64_t entry_of_record(const struct axes *a, const struct tensor *t, enu
             continue;
         if (t->dtype != d || t->ndim != want.ndim || t->shape[0] != want.shape[0] ||
             (t->ndim == 2 && t->shape[1] != want.shape[1]))
-            return err_set(e, "%s: record %s is no %s of the shape that the header's sizes ask for",
+            return err_set(e,
+                           "%s: record %s is not %s of the shape that the header's sizes require",
                            path, t->name, dtype_name(d));
         return i;
     }
@@ -58,7 +59,7 @@ static int table_read(const struct axes *a, void **table, enum dtype d, struct s
         if (i < 0)
             continue;
         if (table[i])
-            return err_set(e, "%s: record %s comes twice", st_path(in), t.name);
+            return err_set(e, "%s: record %s appears twice", st_path(in), t.name);
         if (!(table[i] = record_read(in, &t, e)))
             return -1;
     }
@@ -220,8 +221,8 @@ static int order_check(const struct axes *a, int64_t entry, const int32_t *order
         int64_t first = i / units * units;
         if (order[i] < first || order[i] >= first + units || seen[order[i]]++)
             err_set(e,
-                    "%s: %s is no order of its units: %d at place %" PRId64
-                    " is out of range or there twice",
+                    "%s: %s is not an order of its units: %d at place %" PRId64
+                    " is out of range or repeated",
                     path, t.name, order[i], i);
     }
     free(seen);

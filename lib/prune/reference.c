@@ -286,8 +286,8 @@ static struct slot *slot_find(struct naive *w, const char *name)
     for (int i = 0; i < SLOTS; i++)
         if (w->slots[i].name && name && !strcmp(w->slots[i].name, name))
             return &w->slots[i];
-    err_set(w->e, "family %s: a line reads \"%s\", which nothing has written",
-            w->m->spec.family->name, name ? name : "");
+    err_set(w->e, "family %s: a line reads \"%s\" before it is written", w->m->spec.family->name,
+            name ? name : "");
     return NULL;
 }
 
@@ -335,8 +335,8 @@ static struct slot line_value(struct naive *w, const struct family_line *l,
     case OP_glu:
     case OP_add: out.v = entrywise(w, l->op, in[0], in[1]); break;
     default:
-        err_set(w->e, "op \"%s\" of family %s cannot be verified", ops[l->op].name,
-                w->m->spec.family->name);
+        err_set(w->e, "op \"%s\" of family %s has no reference implementation to verify with",
+                ops[l->op].name, w->m->spec.family->name);
         out.v = NULL;
     }
     return out;
@@ -373,7 +373,7 @@ static int run_head(struct naive *w, double *logits)
     const struct slot *n = slot_find(w, "n");
     const struct param *p = matrix_of(w, h->tie_word_embeddings ? "embed_tokens" : "lm_head");
     if (!n || !p)
-        return err_set(w->e, "the output head is missing");
+        return err_set(w->e, "the model has no output head");
     double *bias = vector_of(w, "lm_head", ".bias"), *y = linear(w, p, bias, n->v);
     for (int64_t i = 0; i < w->T * p->rows; i++)
         logits[i] = capped(h->logit_scale * y[i], h->logit_cap);
@@ -402,10 +402,10 @@ int naive_logits(const struct model *m, const struct slice_plan *plan, const uin
     struct naive w = {.m = m, .plan = plan, .ids = ids, .T = T, .e = e};
     for (int64_t t = 0; t < T; t++)
         if (ids[t] >= (uint64_t)m->spec.vocab_size)
-            return err_set(e, "token id %u is beyond the vocabulary of %lld", ids[t],
+            return err_set(e, "token id %u is outside the vocabulary of %lld tokens", ids[t],
                            (long long)m->spec.vocab_size);
     if (m->spec.learned_positions && T > m->spec.max_position_embeddings)
-        return err_set(e, "%lld tokens are more than the %lld learned positions", (long long)T,
+        return err_set(e, "%lld tokens exceed the model's %lld learned positions", (long long)T,
                        (long long)m->spec.max_position_embeddings);
     for (enum axis x = MODEL_AXES; plan && x < LAYER_AXES; x++)
         w.mask[x] = mask_of(&plan->kept[x]);
@@ -450,8 +450,8 @@ int slice_verify_stream(const struct slice_plan *p, const struct model *source,
     int64_t n;
     const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
     if (!kind || strcmp(kind, "tokens"))
-        return err_set(e, "%s holds a stream of kind \"%s\", but \"tokens\" is needed here",
-                       st_path(in), kind ? kind : "?");
+        return err_set(e, "%s is a stream of kind \"%s\", not \"tokens\"", st_path(in),
+                       kind ? kind : "?");
     if (sequences_open(&s, in, most, 0, e))
         return -1;
     int bad = sequences_next(&s, &ids, &n) < 0 ||

@@ -160,7 +160,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
     for (int i = 0; i < OP_INPUTS; i++) {
         l.in[i] = i < ops[f->op].inputs && f->in[i] ? name_get(r, f->in[i]) : NO_SLOT;
         if (l.in[i] == NO_SLOT && i < ops[f->op].inputs)
-            return err_set(r->e, "family %s: a line reads \"%s\", which nothing has written",
+            return err_set(r->e, "family %s: a line reads \"%s\" before it is written",
                            h->family->name, f->in[i] ? f->in[i] : "");
     }
     int64_t cols = line_params(r, &l, l.in[0] == NO_SLOT ? 0 : r->t->slots[l.in[0]].cols);

@@ -201,18 +201,18 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
     if (b->n_seq < 1 || b->seq_len < 1 || rows > t->T || b->pos0 < 0 ||
         b->pos0 + b->seq_len > t->positions || (b->pos0 && !t->spec.kv_len))
         return err_set(e,
-                       "a batch of %lld x %lld tokens at position %lld does not fit the recorded "
-                       "%lld tokens and %lld positions",
+                       "a batch of %lld x %lld tokens at position %lld exceeds the tape's %lld "
+                       "tokens and %lld positions",
                        (long long)b->n_seq, (long long)b->seq_len, (long long)b->pos0,
                        (long long)t->T, (long long)t->positions);
     if (t->spec.teacher && t->spec.teacher->spec.vocab_size < vocab)
         vocab = t->spec.teacher->spec.vocab_size;
     for (int64_t i = 0; i < rows; i++) {
         if (b->ids[i] < 0 || b->ids[i] >= vocab)
-            return err_set(e, "token id %d is beyond the vocabulary of %lld", b->ids[i],
+            return err_set(e, "token id %d is outside the vocabulary of %lld tokens", b->ids[i],
                            (long long)vocab);
         if (b->labels && b->labels[i] != -100 && (b->labels[i] < 0 || b->labels[i] >= vocab))
-            return err_set(e, "label %d is beyond the vocabulary of %lld", b->labels[i],
+            return err_set(e, "label %d is outside the vocabulary of %lld tokens", b->labels[i],
                            (long long)vocab);
     }
     return 0;
@@ -274,7 +274,7 @@ int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int6
                        struct err *e)
 {
     if (t->spec.train || from < 0 || to < from || to > t->n_layers)
-        return err_set(e, "blocks %lld to %lld cannot be run on their own", (long long)from,
+        return err_set(e, "blocks %lld to %lld are not a valid range", (long long)from,
                        (long long)to);
     return run(t, b, 0, from, to, e);
 }

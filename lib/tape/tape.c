@@ -13,10 +13,10 @@
 static int spec_check(const struct tape_spec *s, struct err *e)
 {
     if (s->n_seq < 1 || s->seq_len < 1)
-        return err_set(e, "a batch of %lld sequences of %lld tokens cannot be run",
+        return err_set(e, "a batch of %lld sequences of %lld tokens is too large",
                        (long long)s->n_seq, (long long)s->seq_len);
     if (s->kv_len && (s->train || s->n_seq != 1))
-        return err_set(e, "keeping k and v between calls is for generating one sequence");
+        return err_set(e, "a KV cache needs a batch of one sequence");
     const struct model *models[] = {s->model, s->teacher};
     int64_t length = s->kv_len ? s->kv_len : s->seq_len;
     for (int i = 0; i < 2; i++)
@@ -237,7 +237,7 @@ int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap
 {
     int line = tap_line(t, what, layer, stem);
     if (line < 0)
-        return err_set(e, "layer %lld has nothing to tap at \"%s\"", (long long)layer,
+        return err_set(e, "layer %lld has nothing to record at \"%s\"", (long long)layer,
                        stem ? stem : "its input");
     const struct line *l = &t->lines[line];
     int after = what == TAP_OUTPUT_OF || (what != TAP_BLOCK_INPUT && l->out == t->normed);

@@ -325,7 +325,7 @@ int bpe_encode(struct bpe *b, struct text t, struct ids *out, struct err *e)
     int64_t from = 0;
     if (symbols_most(b, t.n) > INT32_MAX - 1)
         return err_set(
-            e, "a stretch of %lld bytes without a place to split it is too long for the tokenizer",
+            e, "the text has %lld bytes without a place to split, too many for the tokenizer",
             (long long)t.n);
     for (int64_t i = 1; b->words && i + 2 < t.n; i++)
         if (!memcmp(t.s + i, METASPACE, 3) && b->word_end[(unsigned char)t.s[i - 1]]) {

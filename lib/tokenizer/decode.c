@@ -72,7 +72,7 @@ static int read_one(struct decoder *d, const json_t *spec, int depth, struct err
                *replacement = text_of(spec, "replacement"),
                *scheme = text_of(spec, "prepend_scheme");
     if (!type || depth > 8)
-        return err_set(e, "the tokenizer's decoder is not understood");
+        return err_set(e, "the tokenizer's decoder is malformed");
     if (!strcmp(type, "Sequence")) {
         const json_t *list = json_object_get(spec, "decoders");
         for (size_t i = 0; i < json_array_size(list); i++)

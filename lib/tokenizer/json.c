@@ -95,7 +95,7 @@ static int read_model(struct tokenizer *t, struct json_range model, struct err *
                               .byte_level = t->split.byte_level};
     int failed = unk || range_none(m[M_UNK])
                      ? bpe_configure(t->bpe, flags, unk, e)
-                     : err_set(e, "the tokenizer's unk_token is not a text");
+                     : err_set(e, "the tokenizer's unk_token is not a string");
     free(unk);
     return failed;
 }
@@ -145,7 +145,7 @@ static int read_added(struct tokenizer *t, const json_t *list, struct err *e)
         t->size = t->added[i].id >= t->size ? (int64_t)t->added[i].id + 1 : t->size;
     if (t->size > 2 * (bpe_size(t->bpe) + t->n_added) + 4096)
         return err_set(
-            e, "the tokenizer gives id %lld to an added token, far beyond its vocabulary of %lld",
+            e, "the tokenizer gives an added token id %lld, far beyond its vocabulary of %lld",
             (long long)t->size - 1, (long long)bpe_size(t->bpe));
     return 0;
 }
@@ -199,13 +199,14 @@ static int read_template(struct tokenizer *t, const json_t *spec, struct err *e)
         for (size_t k = 0; k < json_array_size(ids); k++) {
             int64_t id = json_integer_value(json_array_get(ids, k));
             if (id < 0 || id >= t->size || t->special[side].n == 16)
-                return err_set(
-                    e, "the tokenizer's post-processor adds id %lld of a vocabulary of %lld",
-                    (long long)id, (long long)t->size);
+                return err_set(e,
+                               "the tokenizer's post-processor adds id %lld, but the vocabulary "
+                               "has %lld tokens",
+                               (long long)id, (long long)t->size);
             t->special[side].ids[t->special[side].n++] = (uint32_t)id;
         }
         if (!json_array_size(ids))
-            return err_set(e, "the tokenizer's post-processor adds \"%.80s\" without saying its id",
+            return err_set(e, "the tokenizer's post-processor adds \"%.80s\" without giving its id",
                            name ? name : "?");
     }
     return 0;
@@ -217,7 +218,7 @@ static int read_post(struct tokenizer *t, const json_t *spec, int depth, struct 
     if (!spec)
         return 0;
     if (!type || depth > 8)
-        return err_set(e, "the tokenizer's post-processor is not understood");
+        return err_set(e, "the tokenizer's post-processor is malformed");
     if (!strcmp(type, "TemplateProcessing"))
         return read_template(t, spec, e);
     if (!strcmp(type, "ByteLevel"))

@@ -28,7 +28,7 @@ static int norm_read_one(struct norm *n, const json_t *spec, int depth, struct e
     const char *content = json_string_value(json_object_get(spec, "content")),
                *prepend = json_string_value(json_object_get(spec, "prepend"));
     if (!type || depth > 8)
-        return err_set(e, "the tokenizer's normalizer is not understood");
+        return err_set(e, "the tokenizer's normalizer is malformed");
     if (!strcmp(type, "Sequence")) {
         const json_t *list = json_object_get(spec, "normalizers");
         for (size_t i = 0; i < json_array_size(list); i++)
@@ -92,7 +92,7 @@ static int nfc_changed(struct buffer *out, struct text t, struct err *e)
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)t.s, (utf8proc_ssize_t)t.n,
                                       &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     if (n < 0)
-        return err_set(e, "cannot normalise a text to NFC: %s", utf8proc_errmsg(n));
+        return err_set(e, "cannot normalise the text to NFC: %s", utf8proc_errmsg(n));
     const char *s = (const char *)composed;
     int64_t same = 0, tail = 0, least = n < t.n ? n : t.n;
     while (same < least && s[same] == t.s[same])

@@ -70,7 +70,7 @@ static int split_compile(struct split *s, const char *pattern, int literal, stru
     if (!s->code) {
         char why[160];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return err_set(e, "the tokenizer's pattern \"%.200s\" is not understood: %s", pattern, why);
+        return err_set(e, "the tokenizer's pattern \"%.200s\" is not valid: %s", pattern, why);
     }
     pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without a JIT the interpreter runs */
     s->match = pcre2_match_data_create(1, NULL);
@@ -146,7 +146,7 @@ static int read_one(struct split_list *l, const json_t *spec, int depth, struct 
 {
     const char *type = json_string_value(json_object_get(spec, "type"));
     if (!type || depth > 8)
-        return err_set(e, "the tokenizer's pre-tokenizer is not understood");
+        return err_set(e, "the tokenizer's pre-tokenizer is malformed");
     if (!strcmp(type, "Sequence")) {
         const json_t *list = json_object_get(spec, "pretokenizers");
         for (size_t i = 0; i < json_array_size(list); i++)

@@ -82,7 +82,8 @@ static int word_count(void *context, struct text t, struct err *e)
         }
     }
     if (t.n > INT32_MAX || b->n_words >= INT32_MAX)
-        return err_set(e, "the text has too many or too long words to learn a vocabulary from");
+        return err_set(
+            e, "the text has too many words, or words too long, to learn a vocabulary from");
     if (b->n_words == b->words_room)
         b->words = mem_grow(b->words,
                             (size_t)(b->words_room = 2 * b->words_room + 1024) * sizeof *b->words);
@@ -350,15 +351,15 @@ char *bpe_train_finish(struct bpe_trainer *b, int64_t vocab_size, int64_t *n, st
     uint64_t key;
     if (vocab_size < 256 + b->special.count || vocab_size > 1 << 24)
         return err_set(e,
-                       "a vocabulary of %lld tokens is not possible: it has at least the %d "
-                       "special ones and 256 bytes, at most 16777216",
+                       "--vocab-size %lld is out of range: from %d special tokens and 256 bytes to "
+                       "16777216",
                        (long long)vocab_size, b->special.count),
                NULL;
     train_start(b, vocab_size);
     while (b->n_tokens < vocab_size && pair_best(b, &key))
         merge_best(b, key);
     if (b->n_tokens < vocab_size)
-        return err_set(e, "the text gives only %lld tokens, fewer than the %lld asked for",
+        return err_set(e, "the text supports only %lld tokens, not the %lld of --vocab-size",
                        (long long)b->n_tokens, (long long)vocab_size),
                NULL;
     return train_json(b, n);

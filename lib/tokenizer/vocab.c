@@ -133,8 +133,8 @@ int bpe_read_vocab(struct bpe *b, const char *json, int64_t n, struct err *e)
         err_set(e, "the vocabulary of the tokenizer is not an object of token ids (entry %lld)",
                 (long long)count + 1);
     else if (largest >= 2 * count + 4096)
-        bad = err_set(e, "the tokenizer gives id %lld to one of only %lld tokens",
-                      (long long)largest, (long long)count);
+        bad = err_set(e, "the tokenizer has id %lld, but only %lld tokens", (long long)largest,
+                      (long long)count);
     else
         vocab_tables(b, entries, count, largest + 1);
     free(entries);
@@ -181,7 +181,8 @@ static int merge_add(struct bpe *b, const struct halves *h, int64_t rank, struct
             both = bpe_find(b, h->s[0], h->n[0] + h->n[1]);
     if (left < 0 || right < 0 || both < 0)
         return err_set(
-            e, "merge %lld of the tokenizer, \"%.*s %.*s\", is of tokens that its vocabulary lacks",
+            e,
+            "merge %lld of the tokenizer, \"%.*s %.*s\", has tokens that are not in its vocabulary",
             (long long)rank + 1, (int)(h->n[0] < 80 ? h->n[0] : 80), h->s[0],
             (int)(h->n[1] < 80 ? h->n[1] : 80), h->s[1]);
     uint64_t key = pair_key((uint32_t)left, (uint32_t)right), i = hash_pair(key) & b->merge_mask;

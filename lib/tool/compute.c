@@ -19,8 +19,9 @@ static void check_limit(struct tool *t, const char *what, int64_t bytes)
     struct arena room = {0};
     struct err e = {0};
     if (t->is_limited && arena_open(&room, (size_t)bytes, &e))
-        tool_die(t, "the limit on address space (ulimit -v) leaves less than the %.0f MB that %s",
-                 1e-6 * (double)bytes, what);
+        tool_die(
+            t, "the limit on address space (ulimit -v) leaves less than the %.0f MB needed for %s",
+            1e-6 * (double)bytes, what);
     arena_close(&room);
 }
 
@@ -37,7 +38,7 @@ static void limit_threads(struct tool *t)
         return;
     mallopt(M_ARENA_MAX, 1);
     pthread_attr_getstacksize(&attributes, &stack);
-    check_limit(t, "the threads take (see --threads)", threads * (int64_t)stack);
+    check_limit(t, "the stacks of the threads (see --threads)", threads * (int64_t)stack);
 }
 
 /* What kernels and matrix libraries put on a thread's stack takes more than a few kilobytes. */
@@ -101,8 +102,8 @@ static void predict_device(struct tool *t, const char *what, const struct memory
     int64_t total = 0;
     for (const struct memory_part *p = parts; p->name; total += p++->bytes)
         text = mem_append(text, "%s%s %.1f", *text ? ", " : "", p->name, 1e-6 * (double)p->bytes);
-    tool_note(t, "%s%spredicted memory of the device %.1f MB (%s)", what ? what : "",
-              what ? ": " : "", 1e-6 * (double)total, text);
+    tool_note(t, "%s%spredicted device memory %.1f MB (%s)", what ? what : "", what ? ": " : "",
+              1e-6 * (double)total, text);
     free(text);
 }
 
@@ -122,6 +123,6 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
               what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
     free(text);
     if (t->exec_is_open)
-        check_limit(t, "computing takes beside models and activations",
+        check_limit(t, "computation beside models and activations",
                     exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
 }

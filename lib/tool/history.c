@@ -360,7 +360,7 @@ int hist_script(const json_t *head, const char *path, FILE *f, struct err *e)
     const json_t *hist = json_object_get(head, "hist");
     struct script x;
     if (!json_array_size(hist))
-        return err_set(e, "%s has no history: it was not made by a tool", path);
+        return err_set(e, "%s has no history: it was not made by one of these tools", path);
     if (script_open(&x, hist, path, e))
         return -1;
     if (!script_plan(&x, path, e)) {

@@ -33,7 +33,7 @@ static int open_operand(struct model_in *in, const char *operand, struct err *e)
     if (S_ISDIR(st.st_mode))
         return hf_source_open(in, operand, e);
     if (text_ends(operand, ".safetensors") || text_ends(operand, ".json"))
-        return err_set(e, "'%s' is one file of a model directory: name the directory instead",
+        return err_set(e, "'%s' is a file of a model directory: name the directory instead",
                        operand);
     if (S_ISREG(st.st_mode) && is_gguf(operand))
         return gguf_source_open(in, operand, e);

@@ -27,7 +27,7 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
         if (end == text || *end || errno)
             return err_set(e, "--%s takes a whole number, not \"%s\"", p->name, text);
         if ((p->flags & OPT_FROM_1) && v < 1)
-            return err_set(e, "--%s is a number from 1, not %lld", p->name, v);
+            return err_set(e, "--%s must be at least 1, not %lld", p->name, v);
         *(int64_t *)p->value = v;
     } else if (p->type == OPT_REAL) {
         double v = strtod(text, &end);

@@ -16,7 +16,7 @@ void tool_parent(struct tool *t, const char *path, const char *id)
 void tool_stdin_once(struct tool *t, const char *path)
 {
     if (!strcmp(path, "-") && t->stdin_taken++)
-        tool_usage(t, "standard input (-) can be read once only");
+        tool_usage(t, "standard input (-) can be read only once");
 }
 
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
@@ -28,8 +28,8 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
     const char *found = json_string_value(json_object_get(head, "kind")),
                *id = json_string_value(json_object_get(head, "id"));
     if (kind && (!found || strcmp(found, kind)))
-        tool_die(t, "%s holds a stream of kind \"%s\", but \"%s\" is needed here", st_path(in),
-                 found ? found : "?", kind);
+        tool_die(t, "%s is a stream of kind \"%s\", not \"%s\"", st_path(in), found ? found : "?",
+                 kind);
     steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
     tool_check(t);
     tool_parent(t, path, id ? id : "");

@@ -123,7 +123,7 @@ static void tool_check_compute(struct tool *t)
     while (i < 4 && strcmp(t->compute, all[i]))
         i++;
     if (i == 4 || (cpu && i > 1))
-        tool_usage(t, "--compute is auto%s or f32%s, not \"%s\"", cpu ? "" : ", bf16, tf32",
+        tool_usage(t, "--compute must be auto%s or f32%s, not \"%s\"", cpu ? "" : ", bf16, tf32",
                    cpu ? " on the CPU" : "", t->compute);
 }
 
@@ -138,15 +138,15 @@ static void tool_check_usage(struct tool *t)
         tool_usage(t, "unexpected operand \"%s\": usage: %s [OPTION]... %s",
                    t->options.operands[d->max_operands], d->name, d->operands ? d->operands : "");
     if (strcmp(t->device, "cpu") && strcmp(t->device, "cuda"))
-        tool_usage(t, "--device is cpu or cuda, not \"%s\"", t->device);
+        tool_usage(t, "--device must be cpu or cuda, not \"%s\"", t->device);
     tool_check_compute(t);
     if (t->threads < 0 || t->threads > 4096)
-        tool_usage(t, "--threads is a number from 0 to 4096, not %lld", (long long)t->threads);
+        tool_usage(t, "--threads must be from 0 to 4096, not %lld", (long long)t->threads);
     char *end;
     long level = strtol(t->compress, &end, 10);
     if (strcmp(t->compress, "auto") && strcmp(t->compress, "none") &&
         (*end || level < 1 || level > 19))
-        tool_usage(t, "--compress is auto, none or a zstd level from 1 to 19, not \"%s\"",
+        tool_usage(t, "--compress must be auto, none or a zstd level from 1 to 19, not \"%s\"",
                    t->compress);
 }
 
@@ -228,8 +228,7 @@ int tool_finish(struct tool *t)
     }
     int64_t multiple, slow = t->exec_is_open ? exec_slow_size(&t->exec, &multiple) : 0;
     if (slow)
-        tool_note(t,
-                  "a size of %lld made matrix products slower than one that is a multiple of %lld",
+        tool_note(t, "a size of %lld slowed down matrix products; multiples of %lld are faster",
                   (long long)slow, (long long)multiple);
     if (t->exec_is_open)
         exec_close(&t->exec);

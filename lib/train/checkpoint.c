@@ -151,9 +151,7 @@ static int checkpoint_same_run(const char *path, json_t *was, json_t *now, struc
         if (json_equal(old, new))
             continue;
         char *a = setting_text(old), *b = setting_text(new);
-        err_set(e,
-                "%s was written with %s %s, but now it is %s: that would be another run, which "
-                "--resume cannot continue",
+        err_set(e, "%s was written with %s %s, not %s: --resume cannot continue a different run",
                 path, key, a, b);
         free(a);
         free(b);
@@ -194,7 +192,7 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
     if (checkpoint_integer(head, "step", &c->step) ||
         checkpoint_integer(head, "position", &c->position) ||
         checkpoint_integer(head, "predictions", &c->predictions))
-        return err_set(e, "%s has no whole numbers step, position and predictions", st_path(in));
+        return err_set(e, "%s: step, position and predictions must be whole numbers", st_path(in));
     float *moments[] = {NULL, c->m, c->v};
     int64_t n = c->model->n_values;
     struct tensor t;
@@ -204,8 +202,8 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
             return -1;
         if (!found || strcmp(t.name, checkpoint_records[i]) || t.dtype != DT_F32 || t.ndim != 1 ||
             t.shape[0] != n)
-            return err_set(e, "%s does not hold %s of %lld numbers where a checkpoint has them",
-                           st_path(in), checkpoint_records[i], (long long)n);
+            return err_set(e, "%s: expected record %s of %lld numbers", st_path(in),
+                           checkpoint_records[i], (long long)n);
         if (checkpoint_take(in, c, moments[i], e))
             return -1;
     }
@@ -223,8 +221,7 @@ static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, 
     if (in) {
         const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
         if (!kind || strcmp(kind, "checkpoint"))
-            err_set(e, "%s holds a stream of kind \"%s\", not a checkpoint", path,
-                    kind ? kind : "?");
+            err_set(e, "%s is a stream of kind \"%s\", not a checkpoint", path, kind ? kind : "?");
         else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"), run, e))
             status = -1;
         else
@@ -247,8 +244,8 @@ int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char n
         if (status < 0)
             err_set(e, "%s", damage.msg);
         else if (!status && !note[0])
-            snprintf(note, 700, "passed over a damaged checkpoint: %s", damage.msg);
+            snprintf(note, 700, "skipped a damaged checkpoint: %s", damage.msg);
     }
     free(steps);
-    return n > 0 && !status ? err_set(e, "%s holds no whole checkpoint; %s", dir, note) : status;
+    return n > 0 && !status ? err_set(e, "%s has no intact checkpoint; %s", dir, note) : status;
 }

@@ -44,7 +44,7 @@ struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
     if (own && S_ISREG(s.st_mode)) {
         rewind(f);
         if (ftruncate(fileno(f), keep > 0 ? log_kept(f, keep) : 0)) {
-            err_set(e, "cannot cut %s back:", path);
+            err_set(e, "cannot truncate %s:", path);
             fclose(f);
             return NULL;
         }

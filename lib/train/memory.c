@@ -42,18 +42,17 @@ static int64_t advise(const struct trainer *t, struct tape_spec spec, int recomp
                  "%s--batch-size %lld (and more --gradient-accumulation-steps)",
                  added ? " and " : "", (long long)n);
     if (n)
-        snprintf(advice, size, "; with %s%s it would be %.2f GB", added ? "--recompute" : "", batch,
-                 gigabytes(others + bytes));
+        snprintf(advice, size, "; with %s%s it would need %.2f GB", added ? "--recompute" : "",
+                 batch, gigabytes(others + bytes));
     return n;
 }
 
 static const char *last_resort(int64_t room)
 {
     return room < 0
-               ? "; no option makes that fit: it needs a smaller student or teacher, or a "
-                 "larger device"
-               : "; not even --recompute with --batch-size 1 fits: it needs shorter sequences, "
-                 "or a smaller student or teacher";
+               ? "; no option makes it fit: use a smaller student or teacher, or a larger device"
+               : "; not even --recompute with --batch-size 1 fits: use shorter sequences, or a "
+                 "smaller student or teacher";
 }
 
 int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e)
@@ -68,9 +67,9 @@ int train_check_memory(const struct trainer *t, const struct tape_spec *spec, st
     if (!spec->recompute)
         fits |= advise(t, *spec, 0, room, others, less, sizeof less);
     return err_set(e,
-                   "a step takes %.2f GB (weights, gradients and moments of the student's %.2f "
-                   "billion parameters %.2f, teacher %.2f, activations of %lld x %lld "
-                   "tokens %.2f), and the device has %.2f GB left%s%s%s",
+                   "a step needs %.2f GB (weights, gradients and moments of the student's %.2f "
+                   "billion parameters %.2f, teacher %.2f, activations of %lld x %lld tokens "
+                   "%.2f), but the device has %.2f GB left%s%s%s",
                    gigabytes(train_bytes(t)), gigabytes(n), gigabytes(others - teacher),
                    gigabytes(teacher), (long long)spec->n_seq, (long long)spec->seq_len,
                    gigabytes(tape_bytes(t->tape)), gigabytes(available), lean, less,

@@ -84,7 +84,7 @@ double train_learning_rate(const struct train_options *o, int64_t step)
 int train_options_resolve(struct train_options *o, struct err *e)
 {
     if (o->max_steps < 1)
-        return err_set(e, "--max-steps N is needed, from 1");
+        return err_set(e, "--max-steps N is required");
     if (o->warmup_steps == -1)
         o->warmup_steps = (o->max_steps + 19) / 20;
     if (o->min_learning_rate == -1)
@@ -92,18 +92,20 @@ int train_options_resolve(struct train_options *o, struct err *e)
     if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 ||
         o->accumulation > 1 << 20)
         return err_set(e,
-                       "--batch-size and --gradient-accumulation-steps are numbers from 1 to %d, "
-                       "not %lld and %lld",
+                       "--batch-size and --gradient-accumulation-steps must be from 1 to %d, not "
+                       "%lld and %lld",
                        1 << 20, (long long)o->batch_size, (long long)o->accumulation);
     if (o->warmup_steps < 0)
-        return err_set(e, "--warmup-steps is a number from 0, or -1, not %lld",
+        return err_set(e, "--warmup-steps must be -1 or at least 0, not %lld",
                        (long long)o->warmup_steps);
     if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 &&
           o->max_grad_norm >= 0))
-        return err_set(e, "learning rates, weight decay and --max-grad-norm are not negative");
+        return err_set(e, "learning rates, --weight-decay and --max-grad-norm must not be "
+                          "negative, and --learning-rate must not be 0");
     if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 &&
           o->temperature > 0))
-        return err_set(e, "betas lie in [0, 1); epsilon and temperature are positive");
+        return err_set(e, "--adam-beta1 and --adam-beta2 must be in [0, 1), --adam-epsilon and "
+                          "--temperature positive");
     if (!(o->jsd_beta > 0 && o->jsd_beta < 1))
         return err_set(e, "--jsd-beta must lie between 0 and 1, not %g", o->jsd_beta);
     return 0;

@@ -39,14 +39,14 @@ int train_run_check_dir(struct train_run *r, struct err *e)
         return err_set(e, "cannot make directory %s:", r->dir);
     if (r->lock <= 0 && (r->lock = open(r->dir, O_RDONLY | O_CLOEXEC)) > 0 &&
         flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
-        return err_set(e, "%s is the output directory of another run that is still going on",
+        return err_set(e, "%s is the output directory of another run that is still in progress",
                        r->dir);
     int64_t *steps, n = checkpoint_list(r->dir, &steps, e);
     free(steps);
     if (n > 0 && !r->resume)
         return err_set(e,
-                       "%s holds checkpoints of an earlier run: go on from them with --resume, or "
-                       "take another directory",
+                       "%s has checkpoints of an earlier run: continue from them with --resume, or "
+                       "use another directory",
                        r->dir);
     return n < 0 ? -1 : 0;
 }
@@ -63,10 +63,10 @@ static int run_resume(struct train_run *r, char note[900], struct err *e)
         r->trainer.order.position = c.position;
         r->trainer.predictions = c.predictions;
         r->last_saved = c.step;
-        snprintf(note, 900, "%s%sgoing on after step %lld", damage, damage[0] ? "; " : "",
+        snprintf(note, 900, "%s%scontinuing after step %lld", damage, damage[0] ? "; " : "",
                  (long long)c.step);
     } else {
-        snprintf(note, 900, "%s holds no checkpoint yet: starting from the beginning", r->dir);
+        snprintf(note, 900, "%s has no checkpoint yet: starting from the beginning", r->dir);
     }
     return 0;
 }

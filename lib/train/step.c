@@ -245,9 +245,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
                                .predictions = train_take_rows(t),
                                .learning_rate = train_learning_rate(&t->o, t->step)};
     if (!r->predictions)
-        return err_set(e,
-                       "step %lld: its sequences have fewer than two tokens each, so there is "
-                       "nothing to predict",
+        return err_set(e, "step %lld: no sequence has two tokens, so there is nothing to predict",
                        (long long)r->step);
     int done = train_gradients(t, stop, r, e);
     if (done != 1) {

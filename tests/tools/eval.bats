@@ -48,7 +48,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     "$BIN/calib-acts" "$LLAMA" documents.tsz --max-tokens 25 --first-sequence 1 2>&1 > acts.tsz | grep -q 'no sequence that fits the options'
     for tool in calib-acts "dump-logits --full"; do
         run --separate-stderr -1 "$BIN/"$tool --quiet "$LLAMA" documents.tsz --max-tokens 19
-        [[ $stderr == *"no sequence that fits the options" ]]
+        [[ $stderr == *"no sequence that fits the options"* ]]
     done
 }
 
@@ -105,7 +105,7 @@ P
     refused 1 "learned positions" record "$G/families/gpt2" long.tsz
     record "$G/families/gpt2" long.tsz --seq-length 64
     refused 2 "give one" record "$LLAMA" rows.tsz --seq-length 16 --context 16
-    refused 2 "no prediction" record "$LLAMA" rows.tsz --seq-length 1
+    refused 2 "to predict a token" record "$LLAMA" rows.tsz --seq-length 1
     refused 2 "position 16" record "$LLAMA" rows.tsz --seq-length 16 --score-from 16
     refused 2 "stride" record "$LLAMA" rows.tsz --seq-length 16 --stride 8
 }
@@ -131,7 +131,7 @@ assert a["parameters"] > c["parameters"] and a["bits_per_byte"] is None and a["p
 P
     [ "$(record "$LLAMA" llama.tsz tokens.tsz --table | wc -l)" = 3 ]
     record "$LLAMA" tokens.tsz --max-nll 6.1
-    refused 3 "at most 6" record "$LLAMA" tokens.tsz --max-nll 6
+    refused 3 "exceeds --max-nll 6" record "$LLAMA" tokens.tsz --max-nll 6
     [ -n "$output" ]
     [ "$("$BIN/hf-import" "$LLAMA" | record - tokens.tsz | cut -d, -f2-13)" = "$(head -n 1 records | cut -d, -f2-13)" ]
 }

@@ -201,13 +201,13 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     $GGUF vocab "$G/tokenizers_small/gpt2.json" m.gguf tekken
     run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
     [ "$status" = 0 ]
-    [[ $stderr == *"no tokenizer.json: 'm.gguf': the pre-tokenizer tekken is not supported (gpt-2, smollm, llama-bpe, qwen2, default are)" ]]
+    [[ $stderr == *"no tokenizer.json: 'm.gguf': pre-tokenizer tekken is not supported (supported are gpt-2, smollm, llama-bpe, qwen2, default)" ]]
     run -1 --separate-stderr sh -c "echo a | '$BIN/tokenize' -m m.gguf -o a.tsz"
     [[ $stderr == *"pre-tokenizer tekken"* ]]
 }
 
 @test "refused: architectures, metadata, parts, experts, windows" {
-    changed 'M["general.architecture"] = "rwkv6"' "architecture rwkv6, which is not supported (llama, qwen2, qwen3, nemotron, gpt2, phi3, olmo2, smollm3, gemma2, gemma3, gptneox are)"
+    changed 'M["general.architecture"] = "rwkv6"' "architecture rwkv6, which is not supported (supported are llama, qwen2, qwen3, nemotron, gpt2, phi3, olmo2, smollm3, gemma2, gemma3, gptneox)"
     changed 'del M["general.architecture"]' "no general.architecture"
     changed 'del M["llama.block_count"]' "no metadata llama.block_count"
     changed 'M["llama.attention.clamp_kqv"] = 8.0' "llama.attention.clamp_kqv may change the function"
@@ -215,29 +215,29 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     changed 'M["llama.attention.key_length"] = 8; M["llama.attention.head_count"] = 0' "num_attention_heads is 0"
     changed 'M["split.count"] = 3' "one of 3 parts"
     changed 'M["llama.expert_count"] = 8' "experts"
-    changed 'M["llama.rope.dimension_count"] = 6' "rope.dimension_count 6 of heads of 8"
-    changed 'M["llama.attention.value_length"] = 4' "keys of 8 and values of 4"
+    changed 'M["llama.rope.dimension_count"] = 6' "rope.dimension_count 6 is not supported for heads of 8"
+    changed 'M["llama.attention.value_length"] = 4' "8 key and 4 value channels"
     changed 'M["llama.feed_forward_length"] = [45, 45, 45, 40]' "differs between layers"
     changed 'M["llama.attention.head_count"] = 10**9' "num_attention_heads is 1000000000"
 }
 
 @test "refused: tensors that are missing, misshapen, unknown, of other types" {
     changed 'del T["blk.1.attn_k.weight"]' "no tensor blk.1.attn_k.weight"
-    changed 'd, s, b = T["blk.1.ffn_up.weight"]; T["blk.1.ffn_up.weight"] = d, s[::-1], b' "blk.1.ffn_up.weight has shape [36, 45], but its metadata ask for [45, 36]"
-    changed 'T["blk.0.attn_sinks.weight"] = T["output_norm.weight"]' "blk.0.attn_sinks.weight that family llama does not know"
-    changed 'd, s, b = T["output_norm.weight"]; T["output_norm.weight"] = 10, s, b' "has type Q2_K (10), which is not supported"
+    changed 'd, s, b = T["blk.1.ffn_up.weight"]; T["blk.1.ffn_up.weight"] = d, s[::-1], b' "blk.1.ffn_up.weight has shape [36, 45]; the metadata requires [45, 36]"
+    changed 'T["blk.0.attn_sinks.weight"] = T["output_norm.weight"]' "blk.0.attn_sinks.weight, which family llama does not know"
+    changed 'd, s, b = T["output_norm.weight"]; T["output_norm.weight"] = 10, s, b' "has type Q2_K (10); supported are F32"
 }
 
-@test "refused: files that are cut short or no GGUF" {
+@test "refused: files that are cut short or not a GGUF file" {
     $GGUF make "$G/families/llama" m.gguf
     for n in 10 1000 3000 100000; do
         head -c $n m.gguf > cut.gguf
-        refused cut.gguf "cut short"
+        refused cut.gguf "truncated"
     done
     head -c 20 m.gguf > cut.gguf
-    refused cut.gguf "the number of tensors is 39, more than the rest of the file can hold (cut short?)"
+    refused cut.gguf "the number of tensors is 39, more than the rest of the file can hold (truncated?)"
     run -1 --separate-stderr "$BIN/gguf-import" "$G/families/llama" -o refused.tsz
-    [[ $stderr == *"is no GGUF file" ]]
+    [[ $stderr == *"is not a GGUF file" ]]
 }
 
 @test "constant memory: a tensor of 246 MB under 200 MB of address space" {

@@ -253,10 +253,10 @@ exec(code, v)
 open(path, "wb").write(v["B"])
 P
     }
-    patch cut 'B = B[:-1]';                                                         refused cut "cut short"
+    patch cut 'B = B[:-1]';                                                         refused cut "truncated"
     patch long 'B = B + b"x"';                                                      refused long "after its last tensor"
     patch tiny 'B = B[:7]';                                                         refused tiny "too short"
-    patch head 'B = B[:100]';                                                       refused head "cut short"
+    patch head 'B = B[:100]';                                                       refused head "truncated"
     patch huge 'B = struct.pack("<Q", 1 << 62) + B[8:]';                            refused huge "header claims"
     patch text 'B = join(H[:-1], D)';                                               refused text "not valid JSON"
     patch list 'B = join("[]", D)';                                                 refused list "not a JSON object"
@@ -267,7 +267,7 @@ P
     patch past 'J["model.norm.weight"]["data_offsets"] = [len(D), len(D) + 144]; B = join(json.dumps(J), D)'; refused past "outside"
     patch neg 'J["model.norm.weight"]["data_offsets"] = [-144, 0]; B = join(json.dumps(J), D)';               refused neg "outside"
     patch back 'J["model.norm.weight"]["data_offsets"] = [144, 0]; B = join(json.dumps(J), D)';               refused back "outside"
-    patch size 'J["model.norm.weight"]["shape"] = [1 << 40, 1 << 40]; B = join(json.dumps(J), D)';            refused size "do not fit"
+    patch size 'J["model.norm.weight"]["shape"] = [1 << 40, 1 << 40]; B = join(json.dumps(J), D)';            refused size "do not match"
     patch less 'J["model.norm.weight"]["shape"] = [-36]; B = join(json.dumps(J), D)';                         refused less "no size"
     patch big 'J["model.norm.weight"]["shape"] = [1 << 70]; B = join(json.dumps(J), D)';                      refused big "not valid JSON"
     patch dims 'J["model.norm.weight"]["shape"] = [1] * 6 + [36]; B = join(json.dumps(J), D)';                refused dims "dimensions"
@@ -280,7 +280,7 @@ P
     sharded=$G/families/llama31
     index() { rm -rf "$1"; cp -r "$sharded" "$1"; sed -i "$2" "$1/model.safetensors.index.json"; }
     index a 's/model-00003-of/model-00009-of/';             refused a "model-00009-of"
-    index b 's#"model-00003-of#"../model-00003-of#';        refused b "no file beside it"
+    index b 's#"model-00003-of#"../model-00003-of#';        refused b "in the same directory"
     index c 's/"model.norm.weight": "model-00003/"model.norm.weight": "model-00001/';  refused c "model.norm.weight"
     index d 's/weight_map/weight_mop/';                     refused d "weight_map"
     index e 's/"model.norm.weight"/"model.nope.weight"/';   refused e "model.nope.weight"

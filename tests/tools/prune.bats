@@ -50,9 +50,9 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
         score-importance --batch $batch --seq var joined.tsz -o y.tsz
         $prune close x.tsz y.tsz 1e-12
     done
-    refused 1 "a shard counts once" ts-cat joined.tsz b.tsz
+    refused 1 "each shard counts once" ts-cat joined.tsz b.tsz
     calib-acts --quiet "$model" all.tsz --first-sequence 3 -o overlap.tsz
-    refused 1 "a shard counts once" ts-cat b.tsz overlap.tsz
+    refused 1 "each shard counts once" ts-cat b.tsz overlap.tsz
     refused 1 "--block-size" ts-cat a.tsz <(calib-acts --quiet "$model" all.tsz --first-sequence 1 --block-size 2)
     $prune tokens qwen3 other.tsz
     calib-acts --quiet "$GOLDEN/families/qwen3" other.tsz -o other-acts.tsz
@@ -75,7 +75,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
 @test "keeping everything keeps every byte; what is before a dropped layer keeps its ranking" {
     for family in $families; do
         slice-model "$GOLDEN/families/$family" -o all.tsz 2> note
-        grep -q 'nothing is cut' note
+        grep -q 'nothing to cut' note
         rm -rf out
         hf-export --quiet all.tsz out
         $prune same "$GOLDEN/families/$family" out
@@ -246,17 +246,17 @@ for l, n in enumerate((20, 20, 45, 31)):
     refused 2 "takes a whole number" $cut --hidden-size -3
     refused 1 "needs a rank" slice-model "$GOLDEN/families/llama" --hidden-size 24
     refused 1 '"scores"' slice-model "$GOLDEN/families/llama" --rank llama.scores.tsz --hidden-size 24
-    refused 1 '"tokens" is needed' $cut --hidden-size 24 --verify llama.scores.tsz
-    refused 1 '"acts" is needed' score-importance llama.scores.tsz
+    refused 1 'not "tokens"' $cut --hidden-size 24 --verify llama.scores.tsz
+    refused 1 'not "acts"' score-importance llama.scores.tsz
     refused 2 "mean, l2 or var" score-importance --batch max llama.acts.tsz
     refused 1 "neuron_first.0" score-importance --neuron neuron_first llama.acts.tsz
-    refused 1 "more than the model's 4" calib-acts "$GOLDEN/families/llama" llama.tokens.tsz --block-size 5
+    refused 1 "exceeds the model's 4" calib-acts "$GOLDEN/families/llama" llama.tokens.tsz --block-size 5
     refused 1 "leaves nothing" probe-layers "$GOLDEN/families/llama" llama.tokens.tsz --block-size 4
     head -c 700 llama.acts.tsz > short.tsz
     refused 1 "" score-importance short.tsz
     printf '1 2 99999\n' | tokenize --quiet --ids -o beyond.tsz
-    refused 1 "99999, beyond the model" calib-acts --quiet "$GOLDEN/families/llama" beyond.tsz
-    refused 1 "99999, beyond the model" $cut --hidden-size 24 --verify beyond.tsz
+    refused 1 "99999, but the model" calib-acts --quiet "$GOLDEN/families/llama" beyond.tsz
+    refused 1 "99999, but the model" $cut --hidden-size 24 --verify beyond.tsz
 }
 
 @test "dry-run counts what the slice will have, and writes nothing" {

@@ -112,7 +112,7 @@ PYTHON
     short_run --max-steps 2 --output-dir run --save-steps 1
     for f in run/checkpoint-*; do truncate -s -1 "$f"; done
     rm run/model.tsz
-    refused 1 "no whole checkpoint" short_run --max-steps 2 --output-dir run --resume
+    refused 1 "no intact checkpoint" short_run --max-steps 2 --output-dir run --resume
     [ ! -e run/model.tsz ]
 }
 
@@ -138,8 +138,8 @@ PYTHON
 @test "--resume refuses what would be another run, and names it" {
     short_run --max-steps 4 --output-dir run --save-steps 2
     "$BIN/tokenize" --ids -o other.tsz <<< "1 2 3 4 5"
-    refused 1 'learning-rate 0.001, but now it is 0.002' short_run --max-steps 4 --output-dir run --resume --learning-rate 2e-3
-    refused 1 'max-steps 4, but now it is 5' short_run --max-steps 5 --output-dir run --resume
+    refused 1 'learning-rate 0.001, not 0.002' short_run --max-steps 4 --output-dir run --resume --learning-rate 2e-3
+    refused 1 'max-steps 4, not 5' short_run --max-steps 5 --output-dir run --resume
     refused 1 'seed' short_run --max-steps 4 --output-dir run --resume --seed 2
     refused 1 'order' short_run --max-steps 4 --output-dir run --resume --order sequential
     refused 1 'loss weight of ce' short_run --max-steps 4 --output-dir run --resume --loss kl+0.1ce
@@ -164,7 +164,7 @@ P
     [ -z "$(ls run)" ]
     hot() { "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 40 --warmup-steps 40 --learning-rate 4e13 --max-grad-norm 0 --output-dir hot "$@"; }
     run -1 --separate-stderr hot --quiet --save-steps 1 --log hot.log
-    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "(loss|"gradient's norm")" is "(infinite|"not a number")"; the checkpoint of step "([0-9]+)" in hot stays"$ ]]
+    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "(loss|"gradient's norm")" is "(infinite|"not a number")"; the checkpoint of step "([0-9]+)" remains in hot"$ ]]
     [ "${BASH_REMATCH[1]}" = $((BASH_REMATCH[4] + 1)) ]
     [ -e "hot/checkpoint-${BASH_REMATCH[4]}.tsz" ] && [ ! -e hot/model.tsz ]
     [ "$(wc -l < hot.log)" = "${BASH_REMATCH[4]}" ]
@@ -180,10 +180,10 @@ P
     short_run --max-steps 3 --log - --output-dir run --save-steps 2 | grep -c '"step"' | grep -qx 3
     rm run/model.tsz
     echo before > more.log
-    short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log      # nothing is cut off
+    short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log      # nothing to cut off
     [ "$(grep -o '^before\|"step":[0-9]*' more.log | tr '\n' ' ')" = 'before "step":3 ' ]
-    refused 2 "give the model a file" short_run --max-steps 3 --log -
-    refused 2 "give the model a file" short_run --max-steps 3 --log - --output-dir run -o -
+    refused 2 "write the model to a file" short_run --max-steps 3 --log -
+    refused 2 "write the model to a file" short_run --max-steps 3 --log - --output-dir run -o -
     refused 1 "standard output" bash -c '"$@" > /dev/full' - "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 1 --quiet --log - -o x.tsz
     [ ! -e - ] && [ ! -e x.tsz ]
 }
@@ -219,7 +219,7 @@ P
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
-    refused 2 "--order is sequential or shuffled" golden_run --loss ce --order random -o x.tsz
+    refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz
     "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
     refused 1 "token id 83" golden_run --loss ce --data beyond.tsz -o x.tsz

@@ -55,7 +55,7 @@ PY
     run ts-check --verbose a.tsz b.tsz
     [ "$status" = 0 ]
     [ "${#lines[@]}" = 2 ]
-    [[ ${lines[0]} == "a.tsz: model, whole: "*" records, "* ]]
+    [[ ${lines[0]} == "a.tsz: model, intact: "*" records, "* ]]
     ts-check < a.tsz
     cat b.tsz | ts-check -
 }
@@ -89,7 +89,7 @@ PY
     [[ $output == *"text is not a pare stream"* ]]
     run timeout 5 ts-check huge
     [ "$status" = 1 ]
-    [[ $output == *"size beyond the limit"* ]]
+    [[ $output == *"size larger than the limit"* ]]
     run ts-check later
     [ "$status" = 1 ]
     [[ $output == *"version 2; this release reads version 1"* ]]
@@ -156,7 +156,7 @@ for (name, _, _, x), (_, _, _, y) in zip(a, b):
 PY
     run ts-cat joined.tsz a.tsz -o twice.tsz
     [ "$status" = 1 ]
-    [[ $output == *"a shard counts once"* ]]
+    [[ $output == *"each shard counts once"* ]]
 }
 
 @test "ts-cat refuses a shard twice, another tokenizer, another length, other forms, other kinds" {
@@ -175,13 +175,13 @@ PY
         [[ $output == *"$1"* ]]
         [ ! -e out.tsz ]
     }
-    check "a second time" a.tsz a.tsz
-    check "a second time" ab.tsz b.tsz
+    check "each shard counts once" a.tsz a.tsz
+    check "each shard counts once" ab.tsz b.tsz
     check "different tokenizers" a.tsz other.tsz
     check "sequences of 5 tokens" a.tsz long.tsz
-    check "rows of tokens and documents" a.tsz documents.tsz
+    check "rows and documents" a.tsz documents.tsz
     check 'kind "scores"; only tokens and acts' scores.tsz a.tsz
-    check 'kind "scores", but "tokens"' a.tsz scores.tsz
+    check 'kind "scores", not "tokens"' a.tsz scores.tsz
     run ts-cat - - < a.tsz
     [ "$status" = 2 ]
 }

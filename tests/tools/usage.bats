@@ -34,19 +34,19 @@ END
 
 @test "standard input is read once" {
     "$BIN/hf-import" "$MODEL" -o model.tsz
-    refused 2 "read once only" "$BIN/eval-ppl" --quiet - - data.tsz < model.tsz
-    refused 2 "read once only" "$BIN/kd-train" - --teacher - --data data.tsz --max-steps 1 < model.tsz
-    refused 2 "read once only" "$BIN/slice-model" - --drop-layers 1 --verify - < model.tsz
-    refused 2 "read once only" "$BIN/ts-check" - - < model.tsz
-    refused 2 "read once only" "$BIN/ts-cat" - - < data.tsz
-    refused 2 "read once only" "$BIN/tokenize" --ids - - < ids.txt
+    refused 2 "read only once" "$BIN/eval-ppl" --quiet - - data.tsz < model.tsz
+    refused 2 "read only once" "$BIN/kd-train" - --teacher - --data data.tsz --max-steps 1 < model.tsz
+    refused 2 "read only once" "$BIN/slice-model" - --drop-layers 1 --verify - < model.tsz
+    refused 2 "read only once" "$BIN/ts-check" - - < model.tsz
+    refused 2 "read only once" "$BIN/ts-cat" - - < data.tsz
+    refused 2 "read only once" "$BIN/tokenize" --ids - - < ids.txt
 }
 
 @test "a size of 0 is no size, an empty list no list, an unknown choice no default" {
     refused 2 "--hidden-size must be at least 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
     refused 2 "--drop-layers takes a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
-    refused 2 '--init is keep or random, not "randm"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --init randm
-    refused 2 '--teacher-dtype is keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
+    refused 2 '--init must be keep or random, not "randm"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --init randm
+    refused 2 '--teacher-dtype must be keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
     refused 2 "not 99999999 and 1" "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --batch-size 99999999
     refused 2 "standard output" "$BIN/hf-export" "$MODEL" -
 }
@@ -60,12 +60,12 @@ END
 
 @test "weights that are no numbers do not pass a threshold, are not calibrated, probed or ranked, and generate nothing" {
     with_nan nan
-    refused 1 "1 of 1 models is no finite number" "$BIN/eval-ppl" --quiet nan data.tsz
-    refused 1 "activations are no finite numbers" "$BIN/calib-acts" --quiet nan data.tsz
-    refused 1 "losses are no finite numbers" "$BIN/probe-layers" --quiet nan data.tsz
-    refused 3 "no nll of at most 9" "$BIN/eval-ppl" --quiet nan data.tsz --max-nll 9
-    refused 1 "no finite numbers" "$BIN/rank" --magnitude nan
-    refused 1 "no finite numbers" "$BIN/generate" nan --prompt-ids 1
+    refused 1 "1 of 1 models is not finite" "$BIN/eval-ppl" --quiet nan data.tsz
+    refused 1 "activations are not finite" "$BIN/calib-acts" --quiet nan data.tsz
+    refused 1 "losses are not finite" "$BIN/probe-layers" --quiet nan data.tsz
+    refused 3 "exceeds --max-nll 9 or is not finite" "$BIN/eval-ppl" --quiet nan data.tsz --max-nll 9
+    refused 1 "not finite" "$BIN/rank" --magnitude nan
+    refused 1 "not finite" "$BIN/generate" nan --prompt-ids 1
 }
 
 @test "a limit on file sizes is told in a sentence, and leaves nothing behind" {

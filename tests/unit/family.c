@@ -543,11 +543,11 @@ static void test_refusals(void)
         {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
-        {"{'model_type':'gpt2','n_embd':770}", "770 is no multiple of n_head 12"},
+        {"{'model_type':'gpt2','n_embd':770}", "770 is not a multiple of n_head 12"},
         {"{'model_type':'nemotron'}", "no num_key_value_heads"},
         {"{'model_type':'llama','num_attention_heads':6,'hidden_size':48,'num_key_value_heads':4}",
-         "num_attention_heads 6, which is no multiple of num_key_value_heads 4"},
-        {"{'model_type':'llama','hidden_size':42,'num_attention_heads':6}", "even number"},
+         "num_attention_heads 6, which is not a multiple of num_key_value_heads 4"},
+        {"{'model_type':'llama','hidden_size':42,'num_attention_heads':6}", "must be even"},
         {"{'model_type':'llama','hidden_size':0}", "hidden_size is 0"},
         {"{'model_type':'llama','hidden_size':-4}", "hidden_size is -4"},
         {"{'model_type':'llama','hidden_size':'big'}", "hidden_size is \"big\""},
@@ -556,7 +556,7 @@ static void test_refusals(void)
         {"{'model_type':'llama','num_hidden_layers':100000}", "num_hidden_layers is 100000"},
         {"{'model_type':'llama','num_attention_heads':4194304,'num_key_value_heads':1,'head_dim':"
          "4194304}",
-         "more than 4194304 in all"},
+         "more than the limit of 4194304 channels"},
         {SMALL("llama", ",'attention_bias':1"), "attention_bias is 1"},
         {SMALL("llama", ",'tie_word_embeddings':'yes'"), "tie_word_embeddings is \"yes\""},
         {SMALL("llama", ",'hidden_act':'quick_gelu'"), "hidden_act \"quick_gelu\""},
@@ -664,21 +664,21 @@ static void test_headers(void)
     } cases[] = {
         {edit_kind, "kind rank"},
         {edit_shape, "layers.0.q_proj.weight has shape [1152921504606846976, 36]; the "
-                     "configuration asks for [48, 36]"},
+                     "configuration requires [48, 36]"},
         {edit_dims, "layers.0.q_proj.weight has shape"},
-        {edit_name, "layers.0.x_proj.weight where layers.0.k_proj.weight"},
+        {edit_name, "layers.0.x_proj.weight, expected layers.0.k_proj.weight"},
         {edit_dtype, "dtype i32"},
         {edit_q8, "q8_0 blocks"},
         {edit_missing, "layers.0.o_proj.weight"},
         {edit_last, "no tensor lm_head.weight"},
         {edit_more, "do not know"},
-        {edit_layers, "lists 3 layers, its config says 4"},
+        {edit_layers, "lists 3 layers, but its config says 4"},
         {edit_heads, "head_dim"},
         {edit_rope, "rope is 1"},
         {edit_scale, "attention_scale"},
         {edit_family, "family gpt2"},
         {edit_config, "has shape"},
-        {edit_no_config, "config.json is no JSON object"},
+        {edit_no_config, "config.json is not a JSON object"},
         {edit_id, "id is not a digest"},
         {edit_file, "x/../../y"},
         {edit_file_bytes, "-3 bytes"},
@@ -799,7 +799,8 @@ static void test_cuts(void)
     for (int l = 0; l < 2; l++)
         h.layers[l].num_attention_heads = h.layers[l].num_key_value_heads = 4;
     model_spec_update_config(&h);
-    CHECK(model_spec_check_config(&h, &e) == -1 && strstr(e.msg, "42 is no multiple of n_head 4"),
+    CHECK(model_spec_check_config(&h, &e) == -1 &&
+              strstr(e.msg, "42 is not a multiple of n_head 4"),
           "gpt2 heads alone: %s", e.msg);
     e = (struct err){0};
     h.hidden_size = 24; /* now divisible, but head_dim would be read as 6 */

@@ -114,8 +114,8 @@ static void test_header(const char *what, const void *bytes, size_t n, const cha
 
 static void test_hostile(void)
 {
-    HEADER("empty", "", "cut short");
-    HEADER("other magic", "GGML\3\0\0\0" N("\0") N("\0"), "no GGUF");
+    HEADER("empty", "", "truncated");
+    HEADER("other magic", "GGML\3\0\0\0" N("\0") N("\0"), "not a GGUF file");
     HEADER("version 1", "GGUF\1\0\0\0\0\0\0\0\0\0\0\0", "version 1");
     HEADER("big-endian", "GGUF\0\0\0\3\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0", "big-endian");
     HEADER("2^60 tensors", V3 "\0\0\0\0\0\0\0\x10" N("\0"), "number of tensors");

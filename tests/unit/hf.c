@@ -46,7 +46,7 @@ static void test_shapes(void)
     for (int l = 0; l < 2; l++)
         /* of 7 channels: 28, not 42 */
         h.layers[l].num_attention_heads = h.layers[l].num_key_value_heads = 4;
-    check_refused(&h, "hidden 28 with 4 heads");
+    check_refused(&h, "hidden size 28 with 4 heads");
 
     h = read_head(llama);
     h.layers[1].intermediate_size = 99;

@@ -94,7 +94,7 @@ static void test_scores(void)
     o.neuron = "neuron_first";
     struct err none = {0};
     CHECK(scores_from_acts(&s, &a, &o, "acts.tsz", &none) &&
-              strstr(none.msg, "acts.tsz has no sums neuron_first.0"),
+              strstr(none.msg, "acts.tsz has no activation sums neuron_first.0"),
           "a tap that is not there: %s", none.msg);
     scores_free(&s);
     acts_free(&a);

@@ -296,12 +296,12 @@ static const struct {
     ROW("text", "hello world, this is text", "not a pare stream"),
     ROW("one byte", "\x81", "header"),
     ROW("array of 4 G", "\xdd\xff\xff\xff\xff", "not a pare stream"),
-    ROW("map of 4 G", "\xdf\xff\xff\xff\xff\xa4pare\x01", "size beyond the limit"),
+    ROW("map of 4 G", "\xdf\xff\xff\xff\xff\xa4pare\x01", "size larger than the limit"),
     ROW("array of 4 G inside", "\x82\xa4pare\x01\xa1x\xdd\xff\xff\xff\xff",
-        "size beyond the limit"),
-    ROW("text of 4 G", "\x82\xa4pare\x01\xa1x\xdb\xff\xff\xff\xff", "size beyond the limit"),
+        "size larger than the limit"),
+    ROW("text of 4 G", "\x82\xa4pare\x01\xa1x\xdb\xff\xff\xff\xff", "size larger than the limit"),
     ROW("array longer than the file", "\x82\xa4pare\x01\xa1x\xdc\x40\x00zz",
-        "size beyond the limit"),
+        "size larger than the limit"),
     ROW("binary", "\x82\xa4pare\x01\xa4kind\xc4\x01z", "type that headers do not use"),
     ROW("extension", "\x82\xa4pare\x01\xa4kind\xd4\x01z", "type that headers do not use"),
     ROW("reserved byte", "\x82\xa4pare\x01\xa4kind\xc1", "type that headers do not use"),
@@ -314,11 +314,11 @@ static const struct {
     ROW("64 bits", "\x83\xa4pare\x01\xa4kind\xa1m\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
         "63 bits"),
     ROW("version 2", "\x82\xa4pare\x02\xa4kind\xa1m", "version 2"),
-    ROW("version text", "\x82\xa4pare\xa1z\xa4kind\xa1m", "version is no integer"),
+    ROW("version text", "\x82\xa4pare\xa1z\xa4kind\xa1m", "version is not an integer"),
     ROW("no kind", "\x81\xa4pare\x01", "no \"kind\""),
     ROW("no end map", HEAD, "no end map"),
     ROW("record no map", HEAD "\x01", "not a map"),
-    ROW("record of 4 G", HEAD "\xdf\xff\xff\xff\xff", "size beyond the limit"),
+    ROW("record of 4 G", HEAD "\xdf\xff\xff\xff\xff", "size larger than the limit"),
     ROW("record without shape",
         HEAD "\x82\xa4name\xa1z\xa5"
              "dtype\xa2u8",
@@ -369,11 +369,11 @@ static const struct {
              "dtype\xa2u8\xa5shape\x91\xcf\x10\0\0\0\0\0\0\0\xa5"
              "bytes\xcf\x10\0\0\0\0\0\0\0\xc6\0\x10\0\0z",
         "ends early"),
-    ROW("no chunk",
+    ROW("is missing",
         HEAD "\x84\xa4name\xa1z\xa5"
              "dtype\xa2u8\xa5shape\x91\x02\xa5"
              "bytes\x02\xa2zz",
-        "no chunk"),
+        "is missing"),
     ROW("short chunk",
         HEAD "\x84\xa4name\xa1z\xa5"
              "dtype\xa2u8\xa5shape\x91\x02\xa5"
@@ -629,7 +629,7 @@ static void test_outputs(void)
 
     e.set = 0;
     out = st_create(path, 0, &e);
-    check(st_publish(out) < 0 && strstr(e.msg, "not ended"), "publish without end", e.msg);
+    check(st_publish(out) < 0 && strstr(e.msg, "incomplete"), "publish without end", e.msg);
     e.set = 0;
     out = st_create(path, 0, &e);
     st_begin(out, head);

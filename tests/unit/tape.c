@@ -303,7 +303,7 @@ static void check_refusals(struct model *m, const struct golden *g)
     int32_t ids[] = {0, 1, (int32_t)m->spec.vocab_size, 2};
     struct err bad = {0};
     CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 4, .ids = ids}, &bad) < 0 &&
-              strstr(bad.msg, "beyond the vocabulary"),
+              strstr(bad.msg, "outside the vocabulary"),
           "an id beyond the vocabulary runs");
     bad = (struct err){0};
     CHECK(tape_forward(t, &(struct batch){.n_seq = 1, .seq_len = 5, .ids = g->ids}, &bad) < 0,

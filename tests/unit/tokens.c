@@ -101,9 +101,10 @@ static void test_without_bytes(void)
     struct err e;
     CHECK(!load(&t, rows, 0, &e) && !t.bytes && t.n == 3, "%s", e.msg);
     CHECK(!tokens_check(&t, 112, "x", &e), "%s", e.msg);
-    CHECK(tokens_check(&t, 111, "x.tsz", &e) &&
-              strstr(e.msg, "x.tsz holds the token id 111, beyond the model's vocabulary of 111"),
-          "%s", e.msg);
+    CHECK(
+        tokens_check(&t, 111, "x.tsz", &e) &&
+            strstr(e.msg, "x.tsz has token id 111, but the model's vocabulary has only 111 tokens"),
+        "%s", e.msg);
     tokens_free(&t);
     CHECK(!load(&t, none, 0, &e) && t.n == 1 && tokens_check(&t, 10, "x.tsz", &e) &&
               strstr(e.msg, "no tokens"),
@@ -127,10 +128,10 @@ static void test_refusals(void)
         {"out of place", {{"ids.0", 4, 0, 0, 0}, {"ids", 4, 4, 0, 0}}},
         {"out of place", {{"ids", 4, 4, 0, 0}, {"ids.1", 4, 0, 0, 0}}},
         {"a second record ids", {{"ids", 4, 4, 0, 0}, {"ids", 4, 4, 0, 0}}},
-        {"does not fit", {{"bytes", 4, 4, 0, 0}}},
-        {"does not fit", {{"ids", 4, 4, 0, 0}, {"bytes", 3, 3, 0, 0}}},
-        {"does not fit", {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 5, 0, 0, 0}}},
-        {"does not fit", {{"ids.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}, {"bytes.1", 4, 0, 0, 0}}},
+        {"does not match", {{"bytes", 4, 4, 0, 0}}},
+        {"does not match", {{"ids", 4, 4, 0, 0}, {"bytes", 3, 3, 0, 0}}},
+        {"does not match", {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 5, 0, 0, 0}}},
+        {"does not match", {{"ids.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}, {"bytes.1", 4, 0, 0, 0}}},
         {"some of its tokens only",
          {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}}},
     };
