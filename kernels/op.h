@@ -118,6 +118,9 @@ struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
     const int32_t *ids;    /* [n_seq * seq_len] */
     const int32_t *labels; /* [n_seq * seq_len], negative: not counted; only for losses */
+    /* [n_seq * seq_len][token_bytes]: what a loss reads of each token besides, or NULL and 0 */
+    const void *token_data;
+    int64_t token_bytes;
 };
 
 /* plus1: 0 or 1, added to the weight */

@@ -76,6 +76,8 @@ static struct part part_of(const struct tape *t, const struct batch *b, int64_t 
         p.b.ids += p.row;
     if (b->labels)
         p.b.labels += p.row;
+    if (b->token_data)
+        p.b.token_data = (const char *)b->token_data + p.row * b->token_bytes;
     p.scratch = (char *)t->scratch + (size_t)i * t->part_scratch_bytes;
     return p;
 }
@@ -205,6 +207,9 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
                        "tokens and %lld positions",
                        (long long)b->n_seq, (long long)b->seq_len, (long long)b->pos0,
                        (long long)t->T, (long long)t->positions);
+    if (b->token_bytes != t->spec.token_bytes || !b->token_data != !b->token_bytes)
+        return err_set(e, "a batch with %lld bytes of data a token, where the tape has %lld",
+                       (long long)b->token_bytes, (long long)t->spec.token_bytes);
     if (t->spec.teacher && t->spec.teacher->spec.vocab_size < vocab)
         vocab = t->spec.teacher->spec.vocab_size;
     for (int64_t i = 0; i < rows; i++) {
@@ -220,10 +225,12 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
 
 static void batch_put(struct tape *t, const struct batch *b)
 {
-    size_t bytes = (size_t)(b->n_seq * b->seq_len) * sizeof *t->ids;
+    size_t tokens = (size_t)(b->n_seq * b->seq_len), bytes = tokens * sizeof *t->ids;
     exec_put(t->x, t->ids, b->ids, bytes);
     if (b->labels)
         exec_put(t->x, t->labels, b->labels, bytes);
+    if (b->token_data)
+        exec_put(t->x, t->token_data, b->token_data, tokens * (size_t)b->token_bytes);
 }
 
 static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to,
@@ -237,6 +244,7 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
         batch_put(t, b);
     batch.ids = t->ids;
     batch.labels = t->labels;
+    batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
     int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len;
     if (!whole || !run_captured(t, &batch, in_backward))
         run_events(t, &batch, in_backward, from, to);

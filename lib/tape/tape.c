@@ -61,11 +61,16 @@ static int64_t tables_bytes(const struct tape *t, int is_teacher)
 
 static size_t step_bytes(const struct tape *t) { return (size_t)t->n_step * sizeof *t->step; }
 static size_t ids_bytes(const struct tape *t) { return (size_t)t->T * sizeof *t->ids; }
+static size_t token_data_bytes(const struct tape *t)
+{
+    return (size_t)(t->T * t->spec.token_bytes);
+}
 
 int64_t tape_bytes(const struct tape *t)
 {
     size_t bytes = (size_t)t->shared_bytes + arena_round(t->scratch_bytes) +
-                   2 * arena_round(ids_bytes(t)) + arena_round(step_bytes(t));
+                   2 * arena_round(ids_bytes(t)) + arena_round(token_data_bytes(t)) +
+                   arena_round(step_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
@@ -118,6 +123,7 @@ int tape_open(struct tape *t, struct err *e)
     t->scratch = arena_take(&t->arena, t->scratch_bytes);
     t->ids = arena_take(&t->arena, ids_bytes(t));
     t->labels = arena_take(&t->arena, ids_bytes(t));
+    t->token_data = arena_take(&t->arena, token_data_bytes(t));
     t->step = arena_take(&t->arena, step_bytes(t));
     tape_loss_scale(t, 1);
     for (int i = 0; i < t->n_losses; i++)

@@ -31,6 +31,7 @@ struct tape_spec {
     int recompute;
     struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: as many as have a set */
     int64_t loss_chunk;                   /* 0: chosen */
+    int64_t token_bytes;                  /* of each token in batch.token_data; 0: none */
 };
 
 struct tape;

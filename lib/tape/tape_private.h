@@ -98,6 +98,7 @@ struct tape {
     unsigned char *shared;
     void *scratch;
     int32_t *ids, *labels; /* of the batch, in device memory */
+    void *token_data;      /* likewise */
     float *step;           /* what ops read of the step, in device memory */
     int n_step;
     /* of each parameter: its gradient must be zeroed before a step, since no op overwrites it */

@@ -3,6 +3,7 @@
 #include "reference.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -318,6 +319,28 @@ static const char *compare(const struct naive *k)
                : NULL;
 }
 
+/* With one thread where two are asked for: to the last bit what two make. */
+static const char *run_limited(struct naive *k)
+{
+    struct op_args c = k->t->call;
+    size_t values = (size_t)(c.rows * c.out.cols) * sizeof(double),
+           gradient = (size_t)(c.w[0].rows * c.w[0].cols) * sizeof(float);
+    void *out[2];
+    float *g[2];
+    for (int i = 0; i < 2; i++) {
+        c.out.v = out[i] = test_buffer(k->t, values);
+        c.w[0].g = g[i] = test_buffer(k->t, gradient);
+        c.w[0].overwrite = 1;
+        c.in[0].g = c.w[1].g = NULL;
+        omp_set_max_active_levels(i == 0);
+        test_call(k->t, &c, 0);
+        omp_set_max_active_levels(1);
+    }
+    return memcmp(out[0], out[1], values) || memcmp(g[0], g[1], gradient)
+               ? "fewer threads than asked for give other results"
+               : NULL;
+}
+
 /* All gradients first; then one that is not wanted stays untouched, and the values are the same to
  * the last bit. */
 static const char *run_twice(struct naive *k)
@@ -326,6 +349,8 @@ static const char *run_twice(struct naive *k)
     size_t bytes = (size_t)(c->rows * c->out.cols) * sizeof(double);
     test_call(k->t, c, 0);
     const char *wrong = compare(k);
+    if (!wrong)
+        wrong = run_limited(k);
     if (wrong)
         return wrong;
     void *first = memcpy(test_buffer(k->t, bytes), c->out.v, bytes);
