@@ -30,6 +30,43 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     done
 }
 
+@test "a weighted sum: the log has each loss by name, and their sum; a run of kl is the kl of any sum" {
+    golden_run --teacher "$TEACHER" --loss kl+0.5ce+0.1rkl+2jsd+0.01mse+cosine --log sum.log -o x.tsz
+    golden_run --teacher "$TEACHER" --log kl.log -o x.tsz
+    golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --log warm.log -o warm.tsz
+    golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --temperature-squared --max-grad-norm 0 --log square.log -o square.tsz
+    golden_run --teacher "$TEACHER" --loss 4rkl --temperature 2 --max-grad-norm 0 --log four.log -o four.tsz
+    python3 - <<'P'
+import json
+read = lambda name: [json.loads(l) for l in open(name + ".log")]
+weights = dict(kl=1, ce=.5, rkl=.1, jsd=2, mse=.01, cosine=1)
+for r in read("sum"):
+    assert [k for k in r if k in weights] == ["ce", "kl", "rkl", "jsd", "mse", "cosine"], list(r)
+    assert abs(r["loss"] - sum(w * r[k] for k, w in weights.items())) < 1e-9
+    assert all(r[k] > 0 for k in weights) and r["jsd"] < 0.6932 and r["cosine"] < 2
+assert [k for k in read("kl")[0]][:4] == ["step", "loss", "ce", "kl"] and "rkl" not in read("kl")[0]
+assert read("sum")[0]["kl"] == read("kl")[0]["kl"] == read("kl")[0]["loss"]
+warm, square, four = read("warm"), read("square"), read("four")
+assert warm[0]["rkl"] < read("sum")[0]["rkl"] and "kl" not in warm[0]
+assert abs(square[0]["rkl"] - 4 * warm[0]["rkl"]) < 1e-9
+assert [r["grad_norm"] for r in square] == [r["grad_norm"] for r in four]
+assert [r["loss"] for r in square] == [r["loss"] for r in four]
+P
+    for run in warm square four; do "$BIN/hf-export" --quiet $run.tsz $run; done
+    cmp square/model.safetensors four/model.safetensors
+    ! cmp -s warm/model.safetensors four/model.safetensors
+}
+
+@test "a run is not resumed with other losses, another mixture or another factor" {
+    run_of() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 2 --quiet -o x.tsz "$@"; }
+    run_of --loss kl+0.5jsd --temperature-squared --output-dir run --save-steps 1
+    refused 1 "loss weight of jsd" run_of --loss kl --temperature-squared --output-dir run --resume
+    refused 1 "loss weight of rkl" run_of --loss kl+0.5jsd+rkl --temperature-squared --output-dir run --resume
+    refused 1 "jsd-beta" run_of --loss kl+0.5jsd --jsd-beta 0.4 --temperature-squared --output-dir run --resume
+    refused 1 "temperature-squared" run_of --loss kl+0.5jsd --output-dir run --resume
+    run_of --loss kl+0.5jsd --temperature-squared --output-dir run --resume
+}
+
 @test "two micro-batches of one sequence are one of two; recomputing and f32 teachers change nothing" {
     golden_run --teacher "$TEACHER" --log one.log -o one.tsz
     golden_run --teacher "$TEACHER" --log two.log -o two.tsz --batch-size 1 --gradient-accumulation-steps 2
@@ -219,6 +256,8 @@ P
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
+    refused 2 "--jsd-beta must lie between 0 and 1, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
+    refused 2 "--loss rkl needs a --teacher" golden_run --loss rkl -o x.tsz
     refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz
     "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
