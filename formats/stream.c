@@ -484,13 +484,21 @@ int st_next(struct st_in *in, struct tensor *t)
     return 1;
 }
 
-int st_read_all(struct st_in *in, const struct tensor *t, void *buf)
+int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n)
 {
-    int64_t n = tensor_bytes(t), r = st_read(in, buf, n);
-    if (r < 0)
-        return -1;
-    return r == n ? 0
-                  : err_set(in->e, "%s: record %s is shorter than requested", in->path, t->name);
+    while (n) {
+        int64_t part = n < ST_CHUNK ? n : ST_CHUNK;
+        if (b->n + part > b->room) {
+            b->room = 2 * b->n + part;
+            b->data = mem_grow(b->data, (size_t)b->room);
+        }
+        int64_t r = st_read(in, (char *)b->data + b->n, part);
+        if (r != part)
+            return r < 0 ? -1 : err_set(in->e, "%s: a record ends early", in->path);
+        b->n += part;
+        n -= part;
+    }
+    return 0;
 }
 
 /* ---- single values */

@@ -45,8 +45,13 @@ int st_next(struct st_in *in, struct tensor *t);
 /* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1
  * error. */
 int64_t st_read(struct st_in *in, void *buf, int64_t n);
-/* the whole record, tensor_bytes(t) bytes, digest checked: 0 or -1 */
-int st_read_all(struct st_in *in, const struct tensor *t, void *buf);
+/* Bytes that grow as they arrive: a shape that lies about them allocates nothing. free(data) */
+struct st_buffer {
+    void *data;
+    int64_t n, room;
+};
+/* Appends exactly n more bytes of the current record: 0 or -1. */
+int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n);
 void st_close(struct st_in *in);
 /* The id that a header has under `key`, "" where it has none. Anything but a digest: -1, and e
  * names `path` and the key. st_open has checked "id" itself. */

@@ -5,10 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/mem.h"
 #include "../base/text.h"
 
-enum { DOCUMENT_TOKENS = 2048, PIECE = ST_CHUNK / 4 };
+enum { DOCUMENT_TOKENS = 2048 };
 
 /* Moves on to the next record of ids: 1, 0 at the end, -1. */
 static int record_next(struct sequences *s)
@@ -60,19 +59,14 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
 /* One sequence: its first max_len tokens stay, the others are read and forgotten. */
 static int sequence_read(struct sequences *s, int64_t len)
 {
-    int64_t kept = len < s->max_len ? len : s->max_len, at = 0;
-    if (len > s->all)
-        return err_set(s->e, "%s: record %s has %lld tokens, its header says %lld for all",
-                       st_path(s->in), s->record.name, (long long)len, (long long)s->all);
-    while (at < len) {
-        int64_t n = len - at < PIECE ? len - at : PIECE, to = at < kept ? at : kept;
-        if (to + n > s->room)
-            s->ids = mem_grow(s->ids, (size_t)(s->room = 2 * to + n) * sizeof *s->ids);
-        if (st_read(s->in, s->ids + to, 4 * n) != 4 * n)
-            return s->e->set
-                       ? -1
-                       : err_set(s->e, "%s: record %s ends early", st_path(s->in), s->record.name);
-        at += n;
+    int64_t kept = min64(len, s->max_len);
+    s->ids.n = 0;
+    if (st_read_more(s->in, &s->ids, 4 * kept))
+        return -1;
+    for (int64_t left = 4 * (len - kept); left > 0; left -= ST_CHUNK) {
+        s->ids.n = 4 * kept;
+        if (st_read_more(s->in, &s->ids, min64(left, ST_CHUNK)))
+            return -1;
     }
     return 0;
 }
@@ -90,8 +84,8 @@ static int sequence_next(struct sequences *s, const uint32_t **ids, int64_t *n)
             return -1;
         s->rows_left--;
         s->index++;
-        *ids = s->ids;
-        *n = s->row_len < s->max_len ? s->row_len : s->max_len;
+        *ids = s->ids.data;
+        *n = min64(s->row_len, s->max_len);
         if (*n)
             return 1;
     }
@@ -132,6 +126,6 @@ int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, i
 
 void sequences_close(struct sequences *s)
 {
-    free(s->ids);
+    free(s->ids.data);
     *s = (struct sequences){0};
 }

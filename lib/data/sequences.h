@@ -18,9 +18,9 @@ struct sequences {
     int64_t max_len;            /* no sequence given out is longer */
     int64_t index;              /* of the next sequence in the stream */
     /* private */
-    int64_t rows_left, row_len, room;
-    int64_t all; /* tokens in all, as the header says */
-    uint32_t *ids;
+    int64_t rows_left, row_len;
+    int64_t all;          /* tokens in all, as the header says */
+    struct st_buffer ids; /* the sequence given out last */
     struct tensor record;
     int ended, is_full;
 };

@@ -10,34 +10,23 @@
 
 #include "../base/mem.h"
 
-/* entries read at once: memory is at most so much ahead of the data */
-enum { PIECE = 1 << 18 };
-
 struct loading {
     struct tokens *t;
     struct st_in *in;
     struct err *e;
     int64_t limit, start_room;
     /* records: of ids so far, those beyond the limit too */
-    int64_t ids_room, bytes_room, n_bytes, records;
-    int rows; /* the stream is one [n, N] record */
+    int64_t n_bytes, records;
+    struct st_buffer ids, bytes; /* of t: their room */
+    int rows;                    /* the stream is one [n, N] record */
 };
 
-/* Appends `n` entries of the current record at (*p)[at]. */
-static int entries_read(struct loading *l, uint32_t **p, int64_t *room, int64_t at, int64_t n)
+/* Appends `n` entries of the current record to *p, which is what b holds. */
+static int entries_read(struct loading *l, uint32_t **p, struct st_buffer *b, int64_t n)
 {
-    while (n) {
-        int64_t k = n < PIECE ? n : PIECE;
-        if (at + k > *room) {
-            *room = 2 * at + k;
-            *p = mem_grow(*p, (size_t)*room * sizeof **p);
-        }
-        if (st_read(l->in, *p + at, 4 * k) != 4 * k)
-            return -1;
-        at += k;
-        n -= k;
-    }
-    return 0;
+    int failed = st_read_more(l->in, b, 4 * n);
+    *p = b->data;
+    return failed;
 }
 
 /* "ids" or "ids.K": the part after the stem; NULL if it is another record. */
@@ -94,7 +83,7 @@ static int ids_load(struct loading *l, const struct tensor *r)
     l->records++;
     int64_t n = tokens_kept(l, tensor_count(r)), at = t->start[t->n],
             width = rows ? r->shape[1] : n;
-    if (entries_read(l, &t->ids, &l->ids_room, at, n))
+    if (entries_read(l, &t->ids, &l->ids, n))
         return -1;
     for (int64_t i = 0; i < n; i++)
         if (t->ids[at + i] > t->max_id)
@@ -118,7 +107,7 @@ static int bytes_load(struct loading *l, const struct tensor *r)
     if (!l->records || (l->limit ? n < want : n != want) || l->n_bytes != first)
         return err_set(l->e, "%s: record %s does not match the ids before it", st_path(l->in),
                        r->name);
-    if (entries_read(l, &t->bytes, &l->bytes_room, first, want))
+    if (entries_read(l, &t->bytes, &l->bytes, want))
         return -1;
     l->n_bytes = first + want;
     return 0;

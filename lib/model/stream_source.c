@@ -25,24 +25,16 @@ static void stream_close(void *self)
     free(s);
 }
 
-/* Grows as bytes arrive: a header that lies about a size allocates nothing. */
-static char *read_file(struct st_in *in, int64_t bytes, struct err *e)
+static char *read_file(struct st_in *in, int64_t bytes)
 {
-    char *text = NULL;
-    for (int64_t done = 0;;) {
-        int64_t want = bytes - done < ST_CHUNK ? bytes - done : ST_CHUNK;
-        text = mem_grow(text, (size_t)(done + want + 1));
-        if (want && st_read(in, text + done, want) != want) {
-            err_set(e, "%s: a file record ends early", st_path(in));
-            free(text);
-            return NULL;
-        }
-        done += want;
-        if (done == bytes) {
-            text[done] = 0;
-            return text;
-        }
+    struct st_buffer b = {0};
+    if (st_read_more(in, &b, bytes)) {
+        free(b.data);
+        return NULL;
     }
+    char *text = mem_grow(b.data, (size_t)bytes + 1);
+    text[bytes] = 0;
+    return text;
 }
 
 static int read_files(struct stream_in *s, struct err *e)
@@ -62,7 +54,7 @@ static int read_files(struct stream_in *s, struct err *e)
         if (bytes > MODEL_FILE_MAX)
             return err_set(e, "%s: file %s has %" PRId64 " bytes; at most %d are allowed",
                            st_path(s->in), h->files[s->n_files].name, bytes, MODEL_FILE_MAX);
-        if (!(s->files[s->n_files] = read_file(s->in, bytes, e)))
+        if (!(s->files[s->n_files] = read_file(s->in, bytes)))
             return -1;
     }
     return 0;

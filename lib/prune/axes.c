@@ -176,23 +176,12 @@ void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tenso
 
 void *record_read(struct st_in *in, const struct tensor *t, struct err *e)
 {
-    int64_t total = tensor_bytes(t), have = 0, room = 0;
-    char *data = NULL;
-    if (total < 0)
+    int64_t bytes = tensor_bytes(t);
+    struct st_buffer b = {.data = mem_alloc(1)};
+    if (bytes < 0)
         err_set(e, "%s: record %s has an invalid shape", st_path(in), t->name);
-    while (have < total && !e->set) {
-        int64_t n = total - have < ST_CHUNK ? total - have : ST_CHUNK;
-        if (have + n > room)
-            data = mem_grow(data, (size_t)(room = have + n > 2 * room ? have + n
-                                                  : 2 * room < total  ? 2 * room
-                                                                      : total));
-        if (st_read(in, data + have, n) != n && !e->set)
-            err_set(e, "%s: record %s ends early", st_path(in), t->name);
-        have += n;
-    }
-    if (e->set) {
-        free(data);
-        return NULL;
-    }
-    return data ? data : mem_alloc(1);
+    if (bytes >= 0 && !st_read_more(in, &b, bytes))
+        return b.data;
+    free(b.data);
+    return NULL;
 }
