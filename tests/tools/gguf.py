@@ -15,7 +15,7 @@ import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
 ARCH = {"mistral": "llama", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
-PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3"), ("nemotron", "gemma2", "gemma3_text")
+PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3", "granite"), ("nemotron", "gemma2", "gemma3_text")
 AFTER = [("post_attention_layernorm", "post_attention_norm"), ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
 OWN = {"gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER, "gpt_neox": [
     ("gpt_neox.embed_in", "token_embd"), ("gpt_neox.final_layer_norm", "output_norm"), ("embed_out", "output"), (r"attention\.query_key_value", "attn_qkv"),
@@ -120,6 +120,9 @@ def metadata(c):
     for key in "attn_logit_softcapping", "final_logit_softcapping":
         if c.get(key):
             put(key, c[key])
+    for key, name in ("attention_multiplier", "attention.scale"), ("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"), ("logits_scaling", "logit_scale"):
+        if key in c:
+            put(name, c[key])
     if c["model_type"].startswith("gemma3"):
         put("rope.scaling.type", "linear")
         put("rope.scaling.factor", c["rope_scaling"]["factor"])

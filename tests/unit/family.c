@@ -191,6 +191,11 @@ static void test_published_counts(void)
          "'num_key_value_heads':1}",
          999885952, 697896064},
         {"GPT-NeoX-20B", "{'model_type':'gpt_neox'}", 20554567680, 19934859264},
+        {"Granite-3.1-2B",
+         "{'model_type':'granite','hidden_size':2048,'intermediate_size':8192,"
+         "'num_hidden_layers':40,'num_key_value_heads':8,'vocab_size':49155,"
+         "'tie_word_embeddings':true}",
+         2533531648, 2533531648 - 49155 * 2048},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -464,6 +469,12 @@ static void test_rules(void)
           model_spec_find(&h, "layers.9.k_proj.bias") < 0 &&
               model_spec_find(&h, "layers.9.up_proj.bias") >= 0 &&
               model_spec_flag(&h, "!use_parallel_residual"));
+    READS("{'model_type':'granite'}", h.layers[7].attention_scale == 1 && h.embed_scale == 1 &&
+                                          h.residual_scale == 1 && h.logit_scale == 1);
+    READS(SMALL("granite", ",'attention_multiplier':0.25,'embedding_multiplier':12,"
+                           "'residual_multiplier':0.5,'logits_scaling':8"),
+          h.layers[3].attention_scale == 0.25 && h.embed_scale == 12 && h.residual_scale == 0.5 &&
+              h.logit_scale == 0.125);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -499,7 +510,7 @@ static void test_refusals(void)
     static const struct {
         const char *config, *says;
     } cases[] = {
-        {"{'hidden_size':8}", "no model_type"},
+        {"{'hidden_size':8}", "no model_type, so the family is unknown (known are llama, mistral"},
         {"{'model_type':'bert'}", "\"bert\" is not supported (supported are llama, mistral"},
         {SMALL("llama", ",'quantization_config':{'bits':4}"), "quantization_config"},
         {SMALL("llama", ",'attn_logit_softcapping':30.0"),
@@ -518,6 +529,7 @@ static void test_refusals(void)
                ",'rope_scaling':{'type':'su','short_factor':[1,1,1],'long_factor':[1,1,1,1]}"),
          "short_factor"},
         {SMALL("mistral", ",'attention_bias':true"), "attention_bias true"},
+        {SMALL("granite", ",'logits_scaling':0"), "logits_scaling is 0"},
         {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
         {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
         {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
