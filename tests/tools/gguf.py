@@ -116,7 +116,7 @@ def metadata(c):
     if "rms_norm_eps" in c:
         put("attention.layer_norm_rms_epsilon", c["rms_norm_eps"])
     else:
-        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("layer_norm_epsilon", c.get("layer_norm_eps"))))
+        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("norm_epsilon", c.get("layer_norm_epsilon", c.get("layer_norm_eps")))))
     for key in "attn_logit_softcapping", "final_logit_softcapping":
         if c.get(key):
             put(key, c[key])
@@ -126,7 +126,7 @@ def metadata(c):
     if c["model_type"].startswith("gemma3"):
         put("rope.scaling.type", "linear")
         put("rope.scaling.factor", c["rope_scaling"]["factor"])
-    if c["model_type"] in ("mistral", "gemma2", "gemma3_text"):
+    if c["model_type"] in ("mistral", "gemma2", "gemma3_text", "starcoder2"):
         put("attention.sliding_window", c["sliding_window"])
     M.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})
     return M

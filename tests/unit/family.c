@@ -196,6 +196,7 @@ static void test_published_counts(void)
          "'num_hidden_layers':40,'num_key_value_heads':8,'vocab_size':49155,"
          "'tie_word_embeddings':true}",
          2533531648, 2533531648 - 49155 * 2048},
+        {"StarCoder2-3B", "{'model_type':'starcoder2'}", 3030371328, 3030371328 - 49152 * 3072},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;
@@ -475,6 +476,11 @@ static void test_rules(void)
                            "'residual_multiplier':0.5,'logits_scaling':8"),
           h.layers[3].attention_scale == 0.25 && h.embed_scale == 12 && h.residual_scale == 0.5 &&
               h.logit_scale == 0.125);
+    READS("{'model_type':'starcoder2'}", !h.layers[0].sliding_window && h.tie_word_embeddings &&
+                                             h.activation == ACT_GELU_TANH &&
+                                             model_spec_find(&h, "layers.9.up_proj.bias") >= 0);
+    READS(SMALL("starcoder2", ",'use_bias':false,'sliding_window':9"),
+          h.layers[3].sliding_window == 9 && model_spec_find(&h, "layers.3.o_proj.bias") < 0);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
