@@ -101,7 +101,8 @@ static const struct tool_desc desc = {
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS
-    "\n\nSIGTERM and SIGINT save a checkpoint and stop with status 1. A loss or gradient "
+    "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
+    "gradient "
     "that is not finite ends the run; the last checkpoint remains. Refuses models and tokens of "
     "different tokenizers, token ids beyond a vocabulary, and --resume with options that would "
     "change the run.",
@@ -115,6 +116,16 @@ static const struct tool_desc desc = {
 static volatile sig_atomic_t stop;
 static void (*end)(int); /* what a second signal does: what it does to every tool */
 static void on_signal(int s) { signal(stop = s, end); }
+
+/* SIGUSR1 is how Slurm warns. SIGHUP stays ignored under nohup. */
+static void watch_signals(void)
+{
+    end = signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
+    signal(SIGUSR1, on_signal);
+    if (signal(SIGHUP, on_signal) == SIG_IGN)
+        signal(SIGHUP, SIG_IGN);
+}
 
 static int choice(struct tool *t, const char *option, const char *value, const char *no,
                   const char *yes)
@@ -263,8 +274,7 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     resolve_options(t);
-    end = signal(SIGTERM, on_signal);
-    signal(SIGINT, on_signal);
+    watch_signals();
     open_inputs(t);
     struct model_out *out = open_output(t);
     open_run(t);

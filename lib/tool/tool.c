@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -160,7 +161,7 @@ static void on_end(int sig)
 
 static void tool_signals(void)
 {
-    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (signal(ends[i], on_end) == SIG_IGN)
             signal(ends[i], SIG_IGN); /* nohup and background jobs stay as they were */
@@ -168,8 +169,20 @@ static void tool_signals(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
+/* Started with a standard descriptor closed, a tool would open its output as that descriptor, and
+ * notes would go into the model. They are filled with what cannot be read, cannot be written, and
+ * swallows notes. */
+static void fill_descriptors(void)
+{
+    static const int ways[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int i = 0; i < 3; i++)
+        if (fcntl(i, F_GETFD) < 0)
+            open("/dev/null", ways[i]);
+}
+
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
 {
+    fill_descriptors();
     if (d->uses & TOOL_COMPUTE)
         restart_tuned(argv);
     tool_signals();

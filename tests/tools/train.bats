@@ -153,10 +153,10 @@ PYTHON
     [ ! -e run/model.tsz ]
 }
 
-@test "SIGTERM and SIGINT: saved, status 1, and --resume goes on to the same bits" {
+@test "SIGTERM, SIGINT, SIGHUP and SIGUSR1: saved, status 1, and --resume goes on to the same bits" {
     short_run --max-steps 300 --output-dir whole
-    for signal in TERM INT; do
-        "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 \
+    for signal in TERM INT HUP USR1; do
+        env --default-signal "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 \
             --max-steps 300 --output-dir $signal --log $signal.log --resume 2> notes &
         pid=$!
         for i in $(seq 200); do [ -s $signal.log ] && break; sleep 0.02; done

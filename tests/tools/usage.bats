@@ -104,6 +104,17 @@ END
     diff -r there out/there
 }
 
+@test "with standard descriptors closed nothing goes where another thing belongs" {
+    "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
+    "$BIN/hf-import" "$MODEL" --compress none -o closed.tsz 0<&- 1>&- 2>&-
+    cmp model.tsz closed.tsz
+    refused 1 "Bad file descriptor" bash -c "'$BIN/ts-dump' model.tsz >&-"
+    refused 1 "Bad file descriptor" bash -c "'$BIN/ts-check' - <&-"
+    run -1 bash -c "'$BIN/ts-check' none.tsz 2>&-"
+    "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 -o trained.tsz 2>&-         # which has notes
+    "$BIN/ts-check" trained.tsz
+}
+
 @test "a limit on address space below what a run takes is told in a sentence: no abort in a library, nothing left behind" {
     [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
     mkdir wide out
