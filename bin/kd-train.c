@@ -42,9 +42,11 @@ static const struct opt opts[] = {
     {"loss", OPT_TEXT, &loss, "SUM",
      "a loss, or a weighted sum of several such as kl+0.5ce (listed above)", 0},
     {"temperature", OPT_REAL, &o.temperature, "X",
-     "softmax temperature of teacher and student in kl, rkl and jsd", 0},
+     "softmax temperature of teacher and student; not in ce, mse and cosine", 0},
     {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
-     "multiply kl, rkl and jsd by the temperature squared, so that their gradients keep their size",
+     "multiply the losses that have the temperature by its square, so that their gradients keep "
+     "their "
+     "size",
      0},
     {"jsd-beta", OPT_REAL, &o.jsd_beta, "B",
      "weight of the teacher in the mixture that jsd compares both models with, between 0 and 1", 0},

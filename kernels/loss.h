@@ -1,22 +1,5 @@
-/* Losses on logits: what op loss computes. The list is losses.def, the formulas are
- * loss_formulas.h.
- *
- * At a position whose label is not negative, with logits z_s of the student and z_t of the teacher,
- * p = softmax(z / temperature), sums over the first min(V, Vt) entries of both (what a larger
- * vocabulary has beyond them is cut off before the softmax):
- *
- *   ce      -log softmax(z_s)[label], over all V entries, at temperature 1
- *   kl      sum p_t (log p_t - log p_s)    Hinton et al. 2015, arXiv 1503.02531, section 2, up to a
- *           constant; Loss of Muralidharan et al. 2024, arXiv 2407.14679, equation 5
- *   rkl     sum p_s (log p_s - log p_t)    Gu et al. 2024, arXiv 2306.08543, equation 1
- *   jsd     b sum p_t (log p_t - log m) + (1 - b) sum p_s (log p_s - log m), m = b p_t + (1 - b)
- *           p_s, b = jsd_beta              Agarwal et al. 2024, arXiv 2306.13649, equation 1
- *   mse     mean (z_s - z_t)^2             Ba and Caruana 2014, arXiv 1312.6184, equation 1
- *   cosine  1 - z_s z_t / (|z_s| |z_t|), 1 where a norm is 0
- *
- * kl, rkl, jsd, mse and cosine of logits are those compared in arXiv 2407.14679, table 15. With
- * `squared`, kl, rkl and jsd, and so their gradients, are multiplied by temperature^2 (Hinton et
- * al., section 2: gradients then keep their size when the temperature changes). */
+/* Losses on logits: what op loss computes. The list, with each one's formula and its source, is
+ * losses.def; how they are computed is in loss_formulas.h. */
 #ifndef PARE_LOSS_KINDS_H
 #define PARE_LOSS_KINDS_H
 

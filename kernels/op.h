@@ -148,11 +148,12 @@ struct scale_params {
     float scale, cap;
 };
 
-/* loss: output head and losses of the logits in one (loss.h): in0 = student's normed hidden [T,E],
- * in1 = teacher's [T,Et] (v NULL without one); w0 = student's head [V,E], w1 = its bias [V] or
- * absent, w2 = teacher's head [Vt,Et], w3 = its bias. out: f64 [T, loss_columns(set)], 0 where the
- * label is negative. step: LOSS_STEP floats. Gradients of step[LOSS_SCALE] * the sum over positions
- * and losses of weight * loss are ADDED to in0.g, w0.g, w1.g where not NULL. Long sums are f64. */
+/* loss: output head and losses of the logits in one (losses.def): in0 = student's normed hidden
+ * [T,E], in1 = teacher's [T,Et] (v NULL without one); w0 = student's head [V,E], w1 = its bias [V]
+ * or absent, w2 = teacher's head [Vt,Et], w3 = its bias. out: f64 [T, loss_columns(set)], 0 where
+ * the label is negative. step: LOSS_STEP floats. Gradients of step[LOSS_SCALE] * the sum over
+ * positions and losses of weight * loss are ADDED to in0.g, w0.g, w1.g where not NULL. Long sums
+ * are f64. */
 struct loss_params {
     struct loss_kind kind;
     /* as softcap: cap 0 means scale only */

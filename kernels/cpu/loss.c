@@ -3,8 +3,8 @@
  *
  * in0 [T,E] student's normed hidden, in1 [T,Et] teacher's or absent; w0 [V,E], w1 [V], w2 [Vt,Et],
  * w3 [Vt]: heads (f32, bf16, f16, q8_0) and biases. out: f64 [T, columns]: the losses of each
- * position (loss.h, loss_row.h), 0 where the label is negative. The gradient with respect to x w^T
- * is that with respect to the logit times (1 - (logit / cap)^2) * logit_scale.
+ * position (losses.def, loss_row.h), 0 where the label is negative. The gradient with respect to x
+ * w^T is that with respect to the logit times (1 - (logit / cap)^2) * logit_scale.
  *
  * The vocabulary is cut into as many ranges as threads were asked for, of which each thread takes
  * its share, and walked over in pieces that a core's own cache holds, since everything but the

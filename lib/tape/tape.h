@@ -10,7 +10,7 @@
 
 #include "../model/model.h"
 
-/* A loss line: head and losses of the logits (kernels/loss.h). weights: of the gradients, until
+/* A loss line: head and losses of the logits (kernels/losses.def). weights: of the gradients, until
  * tape_loss_weights changes them. */
 struct tape_loss {
     struct loss_kind kind; /* temperature, jsd_beta: 0 = 1, 0.5 */

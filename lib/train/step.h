@@ -2,7 +2,7 @@
  * clipping by the global norm).
  *
  * Loss of a step = sum over all counted predictions of all its micro-batches of the weighted sum of
- * its losses (kernels/loss.h), divided by their number. */
+ * its losses (kernels/losses.def), divided by their number. */
 #ifndef PARE_STEP_H
 #define PARE_STEP_H
 

@@ -182,8 +182,8 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* A loss of a row of logits, by its definition (loss.h); g: += w times its gradient with respect to
- * the student's logits, unless NULL. */
+/* A loss of a row of logits, by its definition (losses.def); g: += w times its gradient with
+ * respect to the student's logits, unless NULL. */
 static double naive_loss(const struct naive *k, enum loss loss, const double *z, double w,
                          double *g)
 {
