@@ -11,8 +11,8 @@ struct naive {
     struct trial *t;
     /* logits of student and teacher, gradient of a row of logits; what the kernel should leave */
     double *z[2], *g, *out, *dx, *dw, *db;
-    double *log_p[2], *moved, *direction; /* rows of logits */
-    double largest;                       /* logit before scale and cap */
+    double *log_p[2], *moved, *direction, *slope; /* rows of logits */
+    double largest;                               /* logit before scale and cap */
     int64_t label;
     int slopes_differ; /* rows where the gradient here is not that of the values here */
 };
@@ -182,53 +182,108 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* A loss of a row of logits, by its definition (losses.def); g: += w times its gradient with
- * respect to the student's logits, unless NULL. */
+/* A row of logits of student and teacher, the logarithms of their softmaxes, the label. */
+struct pair {
+    const double *z, *zt, *s, *t;
+    int64_t n, label;
+    double temperature, beta;
+};
+
+/* Each gives the loss by its definition in losses.def, and its gradient with respect to z in d. */
+
+static double naive_ce(const struct pair *p, double *d)
+{
+    for (int64_t v = 0; v < p->n; v++)
+        d[v] = exp(p->s[v]) - (v == p->label);
+    return -p->s[p->label];
+}
+
+static double naive_kl(const struct pair *p, double *d)
+{
+    double kl = 0;
+    for (int64_t v = 0; v < p->n; v++) {
+        kl += exp(p->t[v]) * (p->t[v] - p->s[v]);
+        d[v] = (exp(p->s[v]) - exp(p->t[v])) / p->temperature;
+    }
+    return kl;
+}
+
+static double naive_rkl(const struct pair *p, double *d)
+{
+    double kl = 0;
+    for (int64_t v = 0; v < p->n; v++)
+        kl += exp(p->s[v]) * (p->s[v] - p->t[v]);
+    for (int64_t v = 0; v < p->n; v++)
+        d[v] = exp(p->s[v]) * (p->s[v] - p->t[v] - kl) / p->temperature;
+    return kl;
+}
+
+/* log(p / m), m the mixture of both: of the student's p or the teacher's; 0 where p is 0. */
+static double log_to_mixture(const struct pair *p, const double *log_p, int64_t v)
+{
+    double m = p->beta * exp(p->t[v]) + (1 - p->beta) * exp(p->s[v]);
+    return exp(log_p[v]) > 0 ? log_p[v] - log(m) : 0;
+}
+
+static double naive_jsd(const struct pair *p, double *d)
+{
+    double of_t = 0, of_s = 0;
+    for (int64_t v = 0; v < p->n; v++) {
+        of_t += exp(p->t[v]) * log_to_mixture(p, p->t, v);
+        of_s += exp(p->s[v]) * log_to_mixture(p, p->s, v);
+    }
+    for (int64_t v = 0; v < p->n; v++)
+        d[v] = (1 - p->beta) * exp(p->s[v]) * (log_to_mixture(p, p->s, v) - of_s) / p->temperature;
+    return p->beta * of_t + (1 - p->beta) * of_s;
+}
+
+static double naive_mse(const struct pair *p, double *d)
+{
+    double sum = 0;
+    for (int64_t v = 0; v < p->n; v++) {
+        sum += pow(p->z[v] - p->zt[v], 2);
+        d[v] = 2 * (p->z[v] - p->zt[v]) / (double)p->n;
+    }
+    return sum / (double)p->n;
+}
+
+static double naive_cosine(const struct pair *p, double *d)
+{
+    double square = dot(p->z, p->z, p->n), norms = sqrt(square * dot(p->zt, p->zt, p->n)),
+           cosine = dot(p->z, p->zt, p->n) / norms;
+    for (int64_t v = 0; v < p->n; v++)
+        d[v] = cosine * p->z[v] / square - p->zt[v] / norms;
+    return 1 - cosine;
+}
+
+static double (*const naive_losses[LOSS_COUNT])(const struct pair *p, double *d) = {
+    [LOSS_ce] = naive_ce,   [LOSS_kl] = naive_kl,   [LOSS_rkl] = naive_rkl,
+    [LOSS_jsd] = naive_jsd, [LOSS_mse] = naive_mse, [LOSS_cosine] = naive_cosine};
+
+/* A loss at the student's logits z; g: += w times its gradient with respect to them, unless NULL.
+ */
 static double naive_loss(const struct naive *k, enum loss loss, const double *z, double w,
                          double *g)
 {
     const struct op_args *c = &k->t->call;
     const struct loss_kind *kind = &c->p.loss.kind;
-    int64_t V = c->w[0].rows, n = c->w[2].rows < V ? c->w[2].rows : V;
-    double *zt = k->z[1], *s = k->log_p[0], *t = k->log_p[1], tau = kind->temperature,
-           b = kind->jsd_beta, value = 0, k_s = 0,
-           square = kind->squared && loss_table[loss].has_temperature ? tau * tau : 1;
-    naive_softmax(z, loss == LOSS_ce ? V : n, loss == LOSS_ce ? 1 : tau, s);
-    if (n > 0)
-        naive_softmax(zt, n, tau, t);
-    if (loss == LOSS_cosine)
-        value = 1 - dot(z, zt, n) / sqrt(dot(z, z, n) * dot(zt, zt, n));
-    for (int64_t v = 0; v < (loss == LOSS_ce ? V : n); v++) {
-        double m = loss == LOSS_ce ? 0 : log(b * exp(t[v]) + (1 - b) * exp(s[v]));
-        switch (loss) {
-        case LOSS_ce: value -= v == k->label ? s[v] : 0; break;
-        case LOSS_kl: value += exp(t[v]) * (t[v] - s[v]); break;
-        case LOSS_rkl: value += exp(s[v]) * (s[v] - t[v]); break;
-        case LOSS_jsd:
-            value += exp(t[v]) > 0 ? b * exp(t[v]) * (t[v] - m) : 0;
-            k_s += exp(s[v]) > 0 ? exp(s[v]) * (s[v] - m) : 0;
-            break;
-        case LOSS_mse: value += pow(z[v] - zt[v], 2) / (double)n; break;
-        default: break;
-        }
-    }
-    value += (1 - b) * k_s;
-    for (int64_t v = 0; g && v < (loss == LOSS_ce ? V : n); v++) {
-        double m = loss == LOSS_ce ? 0 : log(b * exp(t[v]) + (1 - b) * exp(s[v])), d = 0;
-        switch (loss) {
-        case LOSS_ce: d = exp(s[v]) - (v == k->label); break;
-        case LOSS_kl: d = (exp(s[v]) - exp(t[v])) / tau; break;
-        case LOSS_rkl: d = exp(s[v]) * (s[v] - t[v] - value) / tau; break;
-        case LOSS_jsd: d = exp(s[v]) > 0 ? (1 - b) * exp(s[v]) * (s[v] - m - k_s) / tau : 0; break;
-        case LOSS_mse: d = 2 * (z[v] - zt[v]) / (double)n; break;
-        case LOSS_cosine:
-            d = (1 - value) * z[v] / dot(z, z, n) - zt[v] / sqrt(dot(z, z, n) * dot(zt, zt, n));
-            break;
-        default: break;
-        }
-        g[v] += w * square * d;
-    }
-    return square * value;
+    int64_t V = c->w[0].rows, shared = c->w[2].rows < V ? c->w[2].rows : V;
+    int warm = loss_table[loss].has_temperature;
+    double square = warm && kind->squared ? pow(kind->temperature, 2) : 1;
+    struct pair p = {z,
+                     k->z[1],
+                     k->log_p[0],
+                     k->log_p[1],
+                     loss_table[loss].needs_teacher ? shared : V,
+                     k->label,
+                     warm ? kind->temperature : 1,
+                     kind->jsd_beta};
+    naive_softmax(z, p.n, p.temperature, k->log_p[0]);
+    naive_softmax(p.zt, shared, p.temperature, k->log_p[1]);
+    double value = square * naive_losses[loss](&p, k->slope);
+    for (int64_t v = 0; g && v < p.n; v++)
+        g[v] += w * square * k->slope[v];
+    return value;
 }
 
 /* Weighted sum of the row's losses at logits z + h d. */
@@ -401,7 +456,7 @@ static const char *loss_whole(struct trial *t)
     }
     k.z[0] = doubles(t, c->w[0].rows);
     k.z[1] = doubles(t, c->w[2].rows);
-    double **rows[] = {&k.g, &k.log_p[0], &k.log_p[1], &k.moved, &k.direction};
+    double **rows[] = {&k.g, &k.log_p[0], &k.log_p[1], &k.moved, &k.direction, &k.slope};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         *rows[i] = doubles(t, c->w[0].rows + c->w[2].rows);
     k.out = doubles(t, c->rows * c->out.cols);
