@@ -1,4 +1,5 @@
-# pare: compact language models by pruning and distillation. `make` builds bin/, `make list` prints the targets.
+# pare: compact language models by pruning and distillation.
+# `make` builds bin/, `make list` prints the targets.
 CC      ?= gcc
 CFLAGS  ?= -O2 -g
 BLAS    ?= onednn
@@ -16,8 +17,9 @@ MAKEFLAGS += --no-builtin-rules
 comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 
-base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit -fopenmp -ffp-contract=off -DBLAS_$(BLAS) $(MKL:%=-isystem %/include)
-# clang leaves some loops with a maximum scalar, since NaN and -0 could come out otherwise, and warns
+base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit \
+           -fopenmp -ffp-contract=off -DBLAS_$(BLAS) $(MKL:%=-isystem %/include)
+# clang warns of loops that it leaves scalar, where NaN and -0 could come out otherwise
 ifneq ($(findstring clang,$(notdir $(CC))),)
 base    += -Wno-pass-failed
 endif
@@ -27,11 +29,15 @@ blas.openblas := -lopenblas
 blas.blis := -lblis
 MKL     ?=
 mkl     := intel_lp64 sequential core
-blas.mkl := $(if $(MKL),$(foreach part,$(mkl),$(firstword $(wildcard $(MKL)/lib/libmkl_$(part).so*))) -Wl$(comma)-rpath$(comma)$(abspath $(MKL)/lib),$(mkl:%=-lmkl_%))
+mklso    = $(firstword $(wildcard $(MKL)/lib/libmkl_$(1).so*))
+blas.mkl := $(if $(MKL),$(foreach part,$(mkl),$(call mklso,$(part))) \
+                        -Wl$(comma)-rpath$(comma)$(abspath $(MKL)/lib),$(mkl:%=-lmkl_%))
 blas.none :=
-# STATIC=1: programs that run on a bare machine of another kind, with its C library (and its driver and cuBLASLt) alone
+# STATIC=1: programs that run on a bare machine of another kind, with its C library (and its driver
+# and cuBLASLt) alone
 ifeq ($(STATIC),1)
-libs    := -Wl,-Bstatic -lgomp -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
+libs    := -Wl,-Bstatic -lgomp \
+           -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
 LDFLAGS += -Wl,--as-needed -static-libgcc -s
 stdcxx  := -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic
 endif
@@ -43,7 +49,8 @@ BUILD   ?= build/$(shell printf '%s' '$(CC) $(flags) $(LDFLAGS) $(CUDA)' | cksum
 tools   := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
 room     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 rooms   := base model hf gguf tokenizer data tape prune train eval tool
-objects := $(call room,formats) $(call room,kernels) $(call room,kernels/cpu) $(foreach r,$(rooms),$(call room,lib/$(r)))
+objects := $(call room,formats) $(call room,kernels) $(call room,kernels/cpu) \
+           $(foreach r,$(rooms),$(call room,lib/$(r)))
 archive := $(BUILD)/libpare.a
 
 cu      := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
@@ -53,24 +60,32 @@ SM      ?= 90
 flags   += -DPARE_CUDA
 objects += $(cu)
 CUBLAS  ?=
-cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) $(CUBLAS:%=%/lib64/libcublasLt.so*)))
+cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) \
+                                  $(CUBLAS:%=%/lib64/libcublasLt.so*)))
 compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -Ikernels/cuda $(CUBLAS:%=-I%/include)
-ldlibs  += $(if $(cublas),$(cublas) -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
-ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') -lcudart_static -ldl -lrt -lpthread $(stdcxx)
+ldlibs  += $(if $(cublas),$(cublas) \
+           -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
+ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') \
+           -lcudart_static -ldl -lrt -lpthread $(stdcxx)
 endif
 ifeq ($(CUDA),emulated)
 flags   += -DPARE_CUDA
 objects += $(cu) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
-compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off -Itests/emulator -Ikernels/cuda
+compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra \
+             -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off \
+             -Itests/emulator -Ikernels/cuda
 ldlibs  += -lstdc++
 endif
 
-.PHONY: all list clean install emulated check check-hf check-smollm2 check-large lint unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
+.PHONY: all list clean install emulated check check-hf check-smollm2 check-large \
+        lint unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
-# Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with square roots and selections become vector code; no value changes.
+# Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with
+# square roots and selections become vector code; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
-$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast
+$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o \
+$(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast
 $(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 
 $(BUILD)/%.o: %.c
@@ -99,7 +114,8 @@ $(BINDIR)/%: $(BUILD)/bin/%.o $(archive)
 # ---- tests
 units   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 fuzzers := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
-sanitize := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" BUILD=build/sanitized BINDIR=build/sanitized/bin
+sanitize := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" \
+            BUILD=build/sanitized BINDIR=build/sanitized/bin
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
@@ -114,15 +130,17 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(arch
 unit: $(units:%=$(BUILD)/tests/unit/%)
 fuzzing: $(fuzzers:%=$(BUILD)/tests/fuzz/%)
 
-check:                                  ## runs the whole suite (installs Debian packages where they are missing)
+check:                  ## runs the whole suite (installs Debian packages where they are missing)
 	sh tests/run
 
 PYTHON  ?= python3
-check-hf: all                           ## checks against transformers and tokenizers (PYTHON= one that has them, and torch)
-	$(PYTHON) tests/hf/export.py $(BINDIR) tests/golden/families/* $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
-	$(PYTHON) tests/hf/encode.py $(BINDIR) $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
+check-hf: all           ## checks against transformers and tokenizers (PYTHON= has both and torch)
+	$(PYTHON) tests/hf/export.py $(BINDIR) tests/golden/families/* \
+	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
+	$(PYTHON) tests/hf/encode.py $(BINDIR) \
+	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 
-check-smollm2: all                      ## checks every figure of a real model, SmolLM2-135M-Instruct (TEXTS= a directory with wikitext-2 raw)
+check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
 
 lint:                                   ## static analysis (cppcheck)
@@ -130,18 +148,19 @@ lint:                                   ## static analysis (cppcheck)
 		--library=posix,gnu,tests/lint.cfg --suppressions-list=tests/lint.suppress \
 		-D_GNU_SOURCE -D__x86_64__ -DBLAS_onednn -DPARE_CUDA lib formats bin kernels tests/fuzz
 
-check-large: all                        ## import, rank, slice, export a generated 10 GB checkpoint in 1 GB of address space
+check-large: all        ## imports, ranks, cuts and exports a 10 GB checkpoint in 1 GB of memory
 	sh tests/large
 
-sanitized:                              ## builds tools and fuzz drivers with AddressSanitizer and UndefinedBehaviorSanitizer into build/sanitized
+sanitized:              ## builds tools and fuzz drivers with sanitizers into build/sanitized
 	$(Q)$(MAKE) $(sanitize) all fuzzing
 
 FUZZ    ?= $(fuzzers)
 SECONDS ?= 600
 fuzz: sanitized                         ## runs the fuzz drivers, or FUZZ=name, for SECONDS= each
-	$(Q)for f in $(FUZZ); do build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
+	$(Q)for f in $(FUZZ); do \
+	    build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
 
-emulated:                               ## builds tools and unit tests with the CUDA kernels on the emulator into build/emulated
+emulated:               ## builds tools and tests with CUDA kernels on the emulator, build/emulated
 	$(Q)$(MAKE) CUDA=emulated BUILD=build/emulated BINDIR=build/emulated/bin all unit
 
 fuzz-targets print-build:
@@ -158,10 +177,13 @@ ifneq ($(CUDA),0)
 ROWS    ?= eval S135, train S135, kd S135 S90, train B06, kd B1 B06, kd B8 B4
 BENCH_OPTIONS ?= --device cuda --ops
 endif
-ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, train S135, kd L110 L15, kd S135 S90
+ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, \
+           train S135, kd L110 L15, kd S135 S90
 STEPS   ?= 5
-bench: $(BUILD)/tests/bench/bench       ## times evaluation, training and distillation, one JSON line for each of ROWS=; with CUDA=1 on a card, with its ops
-	$(Q)echo '$(ROWS)' | tr ',' '\n' | { failed=0; while read -r row; do $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || failed=1; done; exit $$failed; }
+bench: $(BUILD)/tests/bench/bench ## times evaluation, training, distillation: a JSON line a row
+	$(Q)echo '$(ROWS)' | tr ',' '\n' | { failed=0; while read -r row; do \
+	    $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || failed=1; \
+	    done; exit $$failed; }
 
 # ---- what is handed on
 man: $(tools:%=man/%.1)                 ## man pages, made from --help
@@ -176,11 +198,11 @@ install: all man                        ## tools, the dispatcher `pare` and man 
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/pare
 	install -m 644 $(tools:%=man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 
-teacher: all                            ## trains the demonstration's teacher again (about half an hour on two cores)
+teacher: all            ## trains the demonstration's teacher (half an hour on two cores)
 	sh pipelines/make-teacher
 
 list:                                   ## prints the targets
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
 
 clean:                                  ## removes what was built
 	rm -rf build $(tools:%=bin/%) man
