@@ -9,7 +9,7 @@
 
 static int is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* The number at *at, which moves behind it; what is beyond 18 digits is just large. */
+/* Reads the number at *at and moves past it; more than 18 digits are clamped. */
 static int64_t number(const char **at)
 {
     const int64_t large = INT64_C(999999999999999999);
@@ -137,7 +137,7 @@ void ranges_free(struct ranges *r)
     *r = (struct ranges){0};
 }
 
-/* How many from i on have one value and follow each other. */
+/* Length of the run of consecutive layers with one value that begins at i. */
 static int64_t run_of(const int64_t *layer, const int64_t *value, int64_t i, int64_t n)
 {
     int64_t run = 1;

@@ -150,9 +150,9 @@ static int check_even(const struct model_spec *h, struct err *e)
             if (layer_size(&h->layers[l], a) != layer_size(&h->layers[0], a)) {
                 char *text = model_spec_size_text(h, a, NULL);
                 err_set(e,
-                        "%s differs between layers (%.200s): a model stream (.tsz) holds that; "
-                        "config.json for model_type %s has one number for all layers, and GGUF, "
-                        "which may have one for each, is not written here",
+                        "%s differs between layers (%.200s): a model stream (.tsz) can hold that; "
+                        "config.json for model_type %s has one number for all layers, and writing "
+                        "GGUF, which can have one for each, is not supported yet",
                         axis_rows[a].name, text, h->family->name);
                 free(text);
                 return -1;

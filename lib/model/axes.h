@@ -7,7 +7,7 @@
 
 enum axis {
     AXIS_NONE,
-    AXIS_P, /* positions: a dimension of tensors without a row, since no other size depends on it */
+    AXIS_P,     /* positions: a dimension of tensors, but not a size of the architecture */
     MODEL_AXES, /* the first of those of the model; those of layers follow up to AXIS_COUNT */
     AXIS_BEFORE_MODEL = MODEL_AXES - 1,
 #define MODEL_AXIS(letter, ...) AXIS_##letter,

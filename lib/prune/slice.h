@@ -22,9 +22,9 @@ struct slice_target {
 struct slice_options {
     const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp;
 };
-/* -1: text that is no such thing. */
+/* -1: text that is none of these. */
 int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e);
-/* -1: a layer is named that a model of so many layers does not have. */
+/* -1: a list names a layer beyond the last. */
 int slice_target_check(const struct slice_target *t, int64_t layers, struct err *e);
 void slice_target_free(struct slice_target *t);
 

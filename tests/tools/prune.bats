@@ -251,7 +251,7 @@ for l, n in enumerate((20, 20, 45, 31)):
     refused 2 "mean, l2 or var" score-importance --batch max llama.acts.tsz
     refused 1 "neuron_first.0" score-importance --neuron neuron_first llama.acts.tsz
     refused 1 "exceeds the model's 4" calib-acts "$GOLDEN/families/llama" llama.tokens.tsz --block-size 5
-    refused 1 "leaves nothing" probe-layers "$GOLDEN/families/llama" llama.tokens.tsz --block-size 4
+    refused 1 "leaves none" probe-layers "$GOLDEN/families/llama" llama.tokens.tsz --block-size 4
     head -c 700 llama.acts.tsz > short.tsz
     refused 1 "" score-importance short.tsz
     printf '1 2 99999\n' | tokenize --quiet --ids -o beyond.tsz
