@@ -111,7 +111,7 @@ END
     refused 1 "Bad file descriptor" bash -c "'$BIN/ts-dump' model.tsz >&-"
     refused 1 "Bad file descriptor" bash -c "'$BIN/ts-check' - <&-"
     run -1 bash -c "'$BIN/ts-check' none.tsz 2>&-"
-    "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 -o trained.tsz 2>&-         # which has notes
+    "$BIN/kd-train" - --loss ce --data data.tsz --max-steps 1 -o trained.tsz < model.tsz 2>&-       # it has notes
     "$BIN/ts-check" trained.tsz
 }
 
