@@ -134,18 +134,6 @@ static void put(const struct making *m, const char *fact, json_t *value)
         json_decref(value);
 }
 
-/* The decimal with the fewest digits that is this f32: 1e-05 rather than 9.999999747e-06. */
-static json_t *short_real(double x)
-{
-    char text[40];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtof(text, NULL) == (float)x)
-            return json_real(strtod(text, NULL));
-    }
-    return json_real(x);
-}
-
 /* E / H; 0 where that is none. */
 static int64_t width_by_heads(const struct making *m)
 {
@@ -214,7 +202,7 @@ static void put_facts(const struct making *m)
     for (int i = 0; facts[i].name; i++)
         if (gguf_meta(m->g, m->arch, facts[i].name)) {
             double x = number(m, facts[i].name, NAN);
-            put(m, facts[i].fact, facts[i].is_flag ? json_boolean(x != 0) : short_real(x));
+            put(m, facts[i].fact, facts[i].is_flag ? json_boolean(x != 0) : gguf_json_real(x));
         }
 }
 
@@ -240,7 +228,7 @@ static void put_choices(const struct making *m, int tied)
     int rms = gguf_meta(m->g, m->arch, "attention.layer_norm_rms_epsilon") != NULL;
     put_default(m, "activation");
     put(m, "norm_eps",
-        short_real(number(
+        gguf_json_real(number(
             m, rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", NAN)));
     put(m, "tie_word_embeddings", json_boolean(tied));
     put(m, "attention_bias",
@@ -252,14 +240,6 @@ static void put_choices(const struct making *m, int tied)
     int some_layers = rule == WINDOW_EVERY_OTHER || rule == WINDOW_BUT_EVERY_NTH;
     put_window(m, size(m, "attention.sliding_window", some_layers ? -1 : 0));
     put_score_scale(m);
-}
-
-static json_t *real_list(const double *x, int64_t n)
-{
-    json_t *list = json_array();
-    for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, short_real(x[i]));
-    return list;
 }
 
 /* Channels that rotate, into partial_rotary_factor where the family has it; else all of a head
@@ -286,13 +266,13 @@ static json_t *longrope(struct making *m, int64_t n, struct gguf *g)
     json_t *scaling = NULL;
     if (near && far) {
         scaling = json_pack("{s:s, s:o, s:o}", "type", "longrope", "short_factor",
-                            real_list(near, n), "long_factor", real_list(far, n));
+                            gguf_json_reals(near, n), "long_factor", gguf_json_reals(far, n));
         int64_t P0 = size(m, "rope.scaling.original_context_length", -1),
                 P = size(m, "context_length", -1);
         double s = (double)P / (double)P0, said = number(m, "rope.scaling.attn_factor", -1),
                usual = s <= 1 ? 1 : sqrt(1 + log(s) / log((double)P0));
         if (said > 0 && fabs(said - usual) > 1e-5)
-            json_object_set_new(scaling, "attention_factor", short_real(said));
+            json_object_set_new(scaling, "attention_factor", gguf_json_real(said));
         json_object_set_new(m->config, "original_max_position_embeddings", json_integer(P0));
     }
     free(near);
@@ -313,13 +293,13 @@ static json_t *rope_scaling(struct making *m, int64_t R, double theta, struct gg
     else if (has(m, "rope_factors_long.weight"))
         scaling = longrope(m, R / 2, g);
     else if (type && !strcmp(type, "yarn"))
-        scaling = json_pack("{s:s, s:o, s:I}", "rope_type", "yarn", "factor", short_real(factor),
-                            "original_max_position_embeddings",
+        scaling = json_pack("{s:s, s:o, s:I}", "rope_type", "yarn", "factor",
+                            gguf_json_real(factor), "original_max_position_embeddings",
                             (json_int_t)size(m, "rope.scaling.original_context_length", -1));
     else if (type && strcmp(type, "none") && strcmp(type, "linear"))
         err_set(m->e, "'%s': rope scaling %.60s is not supported", gguf_path(m->g), type);
     else if (factor != 1 && (!type || !strcmp(type, "linear")))
-        scaling = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", short_real(factor));
+        scaling = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", gguf_json_real(factor));
     if (number(m, "rope.scaling.attn_factor", 1) != 1 && !has(m, "rope_factors_long.weight"))
         err_set(m->e, "'%s': %s.rope.scaling.attn_factor is not supported", gguf_path(m->g),
                 m->arch);
@@ -336,7 +316,7 @@ static void put_rope(struct making *m, struct gguf *g)
     int64_t R = put_rotating(m);
     double theta = number(m, "rope.freq_base", 10000);
     if (!m->e->set)
-        put(m, "rope_theta", short_real(theta));
+        put(m, "rope_theta", gguf_json_real(theta));
     if (!m->e->set)
         json_object_set_new(m->config, "rope_scaling", rope_scaling(m, R, theta, g));
 }
@@ -410,71 +390,4 @@ json_t *gguf_config(struct gguf *g, const struct family *family, const struct fa
         return m.config;
     json_decref(m.config);
     return NULL;
-}
-
-/* ---- rope divisors */
-
-double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e)
-{
-    int i = gguf_find(g, tensor);
-    if (i < 0 || e->set)
-        return NULL;
-    const struct gguf_tensor *t = gguf_tensor(g, i);
-    if (t->type != GGUF_F32 || t->ndim != 1 || t->shape[0] != n) {
-        err_set(e, "'%s': %s must be %" PRId64 " F32 divisors", gguf_path(g), tensor, n);
-        return NULL;
-    }
-    float *f = mem_alloc((size_t)n * sizeof *f);
-    double *x = mem_alloc((size_t)n * sizeof *x);
-    if (gguf_read(g, i, 0, f, t->bytes, e))
-        free(x), x = NULL;
-    for (int64_t k = 0; x && k < n; k++)
-        x[k] = (double)f[k];
-    free(f);
-    return x;
-}
-
-/* llama3 (2407.21783) with its usual factors 1 and 4: the divisor of channel pair i when P0
- * positions were learned. */
-static double llama3_divisor(int64_t i, int64_t n, double theta, double factor, double P0)
-{
-    double waves = P0 * pow(theta, -(double)i / (double)n) / (2 * M_PI), s = (waves - 1) / 3;
-    return waves < 1 ? factor : waves > 4 ? 1 : 1 / ((1 - s) / factor + s);
-}
-
-/* P0 from a divisor between the extremes; 0 if none of them, or not all, fit. */
-static double llama3_positions(const double *divisor, int64_t n, double theta, double factor)
-{
-    double P0 = 0;
-    for (int64_t i = 0; i < n && !P0; i++) {
-        double s = (1 / divisor[i] - 1 / factor) / (1 - 1 / factor);
-        if (s > 1e-5 && s < 1 - 1e-5)
-            P0 = nearbyint((1 + 3 * s) * 2 * M_PI * pow(theta, (double)i / (double)n));
-    }
-    for (int64_t i = 0; i < n && P0; i++)
-        if (fabs(llama3_divisor(i, n, theta, factor, P0) / divisor[i] - 1) > 1e-5)
-            P0 = 0;
-    return P0 >= 2 && P0 < 0x1p40 ? P0 : 0;
-}
-
-json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
-                                int64_t max_positions)
-{
-    double factor = 1;
-    for (int64_t i = 0; i < n; i++)
-        factor = fmax(factor, divisor[i]);
-    int64_t ones = 0;
-    while (ones < n && divisor[ones] == 1)
-        ones++;
-    if (ones == n)
-        return NULL;
-    double P0 = llama3_positions(divisor, n, theta, factor);
-    if (P0)
-        return json_pack("{s:s, s:o, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
-                         short_real(factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
-                         "original_max_position_embeddings", (json_int_t)P0);
-    return json_pack("{s:s, s:o, s:o, s:f, s:f, s:I}", "rope_type", "longrope", "short_factor",
-                     real_list(divisor, n), "long_factor", real_list(divisor, n), "factor", 1.0,
-                     "attention_factor", 1.0, "original_max_position_embeddings",
-                     (json_int_t)max_positions);
 }

@@ -18,6 +18,12 @@ int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
  * metadata that is not supported. New reference. */
 json_t *gguf_config(struct gguf *g, const struct family *family, const struct family_gguf *row,
                     int tied, struct err *e);
+/* The decimal with the fewest digits that is this f32: 1e-05 rather than 9.999999747e-06; a list of
+ * such. New references. */
+json_t *gguf_json_real(double x);
+json_t *gguf_json_reals(const double *x, int64_t n);
+
+/* ---- scaled rope (lib/gguf/rope.c) */
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is
  * none, or on error. free() them. */
 double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e);

@@ -13,7 +13,11 @@
 /* The kinds of block that a layer may consist of, as bits. Every op line of a block belongs to one
  * kind, or to several that share it; a layer runs the lines of the kinds that it has, and has the
  * tensors that those lines read. */
-enum block_kind { KIND_attention = 1, KIND_mlp = 2 };
+enum block_kind {
+    KIND_attention = 1,
+    KIND_mlp = 2,
+    KIND_any = KIND_attention | KIND_mlp /* of a line that both read, such as one norm for both */
+};
 
 /* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; as
  * families/common.h lists them. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.

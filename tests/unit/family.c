@@ -723,6 +723,49 @@ static void test_headers(void)
     json_decref(config);
 }
 
+/* ---- kinds of block */
+
+/* As in Falcon: one norm feeds both halves of a layer, which read the same stream. */
+static void test_shared_norm(void)
+{
+    static const struct family_line block[] = {
+        {KIND_any, OP_rmsnorm, "n", {"x"}, "input_layernorm", NULL},
+        {KIND_attention, OP_linear, "q", {"n"}, "q_proj", NULL},
+        {KIND_attention, OP_rope, "q", {"q"}, NULL, "rope"},
+        {KIND_mlp, OP_linear, "y", {"n"}, "up_proj", NULL},
+        {0}};
+    static const struct family_tensor tensors[] = {
+        {"layers.{L}.input_layernorm.weight", {DIM_E, DIM_NONE}, NULL},
+        {"layers.{L}.q_proj.weight", {DIM_HD, DIM_E}, NULL},
+        {"layers.{L}.up_proj.weight", {DIM_F, DIM_E}, NULL},
+        {0}};
+    static const char *const names[] = {
+        "layers.0.input_layernorm.weight", "layers.0.q_proj.weight",
+        "layers.0.up_proj.weight",         "layers.1.input_layernorm.weight",
+        "layers.1.up_proj.weight",         "layers.2.input_layernorm.weight",
+        "layers.2.q_proj.weight"};
+    struct err e;
+    struct model_spec h;
+    CHECK(!head_of(&h, SMALL("llama", ",'num_hidden_layers':3"), &e), "%s", e.msg);
+    struct family f = *h.family;
+    f.block = block;
+    f.tensors = tensors;
+    h.family = &f;
+    h.layers[1].kinds = KIND_mlp;
+    h.layers[2].kinds = KIND_attention;
+    h.layers[2].rope = -1;
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(h.n_tensors == 7, "%d tensors", h.n_tensors);
+    for (int i = 0; i < 7 && i < h.n_tensors; i++)
+        CHECK(!strcmp(h.tensors[i].name, names[i]), "%s, not %s", h.tensors[i].name, names[i]);
+    static const char runs[3][5] = {"1111", "1001", "1100"};
+    for (int l = 0; l < 3; l++)
+        for (int i = 0; i < 4; i++)
+            CHECK(model_spec_has_line(&h, &block[i], l) == (runs[l][i] == '1'), "layer %d line %d",
+                  l, i);
+    model_spec_free(&h);
+}
+
 /* ---- after a cut */
 
 /* Gives `h` the sizes of the golden cut, the way slicing does, and compares what is written. */
@@ -853,6 +896,7 @@ int main(void)
     test_rules();
     test_refusals();
     test_headers();
+    test_shared_norm();
     test_cuts();
     return check_report();
 }

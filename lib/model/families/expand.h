@@ -17,7 +17,8 @@
  *   GGUF(.field = value, ...)         struct family_gguf: an architecture of llama.cpp
  *   GGUF_STORED(name, layout)         how a GGUF file stores it
  *   START(out, op, weight, in...)     an op line before the blocks; END: one after them
- *   BLOCK(kind, out, op, weight, in...)  an op line of every layer of that kind: attention, mlp
+ *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention or mlp; any:
+ *                                     one that both share
  *   BLOCK_WHEN(kind, when, out, ...)  the same, if a flag of the config or of the layer says so
  *   HARMLESS("key", "key=JSON", ...)  config keys that do not change the function, or do not with
  *                                     this value */
