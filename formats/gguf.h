@@ -37,7 +37,7 @@ enum gguf_type {
 const char *gguf_type_name(enum gguf_type t);
 /* the enum dtype that has the same bytes (all unquantised types, Q8_0), or -1 */
 int gguf_dtype(enum gguf_type t);
-/* bytes of n values; -1 on overflow or if n is no multiple of the block */
+/* bytes of n values; -1 on overflow or if n is not a multiple of the block */
 int64_t gguf_bytes(enum gguf_type t, int64_t n);
 /* n values (a multiple of the block) from their bytes, rounded as the reference implementation
  * rounds (each product and sum in f32). */

@@ -168,8 +168,8 @@ struct loss_params {
  * are read from `step` (a device slot): step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t),
  * step[3] clip factor. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr *
  * (m*step1) / (sqrt(v*step2) + eps), all with the old p decay is weight_decay at edges[0] ..
- * edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read where calls run, last one n), else
- * 0; n_edges 0: weight_decay everywhere. copy: bf16 [n], set to the new p in the same pass, or
+ * edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read from device memory, last one n),
+ * else 0; n_edges 0: weight_decay everywhere. copy: bf16 [n], set to the new p in the same pass, or
  * NULL. */
 struct adamw_params {
     float *p, *m, *v;

@@ -44,8 +44,8 @@ int dtype_parse(const char *name); /* enum dtype, or -1 */
 /* Entries of the whole tensor; -1 if a dimension is negative or the product does not fit. A tensor
  * of no dimensions has one. */
 int64_t tensor_count(const struct tensor *t);
-/* Bytes of `n` entries in a row of that dtype; -1 on overflow or, for q8_0, when n is no multiple
- * of 32. */
+/* Bytes of `n` entries in a row of that dtype; -1 on overflow or, for q8_0, when n is not a
+ * multiple of 32. */
 int64_t dtype_bytes(enum dtype d, int64_t n);
 int64_t tensor_bytes(const struct tensor *t); /* -1 as above */
 int tensor_same_shape(const struct tensor *a, const struct tensor *b);

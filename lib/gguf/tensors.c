@@ -25,7 +25,7 @@ static int check_tensor(const struct gguf *g, int i, const struct tensor *want, 
     char a[TENSOR_SHAPE], b[TENSOR_SHAPE];
     memcpy(found.shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
     if (!tensor_same_shape(&found, want))
-        return err_set(e, "'%s': tensor %s has shape %s, but its metadata ask for %s", gguf_path(g),
+        return err_set(e, "'%s': tensor %s has shape %s; the metadata requires %s", gguf_path(g),
                        t->name, tensor_shape(&found, a), tensor_shape(want, b));
     if (t->ndim == 1 && gguf_bytes(t->type, 1) < 0)
         return err_set(e, "'%s': vector %s is quantised (%s), which is not supported", gguf_path(g),

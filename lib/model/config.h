@@ -1,6 +1,6 @@
-/* Reading facts out of a config.json through a family's keys (lib/config.c), and the rope tables
- * that follow from them (lib/model/rope.c). For the files of a spec only.
- * Errors stick in c->e and name the key and its value. */
+/* Reading facts out of a config.json through a family's keys (config.c), and the rope tables that
+ * follow from them (rope.c). Used only by the files that read a spec. Errors stick in c->e and name
+ * the key and its value. */
 #ifndef PARE_CONFIG_H
 #define PARE_CONFIG_H
 
@@ -12,9 +12,9 @@ struct config {
     struct err *e;
 };
 
-/* A fact's value: what the config says, else what the class defaults to. New reference. NULL when
- * the family does not know the fact (no error) or when it is required and missing (error). JSON
- * null where nothing is said and null is the default. */
+/* A fact's value: what the config says, else what the class defaults to. New reference. NULL if the
+ * family does not know the fact (no error), or if it is required and missing (error). JSON null if
+ * nothing is given and null is the default. */
 json_t *config_value(const struct config *c, const char *fact);
 /* Numbers checked against their bounds; `missing` where the family does not know the fact or
  * nothing is said. On error `low`, so that sizes stay sane. */
@@ -26,17 +26,17 @@ int config_flag(const struct config *c, const char *fact, int missing);
 /* The spelling that the family's class uses for a fact, for messages and for writing back; NULL:
  * the class has none. */
 const char *config_key(const struct family *f, const char *fact);
-/* A value as it would stand in the file, cut to fit; for messages. Returns buf. */
+/* A value as the file would spell it, truncated to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
 /* What a length or a number of positions may be at most. */
 #define ANY_LENGTH (INT64_C(1) << 40)
 /* The sliding window in use, 0: none; what embeddings are multiplied by: a constant, or the root of
- * the width (the present one, also after a cut). */
+ * the width (the current one, also after a cut). */
 int64_t config_window(const struct config *c);
 double config_embed_scale(const struct config *c, int64_t hidden_size);
-/* Does the family read this key, or know that it is without effect with this value? */
+/* Does the family read this key, or know that this value has no effect? */
 int config_knows(const struct family *f, const char *key, const json_t *value);
-/* Refuses, by name, keys that could change the function and that the family does not read. */
+/* Refuses, by name, unknown keys that could change the function. */
 int config_check_keys(const struct config *c);
 
 /* Rope tables of a family: none; one (fact rope_theta); two (rope_local_theta as well), the second
@@ -48,8 +48,8 @@ int config_rope_tables(const struct family *f);
  * al. 2402.13753 (longrope). */
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim);
 
-/* The whole head from a config; `layers` (or NULL) is the stream header's list of per-layer values,
- * which then stand instead of the config's rules. On error *h is freed. The config is borrowed (a
+/* The whole spec from a config; `layers` (or NULL) is the stream header's list of per-layer values,
+ * which then replace the config's rules. On error *h is freed. The config is borrowed (a
  * reference is taken). */
 int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers, struct err *e);
 

@@ -105,9 +105,9 @@ struct family {
     /* end stops before the head: its last line writes "n" */
     const struct family_line *start, *block, *end;
     int norm_plus1; /* norms multiply by 1 + w */
-    /* embeddings are multiplied by sqrt(hidden_size): of the present width, also after a cut */
+    /* embeddings are multiplied by sqrt(hidden_size): of the current width, also after a cut */
     int embed_by_width;
-    /* its config class takes hidden_size that is no multiple of the heads */
+    /* its config class accepts a hidden_size that is not a multiple of the heads */
     int any_width;
     int explicit_head_dim; /* its config class honours head_dim */
     /* its config class measures longrope's lists against hidden_size / num_attention_heads */

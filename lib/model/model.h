@@ -2,8 +2,8 @@
  * goes (model_out), and a model in memory.
  *
  * A MODEL operand is a Hugging Face directory, a .gguf file, a .tsz model stream, or "-". All four
- * look alike behind model_in: one head, then files (tokenizer.json, ...), then the tensors in the
- * head's order, once, in constant memory. Tensors are canonical: split (no fused qkv), [out, in],
+ * look alike behind model_in: one spec, then files (tokenizer.json, ...), then the tensors in the
+ * spec's order, once, in constant memory. Tensors are canonical: split (no fused qkv), [out, in],
  * half-split rope order. Quantised GGUF arrives as f32, its Q8_0 as q8_0. */
 #ifndef PARE_MODEL_H
 #define PARE_MODEL_H
@@ -18,7 +18,7 @@
 #include "spec.h"
 
 /* ---- a model in memory */
-/* vectors: cols = 1; v and g lie where calls run */
+/* vectors: cols = 1; v and g are in device memory */
 struct param {
     void *v;
     float *g;
@@ -46,11 +46,11 @@ enum {
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0. */
 int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed, struct err *e);
-/* Bytes that model_move will take where x runs calls, and gives the params the types that they will
- * have there, so that a tape can be recorded before. */
+/* Bytes of device memory that model_move will take. Gives the params the types that they will have
+ * there, so a tape can be recorded first. */
 int64_t model_plan(struct model *m, const struct exec *x);
-/* To where x runs calls, matrices in the type it computes in (q8_0 too: it is packed on the CPU
- * only); nothing to do on the CPU. Before model_add_grads. */
+/* Copies the weights to the device, converting matrices to its compute type (q8_0 too, which stays
+ * packed on the CPU only); does nothing on the CPU. Call before model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
 /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);

@@ -15,7 +15,7 @@ struct model_sink {
     int (*write)(void *self, const void *data, int64_t n, struct err *e);
     /* every tensor was written: make the model appear */
     int (*end)(void *self, struct err *e);
-    /* releases; what has not ended leaves nothing behind */
+    /* releases; a model that has not ended leaves nothing behind */
     void (*close)(void *self);
 };
 

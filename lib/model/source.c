@@ -1,4 +1,4 @@
-/* Reading a model, whatever stands behind it: see source.h. */
+/* Reading a model from any kind of source: see source.h. */
 #include "source.h"
 
 #include <inttypes.h>

@@ -10,7 +10,7 @@
 struct model_source {
     /* NULL: no such file (no error), or an error */
     const char *(*file)(void *self, const char *name, int64_t *bytes, struct err *e);
-    /* tensor i of the head begins; asked for in order, each once. 0 or -1 */
+    /* tensor i of the spec begins; called in order, once each. 0 or -1 */
     int (*next)(void *self, int i, struct err *e);
     /* the next n bytes of it, those from byte `at`, never beyond its end. 0 or -1 */
     int (*read)(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e);
@@ -43,7 +43,7 @@ const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes)
 /* tokenizer.json; NULL with an error that says what `operand` has instead. */
 const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t *bytes,
                                struct err *e);
-/* 1 tensor begins (order of head->tensors), 0 end (digests fine), -1 error */
+/* 1 tensor begins (order of spec.tensors), 0 end (digests fine), -1 error */
 int model_next(struct model_in *in, struct tensor *t);
 /* exactly n more bytes of the current tensor: 0 or -1 */
 int model_read(struct model_in *in, void *buf, int64_t n);

@@ -50,10 +50,9 @@ void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate 
                      enum aggregate seq, double *out);
 
 /* The rest of a stream of kind "acts" (opened with tool_in); refuses wrong shapes, negative counts,
- * records that do not fit the sizes. */
+ * and records that do not match the sizes. */
 int acts_read(struct acts *a, struct st_in *in, struct err *e);
-/* dst becomes both. -1: another model, other taps, or a part of the tokens that is in both ("joined
- * twice"). */
+/* Adds src to dst. -1: different models, different taps, or tokens that are in both. */
 int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, const char *src_path,
                struct err *e);
 /* header entries for tool_out; new reference */

@@ -16,7 +16,7 @@ struct tap_sum {
     struct calibration *c;
     int64_t stat, units, width; /* stat: index into acts.stats */
     int norm;                   /* as in seq_stats */
-    /* [AGG_COUNT][n_seq][channels] of a batch, where calls run */
+    /* [AGG_COUNT][n_seq][channels] of a batch, in device memory */
     double *there;
     struct tap_sum *next; /* more sums of the same tap */
 };
@@ -40,7 +40,7 @@ struct calibration {
     double *cosines;
     /* [n_seq][block_size, L] of a batch: over a sequence's positions */
     double *cosine_sums;
-    struct arena arena; /* where calls run: the sums' `there`, */
+    struct arena arena; /* device memory: the sums' `there`, */
     double *cosines_there;
     unsigned char *ring; /* and [slots][T, E]: what entered the last blocks */
     void *host;          /* of exec_view */

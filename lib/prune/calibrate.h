@@ -9,8 +9,8 @@
 #include "acts.h"
 #include "../tape/tape.h"
 
-/* n_seq, seq_len: the largest batch; block_size: longest contiguous block whose importance is
- * wanted, 1..L. Model and exec are borrowed. */
+/* n_seq, seq_len: the largest batch; block_size: longest contiguous block to measure, 1..L. Model
+ * and exec are borrowed. */
 struct calibration;
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
                                    int64_t block_size, struct err *e);

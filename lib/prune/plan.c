@@ -76,11 +76,10 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
         return r->value;
     const char *option = axis_rows[axis].option;
     if (axis < LAYER_AXES)
-        err_set(w->e, "--%s %" PRId64 " is more than the model has (%" PRId64 ")", option, r->value,
-                have);
+        err_set(w->e, "--%s must be at most %" PRId64 ", not %" PRId64, option, have, r->value);
     else
-        err_set(w->e, "--%s %" PRId64 " is more than layer %" PRId64 " has (%" PRId64 ")", option,
-                r->value, layer, have);
+        err_set(w->e, "--%s must be at most %" PRId64 " in layer %" PRId64 ", not %" PRId64, option,
+                have, layer, r->value);
     return 0;
 }
 

@@ -14,7 +14,7 @@ struct run {
     const struct batch *b;
     int64_t E;
     struct arena memory;
-    void *x; /* [T, E], where calls run: what enters the block at hand */
+    void *x; /* [T, E], device memory: input of the current block */
     struct err *e;
 };
 

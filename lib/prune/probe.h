@@ -1,5 +1,5 @@
 /* Depth by loss: the mean NLL of a model without each layer, or without each contiguous block of
- * layers. What stands before the block is computed once for all blocks that begin there, so L
+ * layers. What comes before a block is computed once for all blocks that begin there, so L
  * single layers cost about L/2 forward passes. */
 #ifndef PARE_PROBE_H
 #define PARE_PROBE_H
@@ -21,8 +21,9 @@ typedef void probe_progress(void *user, int64_t done, int64_t rows);
 int probe_run(struct probe *p, struct exec *x, struct model *m, const struct data_row *rows,
               int64_t n_rows, int64_t most, int64_t batch_size, probe_progress *progress,
               void *user, struct err *e);
-/* A layer's score, [layers]: the increase of loss without it; with shortest == longest > 1 the
- * least increase of the blocks that hold it, so that the layers ranked last are the best block. */
+/* A layer's score, [layers]: the increase of the loss without it; with shortest == longest > 1, the
+ * smallest increase among the blocks that contain it, so that the layers ranked last are the best
+ * block. */
 void probe_scores(const struct probe *p, double *scores);
 void probe_close(struct probe *p);
 

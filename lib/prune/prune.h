@@ -1,5 +1,5 @@
-/* What is unimportant in a model, and the model without it: activation sums, scores, orders, probes
- * of layers, cuts and their proof. */
+/* Finding the least important units of a model and removing them: activation sums, scores, orders,
+ * probes of layers, cuts and their proof. */
 #ifndef PARE_PRUNE_H
 #define PARE_PRUNE_H
 

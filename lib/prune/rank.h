@@ -1,4 +1,4 @@
-/* What can be cut in a model, and the two kinds of stream that speak about it: scores (kind
+/* What can be cut in a model, and the two kinds of stream about it: scores (kind
  * "scores") and orders (kind "rank").
  *
  * Entries: one for each axis with a place in axes.def, first those of the model, then layer by
@@ -26,8 +26,8 @@ void axes_free(struct axes *a);
  * with `path` named. */
 void axes_to_json(const struct axes *a, json_t *head);
 int axes_from_json(struct axes *a, const json_t *head, const char *path, struct err *e);
-/* 0 if both speak of the same sizes (and, with `model`, of the same model); else -1 naming both
- * paths and what differs. */
+/* 0 if both have the same sizes (and, with `model`, the same model); else -1, naming both paths and
+ * what differs. */
 int axes_same(const struct axes *a, const struct axes *b, int model, const char *path_a,
               const char *path_b, struct err *e);
 int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer);
@@ -68,7 +68,7 @@ int scores_replace(struct scores *s, const struct scores *later, const char *pat
                    const char *later_path, struct err *e);
 void scores_free(struct scores *s);
 
-/* descending; equal scores: the lower index first */
+/* descending; among equal scores, the lower index first */
 void rank_from_scores(struct rank *r, const struct scores *s);
 /* every entry a random permutation */
 void rank_random(struct rank *r, const struct axes *a, uint64_t seed);

@@ -8,8 +8,8 @@
 
 /* Logits of one sequence of T tokens, [T, V]. plan NULL: of the model as it is. With a plan m is
  * its source, masked: a dropped channel is 0 after every line, norms divide by the number of kept
- * channels, dropped layers pass their input on. -1: an op that is not known here, an id beyond the
- * vocabulary. */
+ * channels, dropped layers pass their input through. -1: an op without a reference here, or an id
+ * outside the vocabulary. */
 int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
                  int64_t T, double *logits, struct err *e);
 

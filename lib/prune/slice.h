@@ -1,5 +1,5 @@
 /* Cutting a model: from a rank and target sizes to the kept units (plan), and one pass over the
- * tensors that keeps their rows and columns. No family is known here: the axes of the canonical
+ * tensors that keeps their rows and columns. Knows no families: the axes of the canonical
  * tensors say which of their rows and columns belong to which unit. */
 #ifndef PARE_SLICE_H
 #define PARE_SLICE_H
@@ -10,9 +10,9 @@
 #include "../model/model.h"
 #include "rank.h"
 
-/* The shape asked for. Layers are those of the source, counted from 0. */
+/* The requested shape. Layers are those of the source, counted from 0. */
 struct slice_target {
-    /* A value for all layers, or for some; what is not named stays as it is. */
+    /* A value for all layers, or for some; the rest stays as it is. */
     struct ranges size[AXIS_COUNT];
     struct ranges drop_layers;              /* or none; then size[AXIS_L] is empty */
     struct ranges drop_attention, drop_mlp; /* layers that lose only that half */
@@ -41,20 +41,20 @@ struct slice_plan {
     /* of the model's axes; kept[AXIS_L].index[l] is the source of the slice's layer l */
     struct kept kept[LAYER_AXES];
     struct slice_layer *layers; /* [spec.num_hidden_layers] */
-    /* source tensor -> tensor of spec, -1: its layer leaves */
+    /* source tensor -> tensor of spec; -1: its layer is dropped */
     int *dest;
 };
 /* rank: may be NULL or lack entries that no cut needs. Kept units stay in original order; all units
- * of the source stay where nothing is asked. Fewer query heads than KV groups hold: the same number
- * leaves every kept group. Fewer KV heads: whole groups leave, and the group size stays unless a
- * number of query heads says otherwise; where every query head has its own KV head, either number
- * stands for both. So it is for every axis inside another. -1: a target beyond the source, heads
- * that do not divide, entries missing in the rank, layers that are not there. */
+ * stay where nothing is requested. With fewer query heads, every kept group loses the same number.
+ * With fewer KV heads, whole groups are dropped, and the group size stays unless the number of
+ * query heads is given; where every query head has its own KV head, either number stands for both.
+ * So it is for every axis inside another. -1: a target beyond the source, heads that do not divide,
+ * entries missing in the rank, layers that are not there. */
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
                     const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
 
-/* The shape before and after, parameters, bytes and what is dropped, as a table for people. Sizes
+/* The shape before and after, parameters, bytes and what is dropped, as a table. Sizes
  * that differ between layers stand as lists in the syntax of ranges.h, layers as in the source. */
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
 
@@ -63,9 +63,9 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
 const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer);
 
 /* Reads the source's tensor `source` from `read` (all of it, in row blocks of about 1 MiB) and
- * writes what is kept of it to `write` (NULL: the tensor leaves, nothing is kept), in the dtype
- * that the plan's head gives it: the source's, or f32 for q8_0 that is cut inside its rows. The
- * callbacks return 0 or -1. */
+ * writes what is kept of it to `write` (NULL: the tensor is dropped), in the dtype that the plan's
+ * spec gives it: the source's, or f32 for q8_0 that is cut inside its rows. The callbacks return 0
+ * or -1. */
 typedef int slice_read_fn(void *user, void *buf, int64_t n);
 typedef int slice_write_fn(void *user, const void *data, int64_t n);
 int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest,

@@ -141,7 +141,7 @@ static size_t scratch_most(const struct tape *t, struct exec *x, int64_t n_seq, 
     return most;
 }
 
-/* Of one part, the largest of any batch; 0 if no batch is taken apart. */
+/* Of one part, the largest of any batch; 0 if no batch is split. */
 static size_t part_scratch(const struct tape *t)
 {
     int64_t threads = exec_workers(t->x);

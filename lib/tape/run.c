@@ -55,7 +55,7 @@ static void run_event(struct tape *t, const struct event *ev, const struct batch
 
 /* ---- a segment in parts */
 
-/* Into how many parts a batch of n_seq sequences is taken apart; 1: it is not. */
+/* Number of parts that a batch of n_seq sequences is split into; 1: it is not split. */
 static int64_t parts_of(const struct tape *t, int64_t n_seq)
 {
     int64_t threads = exec_workers(t->x);

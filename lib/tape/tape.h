@@ -23,7 +23,7 @@ enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 struct tape_spec {
     struct model *model, *teacher; /* teacher: only with TAPE_LOSS; NULL without */
     int64_t n_seq, seq_len;        /* the largest batch */
-    /* > 0: k and v stay between calls for that many positions (generation); forward only */
+    /* > 0: k and v are kept between calls for that many positions (generation); forward only */
     int64_t kv_len;
     enum tape_end end;
     /* gradients of every parameter of `model` (model_add_grads first) */
@@ -44,33 +44,33 @@ int64_t tape_activation_bytes(const struct tape *t);
 int tape_open(struct tape *t, struct err *e);
 void tape_close(struct tape *t);
 
-/* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond learned ones,
- * ids >= vocab_size: -1 with the value named, nothing run. */
+/* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond the learned ones
+ * or ids >= vocab_size: -1 naming the value, and nothing is run. */
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 /* after tape_forward of the same batch; adds to the parameters' gradients */
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);
-/* before the first pass of a step: the parameters' gradients begin anew */
+/* call before the first pass of a step: clears the parameters' gradients */
 void tape_clear_gradients(struct tape *t);
 /* Gradients are those of scale * the weighted sum of all losses: 1 / counted predictions of the
- * whole optimiser step. Scale and weights lie on the device and may change before any pass. */
+ * whole optimiser step. Scale and weights are in device memory and may change before any pass. */
 void tape_loss_scale(struct tape *t, float scale);
 void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT]);
 
 /* [T][loss_columns(set)]: the losses of each position in one loss line, 0 where label = -100 */
 const double *tape_losses(struct tape *t, int line);
 /* sums, one for each loss of each line in turn, in device memory: += the losses of all positions;
- * waits for nothing */
+ * does not synchronise */
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
 /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows);
 
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the
- * end lines and head / loss. What block `from` reads must stand in tape_boundary(t, from). For
+ * end lines and head / loss. The input of block `from` must be in tape_boundary(t, from). For
  * layer probes: skip a block by copying boundary l to l+1. Forward-only tapes. */
 int tape_forward_range(struct tape *t, const struct batch *b, int64_t from, int64_t to,
                        struct err *e);
-/* [T,E], where calls run, of type exec.compute: input of block (block == L: of the end lines);
- * valid from its writing until that block has run */
+/* [T,E], device memory, of type exec.compute: input of block (block == L: of the end lines);
+ * valid from when it is written until that block has run */
 void *tape_boundary(struct tape *t, int64_t block);
 
 /* Taps: called after the line that fills the slot has run in a forward pass (never in a rerun), for
@@ -87,9 +87,9 @@ enum tap {
 struct tapped {
     struct exec *x;        /* to compute with */
     const struct batch *b; /* the sequences, */
-    /* how many sequences of the whole batch stand before them, */
+    /* number of sequences of the whole batch before them, */
     int64_t first;
-    /* and [b->n_seq * b->seq_len, cols], where calls run */
+    /* and [b->n_seq * b->seq_len, cols], in device memory */
     const struct operand *values;
 };
 typedef void tap_fn(void *user, const struct tapped *t);

@@ -24,7 +24,7 @@ struct slot {
     int line;           /* that writes it */
     int is_memo, is_kv; /* kv: keeps kv_len rows between calls */
     int is_result;      /* read after a run: its buffer is not reused */
-    int keep;           /* stays until the backward pass is done with it */
+    int keep;           /* kept until the backward pass is done with it */
     int value, grad;    /* current buffer while the schedule is built */
 };
 

@@ -151,7 +151,7 @@ static void tool_check_usage(struct tool *t)
                    t->compress);
 }
 
-/* An interrupted tool leaves nothing half-written behind. */
+/* An interrupted tool leaves nothing half-written. */
 static void on_end(int sig)
 {
     unfinished_remove_all();

@@ -1,7 +1,7 @@
 /* The frame of every tool's main: options, help, streams with provenance, progress, exit status.
  * This room is the only place in lib/ that prints and exits.
  *
- * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but the asked-for condition failed.
+ * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but a requested check failed.
  * Messages: "tool: what: why" on stderr. Everything that a tool reads or writes as a stream goes
  * through tool_in, tool_model and tool_out, which is how `hist` and `id` come to be: id = digest of
  * tool, release, resolved options that matter, and the parents' ids; no clock, no host. */
@@ -24,7 +24,7 @@ struct tool_desc {
     const char *name, *operands; /* "MODEL TOKENS" */
     const char *summary;         /* one line: what it does */
     const char *description;     /* paragraphs: reads, writes, refuses */
-    /* shell lines that run as they stand; executed by the tests where they can be */
+    /* shell commands that work as written */
     const char *example;
     const struct opt *opts;         /* ends with {0} */
     int min_operands, max_operands; /* max -1: any number */
@@ -63,9 +63,9 @@ struct exec *tool_exec(struct tool *t);
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
 /* the same for a MODEL operand */
 struct model_in *tool_model(struct tool *t, const char *operand);
-/* A parent that is no stream (a text file, say): `id` is a digest of what was read. */
+/* A parent that is not a stream, such as a text file; `id` is a digest of what was read. */
 void tool_parent(struct tool *t, const char *path, const char *id);
-/* before opening an operand: a second - is wrong usage. tool_in and tool_model do it */
+/* call before opening an operand: a second - is a usage error. tool_in and tool_model do so */
 void tool_stdin_once(struct tool *t, const char *path);
 /* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after
  * all inputs are open. An "id" in meta (hf-import: the model stays what it was) replaces the
@@ -80,13 +80,13 @@ struct model_out *tool_model_out(struct tool *t, const char *path, const struct 
 const char *tool_output(const struct tool *t); /* what -o says, or NULL */
 /* The header of a stream that this run makes, as tool_out writes it; meta: stolen. New reference */
 json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
-/* --eta line on stderr, at most 6 a second, only on a terminal and without --quiet: done/total
- * units, rate, time left. */
+/* progress line on stderr, at most 6 times a second, only on a terminal and without --quiet:
+ * done/total units, rate, time left. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
-/* Memory before it is spent, as one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
+/* Prints the predicted memory in one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
  * and data 20.0)". `what` names the operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
-/* The rest of an import: the model as it is becomes the output; closes it and finishes. Returns the
+/* Finishes an import: writes the model unchanged to the output and closes it. Returns the
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);
 /* Ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees;

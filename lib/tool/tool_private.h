@@ -23,7 +23,7 @@ struct tool {
     int progress_shown;
 };
 
-/* Prints one message, drops unfinished outputs, exits. What was finished stays. */
+/* Prints one message, removes unfinished outputs, and exits. Finished outputs stay. */
 _Noreturn void tool_exit(struct tool *t, int status, const char *message);
 void tool_clear_progress(struct tool *t);
 /* What --compute comes to: "f32", "tf32" or "bf16". */

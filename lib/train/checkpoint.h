@@ -3,7 +3,7 @@
  *
  * Header: `step` (optimiser steps done), `position` (sequences taken from the data), `predictions`
  * (trained on so far), `run` (the resolved options and the ids of student, teacher and data),
- * `model` (the head of the model in training), hist. Records: `weights`, `m`, `v`, each f32
+ * `model` (the spec of the model in training), hist. Records: `weights`, `m`, `v`, each f32
  * [n_values], in the order of the model's tensors. */
 #ifndef PARE_CHECKPOINT_H
 #define PARE_CHECKPOINT_H
@@ -17,7 +17,7 @@
 struct checkpoint {
     int64_t step, position, predictions;
     struct exec *x;
-    /* borrowed, as m and v, which lie where x runs calls; filled by loading */
+    /* borrowed, as are m and v, which are in device memory; filled by loading */
     struct model *model;
     float *m, *v;
 };
@@ -27,17 +27,17 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
 /* Steps of the checkpoints in dir, newest first, *steps to be freed; a directory that does not
  * exist has none. Returns the count or -1. */
 int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e);
-/* Loads the newest whole one: 1; 0: there is none at all; -1: all are damaged, or it is of another
- * run (e says what differs from `run`). note: a sentence about damaged ones that were passed over,
- * else "". After -1 the arrays hold anything. */
+/* Loads the newest intact one. 1: loaded; 0: there is none; -1: all are damaged, or it belongs to
+ * another run (e says what differs from `run`). note: a sentence about damaged ones that were
+ * skipped, else "". After -1 the contents of the arrays are undefined. */
 int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
                       struct err *e);
-/* Removes the checkpoints of steps before `oldest`, and what a save that was killed has left. */
+/* Removes the checkpoints of steps before `oldest`, and leftovers of a save that was killed. */
 void checkpoint_prune(const char *dir, int64_t oldest);
 
 /* The log of a run: one JSON object a line, each with its "step". */
 struct train_log;
-/* Keeps the whole lines of steps up to `keep` (0: none) and cuts off what follows. Pipes, devices
+/* Keeps the complete lines of steps up to `keep` (0: none) and truncates the rest. Pipes, devices
  * and standard output (-) are appended to. */
 struct train_log *train_log_open(const char *path, int64_t keep, struct err *e);
 int train_log_line(struct train_log *l, const json_t *line, struct err *e);

@@ -1,5 +1,5 @@
-/* A training run: optimiser steps with their log, evaluations and checkpoints, and how a run goes
- * on after it was cut off. */
+/* A training run: optimiser steps with their log, evaluations and checkpoints, and how an
+ * interrupted run is resumed. */
 #ifndef PARE_TRAIN_RUN_H
 #define PARE_TRAIN_RUN_H
 
@@ -14,7 +14,7 @@ struct train_run {
     const char *dir, *log_path;     /* NULL: no checkpoints, no log */
     int64_t save_steps, eval_steps; /* 0: none; after the last step only */
     int resume;
-    /* descriptor of dir, held against a second run there; 0: none yet */
+    /* descriptor of dir, locked against a second run there; 0: none yet */
     int lock;
     json_t *head; /* of checkpoints, set by the caller: train_run_meta with id and hist */
     struct train_log *log;
@@ -29,12 +29,12 @@ struct train_run {
  * spec. New reference */
 json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
                        const char *teacher);
-/* Makes the directory, loads the newest checkpoint where `resume` asks for it, cuts the log back to
- * its step. note: what the user should know, or "". Refuses a directory with checkpoints unless
- * `resume` is set, and checkpoints of another run. */
+/* Makes the directory, loads the newest checkpoint if `resume` is set, and truncates the log to its
+ * step. note: a message for the user, or "". Refuses a directory with checkpoints unless `resume`
+ * is set, and checkpoints of another run. */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
-/* Refuses an output directory that holds checkpoints, is another living run's, or cannot be made.
- * Cheap: to be called before models are loaded. */
+/* Refuses an output directory that has checkpoints, is in use by another run, or cannot be created.
+ * Cheap: call it before models are loaded. */
 int train_run_check_dir(struct train_run *r, struct err *e);
 /* One step, its line in the log (evaluation included), its checkpoint where one is due: 1, 0 when
  * stopped before the step was done, -1. */

@@ -268,7 +268,7 @@ P
     patch neg 'J["model.norm.weight"]["data_offsets"] = [-144, 0]; B = join(json.dumps(J), D)';               refused neg "outside"
     patch back 'J["model.norm.weight"]["data_offsets"] = [144, 0]; B = join(json.dumps(J), D)';               refused back "outside"
     patch size 'J["model.norm.weight"]["shape"] = [1 << 40, 1 << 40]; B = join(json.dumps(J), D)';            refused size "do not match"
-    patch less 'J["model.norm.weight"]["shape"] = [-36]; B = join(json.dumps(J), D)';                         refused less "no size"
+    patch less 'J["model.norm.weight"]["shape"] = [-36]; B = join(json.dumps(J), D)';                         refused less "not a valid size"
     patch big 'J["model.norm.weight"]["shape"] = [1 << 70]; B = join(json.dumps(J), D)';                      refused big "not valid JSON"
     patch dims 'J["model.norm.weight"]["shape"] = [1] * 6 + [36]; B = join(json.dumps(J), D)';                refused dims "dimensions"
     patch f8 'J["model.norm.weight"]["dtype"] = "F8_E4M3"; B = join(json.dumps(J), D)';                       refused f8 "F8_E4M3"

@@ -221,14 +221,14 @@ for l, n in enumerate((20, 20, 45, 31)):
 @test "targets that cannot be reached, lists that are none, wrong streams" {
     ranked llama
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
-    refused 1 "--hidden-size 37 is more than the model has (36)" $cut --hidden-size 37
-    refused 1 "--intermediate-size 46 is more than layer 0 has (45)" $cut --intermediate-size 46
+    refused 1 "--hidden-size must be at most 36, not 37" $cut --hidden-size 37
+    refused 1 "--intermediate-size must be at most 45 in layer 0, not 46" $cut --intermediate-size 46
     refused 1 "with num_key_value_heads 2, --num-attention-heads must be a multiple of 2 up to 6, not 3" $cut --num-attention-heads 3
     refused 1 "with num_key_value_heads 1, --num-attention-heads must be a multiple of 1 up to 3, not 4" $cut --num-key-value-heads 1 --num-attention-heads 4
-    refused 1 "--num-key-value-heads 3 is more than layer 0 has (2)" $cut --num-key-value-heads 3
-    refused 1 "--num-attention-heads 7 is more than layer 0 has (6)" $cut --num-attention-heads 7
+    refused 1 "--num-key-value-heads must be at most 2 in layer 0, not 3" $cut --num-key-value-heads 3
+    refused 1 "--num-attention-heads must be at most 6 in layer 0, not 7" $cut --num-attention-heads 7
     refused 2 "--num-key-value-heads must be at least 1, not 0" $cut --num-key-value-heads 0
-    refused 1 "--num-hidden-layers 5" $cut --num-hidden-layers 5
+    refused 1 "--num-hidden-layers must be at most 4, not 5" $cut --num-hidden-layers 5
     refused 1 "layers are 0 to 3" $cut --drop-layers 1,4
     refused 1 "layers are 0 to 3" $cut --drop-layers 9999999999999999999
     refused 2 "takes a list of layers" $cut --drop-layers 1,,2
@@ -239,7 +239,7 @@ for l, n in enumerate((20, 20, 45, 31)):
     refused 2 "names layer 1 twice" $cut --intermediate-size 0-1:20,1-:30
     refused 2 "the range 3-1 is reversed" $cut --intermediate-size 3-1:20
     refused 1 "names layer 4; the model's layers are 0 to 3" $cut --intermediate-size 3-4:20
-    refused 1 "--intermediate-size 46 is more than layer 2 has (45)" $cut --intermediate-size 0:20,2-:46
+    refused 1 "--intermediate-size must be at most 45 in layer 2, not 46" $cut --intermediate-size 0:20,2-:46
     refused 1 "layer 3: with num_key_value_heads 2, --num-attention-heads must be a multiple of 2" $cut --num-attention-heads 3:5
     refused 1 "leaves no layer" $cut --drop-layers 0-3
     refused 2 "give one" $cut --drop-layers 1 --num-hidden-layers 3
