@@ -156,7 +156,7 @@ sanitized:              ## builds tools and fuzz drivers with sanitizers into bu
 
 FUZZ    ?= $(fuzzers)
 SECONDS ?= 600
-fuzz: sanitized                         ## runs the fuzz drivers, or FUZZ=name, for SECONDS= each
+fuzz: sanitized                         ## runs each fuzz driver, or FUZZ=NAME, for SECONDS=
 	$(Q)for f in $(FUZZ); do \
 	    build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
 
@@ -185,7 +185,7 @@ bench: $(BUILD)/tests/bench/bench ## times evaluation, training, distillation: a
 	    $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || failed=1; \
 	    done; exit $$failed; }
 
-# ---- what is handed on
+# ---- installation
 man: $(tools:%=man/%.1)                 ## man pages, made from --help
 man/%.1: $(BINDIR)/% pipelines/man
 	@mkdir -p $(@D)
@@ -204,7 +204,7 @@ teacher: all            ## trains the demonstration's teacher (half an hour on t
 list:                                   ## prints the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
 
-clean:                                  ## removes what was built
+clean:                                  ## removes everything that was built
 	rm -rf build $(tools:%=bin/%) man
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
