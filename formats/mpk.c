@@ -4,7 +4,10 @@
 #include "mpk.h"
 
 #include <msgpack.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "../lib/base/mem.h"
 
 /* ---- the extent of an object, without recursion or allocation */
 
@@ -183,8 +186,9 @@ json_t *mpk_decode(const unsigned char *p, size_t n, const char **why)
     msgpack_unpacked_init(&u);
     size_t at = 0;
     json_t *v = NULL;
-    if (msgpack_unpack_next(&u, (const char *)p, n, &at) != MSGPACK_UNPACK_SUCCESS)
-        *why = "broken msgpack";
+    msgpack_unpack_return r = msgpack_unpack_next(&u, (const char *)p, n, &at);
+    if (r != MSGPACK_UNPACK_SUCCESS) /* the scan has found nothing wrong */
+        *why = "no memory, or broken msgpack";
     else if (at != n)
         *why = "bytes after the object";
     else
@@ -194,6 +198,22 @@ json_t *mpk_decode(const unsigned char *p, size_t n, const char **why)
 }
 
 /* ---- encoding */
+
+struct bytes {
+    unsigned char *p;
+    size_t n, room;
+};
+
+/* The packer's output: it grows without failing, so that no result of the packer needs a look. */
+static int bytes_add(void *self, const char *p, size_t n)
+{
+    struct bytes *b = self;
+    if (b->room - b->n < n)
+        b->p = mem_grow(b->p, b->room = 2 * b->room + n + 256);
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+    return 0;
+}
 
 static int pack(msgpack_packer *pk, const json_t *v, int depth);
 
@@ -241,15 +261,14 @@ static int pack(msgpack_packer *pk, const json_t *v, int depth)
 
 int mpk_encode(const json_t *value, unsigned char **bytes, size_t *n, const char **why)
 {
-    msgpack_sbuffer buffer;
+    struct bytes b = {0};
     msgpack_packer pk;
-    msgpack_sbuffer_init(&buffer);
-    msgpack_packer_init(&pk, &buffer, msgpack_sbuffer_write);
+    msgpack_packer_init(&pk, &b, bytes_add);
     if (pack(&pk, value, 0)) {
-        msgpack_sbuffer_destroy(&buffer);
+        free(b.p);
         return *why = "nesting deeper than 32", -1;
     }
-    *n = buffer.size;
-    *bytes = (unsigned char *)msgpack_sbuffer_release(&buffer);
+    *n = b.n;
+    *bytes = b.p;
     return 0;
 }

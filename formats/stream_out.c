@@ -124,6 +124,8 @@ static int file_open(struct st_out *out, const char *path)
         return out->fd < 0 ? err_set(out->e, "cannot write %s:", path) : 0;
     }
     char *real = there ? realpath(path, NULL) : NULL;
+    if (there && !real)
+        return err_set(out->e, "cannot write %s:", path);
     out->target = real ? real : mem_string(path);
     char *temporary = mem_format("%s.%ld.part", out->target, (long)getpid());
     unlink(temporary);

@@ -57,10 +57,12 @@ static int is_word(const char *s, int len)
     if (!word) {
         int code;
         PCRE2_SIZE at;
+        pcre2_compile_context *compile = pcre2_compile_context_create(pattern_memory());
         word = pcre2_compile((PCRE2_SPTR) "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]",
-                             PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+                             PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, compile);
+        pcre2_compile_context_free(compile);
     }
-    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
+    pcre2_match_data *m = pcre2_match_data_create(1, pattern_memory());
     int found = pcre2_match(word, (PCRE2_SPTR)s, (PCRE2_SIZE)len, 0, PCRE2_NO_UTF_CHECK, m, NULL) >
                 0;
     pcre2_match_data_free(m);

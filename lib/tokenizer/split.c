@@ -45,6 +45,26 @@ static const char gpt2_pattern[] =
 
 /* ---- reading the specification */
 
+static void *memory_take(size_t n, void *unused)
+{
+    (void)unused;
+    return mem_grow(NULL, n);
+}
+
+static void memory_give(void *p, void *unused)
+{
+    (void)unused;
+    free(p);
+}
+
+pcre2_general_context *pattern_memory(void)
+{
+    static pcre2_general_context *context;
+    if (!context)
+        context = pcre2_general_context_create(memory_take, memory_give, NULL);
+    return context;
+}
+
 static struct split *split_add(struct split_list *l, struct err *e)
 {
     if (l->count == SPLIT_STEPS)
@@ -62,10 +82,12 @@ static int split_compile(struct split *s, const char *pattern, int literal, stru
     char *translated = literal ? mem_string(pattern) : split_pattern_translate(pattern, e);
     if (!translated)
         return -1;
+    pcre2_compile_context *compile = pcre2_compile_context_create(pattern_memory());
     s->code = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF |
                                 (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE),
-                            &code, &at, NULL);
+                            &code, &at, compile);
+    pcre2_compile_context_free(compile);
     free(translated);
     if (!s->code) {
         char why[160];
@@ -73,9 +95,9 @@ static int split_compile(struct split *s, const char *pattern, int literal, stru
         return err_set(e, "the tokenizer's pattern \"%.200s\" is not valid: %s", pattern, why);
     }
     pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without a JIT the interpreter runs */
-    s->match = pcre2_match_data_create(1, NULL);
-    s->context = pcre2_match_context_create(NULL);
-    s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK, NULL);
+    s->match = pcre2_match_data_create(1, pattern_memory());
+    s->context = pcre2_match_context_create(pattern_memory());
+    s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK, pattern_memory());
     pcre2_jit_stack_assign(s->context, NULL, s->stack);
     return 0;
 }

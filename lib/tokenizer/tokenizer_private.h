@@ -90,6 +90,9 @@ int split_apply(struct split_list *l, struct text t, split_use *use, void *conte
 void split_free(struct split_list *l);
 /* A pattern as tokenizer.json has it (Oniguruma's syntax) in PCRE2's, meaning the same; NULL:
  * refused, says what is in it. free() it. */
+/* For PCRE2: memory that ends the process where there is none, so that nothing it makes is NULL.
+ * Lives as long as the process. */
+struct pcre2_real_general_context_8 *pattern_memory(void);
 char *split_pattern_translate(const char *pattern, struct err *e);
 
 /* ---- reading tokenizer.json (json.c) */

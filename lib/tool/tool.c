@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "../base/unfinished.h"
 #include "../base/utf8.h"
 #include "restart.h"
@@ -185,6 +186,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     fill_descriptors();
     if (d->uses & TOOL_COMPUTE)
         restart_tuned(argv);
+    json_memory_or_exit();
     tool_signals();
     /* a library that gives up ends the process where it stands */
     atexit(unfinished_remove_all);

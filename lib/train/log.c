@@ -13,13 +13,14 @@ struct train_log {
     char *path;
 };
 
-/* Length of the leading part that is whole lines of steps up to `keep`. */
+/* Length of the leading part that is whole lines of steps up to `keep`; -1: it cannot be read. */
 static long log_kept(FILE *f, int64_t keep)
 {
     char *line = NULL;
     size_t room = 0;
     long kept = 0;
-    for (ssize_t n; (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n'; kept += n) {
+    ssize_t n;
+    for (; (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n'; kept += n) {
         json_t *j = json_loadb(line, (size_t)n, 0, NULL), *step = json_object_get(j, "step");
         int whole = json_is_integer(step) && json_integer_value(step) <= keep;
         json_decref(j);
@@ -27,7 +28,7 @@ static long log_kept(FILE *f, int64_t keep)
             break;
     }
     free(line);
-    return kept;
+    return n < 0 && !feof(f) ? -1 : kept;
 }
 
 struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
@@ -43,7 +44,8 @@ struct train_log *train_log_open(const char *path, int64_t keep, struct err *e)
     }
     if (own && S_ISREG(s.st_mode)) {
         rewind(f);
-        if (ftruncate(fileno(f), keep > 0 ? log_kept(f, keep) : 0)) {
+        long kept = keep > 0 ? log_kept(f, keep) : 0;
+        if (kept < 0 || ftruncate(fileno(f), kept)) {
             err_set(e, "cannot truncate %s:", path);
             fclose(f);
             return NULL;
