@@ -78,7 +78,7 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install emulated check check-hf check-smollm2 check-large \
-        lint unit fuzzing sanitized fuzz fuzz-targets print-build bench man teacher
+        lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
 
 # Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with
@@ -123,9 +123,10 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 
 $(BUILD)/tests/unit/ops: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/reference/*.c))
 
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(archive)
+FUZZ_MAIN ?= $(BUILD)/tests/fuzz/main.o
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter %.o,$(FUZZ_MAIN)) $(archive)
 	$(if $(Q),@echo "  LD  $@")
-	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $< $(FUZZ_MAIN) $(archive) $(ldlibs)
 
 unit: $(units:%=$(BUILD)/tests/unit/%)
 fuzzing: $(fuzzers:%=$(BUILD)/tests/fuzz/%)
@@ -159,6 +160,20 @@ SECONDS ?= 600
 fuzz: sanitized                         ## runs each fuzz driver, or FUZZ=NAME, for SECONDS=
 	$(Q)for f in $(FUZZ); do \
 	    build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
+
+attack: SECONDS = 3600
+attack: all sanitized $(BUILD)/tests/attack/fail_nth.so ## attacks everything for SECONDS=, counts
+	$(Q)$(PYTHON) tests/attack/attack.py $(BINDIR) $(BUILD)/tests/attack/fail_nth.so \
+	    --seconds $$(($(SECONDS) / 2))
+	$(Q)$(MAKE) -s fuzz SECONDS=$$(($(SECONDS) / 2 / $(words $(fuzzers)) + 1))
+
+libfuzzer:              ## builds the fuzz drivers under clang's libFuzzer into build/libfuzzer
+	$(Q)$(MAKE) CC=clang BUILD=build/libfuzzer FUZZ_MAIN=-fsanitize=fuzzer fuzzing CFLAGS="-O1 -g \
+	    -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all"
+
+$(BUILD)/tests/attack/%.so: tests/attack/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(base) -O1 -shared -fPIC -o $@ $< -ldl
 
 emulated:               ## builds tools and tests with CUDA kernels on the emulator, build/emulated
 	$(Q)$(MAKE) CUDA=emulated BUILD=build/emulated BINDIR=build/emulated/bin all unit

@@ -188,6 +188,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
         restart_tuned(argv);
     json_memory_or_exit();
     tool_signals();
+    tool_faults();
     /* a library that gives up ends the process where it stands */
     atexit(unfinished_remove_all);
     struct tool *t = mem_alloc(sizeof *t);

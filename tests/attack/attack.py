@@ -209,7 +209,7 @@ def main():
     p.add_argument("--seconds", type=float, default=60)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("parts", nargs="*", default=["failures", "mutations", "kills"])
-    options = p.parse_args()
+    options = p.parse_intermixed_args()
     attack, end = Attack(options), time.monotonic()
     for part in options.parts:
         end += options.seconds / len(options.parts)

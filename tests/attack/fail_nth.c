@@ -45,7 +45,7 @@ static int hit(const char *call, int error)
 #define REAL(result, name, ...) \
     static result (*real)(__VA_ARGS__); \
     if (!real) \
-        real = (result(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name)
+    real = (result(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name)
 
 /* ---- memory: the C library's own names, since dlsym allocates */
 

@@ -1,0 +1,66 @@
+/* Memory faults. Matrix libraries use memory for the code that they make without looking whether
+ * they got it; such a fault ends the tool with a sentence and status 1, like any other lack of
+ * memory. Every other fault is a bug: unfinished files are removed, and the signal ends the
+ * process. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "../base/unfinished.h"
+#include "tool_private.h"
+
+/* Where the instruction is that faulted; NULL: this processor is not known here. */
+static const void *fault_place(const void *context)
+{
+#if defined(__x86_64__)
+    return (const void *)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (const void *)((const ucontext_t *)context)->uc_mcontext.pc;
+#else
+    (void)context;
+    return NULL;
+#endif
+}
+
+static int is_matrix_library(const char *path)
+{
+    static const char *const names[] = {"dnnl", "mkl", "blas", "blis"};
+    const char *file = strrchr(path, '/');
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strstr(file ? file : path, names[i]))
+            return 1;
+    return 0;
+}
+
+static void say(const char *text)
+{
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+    (void)ignored;
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+    Dl_info where = {0};
+    const void *place = fault_place(context);
+    (void)info;
+    unfinished_remove_all();
+    if (place && dladdr(place, &where) && where.dli_fname && is_matrix_library(where.dli_fname)) {
+        say(program_invocation_short_name);
+        say(": the matrix library failed, most likely for want of memory\n");
+        _exit(1);
+    }
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+void tool_faults(void)
+{
+    struct sigaction own = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, old;
+    const int faults[] = {SIGSEGV, SIGBUS};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        if (!sigaction(faults[i], NULL, &old) && old.sa_handler == SIG_DFL)
+            sigaction(faults[i], &own, NULL); /* else a sanitizer is there first */
+}
