@@ -186,9 +186,9 @@ static char *decode_fallback(const char *s, int64_t n, char *out)
 static char *decode_strip(const struct decode_step *step, const char *s, int64_t n, char *out)
 {
     int64_t len = (int64_t)strlen(step->from), start = step->start, stop = step->stop;
-    while (start-- > 0 && n >= len && !memcmp(s, step->from, (size_t)len))
+    for (; start > 0 && n >= len && !memcmp(s, step->from, (size_t)len); start--)
         s += len, n -= len;
-    while (stop-- > 0 && n >= len && !memcmp(s + n - len, step->from, (size_t)len))
+    for (; stop > 0 && n >= len && !memcmp(s + n - len, step->from, (size_t)len); stop--)
         n -= len;
     memcpy(out, s, (size_t)n);
     return out + n;

@@ -119,31 +119,39 @@ static void bytes_insert(struct input *x, size_t at, const uint8_t *p, size_t n)
     x->n += n;
 }
 
+static const int64_t odd[] = {
+    0,     1,         -1,         127,     128,     255,       256,       32767,           65535,
+    65536, INT32_MAX, UINT32_MAX, 1 << 20, 1 << 28, INT64_MAX, INT64_MIN, INT64_C(1) << 40};
+
+static int64_t odd_number(struct rng *r) { return odd[rng_below(r, sizeof odd / sizeof *odd)]; }
+
 /* Sizes that parsers get wrong, of 1, 2, 4 or 8 bytes in either order. */
 static void number_put(struct input *x, size_t at, struct rng *r)
 {
-    static const int64_t odd[] = {0,
-                                  1,
-                                  -1,
-                                  127,
-                                  128,
-                                  255,
-                                  256,
-                                  32767,
-                                  65535,
-                                  65536,
-                                  INT32_MAX,
-                                  UINT32_MAX,
-                                  1 << 20,
-                                  1 << 28,
-                                  INT64_MAX,
-                                  INT64_MIN,
-                                  INT64_C(1) << 40};
-    uint64_t v = (uint64_t)odd[rng_below(r, sizeof odd / sizeof *odd)];
+    uint64_t v = (uint64_t)odd_number(r);
     size_t size = (size_t)1 << rng_below(r, 4);
     int big = (int)rng_below(r, 2);
     for (size_t i = 0; i < size && at + i < x->n; i++)
         x->p[at + i] = (uint8_t)(v >> 8 * (big ? size - 1 - i : i));
+}
+
+static int is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
+
+/* The next number written in digits becomes such a size, or one next to what it was. */
+static void digits_put(struct input *x, size_t at, struct rng *r)
+{
+    char text[32];
+    while (at < x->n && !is_digit(x->p[at]))
+        at++;
+    size_t end = at;
+    int64_t v = 0;
+    for (; end < x->n && is_digit(x->p[end]) && v < INT64_MAX / 20; end++)
+        v = 10 * v + (x->p[end] - '0');
+    v = rng_below(r, 2) ? odd_number(r) : v + (int64_t)rng_below(r, 3) - 1;
+    memmove(x->p + at, x->p + end, x->n - end);
+    x->n -= end - at;
+    bytes_insert(x, at, (const uint8_t *)text,
+                 (size_t)snprintf(text, sizeof text, "%lld", (long long)v));
 }
 
 /* A piece of some seed, so that valid parts meet in wrong places. */
@@ -159,7 +167,7 @@ static void change(struct input *x, struct rng *r)
 {
     size_t at = rng_below(r, x->n + 1), n = rng_below(r, 1 + (x->n - at < 32 ? x->n - at : 32));
     uint8_t byte = (uint8_t)rng_u64(r);
-    switch (rng_below(r, 7)) {
+    switch (rng_below(r, 9)) {
     case 0:
         if (at < x->n)
             x->p[at] ^= (uint8_t)(1 << rng_below(r, 8));
@@ -175,6 +183,8 @@ static void change(struct input *x, struct rng *r)
         break;
     case 4: number_put(x, at, r); break;
     case 5: piece_insert(x, at, r); break;
+    case 7:
+    case 8: digits_put(x, at, r); break;
     case 6:
         if (!rng_below(r, 8))
             x->n = at;
