@@ -5,7 +5,9 @@
  *   FAIL_N     which call, from 1 on; 0: none
  *   FAIL_MARK  a file that is created when a call has failed
  * The tool must then end with a sentence and a status that is not 0, or with the right output. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
