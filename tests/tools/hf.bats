@@ -206,7 +206,7 @@ PY
     [ "$status" = 0 ]
     [[ $output == *"left out auto_map"*"evil.py"* ]]
     [ "$(ls out | sort | tr '\n' ' ')" = "config.json generation_config.json model.safetensors " ]
-    ! grep -q auto_map out/config.json
+    run ! grep auto_map out/config.json
 }
 
 @test "refused: tensors that are missing, unexpected, misshapen, no reals" {

@@ -144,7 +144,8 @@ differ() {      # differ TOOL OPTION A B: the two make different things of diffe
         tokenize) operand=lines ;;
         *) operand=tokens.tsz ;;
         esac
-        cp "$operand" "./$a" && cp "$operand" "./$b"
+        cp "$operand" "./$a"
+        cp "$operand" "./$b"
         [ "$(facts "$tool" "$option" "$a" "$a") $(facts "$tool" "$option" "$b" "$b")" = "$first $second" ] || { echo "$tool --$option: the name of its operand counts"; false; }
     done < options
 }
@@ -164,5 +165,7 @@ differ() {      # differ TOOL OPTION A B: the two make different things of diffe
     cp lines text.jsonl
     read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
     read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"
-    [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ]
+    [ -n "$first" ]
+    [ -n "$second" ]
+    [ "$first" != "$second" ]
 }

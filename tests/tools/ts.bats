@@ -1,4 +1,5 @@
 # ts-check, ts-cat, ts-dump, and the stream as another language speaks it (stream.py, rank.py: Python with nothing but its own library).
+bats_require_minimum_version 1.5.0
 
 setup() {
     bin=${PARE_BIN:-$PWD/bin}
@@ -297,7 +298,7 @@ PY
     history a.tsz 'step("rank.py", ["; touch harm"], n=1), step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))])'
     ts-dump --hist a.tsz > remake
     [ "$(grep -c '^# needs b.tsz, id ' remake)" = 1 ]
-    ! grep harm remake
+    run ! grep harm remake
 }
 
 @test "the tools and options that a history may name are those that --help lists" {
