@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-#if defined __AVX512F__
+/* clang leaves loops with a maximum scalar, since a maximum of floats is no reduction to it */
+#if defined __clang__
+enum { VECTOR = 1 };
+#elif defined __AVX512F__
 enum { VECTOR = 16 };
 #elif defined __AVX__
 enum { VECTOR = 8 };
