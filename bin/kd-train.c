@@ -1,5 +1,6 @@
 /* kd-train: trains a student, with a teacher (forward KL on logits) or on the text alone. Models
  * and tokens in; model, checkpoints, log out. */
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ static struct train_options o = {.batch_size = 8,
                                  .epsilon = 1e-8,
                                  .max_grad_norm = 1,
                                  .temperature = 1,
-                                 .jsd_beta = 0.5};
+                                 .jsd_beta = NAN};
 static struct train_run run;
 static const char *teacher_name, *data_name, *eval_name, *output,
     *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
@@ -49,7 +50,8 @@ static const struct opt opts[] = {
      "size",
      0},
     {"jsd-beta", OPT_REAL, &o.jsd_beta, "B",
-     "weight of the teacher in the mixture that jsd compares both models with, between 0 and 1", 0},
+     "weight of the teacher in the mixture that jsd compares both models with; 0.5 if not given",
+     OPT_UNSET},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-steps", OPT_INT, &o.max_steps, "N", "number of optimiser steps; required", OPT_FROM_1},
     {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},

@@ -171,7 +171,7 @@ static json_t *option_value(const struct opt *p)
     if (p->type == OPT_INT)
         return json_integer(*(int64_t *)p->value);
     if (p->type == OPT_REAL)
-        return json_real(*(double *)p->value);
+        return isnan(*(double *)p->value) ? NULL : json_real(*(double *)p->value);
     if (p->type == OPT_TEXT || p->type == OPT_PATH)
         return *(const char **)p->value ? json_text(*(const char **)p->value) : NULL;
     if (p->type == OPT_SIZES)

@@ -81,6 +81,23 @@ double train_learning_rate(const struct train_options *o, int64_t step)
            0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
 }
 
+/* Bounds: kernels have both as f32. --jsd-beta is in the history of runs that it shapes only. */
+static int losses_resolve(struct train_options *o, struct err *e)
+{
+    if (!(o->temperature >= 1e-3 && o->temperature <= 1e3))
+        return err_set(e, "--temperature must be from 0.001 to 1000, not %g", o->temperature);
+    if (o->weights[LOSS_jsd] == 0) {
+        if (!isnan(o->jsd_beta))
+            return err_set(e, "--jsd-beta has no effect: --loss does not contain jsd");
+        return 0;
+    }
+    if (isnan(o->jsd_beta))
+        o->jsd_beta = 0.5;
+    if (!(o->jsd_beta >= 1e-3 && o->jsd_beta <= 1 - 1e-3))
+        return err_set(e, "--jsd-beta must be from 0.001 to 0.999, not %g", o->jsd_beta);
+    return 0;
+}
+
 int train_options_resolve(struct train_options *o, struct err *e)
 {
     if (o->max_steps < 1)
@@ -102,13 +119,10 @@ int train_options_resolve(struct train_options *o, struct err *e)
           o->max_grad_norm >= 0))
         return err_set(e, "learning rates, --weight-decay and --max-grad-norm must not be "
                           "negative, and --learning-rate must not be 0");
-    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0 &&
-          o->temperature > 0))
-        return err_set(e, "--adam-beta1 and --adam-beta2 must be in [0, 1), --adam-epsilon and "
-                          "--temperature positive");
-    if (!(o->jsd_beta > 0 && o->jsd_beta < 1))
-        return err_set(e, "--jsd-beta must lie between 0 and 1, not %g", o->jsd_beta);
-    return 0;
+    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0))
+        return err_set(e, "--adam-beta1 and --adam-beta2 must be in [0, 1), --adam-epsilon "
+                          "positive");
+    return losses_resolve(o, e);
 }
 
 /* ce and kl always, others where they are in the sum: so are the runs of earlier releases. */

@@ -15,7 +15,8 @@ struct train_options {
     int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
     /* max_grad_norm 0: no clipping */
     double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
-        temperature, jsd_beta;
+        temperature;
+    double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
     int temperature_squared, shuffled, recompute;
 };
@@ -25,8 +26,8 @@ int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e
 int train_needs_teacher(const struct train_options *o);
 /* Those that are computed: the ones with a weight, and ce, which is always in the log. */
 unsigned train_loss_set(const struct train_options *o);
-/* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) and
- * refuses what makes no sense. */
+/* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) or not
+ * given (jsd_beta: 0.5, if jsd is in the sum) and refuses what makes no sense. */
 int train_options_resolve(struct train_options *o, struct err *e);
 /* What shapes the trajectory, under the names of the command line; the caller adds the ids of
  * models and data. New reference. */

@@ -155,7 +155,7 @@ static void open_training(struct row *r, int recompute)
         .epsilon = 1e-8,
         .max_grad_norm = 1,
         .temperature = 1,
-        .jsd_beta = 0.5,
+        .jsd_beta = NAN,
         .weights = {[LOSS_ce] = r->teacher_shape ? 0 : 1, [LOSS_kl] = r->teacher_shape ? 1 : 0},
         .recompute = recompute};
     must(train_options_resolve(&o, &e));

@@ -31,8 +31,11 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
 }
 
 @test "a weighted sum: the log has each loss by name, and their sum; a run of kl is the kl of any sum" {
-    golden_run --teacher "$TEACHER" --loss kl+0.5ce+0.1rkl+2jsd+0.01mse+cosine --log sum.log -o x.tsz
+    golden_run --teacher "$TEACHER" --loss kl+0.5ce+0.1rkl+2jsd+0.01mse+cosine --log sum.log -o sum.tsz
+    "$BIN/ts-dump" sum.tsz | grep -q -e '--jsd-beta 0.5'
     golden_run --teacher "$TEACHER" --log kl.log -o x.tsz
+    "$BIN/ts-dump" x.tsz > x.txt
+    run ! grep jsd-beta x.txt
     golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --log warm.log -o warm.tsz
     golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --temperature-squared --max-grad-norm 0 --log square.log -o square.tsz
     golden_run --teacher "$TEACHER" --loss 4rkl --temperature 2 --max-grad-norm 0 --log four.log -o four.tsz
@@ -258,7 +261,9 @@ P
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
-    refused 2 "--jsd-beta must lie between 0 and 1, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
+    refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
+    refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 -o x.tsz
+    refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
     refused 2 "--loss rkl needs a --teacher" golden_run --loss rkl -o x.tsz
     refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz

@@ -43,15 +43,27 @@ static void test_options(void)
                               .accumulation = 1,
                               .epsilon = 1e-8,
                               .temperature = 1,
-                              .jsd_beta = 0.5};
+                              .jsd_beta = NAN};
     CHECK(!train_options_resolve(&o, &e) && o.warmup_steps == 3 &&
               near(o.min_learning_rate, 2e-4, 1e-18),
           "defaults are filled in");
     o.beta2 = 1;
     CHECK(train_options_resolve(&o, &e), "beta2 of 1 is refused");
     o.beta2 = 0.95;
+    CHECK(isnan(o.jsd_beta), "without jsd there is no mixture");
+    o.jsd_beta = 0.3;
+    CHECK(train_options_resolve(&o, &e), "a mixture without jsd is refused");
+    o.weights[LOSS_jsd] = 1;
+    CHECK(!train_options_resolve(&o, &e) && o.jsd_beta == 0.3, "the given mixture remains");
+    o.jsd_beta = NAN;
+    CHECK(!train_options_resolve(&o, &e) && o.jsd_beta == 0.5, "both models weigh the same");
     o.jsd_beta = 1;
     CHECK(train_options_resolve(&o, &e), "a mixture that is the teacher alone is refused");
+    o.jsd_beta = 1e-60;
+    CHECK(train_options_resolve(&o, &e), "a mixture that is 0 in f32 is refused");
+    o.jsd_beta = 0.5;
+    o.temperature = 1e-60;
+    CHECK(train_options_resolve(&o, &e), "a temperature that is 0 in f32 is refused");
 }
 
 static void test_loss_sums(void)
