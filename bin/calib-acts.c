@@ -115,11 +115,9 @@ int main(int argc, char **argv)
         model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
     s.part = (struct sequences_part){first, sequences, max_tokens};
-    struct job j = {.t = t,
-                    .vocab_size = m.spec.vocab_size,
-                    .room = batch_size         ? batch_size
-                            : s.max_len < 1024 ? 1024 / s.max_len
-                                               : 1};
+    struct job j = {.t = t, .vocab_size = m.spec.vocab_size, .room = batch_size};
+    if (!j.room)
+        j.room = s.max_len < 1024 ? 1024 / s.max_len : 1;
     if (s.max_len > INT32_MAX || j.room > INT32_MAX / s.max_len)
         tool_usage(t,
                    "a forward pass of %lld sequences of %lld tokens is too large for memory: lower "

@@ -103,9 +103,11 @@ static void print_row(const json_t *j)
     char *name = utf8_visible(json_string_value(json_object_get(j, "model")));
     /* the end of a long name says more than its beginning */
     size_t n = strlen(name), room = 32;
-    printf("%s%-*s %12lld", n > room ? "..." : "", (int)(n > room ? room - 3 : room),
-           n > room ? name + n - room + 3 : name,
-           (long long)json_integer_value(json_object_get(j, "parameters")));
+    if (n > room)
+        printf("...%s", name + n - (room - 3));
+    else
+        printf("%-*s", (int)room, name);
+    printf(" %12lld", (long long)json_integer_value(json_object_get(j, "parameters")));
     for (int i = 0; i < 4; i++) {
         const json_t *value = json_object_get(j, columns[i]);
         if (json_is_null(value))

@@ -147,16 +147,18 @@ static void resolve_options(struct tool *t)
     f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
     if (train_parse_loss(loss, o.weights, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
-    if (!data_name || !teacher_name != !train_needs_teacher(&o))
-        tool_usage(t,
-                   !data_name     ? "--data TOKENS is required"
-                   : teacher_name ? "--loss %s does not use the --teacher"
-                                  : "--loss %s needs a --teacher",
-                   loss);
+    if (!data_name)
+        tool_usage(t, "--data TOKENS is required");
+    if (teacher_name && !train_needs_teacher(&o))
+        tool_usage(t, "--loss %s does not use the --teacher", loss);
+    if (!teacher_name && train_needs_teacher(&o))
+        tool_usage(t, "--loss %s needs a --teacher", loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
         tool_usage(t, "--save-steps and --eval-steps must not be negative, and --eval-steps needs "
                       "--eval-data");
-    output = tool_output(t) ? tool_output(t) : run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
+    output = tool_output(t);
+    if (!output)
+        output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
         tool_usage(t, "--log - and the model cannot both go to standard output: write the model to "
                       "a file with -o");

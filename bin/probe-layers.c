@@ -142,7 +142,9 @@ int main(int argc, char **argv)
     int64_t most = 2;
     for (int64_t i = 0; i < sums.windows; i++)
         most = rows[i].n > most ? rows[i].n : most;
-    int64_t batch = batch_size ? batch_size : most < 1024 ? 1024 / most : 1;
+    int64_t batch = batch_size;
+    if (!batch)
+        batch = most < 1024 ? 1024 / most : 1;
     if (probe_run(&p, tool_exec(t), &m, rows, sums.windows, most,
                   batch < sums.windows ? batch : sums.windows, on_progress, t, e))
         tool_check(t);

@@ -80,9 +80,11 @@ static int64_t bos_id(struct job *j, struct model_in *in)
     const json_t *token = json_object_get(config, "bos_token");
     if (!name)
         name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
-    int64_t found = name                  ? tokenizer_id(j->tokenizer, name)
-                    : json_is_integer(id) ? json_integer_value(id)
-                                          : -1;
+    int64_t found = -1;
+    if (name)
+        found = tokenizer_id(j->tokenizer, name);
+    else if (json_is_integer(id))
+        found = json_integer_value(id);
     if (found < 0 || found >= j->vocab_size)
         tool_die(j->tool, "--bos %s: %s", o.bos,
                  name ? "no such token in the vocabulary"

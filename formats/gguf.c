@@ -50,11 +50,13 @@ const char *gguf_type_name(enum gguf_type t) { return types[t].name; }
 
 int gguf_dtype(enum gguf_type t)
 {
-    return t == GGUF_F32    ? DT_F32
-           : t == GGUF_F16  ? DT_F16
-           : t == GGUF_BF16 ? DT_BF16
-           : t == GGUF_Q8_0 ? DT_Q8_0
-                            : -1;
+    switch (t) {
+    case GGUF_F32: return DT_F32;
+    case GGUF_F16: return DT_F16;
+    case GGUF_BF16: return DT_BF16;
+    case GGUF_Q8_0: return DT_Q8_0;
+    default: return -1;
+    }
 }
 
 int64_t gguf_bytes(enum gguf_type t, int64_t n)

@@ -73,9 +73,15 @@ json_t *json_text(const char *s)
     char *text = mem_alloc((size_t)(3 * n + 1));
     for (int64_t i = 0; i < n;) {
         int len = utf8_length(s + i, n - i);
-        memcpy(text + used, len ? s + i : replacement, (size_t)(len ? len : 3));
-        used += len ? len : 3;
-        i += len ? len : 1;
+        if (len) {
+            memcpy(text + used, s + i, (size_t)len);
+            used += len;
+            i += len;
+        } else {
+            memcpy(text + used, replacement, 3);
+            used += 3;
+            i++;
+        }
     }
     json_t *value = json_stringn(text, (size_t)used);
     free(text);

@@ -114,7 +114,9 @@ static int by_offset(const void *a, const void *b)
         return x->offset < y->offset ? -1 : 1;
     /* empty tensors before the one that shares their offset */
     int64_t nx = tensor_bytes(&x->t), ny = tensor_bytes(&y->t);
-    return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->t.name, y->t.name);
+    if (nx != ny)
+        return nx < ny ? -1 : 1;
+    return strcmp(x->t.name, y->t.name);
 }
 
 static int check_layout(const struct safetensors *s, int first, int64_t data, int64_t size,

@@ -243,6 +243,16 @@ static int input_detect(struct st_in *in)
     return 0;
 }
 
+/* Bytes of the MessagePack map header that begins with `first`; 0 if it begins something else. */
+static size_t map_header(unsigned char first)
+{
+    if (first == 0xde)
+        return 3;
+    if (first == 0xdf)
+        return 5;
+    return (first & 0xf0) == 0x80;
+}
+
 /* A map whose first key is "pare": looked at before anything is scanned, so that other files are
  * refused at once. */
 static int magic_check(struct st_in *in)
@@ -254,11 +264,7 @@ static int magic_check(struct st_in *in)
     if (r < 0)
         return -1;
     const unsigned char *p = in->buf + in->pos;
-    size_t n = in->len - in->pos, skip = !n                      ? 0
-                                         : p[0] == 0xde          ? 3
-                                         : p[0] == 0xdf          ? 5
-                                         : (p[0] & 0xf0) == 0x80 ? 1
-                                                                 : 0;
+    size_t n = in->len - in->pos, skip = n ? map_header(p[0]) : 0;
     size_t have = n > skip ? n - skip : 0;
     if (!skip || memcmp(p + skip, key, have < 5 ? have : 5))
         return err_set(in->e, "%s is not a pare stream", in->path);
@@ -412,7 +418,7 @@ static int chunk_begin(struct st_in *in)
 {
     if (buffer_need(in, 2))
         return -1;
-    unsigned type = in->buf[in->pos], size = type == 0xc4 ? 1 : type == 0xc5 ? 2 : 4;
+    unsigned type = in->buf[in->pos], size = 1u << (type & 3); /* bin 8, bin 16, bin 32 */
     int64_t n = 0, want = in->left < ST_CHUNK ? in->left : ST_CHUNK;
     if (type < 0xc4 || type > 0xc6)
         return err_set(in->e, "%s is damaged: a chunk of record %s is missing", in->path,

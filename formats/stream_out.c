@@ -308,8 +308,8 @@ int st_record(struct st_out *out, const struct tensor *t)
 static int chunk_begin(struct st_out *out)
 {
     uint32_t n = (uint32_t)(out->chunk = out->left < ST_CHUNK ? out->left : ST_CHUNK);
-    int size = n < 256 ? 1 : n < 65536 ? 2 : 4;
-    unsigned char h[5] = {size == 1 ? 0xc4 : size == 2 ? 0xc5 : 0xc6};
+    int k = (n > 0xff) + (n > 0xffff), size = 1 << k;
+    unsigned char h[5] = {(unsigned char)(0xc4 + k)}; /* bin 8, bin 16, bin 32 */
     for (int i = size; i > 0; i--, n >>= 8)
         h[i] = n & 255;
     return write_bytes(out, h, 1 + (size_t)size);

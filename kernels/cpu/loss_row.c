@@ -321,8 +321,10 @@ static void mix(const struct row_plan *k, const struct row *r, float *z, const f
                 const float *own, int64_t n)
 {
     unsigned of = r->mix.all != 0 ? OF_ALL : 0;
-    if (zt)
-        of |= (r->mix.student != 0 ? OF_STUDENT : 0) | (r->mix.teacher != 0 ? OF_TEACHER : 0);
+    if (zt && r->mix.student != 0)
+        of |= OF_STUDENT;
+    if (zt && r->mix.teacher != 0)
+        of |= OF_TEACHER;
     switch (of) {
     case 0: MIX(0u); break;
     case OF_ALL: MIX(OF_ALL); break;

@@ -13,7 +13,8 @@ enum { NORM_SERIAL = 32768 }; /* values below which one thread is faster */
 /* Weights [n] are shared by the groups, [groups * n] are not; NULL if absent. */
 static inline const float *norm_part(const struct operand *w, int64_t group, int64_t n)
 {
-    return w->v ? (const float *)w->v + (w->rows == n ? 0 : group * n) : NULL;
+    const float *v = w->v;
+    return !v || w->rows == n ? v : v + group * n;
 }
 
 /* Sums of weight and bias gradients of every thread. */

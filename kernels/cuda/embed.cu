@@ -53,7 +53,9 @@ static __device__ __forceinline__ int digit_rank(const int32_t *ids, const int32
 {
     SHARED(int, tile, [THREADS]);
     int t = (int)(blockIdx.x * THREADS + threadIdx.x), rank = 0;
-    *digit = t < rows ? ids[order ? order[t] : t] >> shift & (DIGITS - 1) : -1;
+    *digit = -1;
+    if (t < rows)
+        *digit = ids[order ? order[t] : t] >> shift & (DIGITS - 1);
     *last = t < rows;
     tile[threadIdx.x] = *digit;
     __syncthreads();

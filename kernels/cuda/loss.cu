@@ -112,9 +112,11 @@ static void chunk_values(const struct op_args *c, const row_params &p, void *z, 
     double *out = (double *)c->out.v + columns * from;
     logits<T> h = logits_of<T>(c, 0, z), ht = logits_of<T>(c, 1, zt);
     unsigned threads = h.V < LONG_ROW ? THREADS_FEW : THREADS_MOST;
-    auto row_kernel = p.kind.set == SET_CE   ? row_losses<T, SET_CE>
-                      : p.kind.set == SET_KL ? row_losses<T, SET_KL>
-                                             : row_losses<T, SET_ANY>;
+    auto row_kernel = row_losses<T, SET_ANY>;
+    if (p.kind.set == SET_CE)
+        row_kernel = row_losses<T, SET_CE>;
+    else if (p.kind.set == SET_KL)
+        row_kernel = row_losses<T, SET_KL>;
     LAUNCH(c, row_kernel, (unsigned)n, threads, 0, h, ht, labels, p, columns, out);
 }
 

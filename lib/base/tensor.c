@@ -37,13 +37,14 @@ int64_t tensor_count(const struct tensor *t)
 
 int64_t dtype_bytes(enum dtype d, int64_t n)
 {
-    int64_t bytes;
+    int64_t bytes, size = sizes[d];
     if (n < 0 || (d == DT_Q8_0 && n % Q8_BLOCK))
         return -1;
-    if (__builtin_mul_overflow(d == DT_Q8_0 ? n / Q8_BLOCK : n, d == DT_Q8_0 ? Q8_BYTES : sizes[d],
-                               &bytes))
-        return -1;
-    return bytes;
+    if (d == DT_Q8_0) {
+        n /= Q8_BLOCK;
+        size = Q8_BYTES;
+    }
+    return __builtin_mul_overflow(n, size, &bytes) ? -1 : bytes;
 }
 
 int64_t tensor_bytes(const struct tensor *t)

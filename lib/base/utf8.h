@@ -13,8 +13,10 @@ static inline int utf8_length(const char *s, int64_t n)
     const unsigned char *u = (const unsigned char *)s;
     if (u[0] < 0x80)
         return 1;
-    int len = u[0] >= 0xf5 ? 0 : u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 0;
-    if (!len || n < len)
+    if (u[0] < 0xc2 || u[0] > 0xf4)
+        return 0;
+    int len = 2 + (u[0] >= 0xe0) + (u[0] >= 0xf0);
+    if (n < len)
         return 0;
     for (int i = 1; i < len; i++)
         if ((u[i] & 0xc0) != 0x80)

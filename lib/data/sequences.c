@@ -37,6 +37,18 @@ static int64_t header_tokens(const struct st_in *in)
     return n > 0 ? n : INT64_MAX;
 }
 
+/* Tokens of the longest sequence: of a row, or of a document with `limit` or what the model takes.
+ */
+static int64_t longest(const struct sequences *s, int64_t limit, int64_t positions)
+{
+    if (s->record.ndim == 2)
+        return limit ? min64(limit, s->row_len) : s->row_len;
+    if (!limit)
+        limit = positions ? min64(positions, DOCUMENT_TOKENS) : DOCUMENT_TOKENS;
+    /* memory is reserved for so many: no more than there can be */
+    return min64(limit, s->all);
+}
+
 int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions,
                    struct err *e)
 {
@@ -44,15 +56,8 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
     int more = record_next(s);
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
-    int rows = s->record.ndim == 2;
     s->all = header_tokens(in);
-    s->max_len = limit && !(rows && limit > s->row_len)     ? limit
-                 : rows                                     ? s->row_len
-                 : positions && positions < DOCUMENT_TOKENS ? positions
-                                                            : DOCUMENT_TOKENS;
-    if (!rows)
-        /* memory is reserved for so many: no more than there can be */
-        s->max_len = min64(s->max_len, s->all);
+    s->max_len = longest(s, limit, positions);
     return 0;
 }
 

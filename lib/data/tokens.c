@@ -124,10 +124,9 @@ int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e
         st_head_id(t->head, "tokenizer_id", t->tokenizer_id, st_path(in), e))
         return -1;
     while ((more = st_next(in, &r)) > 0) {
-        int bad = name_suffix(r.name, "ids")     ? ids_load(&l, &r)
-                  : name_suffix(r.name, "bytes") ? bytes_load(&l, &r)
-                                                 : 0;
-        if (bad)
+        if (name_suffix(r.name, "ids") && ids_load(&l, &r))
+            break;
+        if (name_suffix(r.name, "bytes") && bytes_load(&l, &r))
             break;
     }
     if (!more && !l.records)

@@ -79,9 +79,11 @@ int eval_windows(const struct tokens *t, const struct eval_options *o, struct da
     if (eval_options_check(o, e))
         return -1;
     int64_t total = t->start[t->n], stride = o->stride ? o->stride : o->context;
-    int64_t most = o->context      ? total / stride
-                   : o->seq_length ? total / o->seq_length + t->n
-                                   : t->n;
+    int64_t most = t->n;
+    if (o->context)
+        most = total / stride;
+    else if (o->seq_length)
+        most += total / o->seq_length;
     *rows = mem_alloc((size_t)(most + 1) * sizeof **rows);
     s->windows = o->context ? eval_cut(t, o, *rows) : eval_sequences(t, o, *rows);
     eval_count(t, o, *rows, s);

@@ -331,7 +331,9 @@ static void put_token(const struct making *m, const char *key, const char *meta)
 static const char *torch_dtype(const struct making *m)
 {
     int d = gguf_dtype(gguf_tensor(m->g, gguf_find(m->g, "token_embd.weight"))->type);
-    return d == DT_F16 ? "float16" : d == DT_BF16 ? "bfloat16" : "float32";
+    if (d == DT_F16)
+        return "float16";
+    return d == DT_BF16 ? "bfloat16" : "float32";
 }
 
 /* ---- what is refused */

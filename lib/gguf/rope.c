@@ -50,7 +50,9 @@ double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err 
 static double llama3_divisor(int64_t i, int64_t n, double theta, double factor, double P0)
 {
     double waves = P0 * pow(theta, -(double)i / (double)n) / (2 * M_PI), s = (waves - 1) / 3;
-    return waves < 1 ? factor : waves > 4 ? 1 : 1 / ((1 - s) / factor + s);
+    if (waves < 1)
+        return factor;
+    return waves > 4 ? 1 : 1 / ((1 - s) / factor + s);
 }
 
 /* P0 from a divisor between the extremes; 0 if none of them, or not all, fit. */

@@ -75,8 +75,7 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
     enum gguf_type type = gguf_tensor(s->g, s->tensors.found[v->stored])->type;
     int64_t raw_bytes = gguf_bytes(type, v->cols), row_bytes = dtype_bytes(t->dtype, v->cols),
             r = at / row_bytes, left = tensor_count(t) / v->cols - r;
-    int64_t n = min64(rows, left), fit = BLOCK / row_bytes;
-    n = n < fit ? n : fit ? fit : 1;
+    int64_t fit = BLOCK / row_bytes, n = min64(min64(rows, left), fit ? fit : 1);
     int plus1 = gguf_is_plus1(s->spec, i), same = raw_bytes == row_bytes && !plus1;
     unsigned char *raw;
     if (row_block_room(&s->block, n * row_bytes, same ? 0 : n * raw_bytes, &raw, e) ||

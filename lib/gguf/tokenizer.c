@@ -148,15 +148,16 @@ static json_t *post_processor(const struct making *m, int bos_missing)
     json_t *single = json_array(), *pair = json_array(), *table = json_object();
     for (int sequence = 0; sequence < 2; sequence++)
         for (int k = 0; k < 3; k++) { /* BOS, text, EOS */
-            const char *s = k == 1 ? "A" : text[k / 2];
-            json_t *item = s ? json_pack("{s:{s:s, s:i}}", k == 1 ? "Sequence" : "SpecialToken",
-                                         "id", k == 1 && sequence ? "B" : s, "type_id", sequence)
-                             : NULL;
-            if (item && !sequence)
+            const char *type = k == 1 ? "Sequence" : "SpecialToken", *s = text[k / 2];
+            if (k == 1)
+                s = sequence ? "B" : "A";
+            if (!s)
+                continue;
+            json_t *item = json_pack("{s:{s:s, s:i}}", type, "id", s, "type_id", sequence);
+            if (!sequence)
                 json_array_append(single, item);
-            if (item)
-                json_array_append_new(pair, item);
-            if (k != 1 && s)
+            json_array_append_new(pair, item);
+            if (k != 1)
                 json_object_set_new(table, s,
                                     json_pack("{s:s, s:[I], s:[s]}", "id", s, "ids",
                                               (json_int_t)id[k / 2], "tokens", s));
@@ -215,9 +216,11 @@ static int merge_order(const void *a, const void *b)
         return y->left_length - x->left_length;
     if (x->right_length != y->right_length)
         return y->right_length - x->right_length;
-    int64_t d = x->whole != y->whole ? x->whole - y->whole
-                : x->left != y->left ? x->left - y->left
-                                     : x->right - y->right;
+    int64_t d = x->whole - y->whole;
+    if (!d)
+        d = x->left - y->left;
+    if (!d)
+        d = x->right - y->right;
     return (d > 0) - (d < 0);
 }
 
@@ -347,7 +350,8 @@ char *gguf_tokenizer_json(const struct gguf *g, struct err *e)
 
 char *gguf_tokenizer_config(const struct gguf *g)
 {
-    static const char *const kinds[] = {"bos", "eos", "unk", "pad"};
+    static const char *const kinds[][2] = {
+        {"bos", "bos"}, {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"}};
     struct err ignored = {0};
     struct making m = {.g = g, .vocab = json_object(), .e = &ignored};
     json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
@@ -356,12 +360,8 @@ char *gguf_tokenizer_config(const struct gguf *g)
     for (int i = 0; i < 4; i++) {
         char name[40], key[40];
         int64_t id;
-        snprintf(name, sizeof name,
-                 i < 2    ? "%s_token_id"
-                 : i == 2 ? "unknown_token_id"
-                          : "padding_token_id",
-                 kinds[i]);
-        snprintf(key, sizeof key, "%s_token", kinds[i]);
+        snprintf(key, sizeof key, "%s_token", kinds[i][0]);
+        snprintf(name, sizeof name, "%s_token_id", kinds[i][1]);
         const char *text = special(&m, name, &id);
         if (text)
             json_object_set_new(config, key, json_text(text));

@@ -184,10 +184,9 @@ static int check_shape(const struct model_spec *h, struct err *e)
 
 static void say_dtype(json_t *config, enum dtype dtype)
 {
-    const char *name = dtype == DT_F64    ? "float64"
-                       : dtype == DT_F16  ? "float16"
-                       : dtype == DT_BF16 ? "bfloat16"
-                                          : "float32";
+    static const char *const names[DT_COUNT] = {
+        [DT_F64] = "float64", [DT_F16] = "float16", [DT_BF16] = "bfloat16"};
+    const char *name = names[dtype] ? names[dtype] : "float32";
     int v5 = json_object_get(config, "dtype") != NULL;
     if (v5)
         json_object_set_new(config, "dtype", json_string(name));

@@ -187,7 +187,9 @@ int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_
         double real = json_is_real(v) ? json_real_value(v) : 0;
         int whole = json_is_integer(v) ||
                     (json_is_real(v) && real == floor(real) && fabs(real) < 0x1p53);
-        n = json_is_integer(v) ? json_integer_value(v) : whole ? (int64_t)real : low;
+        n = json_is_integer(v) ? json_integer_value(v) : 0;
+        if (json_is_real(v) && whole)
+            n = (int64_t)real;
         if (!whole || n < low || n > high) {
             err_set(c->e, "config.json: %s is %s; it must be a whole number from %lld to %lld",
                     spelled(c, fact), config_show(v, show), (long long)low, (long long)high);

@@ -201,11 +201,11 @@ int64_t model_plan(struct model *m, const struct exec *x)
         int is_matrix = is_trained ? p->cols > 1 : m->spec.tensors[i].ndim == 2;
         if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
             p->dtype = x->compute;
-        bytes += is_trained
-                     ? 0
-                     : (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+        bytes += (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
     }
-    return is_trained ? m->n_values * (x->compute == DT_F32 ? 4 : 6) : bytes;
+    if (is_trained)
+        return m->n_values * (x->compute == DT_F32 ? 4 : 6);
+    return bytes;
 }
 
 /* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16

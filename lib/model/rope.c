@@ -89,7 +89,9 @@ static const json_t *find_scaling(const struct config *c, int table)
             c->family->name);
     if (two && parameters)
         return find_object(c, parameters, layer_types[table], rope_keys);
-    return table ? NULL : scaling ? scaling : parameters;
+    if (table)
+        return NULL;
+    return scaling ? scaling : parameters;
 }
 
 /* A number of the scaling object, > 0; `missing` if it is absent or null; missing < 0: required. */

@@ -85,9 +85,11 @@ void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate 
     const double *mean = s->sums + 2 * seq * s->units, *squares = mean + s->units;
     double n = (double)samples;
     for (int64_t i = 0; i < s->units; i++)
-        out[i] = batch == AGG_MEAN  ? mean[i]
-                 : batch == AGG_VAR ? squares[i] / n
-                                    : sqrt(squares[i] + n * mean[i] * mean[i]);
+        switch (batch) {
+        case AGG_MEAN: out[i] = mean[i]; break;
+        case AGG_VAR: out[i] = squares[i] / n; break;
+        default: out[i] = sqrt(squares[i] + n * mean[i] * mean[i]);
+        }
 }
 
 static void stat_merge(struct acts_stat *dst, const struct acts_stat *src, double n_dst,
@@ -400,7 +402,9 @@ static int score_hidden(struct scores *s, const struct acts *a, const struct sco
         summed++;
     }
     free(x);
-    return e->set ? -1 : summed ? 0 : err_set(e, "%s has no activation sums of norms", path);
+    if (!e->set && !summed)
+        err_set(e, "%s has no activation sums of norms", path);
+    return e->set ? -1 : 0;
 }
 
 int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,

@@ -61,7 +61,8 @@ static void squares_add(struct scores *s, const struct squares *q, const enum ax
 
 static int tensor_add(struct scores *s, struct model_in *in, const struct tensor *t, int index)
 {
-    int64_t layer, rows = t->ndim ? t->shape[0] : 1, cols = t->ndim == 2 ? t->shape[1] : 1;
+    int64_t layer, rows = t->ndim ? t->shape[0] : 1;
+    int64_t cols = t->ndim == 2 ? t->shape[1] : 1;
     const struct family_tensor *f = model_spec_axes(model_in_spec(in), index, &layer);
     enum axis axes[2] = {f->axes[0], f->axes[1]};
     if (t->ndim == 1) { /* a vector is one row: its blocks, if it has any, run along it */

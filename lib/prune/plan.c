@@ -166,9 +166,10 @@ static struct kept plan_axis(const struct planner *w, enum axis axis)
 {
     int64_t have = model_spec_size(w->source, axis, 0), n = asked(w, axis, 0);
     const struct ranges *drop = &w->target->drop_layers;
+    if (w->e->set)
+        return (struct kept){0};
     if (axis != AXIS_L || !drop->n)
-        return w->e->set ? (struct kept){0}
-                         : kept_by_rank(w, axes_entry(axis, -1), n ? n : have, have);
+        return kept_by_rank(w, axes_entry(axis, -1), n ? n : have, have);
     struct kept k = kept_all(have);
     k.n = 0;
     for (int64_t l = 0; l < have; l++)

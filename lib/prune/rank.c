@@ -159,9 +159,9 @@ struct ranked {
 static int best_first(const void *a, const void *b)
 {
     const struct ranked *x = a, *y = b;
-    return x->score > y->score   ? -1
-           : x->score < y->score ? 1
-                                 : (x->unit > y->unit) - (x->unit < y->unit);
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
 static int32_t *order_of_scores(const struct axes *a, int64_t entry, const double *score)

@@ -273,9 +273,10 @@ static double *entrywise(const struct naive *w, enum op op, const struct slot *a
 {
     double *y = new_value(w, a->cols), scale = w->m->spec.residual_scale;
     for (int64_t i = 0; i < w->T * a->cols; i++)
-        y[i] = op == OP_add
-                   ? a->v[i] + scale * b->v[i]
-                   : activate(w->m->spec.activation, a->v[i]) * (op == OP_glu ? b->v[i] : 1);
+        if (op == OP_add)
+            y[i] = a->v[i] + scale * b->v[i];
+        else
+            y[i] = activate(w->m->spec.activation, a->v[i]) * (op == OP_glu ? b->v[i] : 1);
     return y;
 }
 

@@ -131,6 +131,17 @@ static void run_parts(struct tape *t, const struct event *const *events, int n,
 
 /* ---- a direction */
 
+/* Is the line outside the blocks from .. to - 1? The lines before the first block belong to it,
+ * those behind the last one to that. */
+static int is_outside(const struct tape *t, const struct line *l, int64_t from, int64_t to)
+{
+    if (l->layer < 0)
+        return from > 0;
+    if (l->layer == t->n_layers)
+        return to < t->n_layers;
+    return l->layer < from || l->layer >= to;
+}
+
 /* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many.
  */
 static int events_select(const struct tape *t, int in_backward, int64_t from, int64_t to,
@@ -140,10 +151,8 @@ static int events_select(const struct tape *t, int in_backward, int64_t from, in
     for (int i = 0; i < t->n_events; i++) {
         const struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
-        int outside = l->layer < 0              ? from > 0
-                      : l->layer == t->n_layers ? to < t->n_layers
-                                                : l->layer < from || l->layer >= to;
-        if (ev->in_backward == in_backward && (in_backward || l->is_teacher || !outside))
+        if (ev->in_backward == in_backward &&
+            (in_backward || l->is_teacher || !is_outside(t, l, from, to)))
             events[n++] = ev;
     }
     return n;

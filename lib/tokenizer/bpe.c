@@ -125,12 +125,11 @@ static void character_add(struct bpe *b, const char *s, int n, int64_t at, int64
     int all = b->flags.byte_fallback;
     for (int i = 0; i < n; i++)
         all = all && b->fallback[(unsigned char)s[i]] >= 0;
-    if (all) {
-        for (int i = 0; i < n; i++)
-            symbol_add(w, (uint32_t)b->fallback[(unsigned char)s[i]],
-                       n == bytes ? 1
-                       : i        ? 0
-                                  : bytes);
+    if (all) { /* a byte each, or all of them with the first */
+        for (int i = 0; i < n; i++) {
+            int64_t rest = i ? 0 : bytes;
+            symbol_add(w, (uint32_t)b->fallback[(unsigned char)s[i]], n == bytes ? 1 : rest);
+        }
     } else if (b->unk >= 0) {
         if (!b->flags.fuse_unk)
             unk_flush(b);

@@ -47,7 +47,8 @@ static const char *text_of(const json_t *o, const char *key)
 /* The most bytes that a step makes of one. */
 static int64_t step_growth(const struct decode_step *s)
 {
-    int64_t from = s->from ? (int64_t)strlen(s->from) : 0, to = s->to ? (int64_t)strlen(s->to) : 0;
+    int64_t from = s->from ? (int64_t)strlen(s->from) : 0;
+    int64_t to = s->to ? (int64_t)strlen(s->to) : 0;
     return to > from ? (to + from - 1) / from : 1;
 }
 
@@ -166,10 +167,10 @@ static char *decode_replace(const struct decode_step *step, const char *s, int64
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                  : -1;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 32; /* lower case */
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 static char *decode_fallback(const char *s, int64_t n, char *out)

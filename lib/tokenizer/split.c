@@ -148,18 +148,22 @@ static int read_metaspace(struct split_list *l, const json_t *spec, struct err *
     struct split *s = split_add(l, e);
     if (!s)
         return -1;
-    if (!utf8_is_character(replacement) ||
-        (scheme && !always && strcmp(scheme, "first") && strcmp(scheme, "never")))
-        return err_set(
-            e,
-            "the tokenizer's pre-tokenizer Metaspace is not understood (replacement \"%.80s\", "
-            "prepend_scheme \"%.80s\")",
-            replacement ? replacement : "", scheme ? scheme : "");
+    if (!utf8_is_character(replacement))
+        return err_set(e,
+                       "the tokenizer's pre-tokenizer Metaspace has a replacement that is not "
+                       "one character: \"%.80s\"",
+                       replacement ? replacement : "");
+    if (scheme && !always && strcmp(scheme, "first") && strcmp(scheme, "never"))
+        return err_set(e,
+                       "the tokenizer's pre-tokenizer Metaspace has the prepend_scheme "
+                       "\"%.80s\", not always, first or never",
+                       scheme);
     s->space = mem_string(replacement);
     s->prefix = mem_string(replacement);
-    s->when = always                               ? PREFIX_ALWAYS
-              : scheme && !strcmp(scheme, "first") ? PREFIX_FIRST
-                                                   : PREFIX_NEVER;
+    if (always)
+        s->when = PREFIX_ALWAYS;
+    else
+        s->when = scheme && !strcmp(scheme, "first") ? PREFIX_FIRST : PREFIX_NEVER;
     s->behaviour = MERGED_WITH_NEXT;
     return json_is_false(json_object_get(spec, "split")) ? 0 : split_compile(s, replacement, 1, e);
 }
@@ -188,13 +192,10 @@ static int read_one(struct split_list *l, const json_t *spec, int depth, struct 
     if (!strcmp(type, "Metaspace"))
         return read_metaspace(l, spec, e);
     if (!strcmp(type, "Digits")) {
+        static const char *const patterns[2] = {"\\p{N}+", "\\p{N}"};
         struct split *s = split_add(l, e);
-        return s ? split_compile(s,
-                                 json_is_true(json_object_get(spec, "individual_digits"))
-                                     ? "\\p{N}"
-                                     : "\\p{N}+",
-                                 0, e)
-                 : -1;
+        int each = json_is_true(json_object_get(spec, "individual_digits"));
+        return s ? split_compile(s, patterns[each], 0, e) : -1;
     }
     return err_set(e, "the tokenizer's pre-tokenizer \"%.80s\" is not supported", type);
 }

@@ -82,8 +82,10 @@ static int class(struct rewrite *r)
     if (*r->p == ']')
         return refuse(r, "[]", 2);
     while (*r->p && *r->p != ']') {
-        if (*r->p == '[' || (r->p[0] == '&' && r->p[1] == '&'))
-            return refuse(r, *r->p == '[' ? "[ inside []" : "&&", *r->p == '[' ? 11 : 2);
+        if (*r->p == '[')
+            return refuse(r, "[ inside []", 11);
+        if (r->p[0] == '&' && r->p[1] == '&')
+            return refuse(r, "&&", 2);
         if (*r->p == '\\') {
             if (escape(r))
                 return -1;

@@ -134,8 +134,10 @@ char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n
     int64_t count = 0;
     for (int64_t i = 0; i < n_ids; i++) {
         const struct added_token *a = added_by_id(t, ids[i]);
-        struct piece p = {a ? a->text : NULL, a ? a->n : 0};
-        if (!a)
+        struct piece p = {0};
+        if (a)
+            p = (struct piece){a->text, a->n};
+        else
             p.s = bpe_text(t->bpe, ids[i], &p.n);
         if (p.s && !(skip_special && a && a->special))
             pieces[count++] = p;

@@ -19,7 +19,9 @@ uint32_t byte_to_point(unsigned char byte)
 {
     if (byte_prints(byte))
         return byte;
-    return 0x100u + (byte < 0x21 ? byte : byte < 0xa1 ? byte - 0x7fu + 33 : 67u);
+    if (byte < 0x21)
+        return 0x100u + byte;
+    return 0x100u + (byte < 0xa1 ? byte - 0x7fu + 33 : 67u);
 }
 
 int point_to_byte(uint32_t point)
@@ -27,7 +29,11 @@ int point_to_byte(uint32_t point)
     if (point < 0x100)
         return byte_prints(point) ? (int)point : -1;
     uint32_t k = point - 0x100;
-    return k < 33 ? (int)k : k < 67 ? (int)(k - 33 + 0x7f) : k == 67 ? 0xad : -1;
+    if (k < 33)
+        return (int)k;
+    if (k < 67)
+        return (int)(k - 33 + 0x7f);
+    return k == 67 ? 0xad : -1;
 }
 
 int byte_to_text(unsigned char byte, char *text)

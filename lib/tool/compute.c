@@ -95,6 +95,18 @@ const char *tool_compute_name(struct tool *t)
 
 /* ---- memory before it is spent */
 
+/* Notes "predicted KIND total MB (parts)", after what it is for. */
+static void note_memory(struct tool *t, const char *what, const char *kind, int64_t total,
+                        const char *parts)
+{
+    char *text = mem_format("predicted %s %.1f MB (%s)", kind, 1e-6 * (double)total, parts);
+    if (what)
+        tool_note(t, "%s: %s", what, text);
+    else
+        tool_note(t, "%s", text);
+    free(text);
+}
+
 /* On a device with memory of its own. */
 static void predict_device(struct tool *t, const char *what, const struct memory_part *parts)
 {
@@ -102,8 +114,7 @@ static void predict_device(struct tool *t, const char *what, const struct memory
     int64_t total = 0;
     for (const struct memory_part *p = parts; p->name; total += p++->bytes)
         text = mem_append(text, "%s%s %.1f", *text ? ", " : "", p->name, 1e-6 * (double)p->bytes);
-    tool_note(t, "%s%spredicted device memory %.1f MB (%s)", what ? what : "", what ? ": " : "",
-              1e-6 * (double)total, text);
+    note_memory(t, what, "device memory", total, text);
     free(text);
 }
 
@@ -119,8 +130,8 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
         text = mem_append(text, "%s %.1f, ", p->name, 1e-6 * (double)p->bytes);
     }
     int64_t rest = program - loaded;
-    tool_note(t, "%s%spredicted memory %.1f MB (%sprogram and data %.1f)", what ? what : "",
-              what ? ": " : "", 1e-6 * (double)total, text, 1e-6 * (double)(rest > 0 ? rest : 0));
+    text = mem_append(text, "program and data %.1f", 1e-6 * (double)(rest > 0 ? rest : 0));
+    note_memory(t, what, "memory", total, text);
     free(text);
     if (t->exec_is_open)
         check_limit(t, "computation beside models and activations",

@@ -146,15 +146,15 @@ int dump_stats(struct dump_source *s, const struct tensor *t, struct dump_stats 
 
 static void value_print(const struct block *b, enum dtype d, int64_t i, FILE *f)
 {
-    if (d == DT_I64)
-        fprintf(f, "%" PRId64, ((const int64_t *)b->raw)[i]);
-    else
-        fprintf(f,
-                d == DT_F64                   ? "%.17g"
-                : d == DT_F32 || d == DT_Q8_0 ? "%.9g"
-                : d == DT_F16 || d == DT_BF16 ? "%.6g"
-                                              : "%.0f",
-                block_value(b, d, i));
+    switch (d) { /* as many digits as tell two values of the dtype apart */
+    case DT_I64: fprintf(f, "%" PRId64, ((const int64_t *)b->raw)[i]); break;
+    case DT_F64: fprintf(f, "%.17g", block_value(b, d, i)); break;
+    case DT_F32:
+    case DT_Q8_0: fprintf(f, "%.9g", block_value(b, d, i)); break;
+    case DT_F16:
+    case DT_BF16: fprintf(f, "%.6g", block_value(b, d, i)); break;
+    default: fprintf(f, "%.0f", block_value(b, d, i));
+    }
 }
 
 int dump_values(struct dump_source *s, const struct tensor *t, FILE *f, struct err *e)

@@ -44,14 +44,27 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
     return 0;
 }
 
+/* Options that also have a letter. */
+static const struct {
+    const char *word, *name;
+} letters[] = {{"-o", "output"}, {"-m", "model"}};
+enum { LETTERS = sizeof letters / sizeof *letters };
+
+/* The name that a word such as --name=value or -o begins with; "": none */
+static const char *name_in(const char *word)
+{
+    if (word[1] == '-')
+        return word + 2;
+    for (int i = 0; i < LETTERS; i++)
+        if (!strcmp(word, letters[i].word))
+            return letters[i].name;
+    return "";
+}
+
 /* Parses argv[i] as an option; returns how many words it used, or -1. */
 static int option_parse(struct options *o, int i, int argc, char **argv, struct err *e)
 {
-    const char *word = argv[i], *name = word[1] == '-'        ? word + 2
-                                        : !strcmp(word, "-o") ? "output"
-                                        : !strcmp(word, "-m") ? "model"
-                                                              : "";
-    const char *equals = strchr(name, '=');
+    const char *word = argv[i], *name = name_in(word), *equals = strchr(name, '=');
     const struct opt *p = options_find(o, name, equals ? (size_t)(equals - name) : strlen(name));
     if (!p)
         return err_set(e, "unknown option %s (see --help)", word);
@@ -63,7 +76,9 @@ static int option_parse(struct options *o, int i, int argc, char **argv, struct 
     }
     if (!equals && i + 1 >= argc)
         return err_set(e, "--%s needs a value", p->name);
-    return option_set(p, equals ? equals + 1 : argv[i + 1], e) ? -1 : equals ? 1 : 2;
+    if (option_set(p, equals ? equals + 1 : argv[i + 1], e))
+        return -1;
+    return equals ? 1 : 2;
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
@@ -123,11 +138,13 @@ static char *option_default(const struct opt *p)
 
 static void option_help(const struct opt *p, FILE *f)
 {
-    const char *letter = !strcmp(p->name, "output")  ? "-o, "
-                         : !strcmp(p->name, "model") ? "-m, "
-                                                     : "";
-    const char *arg = p->arg ? p->arg : "";
-    int column = fprintf(f, "  %s--%s%s%s", letter, p->name, p->arg ? " " : "", arg);
+    int column = fprintf(f, "  ");
+    for (int i = 0; i < LETTERS; i++)
+        if (!strcmp(p->name, letters[i].name))
+            column += fprintf(f, "%s, ", letters[i].word);
+    column += fprintf(f, "--%s", p->name);
+    if (p->arg)
+        column += fprintf(f, " %s", p->arg);
     if (column >= HELP_COLUMN) {
         fputc('\n', f);
         column = 0;

@@ -104,11 +104,9 @@ static struct st_out *tool_create(struct tool *t, const char *path)
 {
     char *end;
     long level = strtol(t->compress, &end, 10);
-    struct st_out *out = st_create(path,
-                                   !strcmp(t->compress, "auto") ? -1
-                                   : *end                       ? 0
-                                                                : (int)level,
-                                   &t->err);
+    if (*end) /* "auto" or "none" */
+        level = strcmp(t->compress, "auto") ? 0 : -1;
+    struct st_out *out = st_create(path, (int)level, &t->err);
     tool_check(t);
     if (t->n_outputs == TOOL_OUTPUTS)
         tool_die(t, "too many outputs");

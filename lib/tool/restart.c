@@ -24,7 +24,7 @@ static int cache_is_set(void)
 static int cache_off(void)
 {
     const char *now = getenv(tunables);
-    char *all = mem_format("%s%s%s=0", now ? now : "", now ? ":" : "", cache);
+    char *all = now ? mem_format("%s:%s=0", now, cache) : mem_format("%s=0", cache);
     int failed = setenv(tunables, all, 1);
     free(all);
     return failed;

@@ -156,7 +156,7 @@ static void open_training(struct row *r, int recompute)
         .max_grad_norm = 1,
         .temperature = 1,
         .jsd_beta = NAN,
-        .weights = {[LOSS_ce] = r->teacher_shape ? 0 : 1, [LOSS_kl] = r->teacher_shape ? 1 : 0},
+        .weights = {[LOSS_ce] = !r->teacher_shape, [LOSS_kl] = r->teacher_shape != NULL},
         .recompute = recompute};
     must(train_options_resolve(&o, &e));
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL,
@@ -217,15 +217,15 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
                       r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
     }
     slow = exec_slow_size(&x, &multiple);
+    const char *yes_or_no = recompute ? "true" : "false";
     printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,"
            "\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
            "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,"
            "\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n",
-           name, x.tf32 ? "tf32" : dtype_name(x.compute), recompute ? "true" : "false",
-           (long long)r->s->B, (long long)r->s->T, tokens / median, 1e3 * median,
-           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12,
-           1e-9 * (double)(r->device - exec_available(&x)), 1e-9 * (double)r->predicted_there,
-           c.product / 1e12, c.copy / 1e9, (long long)slow);
+           name, x.tf32 ? "tf32" : dtype_name(x.compute), yes_or_no, (long long)r->s->B,
+           (long long)r->s->T, tokens / median, 1e3 * median, r->flops * tokens / median / 1e12,
+           r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)),
+           1e-9 * (double)r->predicted_there, c.product / 1e12, c.copy / 1e9, (long long)slow);
 }
 
 /* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while
@@ -341,7 +341,8 @@ static void parse(struct options *o, int argc, char **argv)
  * f32), a frozen one 2 or 4. */
 static void check_room(const struct row *r, int is_eval)
 {
-    double narrow = x.compute == DT_BF16 ? 2 : 4, trained = x.compute == DT_BF16 ? 18 : 16;
+    double narrow = x.compute == DT_BF16 ? 2 : 4;
+    double trained = x.compute == DT_BF16 ? 18 : 16;
     double needed = parameters(r->s) * (is_eval ? narrow : trained) +
                     (r->teacher_shape ? parameters(r->teacher_shape) * narrow : 0);
     if (needed > (double)exec_available(&x))

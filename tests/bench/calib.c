@@ -53,8 +53,11 @@ int main(int argc, char **argv)
         return fprintf(stderr, "usage: calib MODEL [ROUNDS [B T]]\n"), 2;
     must(exec_open(&x, DEVICE_CPU, 0));
     load(&m, argv[1]);
-    int64_t B = argc > 4 ? atoi(argv[3]) : 2, T = argc > 4 ? atoi(argv[4]) : 512,
-            L = m.spec.num_hidden_layers;
+    int64_t B = 2, T = 512, L = m.spec.num_hidden_layers;
+    if (argc > 4) {
+        B = atoi(argv[3]);
+        T = atoi(argv[4]);
+    }
     struct tape_spec spec = {.model = &m, .n_seq = B, .seq_len = T, .end = TAPE_NO_HEAD};
     struct tape *plain = tape_record(&x, &spec, &e);
     must(!plain || tape_open(plain, &e));

@@ -113,13 +113,10 @@ static double moved_bytes(enum op op, const struct op_args *c, int back)
 {
     double n = 0;
     for (int i = 0; i < OP_INPUTS; i++) {
-        double value = bytes_of(&c->in[i]);
-        n += back
-                 ? (ops[op].reads & (READS_IN0 << i) ? value : 0) +
-                       (c->in[i].g
-                            ? 2 * (double)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols)
-                            : 0)
-                 : value;
+        if (!back || ops[op].reads & (READS_IN0 << i))
+            n += bytes_of(&c->in[i]);
+        if (back && c->in[i].g)
+            n += 2 * (double)dtype_bytes(c->in[i].dtype, c->in[i].rows * c->in[i].cols);
     }
     double out = (double)dtype_bytes(c->out.dtype, c->out.rows * c->out.cols);
     return n + out + (back && ops[op].reads & READS_OUT ? out : 0);

@@ -91,8 +91,11 @@ static int has_types(const emulated_product *d, const emulated_layout *a, const 
 static int shapes_fit(const emulated_product *d, const emulated_layout *a, const emulated_layout *b,
                       const emulated_layout *c)
 {
-    uint64_t m = d->transposed[0] ? a->cols : a->rows, k = d->transposed[0] ? a->rows : a->cols;
-    uint64_t k2 = d->transposed[1] ? b->cols : b->rows, n = d->transposed[1] ? b->rows : b->cols;
+    uint64_t m = a->rows, k = a->cols, k2 = b->rows, n = b->cols;
+    if (d->transposed[0])
+        std::swap(m, k);
+    if (d->transposed[1])
+        std::swap(k2, n);
     int wide = a->ld >= (int64_t)a->rows && b->ld >= (int64_t)b->rows && c->ld >= (int64_t)c->rows;
     return wide && k == k2 && m == c->rows && n == c->cols && m && n && k;
 }
@@ -137,7 +140,9 @@ static void value_set(void *p, cudaDataType_t type, int64_t i, double v)
 /* op(X) as rows of k values: [n][k]. `turned`: the stored columns are those rows. */
 static std::vector<double> rows_of(const void *p, const emulated_layout &l, int turned)
 {
-    uint64_t n = turned ? l.cols : l.rows, k = turned ? l.rows : l.cols;
+    uint64_t n = l.rows, k = l.cols;
+    if (turned)
+        std::swap(n, k);
     std::vector<double> v(n * k);
     for (uint64_t i = 0; i < n; i++)
         for (uint64_t j = 0; j < k; j++)

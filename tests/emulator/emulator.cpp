@@ -511,8 +511,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     int up = kind == cudaMemcpyHostToDevice, down = kind == cudaMemcpyDeviceToHost;
     copy_check(to, bytes, !down);
     copy_check(from, bytes, !up);
-    const void *host = up ? from : down ? to : NULL;
-    if (!host || is_pinned(host)) {
+    if (!(up || down) || is_pinned(up ? from : to)) {
         emulated_enqueue([=] { memcpy(to, from, bytes); });
         return cudaSuccess;
     }

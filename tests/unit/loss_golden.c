@@ -169,7 +169,8 @@ static int check_loss(struct golden *g, struct exec *x, const char *name, enum l
                    (value > 0 ? value : 1);
     CHECK(error <= allowed, "%s %s: relative error %.2g, allowed %.2g", g->name, name, error,
           allowed);
-    double off = want ? gradient_distance(dz, want, squared ? temperature * temperature : 1, n) : 0;
+    double scale = squared ? temperature * temperature : 1;
+    double off = want ? gradient_distance(dz, want, scale, n) : 0;
     CHECK(off <= 1e-4, "%s %s: gradient off by %.2g of its largest entry, allowed 1e-4", g->name,
           name, off);
     printf("%-8s %-15s value %.1e (allowed %.0e)", g->name, name, error, allowed);
@@ -248,7 +249,8 @@ static void check_by_hand(struct exec *x)
         for (int mode = 0; mode < (loss_table[by_hand[i].loss].has_temperature ? 3 : 1); mode++) {
             const struct problem p = {1, 2, 1, student, mode ? doubled : same, identity, label};
             float dz[2];
-            double square = mode == 2 ? 4 : 1, gradient = mode ? square / 2 : 1;
+            double square = mode == 2 ? 4 : 1;
+            double gradient = mode ? square / 2 : 1;
             double value = run_loss(&p, x, kind_of(by_hand[i].loss, mode ? 2 : 1, mode == 2), dz);
             CHECK(fabs(value - square * by_hand[i].value) < 1e-6 &&
                       gradient_distance(dz, by_hand[i].gradient, gradient, 2) < 1e-5,

@@ -32,7 +32,9 @@ static const struct op_test *const tests[OP_COUNT] = {
 
 static struct operand *operand(struct op_args *c, int i)
 {
-    return i < W0 ? &c->in[i] : i < OUT ? &c->w[i - W0] : &c->out;
+    if (i < W0)
+        return &c->in[i];
+    return i < OUT ? &c->w[i - W0] : &c->out;
 }
 static int64_t count(struct op_args *c, int i) { return operand(c, i)->rows * operand(c, i)->cols; }
 static size_t bytes_of(struct op_args *c, int i)
@@ -438,7 +440,9 @@ static const char *run_trial(struct trial *t, struct exec x[2], struct exec *cud
     cuda->compute = DT_F32;
     if (cuda->err.set)
         return COMPLAIN("CUDA: %s", cuda->err.msg);
-    return wrong ? COMPLAIN("CUDA%s: %s", mode == IN_BF16 ? " in bf16" : "", wrong) : NULL;
+    if (wrong)
+        return COMPLAIN("CUDA%s: %s", mode == IN_BF16 ? " in bf16" : "", wrong);
+    return NULL;
 }
 
 static void test_op(enum op op, struct exec x[2], struct exec *cuda)
@@ -534,9 +538,9 @@ static void test_product(void)
         int64_t M = number < 8 ? 1 : test_size(&t, 1, 40),
                 N = test_size(&t, 1, number % 3 ? 70 : 300),
                 K = test_size(&t, 1, number % 5 ? 60 : 900), extra = number % 3;
-        char ta = number & 1 ? 'T' : 'N', tb = number & 2 ? 'T' : 'N';
-        int64_t lda = (ta == 'N' ? K : M) + extra, ldb = (tb == 'N' ? N : K) + extra,
-                ldc = N + extra;
+        char ta = "NT"[number & 1], tb = "NT"[number >> 1 & 1];
+        int64_t lda = (ta == 'N' ? K : M) + extra;
+        int64_t ldb = (tb == 'N' ? N : K) + extra, ldc = N + extra;
         int add = !(number & 8);
         float *A = test_buffer(&t, (size_t)(M * K + (M + K) * extra) * 4),
               *B = test_buffer(&t, (size_t)(K * N + (K + N) * extra) * 4);
@@ -549,7 +553,7 @@ static void test_product(void)
         for (int64_t i = 0; i < M * ldc; i++) {
             if (i % ldc >= N)
                 C[i] = 7;
-            want[i] = i % ldc >= N ? 7 : add ? (double)C[i] : 0;
+            want[i] = add || i % ldc >= N ? (double)C[i] : 0;
             for (int64_t k = 0; k < K && i % ldc < N; k++)
                 want[i] += (double)(ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) *
                            (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);

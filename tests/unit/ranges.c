@@ -25,7 +25,9 @@ static void means(const char *text, enum ranges_kind kind, int64_t layers, const
           "\"%s\": %s", text, e.msg);
     for (int64_t l = 0; l < layers; l++) {
         const struct range *found = ranges_find(&r, l);
-        int64_t value = !found ? 0 : kind == RANGES_PLAIN ? 1 : found->value;
+        int64_t value = found != NULL;
+        if (found && kind != RANGES_PLAIN)
+            value = found->value;
         CHECK(value == want[l], "\"%s\": layer %d has %d, not %d", text, (int)l, (int)value,
               (int)want[l]);
     }

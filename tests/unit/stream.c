@@ -21,10 +21,15 @@ static char dir[] = "/tmp/pare-stream-XXXXXX";
 
 static void check(int ok, const char *what, const char *why)
 {
-    if (ok)
+    if (ok) {
         passed++;
-    else
-        failed++, printf("FAILED: %s%s%s\n", what, why && *why ? ": " : "", why ? why : "");
+        return;
+    }
+    failed++;
+    printf("FAILED: %s", what);
+    if (why && *why)
+        printf(": %s", why);
+    putchar('\n');
 }
 
 static char *in_dir(const char *name) { return mem_format("%s/%s", dir, name); }

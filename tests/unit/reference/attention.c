@@ -10,13 +10,16 @@ static void attention_shape(struct trial *t)
 {
     static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33},
                          large_sizes[] = {128, 13, 200, 96};
-    int64_t K = test_size(t, 1, t->large ? 1 : 3), H = K * test_size(t, 1, t->large ? 2 : 4),
-            D = t->large ? large_sizes[t->number % 4] : sizes[t->number % 9];
+    int64_t K = test_size(t, 1, t->large ? 1 : 3);
+    int64_t H = K * test_size(t, 1, t->large ? 2 : 4);
+    int64_t D = t->large ? large_sizes[t->number % 4] : sizes[t->number % 9];
     int64_t n_seq = t->large ? 1 : test_size(t, 1, 3),
             T = t->large ? 300 + 50 * (t->number % 4) : test_size(t, 1, 40);
     int cached = t->number % 4 == 3;
-    test_rows(t, n_seq, cached ? test_size(t, 1, 6) : T,
-              cached ? test_size(t, 0, t->number % 8 == 7 ? 600 : T) : 0);
+    if (cached)
+        test_rows(t, n_seq, test_size(t, 1, 6), test_size(t, 0, t->number % 8 == 7 ? 600 : T));
+    else
+        test_rows(t, n_seq, T, 0);
     t->batch.kv_len = cached ? t->batch.pos0 + t->batch.seq_len + (int64_t)rng_below(&t->rng, 5)
                              : 0;
     t->call.in[0] = t->call.out = test_operand(t->call.rows, H * D);

@@ -151,7 +151,9 @@ static void naive_logits(struct naive *k, int who, int64_t row)
         for (int64_t e = 0; e < E; e++)
             s += x[e] * w[v * E + e];
         k->largest = fmax(k->largest, fabs(s));
-        s = (is_bf16(k->t) ? (double)bf16_to_f32(f32_to_bf16((float)s)) : s) + (b ? b[v] : 0);
+        if (is_bf16(k->t))
+            s = (double)bf16_to_f32(f32_to_bf16((float)s));
+        s += b ? b[v] : 0;
         k->z[who][v] = cap != 0 ? cap * tanh(scale * s / cap) : scale * s;
     }
 }
@@ -353,7 +355,8 @@ static const char *compare(const struct naive *k)
     const struct op_args *c = &k->t->call;
     const double *out = c->out.v;
     int bf16 = is_bf16(k->t);
-    double value = bf16 ? 2 * k->largest / 256 : 2e-6, gradient = bf16 ? 4 / 512.0 : 1e-5;
+    double value = bf16 ? 2 * k->largest / 256 : 2e-6;
+    double gradient = bf16 ? 4 / 512.0 : 1e-5;
     if (k->slopes_differ)
         return "the reference's own gradients are not the slopes of its values";
     for (int64_t i = 0; i < c->rows * c->out.cols; i++)

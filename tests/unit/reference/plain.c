@@ -20,13 +20,17 @@ static void draw_dtype(struct trial *t, struct operand *w)
         w->cols = (w->cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
 }
 
+static int64_t draw_size(struct trial *t, int64_t large, int64_t low, int64_t high)
+{
+    return t->large ? large : test_size(t, low, high);
+}
+
 static void embed_shape(struct trial *t)
 {
     /* more ids than a digit of the sort on CUDA has, and one of them at half of the places */
     int many = t->number == 16;
-    int64_t V = many ? 1300 : test_size(t, 1, 50), E = many       ? 24
-                                                       : t->large ? 301
-                                                                  : test_size(t, 1, 150);
+    int64_t V = many ? 1300 : test_size(t, 1, 50);
+    int64_t E = many ? 24 : draw_size(t, 301, 1, 150);
     test_rows(t, test_size(t, 1, 3), t->large ? 250 : test_size(t, 1, 30), 0);
     int32_t *ids = test_buffer(t, (size_t)t->call.rows * sizeof *ids);
     for (int64_t i = 0; i < t->call.rows; i++)
@@ -72,12 +76,8 @@ const struct op_test position_test = {position_shape, position_reference, .toler
 
 static void linear_shape(struct trial *t)
 {
-    int64_t N = t->large ? 301 : test_size(t, 1, 150), M = t->large ? 263 : test_size(t, 1, 150);
-    test_rows(t, 1,
-              t->number % 4 == 1 ? 1 + t->number / 4 % 5
-              : t->large         ? 130
-                                 : test_size(t, 1, 40),
-              0);
+    int64_t N = draw_size(t, 301, 1, 150), M = draw_size(t, 263, 1, 150);
+    test_rows(t, 1, t->number % 4 == 1 ? 1 + t->number / 4 % 5 : draw_size(t, 130, 1, 40), 0);
     /* so wide that the product for the weights' gradient is made in pieces */
     if (t->number == 18)
         M = 1030;
@@ -116,10 +116,9 @@ static void norm_shape(struct trial *t, int weights)
     /* sums of a CUDA block that just fill the shared memory which needs no asking for, or do not
      * fit */
     int wide = t->number == 16;
-    int64_t groups = t->number % 2 ? test_size(t, 1, 5) : 1, n = wide       ? 6144
-                                                                 : t->large ? 177
-                                                                            : test_size(t, 2, 90);
-    test_rows(t, test_size(t, 1, 3), wide ? 3 : t->large ? 250 : test_size(t, 1, 20), 0);
+    int64_t groups = t->number % 2 ? test_size(t, 1, 5) : 1;
+    int64_t n = wide ? 6144 : draw_size(t, 177, 2, 90);
+    test_rows(t, test_size(t, 1, 3), wide ? 3 : draw_size(t, 250, 1, 20), 0);
     t->call.in[0] = t->call.out = test_operand(t->call.rows, groups * n);
     for (int i = 0; i < weights; i++)
         if (t->number % 5 != 4 - i) /* absent at times */

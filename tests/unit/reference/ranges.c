@@ -42,11 +42,13 @@ static const char *adamw_whole(struct trial *t)
     double *want[3], b1 = 0.9f, b2 = 0.95f, eps = 1e-8f, lr = step[0],
                      weight_decay = t->number % 2 ? 0.1f : 0;
     /* some of them at the same place, at times the first and the last value */
-    for (int64_t i = 0; i < n_edges; i++)
-        edges[i] = t->number % 4 == 1
-                       ? i * n / (n_edges - 1)
-                       : (i ? edges[i - 1] : 0) +
-                             (int64_t)rng_below(&t->rng, (uint64_t)(n / n_edges + 1));
+    for (int64_t i = 0, at = 0; i < n_edges; i++) {
+        if (t->number % 4 == 1)
+            at = i * n / (n_edges - 1);
+        else
+            at += (int64_t)rng_below(&t->rng, (uint64_t)(n / n_edges + 1));
+        edges[i] = at;
+    }
     for (int i = 0; i < 4; i++)
         x[i] = floats(t, n, i == 2 ? 1e-2 : 1);
     for (int i = 0; i < 3; i++)
