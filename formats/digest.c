@@ -1,7 +1,7 @@
-/* XXH3-128 of a sequence of pieces: see stream.h.
- * The function is compiled here, with the kernels' instruction set: distributions build libxxhash
- * for their oldest processor, which hashes at half to a third of the speed, and in a pipeline of
- * model streams that is felt (every stage hashes what it reads and what it writes). */
+/* XXH3-128 of a sequence of pieces: see stream.h. The function is compiled here, for the kernels'
+ * instruction set: distributions build libxxhash for the oldest processor they support, which
+ * hashes at a half to a third of the speed. In a pipeline of model streams this shows, since every
+ * stage hashes what it reads and what it writes. */
 #define XXH_INLINE_ALL
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +21,7 @@ void digest_add(struct digest *d, const void *data, size_t n)
     XXH3_128bits_update(d->state, data, n);
 }
 
-/* The canonical spelling is that of `xxhsum -H2`. */
+/* Spelled as `xxhsum -H2` prints it. */
 void digest_close(struct digest *d, char hex[ST_DIGEST])
 {
     XXH128_canonical_t c;

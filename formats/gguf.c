@@ -1,6 +1,6 @@
 /* Reading GGUF: see gguf.h. The header is parsed in place by a cursor that loads the file as it
- * goes on, so memory is bounded by bytes that are really there; every count and length is checked
- * against them before it is used. */
+ * advances, so memory is bounded by the bytes actually present; every count and length is checked
+ * against them before use. */
 #include "gguf.h"
 
 #include <inttypes.h>
@@ -22,7 +22,7 @@ static const struct {
 #undef X
 };
 
-/* Names of types that are refused, by their number in the file. */
+/* Names of the unsupported types, by their number in the file. */
 static const char *const other_types[] = {
     [9] = "Q8_1",    [10] = "Q2_K",    [11] = "Q3_K",  [15] = "Q8_K",   [16] = "IQ2_XXS",
     [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S",
@@ -31,7 +31,7 @@ static const char *const other_types[] = {
     [39] = "MXFP4",
 };
 
-/* Bytes of a value of each kind; 0: no fixed size. */
+/* Bytes of a value of each kind; 0: variable. */
 static const int kind_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 struct gguf {
@@ -106,7 +106,8 @@ static uint64_t take_number(struct gguf *g, int bytes, struct err *e)
     return p ? number_at(p, bytes) : 0;
 }
 
-/* A length or count: more than what is left of the file, at `each` bytes, is refused. */
+/* Reads a length or count, and refuses one whose elements of `each` bytes exceed the rest of the
+ * file. */
 static int64_t take_count(struct gguf *g, int64_t each, const char *what, struct err *e)
 {
     uint64_t n = take_number(g, 8, e);
@@ -124,8 +125,8 @@ static int is_clean(const unsigned char *s, int64_t n, int64_t max)
     return n > 0 && n < max;
 }
 
-/* ---- metadata. While the header is loaded, places are kept as offsets; settle() turns them into
- * pointers. */
+/* ---- metadata. While the header is being loaded it may move, so positions are kept as offsets;
+ * settle() turns them into pointers. */
 
 static const void *placed(int64_t at) { return (const void *)(uintptr_t)at; }
 
@@ -273,7 +274,7 @@ static int offset_order(const void *a, const void *b, void *tensors)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* A byte of the file is that of one tensor, as in llama.cpp. */
+/* Tensors must not overlap, as in llama.cpp. */
 static int check_overlap(const struct gguf *g, struct err *e)
 {
     int *by_offset = mem_alloc((size_t)g->n_tensors * sizeof *by_offset);
@@ -331,7 +332,7 @@ static int index_names(struct gguf *g, struct err *e)
     return 0;
 }
 
-/* ---- the whole */
+/* ---- opening */
 
 static int parse_version(struct gguf *g, struct err *e)
 {

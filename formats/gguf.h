@@ -1,8 +1,8 @@
 /* GGUF files, versions 2 and 3 (little-endian): a header of metadata and tensor descriptions, then
  * the data. Reading is by pread, so in any order and constant memory; the header (vocabularies
  * included) is held as it stands in the file. Refused: other versions and byte orders, counts and
- * lengths beyond the file, lists of lists, keys or tensors that occur twice, tensors outside of the
- * file, tensor types that cannot be dequantised here. */
+ * lengths beyond the file, lists of lists, duplicate keys or tensors, tensors outside the file,
+ * tensor types without a dequantiser here. */
 #ifndef PARE_GGUF_H
 #define PARE_GGUF_H
 
@@ -11,7 +11,7 @@
 #include "../lib/base/err.h"
 #include "../lib/base/tensor.h"
 
-/* What a tensor's values are stored as: name, number in the file, values and bytes of a block. */
+/* How a tensor's values are stored: name, number in the file, values and bytes per block. */
 /* clang-format off */
 #define GGUF_TYPES(X) \
     X(F32, 0, 1, 4) \
@@ -85,7 +85,7 @@ struct gguf_value {
     struct gguf_text key;
     enum gguf_kind kind; /* of the value, or of the list's members; never GGUF_LIST */
     int list;
-    int64_t n; /* members; 1 if it is no list */
+    int64_t n; /* members; 1 if not a list */
     const unsigned char *at;
     int64_t bytes; /* of all members */
 };
@@ -95,8 +95,8 @@ const struct gguf_value *gguf_value(const struct gguf *g, const char *key); /* N
 /* Member i as a whole number or as any number; 0 if it is neither (or, for u64, beyond 63 bits). */
 int gguf_int(const struct gguf_value *v, int64_t i, int64_t *n);
 int gguf_real(const struct gguf_value *v, int64_t i, double *x);
-/* The texts of a value one after the other: starts with *at = 0. 0 at the end, or if the value has
- * no texts. */
+/* The texts of a value one after the other; start with *at = 0. Returns 0 at the end, or if the
+ * value holds no texts. */
 int gguf_next_text(const struct gguf_value *v, int64_t *at, struct gguf_text *text);
 
 #endif

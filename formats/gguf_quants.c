@@ -1,5 +1,5 @@
 /* Dequantisation of GGUF's block formats to f32: see gguf.h. Layouts and order of operations as in
- * ggml (llama.cpp's ggml-quants.c defines the format): all arithmetic in f32, q4_K and relatives
+ * ggml (llama.cpp's ggml-quants.c defines the format): all arithmetic in f32, the K formats
  * multiply the block's scale by the sub-block's first. Scales are f16, little-endian. */
 #include <string.h>
 
@@ -12,7 +12,7 @@ static uint32_t bits_at(const unsigned char *p)
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* ---- blocks of 32: value j has the low half of byte j, value j + 16 the high half */
+/* ---- blocks of 32: the low half of byte j is value j, the high half value j + 16 */
 
 static void q4_0(float *y, const unsigned char *p)
 {
@@ -32,7 +32,7 @@ static void q4_1(float *y, const unsigned char *p)
     }
 }
 
-/* The fifth bits stand apart: bit j belongs to value j. */
+/* The fifth bits are stored separately: bit j belongs to value j. */
 static int five(uint32_t high, int nibble, int j) { return nibble | (int)(high >> j & 1) << 4; }
 
 static void q5_0(float *y, const unsigned char *p)
@@ -57,8 +57,8 @@ static void q5_1(float *y, const unsigned char *p)
 
 /* ---- super-blocks of 256 */
 
-/* Eight scales and eight minima of six bits in twelve bytes: the last four of each have their upper
- * two bits beside the first four. */
+/* Eight scales and eight minima, six bits each, in twelve bytes: the upper two bits of the last
+ * four of each share a byte with the first four. */
 static void scale_and_min(const unsigned char *s, int j, float *scale, float *least)
 {
     if (j < 4) {

@@ -8,8 +8,8 @@
 #include "../lib/base/mem.h"
 #include "../lib/base/utf8.h"
 
-/* Depth and number of values, before anything is built from them. Broken text may pass: jansson
- * finds it afterwards. */
+/* Checks depth and number of values before anything is built. Malformed text may pass: jansson
+ * reports it afterwards. */
 static int scan(const char *text, int64_t n, const struct json_limits *limits, const char *what,
                 struct err *e)
 {

@@ -1,4 +1,4 @@
-/* JSON text from outside, checked before the library allocates: jansson spends some hundred bytes
+/* Untrusted JSON text, checked before the library allocates: jansson spends about a hundred bytes
  * on a value that takes two. */
 #ifndef PARE_JSON_H
 #define PARE_JSON_H
@@ -19,11 +19,11 @@ json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *l
                         const char *what, struct err *e);
 json_t *json_parse_file(const char *path, const struct json_limits *limits, struct err *e);
 
-/* A JSON string of names and paths, which may hold any bytes: those that are not UTF-8 become
- * U+FFFD. Everything that a user or a file has named enters JSON through this. */
+/* A JSON string for names and paths, which may hold any bytes: bytes that are not UTF-8 become
+ * U+FFFD. Every name given by a user or a file enters JSON through this. */
 json_t *json_text(const char *s);
-/* From now on the JSON library ends the process with a sentence where it gets no memory, like
- * mem_alloc; nobody looks at what else it would return. */
+/* From this call on, jansson ends the process with a sentence when it is out of memory, as
+ * mem_alloc does; its callers do not check for NULL. */
 void json_memory_or_exit(void);
 
 #endif

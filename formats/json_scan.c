@@ -1,5 +1,5 @@
 /* The scanner of json_scan.h: reads JSON text; gives strings, integers and the extent of any value.
- * Refuses what is not JSON, and nesting deeper than JSON_SCAN_DEPTH. */
+ * Refuses malformed JSON and nesting deeper than JSON_SCAN_DEPTH. */
 #include "json_scan.h"
 
 #include <stdlib.h>
@@ -71,8 +71,8 @@ static int hex4(const char *p, const char *end)
     return v;
 }
 
-/* The code point of the \\u escapes at p (behind the first backslash), a pair of surrogates being
- * one; *p moves behind them. -1: not a character. */
+/* The code point of the \\u escape at p (past the backslash), or of a pair of them that are
+ * surrogates; *p moves past it. -1: not a character. */
 static int32_t unicode_escape(const char **p, const char *end)
 {
     int high = hex4(*p + 1, end), low;
@@ -88,7 +88,7 @@ static int32_t unicode_escape(const char **p, const char *end)
 
 static const char escaped[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
 
-/* Where the character or escape at p ends, NULL if there is none. */
+/* The end of the character or escape at p; NULL if it is invalid. */
 static const char *character_end(const char *p, const char *end)
 {
     if (*p != '\\') {
@@ -102,7 +102,7 @@ static const char *character_end(const char *p, const char *end)
     return unicode_escape(&p, end) < 0 ? NULL : p;
 }
 
-/* The closing quote of a string whose first byte is p; NULL if it is not a proper string. */
+/* The closing quote of the string whose first byte is p; NULL if it is malformed. */
 static const char *string_end(const char *p, const char *end)
 {
     while (p && p < end && *p != '"')
@@ -110,7 +110,7 @@ static const char *string_end(const char *p, const char *end)
     return p && p < end ? p : NULL;
 }
 
-/* Takes a string: its first byte, *end the closing quote. NULL: failed. */
+/* Consumes a string: returns its first byte, *end is the closing quote. NULL: failed. */
 static const char *string_take(struct json_scan *j, const char **end)
 {
     json_need(j, '"');
@@ -139,7 +139,7 @@ static char *put_utf8(char *d, uint32_t c)
     return d;
 }
 
-/* The text of the proper string [p, end) into d; returns where it ends. */
+/* Unescapes the well-formed string [p, end) into d; returns the end of the text. */
 static char *unescape(char *d, const char *p, const char *end)
 {
     while (p < end) {
@@ -263,7 +263,7 @@ static int name_find(const char *const *names, int count, const char *s, int64_t
     return -1;
 }
 
-/* One member; -1: its name has occurred before. */
+/* One member; -1: its name is a duplicate. */
 static int member_take(struct json_scan *j, const char *const *names, struct json_range *values,
                        int count)
 {

@@ -1,8 +1,8 @@
 /* A strict JSON reader (RFC 8259) for large files of plain shape (a vocabulary of 150,000 entries)
  * and for lines of JSON: no tree, no allocation per value. The caller walks a text in memory;
- * anything malformed sets `failed`, and every later call then gives nothing. Values that are small
- * and irregular are found with json_members and handed to a JSON library. Strings are UTF-8,
- * without bare control characters or halves of surrogate pairs. */
+ * anything malformed sets `failed`, and every later call then gives nothing. Small irregular values
+ * are located with json_members and handed to a JSON library. Strings are UTF-8, without bare
+ * control characters or lone surrogates. */
 #ifndef PARE_JSON_SCAN_H
 #define PARE_JSON_SCAN_H
 
@@ -34,11 +34,10 @@ void json_need_end(struct json_scan *j);
 const char *json_string_text(struct json_scan *j, int64_t *n);
 /* an integer from 0 to 2^53; -1 on failure */
 int64_t json_whole(struct json_scan *j);
-/* steps over any value, nested or not, and says where it lies */
+/* steps over any value, nested or not, and returns its extent */
 struct json_range json_skip_value(struct json_scan *j);
-/* Where the members called names[0..count) of an object lie, in one pass over the whole of it. 0;
- * or -1, and *why says in a few words: it is no object, more text follows it, a name occurs twice.
- */
+/* Locates the members names[0..count) of an object in one pass. 0; or -1, and *why says in a few
+ * words: not an object, text after it, a duplicate name. */
 int json_members(struct json_range object, const char *const *names, struct json_range *values,
                  int count, const char **why);
 

@@ -11,7 +11,7 @@
 
 /* ---- the extent of an object, without recursion or allocation */
 
-/* size: bytes of type and length; body: bytes that follow */
+/* size: bytes of the type and length fields; body: bytes after them */
 struct head {
     unsigned size;
     uint64_t body, entries;
@@ -57,8 +57,8 @@ static void head_parse(struct head *h, const unsigned char *p, int field)
         h->body = numbers[b - 0xca];
 }
 
-/* What a value takes between reading and the end, measured: the message library's object, the JSON
- * library's, its place in a container, for a text its copies and the buffer that it came in. */
+/* Peak memory of a value, measured: msgpack-c's object, jansson's value, its place in a container;
+ * for a text, its copies and the buffer it arrived in. */
 static uint64_t memory_of(const struct head *h, unsigned char type)
 {
     enum { VALUE = 64, TEXT = 64, MAP = 200, ARRAY = 104 };
@@ -156,7 +156,7 @@ static json_t *array_to_json(const msgpack_object_array *a, const char **why)
     return array;
 }
 
-/* Recursion is as deep as the nesting, which the scan has bounded. */
+/* Recurses as deep as the nesting, which the scan has bounded. */
 static json_t *object_to_json(const msgpack_object *o, const char **why)
 {
     json_t *v = NULL;
@@ -187,7 +187,7 @@ json_t *mpk_decode(const unsigned char *p, size_t n, const char **why)
     size_t at = 0;
     json_t *v = NULL;
     msgpack_unpack_return r = msgpack_unpack_next(&u, (const char *)p, n, &at);
-    if (r != MSGPACK_UNPACK_SUCCESS) /* the scan has found nothing wrong */
+    if (r != MSGPACK_UNPACK_SUCCESS) /* the scan found nothing wrong */
         *why = "no memory, or broken msgpack";
     else if (at != n)
         *why = "bytes after the object";
@@ -204,7 +204,7 @@ struct bytes {
     size_t n, room;
 };
 
-/* The packer's output: it grows without failing, so that no result of the packer needs a look. */
+/* The packer's output: it grows without failing, so the packer's results need no check. */
 static int bytes_add(void *self, const char *p, size_t n)
 {
     struct bytes *b = self;

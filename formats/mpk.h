@@ -1,5 +1,5 @@
-/* msgpack <-> JSON values. The scanner finds where an untrusted object ends, and that it keeps
- * within limits, before msgpack-c sees it. */
+/* msgpack <-> JSON values. The scanner finds the end of an untrusted object and checks its limits
+ * before msgpack-c sees it. */
 #ifndef PARE_MPK_H
 #define PARE_MPK_H
 
@@ -9,18 +9,19 @@
 
 enum { MPK_DEPTH = 32 }; /* nested maps and arrays; also msgpack-c's own bound */
 
-/* bytes of the object; memory that its values take as JSON, which is up to 260 times as much */
+/* bytes of the object; memory its values take as JSON, which is up to 260 times as much */
 struct mpk_limits {
     uint64_t bytes, memory;
 };
 
-/* Resumable: starts as zeros with `limits` set, is called again whenever more bytes of the same
+/* Resumable: start as zeros with `limits` set, and call again whenever more bytes of the same
  * object have arrived. */
 struct mpk_scan {
     struct mpk_limits limits;
     /* first byte not yet scanned; the extent once done. May lie beyond what has arrived */
     uint64_t at;
-    /* entries promised by open containers, each at least a byte; memory of the entries so far */
+    /* entries that open containers still promise, each at least a byte; memory of the entries so
+     * far */
     uint64_t owed, memory;
     uint64_t left[MPK_DEPTH + 1]; /* per open container */
     int depth, started;

@@ -1,7 +1,6 @@
-/* Reading safetensors: see safetensors.h.
- * Every number of a header is checked against the size of its file before it is used: header
- * length, offsets (the tensors must fill the data exactly, without gap or overlap), shape against
- * bytes, names against other names. */
+/* Reading safetensors: see safetensors.h. Every number in a header is checked against the file's
+ * size before use: the header's length, offsets (the tensors must fill the data exactly, without
+ * gap or overlap), shapes against bytes. Names must be unique. */
 #include "safetensors.h"
 
 #include <fcntl.h>
@@ -17,7 +16,7 @@
 #include "safetensors_names.h"
 
 static const struct json_limits header_limits = {SF_HEADER_MAX, 4 << 20, 4};
-enum { FILES_MAX = 600 }; /* they stay open */
+enum { FILES_MAX = 600 }; /* all stay open */
 
 struct shard {
     int fd;
@@ -70,8 +69,7 @@ static int parse_shape(struct tensor *t, const json_t *shape, const char *path, 
     return 0;
 }
 
-/* One member of the header. `data`: where the data begin in the file; `bytes`: how many there are.
- */
+/* One member of the header. `data`: offset of the data in the file; `bytes`: their number. */
 static int parse_entry(struct entry *x, const char *name, const json_t *value, int64_t data,
                        int64_t bytes, const char *path, struct err *e)
 {
@@ -216,8 +214,7 @@ static int index_names(struct safetensors *s, const char *path, struct err *e)
     return 0;
 }
 
-/* Opens each file of weight_map once; afterwards every tensor must be in the file that the map
- * says. */
+/* Opens each file of weight_map once; every tensor must then be in the file the map names. */
 static int open_index(struct safetensors *s, const char *path, struct err *e)
 {
     json_t *index = json_parse_file(path, &header_limits, e),

@@ -1,6 +1,6 @@
 /* safetensors files: an 8-byte length, a JSON header, then the data. Reading is by pread, so in any
- * order and constant memory. Refused: a header beyond 100 MB or the file, offsets out of the file,
- * overlapping, or that do not fit dtype and shape, duplicate names. */
+ * order and constant memory. Refused: a header larger than 100 MB or than the file; offsets that
+ * leave the file, overlap, or do not fit dtype and shape; duplicate names. */
 #ifndef PARE_SAFETENSORS_H
 #define PARE_SAFETENSORS_H
 

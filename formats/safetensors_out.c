@@ -1,6 +1,6 @@
 /* Writing safetensors: see safetensors.h. Shards are filled in order up to max_shard_size bytes of
- * data; a tensor larger than that gets a shard of its own. Refused: dtypes that the format does not
- * have, more shards than can stay open, data that do not add up to the tensors. */
+ * data; a tensor larger than that gets a shard of its own. Refused: dtypes the format lacks, more
+ * shards than can stay open, more or less data than the tensors need. */
 #include "safetensors.h"
 
 #include <fcntl.h>

@@ -1,10 +1,10 @@
-/* Reading a tensor stream: see stream.h and SPEC.md. Takes bytes from a file, pipe or terminal-free
- * standard input, plain or in zstd frames (told by the magic); gives the header as JSON, then
- * record after record. Nothing is allocated for what a stream merely claims: buffers grow with the
- * bytes that arrive, up to the limits below. Payload of plain streams is read straight into the
- * caller's memory. Refused: other formats and versions, headers beyond the limits, records whose
- * dtype, shape and bytes disagree, chunks of another size, wrong digests, a missing end map, bytes
- * after it. */
+/* Reading a tensor stream: see stream.h and SPEC.md. Takes a file, a pipe or standard input (not a
+ * terminal), plain or in zstd frames (recognised by their magic number); gives the header as JSON,
+ * then record after record. Nothing is allocated for sizes a stream merely claims: buffers grow
+ * with the bytes that arrive, up to the limits below. The payload of plain streams is read straight
+ * into the caller's memory. Refused: other formats and versions, headers beyond the limits, records
+ * whose dtype, shape and bytes disagree, chunks of another size, wrong digests, a missing end map,
+ * bytes after it. */
 #include "stream.h"
 
 #include <errno.h>
@@ -26,9 +26,9 @@ struct st_in {
     struct err *e;
     char *path; /* for messages */
     int fd;
-    uint64_t size;  /* bytes of a plain regular file, else as many as can be */
+    uint64_t size;  /* bytes of a plain regular file; unknown: the largest number */
     uint64_t taken; /* from the source so far */
-    /* plain bytes [pos, len) that have arrived and are not yet used */
+    /* decoded bytes [pos, len) not yet consumed */
     unsigned char *buf;
     size_t pos, len, room;
     ZSTD_DCtx *z; /* NULL: the input is plain */
@@ -37,7 +37,7 @@ struct st_in {
     size_t zhint; /* 0: between frames */
     int zfull;    /* the decoder may hold more output */
     json_t *head;
-    struct digest end, data; /* of the objects outside chunks; of the record's data */
+    struct digest end, data; /* of the objects outside data chunks; of the current record's data */
     struct tensor t;
     int64_t left, chunk, records; /* of the current record, of its current chunk */
     int open, done;               /* a record is open; the end map was read */
@@ -97,7 +97,7 @@ static int64_t buffer_fill(struct st_in *in)
     if (in->len == in->room)
         in->buf = mem_grow(in->buf, in->room *= 2);
     size_t n = in->room - in->len;
-    /* no more: payload should not pass through here */
+    /* and no more, so that payload bypasses the buffer */
     int64_t r = read_some(in, in->buf + in->len, n < ROOM ? n : ROOM);
     if (r > 0)
         in->len += (size_t)r;
@@ -115,7 +115,7 @@ static int ends_early(struct st_in *in)
         in->path, (long long)in->records);
 }
 
-/* Until k bytes lie in the buffer. */
+/* Fills the buffer to at least k bytes. */
 static int buffer_need(struct st_in *in, size_t k)
 {
     while (in->len - in->pos < k) {
@@ -126,7 +126,7 @@ static int buffer_need(struct st_in *in, size_t k)
     return 0;
 }
 
-/* Exactly n bytes of payload: what is buffered, then straight from the source. Short rests go
+/* Exactly n bytes of payload: what is buffered, then straight from the source. Short remainders go
  * through the buffer, so that small records do not cost a system call each. */
 static int payload_read(struct st_in *in, unsigned char *dst, size_t n)
 {
@@ -152,8 +152,8 @@ static int payload_read(struct st_in *in, unsigned char *dst, size_t n)
     return 0;
 }
 
-/* The memory that a header may take follows what has really been read: a few kilobytes of zstd
- * frame hold millions of values. */
+/* A header's memory is limited by the bytes actually read: a few kilobytes of zstd can hold
+ * millions of values. */
 static uint64_t memory_limit(uint64_t taken) { return (UINT64_C(64) << 20) + 16 * taken; }
 
 /* The next msgpack object, of at most `limit` bytes; its bytes enter the end digest unless it is
@@ -217,7 +217,7 @@ static int is_zstd(const unsigned char *p)
            (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
 }
 
-/* Looks at the first bytes and, where they say so, puts the decoder between source and buffer. */
+/* Looks at the magic number and, for zstd, puts the decoder between source and buffer. */
 static int input_detect(struct st_in *in)
 {
     while (in->len < MAGIC) {
@@ -413,7 +413,7 @@ static int tensor_parse(struct st_in *in, const json_t *map)
     return 0;
 }
 
-/* Begins the next chunk: its length is known, so anything else is damage. */
+/* Begins the next chunk: its length is known, so any other is damage. */
 static int chunk_begin(struct st_in *in)
 {
     if (buffer_need(in, 2))

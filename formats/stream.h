@@ -1,15 +1,21 @@
 /* The tensor stream (SPEC.md): header map, records, end map; msgpack, inside zstd where that pays.
- * Any file or pipe between tools.
+ * Every file or pipe between tools holds one.
  *
  * Headers are JSON objects here (jansson, key order kept) and msgpack maps on the wire. Both sides
  * are one-pass and constant-memory. Errors stick in the `struct err` given at open: reads after an
  * error give nothing, writes do nothing, close reports it.
  *
- *   struct st_in *in = st_open("x.tsz", &e);            struct st_out *out = st_create("-", -1,
- * &e); json_t *head = st_head(in);                         st_begin(out, head); while (st_next(in,
- * &t) > 0) st_read(in, buf, n);    st_record(out, &t); st_write(out, data, n); ... st_end(out);
- *   st_close(in);                                       st_publish(out) / st_abandon(out)
- */
+ *   struct st_in *in = st_open("x.tsz", &e);
+ *   json_t *head = st_head(in);
+ *   while (st_next(in, &t) > 0)
+ *       st_read(in, buf, n);
+ *   st_close(in);
+ *
+ *   struct st_out *out = st_create("-", -1, &e);
+ *   st_begin(out, head);
+ *   st_record(out, &t); st_write(out, data, n); ...
+ *   st_end(out);
+ *   st_publish(out); or st_abandon(out); */
 #ifndef PARE_STREAM_H
 #define PARE_STREAM_H
 
@@ -25,8 +31,8 @@ enum {
     ST_VERSION = 1,
     ST_CHUNK = 1 << 20,
     ST_DIGEST = 33,
-    /* bytes that a filter best passes on at a time: read, hashed and written they stay in a core's
-       own cache */
+    /* bytes that a filter should pass on at a time: small enough to be read, hashed and written
+     * within a core's own cache */
     ST_BLOCK = 256 << 10
 };
 
@@ -42,10 +48,9 @@ const char *st_path(const struct st_in *in);
 /* 1: a record begins; 0: end map read and verified; -1 error. Skips what is left of the last
  * record, still checking its digest. */
 int st_next(struct st_in *in, struct tensor *t);
-/* Up to n bytes of the current record, fewer only at its end; 0 after that (digest checked); -1
- * error. */
+/* Up to n bytes of the current record, fewer only at its end; then 0 (digest checked); -1 error. */
 int64_t st_read(struct st_in *in, void *buf, int64_t n);
-/* Bytes that grow as they arrive: a shape that lies about them allocates nothing. free(data) */
+/* Bytes that grow as they arrive, so that a false shape allocates nothing. free(data) */
 struct st_buffer {
     void *data;
     int64_t n, room;
@@ -53,8 +58,8 @@ struct st_buffer {
 /* Appends exactly n more bytes of the current record: 0 or -1. */
 int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n);
 void st_close(struct st_in *in);
-/* The id that a header has under `key`, "" where it has none. Anything but a digest: -1, and e
- * names `path` and the key. st_open has checked "id" itself. */
+/* The id under a header's `key`, "" if absent. Anything but a digest: -1, and e names `path` and
+ * the key. st_open has checked "id" itself. */
 int st_head_id(const json_t *head, const char *key, char id[ST_DIGEST], const char *path,
                struct err *e);
 

@@ -1,8 +1,8 @@
 /* Writing a tensor stream: see stream.h and SPEC.md. Gives a file that appears whole or not at all,
- * or bytes in a pipe, plain or in one zstd frame; constant memory. Small pieces are gathered in a
- * buffer, large ones go to the system as they lie. Refused: a terminal, records with more or fewer
- * bytes than their shape makes. Whatever fails (full disk, closed pipe) sticks in the `struct err`,
- * and the stream then never gets an end map. */
+ * or bytes in a pipe, plain or in one zstd frame, in constant memory. Small pieces are gathered in
+ * a buffer, large ones are written from where they are. Refused: a terminal, records with more or
+ * fewer bytes than their shape takes. Any failure (full disk, closed pipe) sticks in the `struct
+ * err`, and the stream then never gets an end map. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,10 +22,10 @@ enum { ROOM = 256 << 10, DIRECT = 64 << 10 };
 
 struct st_out {
     struct err *e;
-    /* for messages; where it shall lie and lies until then (NULL: written in place) */
+    /* for messages; final path; path until then (NULL: written in place) */
     char *path, *target, *temporary;
     int fd;
-    unsigned char *buf; /* bytes [0, len) on their way to fd */
+    unsigned char *buf; /* bytes [0, len) not yet written */
     size_t len;
     ZSTD_CCtx *z;            /* NULL: plain */
     struct digest end, data; /* as in st_in */
