@@ -1,7 +1,7 @@
 /* GGUF metadata -> config.json: see gguf/gguf_private.h. In: general.architecture and its sizes,
  * the rope tensors. Sizes that are lists of equal values count as one. Refused: metadata of the
- * architecture that nobody here reads, files that are one part of several, experts, layers of
- * different width, rotary dimensions that the family cannot have. */
+ * architecture that is not understood here, files that are one part of several, experts, layers of
+ * different widths, rotary dimensions that the family does not support. */
 #include "gguf_private.h"
 
 #include <inttypes.h>
@@ -11,7 +11,7 @@
 
 #include "../model/model.h"
 
-/* Metadata of an architecture that are read below, or that do not change the function. */
+/* Metadata of an architecture that is read below, or does not change the function. */
 static const char *const known[] = {
     "context_length",
     "embedding_length",
@@ -39,8 +39,8 @@ static const char *const known[] = {
     "expert_used_count",
 };
 
-/* Those that some families have a key for; elsewhere they are not known. Absent, llama.cpp's
- * default is the class's. */
+/* Metadata that some families have a key for; unknown in the others. When absent, llama.cpp's
+ * default equals the class's. */
 static const struct {
     const char *name, *fact;
     int is_flag;
@@ -91,7 +91,7 @@ int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing)
     return v && !v->list && gguf_int(v, 0, &n) ? n : missing;
 }
 
-/* A number of the architecture: one, or a list of equal ones. missing NAN: required. */
+/* A number of the architecture, or a list of equal ones. missing NAN: required. */
 static double number(const struct making *m, const char *name, double missing)
 {
     const struct gguf_value *v = gguf_meta(m->g, m->arch, name);
@@ -134,7 +134,7 @@ static void put(const struct making *m, const char *fact, json_t *value)
         json_decref(value);
 }
 
-/* E / H; 0 where that is none. */
+/* E / H; 0 if H is 0 or does not divide E. */
 static int64_t width_by_heads(const struct making *m)
 {
     int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1);
@@ -176,7 +176,7 @@ static void put_sizes(const struct making *m)
     put(m, "max_position_embeddings", json_integer(size(m, "context_length", -1)));
 }
 
-/* What the class defaults to, written out. */
+/* The class defaults, written out. */
 static void put_default(const struct making *m, const char *fact)
 {
     json_t *nothing = json_object();
@@ -206,8 +206,8 @@ static void put_facts(const struct making *m)
         }
 }
 
-/* Where it is not in the file llama.cpp scales scores by heads of key_length, or by the width by
- * heads for some models, which it knows by their number of layers. */
+/* Without it in the file, llama.cpp scales scores by key_length, or for some models, which it
+ * recognises by their number of layers, by hidden_size / num_attention_heads. */
 static void put_score_scale(const struct making *m)
 {
     int64_t wide = m->row->wide_score_layers;
@@ -242,8 +242,8 @@ static void put_choices(const struct making *m, int tied)
     put_score_scale(m);
 }
 
-/* Channels that rotate, into partial_rotary_factor where the family has it; else all of a head
- * must. */
+/* The number of rotating channels, as partial_rotary_factor if the family has that key; otherwise
+ * all channels of a head must rotate. */
 static int64_t put_rotating(const struct making *m)
 {
     int64_t D = head_size(m), R = size(m, "rope.dimension_count", D);
@@ -327,7 +327,7 @@ static void put_token(const struct making *m, const char *key, const char *meta)
     json_object_set_new(m->config, key, id < 0 ? json_null() : json_integer(id));
 }
 
-/* The dtype of the matrices: what most bytes of the file are. */
+/* The dtype of the matrices: that of most bytes in the file. */
 static const char *torch_dtype(const struct making *m)
 {
     int d = gguf_dtype(gguf_tensor(m->g, gguf_find(m->g, "token_embd.weight"))->type);
@@ -336,7 +336,7 @@ static const char *torch_dtype(const struct making *m)
     return d == DT_BF16 ? "bfloat16" : "float32";
 }
 
-/* ---- what is refused */
+/* ---- refusals */
 
 static int is_known(const struct making *m, const char *name, size_t n)
 {

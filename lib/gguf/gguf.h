@@ -4,7 +4,7 @@
 
 #include "../model/model.h"
 
-/* Sets source, self and spec of `in`. On -1 spec and self are released already. */
+/* Sets source, self and spec of `in`. On -1 spec and self are already released. */
 int gguf_source_open(struct model_in *in, const char *path, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* What the files that read GGUF models share: the way from metadata to the files of a model
- * directory, and which tensor of the file holds which canonical one. */
+/* Shared by the files that read GGUF models: how metadata becomes the files of a model directory,
+ * and which tensor of the file holds which canonical one. */
 #ifndef PARE_GGUF_PARTS_H
 #define PARE_GGUF_PARTS_H
 
@@ -9,16 +9,15 @@
 /* ---- metadata (lib/gguf/config.c) */
 /* Metadata "PREFIX.NAME", or NULL; prefix is general.architecture for a model's sizes. */
 const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, const char *name);
-/* A text or a whole number of metadata; NULL / `missing` where there is none. The text is a copy:
- * free() it. */
+/* A text or integer of the metadata; NULL / `missing` if absent. The text is a copy: free() it. */
 char *gguf_meta_text(const struct gguf *g, const char *key);
 int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
 /* The config.json that transformers would have for this model of a family under one of its
- * architectures, in its legacy spelling. tied: the head is the embedding. NULL on error: names the
- * metadata that is not supported. New reference. */
+ * architectures, in its legacy spelling. tied: the head is the embedding. NULL on error, which
+ * names the unsupported metadata. New reference. */
 json_t *gguf_config(struct gguf *g, const struct family *family, const struct family_gguf *row,
                     int tied, struct err *e);
-/* The decimal with the fewest digits that is this f32: 1e-05 rather than 9.999999747e-06; a list of
+/* The shortest decimal that reads back as this f32: 1e-05 rather than 9.999999747e-06; a list of
  * such. New references. */
 json_t *gguf_json_real(double x);
 json_t *gguf_json_reals(const double *x, int64_t n);
@@ -27,14 +26,14 @@ json_t *gguf_json_reals(const double *x, int64_t n);
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is
  * none, or on error. free() them. */
 double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e);
-/* rope_scaling for a model whose rope_freqs.weight holds these n divisors: llama3's parameters
- * where they give them, else the bare list (as longrope, whose short and long factors are then
- * equal). NULL: all are 1. New reference. */
+/* rope_scaling for a model whose rope_freqs.weight holds these n divisors: llama3's parameters if
+ * they explain the divisors, else the bare list (as longrope with equal short and long factors).
+ * NULL: all are 1. New reference. */
 json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
                                 int64_t max_positions);
 
-/* ---- tokenizer (lib/gguf/tokenizer.c): texts of JSON files, NULL on error or where the file says
- * nothing; free() them */
+/* ---- tokenizer (lib/gguf/tokenizer.c): texts of JSON files, NULL on error or if the file has no
+ * such data; free() them */
 char *gguf_tokenizer_json(const struct gguf *g, struct err *e);
 char *gguf_tokenizer_config(const struct gguf *g);
 char *gguf_generation_config(const struct gguf *g);
@@ -45,9 +44,9 @@ struct gguf_layout {
     struct layout layout;
     int *found; /* [layout.n_stored]: index in the file */
 };
-/* All tensors of h, whose dtypes are set: those of the file where a dtype is that (gguf_dtype),
- * else f32. -1: a tensor is missing, has another shape than the spec asks for, or nobody asks for
- * it. */
+/* Matches all tensors of h and sets their dtypes: the file's where it is one of ours (gguf_dtype),
+ * else f32. -1: a tensor is missing, has a shape other than the spec's, or is not part of the
+ * model. */
 int gguf_layout_make(struct gguf_layout *l, struct model_spec *h, struct gguf *g,
                      const struct family_gguf *row, struct err *e);
 void gguf_layout_free(struct gguf_layout *l);

@@ -1,5 +1,5 @@
-/* Frequency divisors of scaled rope, which GGUF keeps as tensors, and what they say in config.json:
- * see gguf/gguf_private.h. */
+/* Frequency divisors of scaled rope, which GGUF keeps as tensors, and their equivalent in
+ * config.json: see gguf/gguf_private.h. */
 #include "gguf_private.h"
 
 #include <inttypes.h>
@@ -45,8 +45,8 @@ double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err 
     return x;
 }
 
-/* llama3 (2407.21783) with its usual factors 1 and 4: the divisor of channel pair i when P0
- * positions were learned. */
+/* llama3 (2407.21783) with its usual factors 1 and 4: the divisor of channel pair i for a model
+ * trained on P0 positions. */
 static double llama3_divisor(int64_t i, int64_t n, double theta, double factor, double P0)
 {
     double waves = P0 * pow(theta, -(double)i / (double)n) / (2 * M_PI), s = (waves - 1) / 3;
@@ -55,7 +55,7 @@ static double llama3_divisor(int64_t i, int64_t n, double theta, double factor, 
     return waves > 4 ? 1 : 1 / ((1 - s) / factor + s);
 }
 
-/* P0 from a divisor between the extremes; 0 if none of them, or not all, fit. */
+/* P0 from a divisor between the extremes; 0 if no P0 explains all divisors. */
 static double llama3_positions(const double *divisor, int64_t n, double theta, double factor)
 {
     double P0 = 0;

@@ -1,9 +1,10 @@
 /* A GGUF file as a MODEL operand. Gives canonical tensors in stream order: fused ones split, q and
- * k rows back in half-split order where the architecture permutes them, norms that are stored as 1
- * + w less one; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
+ * k rows restored to half-split order where the architecture permutes them, 1 subtracted from norms
+ * stored as 1 + w; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
  * memory: blocks of rows. config.json and the tokenizer's files are made from the metadata; a
- * tokenizer that cannot be rebuilt is missed only by who asks for tokenizer.json. Refused: what
- * gguf.c, gguf/config.c and gguf/tensors.c refuse, architectures without a family. */
+ * tokenizer that cannot be rebuilt is an error only when tokenizer.json is asked for. Refused:
+ * whatever formats/gguf.c, gguf/config.c and gguf/tensors.c refuse, and architectures without a
+ * family. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "gguf_private.h"
 #include "../model/model.h"
 
-enum { BLOCK = 4 << 20 }; /* bytes of canonical rows held at once, at least one row */
+enum { BLOCK = 4 << 20 }; /* bytes of canonical rows held at once; at least one row */
 
 struct gguf_in {
     struct gguf *g;
@@ -51,7 +52,7 @@ static const char *gguf_in_file(void *self, const char *name, int64_t *bytes, st
 
 /* ---- tensors */
 
-/* The bytes of rows r .. r + n - 1 of canonical tensor i as the file has them. */
+/* The stored bytes of rows r .. r + n - 1 of canonical tensor i. */
 static int read_rows(struct gguf_in *s, int i, int64_t r, int64_t n, int64_t row_bytes,
                      unsigned char *to, struct err *e)
 {
@@ -123,7 +124,7 @@ static const struct model_source gguf_source = {gguf_in_file, gguf_in_next, gguf
 
 /* ---- opening */
 
-/* Is the output head missing, or only the embedding again (some architectures demand a head)? */
+/* Is the output head missing, or a copy of the embedding (some architectures demand a head)? */
 static int is_tied(struct gguf_in *s, struct err *e)
 {
     int head = gguf_find(s->g, "output.weight"), embed = gguf_find(s->g, "token_embd.weight");
@@ -163,7 +164,7 @@ static void make_files(struct gguf_in *s)
     add_file(s, "generation_config.json", gguf_generation_config(s->g));
 }
 
-/* "tensors become f32: 210 of type Q4_1, 1 of type Q6_K", and what is wrong with the tokenizer. */
+/* "tensors become f32: 210 of type Q4_1, 1 of type Q6_K", and why there is no tokenizer. */
 static char *make_note(const struct gguf_in *s)
 {
     int count[GGUF_TYPE_COUNT] = {0};
@@ -190,7 +191,7 @@ static enum fit open_as(struct gguf_in *s, const struct family *f, const struct 
     if (e->set || model_spec_from_config(s->spec, config, e)) {
         char why[sizeof e->msg];
         memcpy(why, e->msg, sizeof why);
-        if (config) { /* the config is ours: say whose metadata it came from */
+        if (config) { /* the user never saw this config: name the metadata it came from */
             e->set = 0;
             err_set(e, "'%s': %s", gguf_path(s->g), why);
         }
@@ -224,8 +225,8 @@ static char *list_architectures(void)
 }
 
 /* Opens it as the first family of its architecture that explains all of it: llama.cpp runs several
- * as one, which differ in biases and windows. If none does, the reason of the one that came nearest
- * is given. */
+ * families as one architecture; they differ in biases and windows. If none fits, the error is that
+ * of the closest. */
 static int open_architecture(struct gguf_in *s, const char *arch, struct err *e)
 {
     int tied = is_tied(s, e);

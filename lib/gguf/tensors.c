@@ -1,12 +1,12 @@
-/* Which tensor of a GGUF file holds which canonical one: see gguf/gguf_private.h. The rows are the
- * family's; matrices are [out, in] in every architecture. */
+/* Which tensor of a GGUF file holds which canonical one: see gguf/gguf_private.h. The rows come
+ * from the family; matrices are [out, in] in every architecture. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/text.h"
 #include "gguf_private.h"
 
-/* Tensors that are read elsewhere (gguf/config.c) or repeat what the metadata say. */
+/* Tensors that are read elsewhere (gguf/config.c) or repeat the metadata. */
 static int is_table(const char *name)
 {
     return !strcmp(name, "rope_freqs.weight") || !strcmp(name, "rope_factors_long.weight") ||

@@ -1,7 +1,7 @@
 /* tokenizer.ggml.* of a GGUF file -> tokenizer.json and its companions: see gguf/gguf_private.h.
- * "gpt2": byte-level BPE, tokens and merges as they stand, splits by the name in .pre. "llama":
+ * "gpt2": byte-level BPE, tokens and merges as stored, splits by the name in .pre. "llama":
  * SentencePiece BPE, whose merges follow from the tokens' scores. Control, unknown and user-defined
- * tokens become added tokens. Refused: other models, unknown .pre, tokens that are no UTF-8. */
+ * tokens become added tokens. Refused: other models, unknown .pre, tokens that are not UTF-8. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "../../formats/json.h"
 #include "gguf_private.h"
 
-/* of tokens, as sentencepiece numbers them */
+/* token types, as sentencepiece numbers them */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER };
 enum { PIECE_MAX = 1024 };
 
@@ -33,14 +33,14 @@ struct making {
 static const struct pre {
     const char *name;
     int add_bos, ignore_merges, nfc;
-    int digits;              /* every digit stands alone before the GPT-2 pattern */
-    const char *patterns[5]; /* splits that replace the GPT-2 pattern; none: that one */
+    int digits;              /* digits are split off one by one before the GPT-2 pattern */
+    const char *patterns[5]; /* splits instead of the GPT-2 pattern; none: that pattern */
 } pres[] = {
     {"gpt-2", 0, 0, 0, 0, {NULL}},
     {"smollm", 0, 0, 0, 1, {NULL}},
     {"llama-bpe", 1, 1, 0, 0, {WORDS_PATTERN("\\p{N}{1,3}")}},
     {"qwen2", 0, 0, 1, 0, {WORDS_PATTERN("\\p{N}")}},
-    /* llama.cpp's own, for files that name none */
+    /* llama.cpp's default, for files without .pre */
     {"default",
      0,
      0,
@@ -121,7 +121,7 @@ static json_t *added_tokens(const struct making *m)
     return list;
 }
 
-/* The text of the token that metadata tokenizer.ggml.NAME numbers; NULL if there is none. */
+/* The text of the token whose id is in tokenizer.ggml.NAME; NULL if absent. */
 static const char *special(const struct making *m, const char *name, int64_t *id)
 {
     const struct gguf_value *v = gguf_meta(m->g, "tokenizer.ggml", name);
@@ -135,8 +135,7 @@ static int flag(const struct gguf *g, const char *name, int missing)
     return v && !v->list && gguf_int(v, 0, &n) ? n != 0 : missing;
 }
 
-/* TemplateProcessing with what add_bos_token and add_eos_token ask for; JSON null if that is
- * nothing. */
+/* TemplateProcessing as add_bos_token and add_eos_token ask for; JSON null if neither is set. */
 static json_t *post_processor(const struct making *m, int bos_missing)
 {
     int64_t id[2];
@@ -232,7 +231,7 @@ static int length(const char *s, const char *end)
     return n;
 }
 
-/* Merges that make token i, appended to *list. */
+/* Appends the merges that make token i to *list. */
 static void split_piece(const struct making *m, int64_t i, double score, struct merge **list,
                         int64_t *n, int64_t *room)
 {

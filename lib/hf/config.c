@@ -1,8 +1,8 @@
-/* config.json for a directory: see hf/config.h. What is refused, and what is written instead, are
- * facts of transformers 5, which the families declare: a class that wants hidden_size to be a
- * multiple of num_attention_heads, one that measures longrope's lists against their quotient, one
- * without head_dim. A twin is another class with the same function: it must give the same model
- * and the same tensors when its config is read again. */
+/* config.json for a directory: see hf/config.h. What is refused, and what is written instead,
+ * follows from facts about transformers 5 that the families declare: a class that requires
+ * hidden_size to be a multiple of num_attention_heads, one that checks longrope's lists against
+ * their quotient, one without head_dim. A twin is another class that computes the same function:
+ * its config, read again, must give the same model and the same tensors. */
 #include "config.h"
 #include "hf.h"
 
@@ -12,7 +12,7 @@
 
 #include "../model/model.h"
 
-/* What the family's class in transformers does that refuses this shape, or NULL. */
+/* Why the family's class in transformers rejects this shape, or NULL. */
 static const char *refusal(const struct model_spec *h)
 {
     const struct rope_table *r = h->n_ropes ? &h->ropes[0] : NULL;
@@ -31,11 +31,11 @@ static int has(const struct model_spec *h, const char *tensor)
     return model_spec_find(h, tensor) >= 0;
 }
 
-/* A fact as the model has it; else what the config says or its class implies. NULL: unknown. */
+/* A fact from the model; else from the config or its class defaults. NULL: unknown. */
 static json_t *fact_value(const struct model_spec *h, const char *fact)
 {
     const struct layer *y = &h->layers[0];
-    struct err ignored = {0}; /* what is wrong was refused on reading */
+    struct err ignored = {0}; /* bad values were refused on reading */
     const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     if (!strcmp(fact, "sliding_window"))
         return y->sliding_window ? json_integer(y->sliding_window) : json_null();
@@ -46,7 +46,7 @@ static json_t *fact_value(const struct model_spec *h, const char *fact)
     if (!strcmp(fact, "mlp_bias"))
         return json_boolean(has(h, "layers.0.down_proj.bias"));
     if (!strcmp(fact, "rope_theta") && json_object_get(h->config, "rope_parameters"))
-        return NULL; /* it stands there */
+        return NULL; /* the config has it */
     json_t *value = config_value(&c, fact);
     if (!value || !json_is_null(value))
         return value;
@@ -54,7 +54,7 @@ static json_t *fact_value(const struct model_spec *h, const char *fact)
     return NULL;
 }
 
-/* The type of scaled rope by its own name, where the family has others for it. */
+/* The standard name of a rope scaling type for which the family uses another. */
 static void rename_rope(const struct model_spec *h, json_t *config)
 {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
@@ -73,8 +73,8 @@ static void rename_rope(const struct model_spec *h, json_t *config)
     json_decref(names);
 }
 
-/* The config of h for another family: its keys with all values said, since defaults differ, and of
- * the keys of now those that it knows. */
+/* The config of h for another family: all of that family's keys with explicit values, since
+ * defaults differ, and those of the present keys that it knows. */
 static json_t *config_for(const struct model_spec *h, const struct family *to)
 {
     json_t *config = json_object(), *value;
@@ -92,7 +92,7 @@ static json_t *config_for(const struct model_spec *h, const struct family *to)
     return config;
 }
 
-/* Its tensors are those that the config asks for. */
+/* Are the tensors of h those that the config implies? */
 static int has_its_tensors(const struct model_spec *h)
 {
     struct model_spec asked;
@@ -105,7 +105,7 @@ static int has_its_tensors(const struct model_spec *h)
     return same;
 }
 
-/* Makes h a model of that family; -1, h as it was: that one cannot express it. */
+/* Makes h a model of that family; -1, leaving h unchanged, if that family cannot express it. */
 static int become(struct model_spec *h, const struct family *to)
 {
     struct err e = {0};
@@ -160,7 +160,7 @@ static int check_even(const struct model_spec *h, struct err *e)
     return 0;
 }
 
-/* What no class of this family can say. */
+/* Refuses what no class of this family can express. */
 static int check_shape(const struct model_spec *h, struct err *e)
 {
     const struct layer *y = &h->layers[0];

@@ -5,10 +5,10 @@
 #include "../model/model.h"
 
 /* Rewrites h->config (h: the exporter's own copy) so that transformers' class for it computes this
- * model. Where the class is narrower than the function, the same function is written as a twin:
- * another model_type, h->family then being the family that stores the tensors, and `note` says so.
- * dtype: of the weights. Refused, naming the shapes that would work: models that no class can say.
- */
+ * model. Where the class is too narrow, the model is written as a twin, another model_type that
+ * computes the same function; h->family becomes the family that stores the tensors, and `note` says
+ * so. dtype: of the weights. Models that no class can express are refused, with the shapes that
+ * would work. */
 int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], struct err *e);
 
 #endif

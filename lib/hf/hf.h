@@ -4,7 +4,7 @@
 
 #include "../model/model.h"
 
-/* Sets source, self and spec of `in`. On -1 spec and self are released already. */
+/* Sets source, self and spec of `in`. On -1 spec and self are already released. */
 int hf_source_open(struct model_in *in, const char *dir, struct err *e);
 
 /* Can a directory hold a model of this shape? -1: no, and a sentence that says why. */
@@ -15,8 +15,8 @@ struct hf_sink_options {
     enum dtype dtype;       /* of all weights, unless keep_dtype */
     int keep_dtype, overwrite;
 };
-/* The directory appears whole or not at all: at model_out_end. Its note says when another class was
- * written than the model's, and when values were rounded. NULL on error. */
+/* The directory appears whole or not at all, at model_out_end. Its note says if a class other than
+ * the model's was written, and if values were rounded. NULL on error. */
 struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,
                                const struct hf_sink_options *o, struct err *e);
 

@@ -1,7 +1,7 @@
 /* A Hugging Face directory as a sink, in constant memory. Canonical tensors arrive in stream order
- * and are put where the family stores them: into their rows of fused tensors, transposed back where
- * the class has [in, out]. Keeps dtypes (quantised ones become f32) or rounds to one. Refused: what
- * the class cannot express (hf/config.c), values that f16 cannot hold. */
+ * and are written where the family stores them: into their rows of fused tensors, transposed back
+ * where the class has [in, out]. Keeps dtypes (quantised ones become f32) or rounds all to one.
+ * Refused: models the class cannot express (hf/config.c), values beyond the range of f16. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,17 +16,17 @@
 #include "transpose.h"
 
 struct hf_out {
-    const struct model_spec *spec; /* of what arrives */
+    const struct model_spec *spec; /* of the incoming model */
     struct layout layout;          /* dtypes of `stored`: those to write */
     struct dir_out dir;
     struct safetensors_out *out;
     struct arena memory;
-    /* a block as it arrives, in the dtype to write, and some of its columns */
+    /* a block as received, converted to the dtype to write, and some of its columns */
     unsigned char *raw, *cooked, *tile;
     float *wide;
     int64_t room; /* values a block holds */
-    /* the tensor that arrives: which, its next value that is not in a block, bytes of the block:
-     * those here and those it takes */
+    /* the incoming tensor: its index, the next value not yet in a block, bytes of the block
+     * received and expected */
     int tensor;
     int64_t at, held, block;
 };
@@ -41,7 +41,7 @@ static int check_range(const struct tensor *t, const float *v, int64_t n, struct
     return 0;
 }
 
-/* The n values of the block, in dtype d. NULL: they do not fit into it. */
+/* The n values of the block, in dtype d. NULL: a value is out of its range. */
 static const unsigned char *cook(struct hf_out *x, int64_t n, enum dtype d, struct err *e)
 {
     const struct tensor *t = &x->spec->tensors[x->tensor];
@@ -54,7 +54,7 @@ static const unsigned char *cook(struct hf_out *x, int64_t n, enum dtype d, stru
     return x->cooked;
 }
 
-/* Values at .. at + n - 1 into the rows that store them. */
+/* Writes values at .. at + n - 1 into the rows that store them. */
 static int write_straight(struct hf_out *x, const unsigned char *values, int64_t at, int64_t n,
                           int64_t size, struct err *e)
 {
@@ -70,8 +70,8 @@ static int write_straight(struct hf_out *x, const unsigned char *values, int64_t
     return 0;
 }
 
-/* Rows r .. r + n - 1, given as [n, cols], into columns of the stored tensor [cols, stored_rows].
- */
+/* Writes rows r .. r + n - 1, given as [n, cols], into columns of the stored tensor [cols,
+ * stored_rows]. */
 static int write_columns(struct hf_out *x, const unsigned char *values, int64_t r, int64_t n,
                          int64_t size, struct err *e)
 {
@@ -110,8 +110,8 @@ static int open_memory(struct hf_out *x, struct err *e)
 
 /* ---- the five functions of a sink */
 
-/* What a stream says is written to disk, and may later be run (code that auto_map names): only the
- * files that an import takes travel. */
+/* A stream's files are written to disk and could later be executed (code named by auto_map), so
+ * only those that an import accepts are written. */
 static int is_known_file(const char *name)
 {
     for (int k = 0; model_file_names[k]; k++)
@@ -132,8 +132,8 @@ static int hf_file(void *self, int i, const void *data, struct err *e)
     return failed;
 }
 
-/* Begins the block at value `at`: whole rows that are stored side by side where columns are to be
- * written, else as much as there is room for. */
+/* Begins the block at value `at`: whole rows, stored side by side, for transposed tensors; else as
+ * much as there is room for. */
 static void block_begin(struct hf_out *x)
 {
     const struct view *v = layout_view(&x->layout, x->tensor);
@@ -223,7 +223,7 @@ static int write_config(const json_t *config, const char *dir, struct err *e)
     return failed;
 }
 
-/* Dtypes to write, into the layout; the one that most values have. */
+/* Sets the dtypes to write in the layout; returns that of most values. */
 static enum dtype choose_dtypes(struct layout *l, const struct hf_sink_options *o)
 {
     int64_t count[DT_COUNT] = {0};
@@ -241,7 +241,7 @@ static enum dtype choose_dtypes(struct layout *l, const struct hf_sink_options *
     return (enum dtype)most;
 }
 
-/* Says when values were rounded: matrices that were wider than what is written. */
+/* Notes that values were rounded: matrices wider than the dtype written. */
 static void add_rounding(const struct model_spec *h, const struct layout *l, char note[400])
 {
     for (int i = 0; i < h->n_tensors; i++) {
@@ -255,8 +255,8 @@ static void add_rounding(const struct model_spec *h, const struct layout *l, cha
     }
 }
 
-/* Code does not travel, so the config does not ask for it; nor do other files that only a stream
- * can carry. */
+/* Code is not written, so the config must not refer to it. Other files that only a stream can carry
+ * are left out too; the note names them. */
 static void add_left_out(struct model_spec *h, char note[400])
 {
     size_t used = strlen(note);
@@ -279,7 +279,7 @@ static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_opt
     if (layout_make(&x->layout, h, before->stored, 0, NULL, NULL, e) ||
         hf_config_write(h, choose_dtypes(&x->layout, o), note, e))
         return -1;
-    if (h->family != before) { /* a twin may store the same tensors otherwise */
+    if (h->family != before) { /* a twin may store the same tensors differently */
         layout_free(&x->layout);
         if (layout_make(&x->layout, h, h->family->stored, 0, NULL, NULL, e))
             return -1;

@@ -2,12 +2,12 @@
  * index), the files that travel. Gives canonical tensors in stream order with their dtypes kept, in
  * constant memory: straight ranges by pread, transposed ones by blocks of rows.
  *
- * Taken in as older or converted files have them: names without the base prefix, another name of
- * the head, rotary tables and causal masks (ignored), a head beside tied embeddings (equal:
- * ignored; different: the model is not tied), a tied model that stores only its head. Refused:
- * missing, unexpected or misshapen tensors, dtypes that are no reals, an unreadable config.json. A
- * directory without safetensors still has a head and a tokenizer (kd-train --init random,
- * tokenize): it is refused when its tensors are asked for. */
+ * Accepted from older or converted checkpoints: names without the base prefix, another name for the
+ * head, rotary tables and causal masks (ignored), a head beside tied embeddings (equal: ignored;
+ * different: the model is not tied), a tied model that stores only its head. Refused: missing,
+ * unexpected or misshapen tensors, dtypes that are not floating point, an unreadable config.json. A
+ * directory without safetensors still has a spec and a tokenizer (kd-train --init random,
+ * tokenize): it is refused only when its tensors are read. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -76,7 +76,7 @@ static const char *hf_file(void *self, const char *name, int64_t *bytes, struct 
 
 /* ---- tensors */
 
-/* n canonical rows of a transposed tensor, which stand side by side from column `row` on of the
+/* Reads n canonical rows of a transposed tensor, which are columns `row` .. row + n - 1 of the
  * stored tensor [cols, stored_rows], into block [n, cols]. */
 static int read_columns(struct hf_in *s, const struct view *v, int64_t row, int64_t n, int64_t size,
                         unsigned char *block, unsigned char *tile, struct err *e)
@@ -110,7 +110,7 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
     return 0;
 }
 
-/* n bytes from canonical byte `at` of tensor i. `rows`: worth reading at a time if it is
+/* Reads n bytes from canonical byte `at` of tensor i. `rows`: how many to read at a time if it is
  * transposed. */
 static int read_bytes(struct hf_in *s, int i, int64_t at, void *buf, int64_t n, int64_t rows,
                       struct err *e)
@@ -203,8 +203,8 @@ static int find_stored(const struct hf_in *s, const char *name)
 
 static int has_stored(void *self, const char *name) { return find_stored(self, name) >= 0; }
 
-/* The tensor outside the blocks that stores this canonical one alone: its name here, or the one
- * under which it should be here, and its index, -1. */
+/* The tensor outside the blocks that stores this canonical one alone: its index and its name in the
+ * file; if absent, -1 and the expected name. */
 static int find_alone(const struct hf_in *s, const char *stem, char name[TENSOR_NAME])
 {
     const struct family_stored *row = s->spec->family->stored;
@@ -277,7 +277,7 @@ static int match_tensor(const struct hf_in *s, const struct tensor *want, int k,
     return 0;
 }
 
-/* Dtypes of the canonical tensors: those of their views, which must agree. */
+/* Dtypes of the canonical tensors: those of their views, which must all be the same. */
 static int take_dtypes(struct hf_in *s, struct model_spec *h, struct err *e)
 {
     for (int i = 0; i < h->n_tensors; i++) {

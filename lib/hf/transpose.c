@@ -1,8 +1,8 @@
 /* Transposition in blocks: see transpose.h. */
 #include "transpose.h"
 
-/* Eight columns at a time: at strides of a power of two more rows of dst would evict each other
- * from the cache. */
+/* Eight columns at a time: with power-of-two strides, more rows of dst would evict each other from
+ * the cache. */
 #define TRANSPOSE(type) \
     for (int64_t j0 = 0; j0 < m; j0 += 8) \
         for (int64_t i = 0; i < n; i++) \
