@@ -14,21 +14,26 @@ static struct eval_options o;
 static int64_t max_tokens;
 static int table, any_tokenizer;
 static double max_nll;
+static const char *row_bos = "auto";
 
 static const struct opt opts[] = {
-    {"seq-length", OPT_INT, &o.seq_length, "N",
+    {"seq-length", OPT_INT, &o.windows.seq_length, "N",
      "cut longer sequences into windows of N tokens and a shorter last one (default: one window "
      "per sequence)",
      0},
-    {"context", OPT_INT, &o.context, "N",
+    {"context", OPT_INT, &o.windows.context, "N",
      "join the sequences and cut the result into windows of N tokens; an incomplete last window is "
      "left out",
      0},
-    {"stride", OPT_INT, &o.stride, "N",
+    {"stride", OPT_INT, &o.windows.stride, "N",
      "start a window every N tokens; all but the first score only their last N tokens", 0},
-    {"score-from", OPT_INT, &o.score_from, "N",
+    {"score-from", OPT_INT, &o.windows.score_from, "N",
      "score only the tokens at positions N, N + 1, ... of each window, counted from 0; --context "
      "512 --score-from 257 scores what llama-perplexity scores",
+     0},
+    {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
+     "whether windows that begin inside of a text begin with a BOS token, which counts as one of "
+     "their N tokens and is never predicted; auto: if the tokenizer puts one before a text",
      0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
@@ -60,7 +65,8 @@ static const struct tool_desc desc = {
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 static json_t *record(struct tool *t, const char *name, const struct model_spec *h,
-                      const struct tokens *tokens, const struct eval_sums *s, double seconds)
+                      const struct tokens *tokens, const struct windows *w,
+                      const struct eval_sums *s, double seconds)
 {
     int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding);
     json_t *j = json_pack("{s:o, s:s, s:s, s:s}", "model", json_text(name), "model_id", h->id,
@@ -70,27 +76,29 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
         int64_t value;
     } integers[] = {{"parameters", parameters},
                     {"non_embedding_parameters", non_embedding},
-                    {"seq_length", o.seq_length},
-                    {"context", o.context},
-                    {"stride", o.stride},
-                    {"score_from", o.score_from},
+                    {"seq_length", o.windows.seq_length},
+                    {"context", o.windows.context},
+                    {"stride", o.windows.stride},
+                    {"score_from", o.windows.score_from},
                     {"max_tokens", max_tokens},
-                    {"windows", s->windows},
-                    {"tokens", s->tokens},
-                    {"tokens_left_out", s->left_out},
-                    {"predictions", s->predictions},
-                    {"bytes", s->bytes}};
+                    {"windows", w->n},
+                    {"bos_added", w->bos_added},
+                    {"tokens", w->tokens},
+                    {"tokens_left_out", w->left_out},
+                    {"predictions", w->predictions},
+                    {"bytes", w->bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
+    json_object_set_new(j, "row_bos", json_string(row_bos));
     json_object_set_new(j, "nll", number_or_null(s->nll));
     json_object_set_new(j, "standard_error", number_or_null(s->standard_error));
     json_object_set_new(j, "ppl", number_or_null(exp(s->nll)));
     json_object_set_new(
         j, "bits_per_byte",
-        number_or_null(s->bytes > 0 ? s->nll * (double)s->predictions / M_LN2 / (double)s->bytes
+        number_or_null(w->bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)w->bytes
                                     : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
-    json_object_set_new(j, "tokens_per_second", json_integer(llround((double)s->tokens / seconds)));
+    json_object_set_new(j, "tokens_per_second", json_integer(llround((double)w->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
     json_object_set_new(j, "threads", json_integer(tool_exec(t)->threads));
     json_object_set_new(j, "math", json_string(exec_math_library()));
@@ -133,13 +141,17 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     struct model m = {0};
     struct eval_sums sums;
     struct err *e = tool_err(t);
-    if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e))
+    if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
+        !row_bos_of_stream(&o.windows.bos, tokens->head, row_bos, model_in_spec(in), e))
         model_load(&m, in, MODEL_FROZEN, e);
     tool_check(t);
     model_move(&m, tool_exec(t), e);
     tool_check(t);
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
+    if (eval_windows(v)->bos_added)
+        tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
+                  (long long)eval_windows(v)->bos_added, (long long)eval_windows(v)->n, row_bos);
     tool_predict_memory(t, name,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
                                                {"activations", eval_bytes(v), 0},
@@ -147,7 +159,7 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     double start = usage_seconds();
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
-    json_t *j = record(t, name, &m.spec, tokens, &sums, usage_seconds() - start);
+    json_t *j = record(t, name, &m.spec, tokens, eval_windows(v), &sums, usage_seconds() - start);
     if (table)
         print_row(j);
     else if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
@@ -166,12 +178,14 @@ int main(int argc, char **argv)
     struct tokens tokens;
     struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
-    if (eval_options_check(&o, &usage) || max_tokens < 0 || o.batch_size < 0)
+    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
+        max_tokens < 0 || o.batch_size < 0)
         tool_usage(t, "%s",
                    usage.set ? usage.msg : "--max-tokens and --batch-size must not be negative");
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
-    tokens_load(&tokens, in, max_tokens, tool_err(t));
+    if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && o.windows.context)
+        row_bos_check_join(tokens.head, tokens_name, tool_err(t));
     tool_check(t);
     st_close(in);
     if (table)

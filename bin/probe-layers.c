@@ -8,7 +8,7 @@
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static const char *block = "1";
+static const char *block = "1", *row_bos = "auto";
 static int64_t max_tokens, context, batch_size;
 static int table, any_tokenizer;
 
@@ -18,6 +18,10 @@ static const struct opt opts[] = {
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
     {"context", OPT_INT, &context, "N",
      "join the sequences and cut the result into windows of N tokens; 0: one window per sequence",
+     0},
+    {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
+     "whether windows that begin inside of a text begin with a BOS token; auto: if the tokenizer "
+     "puts one before a text",
      0},
     {"batch-size", OPT_INT, &batch_size, "N",
      "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID},
@@ -118,14 +122,15 @@ static void on_progress(void *user, int64_t done, int64_t rows)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct err *e = tool_err(t);
+    struct err *e = tool_err(t), usage = {0};
     struct probe p = {0};
     struct model m;
     struct tokens tokens;
-    struct eval_sums sums;
-    struct data_row *rows;
+    struct windows w;
     if (max_tokens < 0 || context < 0 || batch_size < 0)
         tool_usage(t, "--max-tokens, --context and --batch-size must not be negative");
+    if (row_bos_check(row_bos, &usage))
+        tool_usage(t, "%s", usage.msg);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *st = tool_in(t, tool_operand(t, 1), "tokens");
     block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);
@@ -135,24 +140,22 @@ int main(int argc, char **argv)
     if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), model_in_spec(in)->tokenizer_id,
                                                 tool_operand(t, 1), tokens.tokenizer_id, e))
         tool_check(t);
-    struct eval_options o = {.context = context};
-    if (eval_windows(&tokens, &o, &rows, &sums, e) || model_load(&m, in, MODEL_FROZEN, e) ||
+    struct window_options o = {.context = context};
+    if (row_bos_of_stream(&o.bos, tokens.head, row_bos, model_in_spec(in), e) ||
+        (context && row_bos_check_join(tokens.head, tool_operand(t, 1), e)) ||
+        windows_open(&w, &tokens, &o, e) || model_load(&m, in, MODEL_FROZEN, e) ||
         model_move(&m, tool_exec(t), e))
         tool_check(t);
-    int64_t most = 2;
-    for (int64_t i = 0; i < sums.windows; i++)
-        most = rows[i].n > most ? rows[i].n : most;
-    int64_t batch = batch_size;
-    if (!batch)
-        batch = most < 1024 ? 1024 / most : 1;
-    if (probe_run(&p, tool_exec(t), &m, rows, sums.windows, most,
-                  batch < sums.windows ? batch : sums.windows, on_progress, t, e))
+    if (w.bos_added)
+        tool_note(t, "%lld of %lld windows begin with an added BOS token (--row-bos %s)",
+                  (long long)w.bos_added, (long long)w.n, row_bos);
+    if (probe_run(&p, tool_exec(t), &m, &w, batch_size, on_progress, t, e))
         tool_check(t);
     if (table)
         print_table(&p);
     write_scores(t, &p, &m.spec);
     probe_close(&p);
-    free(rows);
+    windows_close(&w);
     tokens_free(&tokens);
     st_close(st);
     model_free(&m);

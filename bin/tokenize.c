@@ -11,10 +11,10 @@
 #include "../lib/tool/tool.h"
 
 static struct {
-    const char *model, *field, *separator, *bos;
+    const char *model, *field, *separator, *bos, *row_bos;
     int64_t seq_length, max_tokens;
     int ids;
-} o = {.bos = "auto"};
+} o = {.bos = "auto", .row_bos = "auto"};
 static const struct opt opts[] = {
     {"model", OPT_PATH, &o.model, "MODEL",
      "take the tokenizer from MODEL: a directory, a .tsz or .gguf file, or a tokenizer.json", 0},
@@ -28,6 +28,10 @@ static const struct opt opts[] = {
      "what each document begins with: what the tokenizer's post-processor adds, always a BOS "
      "token, nothing, or TOKEN",
      0},
+    {"row-bos", OPT_TEXT, &o.row_bos, "auto|yes|no",
+     "whether every row of --seq-length begins with a BOS token, which counts as one of its N "
+     "tokens; auto: if the tokenizer's post-processor puts one before a text, unless --bos is no",
+     0},
     {"ids", OPT_FLAG, &o.ids, NULL,
      "read decimal token ids, one sequence per line; needs no tokenizer", 0},
     {0}};
@@ -39,8 +43,9 @@ static const struct tool_desc desc = {
         "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl "
         "file, or a piece between separators (--doc-sep), with surrounding white space removed and "
         "empty pieces skipped. Each document is one sequence; with --seq-length, documents are "
-        "joined, each with its BOS token, and cut into rows, and an incomplete last row is "
-        "dropped. --bos auto also adds what the tokenizer puts at the end of a text.\n\nSpecial "
+        "joined, each with its BOS token, and cut into rows, which begin with BOS themselves where "
+        "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. "
+        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nSpecial "
         "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
         "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
         "their number. Tokens are held in memory, 8 bytes each, until they are written. Refuses "
@@ -60,15 +65,16 @@ struct job {
     int64_t *ends, documents, room, vocab_size; /* vocab_size 0: not known */
     uint32_t begin[16], finish[16];             /* ids around every document */
     int n_begin, n_finish;
+    struct row_bos row; /* what every row begins with */
     json_t *meta, *sources;
 };
 
 /* ---- the tokenizer */
 
-/* The id of the token called `name` or, where `yes` was asked, of the model's BOS. */
-static int64_t bos_id(struct job *j, struct model_in *in)
+/* The id of the token called `rule` or, where that is yes, of the model's BOS. */
+static int64_t bos_id(struct job *j, struct model_in *in, const char *rule, const char *option)
 {
-    const char *name = strcmp(o.bos, "yes") ? o.bos : NULL;
+    const char *name = strcmp(rule, "yes") ? rule : NULL;
     const json_t *id = in ? json_object_get(model_in_spec(in)->config, "bos_token_id") : NULL;
     int64_t n;
     const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
@@ -86,7 +92,7 @@ static int64_t bos_id(struct job *j, struct model_in *in)
     else if (json_is_integer(id))
         found = json_integer_value(id);
     if (found < 0 || found >= j->vocab_size)
-        tool_die(j->tool, "--bos %s: %s", o.bos,
+        tool_die(j->tool, "%s %s: %s", option, rule,
                  name ? "no such token in the vocabulary"
                       : "neither tokenizer nor model names a BOS token: give its text to --bos");
     json_decref(config);
@@ -100,9 +106,23 @@ static void bos_rule(struct job *j, struct model_in *in)
     if (!strcmp(o.bos, "auto"))
         j->n_finish = tokenizer_special(j->tokenizer, 1, j->finish, 16);
     else if (strcmp(o.bos, "no") && (strcmp(o.bos, "yes") || !j->n_begin)) {
-        j->begin[0] = (uint32_t)bos_id(j, in);
+        j->begin[0] = (uint32_t)bos_id(j, in, o.bos, "--bos");
         j->n_begin = 1;
     }
+}
+
+/* auto: what the post-processor adds. */
+static void row_bos_rule(struct job *j, struct model_in *in)
+{
+    struct row_bos *r = &j->row;
+    int is_auto = !strcmp(o.row_bos, "auto");
+    if (!strcmp(o.row_bos, "no") || (is_auto && !strcmp(o.bos, "no")))
+        return;
+    r->n = tokenizer_special(j->tokenizer, 0, r->ids, BOS_MAX);
+    if (is_auto || r->n)
+        return;
+    r->n = 1;
+    r->ids[0] = j->n_begin ? j->begin[0] : (uint32_t)bos_id(j, in, "yes", "--row-bos");
 }
 
 static void tokenizer_use(struct job *j)
@@ -128,8 +148,10 @@ static void tokenizer_use(struct job *j)
     j->vocab_size = tokenizer_vocab_size(j->tokenizer);
     json_object_set_new(j->meta, "tokenizer_id", json_string(id));
     json_object_set_new(j->meta, "vocab_size", json_integer(j->vocab_size));
-    if (!o.ids)
+    if (!o.ids) {
         bos_rule(j, in);
+        row_bos_rule(j, in);
+    }
     if (in)
         model_close(in);
     free(own);
@@ -195,33 +217,54 @@ static void file_use(struct job *j, const char *path)
 
 /* ---- the stream */
 
+static json_t *ids_json(const uint32_t *ids, int64_t n)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+/* The joined documents as whole rows. */
+static void make_rows(struct job *j)
+{
+    struct tool *t = j->tool;
+    int64_t N = o.seq_length, all = j->all.n;
+    if (N <= j->row.n)
+        tool_die(t, "rows of %lld tokens have no room for text after their BOS (--row-bos %s)",
+                 (long long)N, o.row_bos);
+    int64_t dropped = row_bos_cut(&j->row, &j->all, N, o.max_tokens ? o.max_tokens / N : 0);
+    if (!j->all.n || (o.max_tokens && o.max_tokens < N))
+        tool_die(t, "the input has %lld tokens, too few for a row of %lld", (long long)all,
+                 (long long)N);
+    if (j->row.n)
+        tool_note(t, "each row begins with BOS, one of its %lld tokens (--row-bos %s)",
+                  (long long)N, o.row_bos);
+    if (dropped)
+        tool_note(t, "dropped the last %lld tokens, which do not fill a row of %lld",
+                  (long long)dropped, (long long)N);
+}
+
 static void write_stream(struct job *j)
 {
     struct tool *t = j->tool;
-    int64_t total = o.max_tokens && j->all.n > o.max_tokens ? o.max_tokens : j->all.n,
-            rows = o.seq_length ? total / o.seq_length : 0;
-    if (!total || (o.seq_length && !rows))
-        tool_die(t,
-                 o.seq_length ? "the input has %lld tokens, too few for a row of %lld"
-                              : "the input has %lld tokens, too few for a sequence",
-                 (long long)total, (long long)o.seq_length);
-    if (o.seq_length && total % o.seq_length)
-        tool_note(t, "dropped the last %lld tokens, which do not fill a row of %lld",
-                  (long long)(total % o.seq_length), (long long)o.seq_length);
-    json_t *bos = json_pack("{s:o, s:[], s:[]}", "rule", json_text(o.ids ? "none" : o.bos), "begin",
-                            "end");
-    for (int i = 0; i < j->n_begin; i++)
-        json_array_append_new(json_object_get(bos, "begin"), json_integer(j->begin[i]));
-    for (int i = 0; i < j->n_finish; i++)
-        json_array_append_new(json_object_get(bos, "end"), json_integer(j->finish[i]));
+    if (o.max_tokens && j->all.n > o.max_tokens)
+        j->all.n = o.max_tokens;
+    if (o.seq_length)
+        make_rows(j);
+    if (!j->all.n)
+        tool_die(t, "the input has 0 tokens, too few for a sequence");
+    json_t *bos = json_pack("{s:o, s:o, s:o, s:o}", "rule", json_text(o.ids ? "none" : o.bos),
+                            "begin", ids_json(j->begin, j->n_begin), "end",
+                            ids_json(j->finish, j->n_finish), "row",
+                            ids_json(j->row.ids, j->row.n));
     json_object_set_new(j->meta, "bos", bos);
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
     json_object_set_new(j->meta, "documents", json_integer(j->documents));
-    json_object_set_new(j->meta, "tokens",
-                        json_integer(o.seq_length ? rows * o.seq_length : total));
+    json_object_set_new(j->meta, "tokens", json_integer(j->all.n));
     json_object_set_new(j->meta, "sources", j->sources);
-    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, total,
+    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, j->all.n,
                  j->ends, j->documents, o.seq_length);
 }
 
@@ -233,8 +276,11 @@ int main(int argc, char **argv)
         tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
     if (o.seq_length < 0 || o.max_tokens < 0)
         tool_usage(t, "--seq-length and --max-tokens must not be negative");
-    if (o.ids && (o.field || o.separator || strcmp(o.bos, "auto")))
-        tool_usage(t, "--ids cannot be combined with --field, --doc-sep or --bos");
+    struct err usage = {0};
+    if (row_bos_check(o.row_bos, &usage))
+        tool_usage(t, "%s", usage.msg);
+    if (o.ids && (o.field || o.separator || strcmp(o.bos, "auto") || !strcmp(o.row_bos, "yes")))
+        tool_usage(t, "--ids cannot be combined with --field, --doc-sep, --bos or --row-bos");
     if (o.field && o.separator)
         tool_usage(
             t, "--field and --doc-sep cannot be combined: with --field, each line is a document");

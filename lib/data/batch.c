@@ -13,6 +13,12 @@ int64_t data_predictions(const struct data_row *r)
     return n > 0 ? n : 0;
 }
 
+static int32_t row_id(const struct data_row *r, int64_t i)
+{
+    int64_t front = r->bos ? r->bos->n : 0;
+    return (int32_t)(i < front ? r->bos->ids[i] : r->ids[i - front]);
+}
+
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
 {
     size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
@@ -30,8 +36,8 @@ void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t 
         for (int64_t t = 0; t < len; t++) {
             const struct data_row *r = &rows[i];
             int64_t at = i * len + t;
-            d->ids[at] = t + 1 < r->n ? (int32_t)r->ids[t] : 0;
-            d->labels[at] = t + 1 < r->n && t + 1 >= r->first ? (int32_t)r->ids[t + 1] : -100;
+            d->ids[at] = t + 1 < r->n ? row_id(r, t) : 0;
+            d->labels[at] = t + 1 < r->n && t + 1 >= r->first ? row_id(r, t + 1) : -100;
         }
     d->b.n_seq = n_seq;
     d->b.seq_len = len;

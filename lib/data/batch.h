@@ -7,11 +7,14 @@
 
 #include "../../kernels/op.h"
 #include "../model/model.h"
+#include "bos.h"
 #include "tokens.h"
 
 struct data_row {
     const uint32_t *ids; /* borrowed, [n] */
     int64_t n, first;    /* tokens; index of the first token whose prediction counts, >= 1 */
+    /* NULL, or what stands in front of `ids`: n and first count it */
+    const struct row_bos *bos;
 };
 int64_t data_predictions(const struct data_row *r); /* that count */
 

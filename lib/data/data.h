@@ -1,11 +1,13 @@
 /* Text and tokens: documents of a text, token streams in memory and in passing, joining them,
- * batches and their order. */
+ * windows, batches and their order. */
 #ifndef PARE_DATA_H
 #define PARE_DATA_H
 
 #include "batch.h"
+#include "bos.h"
 #include "documents.h"
 #include "sequences.h"
 #include "tokens.h"
+#include "windows.h"
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../base/mem.h"
+#include "../base/text.h"
 
 struct run {
     struct probe *p;
@@ -76,10 +77,11 @@ static void probe_means(struct probe *p)
         p->without[i] /= (double)p->predictions;
 }
 
-int probe_run(struct probe *p, struct exec *x, struct model *m, const struct data_row *rows,
-              int64_t n_rows, int64_t most, int64_t batch_size, probe_progress *progress,
-              void *user, struct err *e)
+int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
+              int64_t batch_size, probe_progress *progress, void *user, struct err *e)
 {
+    int64_t most = windows_longest(w), n_rows = w->n;
+    batch_size = min64(batch_size ? batch_size : max64(1, 1024 / most), n_rows);
     struct tape_spec spec = {.model = m,
                              .n_seq = batch_size,
                              .seq_len = most - 1,
@@ -101,10 +103,9 @@ int probe_run(struct probe *p, struct exec *x, struct model *m, const struct dat
                     e)) {
         r.x = r.memory.base;
         for (int64_t done = 0; done < n_rows && !e->set; done += batch.b.n_seq) {
-            data_batch_fill(&batch, rows + done,
-                            n_rows - done < batch_size ? n_rows - done : batch_size);
+            data_batch_fill(&batch, w->rows + done, min64(batch_size, n_rows - done));
             for (int64_t i = 0; i < batch.b.n_seq; i++)
-                p->predictions += data_predictions(&rows[done + i]);
+                p->predictions += data_predictions(&w->rows[done + i]);
             if (!probe_batch(&r) && progress)
                 progress(user, done + batch.b.n_seq, n_rows);
         }

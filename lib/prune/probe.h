@@ -17,10 +17,9 @@ struct probe {
     double *without;
 };
 typedef void probe_progress(void *user, int64_t done, int64_t rows);
-/* rows: windows of tokens, each a fresh context, none of more than `most` tokens. */
-int probe_run(struct probe *p, struct exec *x, struct model *m, const struct data_row *rows,
-              int64_t n_rows, int64_t most, int64_t batch_size, probe_progress *progress,
-              void *user, struct err *e);
+/* batch_size: windows at a time; 0: as many as make about 1024 tokens */
+int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
+              int64_t batch_size, probe_progress *progress, void *user, struct err *e);
 /* A layer's score, [layers]: the increase of the loss without it; with shortest == longest > 1, the
  * smallest increase among the blocks that contain it, so that the layers ranked last are the best
  * block. */

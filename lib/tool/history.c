@@ -62,6 +62,7 @@ static const char *const options[] = {
     "order",
     "random",
     "rank",
+    "row-bos",
     "seed",
     "seq",
     "seq-length",

@@ -141,7 +141,7 @@ static int64_t train_take_rows(struct trainer *t)
     int64_t counted = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
         const int64_t *start = t->data->start + data_order_next(&t->order);
-        t->rows[i] = (struct data_row){t->data->ids + start[0], start[1] - start[0], 1};
+        t->rows[i] = (struct data_row){t->data->ids + start[0], start[1] - start[0], 1, NULL};
         counted += data_predictions(&t->rows[i]);
     }
     return counted;

@@ -82,6 +82,38 @@ P
     [ "$(value half.json predictions)" = 28 ]                           # 7 of each of 4 windows, as llama-perplexity counts 255 of 512
 }
 
+@test "--row-bos: windows that begin inside of a text begin with BOS, as windows made by hand do" {
+    { printf '1 '; $GOLDEN ids "$LLAMA/expected.safetensors" input_ids | tr '\n' ' ' | tr -s ' ' | cut -d ' ' -f 1-56 | sed 's/\b1\b/2/g'; } > text
+    "$BIN/tokenize" --ids text -o plain.tsz                             # BOS (1) and 56 other tokens
+    { cut -d ' ' -f 1-20 text; echo "1 $(cut -d ' ' -f 21-39 text)"; echo "1 $(cut -d ' ' -f 40-57 text)"; } > cut
+    "$BIN/tokenize" --ids cut -o cut.tsz
+    python3 - plain.tsz bos.tsz <<P                                     # the header of a tokenizer that puts 1 before a text
+import subprocess, sys
+sys.path.insert(0, "$G/../tools")
+import io, stream
+head, records = stream.read(io.BytesIO(subprocess.check_output(["zstd", "-dc", sys.argv[1]])))
+head["bos"] = {"rule": "auto", "begin": [1], "end": [], "row": [1]}
+stream.write(open(sys.argv[2], "wb"), head, records)
+P
+    numbers() { record "$@" | python3 -c 'import json, sys; r = json.load(sys.stdin); print(*[r[k] for k in sys.argv[1:]])' nll windows predictions; }
+    want=$(numbers "$LLAMA" cut.tsz)
+    [[ "$want" == *" 3 56" ]]
+    [ "$(numbers "$LLAMA" bos.tsz --seq-length 20)" = "$want" ]
+    [ "$(numbers "$LLAMA" plain.tsz --seq-length 20 --row-bos yes)" = "$want" ]
+    [[ "$(numbers "$LLAMA" plain.tsz --seq-length 20)" == *" 3 54" ]]   # ids alone tell nothing of a tokenizer
+    [ "$(numbers "$LLAMA" bos.tsz --seq-length 20 --row-bos no)" = "$(numbers "$LLAMA" plain.tsz --seq-length 20)" ]
+    head -2 cut | "$BIN/tokenize" --ids -o whole.tsz                    # --context leaves the last one out
+    [ "$(numbers "$LLAMA" bos.tsz --context 20)" = "$(numbers "$LLAMA" whole.tsz)" ]
+    "$BIN/eval-ppl" "$LLAMA" bos.tsz --context 20 2>&1 | grep -q '1 of 2 windows begin with an added BOS token (--row-bos auto)'
+    "$BIN/probe-layers" "$LLAMA" bos.tsz --context 20 2>&1 > probe.tsz | grep -q '1 of 2 windows begin with an added BOS token'
+    refused 1 "leaves gaps" record "$LLAMA" bos.tsz --context 20 --stride 20
+    refused 2 "must be auto, yes or no" record "$LLAMA" bos.tsz --row-bos maybe
+    # rows that have theirs are windows already
+    printf 'abcdefghij' > words
+    "$BIN/tokenize" --quiet -m "$G/tokenizers_small/spm.json" --seq-length 4 words -o rows.tsz
+    refused 1 "begin with an added BOS" record "$LLAMA" rows.tsz --context 8
+}
+
 @test "long sequences in pieces: the rest counts, no piece reaches into the next sequence, a rest of one token is left out" {
     golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
     record "$LLAMA" rows.tsz --seq-length 20 > pieces.json
@@ -98,7 +130,7 @@ assert [p["predictions"] for p in parts] == [19, 12, 19, 12]
 assert [whole[k] for k in ("seq_length", "windows", "tokens", "tokens_left_out", "predictions")] == [20, 4, 66, 0, 62]
 assert abs(whole["nll"] - sum(p["nll"] * p["predictions"] for p in parts) / 62) < 1e-6
 P
-    [ "$(record "$LLAMA" rows.tsz --seq-length 33 | cut -d, -f12-18)" = "$(record "$LLAMA" rows.tsz | cut -d, -f12-18)" ]
+    [ "$(record "$LLAMA" rows.tsz --seq-length 33 | cut -d, -f12-20)" = "$(record "$LLAMA" rows.tsz | cut -d, -f12-20)" ]
     record "$LLAMA" rows.tsz --seq-length 16 --score-from 9 > half.json
     [ "$(value half.json predictions) $(value half.json windows) $(value half.json tokens_left_out)" = "28 4 2" ]
     seq -s ' ' 1 80 | "$BIN/tokenize" --ids -o long.tsz

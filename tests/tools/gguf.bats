@@ -192,7 +192,7 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     head_of() { "$BIN/ts-dump" "$1" | grep '^bos'; }
     $GGUF vocab "$G/tokenizers_small/spm.json" m.gguf spm
     printf a | "$BIN/tokenize" -m m.gguf -o a.tsz
-    [ "$(head_of a.tsz)" = 'bos: {"rule": "auto", "begin": [1], "end": []}' ]
+    [ "$(head_of a.tsz)" = 'bos: {"rule": "auto", "begin": [1], "end": [], "row": [1]}' ]
     "$BIN/ts-dump" --values file/tokenizer_config.json m.gguf | grep -q '"bos_token":"<s>","eos_token":"</s>"'
     [ "$("$BIN/ts-dump" --values file/generation_config.json m.gguf)" = '{"bos_token_id":1,"eos_token_id":2}' ]
 }

@@ -30,6 +30,7 @@ dump-logits|seq-length|8|16
 probe-layers|block-size|1|2
 probe-layers|max-tokens|16|32
 probe-layers|context|8|24
+probe-layers|row-bos|no|yes
 rank|random|1|2
 score-importance|batch|mean|var
 score-importance|seq|mean|l2
@@ -49,6 +50,7 @@ tokenize|max-tokens|2|3
 tokenize|field|text|other
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
+tokenize|row-bos|no|yes
 kd-train|init|keep|random
 kd-train|loss|kl|kl+ce
 kd-train|temperature|1|2
@@ -87,11 +89,12 @@ END
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
     case $1 in
-    calib-acts | dump-logits | probe-layers) echo "$MODEL ${3:-tokens.tsz} $([ "$1" != dump-logits ] || echo --full)" ;;
+    calib-acts | dump-logits | probe-layers)
+        echo "$MODEL ${3:-tokens.tsz} $([ "$1" != dump-logits ] || echo --full) $([ "$2" != row-bos ] || echo --context=8)" ;;
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance) echo "${3:-acts.tsz}" ;;
     slice-model) echo "$MODEL $([ "$2" = rank ] || echo --rank "${3:-rank.tsz}") $([ "$2" != rank ] || echo --intermediate-size 16)" ;;
-    tokenize) echo "${3:-lines} $([ "$2" = model ] || echo --model words.json)" ;;
+    tokenize) echo "${3:-lines} $([ "$2" = model ] || echo --model words.json) $([ "$2" != row-bos ] || echo --bos a --seq-length 3)" ;;
     kd-train)
         for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce+jsd temperature=3 max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"

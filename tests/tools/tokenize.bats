@@ -46,7 +46,7 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
 
 @test "rows join the documents, each with its BOS, and drop the rest with a note" {
     printf 'a\n---\nb\n---\n\n---\nc\n' > "$dir/a"
-    run sh -c "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 '$dir/a' | cat > '$dir/out'"
+    run sh -c "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no '$dir/a' | cat > '$dir/out'"
     [ "$status" = 0 ]
     run show < "$dir/out"
     [[ "${lines[0]}" == "ids "*" 2 : 1 "* ]]
@@ -58,14 +58,47 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
 @test "--bos yes, no and a token by name" {
     printf 'a' > "$dir/a"
     begin() { "$PARE_BIN/tokenize" -m "$1" --bos "$2" "$dir/a" | head_of bos; }
-    [ "$(begin $small/spm.json auto)" = '{"rule": "auto", "begin": [1], "end": []}' ]
-    [ "$(begin $small/spm.json no)" = '{"rule": "no", "begin": [], "end": []}' ]
-    [ "$(begin $small/metaspace_never.json auto)" = '{"rule": "auto", "begin": [1], "end": [2]}' ]
-    [ "$(begin $small/gpt2.json '<|endoftext|>')" = '{"rule": "<|endoftext|>", "begin": [0], "end": []}' ]
+    [ "$(begin $small/spm.json auto)" = '{"rule": "auto", "begin": [1], "end": [], "row": [1]}' ]
+    [ "$(begin $small/spm.json no)" = '{"rule": "no", "begin": [], "end": [], "row": []}' ]
+    [ "$(begin $small/metaspace_never.json auto)" = '{"rule": "auto", "begin": [1], "end": [2], "row": [1]}' ]
+    [ "$(begin $small/gpt2.json '<|endoftext|>')" = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
     run "$PARE_BIN/tokenize" -m $small/gpt2.json --bos yes "$dir/a" -o "$dir/out"
     [ "$status" = 1 ]
     [[ "$output" == *"BOS"* ]]
     [ ! -e "$dir/out" ]
+}
+
+@test "--row-bos puts the BOS in front of every row that does not begin with it" {
+    printf 'abcde\n---\nfghij\n' > "$dir/a"
+    tokens() { "$PARE_BIN/tokenize" --quiet -m "$@" --doc-sep --- "$dir/a"; }
+    row() { tr ' ' '\n' <<< "${1#*: }" | grep -v '^$' | xargs -n "$2"; }
+    # the text of the rows without their BOS, and their bytes without its zeros, are those of the documents
+    tokens $small/spm.json --bos no | show > "$dir/plain"
+    tokens $small/spm.json --seq-length 3 | show > "$dir/rows"
+    ids=$(sed -n '/^ids/s/.*: //p' "$dir/plain" | xargs)
+    rows=$(row "$(sed -n '/^ids/p' "$dir/rows")" 3)
+    [ "$(grep -vc '^1 ' <<< "$rows")" = 0 ]
+    kept=$(tr ' ' '\n' <<< "$rows" | grep -vx 1 | xargs)
+    [[ "$ids " == "$kept "* ]]
+    bytes=$(sed -n '/^bytes/s/.*: //p' "$dir/plain" | xargs)
+    [ "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 3 | grep -vc '^0 ')" = 0 ]
+    [[ "$bytes " == "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 1 | grep -vx 0 | xargs) "* ]]
+    # no: as the documents run on; a limit counts the added ones
+    [ "$(tokens $small/spm.json --seq-length 3 --row-bos no | head_of bos)" = '{"rule": "auto", "begin": [1], "end": [], "row": []}' ]
+    [ "$(tokens $small/spm.json --seq-length 3 --max-tokens 8 | head_of tokens)" = 6 ]
+    # auto follows the post-processor; a BOS that was asked for follows --row-bos yes
+    [ "$(tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 | head_of bos)" = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
+    tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 --row-bos yes | show > "$dir/rows"
+    [ "$(row "$(sed -n '/^ids/p' "$dir/rows")" 2 | grep -vc '^0 ')" = 0 ]
+    run "$PARE_BIN/tokenize" -m $small/spm.json --seq-length 3 "$dir/a" -o "$dir/out"
+    [[ "$output" == *"each row begins with BOS, one of its 3 tokens (--row-bos auto)"* ]]
+    run "$PARE_BIN/tokenize" -m $small/spm.json --seq-length 1 "$dir/a" -o "$dir/out1"
+    [ "$status" = 1 ]
+    [[ "$output" == *"no room for text after their BOS"* ]]
+    run "$PARE_BIN/tokenize" -m $small/gpt2.json --row-bos yes --seq-length 2 "$dir/a" -o "$dir/out1"
+    [ "$status" = 1 ]
+    run "$PARE_BIN/tokenize" -m $small/gpt2.json --row-bos maybe "$dir/a"
+    [ "$status" = 2 ]
 }
 
 @test "--max-tokens cuts, --field picks" {

@@ -157,7 +157,7 @@ static void test_order(void)
 static void test_batch(void)
 {
     const uint32_t a[] = {5, 6, 7, 8}, b[] = {9, 10};
-    const struct data_row rows[] = {{a, 4, 2}, {b, 2, 1}};
+    const struct data_row rows[] = {{a, 4, 2, NULL}, {b, 2, 1, NULL}};
     const int32_t ids[] = {5, 6, 7, 9, 0, 0}, labels[] = {-100, 7, 8, 10, -100, -100};
     struct data_batch d;
     data_batch_open(&d, 2, 4);
@@ -192,37 +192,82 @@ static void test_windows(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t start[2] = {0, cases[i].tokens};
         struct tokens t = {.n = 1, .start = start, .ids = ids, .bytes = bytes};
-        struct eval_options o = {.context = cases[i].context,
-                                 .stride = cases[i].stride,
-                                 .score_from = cases[i].score_from};
-        struct eval_sums s;
-        struct data_row *rows;
+        struct window_options o = {.context = cases[i].context,
+                                   .stride = cases[i].stride,
+                                   .score_from = cases[i].score_from};
+        struct windows w;
         struct err e = {0};
-        CHECK(!eval_windows(&t, &o, &rows, &s, &e), "case %zu: %s", i, e.msg);
-        CHECK(s.windows == cases[i].windows && s.predictions == cases[i].predictions &&
-                  s.left_out == cases[i].left_out && s.bytes == 2 * s.predictions,
+        CHECK(!windows_open(&w, &t, &o, &e), "case %zu: %s", i, e.msg);
+        CHECK(w.n == cases[i].windows && w.predictions == cases[i].predictions &&
+                  w.left_out == cases[i].left_out && w.bytes == 2 * w.predictions,
               "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i,
-              (long long)s.windows, (long long)s.predictions, (long long)s.left_out,
-              (long long)s.bytes);
-        CHECK(s.tokens + s.left_out == cases[i].tokens, "case %zu: %lld tokens used", i,
-              (long long)s.tokens);
-        free(rows);
+              (long long)w.n, (long long)w.predictions, (long long)w.left_out, (long long)w.bytes);
+        CHECK(w.tokens + w.left_out == cases[i].tokens, "case %zu: %lld tokens used", i,
+              (long long)w.tokens);
+        windows_close(&w);
     }
-    static const struct eval_options bad[] = {{.context = 1},
-                                              {.stride = 4},
-                                              {.context = 4, .stride = 5},
-                                              {.context = 8, .score_from = 8},
-                                              {.context = -2},
-                                              {.context = 4, .stride = -1},
-                                              {.seq_length = 1},
-                                              {.seq_length = -3},
-                                              {.seq_length = 4, .context = 4},
-                                              {.seq_length = 4, .stride = 2},
-                                              {.seq_length = 8, .score_from = 8}};
+    static const struct window_options bad[] = {{.context = 1},
+                                                {.stride = 4},
+                                                {.context = 4, .stride = 5},
+                                                {.context = 8, .score_from = 8},
+                                                {.context = -2},
+                                                {.context = 4, .stride = -1},
+                                                {.seq_length = 1},
+                                                {.seq_length = -3},
+                                                {.seq_length = 4, .context = 4},
+                                                {.seq_length = 4, .stride = 2},
+                                                {.seq_length = 8, .score_from = 8}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(eval_options_check(&bad[i], &(struct err){0}) == -1, "bad options %zu were taken", i);
+        CHECK(window_options_check(&bad[i], &(struct err){0}) == -1, "bad options %zu were taken",
+              i);
     free(ids);
     free(bytes);
+}
+
+/* Windows of a text in which 9 is BOS: where it is put in front, and what then counts. */
+static void test_window_bos(void)
+{
+    uint32_t ids[] = {9, 1, 2, 3, 4, 9, 5, 6, 7, 8}, bytes[] = {0, 1, 1, 1, 1, 0, 1, 1, 1, 1};
+    int64_t start[] = {0, 5, 10};
+    struct tokens t = {.n = 2, .start = start, .ids = ids, .bytes = bytes};
+    static const struct {
+        int64_t seq_length, context, stride, n, tokens, predictions, bytes, added;
+        const char *batch; /* of the windows' tokens; their last is a label */
+    } cases[] = {{0, 5, 0, 2, 10, 8, 8, 0, "9 1 2 3 4/9 5 6 7 8/"},
+                 {0, 4, 0, 3, 10, 9, 8, 2, "9 1 2 3/9 4 9 5/9 6 7 8/"},
+                 {0, 4, 2, 4, 10, 9, 8, 2, "9 1 2 3/9 3 4 9/9 5 6/9 6 7 8/"},
+                 {4, 0, 0, 4, 10, 8, 8, 2, "9 1 2 3/9 4/9 5 6 7/9 8/"},
+                 {0, 0, 0, 2, 10, 8, 8, 0, "9 1 2 3 4/9 5 6 7 8/"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct window_options o = {.seq_length = cases[i].seq_length,
+                                   .context = cases[i].context,
+                                   .stride = cases[i].stride,
+                                   .bos = {{9}, 1}};
+        struct windows w;
+        struct data_batch d;
+        struct err e = {0};
+        char got[200] = "";
+        CHECK(!windows_open(&w, &t, &o, &e), "case %zu: %s", i, e.msg);
+        for (int64_t r = 0; r < w.n; r++) {
+            data_batch_open(&d, 1, w.rows[r].n);
+            data_batch_fill(&d, &w.rows[r], 1);
+            for (int64_t k = 0; k < d.b.seq_len; k++)
+                sprintf(got + strlen(got), "%d ", d.ids[k]);
+            sprintf(got + strlen(got), "%d/", d.labels[d.b.seq_len - 1]);
+            data_batch_close(&d);
+        }
+        CHECK(!strcmp(got, cases[i].batch), "case %zu: windows %s", i, got);
+        CHECK(w.n == cases[i].n && w.tokens == cases[i].tokens && !w.left_out &&
+                  w.predictions == cases[i].predictions && w.bytes == cases[i].bytes &&
+                  w.bos_added == cases[i].added,
+              "case %zu: %lld windows, %lld tokens, %lld predictions, %lld bytes, %lld added", i,
+              (long long)w.n, (long long)w.tokens, (long long)w.predictions, (long long)w.bytes,
+              (long long)w.bos_added);
+        windows_close(&w);
+    }
+    struct window_options gap = {.context = 4, .stride = 4, .bos = {{9}, 1}};
+    struct windows w;
+    CHECK(windows_open(&w, &t, &gap, &(struct err){0}) == -1, "a stride with a gap was taken");
 }
 
 static void test_statistics(void)
@@ -283,6 +328,7 @@ int main(void)
     test_order();
     test_batch();
     test_windows();
+    test_window_bos();
     test_statistics();
     test_sampler();
     return check_report();
