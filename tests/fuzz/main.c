@@ -150,8 +150,8 @@ static void digits_put(struct input *x, size_t at, struct rng *r)
     v = rng_below(r, 2) ? odd_number(r) : v + (int64_t)rng_below(r, 3) - 1;
     memmove(x->p + at, x->p + end, x->n - end);
     x->n -= end - at;
-    bytes_insert(x, at, (const uint8_t *)text,
-                 (size_t)snprintf(text, sizeof text, "%lld", (long long)v));
+    int n = snprintf(text, sizeof text, "%lld", (long long)v);
+    bytes_insert(x, at, (const uint8_t *)text, (size_t)n);
 }
 
 /* A piece of some seed, so that valid parts meet in wrong places. */
