@@ -1,8 +1,7 @@
 /* train-tokenizer: text into a byte-level BPE tokenizer.json. */
 #include <stdlib.h>
 
-#include "../lib/base/file.h"
-#include "../lib/base/mem.h"
+#include "../lib/base/file_out.h"
 #include "../lib/tokenizer/tokenizer.h"
 #include "../lib/data/data.h"
 #include "../lib/tool/tool.h"
@@ -59,16 +58,18 @@ int main(int argc, char **argv)
     int64_t n;
     if (!o.vocab_size)
         tool_usage(t, "--vocab-size N is required");
+    struct file_out out; /* opened first: learning takes long */
+    file_create(&out, o.output ? o.output : "-", tool_err(t));
+    tool_check(t);
     struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual,
                                            o.special.n ? o.special.n : 1, tool_err(t));
     for (int i = 0; b && i < tool_operands(t); i++)
         file_count(t, b, tool_operand(t, i));
     char *text = b ? bpe_train_finish(b, o.vocab_size, &n, tool_err(t)) : NULL;
     tool_check(t);
-    if (!o.output)
-        fwrite(text, 1, (size_t)n, stdout);
-    else
-        file_replace(o.output, text, n, tool_err(t));
+    file_append(&out, text, n, tool_err(t));
+    tool_check(t);
+    file_publish(&out, tool_err(t));
     free(text);
     free(o.special.text);
     bpe_train_close(b);

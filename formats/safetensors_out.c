@@ -101,9 +101,9 @@ static int begin_shard(struct safetensors_out *s, int i, struct err *e)
     if (s->sharded)
         snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", i + 1, s->n_shards);
     f->path = mem_format("%s/%s", s->dir, name);
-    f->fd = open(f->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    f->fd = file_new(f->path, e);
     if (f->fd < 0)
-        return err_set(e, "cannot create '%s':", f->path);
+        return -1;
     char *text = header_text(s, i);
     if (!text)
         return err_set(e, "'%s': a tensor name is not valid UTF-8", f->path);

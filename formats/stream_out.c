@@ -5,7 +5,6 @@
  * err`, and the stream then never gets an end map. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,8 +12,8 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "../lib/base/file_out.h"
 #include "../lib/base/mem.h"
-#include "../lib/base/unfinished.h"
 #include "mpk.h"
 #include "stream.h"
 
@@ -22,9 +21,7 @@ enum { ROOM = 256 << 10, DIRECT = 64 << 10 };
 
 struct st_out {
     struct err *e;
-    /* for messages; final path; path until then (NULL: written in place) */
-    char *path, *target, *temporary;
-    int fd;
+    struct file_out file;
     unsigned char *buf; /* bytes [0, len) not yet written */
     size_t len;
     ZSTD_CCtx *z;            /* NULL: plain */
@@ -41,11 +38,11 @@ static int write_raw(struct st_out *out, const void *a, size_t na, const void *b
 {
     while (na + nb) {
         struct iovec v[2] = {{(void *)a, na}, {(void *)b, nb}};
-        ssize_t r = writev(out->fd, v, 2);
+        ssize_t r = writev(out->file.fd, v, 2);
         if (r < 0 && errno == EINTR)
             continue;
         if (r < 0)
-            return err_set(out->e, "cannot write %s:", out->path);
+            return err_set(out->e, "cannot write %s:", out->file.name);
         size_t ka = (size_t)r < na ? (size_t)r : na;
         a = (const char *)a + ka;
         na -= ka;
@@ -70,7 +67,8 @@ static int write_zstd(struct st_out *out, const void *p, size_t n, ZSTD_EndDirec
         size_t left = ZSTD_compressStream2(out->z, &o, &in, how);
         out->len = o.pos;
         if (ZSTD_isError(left))
-            return err_set(out->e, "cannot write %s: zstd: %s", out->path, ZSTD_getErrorName(left));
+            return err_set(out->e, "cannot write %s: zstd: %s", out->file.name,
+                           ZSTD_getErrorName(left));
         if (how == ZSTD_e_continue ? in.pos == in.size : !left)
             return 0;
         if (out->len == ROOM && buffer_flush(out))
@@ -100,8 +98,9 @@ static int write_object(struct st_out *out, json_t *value)
     const char *why = NULL;
     unsigned char *p = NULL;
     size_t n = 0;
-    int r = mpk_encode(value, &p, &n, &why) ? err_set(out->e, "cannot write %s: %s", out->path, why)
-                                            : write_bytes(out, p, n);
+    int r = mpk_encode(value, &p, &n, &why)
+                ? err_set(out->e, "cannot write %s: %s", out->file.name, why)
+                : write_bytes(out, p, n);
     digest_add(&out->end, p, n);
     free(p);
     json_decref(value);
@@ -110,67 +109,31 @@ static int write_object(struct st_out *out, json_t *value)
 
 /* ---- opening and closing */
 
-/* A temporary name beside the file, on the same file system; a link is followed so that what it
- * points to is replaced. */
-static int file_open(struct st_out *out, const char *path)
-{
-    struct stat st;
-    int there = !stat(path, &st);
-    if (there && !S_ISREG(st.st_mode)) { /* a pipe, a device: written as it is */
-        if (S_ISDIR(st.st_mode))
-            errno = EISDIR;
-        else
-            out->fd = open(path, O_WRONLY | O_CLOEXEC);
-        return out->fd < 0 ? err_set(out->e, "cannot write %s:", path) : 0;
-    }
-    char *real = there ? realpath(path, NULL) : NULL;
-    if (there && !real)
-        return err_set(out->e, "cannot write %s:", path);
-    out->target = real ? real : mem_string(path);
-    char *temporary = mem_format("%s.%ld.part", out->target, (long)getpid());
-    unlink(temporary);
-    out->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (out->fd < 0) {
-        err_set(out->e, "cannot write %s:", path);
-        free(temporary);
-        return -1;
-    }
-    unfinished_enter(out->temporary = temporary);
-    return 0;
-}
-
 static int output_open(struct st_out *out, const char *path)
 {
-    if (!strcmp(path, "-")) {
-        out->path = mem_string("standard output");
-        if ((out->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)) < 0)
-            return err_set(out->e, "cannot write standard output:");
-    } else {
-        out->path = mem_string(path);
-        if (file_open(out, path))
-            return -1;
-    }
-    if (isatty(out->fd))
+    if (file_create(&out->file, path, out->e))
+        return -1;
+    if (isatty(out->file.fd))
         return err_set(out->e,
                        "%s is a terminal, and streams are binary: redirect to a file or a pipe",
-                       out->path);
+                       out->file.name);
     return 0;
 }
 
 static int compression_open(struct st_out *out, int level)
 {
     struct stat st;
-    if (fstat(out->fd, &st))
-        return err_set(out->e, "cannot write %s:", out->path);
+    if (fstat(out->file.fd, &st))
+        return err_set(out->e, "cannot write %s:", out->file.name);
     if (S_ISFIFO(st.st_mode))
         /* advice: a smaller pipe is only slower */
-        (void)fcntl(out->fd, F_SETPIPE_SZ, ST_CHUNK);
+        (void)fcntl(out->file.fd, F_SETPIPE_SZ, ST_CHUNK);
     if (level < 0)
         level = S_ISREG(st.st_mode);
     if (!level)
         return 0;
     if (!(out->z = ZSTD_createCCtx()))
-        return err_set(out->e, "cannot write %s: no memory for zstd", out->path);
+        return err_set(out->e, "cannot write %s: no memory for zstd", out->file.name);
     ZSTD_CCtx_setParameter(out->z, ZSTD_c_compressionLevel, level);
     ZSTD_CCtx_setParameter(out->z, ZSTD_c_checksumFlag, 1);
     return 0;
@@ -180,7 +143,7 @@ struct st_out *st_create(const char *path, int compress, struct err *e)
 {
     struct st_out *out = mem_alloc(sizeof *out);
     out->e = e;
-    out->fd = -1;
+    out->file.fd = -1;
     out->buf = mem_alloc(ROOM);
     digest_open(&out->end);
     if (e->set || output_open(out, path) || compression_open(out, compress)) {
@@ -199,10 +162,6 @@ static void out_free(struct st_out *out)
         digest_close(&out->data, hex);
     ZSTD_freeCCtx(out->z);
     free(out->buf);
-    unfinished_leave(out->temporary);
-    free(out->temporary);
-    free(out->target);
-    free(out->path);
     free(out);
 }
 
@@ -210,50 +169,22 @@ void st_abandon(struct st_out *out)
 {
     if (!out)
         return;
-    if (out->fd >= 0)
-        close(out->fd);
-    if (out->temporary)
-        unlink(out->temporary);
+    file_abandon(&out->file);
     out_free(out);
-}
-
-/* The new name itself must survive a power cut, so the directory is synced too; where that cannot
- * be done the file is still whole. */
-static void directory_sync(const char *path)
-{
-    char *dir = mem_string(path), *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = 0;
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(dir);
 }
 
 int st_publish(struct st_out *out)
 {
     struct err *e = out->e;
     if (!e->set && !out->ended)
-        err_set(e, "cannot write %s: the stream is incomplete", out->path);
-    if (!e->set && out->temporary && fsync(out->fd))
-        err_set(e, "cannot write %s:", out->path);
+        err_set(e, "cannot write %s: the stream is incomplete", out->file.name);
     if (e->set) {
         st_abandon(out);
         return -1;
     }
-    int fd = out->fd;
-    out->fd = -1;
-    if (close(fd) || (out->temporary && rename(out->temporary, out->target))) {
-        err_set(e, "cannot write %s:", out->path);
-        st_abandon(out);
-        return -1;
-    }
-    if (out->temporary)
-        directory_sync(out->target);
+    int failed = file_publish(&out->file, e);
     out_free(out);
-    return 0;
+    return failed;
 }
 
 /* ---- records */
@@ -289,12 +220,12 @@ int st_record(struct st_out *out, const struct tensor *t)
     if (out->e->set)
         return -1;
     if (out->open)
-        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path,
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->file.name,
                        out->t.name, (long long)out->left);
     json_t *map = tensor_bytes(t) < 0 || t->ndim > TENSOR_DIMS ? NULL : tensor_to_json(t);
     if (!map)
-        return err_set(out->e, "cannot write %s: record %s has an invalid name or shape", out->path,
-                       t->name);
+        return err_set(out->e, "cannot write %s: record %s has an invalid name or shape",
+                       out->file.name, t->name);
     if (write_object(out, map))
         return -1;
     out->t = *t;
@@ -322,7 +253,7 @@ int st_write(struct st_out *out, const void *data, int64_t n)
         return -1;
     if (n > out->left)
         return err_set(out->e, "cannot write %s: record %s got more bytes than its shape allows",
-                       out->path, out->t.name);
+                       out->file.name, out->t.name);
     while (n > 0) {
         if (!out->chunk && chunk_begin(out))
             return -1;
@@ -351,7 +282,7 @@ int st_end(struct st_out *out)
     if (out->e->set)
         return -1;
     if (out->open)
-        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->path,
+        return err_set(out->e, "cannot write %s: record %s lacks %lld bytes", out->file.name,
                        out->t.name, (long long)out->left);
     digest_close(&out->end, hex);
     digest_open(&out->end); /* the end map itself is not part of what it proves */

@@ -4,16 +4,12 @@
 #include "dir.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "mem.h"
-#include "unfinished.h"
 
 /* Empty, or replaceable: only plain files and `mark` among them. */
 static int check_place(const char *path, int overwrite, const char *mark, int *empty, struct err *e)
@@ -45,10 +41,8 @@ static int check_place(const char *path, int overwrite, const char *mark, int *e
 
 static void release(struct dir_out *d)
 {
-    unfinished_leave(d->temporary);
     free(d->path);
-    free(d->temporary);
-    *d = (struct dir_out){0};
+    *d = (struct dir_out){.temporary.fd = -1};
 }
 
 int dir_create(struct dir_out *d, const char *path, int overwrite, const char *mark, struct err *e)
@@ -64,47 +58,24 @@ int dir_create(struct dir_out *d, const char *path, int overwrite, const char *m
         else if (!check_place(d->path, overwrite, mark, &empty, e))
             d->replaces = !empty;
     }
-    const char *slash = strrchr(d->path, '/'), *base = slash ? slash + 1 : d->path;
-    d->temporary = mem_format("%.*s.%s.XXXXXX", (int)(base - d->path), d->path, base);
-    if (!e->set && !mkdtemp(d->temporary))
+    if (!e->set && unfinished_create(&d->temporary, d->path, 1))
         err_set(e, "cannot create a directory beside '%s':", path);
-    if (e->set) {
+    if (e->set)
         release(d);
-        return -1;
-    }
-    unfinished_enter(d->temporary);
-    mode_t mask = umask(0);
-    umask(mask);
-    chmod(d->temporary, 0777 & ~mask);
-    return 0;
-}
-
-static int sync_dir(const char *path, struct err *e)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed = fd < 0 || fsync(fd) < 0;
-    if (failed)
-        err_set(e, "cannot write directory '%s':", path);
-    if (fd >= 0)
-        close(fd);
-    return failed ? -1 : 0;
+    return e->set ? -1 : 0;
 }
 
 int dir_publish(struct dir_out *d, struct err *e)
 {
-    int failed = sync_dir(d->temporary, e);
-    if (!failed &&
-        (d->replaces ? renameat2(AT_FDCWD, d->temporary, AT_FDCWD, d->path, RENAME_EXCHANGE)
-                     : rename(d->temporary, d->path)) < 0)
-        failed = err_set(e, "cannot put the finished directory at '%s':", d->path);
-    if (failed || d->replaces)
-        unfinished_remove(d->temporary); /* after an exchange this is the old one */
+    int failed = unfinished_publish(&d->temporary, d->path, d->replaces);
+    if (failed)
+        err_set(e, "cannot put the finished directory at '%s':", d->path);
     release(d);
     return failed;
 }
 
 void dir_abandon(struct dir_out *d)
 {
-    if (d->temporary)
-        unfinished_remove(d->temporary);
+    unfinished_discard(&d->temporary);
     release(d);
 }

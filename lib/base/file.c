@@ -4,13 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "mem.h"
-#include "unfinished.h"
 
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e)
 {
@@ -77,29 +75,23 @@ char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e)
     return text;
 }
 
+int file_new(const char *path, struct err *e)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        err_set(e, "cannot create '%s':", path);
+    return fd;
+}
+
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = file_new(path, e);
     if (fd < 0)
-        return err_set(e, "cannot create '%s':", path);
+        return -1;
     int failed = file_pwrite(fd, path, bytes, n, 0, e);
     if (!failed && fsync(fd) < 0)
         failed = err_set(e, "cannot write '%s':", path);
     if (close(fd) < 0 && !failed)
         failed = err_set(e, "cannot write '%s':", path);
-    return failed;
-}
-
-int file_replace(const char *path, const void *bytes, int64_t n, struct err *e)
-{
-    char *temporary = mem_format("%s.%ld.tmp", path, (long)getpid());
-    unfinished_enter(temporary);
-    int failed = file_write(temporary, bytes, n, e);
-    if (!failed && rename(temporary, path) < 0)
-        failed = err_set(e, "cannot rename '%s' to '%s':", temporary, path);
-    if (failed)
-        unlink(temporary);
-    unfinished_leave(temporary);
-    free(temporary);
     return failed;
 }

@@ -12,10 +12,11 @@ int file_open(const char *path, int64_t *bytes, struct err *e);
 /* All bytes of a regular file and a NUL after them (`bytes` may be NULL). NULL on error, and beyond
  * `limit` bytes. free() it. */
 char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);
-/* A new or replaced file with these bytes, on disk (fsync) when it returns 0. */
+/* A file that must not exist yet, for writing: one of a directory that is being made (dir.h). What
+ * replaces a user's file is opened by file_create (file_out.h). Descriptor, or -1. */
+int file_new(const char *path, struct err *e);
+/* The same with these bytes, on disk (fsync) when it returns 0. */
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
-/* The same, but whole or not at all: under a temporary name beside it, then renamed. */
-int file_replace(const char *path, const void *bytes, int64_t n, struct err *e);
 /* `n` bytes at `offset`, whatever the kernel hands out at a time. A file that ends before: -1. */
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e);
 int file_pwrite(int fd, const char *path, const void *buf, int64_t n, int64_t offset,

@@ -126,7 +126,7 @@ static int hf_file(void *self, int i, const void *data, struct err *e)
     const char *name = x->spec->files[i].name;
     if (!is_known_file(name))
         return 0;
-    char *path = mem_format("%s/%s", x->dir.temporary, name);
+    char *path = mem_format("%s/%s", x->dir.temporary.path, name);
     int failed = file_write(path, data, x->spec->files[i].bytes, e);
     free(path);
     return failed;
@@ -200,8 +200,7 @@ static void hf_close(void *self)
     struct err given_up = {.set = 1};
     if (x->out)
         sf_finish(x->out, &given_up);
-    if (x->dir.temporary)
-        dir_abandon(&x->dir);
+    dir_abandon(&x->dir);
     layout_free(&x->layout);
     arena_close(&x->memory);
     free(x);
@@ -297,8 +296,8 @@ static int open_parts(struct hf_out *x, const char *dir, const struct hf_sink_op
     model_spec_copy(&h, x->spec);
     int failed = plan(x, &h, o, note, e) ||
                  dir_create(&x->dir, dir, o->overwrite, "config.json", e) ||
-                 write_config(h.config, x->dir.temporary, e) || open_memory(x, e) ||
-                 !(x->out = sf_create(x->dir.temporary, x->layout.stored, x->layout.n_stored,
+                 write_config(h.config, x->dir.temporary.path, e) || open_memory(x, e) ||
+                 !(x->out = sf_create(x->dir.temporary.path, x->layout.stored, x->layout.n_stored,
                                       o->max_shard_size, e));
     model_spec_free(&h);
     return failed;

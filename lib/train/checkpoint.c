@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "../base/mem.h"
-#include "../base/text.h"
+#include "../base/unfinished.h"
 
 static char *checkpoint_path(const char *dir, int64_t step)
 {
@@ -85,16 +85,6 @@ static int64_t checkpoint_step(const char *name)
     return errno || strcmp(end, ".tsz") ? -1 : step;
 }
 
-/* NAME.tsz.PID.part: a stream that another process did not live to finish. */
-static int checkpoint_is_remnant(const char *name)
-{
-    char *own = mem_format(".%ld.part", (long)getpid());
-    int is_own = text_ends(name, own);
-    free(own);
-    return text_ends(name, ".part") && !is_own &&
-           (text_begins(name, "checkpoint-") || text_begins(name, "model.tsz."));
-}
-
 static int compare_steps(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -128,10 +118,11 @@ void checkpoint_prune(const char *dir, int64_t oldest)
         return;
     for (struct dirent *f; (f = readdir(d));) {
         int64_t step = checkpoint_step(f->d_name);
-        if ((step >= 0 && step < oldest) || checkpoint_is_remnant(f->d_name))
+        if (step >= 0 && step < oldest)
             unlinkat(dirfd(d), f->d_name, 0);
     }
     closedir(d);
+    unfinished_sweep(dir, NULL);
 }
 
 static char *setting_text(const json_t *value)

@@ -136,7 +136,7 @@ PYTHON
     run -1 short_run --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --teacher "$TEACHER" --eval-steps 1 --eval-data data.tsz -o /dev/full
     [ "$(ls cut)" = "$(printf '%s\n' checkpoint-12.tsz checkpoint-9.tsz)" ]
     size=$(stat -c %s cut/checkpoint-12.tsz)
-    head -c $((size / 2)) cut/checkpoint-12.tsz > cut/checkpoint-15.tsz.99999.part
+    head -c $((size / 2)) cut/checkpoint-12.tsz > cut/.checkpoint-15.tsz.0123456789abcdef.part
     printf 'xxxx' | dd of=cut/checkpoint-12.tsz bs=1 seek=$((size / 2)) conv=notrunc status=none
     printf '{"step":13,"lo' >> cut.log
     run --separate-stderr "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 \
@@ -145,7 +145,7 @@ PYTHON
     [[ $stderr == *"damaged"*"checkpoint-12.tsz"*"after step 9"* ]]
     cmp whole/model.tsz cut/model.tsz
     cmp <(without_speed whole.log) <(without_speed cut.log | sed 's/,"eval_nll":[0-9.]*//')
-    [ ! -e cut/checkpoint-15.tsz.99999.part ]
+    [ ! -e cut/.checkpoint-15.tsz.0123456789abcdef.part ]
 }
 
 @test "all checkpoints damaged: refused, nothing started anew" {

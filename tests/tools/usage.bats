@@ -81,7 +81,7 @@ END
     "$BIN/hf-export" "$MODEL" out/there --quiet
     cp -r out/there there
     mkfifo pipe
-    begun() { find out -name '*.part' -o -path 'out/.*/*.safetensors'; }
+    begun() { find out -type f -name '*.part' -o -path 'out/.*/*.safetensors'; }
     ended() {   # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to write, the signals
         exec 9<> pipe
         head -c 50000 model.tsz >&9

@@ -1,0 +1,158 @@
+# What a tool writes: appears whole or not at all, replaces nothing but what it was told to, and what took hours is not lost.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden
+    MODEL=$G/families/llama
+    export OMP_WAIT_POLICY=passive
+    cd "$BATS_TEST_TMPDIR" || exit
+    for i in 1 2 3 4; do
+        echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"
+    done > ids.txt
+    "$BIN/tokenize" --ids --seq-length 16 ids.txt -o data.tsz
+    printf 'the cat sat on the mat, the cat sat on the hat\n' > text
+    mkdir out
+}
+
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+learn() { "$BIN/train-tokenizer" --vocab-size 259 text "$@"; }
+tokens() { "$BIN/tokenize" --ids ids.txt "$@"; }
+train() { "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 2 --batch-size 2 "$@"; }
+
+without_layer() {   # without_layer N FILE: the whole model but that layer
+    "$BIN/ts-check" "$2"
+    "$BIN/slice-model" model.tsz --drop-layers "$1" -o expected.tsz
+    "$BIN/hf-export" --quiet --overwrite expected.tsz expected
+    "$BIN/hf-export" --quiet --overwrite "$2" got
+    diff -r expected got
+}
+
+until_there() {     # until_there PATTERN: a file of that name in out
+    for i in $(seq 500); do
+        [ -z "$(find out -name "$1")" ] || return 0
+        sleep 0.02
+    done
+    false
+}
+
+@test "a pipe or a device is written in place, behind links too" {
+    learn > plain.json
+    mkfifo pipe
+    ln -s pipe link
+    for name in pipe link; do
+        cat $name > got.json &
+        learn -o $name
+        wait $!
+        cmp plain.json got.json
+    done
+    [ -p pipe ]
+    [ -L link ]
+    ln -s /dev/full full
+    refused 1 "cannot write full: No space left on device" learn -o full
+    refused 1 "cannot write full: No space left on device" tokens -o full
+    [ -L full ]
+    learn -o - | cmp plain.json
+}
+
+@test "a link stays, and the file that it names is replaced, or made" {
+    learn > plain.json
+    mkdir there
+    echo old > there/file
+    ln there/file hard
+    ln -s there/file one
+    ln -s one two
+    learn -o two
+    cmp there/file plain.json
+    [ "$(cat hard)" = old ]
+    ln -s new there/dangling
+    learn -o there/dangling
+    cmp there/new plain.json
+    tokens -o two
+    "$BIN/ts-check" there/file
+    [ -L there/dangling ]
+    [ -L one ]
+    [ -L two ]
+    [ "$(ls -A there | tr '\n' ' ')" = "dangling file new " ]
+    ln -s round round
+    refused 1 "Too many levels of symbolic links" learn -o round
+}
+
+@test "outputs have the permissions that umask leaves" {
+    (umask 027 && tokens -o a && learn -o b && "$BIN/hf-export" --quiet "$MODEL" c)
+    [ "$(stat -c %a a b c c/config.json | tr '\n' ' ')" = "640 640 750 640 " ]
+}
+
+@test "what cannot be written is known before the work is done" {
+    mkfifo never
+    refused 1 "no/such: No such file or directory" learn never -o no/such
+    refused 1 "out: Is a directory" learn never -o out
+    refused 1 "cannot write out/: " learn never -o out/
+    refused 1 "cannot write : " learn never -o ''
+}
+
+@test "what SIGKILL left goes away when the same name is written again; what another process writes stays" {
+    "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
+    begin() {   # begin COMMAND...: as far as its output has a name, its input open on descriptor 9
+        mkfifo pipe
+        exec 9<> pipe
+        head -c 50000 model.tsz >&9
+        "$@" < pipe 9>&- &
+        until_there '*.part'
+    }
+    killed() {
+        begin "$@"
+        kill -KILL $!
+        wait $! || true
+        exec 9<&-
+        rm pipe
+        [ "$(find out -maxdepth 1 -name '*.part' | wc -l)" = 1 ]
+        touch out/.other.0123456789abcdef.part out/.x.zzzz.part out/x.part
+        "${@:1:1}" model.tsz "${@:3}"
+        [ "$(find out -maxdepth 1 -name '*.part' -printf '%f\n' | sort | tr '\n' ' ')" = ".other.0123456789abcdef.part .x.zzzz.part x.part " ]
+        rm -r out
+        mkdir out
+    }
+    killed "$BIN/slice-model" - --drop-layers 1 -o out/x
+    killed "$BIN/hf-export" - out/x --quiet
+    begin "$BIN/slice-model" - --drop-layers 1 -o out/x
+    "$BIN/slice-model" model.tsz --drop-layers 0 -o out/x       # the first has the name still, and is not done
+    tail -c +50001 model.tsz >&9
+    exec 9<&-
+    wait $!
+    without_layer 1 out/x
+    [ "$(ls -A out)" = x ]
+}
+
+@test "two processes with the same number write the same name, each whole" {
+    unshare -prf --kill-child true 2> /dev/null || skip "no process namespaces here"
+    "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
+    for n in 1 2; do
+        mkfifo pipe$n
+        unshare -prf --kill-child "$BIN/slice-model" - --drop-layers $((n - 1)) -o out/x < pipe$n &
+    done
+    exec 7> pipe1 8> pipe2
+    head -c 50000 model.tsz >&7
+    head -c 50000 model.tsz >&8
+    for i in $(seq 500); do
+        [ "$(find out -name '*.part' | wc -l)" = 2 ] && break
+        sleep 0.02
+    done
+    tail -c +50001 model.tsz >&7
+    exec 7>&-
+    for i in $(seq 500); do
+        [ -e out/x ] && break
+        sleep 0.02
+    done
+    without_layer 0 out/x
+    tail -c +50001 model.tsz >&8
+    exec 8>&-
+    wait
+    without_layer 1 out/x
+    [ "$(ls -A out)" = x ]
+}
