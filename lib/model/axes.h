@@ -17,7 +17,7 @@ enum axis {
 #define LAYER_AXIS(letter, ...) AXIS_##letter,
 #include "axes.def"
     AXIS_COUNT,
-    /* dimensions of tensors, each by the axis whose units it consists of */
+    /* dimensions of tensors, each with the axis that its units belong to */
     DIM_NONE = AXIS_NONE,
     DIM_P = AXIS_P,
 #define MODEL_AXIS(letter, dimension, ...) DIM_##dimension = AXIS_##letter,

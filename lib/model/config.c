@@ -1,7 +1,7 @@
-/* Facts of a config.json. A family's key list says under which key a fact stands, what its absence
- * and what a null means; values are JSON or small expressions over other facts ("=4*hidden_size",
- * "=hidden_size/num_attention_heads", exact or refused). Refuses numbers out of bounds and keys
- * that nobody here understands. */
+/* Facts of a config.json. A family's key list gives each fact's key and the meaning of an absent
+ * key and of a null; values are JSON or small expressions over other facts ("=4*hidden_size",
+ * "=hidden_size/num_attention_heads", exact or refused). Refuses numbers out of bounds and unknown
+ * keys. */
 #include "config.h"
 
 #include <assert.h>
@@ -121,15 +121,15 @@ const char *config_show(const json_t *value, char buf[80])
     return buf;
 }
 
-/* One factor of an expression: a number or another fact. */
+/* A factor of an expression: a number or another fact. */
 static int64_t factor(const struct config *c, const char *word)
 {
     return isdigit((unsigned char)*word) ? atoll(word)
                                          : config_int(c, word, 1, INT64_C(1) << 31, 1);
 }
 
-/* "a*b" and "a/b", left to right; the division must be exact. Expressions are ours (.def files),
- * their values the file's. */
+/* "a*b" and "a/b", left to right; the division must be exact. Expressions come from the .def files
+ * and are trusted; their values come from the file and are not. */
 static json_t *expression(const struct config *c, const char *fact, const char *text)
 {
     char words[100], *at = words;

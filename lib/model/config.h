@@ -12,29 +12,29 @@ struct config {
     struct err *e;
 };
 
-/* A fact's value: what the config says, else what the class defaults to. New reference. NULL if the
- * family does not know the fact (no error), or if it is required and missing (error). JSON null if
- * nothing is given and null is the default. */
+/* A fact's value: the config's, else the class default. New reference. NULL if the family does not
+ * know the fact (no error), or if it is required and missing (error). JSON null if it is absent and
+ * the default is null. */
 json_t *config_value(const struct config *c, const char *fact);
-/* Numbers checked against their bounds; `missing` where the family does not know the fact or
- * nothing is said. On error `low`, so that sizes stay sane. */
+/* Numbers checked against their bounds; `missing` if the family does not know the fact or it is
+ * absent. `low` on error, so that sizes stay sane. */
 int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_t high,
                    int64_t missing);
 double config_real(const struct config *c, const char *fact, double low, double high,
                    double missing);
 int config_flag(const struct config *c, const char *fact, int missing);
-/* The spelling that the family's class uses for a fact, for messages and for writing back; NULL:
- * the class has none. */
+/* The key that the family's class uses for a fact, for messages and for writing back; NULL:
+ * none. */
 const char *config_key(const struct family *f, const char *fact);
-/* A value as the file would spell it, truncated to fit; for messages. Returns buf. */
+/* A value as JSON text, truncated to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
-/* What a length or a number of positions may be at most. */
+/* The largest length or number of positions. */
 #define ANY_LENGTH (INT64_C(1) << 40)
 /* The sliding window in use, 0: none; what embeddings are multiplied by: a constant, or the root of
  * the width (the current one, also after a cut). */
 int64_t config_window(const struct config *c);
 double config_embed_scale(const struct config *c, int64_t hidden_size);
-/* Does the family read this key, or know that this value has no effect? */
+/* Does the family read this key, or is this value of it known to have no effect? */
 int config_knows(const struct family *f, const char *key, const json_t *value);
 /* Refuses, by name, unknown keys that could change the function. */
 int config_check_keys(const struct config *c);
@@ -49,8 +49,8 @@ int config_rope_tables(const struct family *f);
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim);
 
 /* The whole spec from a config; `layers` (or NULL) is the stream header's list of per-layer values,
- * which then replace the config's rules. On error *h is freed. The config is borrowed (a
- * reference is taken). */
+ * which replace the config's rules. On error *h is freed. The config is borrowed (a reference is
+ * taken). */
 int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* struct model_spec -> config.json: the present values in the spelling that was read, and whether
- * that config alone would give the model again. */
+/* struct model_spec -> config.json: the current values under the keys that were read, and whether
+ * that config alone would give the same model again. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +13,12 @@ static void put(struct model_spec *h, const char *fact, int64_t value)
         json_object_set_new(h->config, key, json_integer(value));
 }
 
-/* layer_types where the class has it and a window is in use or they were said, and
- * max_window_layers for readers that know only that: the number of full layers before the sliding
- * ones, where these are a suffix. */
+/* Writes layer_types where the class has it and a window is in use or the config had them, and
+ * max_window_layers for readers that know only that: the number of full-attention layers before the
+ * sliding ones, where these are a suffix. */
 static void put_windows(struct model_spec *h)
 {
-    /* what is no number or boolean was refused on reading */
+    /* values of another type were refused on reading */
     struct err ignored = {0};
     struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     int in_use = config_window(&c) > 0;
@@ -52,7 +52,7 @@ static void put_no_rope(struct model_spec *h)
 
 void model_spec_update_config(struct model_spec *h)
 {
-    struct err ignored = {0}; /* what it reads was read before */
+    struct err ignored = {0}; /* the same values were checked on reading */
     const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
         if (a != AXIS_D || h->family->explicit_head_dim)
@@ -77,7 +77,7 @@ static int ropes_differ(const struct rope_table *a, const struct rope_table *b)
     return other;
 }
 
-/* The first difference between the values of two models that all layers share, by name, or NULL. */
+/* The name of the first model-wide value in which two models differ, or NULL. */
 static const char *model_difference(const struct model_spec *a, const struct model_spec *b)
 {
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)

@@ -1,5 +1,5 @@
 /* The families: each .def file becomes one `struct family`. See families/expand.h for the language.
- * A new family is a .def, and here an include of it and an entry in the list. */
+ * A new family takes a .def file, and its include and list entry here. */
 #include "family.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* A family is data: families/NAME.def declares which config.json keys it reads, its tensors with
  * their axes, its block as a list of op lines, and how its Hugging Face checkpoint stores the
- * tensors. Nothing else in the program knows families by name.
+ * tensors. Nothing else in the program names a family.
  *
- * Slots are named by strings; a line that writes an existing name makes a new version of it. `x` is
- * the residual stream. */
+ * Slots are named by strings; a line that writes to an existing name creates a new version of it.
+ * `x` is the residual stream. */
 #ifndef PARE_FAMILY_H
 #define PARE_FAMILY_H
 
@@ -37,24 +37,25 @@ struct family_stored {
     /* foreign, without .weight / .bias; {L}: the layer, {N}: the unit of the axis in `layout` */
     const char *name;
     /* canonical stems ("layers.{L}." implied when name has {L}) joined by |, or repeated for every
-     * unit of an axis: "K*(q_proj|k_proj|v_proj)"; ~ before a stem: its rows rotate */
+     * unit of an axis: "K*(q_proj|k_proj|v_proj)"; ~ before a stem: rope applies to its rows */
     const char *layout;
     int transposed; /* weights of two dimensions are stored [in, out] */
 };
 
-/* An architecture of llama.cpp under which GGUF files of the family stand. Several families may
- * share one; the first that explains all of a file is taken. */
+/* An architecture that llama.cpp gives GGUF files of the family. Several families may share one;
+ * the first that explains a whole file is chosen. */
 struct family_gguf {
     const char *arch;
-    /* it rotates neighbouring channels, so rows marked ~ stand interleaved */
+    /* rope rotates neighbouring channels, so rows marked ~ are interleaved */
     int neighbours;
-    /* models of so many layers scale scores by hidden_size / num_attention_heads, not head_dim */
+    /* models with this number of layers scale scores by hidden_size / num_attention_heads, not
+     * head_dim */
     int64_t wide_score_layers;
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =
  * stem.weight, w[1] = stem.bias if present. Norms over heads: groups = input width / weight length.
- * Where parameters come from: eps, activation, scales: struct model_spec; heads, window, rope: its
+ * Parameters: eps, activation and scales from struct model_spec; heads, window and rope from its
  * layer. model_spec_has_line says which lines a layer runs. */
 struct family_line {
     unsigned kinds; /* enum block_kind; 0 outside the blocks */
@@ -94,7 +95,7 @@ enum rope_rule {
 
 struct family {
     const char *name, *architecture; /* model_type, architectures[0] */
-    /* "model." : what a checkpoint saved from the base model lacks */
+    /* "model." : absent from checkpoints saved from the base model */
     const char *base_prefix;
     const struct family_key *keys;       /* lists end with a NULL name */
     const struct family_tensor *tensors; /* in stream order: start, one layer, end */
@@ -110,9 +111,10 @@ struct family {
     /* its config class accepts a hidden_size that is not a multiple of the heads */
     int any_width;
     int explicit_head_dim; /* its config class honours head_dim */
-    /* its config class measures longrope's lists against hidden_size / num_attention_heads */
+    /* its config class checks longrope's lists against hidden_size / num_attention_heads */
     int longrope_by_width;
-    /* families of the same function, written instead where the class refuses a shape; NULL ends */
+    /* families that compute the same function, written instead where the class refuses a shape;
+     * NULL-terminated */
     const char *twins[3];
     enum window_rule windows;
     enum rope_rule ropes;
@@ -136,8 +138,8 @@ struct tensor_parts {
 };
 struct tensor_parts tensor_take_apart(const char *name);
 
-/* The kinds of a family's blocks; those of the lines that read a tensor (all of them for a tensor
- * outside the blocks); and the name of a single kind. */
+/* The kinds of a family's blocks; the kinds of the lines that read a tensor (all kinds for a tensor
+ * outside the blocks); the name of a single kind. */
 unsigned family_kinds(const struct family *f);
 unsigned family_tensor_kinds(const struct family *f, const struct family_tensor *t);
 const char *block_kind_name(enum block_kind kind);

@@ -1,5 +1,5 @@
-/* The ids of roots: see model/source.h. A guard against mix-ups, made in milliseconds; it proves
- * nothing about the rest of the bytes. */
+/* The ids of roots: see model/source.h. A guard against mix-ups, computed in milliseconds; it
+ * proves nothing about the bytes it does not read. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static void add_function(struct digest *d, const struct model_spec *h)
         h->family->norm_plus1, (int)h->activation, h->norm_eps, h->embed_scale, h->logit_scale,
         h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
     for (const struct family_line *l = h->family->block; l->out; l++)
-        if (l->when && strcmp(l->when, "rope")) /* said by layer below */
+        if (l->when && strcmp(l->when, "rope")) /* covered layer by layer below */
             add(d, "when %s %d\n", l->when, model_spec_flag(h, l->when));
     if (h->attention_cap > 0)
         add(d, "attention cap %.5g\n", h->attention_cap);

@@ -1,8 +1,8 @@
 /* Views of canonical tensors in stored ones: see layout.h. The language of a row's layout:
  *   part | part | ...       canonical stems, concatenated; weights and biases follow the same row
- *   A*part, A*(part|...)    for each unit of axis A (a letter of axes.def) its rows of every part;
+ *   A*part, A*(part|...)    for each unit of axis A (a letter of axes.def), its rows of every part;
  *                           if the name has {N}, each unit is a tensor of its own
- *   ~part                   its rows rotate: they stand in the order of the file's rope */
+ *   ~part                   rope applies to its rows: they are in the order of the file's rope */
 #include "layout.h"
 
 #include <inttypes.h>
@@ -18,7 +18,7 @@ enum { PARTS = 8 };
 /* A row's parts in this model. */
 struct placed {
     const struct family_stored *row;
-    int64_t units;                      /* of the axis that it is repeated for; 1 */
+    int64_t units;                      /* of the axis it is repeated for, else 1 */
     int n, part[PARTS], rotates[PARTS]; /* part: index of the canonical tensor, -1: none */
 };
 
@@ -74,7 +74,7 @@ static void foreign_name(char name[TENSOR_NAME], const char *pattern, int64_t la
     snprintf(name + n, TENSOR_NAME - n, "%s", suffix);
 }
 
-/* Does the row store canonical tensor i, all its parts being there and not placed yet? */
+/* Does the row store canonical tensor i, with all its parts present and none placed yet? */
 static int fits(const struct layout *l, const struct placed *x, int i)
 {
     int stores = 0;
@@ -86,7 +86,7 @@ static int fits(const struct layout *l, const struct placed *x, int i)
     return stores;
 }
 
-/* The row that stores tensor i; its `row` is NULL if none does. */
+/* The row that stores tensor i; `row` is NULL if there is none. */
 static struct placed choose_row(const struct layout *l, const struct model_spec *h, int i,
                                 const struct tensor_parts *p, const struct family_stored *rows,
                                 layout_has *has, void *user)
@@ -136,7 +136,7 @@ static void add_view(struct view_list *list, struct view v)
     list->views[list->n++] = v;
 }
 
-/* Rows of one unit, all parts together. -1: parts that do not fit together. */
+/* Rows of one unit, over all parts. -1: the parts do not fit together. */
 static int64_t rows_of_unit(const struct model_spec *h, const struct placed *x, struct err *e)
 {
     int64_t sum = 0;
@@ -153,8 +153,8 @@ static int64_t rows_of_unit(const struct model_spec *h, const struct placed *x, 
     return sum;
 }
 
-/* [rows, cols] in as many dimensions as its parts have; a tensor of a single unit has one less
- * where they have three. */
+/* [rows, cols] with as many dimensions as its parts; one dimension less for a tensor that holds one
+ * unit of three-dimensional parts. */
 static void shape_stored(struct tensor *t, const struct tensor *part, int64_t units, int64_t rows,
                          int transposed)
 {
@@ -171,7 +171,7 @@ static void shape_stored(struct tensor *t, const struct tensor *part, int64_t un
     }
 }
 
-/* The stored tensor of `units` units of the row, the first of them `unit`. */
+/* Adds the stored tensor of `units` units of the row, from `unit` on. */
 static void add_tensor(struct layout *l, const struct model_spec *h, const struct placed *x,
                        const struct tensor_parts *p, int64_t unit, int64_t units, int64_t unit_rows)
 {

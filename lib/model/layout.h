@@ -1,9 +1,9 @@
 /* How files store the canonical tensors of a model: rows of a family's .def applied to its sizes.
  *
- * A stored tensor is a concatenation of canonical ones along their rows, whole or repeated for each
- * unit of an axis; or such a repetition is stored as one tensor a unit. So every canonical tensor
- * is a list of views of stored ones, which serves in both directions: reading and writing. Rows of
- * a tensor are all its dimensions but the last; a vector is rows of one column. */
+ * A stored tensor is a concatenation of canonical ones along their rows, whole or unit by unit of
+ * an axis; or each unit is stored as a tensor of its own. So every canonical tensor is a list of
+ * views of stored ones, used for both reading and writing. Rows of a tensor are all its dimensions
+ * but the last; a vector has rows of one column. */
 #ifndef PARE_LAYOUT_H
 #define PARE_LAYOUT_H
 
@@ -23,11 +23,11 @@ struct view {
 };
 
 struct layout {
-    /* foreign names and shapes, in the order of the canonical tensors; dtype that of the parts (f32
+    /* foreign names and shapes, in the order of the canonical tensors; dtypes of the parts (f32
      * where they differ) */
     struct tensor *stored;
     int n_stored, room;
-    /* of each canonical tensor: views of equally many rows, which follow one another in it */
+    /* of each canonical tensor: consecutive views, all of the same number of rows */
     struct view_list {
         struct view *views;
         int n;
@@ -38,14 +38,14 @@ struct layout {
 /* Is there a stored tensor of that name? */
 typedef int layout_has(void *user, const char *name);
 /* rows: those of the family for this kind of file. Where several store the same tensor, the first
- * whose name is there counts; has NULL (writing): the first. neighbours: rows marked ~ stand
- * interleaved. -1: a canonical tensor that no row stores, parts that do not fit together. */
+ * whose name is present is used; has NULL (writing): the first. neighbours: rows marked ~ are
+ * interleaved. -1: a canonical tensor that no row stores, or parts that do not fit together. */
 int layout_make(struct layout *l, const struct model_spec *h, const struct family_stored *rows,
                 int neighbours, layout_has *has, void *user, struct err *e);
 void layout_free(struct layout *l);
 
-/* Stored row of row r of canonical tensor i, its view, and how many rows of the tensor follow it
- * there without a jump (itself included). */
+/* Stored row of row r of canonical tensor i, its view, and how many rows from it on (itself
+ * included) are contiguous there. */
 int64_t layout_row(const struct layout *l, int i, int64_t r, const struct view **v, int64_t *run);
 /* columns of canonical tensor i; its first view */
 static inline const struct view *layout_view(const struct layout *l, int i)

@@ -1,7 +1,7 @@
-/* A model in memory: the tensors of a head in one arena, read from a MODEL operand, or drawn at
+/* A model in memory: the tensors of a spec in one arena, read from a MODEL operand or drawn at
  * random, and written back as stream records. MODEL_TRAIN: every tensor f32, one contiguous range
  * in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
- * MODEL_FROZEN: matrices as stored where the kernels read them so (bf16, f16, q8_0, f32),
+ * MODEL_FROZEN: matrices as stored where kernels can read that dtype (bf16, f16, q8_0, f32),
  * everything else f32, each tensor aligned. */
 #include <math.h>
 #include <stdio.h>
@@ -49,8 +49,8 @@ int64_t model_memory(const struct model_spec *h, int how, int grads)
     return bytes;
 }
 
-/* Opens the arena and places every tensor; m->head must be there. From here on the head's dtypes
- * are those in memory. */
+/* Opens the arena and places every tensor of m->head. From then on its dtypes are those in
+ * memory. */
 static int place(struct model *m, int how, struct err *e)
 {
     struct model_spec *h = &m->spec;
@@ -72,7 +72,7 @@ static int place(struct model *m, int how, struct err *e)
     return 0;
 }
 
-/* One tensor as stored in `from`, converted piece by piece where it is not stored as wanted. */
+/* Reads one tensor, stored as `from`, converting piece by piece where the dtypes differ. */
 static int read_param(const struct param *p, struct model_in *in, const struct tensor *from,
                       void *chunk)
 {
@@ -115,9 +115,9 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
     return 0;
 }
 
-/* Matrices: normal; what writes to the residual stream smaller by sqrt(2 L), so that the stream's
+/* Matrices: normal; those that write to the residual stream smaller by sqrt(2 L), so that its
  * variance does not grow with depth (Radford et al. 2019, GPT-2, section 2.3). Each value has its
- * own place in the generator: the same for any number of threads. */
+ * own position in the generator, so it does not depend on the number of threads. */
 static void draw(const struct param *p, const char *name, double std, int64_t layers,
                  struct rng rng)
 {
@@ -152,7 +152,7 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
             draw(p, name, std, h->num_hidden_layers, rng_open(seed, (uint64_t)i));
         else if (text_ends(name, ".weight") && !h->family->norm_plus1)
             for (int64_t j = 0; j < p->rows; j++)
-                /* norms multiply by 1; biases and 1 + w norms stay 0 */
+                /* norms multiply by 1; biases, and norms that use 1 + w, stay 0 */
                 ((float *)p->v)[j] = 1;
     }
     return 0;
@@ -160,10 +160,10 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
 
 /* ---- to another device */
 
-/* values that go at once, and that a thread converts at a time */
+/* values copied at once; values a thread converts at a time */
 enum { MOVED = 4 << 20, CONVERTED = 1 << 16 };
 
-/* n values of type d as type `to`: `from` itself, or what was made of it in `buffer`. */
+/* n values of type d as type `to`: `from` itself, or converted in `buffer`. */
 static const void *converted(const void *from, enum dtype d, enum dtype to, int64_t n, void *buffer)
 {
     if (d == to)
@@ -208,8 +208,8 @@ int64_t model_plan(struct model *m, const struct exec *x)
     return bytes;
 }
 
-/* Frozen: each tensor on its own, matrices of the type that is computed in; where that is f32, bf16
- * and f16 stay, but q8_0, which no device's kernel reads, does not. */
+/* Frozen: each tensor on its own, matrices in the compute type; where that is f32, bf16 and f16
+ * stay as they are, but q8_0, which no device kernel reads, is converted. */
 static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
     if (exec_arena(x, there, (size_t)model_plan(m, x), e))
@@ -225,7 +225,7 @@ static int move_frozen(struct model *m, struct exec *x, struct arena *there, str
     return 0;
 }
 
-/* Trained: one f32 range, and where bf16 is computed in, one of copies beside it. */
+/* Trained: one f32 range, and where the compute type is bf16, a range of bf16 copies. */
 static int move_trained(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
     size_t n = (size_t)m->n_values;
@@ -310,7 +310,7 @@ void model_free(struct model *m)
     *m = (struct model){0};
 }
 
-/* The next tensor, n f32 values that lie on the device. */
+/* Writes the next tensor, n f32 values in device memory. */
 static int write_values(struct model_out *out, struct exec *x, const float *from, int64_t n)
 {
     float *piece = mem_alloc(CHUNK);

@@ -2,7 +2,7 @@
  * goes (model_out), and a model in memory.
  *
  * A MODEL operand is a Hugging Face directory, a .gguf file, a .tsz model stream, or "-". All four
- * look alike behind model_in: one spec, then files (tokenizer.json, ...), then the tensors in the
+ * look alike through model_in: one spec, then files (tokenizer.json, ...), then the tensors in the
  * spec's order, once, in constant memory. Tensors are canonical: split (no fused qkv), [out, in],
  * half-split rope order. Quantised GGUF arrives as f32, its Q8_0 as q8_0. */
 #ifndef PARE_MODEL_H
@@ -29,13 +29,13 @@ struct model {
     struct model_spec spec;
     struct param *params; /* parallel to head.tensors */
     struct arena weights, grads;
-    /* bf16 [n_values], where matrices of a MODEL_TRAIN model are computed with so: AdamW writes it
-     * with the weights */
+    /* bf16 [n_values], if a MODEL_TRAIN model computes in bf16: AdamW updates it with the
+     * weights */
     struct arena copies;
     int how; /* MODEL_TRAIN or MODEL_FROZEN */
     /* entries of all tensors together (each range starts at its running sum: no padding) */
     int64_t n_values;
-    struct exec *x; /* where weights and gradients lie; NULL: the host */
+    struct exec *x; /* the device that holds weights and gradients; NULL: the host */
 };
 enum {
     MODEL_TRAIN = 1, /* all f32, one contiguous range */
@@ -46,8 +46,8 @@ enum {
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0. */
 int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed, struct err *e);
-/* Bytes of device memory that model_move will take. Gives the params the types that they will have
- * there, so a tape can be recorded first. */
+/* Bytes of device memory that model_move will take. Sets the params to their types there, so that a
+ * tape can be recorded first. */
 int64_t model_plan(struct model *m, const struct exec *x);
 /* Copies the weights to the device, converting matrices to its compute type (q8_0 too, which stays
  * packed on the CPU only); does nothing on the CPU. Call before model_add_grads. */
@@ -61,8 +61,8 @@ int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);
 void model_free(struct model *m);
-/* All tensors, with the dtypes that the model has in memory, and the end; out's files were written
- * before. */
+/* Writes all tensors, with their dtypes in memory, and the end; out's files must have been
+ * written. */
 int model_write(struct model_out *out, const struct model *m);
 
 #endif

@@ -1,7 +1,7 @@
-/* Rope tables from a config: which channels rotate, and at what frequency, for every scaling that
- * the families know: default, linear, dynamic (which has no effect up to max_position_embeddings),
- * llama3, yarn, longrope. Formulas: see config_ropes. Refuses unknown scaling types and
- * keys, odd numbers of rotating channels, factor lists of the wrong length. */
+/* Rope tables from a config: which channels rotate, and at what frequency, for every scaling type
+ * the families use: default, linear, dynamic (no effect up to max_position_embeddings), llama3,
+ * yarn, longrope. Formulas: see config_ropes. Refuses unknown scaling types and keys, odd numbers
+ * of rotating channels, factor lists of the wrong length. */
 #include "config.h"
 
 #include <math.h>
@@ -26,8 +26,8 @@ static const char *const rope_keys[] = {"rope_type",
                                         "high_freq_factor",
                                         NULL};
 
-/* What is being filled: d channels, base frequencies f[d/2], P0 positions before scaling and Pm
- * after it. */
+/* The table being filled: d channels, base frequencies f[d/2], P0 positions before scaling and Pm
+ * after. */
 struct rope {
     const struct config *c;
     const json_t *said; /* rope_scaling or rope_parameters; NULL: neither */
@@ -35,7 +35,8 @@ struct rope {
     struct rope_table *t;
 };
 
-/* The tables that a family may have: where their theta stands, and the layers they are for. */
+/* The tables that a family may have: the facts that hold their theta, and the layers they are
+ * for. */
 static const char *const theta_facts[] = {"rope_theta", "rope_local_theta"};
 static const char *const layer_types[] = {"full_attention", "sliding_attention", NULL};
 
@@ -47,8 +48,7 @@ int config_rope_tables(const struct family *f)
     return n;
 }
 
-/* A member of an object that says something and has no other keys than those known; NULL: nothing
- * said, or an error. */
+/* A non-empty object member whose keys are all known; NULL: absent or empty, or an error. */
 static const json_t *find_object(const struct config *c, const json_t *in, const char *name,
                                  const char *const *known)
 {
@@ -74,8 +74,9 @@ static const json_t *find_object(const struct config *c, const json_t *in, const
     return c->e->set ? NULL : r;
 }
 
-/* What is said about a table. A non-null rope_scaling replaces rope_parameters as a whole; where
- * there are two tables it is the first one's, and the class would mix both spellings: refused. */
+/* The scaling object of a table. A non-null rope_scaling replaces rope_parameters as a whole; where
+ * there are two tables it belongs to the first. With both keys the class would mix the two
+ * spellings, so that is refused. */
 static const json_t *find_scaling(const struct config *c, int table)
 {
     int two = config_rope_tables(c->family) == 2;
@@ -113,7 +114,7 @@ static double number(const struct rope *r, const char *key, double missing)
     return x;
 }
 
-/* Grattafiori et al. 2407.21783: long waves are stretched, short ones kept, those between
+/* Grattafiori et al. 2407.21783: long wavelengths are stretched, short ones kept, those between
  * interpolated. */
 static void scale_llama3(struct rope *r)
 {
@@ -189,8 +190,8 @@ static double *divided(const struct rope *r, const char *key)
     return f;
 }
 
-/* Ding et al. 2402.13753: one list of divisors up to P0 positions, another for every position of a
- * longer sequence. */
+/* Ding et al. 2402.13753: one list of divisors for sequences up to P0 positions, another for every
+ * position of a longer one. */
 static void scale_longrope(struct rope *r)
 {
     double s = number(r, "factor", r->Pm / r->P0);
@@ -237,8 +238,7 @@ static void scale(struct rope *r)
     json_decref(other);
 }
 
-/* How many channels of a head rotate. A partial factor counts only in families that know it;
- * elsewhere it must be 1. */
+/* How many channels of a head rotate. Families without a partial factor require it to be 1. */
 static int64_t rotating(const struct rope *r, int64_t head_dim)
 {
     double inside = number(r, "partial_rotary_factor", 0),

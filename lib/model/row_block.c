@@ -1,4 +1,4 @@
-/* A block of finished rows: see row_block.h. */
+/* A block of converted rows: see row_block.h. */
 #include "row_block.h"
 
 #include <string.h>

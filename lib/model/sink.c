@@ -26,7 +26,7 @@ int model_out_file(struct model_out *out, const void *data)
     return out->sink->file(out->self, out->files++, data, out->err);
 }
 
-/* The tensor at hand, if any, has all its bytes. */
+/* Is the current tensor, if any, complete? */
 static int check_whole(struct model_out *out)
 {
     if (!out->left)

@@ -13,9 +13,9 @@ struct model_sink {
     int (*next)(void *self, int i, struct err *e);
     /* the next n bytes of it, never beyond its end */
     int (*write)(void *self, const void *data, int64_t n, struct err *e);
-    /* every tensor was written: make the model appear */
+    /* every tensor is written: publish the model */
     int (*end)(void *self, struct err *e);
-    /* releases; a model that has not ended leaves nothing behind */
+    /* releases everything; an unfinished model leaves nothing behind */
     void (*close)(void *self);
 };
 
@@ -37,18 +37,18 @@ int model_out_write(struct model_out *out, const void *data, int64_t n);
 int model_out_tensor(struct model_out *out, const void *data);
 /* Refuses a model that lacks files or tensors. */
 int model_out_end(struct model_out *out);
-/* Without model_out_end before it, what was written is dropped. */
+/* Without model_out_end before it, what was written is discarded. */
 void model_out_close(struct model_out *out);
 /* A sentence for the user on how the model was written, or NULL. */
 const char *model_out_note(const struct model_out *out);
 
-/* The files of out's spec, as `in` has them. */
+/* Copies the files of out's spec from `in`. */
 int model_copy_files(struct model_out *out, struct model_in *in);
-/* Files and tensors of `in`, whose spec is out's, and the end. */
+/* Copies files and tensors of `in`, which has out's spec, and ends out. */
 int model_copy(struct model_out *out, struct model_in *in);
 
 /* ---- for sinks */
-/* spec: copied; sink and self are to be set by the caller */
+/* spec: copied; the caller sets sink and self */
 struct model_out *model_out_new(const struct model_spec *spec, struct err *e);
 /* A model stream as a sink. st was begun with the header of `spec` (model_spec_to_json) and has
  * the error e; its owner ends and publishes it. */

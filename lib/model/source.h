@@ -14,7 +14,7 @@ struct model_source {
     int (*next)(void *self, int i, struct err *e);
     /* the next n bytes of it, those from byte `at`, never beyond its end. 0 or -1 */
     int (*read)(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e);
-    /* all tensors were read or skipped: does the source end as it should? 0 or -1 */
+    /* all tensors were read or skipped: checks that the source ends here. 0 or -1 */
     int (*end)(void *self, struct err *e);
     void (*close)(void *self);
 };
@@ -27,7 +27,7 @@ struct model_in {
     struct err *err;
     /* index of the tensor being read, -1 before the first */
     int current;
-    int64_t left; /* bytes of it that were not read */
+    int64_t left; /* its unread bytes */
     /* of a GGUF file, see model_in_note; freed by model_close */
     char *note;
 };
@@ -40,7 +40,7 @@ const char *model_in_note(const struct model_in *in);
 /* The bytes of tokenizer.json etc. (NUL after the end); NULL if there is no such file. Must be
  * called before the first model_next. */
 const char *model_in_file(struct model_in *in, const char *name, int64_t *bytes);
-/* tokenizer.json; NULL with an error that says what `operand` has instead. */
+/* tokenizer.json; NULL with an error that says what `operand` holds instead. */
 const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t *bytes,
                                struct err *e);
 /* 1 tensor begins (order of spec.tensors), 0 end (digests fine), -1 error */
@@ -51,7 +51,7 @@ void model_close(struct model_in *in);
 
 /* ---- for sources */
 /* A model stream (a file, a FIFO or "-") as a source: sets source, self and spec. On -1 spec and
- * self are released already. */
+ * self are already released. */
 int stream_source_open(struct model_in *in, const char *path, struct err *e);
 
 /* The files that travel with a model, NULL-terminated, and how large one may be. */

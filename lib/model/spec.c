@@ -1,4 +1,4 @@
-/* The spec of a model: its canonical tensors, which parts of the family it has, counts, copies. */
+/* The spec of a model: its canonical tensors, the family's choices, counts, copies. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static int visit(const struct model_spec *h, visit_fn *fn, void *user)
 {
     const struct family_tensor *t = h->family->tensors;
     int n = family_count_tensors(h->family), first = 0, last, stop = 0;
-    /* of each tensor: the kinds of layer that have it, 0: none */
+    /* of each tensor: the block kinds that read it, 0: none */
     unsigned *kinds = mem_alloc((size_t)n * sizeof *kinds);
     for (int i = 0; i < n; i++)
         kinds[i] = model_spec_flag(h, t[i].when) ? family_tensor_kinds(h->family, &t[i]) : 0;
@@ -172,7 +172,7 @@ int64_t model_spec_bytes(const struct model_spec *h)
 
 int model_spec_flag(const struct model_spec *h, const char *when)
 {
-    struct err ignored = {0}; /* a flag that is no boolean was refused on reading */
+    struct err ignored = {0}; /* flags of another type were refused on reading */
     struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     if (!when)
         return 1;

@@ -1,4 +1,4 @@
-/* What a model is but for its numbers: sizes and values of every layer, rope tables, tensors,
+/* Everything about a model but its weights: sizes and values of every layer, rope tables, tensors,
  * files, ids. Read from a config.json (spec_config.c) or from the header of a model stream
  * (spec_json.c). */
 #ifndef PARE_SPEC_H
@@ -9,11 +9,11 @@
 #include "../../formats/stream.h"
 #include "family.h"
 
-/* Per-layer sizes and values: index rules are materialised when a model is read, so cutting never
- * changes what was implied. */
+/* Per-layer sizes and values: rules by layer index are resolved when a model is read, so a cut
+ * never changes what they implied. */
 struct layer {
-    /* enum block_kind: what it consists of, at least one. Sizes of a kind that it lacks stay as
-     * they were and mean nothing. */
+    /* enum block_kind: the kinds it consists of, at least one. Sizes of a missing kind keep their
+     * old values and mean nothing. */
     unsigned kinds;
 #define LAYER_AXIS(letter, dimension, name, ...) int64_t name;
 #include "axes.def"
@@ -36,9 +36,9 @@ struct model_spec {
     const struct family *family;
     /* config.json as read, rewritten by cuts; spelling kept */
     json_t *config;
-    char id[ST_DIGEST];           /* what this model is (see source.h: model_root_id) */
+    char id[ST_DIGEST];           /* identifies this model (source.h: model_root_id) */
     char tokenizer_id[ST_DIGEST]; /* digest of tokenizer.json, "" without one */
-    json_t *hist;                 /* list of steps that made it; empty for a root */
+    json_t *hist;                 /* the steps that made it; empty for a root */
 #define MODEL_AXIS(letter, dimension, name, ...) int64_t name;
 #include "axes.def"
     int64_t max_position_embeddings;
@@ -70,17 +70,17 @@ void layer_set_size(struct layer *y, enum axis axis, int64_t n);
 int64_t layer_width(const struct layer *y, enum axis axis);
 /* entries of a tensor's dimension: units of the axis times their width */
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer);
-/* The sizes of a layers' axis as an option or a message has them: ranges_text; number[l]: what
- * layer l is called, NULL: l. Free it. */
+/* The sizes of a per-layer axis as text for options and messages (ranges_text); number[l]: the
+ * number to print for layer l, NULL: l. Free it. */
 char *model_spec_size_text(const struct model_spec *h, enum axis axis, const int64_t *number);
 /* {name: size} of every axis of a layer; new reference */
 json_t *layer_sizes_to_json(const struct layer *y);
-/* Units divide into those of the axis that they are inside of, and all channels together are no
- * more than the row's `most`. -1: a sentence about layer l that begins with `where`. */
+/* Checks that units divide evenly among those of the axis they are nested in, and that all channels
+ * together are within the row's `most`. -1: a sentence about layer l that begins with `where`. */
 int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struct err *e);
 
 /* ---- a whole spec (spec_config.c, spec_json.c, spec.c) */
-/* From config.json alone; fills everything but tensors, files and ids. Unknown keys that could
+/* From config.json alone; sets everything but tensors, files and ids. Unknown keys that could
  * change the function are refused by name. */
 int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e);
 /* sizes checked against each other and the tensors */
@@ -91,17 +91,17 @@ void model_spec_copy(struct model_spec *dst, const struct model_spec *src);
 void model_spec_free(struct model_spec *h);
 /* `from`'s files and tokenizer_id instead of its own */
 void model_spec_take_files(struct model_spec *h, const struct model_spec *from);
-/* The canonical tensors that family and sizes ask for, in stream order, dtypes from `dtype`. Sets
- * tensors, n_tensors. */
+/* Lists the canonical tensors that family and sizes imply, in stream order, each of type `dtype`.
+ * Sets tensors, n_tensors. */
 void model_spec_list_tensors(struct model_spec *h, enum dtype dtype);
-/* names and shapes are those that the sizes imply */
+/* checks names and shapes against the sizes */
 int model_spec_check_tensors(const struct model_spec *h, struct err *e);
 /* Writes the current sizes back into h->config under the keys the family uses (head_dim explicit
  * where the class honours it), and sets what the class would derive from them: embed_scale. */
 void model_spec_update_config(struct model_spec *h);
-/* 0 if h->config alone, read again, gives this very head; else -1 and a sentence: sizes that the
- * family's config.json cannot say (heads of gpt2 cut alone, layers of different width). For whoever
- * writes a directory. */
+/* 0 if h->config alone, read again, gives this same spec; else -1 and a sentence: sizes that the
+ * family's config.json cannot express (fewer heads of gpt2 at the same width, layers of different
+ * widths). For writing a directory. */
 int model_spec_check_config(const struct model_spec *h, struct err *e);
 /* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
  * family_tensor.when means it. NULL is true. */
@@ -112,7 +112,7 @@ int model_spec_has_line(const struct model_spec *h, const struct family_line *li
 int model_spec_find(const struct model_spec *h, const char *name);
 /* The axes of canonical tensor i of h, and its layer (-1 outside the blocks). */
 const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, int64_t *layer);
-/* a tied head counts once */
+/* tied embeddings count once */
 int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding);
 int64_t model_spec_bytes(const struct model_spec *h);
 

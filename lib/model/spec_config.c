@@ -1,7 +1,7 @@
-/* config.json -> struct model_spec and back. Every default and index rule is materialised per layer
- * on reading (head size, KV heads, 4E, window rules, score scale, rope tables), so that a cut never
- * changes what was implied. Refuses unknown families and keys, sizes out of bounds or that
- * contradict each other. */
+/* config.json -> struct model_spec and back. Every default and rule by layer index is resolved per
+ * layer on reading (head size, KV heads, 4E, window rules, score scale, rope tables), so that a cut
+ * never changes what they implied. Refuses unknown families and keys, and sizes that are out of
+ * bounds or contradict each other. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,7 +152,7 @@ static layer_rule *const window_rules[WINDOW_RULES] = {
     [WINDOW_WITHOUT_ROPE] = window_without_rope,
 };
 
-/* A list with an entry for each layer, NULL where the config has none; json_decref it. */
+/* A list with one entry per layer, NULL if the config has none; json_decref it. */
 static json_t *layer_list(const struct config *c, const char *fact, int64_t n_layers)
 {
     json_t *list = config_value(c, fact);
@@ -249,7 +249,7 @@ static int64_t entry_int(const json_t *entry, const char *key, int64_t l, int64_
     return low;
 }
 
-/* "kinds": ["attention"]; absent: all that the family's blocks have. */
+/* "kinds": ["attention"]; absent: all kinds of the family's blocks. */
 static unsigned entry_kinds(const json_t *entry, const struct config *c, int64_t l)
 {
     const json_t *list = json_object_get(entry, "kinds");
@@ -304,7 +304,7 @@ static int check_layers(const struct config *c, const struct model_spec *h)
     return c->e->set ? -1 : 0;
 }
 
-/* Refuses a flag that is no boolean; model_spec_flag relies on it. */
+/* Refuses flags that are not booleans; model_spec_flag relies on it. */
 static void check_flag(const struct config *c, const char *when)
 {
     if (when && *when != '!' && strcmp(when, "rope"))

@@ -1,5 +1,5 @@
 /* A model stream as a sink. Out: the spec's files as records `file/NAME` (u8), then its tensors.
- * The header is there already: the opener of the stream wrote it. */
+ * The header has been written by the opener of the stream. */
 #include <stdio.h>
 #include <stdlib.h>
 

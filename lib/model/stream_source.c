@@ -1,7 +1,6 @@
 /* A model stream as a MODEL operand. In: header of kind "model", the files it lists as `file/NAME`
- * records, its tensors in its order, the end map. Files are kept in memory (tokenizer and
- * templates), tensors flow through. Refused: other kinds, records that are not those of the header.
- */
+ * records, its tensors in its order, the end map. Files (tokenizer and templates) are kept in
+ * memory, tensors are streamed. Refused: other kinds, records that differ from the header. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

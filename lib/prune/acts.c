@@ -77,8 +77,8 @@ void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const v
     }
 }
 
-/* Sequence aggregates are never negative, so the batch mean of |.| is their mean, and sum of
- * squares = centred squares + n mean^2. */
+/* Sequence aggregates are never negative, so the batch mean of |.| is their mean; the sum of
+ * squares is the centred squares + n mean^2. */
 void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate batch,
                      enum aggregate seq, double *out)
 {
@@ -145,7 +145,8 @@ static int by_place(const void *a, const void *b)
     return order ? order : (x->first > y->first) - (x->first < y->first);
 }
 
-/* Overlap is looked for among neighbours in order: a hostile header may name very many shards. */
+/* Overlaps are looked for among neighbours of the sorted list: a hostile header may name very many
+ * shards. */
 static int shards_join(json_t *dst, const json_t *src, const char *dst_path, const char *src_path,
                        struct err *e)
 {
@@ -296,8 +297,8 @@ double acts_block_importance(const struct acts *a, int64_t first, int64_t n)
     return 1 - a->block_cosine[(n - 1) * a->axes.size[AXIS_L] + first] / (double)a->positions;
 }
 
-/* The named tap of a layer with that many units, aggregated into fresh memory; NULL with e set if
- * there is none. */
+/* The named tap of a layer, aggregated into new memory; NULL with e set unless it exists with that
+ * many units. */
 static double *tap_score(const struct acts *a, const struct score_opts *o, const char *name,
                          int64_t layer, int64_t units, const char *path, struct err *e)
 {
@@ -313,7 +314,7 @@ static double *tap_score(const struct acts *a, const struct score_opts *o, const
     return score;
 }
 
-/* Runs of one are as they are: scores are never negative. */
+/* Groups of one are copied: scores are never negative. */
 static void norms_of_runs(double *out, const double *x, int64_t runs, int64_t width)
 {
     for (int64_t i = 0; i < runs; i++) {
@@ -324,8 +325,8 @@ static void norms_of_runs(double *out, const double *x, int64_t runs, int64_t wi
     }
 }
 
-/* The units of an axis, each a run of the n channels: by the sums of their norms, or (norms NULL)
- * by the L2 norm of the channels' scores. */
+/* Scores the units of an axis, each a run of consecutive ones of the n channels: from the sums of
+ * their norms, or (norms NULL) by the L2 norm of their channels' scores. */
 static void score_units(struct scores *s, const struct acts *a, const struct score_opts *o,
                         enum axis axis, int64_t layer, const double *channels, int64_t n,
                         const char *norms, const char *path, struct err *e)
@@ -367,7 +368,7 @@ static int reads_residual(const struct acts *a)
     return 0;
 }
 
-/* x / mean(x); zeros stay. */
+/* x / mean(x); all zeros stay zeros. */
 static void share_of_mean(double *x, int64_t n)
 {
     double sum = 0;
@@ -377,9 +378,9 @@ static void share_of_mean(double *x, int64_t n)
         x[i] *= (double)n / sum;
 }
 
-/* The residual stream is shared: each norm is aggregated to the end, then all are summed. Un-normed
- * streams grow with depth, and the last would decide alone: of those (and of the final norm beside
- * them) what is summed is the share of their mean. */
+/* The residual stream is shared: each norm is fully aggregated, then all are summed. Streams
+ * without norms grow with depth, so the last would decide alone: they (and the final norm beside
+ * them) are divided by their mean before they are summed. */
 static int score_hidden(struct scores *s, const struct acts *a, const struct score_opts *o,
                         const char *path, struct err *e)
 {

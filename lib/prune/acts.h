@@ -3,17 +3,19 @@
  *
  * A sample is one sequence. For every unit of every tap the sequence is reduced first, in three
  * ways (mean |s|, sqrt(sum s^2), var(s)); over samples the mean and the centred squares of those
- * values are kept in f64, from which each batch reduction follows and which merge by the parallel
- * formula (Chan, Golub, LeVeque 1979): nine aggregations from one pass, shards join exactly up to
- * rounding.
+ * values are kept in f64. Every batch reduction follows from them, and they merge by the parallel
+ * formula (Chan, Golub, LeVeque 1979): nine aggregations from one pass, and shards join exactly up
+ * to rounding.
  *
  * Stream of kind "acts": header `model`, `sizes` (rank.h), `samples`, `positions`, `shards`
- * [[tokens id, first sequence, end], ...]; records f64 NAME.L [3 (mean, l2, var), 2 (mean, centred
- * squares), units], NAME one of neuron_in2, neuron_first (gated: neuron_first_gate, _up),
- *   attn_channel, head_norm, group_norm, and hidden.L.NORM (output of each norm that feeds matrices
- * of layer L; hidden.L.residual.MATRIX where the residual stream feeds them un-normed),
- * hidden.final; block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i,
- * output of block i+n-1); 0 where i+n > L. */
+ * [[tokens id, first sequence, end], ...]. Records, f64:
+ *   NAME.L [3 (mean, l2, var), 2 (mean, centred squares), units], where NAME is neuron_in2,
+ *     neuron_first (gated: neuron_first_gate, neuron_first_up), attn_channel, head_norm or
+ *     group_norm;
+ *   hidden.L.NORM, likewise: output of each norm that feeds matrices of layer L, or
+ *     hidden.L.residual.MATRIX where the residual stream feeds them without one; hidden.final;
+ *   block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of
+ *     block i+n-1); 0 where i+n > L. */
 #ifndef PARE_IMPORTANCE_H
 #define PARE_IMPORTANCE_H
 
@@ -38,12 +40,12 @@ struct acts {
 };
 
 void acts_open(struct acts *a, const struct axes *axes, int64_t block_size);
-/* valid until the next acts_add_stat */
+/* valid until the next call of acts_add_stat */
 struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units);
 /* NULL: none */
 const struct acts_stat *acts_find(const struct acts *a, const char *name);
-/* One sample's three sequence aggregates of every unit, [units] each; `before`: samples that the
- * stat holds already. */
+/* Adds one sample: the three sequence aggregates of every unit, [units] each; `before`: number of
+ * samples already in the stat. */
 void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const values[AGG_COUNT]);
 /* The batch aggregate of one sequence aggregate: out [units]. */
 void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate batch,
@@ -52,7 +54,7 @@ void acts_stat_score(const struct acts_stat *s, int64_t samples, enum aggregate 
 /* The rest of a stream of kind "acts" (opened with tool_in); refuses wrong shapes, negative counts,
  * and records that do not match the sizes. */
 int acts_read(struct acts *a, struct st_in *in, struct err *e);
-/* Adds src to dst. -1: different models, different taps, or tokens that are in both. */
+/* Adds src to dst. -1: different models or taps, or tokens that both contain. */
 int acts_merge(struct acts *dst, const struct acts *src, const char *dst_path, const char *src_path,
                struct err *e);
 /* header entries for tool_out; new reference */
@@ -60,14 +62,15 @@ json_t *acts_meta(const struct acts *a);
 void acts_write(struct st_out *out, const struct acts *a);
 void acts_free(struct acts *a);
 
-/* How an axis of the layers is scored: by what the block's linear lines read whose input dimension
- * is that axis. The sums that calibration makes of it, by name: */
+/* How an axis of the layers is scored: from the inputs of the block's linear lines whose input
+ * dimension is that axis. Names of the sums that calibration takes: */
 struct tap_rule {
     enum axis axis;     /* AXIS_NONE ends the list */
-    const char *inputs; /* each channel of what is read */
+    const char *inputs; /* each channel of the inputs */
     const char *norms;  /* the L2 norm of each unit's channels, NULL: units have one channel */
-    const char *outer;  /* the L2 norm of all channels of a unit of the axis that it is inside of */
-    const char *outputs; /* each channel of what lines write whose output dimension is the axis */
+    const char *outer;  /* the L2 norm of all channels of a unit of the axis it is nested in */
+    const char
+        *outputs; /* each channel of the outputs of lines whose output dimension is the axis */
 };
 extern const struct tap_rule tap_rules[];
 const struct tap_rule *tap_rule_of(enum axis axis); /* NULL: none */
@@ -79,7 +82,7 @@ struct score_opts {
     /* 1: L2 over a head's channels at each position (the paper); 0: per channel, then L2 over them
      * (NVIDIA's code) */
     int head_norm;
-    /* 1: the final norm counts among the norms summed for hidden_size */
+    /* 1: the final norm is among the norms summed for hidden_size */
     int with_final;
 };
 /* Every axis; layers by block importance 1 - mean cosine. */

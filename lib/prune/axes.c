@@ -41,7 +41,8 @@ void axes_free(struct axes *a)
     *a = (struct axes){0};
 }
 
-/* Is the axis a key of a header's sizes? The number of layers is the length of their list. */
+/* Is the axis a key of a header's sizes? The number of layers is not: it is the length of their
+ * list. */
 static int is_key(enum axis x) { return axis_rows[x].place >= 0 && x != AXIS_L; }
 
 void axes_to_json(const struct axes *a, json_t *head)

@@ -8,8 +8,8 @@
 
 #include "../base/mem.h"
 
-/* inputs of blocks, points, that are compared with the earlier ones at a time: those are then read
- * once for all of them */
+/* Block inputs (points) compared with the earlier ones per pass, so that those are read once for
+ * the whole group. */
 enum { GROUP = 8 };
 
 struct tap_sum {
@@ -30,24 +30,22 @@ struct calibration {
     struct tape *tape;
     struct acts acts;
     int64_t n_seq, seq_len;
-    /* points compared at a time: all where the ring holds nearly as many anyway; points in the ring
-     */
+    /* points compared per pass: all, if the ring holds nearly as many anyway; points in the ring */
     int64_t group, slots;
     struct tap_sum **sums; /* every one */
     int64_t n_sums;
     struct tap_block *blocks; /* [L + 1] */
-    /* of the last points, fetched: for each call [group][block_size][positions] */
+    /* cosines of the last points, fetched: for each call [group][block_size][positions] */
     double *cosines;
-    /* [n_seq][block_size, L] of a batch: over a sequence's positions */
+    /* [n_seq][block_size, L] of a batch: sums over a sequence's positions */
     double *cosine_sums;
-    struct arena arena; /* device memory: the sums' `there`, */
+    struct arena arena; /* device memory: `there` of the sums, */
     double *cosines_there;
-    unsigned char *ring; /* and [slots][T, E]: what entered the last blocks */
+    unsigned char *ring; /* and [slots][T, E]: inputs of the last blocks */
     void *host;          /* of exec_view */
 };
 
-/* ---- while the tape runs: several threads at a time, each writing what belongs to its own
- * sequences */
+/* ---- while the tape runs: called by several threads, each writing only for its own sequences */
 
 static int64_t stat_at(const struct tap_sum *s, int q, int64_t seq)
 {
@@ -73,8 +71,8 @@ static void tap_values(void *user, const struct tapped *t)
     }
 }
 
-/* x entering block p ends every block p-n..p-1. Points from..to - 1 are in the ring, and all that
- * they are compared with. */
+/* The input of block p is the output of every block p-n..p-1. Points from..to - 1 and all that they
+ * are compared with are in the ring. */
 static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from,
                         int64_t to)
 {
@@ -113,7 +111,7 @@ static void tap_residual(void *user, const struct tapped *t)
         add_cosines(c, t, p - p % c->group, p + 1);
 }
 
-/* ---- after a batch: its sequences are added in their order */
+/* ---- after a batch: its sequences are added in order */
 
 static int add_stat(struct calibration *c, const struct tap_sum *s, const double *batch,
                     int64_t seq, struct err *e)
@@ -176,8 +174,8 @@ static const enum axis *line_axes(const struct family *f, const struct family_li
     return NULL;
 }
 
-/* The line before `line` in the block that wrote what it reads, NULL: the residual stream as it
- * entered. */
+/* The earlier line of the block that wrote the input of `line`; NULL: the residual stream that
+ * entered the block. */
 static const struct family_line *writer_of(const struct family_line *block,
                                            const struct family_line *line)
 {
@@ -187,7 +185,7 @@ static const struct family_line *writer_of(const struct family_line *block,
     return NULL;
 }
 
-/* Does an earlier line of the layer multiply the same values? */
+/* Does an earlier linear line of the layer read the same values? */
 static int read_before(const struct model_spec *h, const struct family_line *line, int64_t layer)
 {
     const struct family_line *block = h->family->block;
@@ -198,7 +196,7 @@ static int read_before(const struct model_spec *h, const struct family_line *lin
     return 0;
 }
 
-/* A rule's name of outputs; where several lines write the axis, that and the stem's first word:
+/* A rule's name for outputs; with the first word of the stem where several lines write the axis:
  * neuron_first, or neuron_first_gate and neuron_first_up. */
 static void outputs_name(const struct family *f, const struct family_line *line, char name[64])
 {
@@ -213,8 +211,8 @@ static void outputs_name(const struct family *f, const struct family_line *line,
         snprintf(name, 64, "%s", outputs);
 }
 
-/* The sums of what is read along an axis of the layers: of its channels, of its units, and of the
- * units that these are inside of. */
+/* Adds sums of a linear line's input along an axis of the layers: of its channels, of its units,
+ * and of the units these are nested in. */
 static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r, int64_t layer)
 {
     const struct layer *y = &c->acts.axes.layers[layer];
@@ -228,8 +226,8 @@ static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r
     return s;
 }
 
-/* The sums of what a line reads of the residual stream: the norm before it, or the stream itself.
- */
+/* Adds sums of what a line reads of the residual stream: the norm before it, or the stream
+ * itself. */
 static struct tap_sum *residual_sums(struct calibration *c, const struct model_spec *h,
                                      const struct family_line *line, int64_t layer)
 {
@@ -241,8 +239,8 @@ static struct tap_sum *residual_sums(struct calibration *c, const struct model_s
     return sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, name, -1);
 }
 
-/* If the layer lacks the line, sums of zeros stand for its units, so that scores and ranks have an
- * entry for every layer. */
+/* If the layer lacks the line, its units get sums of zeros, so that scores and ranks have an entry
+ * for every layer. */
 static int tap_line(struct calibration *c, const struct model_spec *h,
                     const struct family_line *line, int64_t layer, struct err *e)
 {

@@ -1,20 +1,20 @@
-/* Calibration: forward passes without the head whose taps feed the sums of acts.h. One rule for
- * every family (no names but axes): axis F is scored at the inputs of the linear lines whose input
- * axis is F (neuron_in2) and at the outputs of those whose output axis is F (neuron_first); heads
- * and KV groups at the inputs of those whose input axis is HD; hidden channels at every slot that
- * such lines read as E. */
+/* Calibration: forward passes without the head, whose taps feed the sums of acts.h. One rule, in
+ * terms of axes, serves every family: axis F is scored at the inputs of the linear lines whose
+ * input axis is F (neuron_in2) and at the outputs of those whose output axis is F (neuron_first);
+ * heads and KV groups at the inputs of those whose input axis is HD; hidden channels at every slot
+ * that linear lines read as E. */
 #ifndef PARE_CALIBRATE_H
 #define PARE_CALIBRATE_H
 
 #include "acts.h"
 #include "../tape/tape.h"
 
-/* n_seq, seq_len: the largest batch; block_size: longest contiguous block to measure, 1..L. Model
- * and exec are borrowed. */
+/* n_seq, seq_len: the largest batch; block_size: the longest contiguous block to measure, 1..L.
+ * Model and exec are borrowed. */
 struct calibration;
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
                                    int64_t block_size, struct err *e);
-int64_t calibrate_bytes(const struct calibration *c); /* memory besides the model's */
+int64_t calibrate_bytes(const struct calibration *c); /* memory in addition to the model's */
 /* each sequence is one sample */
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e);
 /* borrowed; samples and positions so far */

@@ -14,11 +14,11 @@ const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_
     return k->index ? k : NULL;
 }
 
-/* A tensor as rows of columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut
- * is widened first: then dtype is not `stored`. */
+/* A tensor as rows and columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut
+ * is widened first: then dtype differs from `stored`. */
 struct cut {
     enum dtype stored, dtype;
-    /* of a row as it is read, and as it is cut */
+    /* of a row before and after the cut */
     int64_t rows, cols, stored_bytes, row_bytes;
     const struct kept *keep_rows, *keep_cols;
 };
@@ -44,14 +44,14 @@ static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int
     return c;
 }
 
-/* Is `row` the next of the rows that stay? */
+/* Is `row` the next row to keep? */
 static int row_stays(const struct kept *k, int64_t row, int64_t next)
 {
     return !k || (next < k->n * k->width &&
                   k->index[next / k->width] * k->width + next % k->width == row);
 }
 
-/* The kept columns of one row, moved to `out`; returns past the end of what it wrote. out <= row is
+/* Moves the kept columns of one row to `out`; returns the end of what it wrote. out <= row is
  * allowed. */
 static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
 {

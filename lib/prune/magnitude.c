@@ -37,8 +37,8 @@ static int squares_read(struct squares *q, struct model_in *in, const struct ten
     return bad;
 }
 
-/* Adds what n positions along a tensor's dimension hold to the units of its axis, and to those of
- * the axis that these are inside of. */
+/* Adds the values of n positions along a tensor's dimension to the units of its axis, and to those
+ * of the axis these are nested in. */
 static void positions_add(struct scores *s, enum axis axis, int64_t layer, const double *squares,
                           int64_t n)
 {
@@ -65,7 +65,7 @@ static int tensor_add(struct scores *s, struct model_in *in, const struct tensor
     int64_t cols = t->ndim == 2 ? t->shape[1] : 1;
     const struct family_tensor *f = model_spec_axes(model_in_spec(in), index, &layer);
     enum axis axes[2] = {f->axes[0], f->axes[1]};
-    if (t->ndim == 1) { /* a vector is one row: its blocks, if it has any, run along it */
+    if (t->ndim == 1) { /* a vector is one row: its q8_0 blocks, if any, run along it */
         cols = rows;
         rows = 1;
         axes[1] = axes[0];

@@ -39,7 +39,7 @@ struct planner {
     struct err *e;
 };
 
-/* The order of an entry; NULL with the error set where the rank lacks it. */
+/* The order of an entry; NULL with the error set if the rank lacks it. */
 static const int32_t *order_of(const struct planner *w, int64_t entry)
 {
     if (w->rank && w->rank->order[entry])
@@ -65,7 +65,7 @@ static struct kept kept_by_rank(const struct planner *w, int64_t entry, int64_t 
     return (order = order_of(w, entry)) ? kept_best(order, n, of) : (struct kept){0};
 }
 
-/* The size asked for, 0: none. Refuses more than there is. */
+/* The requested size, 0: none. Refuses more than the source has. */
 static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
 {
     const struct range *r = ranges_find(&w->target->size[axis], axis < LAYER_AXES ? 0 : layer);
@@ -83,7 +83,7 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
     return 0;
 }
 
-/* Units inside those of another axis: equally many stay in each that stays. */
+/* Units nested in those of another axis: the same number is kept in each outer unit that stays. */
 static int sizes_inside(const struct planner *w, enum axis axis, int64_t layer,
                         int64_t n[AXIS_COUNT])
 {
@@ -103,7 +103,7 @@ static int sizes_inside(const struct planner *w, enum axis axis, int64_t layer,
                    n[outer] * each, n[axis]);
 }
 
-/* How many units of each axis a layer keeps. */
+/* The number of units of each axis that a layer keeps. */
 static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_COUNT])
 {
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
@@ -116,7 +116,7 @@ static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_CO
     return w->e->set ? -1 : 0;
 }
 
-/* The best n units of an axis inside another, equally many in each kept unit of that one. */
+/* The best n units of a nested axis, the same number in each kept outer unit. */
 static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t layer, int64_t n,
                                const struct kept *outer)
 {
@@ -132,8 +132,8 @@ static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t 
     return k;
 }
 
-/* The units of an axis that the slice's layer y keeps, and first of those that they are inside of.
- */
+/* The units of an axis that the slice's layer y keeps; those of the axis they are nested in come
+ * first. */
 static void keep_units(const struct planner *w, struct slice_layer *y, enum axis axis,
                        int64_t layer, const int64_t n[AXIS_COUNT])
 {
@@ -161,7 +161,7 @@ static void plan_layer(const struct planner *w, struct slice_layer *y, int64_t l
         keep_units(w, y, x, layer, n);
 }
 
-/* An axis of the model: its best units, or the layers that are not named. */
+/* An axis of the model: its best units, or the layers not listed to be dropped. */
 static struct kept plan_axis(const struct planner *w, enum axis axis)
 {
     int64_t have = model_spec_size(w->source, axis, 0), n = asked(w, axis, 0);
@@ -182,7 +182,7 @@ static struct kept plan_axis(const struct planner *w, enum axis axis)
 
 /* ---- the spec of the slice */
 
-/* The tensor of the slice that a source tensor becomes; -1: it leaves. */
+/* The tensor of the slice that a source tensor becomes; -1: it is dropped. */
 static int dest_of(const struct slice_plan *p, const struct model_spec *source, int i)
 {
     int64_t layer, to = 0;
@@ -200,7 +200,7 @@ static int dest_of(const struct slice_plan *p, const struct model_spec *source, 
     return model_spec_find(&p->spec, name);
 }
 
-/* Blocks of q8_0 cannot be cut: a tensor that loses some of the last dimension, along which they
+/* Blocks of q8_0 cannot be cut: a tensor that loses part of its last dimension, along which they
  * run, becomes f32. */
 static enum dtype dtype_of(const struct tensor *from, const struct tensor *to)
 {

@@ -41,7 +41,7 @@ static void print_axis(FILE *f, const struct slice_plan *p, const struct model_s
     free(b);
 }
 
-/* The kinds of block that are left of a layer of the source. */
+/* The kinds of block that remain of a source layer. */
 static unsigned kinds_left(const struct slice_plan *p, int64_t layer)
 {
     for (int64_t i = 0; i < p->kept[AXIS_L].n; i++)
@@ -50,7 +50,7 @@ static unsigned kinds_left(const struct slice_plan *p, int64_t layer)
     return 0;
 }
 
-/* The layers that lose this kind of block, or (kind 0) all that they had. */
+/* The layers that lose this kind of block, or (kind 0) every kind they had. */
 static void print_dropped(FILE *f, const char *what, const struct slice_plan *p,
                           const struct model_spec *source, unsigned kind)
 {

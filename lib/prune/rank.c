@@ -17,8 +17,7 @@ static int64_t entry_count(const struct axes *a, int64_t entry)
     return tensor_count(&t);
 }
 
-/* Rows that are ordered apart from each other (query heads inside their KV group), units in each.
- */
+/* Rows that are ordered independently (query heads within their KV group), and units in each. */
 static void entry_rows(const struct axes *a, int64_t entry, int64_t *rows, int64_t *units)
 {
     struct tensor t;
@@ -27,7 +26,7 @@ static void entry_rows(const struct axes *a, int64_t entry, int64_t *rows, int64
     *units = t.shape[t.ndim - 1];
 }
 
-/* The entry that a record is: -1 if it is none of ours; e set if its shape or dtype is wrong. */
+/* The entry of a record: -1 if it is not one of ours; e set if its shape or dtype is wrong. */
 static int64_t entry_of_record(const struct axes *a, const struct tensor *t, enum dtype d,
                                const char *path, struct err *e)
 {
@@ -46,7 +45,7 @@ static int64_t entry_of_record(const struct axes *a, const struct tensor *t, enu
     return -1;
 }
 
-/* Reads every record that is an entry into table[entry]. */
+/* Reads every record with an entry into table[entry]. */
 static int table_read(const struct axes *a, void **table, enum dtype d, struct st_in *in,
                       struct err *e)
 {

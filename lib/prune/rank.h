@@ -1,12 +1,12 @@
-/* What can be cut in a model, and the two kinds of stream about it: scores (kind
- * "scores") and orders (kind "rank").
+/* What can be cut from a model, and its two kinds of stream: scores (kind "scores") and orders
+ * (kind "rank").
  *
  * Entries: one for each axis with a place in axes.def, first those of the model, then layer by
  * layer those of the layers: hidden_size [E], num_hidden_layers [L], then for each layer l
  * intermediate_size.l [F], num_attention_heads.l [K, H/K], num_key_value_heads.l [K]. An axis
- * inside another (H inside K) has a row for each unit of that one. A stream may lack entries; a
- * score is f64, higher = keep longer; a rank is i32, best first: a permutation of 0..n-1, for query
- * heads the model's head numbers k*H/K .. (k+1)*H/K-1 in row k. */
+ * nested in another (H in K) has a row for each outer unit. A stream may lack entries; a score is
+ * f64, higher = keep longer; a rank is i32, best first: a permutation of 0..n-1; row k of the query
+ * heads holds the model's head numbers k*H/K .. (k+1)*H/K-1. */
 #ifndef PARE_RANK_H
 #define PARE_RANK_H
 
@@ -40,8 +40,8 @@ enum axis axes_listed(int64_t i);
 /* name and shape of an entry */
 void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tensor *t);
 
-/* The rest of a record into fresh memory (free it), growing with the bytes that arrive, so that a
- * shape alone allocates nothing. NULL on error. */
+/* Reads the rest of a record into new memory (free it) that grows with the bytes that arrive, so
+ * that a shape alone allocates nothing. NULL on error. */
 void *record_read(struct st_in *in, const struct tensor *t, struct err *e);
 
 /* values[entry]: double *, NULL where absent */
@@ -56,14 +56,14 @@ struct rank {
 };
 
 void scores_open(struct scores *s, const struct axes *a); /* copies a; no values yet */
-/* the entry's values, zeros at first; of an axis: of that layer */
+/* the entry's values, zeros at first; of a layer's axis: those of that layer */
 double *scores_entry(struct scores *s, int64_t entry);
 double *scores_axis(struct scores *s, enum axis axis, int64_t layer);
-/* Reads what is left of a stream of kind "scores" (head checked by the caller's tool_in). Unknown
- * records are skipped; a wrong shape, dtype or a NaN is refused. */
+/* Reads the rest of a stream of kind "scores" (its header checked by the caller's tool_in). Unknown
+ * records are skipped; a wrong shape, a wrong dtype and NaN are refused. */
 int scores_read(struct scores *s, struct st_in *in, struct err *e);
 void scores_write(struct st_out *out, const struct scores *s);
-/* Entries that `later` has replace those of `s`. -1: another model or other sizes. */
+/* Entries of `later` replace those of `s`. -1: another model or other sizes. */
 int scores_replace(struct scores *s, const struct scores *later, const char *path,
                    const char *later_path, struct err *e);
 void scores_free(struct scores *s);
@@ -75,7 +75,7 @@ void rank_random(struct rank *r, const struct axes *a, uint64_t seed);
 /* Baseline: L2 norm of all weights that belong to a unit (rows and columns of every canonical
  * tensor with its axis; a layer: all its tensors). One pass. */
 int scores_magnitude(struct scores *s, struct model_in *in, struct err *e);
-/* refuses what is no permutation */
+/* refuses orders that are not permutations */
 int rank_read(struct rank *r, struct st_in *in, struct err *e);
 void rank_write(struct st_out *out, const struct rank *r);
 void rank_free(struct rank *r);

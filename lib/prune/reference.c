@@ -22,7 +22,7 @@ struct naive {
     const struct slice_plan *plan;
     const uint32_t *ids;
     int64_t T, layer; /* layer of m; -1 outside the blocks */
-    unsigned kinds;   /* of that layer that stay */
+    unsigned kinds;   /* of that layer's, the kinds that stay */
     struct slot slots[SLOTS];
     char *mask[AXIS_COUNT]; /* of an axis' channels, 1 = kept; NULL without a plan */
     struct err *e;
@@ -163,7 +163,7 @@ static double *linear(const struct naive *w, const struct param *p, const double
     return y;
 }
 
-/* One row of n channels in place; only kept channels count. */
+/* Normalises one row of n channels in place; only kept channels count. */
 static void norm_row(double *x, const char *mask, int64_t n, int centred, double eps)
 {
     double mean = 0, square = 0;
@@ -308,7 +308,7 @@ static void slot_set(struct naive *w, const char *name, struct slot value)
     mask_apply(w, &w->slots[i]);
 }
 
-/* What a line computes; v NULL with e set where that is not known here. */
+/* The value of a line; v NULL with e set if the op has no reference here. */
 static struct slot line_value(struct naive *w, const struct family_line *l,
                               const struct slot *const in[OP_INPUTS], const struct param *p)
 {

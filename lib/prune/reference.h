@@ -1,13 +1,13 @@
-/* Proof of a slice: a naive forward pass in double precision that can run the source with its
- * dropped units held at zero, and so must give the slice's own logits. It shares nothing with tape
- * and kernels, and its masks come from the kept units, not from the cut's index lists. */
+/* Proof of a slice: a naive forward pass in double precision runs the source with its dropped units
+ * held at zero, which must give the slice's own logits. It shares no code with tape and kernels,
+ * and its masks come from the kept units, not from the cut's index lists. */
 #ifndef PARE_VERIFY_H
 #define PARE_VERIFY_H
 
 #include "slice.h"
 
-/* Logits of one sequence of T tokens, [T, V]. plan NULL: of the model as it is. With a plan m is
- * its source, masked: a dropped channel is 0 after every line, norms divide by the number of kept
+/* Logits of one sequence of T tokens, [T, V]. plan NULL: of the model itself. With a plan, m is its
+ * source and is masked: a dropped channel is 0 after every line, norms divide by the number of kept
  * channels, dropped layers pass their input through. -1: an op without a reference here, or an id
  * outside the vocabulary. */
 int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
@@ -23,7 +23,7 @@ struct verdict {
 /* On one sequence. */
 int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
                  const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
-/* On the first of a stream of tokens, up to `most` of it. */
+/* On the first sequence of a token stream, up to `most` tokens of it. */
 int slice_verify_stream(const struct slice_plan *p, const struct model *source,
                         const struct model *slice, struct st_in *in, int64_t most,
                         struct verdict *v, struct err *e);

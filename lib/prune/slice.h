@@ -1,6 +1,6 @@
 /* Cutting a model: from a rank and target sizes to the kept units (plan), and one pass over the
- * tensors that keeps their rows and columns. Knows no families: the axes of the canonical
- * tensors say which of their rows and columns belong to which unit. */
+ * tensors that keeps their rows and columns. Independent of families: the axes of the canonical
+ * tensors say which rows and columns belong to which unit. */
 #ifndef PARE_SLICE_H
 #define PARE_SLICE_H
 
@@ -12,24 +12,24 @@
 
 /* The requested shape. Layers are those of the source, counted from 0. */
 struct slice_target {
-    /* A value for all layers, or for some; the rest stays as it is. */
+    /* A value for all layers, or for some; the others stay as they are. */
     struct ranges size[AXIS_COUNT];
     struct ranges drop_layers;              /* or none; then size[AXIS_L] is empty */
     struct ranges drop_attention, drop_mlp; /* layers that lose only that half */
 };
-/* What the options say, NULL where they are not given: a number for an axis of the model, a number
- * or LAYERS:SIZE,... for one of the layers, lists of layers to drop. */
+/* The text of options, NULL if not given: a number for an axis of the model, a number or
+ * LAYERS:SIZE,... for an axis of the layers, lists of layers to drop. */
 struct slice_options {
     const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp;
 };
-/* -1: text that is none of these. */
+/* -1: malformed text. */
 int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e);
 /* -1: a list names a layer beyond the last. */
 int slice_target_check(const struct slice_target *t, int64_t layers, struct err *e);
 void slice_target_free(struct slice_target *t);
 
-/* n of `of` units stay: index, ascending; each is `width` channels of a tensor's dimension. index
- * NULL: the axis is never cut. */
+/* The n of `of` units that stay: index, ascending; each is `width` channels of a tensor's
+ * dimension. index NULL: the axis is never cut. */
 struct kept {
     int64_t n, of, width, *index;
 };
@@ -44,18 +44,18 @@ struct slice_plan {
     /* source tensor -> tensor of spec; -1: its layer is dropped */
     int *dest;
 };
-/* rank: may be NULL or lack entries that no cut needs. Kept units stay in original order; all units
- * stay where nothing is requested. With fewer query heads, every kept group loses the same number.
- * With fewer KV heads, whole groups are dropped, and the group size stays unless the number of
- * query heads is given; where every query head has its own KV head, either number stands for both.
- * So it is for every axis inside another. -1: a target beyond the source, heads that do not divide,
- * entries missing in the rank, layers that are not there. */
+/* rank: may be NULL or lack entries that no cut needs. Kept units stay in their original order;
+ * axes without a request keep all units. With fewer query heads, every kept group loses the same
+ * number. With fewer KV heads, whole groups are dropped, and the group size stays unless the number
+ * of query heads is given; where every query head has its own KV head, either number sets both. The
+ * same holds for every nested axis. -1: a target larger than the source, heads that do not divide,
+ * entries missing from the rank, layers that do not exist. */
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
                     const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
 
-/* The shape before and after, parameters, bytes and what is dropped, as a table. Sizes
- * that differ between layers stand as lists in the syntax of ranges.h, layers as in the source. */
+/* The shape before and after, parameters, bytes and what is dropped, as a table. Sizes that differ
+ * between layers are lists in the syntax of ranges.h, with the layer numbers of the source. */
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
 
 /* The kept units of a tensor's axis; layer: of the slice, ignored for the model's axes. NULL: the
@@ -75,8 +75,8 @@ int slice_tensor(const struct slice_plan *p, const struct tensor *source, int de
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 
-/* Source and slice in memory, dtypes as stored (the slice's: as they are written), from one pass;
- * params of both point to the exact bytes. */
+/* Source and slice in memory, from one pass, in the dtypes stored and written; params of both point
+ * to the exact bytes. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
                struct model *slice, struct err *e);
 

@@ -1,4 +1,4 @@
-/* The target shape of a cut, from the text of options: see slice.h. */
+/* The target shape of a cut, parsed from options: see slice.h. */
 #include "slice.h"
 
 static void read_list(struct ranges *r, const char *option, const char *text, enum ranges_kind kind,

@@ -1,5 +1,5 @@
-/* The call of an event: sizes, parameters and, once the arena is open, pointers. Planning asks for
- * the sizes, running for all of it. */
+/* The arguments of an event's call: sizes, parameters and, once the arena is open, pointers.
+ * Planning needs the sizes, running all of it. */
 #include "tape_private.h"
 
 enum dtype tape_slot_dtype(const struct tape *t, int slot)

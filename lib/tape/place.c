@@ -1,13 +1,13 @@
-/* Planning, second half: segments of events that threads can run on their own, where each buffer
- * lies in the arena, and how much scratch the largest batch takes. */
+/* Planning, second half: segments of events that threads can run independently, the offset of each
+ * buffer in the arena, and the scratch memory of the largest batch. */
 #include "tape_private.h"
 
 #include <stdlib.h>
 
 /* ---- segments */
 
-/* Whether an event can be run for some of the sequences alone: not if it looks at the whole batch,
- * nor if a weight gets a gradient, which is a sum over all sequences. */
+/* Can an event be run for some of the sequences alone? Not if it reads the whole batch, nor if it
+ * writes a weight gradient, which is a sum over all sequences. */
 static int runs_in_parts(const struct tape *t, const struct event *ev)
 {
     const struct line *l = &t->lines[ev->line];
@@ -41,8 +41,8 @@ static void segments_number(struct tape *t, int *first)
     first[n] = t->n_events;
 }
 
-/* Threads go through a segment at their own speed, so its buffers must live from its beginning to
- * its end. */
+/* Threads run through a segment each at its own speed, so its buffers must live from its beginning
+ * to its end. */
 static void segments_mark(struct tape *t)
 {
     int *first = mem_alloc(sizeof *first * (size_t)(t->n_events + 2));
@@ -56,8 +56,8 @@ static void segments_mark(struct tape *t)
     free(first);
 }
 
-/* ---- places: the largest buffers first, each at the lowest offset where no buffer alive at the
- * same time lies */
+/* ---- offsets: the largest buffers first, each at the lowest offset that no buffer alive at the
+ * same time occupies */
 
 static int by_size(const void *a, const void *b)
 {
@@ -91,7 +91,7 @@ static int64_t place_one(struct buffer *r, struct buffer **placed, int n, struct
     return offset;
 }
 
-/* Results, and k and v of a generation, outlive the schedule. */
+/* Results, and k and v when generating, outlive the schedule. */
 static void results_keep(struct tape *t)
 {
     for (int i = 0; i < t->n_slots; i++) {
@@ -123,8 +123,8 @@ static void buffers_place(struct tape *t)
 
 /* ---- scratch */
 
-/* The most that an event takes for a batch of n_seq sequences on x; `parts`: of those that run in
- * parts. */
+/* The most that any event takes for a batch of n_seq sequences on x; `parts`: only events that run
+ * in parts. */
 static size_t scratch_most(const struct tape *t, struct exec *x, int64_t n_seq, int parts)
 {
     const struct batch b = {.n_seq = n_seq, .seq_len = t->spec.seq_len, .kv_len = t->spec.kv_len};
@@ -141,7 +141,7 @@ static size_t scratch_most(const struct tape *t, struct exec *x, int64_t n_seq, 
     return most;
 }
 
-/* Of one part, the largest of any batch; 0 if no batch is split. */
+/* The scratch of one part, the most for any batch; 0 if no batch is split. */
 static size_t part_scratch(const struct tape *t)
 {
     int64_t threads = exec_workers(t->x);

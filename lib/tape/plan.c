@@ -1,15 +1,16 @@
-/* Planning: lines -> events (forward, reruns, backward) and the buffers that they use. Where
- * buffers lie is place.c. See tape_private.h.
+/* Planning: lines -> events (forward, reruns, backward) and the buffers they use. place.c assigns
+ * offsets. See tape_private.h.
  *
- * The backward schedule is made by asking, line by line in reverse, for what that line's backward
- * reads: a value that was dropped is rerun at that point, its own inputs first. So "rerun the cheap
- * lines" and "recompute whole blocks" are one mechanism with two keep rules. */
+ * The backward schedule is built by requesting, line by line in reverse, the values that each
+ * line's backward reads: a value that was dropped is recomputed at that point, its own inputs
+ * first. So "rerun the cheap lines" and "recompute whole blocks" are one mechanism with two rules
+ * for what to keep. */
 #include "tape_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- events and the lives of buffers */
+/* ---- events and buffer lifetimes */
 
 static int event_new(struct tape *t, enum event_kind kind, int line, int in_backward)
 {
@@ -36,7 +37,7 @@ static int buffer_new(struct tape *t, int slot)
     return t->n_buffers++;
 }
 
-/* The buffer is used by the event that comes next. */
+/* Extends the buffer's life to the next event. */
 static int buffer_use(struct tape *t, int buffer)
 {
     if (buffer != NO_BUFFER)
@@ -49,7 +50,7 @@ static int grad_wanted(const struct tape *t, int slot)
     return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
 }
 
-/* Gradients begin as zeros where an op adds to them. */
+/* Gradients that an op adds to start as zeros. */
 static void grad_begin(struct tape *t, int slot, int in_backward)
 {
     struct slot *s = &t->slots[slot];
@@ -60,7 +61,7 @@ static void grad_begin(struct tape *t, int slot, int in_backward)
     t->events[ev].out_grad = s->grad;
 }
 
-/* Of the inputs whose gradients the line's forward call adds. */
+/* The inputs whose gradients the line's forward call adds. */
 static void begin_gradients(struct tape *t, int line)
 {
     const struct line *l = &t->lines[line];
@@ -92,7 +93,7 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
     memcpy(ev->in_grad, grad, sizeof grad);
 }
 
-/* Makes the slot's value stand somewhere: it was kept, or its line is rerun here. */
+/* Ensures that the slot's value is in a buffer: it was kept, or its line is rerun here. */
 static void value_ensure(struct tape *t, int slot)
 {
     if (slot == NO_SLOT || t->slots[slot].value != NO_BUFFER)
@@ -154,8 +155,8 @@ static void schedule_backward(struct tape *t, int line)
     t->events[index] = ev;
 }
 
-/* Kept for the backward pass: everything that is not cheap to rerun; with recompute only what
- * enters a block. */
+/* Kept for the backward pass: everything that is not cheap to rerun; with recompute, only block
+ * inputs. */
 static void choose_kept(struct tape *t)
 {
     for (int i = 0; i < t->n_slots; i++) {
@@ -190,8 +191,8 @@ static int adds_gradients(const struct event *ev, const struct line *l)
            (ev->kind == EVENT_FORWARD && ops[l->op].traits & GRADIENTS_IN_FORWARD);
 }
 
-/* The first event that has a gradient of a parameter sets it, if its op can; other parameters'
- * gradients are cleared before a step. */
+/* The first event with a parameter's gradient overwrites it, if its op can; gradients of other
+ * parameters are cleared before a step. */
 void tape_plan_weights(struct tape *t)
 {
     const struct model *m = t->spec.model;

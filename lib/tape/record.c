@@ -1,5 +1,5 @@
-/* Recording: a family's lines, with the sizes of a head and the tensors of a model, become the
- * tape's lines. See tape.h, family.h. */
+/* Recording: a family's lines, with the sizes and tensors of a model, become the tape's lines. See
+ * tape.h, family.h. */
 #include "tape_private.h"
 
 #include <stdio.h>
@@ -56,7 +56,7 @@ static struct param *param_find(const struct recorder *r, const char *stem, cons
     return model_param(r->m, layer, name);
 }
 
-/* In the type that is computed in, as transformers has it: sqrt(3072) is 55.5 in bf16. */
+/* Rounded to the compute type, as in transformers: sqrt(3072) is 55.5 in bf16. */
 static float scale_as_computed(const struct exec *x, double scale)
 {
     float exact = (float)scale, rounded;
@@ -66,7 +66,7 @@ static float scale_as_computed(const struct exec *x, double scale)
     return rounded;
 }
 
-/* Parameters and output width of a line. The one place that knows which fact of the head each op
+/* Parameters and output width of a line. The one place that knows which facts of the spec each op
  * needs. */
 static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
 {
@@ -123,7 +123,7 @@ static int device_has(const struct recorder *r, enum op op)
     return 0;
 }
 
-/* Appends the line; gives its output (and memo) slots. */
+/* Appends the line; creates its output (and memo) slots. */
 static int line_add(struct recorder *r, struct line l, const char *out, int64_t out_cols)
 {
     struct tape *t = r->t;
@@ -209,7 +209,7 @@ static void head_scales(const struct model_spec *h, float *scale, float *cap)
     *cap = (float)h->logit_cap;
 }
 
-/* Tokens of head and loss at a time. */
+/* Tokens per chunk of head and loss. */
 static int64_t chunk_choose(const struct tape *t)
 {
     const struct model_spec *h = &t->spec.model->spec;
@@ -221,7 +221,7 @@ static int64_t chunk_choose(const struct tape *t)
     return chunk < t->T ? chunk : t->T;
 }
 
-/* With its defaults; refused: what the loss needs and the tape lacks. */
+/* Fills in defaults. Refused: a loss whose needs the tape does not meet. */
 static int loss_kind_check(struct recorder *r, struct loss_kind *kind)
 {
     if (kind->temperature == 0)

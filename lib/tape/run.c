@@ -1,16 +1,17 @@
 /* Running a tape: the events of a direction, one by one, in parts, or captured as a graph.
  *
  * In parts: on the CPU each thread takes its own sequences through all events of a segment, without
- * waiting for the others, as long as nothing crosses from sequence to sequence. Such a segment is a
- * block of a forward pass, or what lies between two gradients of weights in a backward pass;
- * threads meet at its end, so that the next can reuse its memory. It pays because what a thread has
- * just written is in its own cache, and because threads meet once a segment instead of once an op.
- * With too few sequences for the threads, events run one by one and their ops use all threads. */
+ * waiting for the others, as long as sequences do not depend on each other. Such a segment is a
+ * block of a forward pass, or the events between two weight gradients of a backward pass; threads
+ * synchronise at its end, so that the next can reuse its memory. This pays because a thread reads
+ * what it has just written from its own cache, and because threads synchronise once per segment
+ * instead of once per op. With too few sequences for the threads, events run one by one and each op
+ * uses all threads. */
 #include "tape_private.h"
 
 #include <stdlib.h>
 
-enum { MANY = 4 }; /* sequences a thread from which on an uneven split is as good */
+enum { MANY = 4 }; /* sequences per thread from which an uneven split does not hurt */
 
 struct part {
     struct exec x;      /* one thread */
@@ -55,7 +56,7 @@ static void run_event(struct tape *t, const struct event *ev, const struct batch
 
 /* ---- a segment in parts */
 
-/* Number of parts that a batch of n_seq sequences is split into; 1: it is not split. */
+/* Number of parts that a batch of n_seq sequences is split into; 1: not split. */
 static int64_t parts_of(const struct tape *t, int64_t n_seq)
 {
     int64_t threads = exec_workers(t->x);
@@ -119,7 +120,7 @@ static void run_part(struct tape *t, const struct event *const *events, int n,
             t->x->seconds[k][way] += p.x.seconds[k][way] / (double)parts;
 }
 
-/* A thread that finds itself with fewer others than planned takes several parts. */
+/* If the region has fewer threads than planned, each takes several parts. */
 static void run_parts(struct tape *t, const struct event *const *events, int n,
                       const struct batch *b)
 {
@@ -158,7 +159,7 @@ static int events_select(const struct tape *t, int in_backward, int64_t from, in
     return n;
 }
 
-/* How many events, from the first on, belong to its segment; 0 if they do not run in parts. */
+/* How many events, from the first on, are in its segment; 0 if they do not run in parts. */
 static int segment_length(const struct event *const *events, int n)
 {
     int k = 0;
@@ -183,7 +184,7 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
     }
 }
 
-/* 1 if the whole direction was run as one; 0: it must be run event by event. */
+/* 1: the whole direction was run as one graph; 0: it must be run event by event. */
 static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 {
     struct tape_capture *c = &t->captures[in_backward][t->first_pass];
@@ -278,7 +279,7 @@ void tape_clear_gradients(struct tape *t)
     int n = t->spec.model->spec.n_tensors;
     for (int i = 0, first; i < n; i++) {
         int64_t values = 0;
-        /* parameters that follow one another are cleared as one */
+        /* adjacent parameters are cleared together */
         for (first = i; i < n && t->cleared[i]; i++)
             values += p[i].rows * p[i].cols;
         if (values)

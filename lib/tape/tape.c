@@ -76,8 +76,7 @@ int64_t tape_bytes(const struct tape *t)
 
 int64_t tape_activation_bytes(const struct tape *t) { return t->shared_bytes; }
 
-/* cos and sin of position * frequency, times the table's factor (families: rope types give
- * frequencies and factor) */
+/* cos and sin of position * frequency, times the table's factor (lib/model/rope.c) */
 static void table_fill(float *cos_out, float *sin_out, int64_t positions, int64_t half,
                        const double *inv_freq, double factor)
 {

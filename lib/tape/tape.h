@@ -1,6 +1,6 @@
 /* The model as a recorded straight tape: a family's lines become an array of calls; forward runs it
- * 0..n, backward n..0. All memory is planned from liveness before the first
- * step: record, look at tape_bytes, then tape_open.
+ * 0..n, backward n..0. All memory is planned from liveness before the first step: record, check
+ * tape_bytes, then tape_open.
  *
  * A training step is one tape: teacher lines without gradients, student lines, the loss. In the
  * backward pass the cheap lines are rerun instead of kept; with `recompute` whole blocks are. A
@@ -26,33 +26,34 @@ struct tape_spec {
     /* > 0: k and v are kept between calls for that many positions (generation); forward only */
     int64_t kv_len;
     enum tape_end end;
-    /* gradients of every parameter of `model` (model_add_grads first) */
+    /* compute gradients of every parameter of `model` (call model_add_grads first) */
     int train;
     int recompute;
-    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: as many as have a set */
+    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: those whose set is not empty */
     int64_t loss_chunk;                   /* 0: chosen */
     int64_t token_bytes;                  /* of each token in batch.token_data; 0: none */
 };
 
 struct tape;
-/* NULL: e.g. an op that the device lacks, by name */
+/* NULL on error, e.g. an op that the device lacks, by name */
 struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e);
-/* arena that tape_open will take */
+/* size of the arena that tape_open allocates */
 int64_t tape_bytes(const struct tape *t);
-/* of it, values and gradients of lines; most of the rest are the logits of a chunk */
+/* of that, values and gradients of lines; most of the rest is the logits of a chunk */
 int64_t tape_activation_bytes(const struct tape *t);
 int tape_open(struct tape *t, struct err *e);
 void tape_close(struct tape *t);
 
-/* ids and labels are the host's; labels are needed for TAPE_LOSS. Positions beyond the learned ones
- * or ids >= vocab_size: -1 naming the value, and nothing is run. */
+/* ids and labels are in host memory; labels are needed for TAPE_LOSS. Positions beyond the learned
+ * ones or ids >= vocab_size: -1 naming the value, and nothing is run. */
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 /* after tape_forward of the same batch; adds to the parameters' gradients */
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);
-/* call before the first pass of a step: clears the parameters' gradients */
+/* clears the parameters' gradients; call before the first pass of a step */
 void tape_clear_gradients(struct tape *t);
-/* Gradients are those of scale * the weighted sum of all losses: 1 / counted predictions of the
- * whole optimiser step. Scale and weights are in device memory and may change before any pass. */
+/* Gradients are those of scale * the weighted sum of all losses; scale is 1 / counted predictions
+ * of the whole optimiser step. Scale and weights are in device memory and may change before any
+ * pass. */
 void tape_loss_scale(struct tape *t, float scale);
 void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT]);
 

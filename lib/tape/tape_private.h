@@ -5,7 +5,7 @@
  *   place.c   segments of events, places of buffers, scratch
  *   args.c    the call of an event, for place.c and run.c
  *   run.c     running events
- *   tape.c    what tape.h declares of all that
+ *   tape.c    the functions of tape.h
  *
  * A slot is a value that a line writes ([T, cols], of type exec.compute; memos f32, losses f64). A
  * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped
@@ -35,8 +35,8 @@ struct line {
     int is_teacher;
     int in[OP_INPUTS], out, memo;
     struct param *w[OP_WEIGHTS];
-    int rope;             /* index of the rope table, -1 */
-    int step, n_step;     /* where its values begin in the tape's step values, how many: op_args */
+    int rope;         /* index of the rope table, -1 */
+    int step, n_step; /* offset and number of its values among the tape's step values: op_args */
     struct op_args sizes; /* params and column counts; no pointers */
 };
 
@@ -55,7 +55,7 @@ struct event {
 };
 
 struct buffer {
-    int64_t bytes, offset; /* offset into the shared range */
+    int64_t bytes, offset; /* offset in the shared range */
     int first, last;       /* events */
 };
 
@@ -65,8 +65,8 @@ struct tap_row {
     void *user;
 };
 
-/* All events of one direction for batches of one shape, as the device keeps them; the first run is
- * an ordinary one, in which libraries choose. */
+/* All events of one direction for batches of one shape, captured as a graph of the device; the
+ * first run is an ordinary one, in which libraries choose their algorithms. */
 struct tape_capture {
     int64_t n_seq, seq_len;
     int runs;
@@ -99,14 +99,14 @@ struct tape {
     void *scratch;
     int32_t *ids, *labels; /* of the batch, in device memory */
     void *token_data;      /* likewise */
-    float *step;           /* what ops read of the step, in device memory */
+    float *step;           /* step values that ops read, in device memory */
     int n_step;
-    /* of each parameter: its gradient must be zeroed before a step, since no op overwrites it */
+    /* for each parameter: its gradient must be zeroed before a step, since no op overwrites it */
     char *cleared;
     int first_pass; /* of a step */
     /* forward, backward; then of a later pass of a step, of the first one */
     struct tape_capture captures[2][2];
-    void *host;     /* what was fetched of losses or logits */
+    void *host;     /* losses or logits copied to the host */
     float *widened; /* logits that are not f32 */
 };
 
