@@ -25,6 +25,11 @@ static void check_limit(struct tool *t, const char *what, int64_t bytes)
     arena_close(&room);
 }
 
+static int threads_wanted(const struct tool *t)
+{
+    return t->threads ? (int)t->threads : omp_get_max_threads();
+}
+
 /* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
  * own. exec_open starts them, so that what they take is gone when the rest is checked. */
 static void limit_threads(struct tool *t)
@@ -32,13 +37,12 @@ static void limit_threads(struct tool *t)
     struct rlimit limit;
     pthread_attr_t attributes;
     size_t stack = 0;
-    int64_t threads = t->threads ? t->threads : omp_get_num_procs();
     t->is_limited = !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY;
     if (!t->is_limited || pthread_getattr_default_np(&attributes))
         return;
     mallopt(M_ARENA_MAX, 1);
     pthread_attr_getstacksize(&attributes, &stack);
-    check_limit(t, "the stacks of the threads (see --threads)", threads * (int64_t)stack);
+    check_limit(t, "the stacks of the threads (see --threads)", threads_wanted(t) * (int64_t)stack);
 }
 
 /* What kernels and matrix libraries put on a thread's stack takes more than a few kilobytes. */
@@ -68,7 +72,7 @@ static void exec_begin(struct tool *t)
         limit_threads(t);
     if (device == DEVICE_CPU && t->threads != 1)
         check_stack(t);
-    if (exec_open(&t->exec, device, (int)t->threads))
+    if (exec_open(&t->exec, device, threads_wanted(t)))
         tool_exit(t, 1, t->exec.err.msg);
     if (t->exec.threads < t->threads)
         tool_note(t,

@@ -34,7 +34,7 @@ static const char *parse_term(const char *text, double weights[LOSS_COUNT])
         name++;
     size_t length = strcspn(name, "+");
     int loss = loss_find(name, length);
-    if (loss < 0 || weights[loss] != 0 || !(weight > 0) || weight > 1e6)
+    if (loss < 0 || weights[loss] != 0 || !(weight >= 1e-6 && weight <= 1e6))
         return NULL;
     weights[loss] = weight;
     return name + length;
@@ -52,7 +52,7 @@ int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e
     loss_names(names, sizeof names);
     return err_set(e,
                    "--loss must be a sum such as kl+0.5ce of %s, each at most once and with a "
-                   "positive weight, not \"%s\"",
+                   "weight from 1e-6 to 1e6, not \"%s\"",
                    names, text);
 }
 

@@ -200,6 +200,10 @@ END
             unset "${limit%%=*}"
             cmp limited "${limit#*:}" || { echo "$tool, $limit"; false; }
         done
+        for n in 1 3; do
+            OMP_NUM_THREADS=$n computing "$tool" asked
+            cmp asked $n || { echo "$tool, OMP_NUM_THREADS=$n"; false; }
+        done
     done
 }
 

@@ -80,9 +80,9 @@ static void test_loss_sums(void)
         {"rkl", {[LOSS_rkl] = 1}, 1},
         {"kl+0.5ce+0.1rkl", {[LOSS_ce] = 0.5, [LOSS_kl] = 1, [LOSS_rkl] = 0.1}, 1},
         {"1e-3mse+cosine+2*jsd", {[LOSS_mse] = 1e-3, [LOSS_cosine] = 1, [LOSS_jsd] = 2}, 1}};
-    static const char *const bad[] = {"",    "kl+",  "+kl", "kl+kl", "l2",    "-1kl",
-                                      "0kl", "klce", "1",   "infkl", "nankl", "kl ce",
-                                      "kll", "k",    "r",   "kl*2",  "2 * kl"};
+    static const char *const bad[] = {"",     "kl+", "+kl",   "kl+kl", "l2",    "-1kl",     "0kl",
+                                      "klce", "1",   "infkl", "nankl", "kl ce", "1e-300kl", "1e7kl",
+                                      "kll",  "k",   "r",     "kl*2",  "2 * kl"};
     struct train_options o = {0};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         CHECK(!train_parse_loss(good[i].text, o.weights, &(struct err){0}) &&
