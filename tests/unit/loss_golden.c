@@ -245,6 +245,10 @@ static void check_by_hand(struct exec *x)
     static const float identity[] = {1, 0, 0, 1}, student[] = {1, 1}, same[] = {1.0986122887f, 0},
                        doubled[] = {2.1972245773f, 0};
     static const int32_t label[] = {0};
+    unsigned covered = 0;
+    for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++)
+        covered |= 1u << by_hand[i].loss;
+    CHECK(covered == (1u << LOSS_COUNT) - 1, "a loss has no numbers worked by hand");
     for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++)
         for (int mode = 0; mode < (loss_table[by_hand[i].loss].has_temperature ? 3 : 1); mode++) {
             const struct problem p = {1, 2, 1, student, mode ? doubled : same, identity, label};

@@ -258,9 +258,11 @@ static double naive_cosine(const struct pair *p, double *d)
     return 1 - cosine;
 }
 
-static double (*const naive_losses[LOSS_COUNT])(const struct pair *p, double *d) = {
-    [LOSS_ce] = naive_ce,   [LOSS_kl] = naive_kl,   [LOSS_rkl] = naive_rkl,
-    [LOSS_jsd] = naive_jsd, [LOSS_mse] = naive_mse, [LOSS_cosine] = naive_cosine};
+static double (*const naive_losses[])(const struct pair *p, double *d) = {
+#define LOSS(name, ...) [LOSS_##name] = naive_##name,
+#include "../../../kernels/losses.def"
+#undef LOSS
+};
 
 /* A loss at the student's logits z; g: += w times its gradient with respect to them, unless NULL.
  */
