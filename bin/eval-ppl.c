@@ -105,6 +105,12 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     return j;
 }
 
+/* In a column of ten: a number too long for its decimals gets an exponent. */
+static void print_number(double x, int decimals)
+{
+    printf(x < 1e6 ? " %10.*f" : " %10.*e", decimals, x);
+}
+
 static void print_row(const json_t *j)
 {
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
@@ -121,7 +127,7 @@ static void print_row(const json_t *j)
         if (json_is_null(value))
             printf(" %10s", "-");
         else
-            printf(i == 2 ? " %10.4g" : " %10.4f", json_real_value(value));
+            print_number(json_real_value(value), i == 2 ? 2 : 4);
     }
     printf(" %9.1f %9lld\n", json_real_value(json_object_get(j, "seconds")),
            (long long)json_integer_value(json_object_get(j, "tokens_per_second")));

@@ -150,7 +150,7 @@ static void resolve_options(struct tool *t)
     if (!data_name)
         tool_usage(t, "--data TOKENS is required");
     if (teacher_name && !train_needs_teacher(&o))
-        tool_usage(t, "--loss %s does not use the --teacher", loss);
+        tool_usage(t, "--loss %s does not use --teacher", loss);
     if (!teacher_name && train_needs_teacher(&o))
         tool_usage(t, "--loss %s needs a --teacher", loss);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))

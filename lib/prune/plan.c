@@ -52,7 +52,7 @@ static const int32_t *order_of(const struct planner *w, int64_t entry)
     if (w->rank)
         err_set(w->e, "%s has no order of %s, which this cut needs", w->rank_path, t.name);
     else
-        err_set(w->e, "this cut needs a rank (--rank FILE): an order of %s", t.name);
+        err_set(w->e, "this cut needs --rank FILE, which gives the order of %s", t.name);
     return NULL;
 }
 

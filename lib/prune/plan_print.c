@@ -3,19 +3,27 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-static void print_texts(FILE *f, const char *what, const char *before, const char *after,
-                        double share)
+/* A table and the width of its columns of sizes, which per-layer sizes may widen. */
+struct table {
+    FILE *f;
+    int width;
+};
+
+static void print_texts(const struct table *t, const char *what, const char *before,
+                        const char *after, double share)
 {
-    fprintf(f, "%-28s %16s %16s  %5.1f %%\n", what, before, after, 100 * share);
+    fprintf(t->f, "%-28s %*s %*s  %5.1f %%\n", what, t->width, before, t->width, after,
+            100 * share);
 }
 
-static void print_row(FILE *f, const char *what, int64_t before, int64_t after)
+static void print_row(const struct table *t, const char *what, int64_t before, int64_t after)
 {
     char a[24], b[24];
     snprintf(a, sizeof a, "%" PRId64, before);
     snprintf(b, sizeof b, "%" PRId64, after);
-    print_texts(f, what, a, b, (double)after / (double)(before ? before : 1));
+    print_texts(t, what, a, b, (double)after / (double)(before ? before : 1));
 }
 
 static double mean(const struct model_spec *h, enum axis axis)
@@ -26,19 +34,52 @@ static double mean(const struct model_spec *h, enum axis axis)
     return sum / (double)h->num_hidden_layers;
 }
 
-static void print_axis(FILE *f, const struct slice_plan *p, const struct model_spec *source,
-                       enum axis axis)
+/* The sizes of an axis of the layers as texts; free() both. */
+struct size_texts {
+    char *before, *after;
+};
+
+static struct size_texts size_texts(const struct slice_plan *p, const struct model_spec *source,
+                                    enum axis axis)
+{
+    return (struct size_texts){model_spec_size_text(source, axis, NULL),
+                               model_spec_size_text(&p->spec, axis, p->kept[AXIS_L].index)};
+}
+
+static void size_texts_free(struct size_texts s)
+{
+    free(s.before);
+    free(s.after);
+}
+
+static int wider(int width, const char *text)
+{
+    return (int)strlen(text) > width ? (int)strlen(text) : width;
+}
+
+/* Of the columns: 16, or what the longest per-layer sizes need. */
+static int table_width(const struct slice_plan *p, const struct model_spec *source)
+{
+    int width = 16;
+    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++) {
+        struct size_texts s = size_texts(p, source, x);
+        width = wider(wider(width, s.before), s.after);
+        size_texts_free(s);
+    }
+    return width;
+}
+
+static void print_axis(const struct table *t, const struct slice_plan *p,
+                       const struct model_spec *source, enum axis axis)
 {
     const char *name = axis_rows[axis].name;
     if (axis < LAYER_AXES) {
-        print_row(f, name, model_spec_size(source, axis, 0), model_spec_size(&p->spec, axis, 0));
+        print_row(t, name, model_spec_size(source, axis, 0), model_spec_size(&p->spec, axis, 0));
         return;
     }
-    char *a = model_spec_size_text(source, axis, NULL),
-         *b = model_spec_size_text(&p->spec, axis, p->kept[AXIS_L].index);
-    print_texts(f, name, a, b, mean(&p->spec, axis) / mean(source, axis));
-    free(a);
-    free(b);
+    struct size_texts s = size_texts(p, source, axis);
+    print_texts(t, name, s.before, s.after, mean(&p->spec, axis) / mean(source, axis));
+    size_texts_free(s);
 }
 
 /* The kinds of block that remain of a source layer. */
@@ -73,14 +114,15 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     enum axis x;
     int64_t body_a, body_b, all_a = model_spec_parameters(source, &body_a),
                             all_b = model_spec_parameters(h, &body_b);
-    fprintf(f, "%-28s %16s %16s\n", "", "model", "slice");
+    const struct table t = {f, table_width(p, source)};
+    fprintf(f, "%-28s %*s %*s\n", "", t.width, "model", t.width, "slice");
     for (int64_t i = 0; (x = axes_listed(i)); i++)
-        print_axis(f, p, source, x);
-    print_axis(f, p, source, AXIS_D);
-    print_row(f, "parameters", all_a, all_b);
-    print_row(f, "non-embedding parameters", body_a, body_b);
-    print_row(f, "tensors", source->n_tensors, h->n_tensors);
-    print_row(f, "bytes", model_spec_bytes(source), model_spec_bytes(h));
+        print_axis(&t, p, source, x);
+    print_axis(&t, p, source, AXIS_D);
+    print_row(&t, "parameters", all_a, all_b);
+    print_row(&t, "non-embedding parameters", body_a, body_b);
+    print_row(&t, "tensors", source->n_tensors, h->n_tensors);
+    print_row(&t, "bytes", model_spec_bytes(source), model_spec_bytes(h));
     print_dropped(f, "layers", p, source, 0);
     print_dropped(f, "attention", p, source, KIND_attention);
     print_dropped(f, "MLP", p, source, KIND_mlp);

@@ -244,7 +244,7 @@ for l, n in enumerate((20, 20, 45, 31)):
     refused 1 "leaves no layer" $cut --drop-layers 0-3
     refused 2 "give one" $cut --drop-layers 1 --num-hidden-layers 3
     refused 2 "takes a whole number" $cut --hidden-size -3
-    refused 1 "needs a rank" slice-model "$GOLDEN/families/llama" --hidden-size 24
+    refused 1 "needs --rank FILE, which gives the order of hidden_size" slice-model "$GOLDEN/families/llama" --hidden-size 24
     refused 1 '"scores"' slice-model "$GOLDEN/families/llama" --rank llama.scores.tsz --hidden-size 24
     refused 1 'not "tokens"' $cut --hidden-size 24 --verify llama.scores.tsz
     refused 1 'not "acts"' score-importance llama.scores.tsz

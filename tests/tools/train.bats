@@ -259,7 +259,7 @@ P
 @test "usage and data that cannot work" {
     refused 2 "--max-steps" short_run -o x.tsz
     refused 2 "needs a --teacher" golden_run -o x.tsz
-    refused 2 "does not use the --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
+    refused 2 "does not use --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
     refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
     refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 -o x.tsz
