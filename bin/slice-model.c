@@ -34,8 +34,8 @@ static const struct opt last[] = {
 static struct opt opts[2 + AXIS_COUNT + sizeof last / sizeof *last] = {
     {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"rank", OPT_PATH, &rank_name, "FILE",
-     "order of the units, from rank; the last ones are removed. Not needed with --drop-layers "
-     "alone",
+     "order of the units, from rank; the last ones are removed. Not needed if layers are "
+     "only dropped",
      0}};
 
 static struct opt size_option(enum axis x)

@@ -102,6 +102,23 @@ static void word_print(const char *s, FILE *f)
     fputc('\'', f);
 }
 
+/* 15 digits, or where they give another number, 17. */
+static char *real_text(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    if (strtod(text, NULL) == json_real_value(value))
+        return text;
+    free(text);
+    return json_dumps(value, JSON_ENCODE_ANY);
+}
+
+static char *value_text(const json_t *value)
+{
+    if (json_is_string(value))
+        return mem_string(json_string_value(value));
+    return json_is_real(value) ? real_text(value) : json_dumps(value, JSON_ENCODE_ANY);
+}
+
 static void option_print(const char *name, const json_t *value, FILE *f)
 {
     for (size_t i = 0; i < json_array_size(value); i++)
@@ -113,8 +130,7 @@ static void option_print(const char *name, const json_t *value, FILE *f)
     if (json_is_true(value))
         return;
     fputc(' ', f);
-    char *text = json_is_string(value) ? mem_string(json_string_value(value))
-                                       : json_dumps(value, JSON_ENCODE_ANY);
+    char *text = value_text(value);
     word_print(text, f);
     free(text);
 }

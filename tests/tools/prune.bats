@@ -157,6 +157,8 @@ for l, n in enumerate((20, 20, 45, 31)):
     slice-model "$llama" --rank llama.rank.tsz $sizes --dry-run 2> /dev/null > plan
     grep -q '^intermediate_size  *45  *0-1:20,2:45,3:31 ' plan
     grep -q '^num_key_value_heads  *2  *0:2,1:1,2-3:2 ' plan
+    # the columns of sizes are as wide as the widest
+    awk '/%$/ { bad += at && length != at; at = length; rows++ } END { exit bad || rows < 8 }' plan
     slice-model "$llama" --rank llama.rank.tsz --intermediate-size "$(awk '/^intermediate_size/ { print $3 }' plan)" \
         --num-attention-heads "$(awk '/^num_attention_heads/ { print $3 }' plan)" --num-key-value-heads "$(awk '/^num_key_value_heads/ { print $3 }' plan)" -o again.tsz
     cmp <(ts-dump --values layers.1.o_proj.weight again.tsz) <(ts-dump --values layers.1.o_proj.weight uneven.tsz)

@@ -279,6 +279,12 @@ PY
     grep -q '^# The history that a.tsz carries, as its maker wrote it: read it' remake
 }
 
+@test "ts-dump --hist writes numbers as they were typed, if that is the same number" {
+    history a.tsz 'step("kd-train", ["m.tsz"], {"learning-rate": 0.003, "weight-decay": 0.1 + 0.2}),'
+    ts-dump --hist a.tsz > remake
+    grep -q -- '--learning-rate 0.003 --weight-decay 0.30000000000000004 ' remake
+}
+
 @test "ts-dump --hist prints no command but those of tools that write streams, with options that they record" {
     history a.tsz 'step("eval", ["touch harm; true"]),'
     run ts-dump --hist a.tsz
