@@ -1,7 +1,7 @@
 /* Tokens that are cut out of a text before anything else: special ones (<|endoftext|>) and others
- * that were added to a vocabulary. The leftmost match counts, the longest of those that begin at
- * one place; single_word asks for no letter on either side, lstrip and rstrip take the white space
- * beside the token along, as the tokenizers library does. */
+ * added to a vocabulary. The leftmost match wins, and of those that begin at one position the
+ * longest; single_word requires that no letter is adjacent, lstrip and rstrip include the white
+ * space beside the token, as in the tokenizers library. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static int is_space(uint32_t c)
            c == 0x205f || c == 0x3000;
 }
 
-/* Bytes of the character that ends before s[at]; 0 at the start or behind ill-formed bytes. */
+/* Bytes of the character that ends before s[at]; 0 at the start or after ill-formed bytes. */
 static int length_before(const char *s, int64_t at)
 {
     for (int len = 1; len <= 4 && len <= at; len++)
@@ -47,8 +47,7 @@ static int length_before(const char *s, int64_t at)
     return 0;
 }
 
-/* Letters, marks, decimal digits, connectors and joiners: what \w is in Unicode's own definition.
- */
+/* Letters, marks, decimal digits, connectors and joiners: Unicode's definition of \w. */
 static int is_word(const char *s, int len)
 {
     static pcre2_code *word;

@@ -1,11 +1,11 @@
 /* Merging one piece of text into tokens, as Hugging Face's BPE does: the characters of the piece
  * become symbols, then the pair of neighbours with the best rank (the leftmost among equals) is
  * merged until none is left. A heap over a linked list: n log n, so that a piece of 100,000
- * characters is no trap. Short pieces are remembered.
+ * characters does not stall it. Short pieces are cached.
  *
- * Takes pieces of any bytes (byte-level: each byte is a symbol; else each character, with the
- * tokens <0x00>..<0xFF> behind it where the vocabulary has byte fallback). Gives ids and the source
- * bytes that each covers. Refuses pieces that could become 2^31 symbols. */
+ * Takes pieces of any bytes (byte-level: each byte is a symbol; else each character, or the tokens
+ * <0x00>..<0xFF> where the vocabulary has byte fallback). Gives ids and the source bytes that each
+ * covers. Refuses pieces that could become 2^31 symbols. */
 #include "vocab.h"
 
 #include <assert.h>
@@ -21,8 +21,8 @@ struct symbol {
     int32_t prev, next; /* -1: none; prev GONE: merged into the one before */
 };
 struct heap_item {
-    uint64_t key; /* rank, then place */
-    uint32_t id;  /* what the merge gives */
+    uint64_t key; /* rank, then position */
+    uint32_t id;  /* the merged token */
 };
 struct cached {
     uint8_t n, count; /* bytes of the piece, tokens; n = 0: empty */
@@ -34,9 +34,9 @@ struct cached {
 struct bpe_work {
     struct symbol *symbols; /* [room] */
     struct heap_item *heap; /* [2 * room] */
-    char *lost;             /* [room]: bytes of the piece that the vocabulary cannot express */
-    char *mapped;           /* [room]: the piece in the byte-level alphabet */
-    struct cached *cache;   /* NULL until the first short piece */
+    char *lost;   /* [room]: flags the bytes of the piece that the vocabulary cannot express */
+    char *mapped; /* [room]: the piece in the byte-level alphabet */
+    struct cached *cache; /* NULL until the first short piece */
     int64_t room, n, heap_n, lost_n;
     int64_t unk_n; /* pending bytes of unknown characters */
 };
@@ -74,7 +74,7 @@ void bpe_close(struct bpe *b)
 }
 
 /* The most symbols, and bytes of text, that a piece of n bytes can become: a byte is spelled with
- * up to BYTE_TEXT bytes in the byte-level alphabet, each of which byte fallback makes a symbol.
+ * up to BYTE_TEXT bytes in the byte-level alphabet, and byte fallback makes each of them a symbol.
  * Every array of the encoder is sized by this. */
 static int64_t symbols_most(const struct bpe *b, int64_t n)
 {
@@ -88,7 +88,7 @@ static void work_room(struct bpe_work *w, int64_t n)
     w->room = n + n / 4;
     size_t room = (size_t)w->room;
     w->symbols = mem_grow(w->symbols, room * sizeof *w->symbols);
-    /* n - 1 pairs at first; each of at most n - 1 merges takes one and adds two */
+    /* n - 1 pairs at first; each of at most n - 1 merges removes one and adds two */
     w->heap = mem_grow(w->heap, 2 * room * sizeof *w->heap);
     w->lost = mem_grow(w->lost, room);
     w->mapped = mem_grow(w->mapped, room);
@@ -111,8 +111,8 @@ static void unk_flush(struct bpe *b)
 }
 
 /* A character whose text in the vocabulary would be s[0..n) and which covers `bytes` of the piece
- * from `at`. The order of unknown tokens among byte tokens is that of the tokenizers library: bytes
- * do not end a run of unknown characters. */
+ * from `at`. Unknown tokens are ordered among byte tokens as in the tokenizers library: bytes do
+ * not end a run of unknown characters. */
 static void character_add(struct bpe *b, const char *s, int n, int64_t at, int64_t bytes)
 {
     struct bpe_work *w = b->work;
@@ -208,8 +208,8 @@ static void pair_push(struct bpe *b, int32_t left, int32_t right)
         heap_push(b->work, x);
 }
 
-/* An old entry is recognised by what its merge would give now, as the library does: another pair
- * that gives the same token is taken. */
+/* A stale entry is recognised by what its merge would give now, as in the library: another pair
+ * that gives the same token is accepted. */
 static void merge_symbols(struct bpe *b)
 {
     struct bpe_work *w = b->work;
@@ -240,7 +240,7 @@ static void merge_symbols(struct bpe *b)
 
 /* ---- one piece */
 
-/* Source bytes of the next n expressible bytes of the piece; *at moves behind them. */
+/* Source bytes of the next n expressible bytes of the piece; *at moves past them. */
 static uint32_t span_take(const struct bpe_work *w, struct text t, int64_t *at, uint32_t n)
 {
     uint32_t sum = 0;
@@ -287,7 +287,7 @@ static int cache_use(struct bpe_work *w, struct text t, struct ids *out)
     return 1;
 }
 
-/* The piece as a token of its own, where the vocabulary is asked before the merges. */
+/* The whole piece as one token, for vocabularies that are consulted before the merges. */
 static int whole_token(struct bpe *b, struct text t, struct ids *out)
 {
     const char *s = t.s;

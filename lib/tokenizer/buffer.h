@@ -1,6 +1,6 @@
-/* Texts on their way through a tokenizer. Every byte carries a weight: how many source bytes it
- * stands for (1 unless a normalizer changed it), so that the spans of the tokens add up to the
- * source, however much was inserted or replaced on the way. */
+/* Texts passing through a tokenizer. Every byte has a weight, the number of source bytes it
+ * represents (1 unless a normalizer changed it), so that the spans of the tokens add up to the
+ * source, however much was inserted or replaced. */
 #ifndef PARE_BUFFER_H
 #define PARE_BUFFER_H
 
@@ -26,8 +26,8 @@ static inline int64_t text_weight(struct text t)
     return t.weight ? sum : t.n;
 }
 
-/* What normalizers, and then pre-tokenizers, may make of a text of n bytes. Real ones insert a few
- * bytes and replace one byte by three; a file that multiplies a text is refused when it does. */
+/* How long normalizers, and then pre-tokenizers, may make a text of n bytes. Real ones insert a few
+ * bytes and replace one byte by three; one that multiplies a text is refused when it does. */
 static inline int64_t text_most(int64_t n) { return 16 * n + 256; }
 
 /* A text being written. */
@@ -35,14 +35,14 @@ struct buffer {
     char *s;
     uint32_t *weight;
     int64_t n, room, most;
-    int full; /* more than `most` bytes came; they were left out */
-    /* weight of what was removed at the very beginning, for the first byte that comes */
+    int full; /* more than `most` bytes came; the rest was dropped */
+    /* weight removed at the very beginning, to be added to the first byte that comes */
     uint32_t owed;
 };
 /* empties it; `most`: the bytes it may hold */
 void buffer_clear(struct buffer *b, int64_t most);
-/* Appends n bytes: with their own weights; or, weight NULL, with `total` on the first byte and 0 on
- * the others. n = 0: the byte before takes the total. */
+/* Appends n bytes, with their own weights, or if weight is NULL with `total` on the first byte and
+ * 0 on the others. n = 0: the byte before gets the total. */
 void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weight, uint32_t total);
 void buffer_add_text(struct buffer *b, struct text t);
 void buffer_free(struct buffer *b);

@@ -1,7 +1,7 @@
 /* Decoders of a tokenizer.json: from the texts of tokens back to the text.
  *   ByteLevel, Replace (of a string), ByteFallback, Fuse, Strip, Metaspace, and sequences of them;
- * none: texts joined by spaces. Bytes stay bytes: where a cut through a character leaves ill-formed
- * UTF-8, no replacement character is put in. Refuses others by name. */
+ * without a decoder: texts joined by spaces. Bytes stay bytes: where a cut through a character
+ * leaves ill-formed UTF-8, no replacement character is inserted. Refuses others by name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,22 +16,22 @@ enum {
     DECODE_STRIP,
     DECODE_METASPACE,
     DECODE_STEPS = 32,
-    DECODE_GROWTH = 16 /* all decoders of real tokenizers together: 1 */
+    DECODE_GROWTH = 16 /* product over all steps; real tokenizers: 1 */
 };
 
 struct decode_step {
     int kind;
     char *from, *to;
-    /* strip: at most so many at each end; metaspace: start = leave them out of the first token */
+    /* strip: the most to remove at each end; metaspace: start = drop them from the first token */
     int64_t start, stop;
 };
 struct decoder {
     struct decode_step steps[DECODE_STEPS];
     int count;
-    int64_t growth; /* the most bytes that one byte becomes */
+    int64_t growth; /* the most bytes that one byte can become */
 };
 
-/* The texts of a sequence, one behind the other; end[i] is where text i ends. */
+/* The texts of a sequence, one after the other; end[i] is the end of text i. */
 struct texts {
     char *s;
     int64_t *end, count;
@@ -44,7 +44,7 @@ static const char *text_of(const json_t *o, const char *key)
     return json_string_value(json_object_get(o, key));
 }
 
-/* The most bytes that a step makes of one. */
+/* The most bytes that a step makes of one byte. */
 static int64_t step_growth(const struct decode_step *s)
 {
     int64_t from = s->from ? (int64_t)strlen(s->from) : 0;
@@ -132,7 +132,7 @@ void decoder_free(struct decoder *d)
     free(d);
 }
 
-/* ---- the steps: each writes the texts anew */
+/* ---- the steps: each rewrites all texts */
 
 static char *decode_byte_level(const char *s, int64_t n, char *out)
 {
@@ -140,7 +140,7 @@ static char *decode_byte_level(const char *s, int64_t n, char *out)
     for (int64_t i = 0; i < n;) {
         int len = utf8_length(s + i, n - i),
             byte = len ? point_to_byte(utf8_point(s + i, len)) : -1;
-        if (byte < 0) { /* an added token, not in the alphabet: itself */
+        if (byte < 0) { /* an added token, not in the alphabet: unchanged */
             memcpy(from, s, (size_t)n);
             return from + n;
         }

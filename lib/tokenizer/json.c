@@ -1,7 +1,8 @@
 /* Reading a tokenizer.json: the two large tables by the scanner (vocab.c), everything else as small
- * JSON values. Refuses, by name, whatever would give other ids than the tokenizers library: models
- * other than BPE, dropout, prefixes and suffixes of subwords, post-processors other than
- * TemplateProcessing and ByteLevel, and what normalize.c, split.c and decode.c refuse. */
+ * JSON values. Refuses, by name, everything that would give ids different from those of the
+ * tokenizers library: models other than BPE, dropout, prefixes and suffixes of subwords,
+ * post-processors other than TemplateProcessing and ByteLevel, and whatever normalize.c, split.c
+ * and decode.c refuse. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,7 +51,7 @@ static int range_is(struct json_range r, const char *text)
 }
 static int range_none(struct json_range r) { return !r.n || range_is(r, "null"); }
 
-/* The text of a string value; NULL if it is none. free() it. */
+/* The text of a string value; NULL if it is not a string. free() it. */
 static char *range_text(struct json_range r)
 {
     struct json_scan j;
@@ -150,7 +151,7 @@ static int read_added(struct tokenizer *t, const json_t *list, struct err *e)
     return 0;
 }
 
-/* Tokens that are looked for after the normalizers are themselves normalised. */
+/* Tokens that are matched after the normalizers are themselves normalised. */
 static int index_added(struct tokenizer *t, struct err *e)
 {
     t->raw.tokens = mem_alloc((size_t)(t->n_added + 1) * sizeof *t->raw.tokens);
@@ -222,7 +223,7 @@ static int read_post(struct tokenizer *t, const json_t *spec, int depth, struct 
     if (!strcmp(type, "TemplateProcessing"))
         return read_template(t, spec, e);
     if (!strcmp(type, "ByteLevel"))
-        return 0; /* moves offsets only */
+        return 0; /* changes offsets only */
     if (strcmp(type, "Sequence"))
         return err_set(e, "the tokenizer's post-processor \"%.80s\" is not supported", type);
     const json_t *list = json_object_get(spec, "processors");

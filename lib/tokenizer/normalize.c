@@ -1,5 +1,5 @@
 /* Normalizers of a tokenizer.json: Prepend, Replace (of a string), NFC, and sequences of them.
- * Weights follow (tokenizer_private.h). Bytes that are no UTF-8 pass unchanged. Refuses every other
+ * Weights are kept up (buffer.h). Bytes that are not UTF-8 pass unchanged. Refuses every other
  * normalizer by name. */
 #include <stdlib.h>
 #include <string.h>
@@ -75,8 +75,8 @@ static void replace(struct buffer *out, struct text t, const char *from, const c
     buffer_add_text(out, text_part(t, at, t.n));
 }
 
-/* Characters that NFC can change only together: one below U+0300 and those from U+0300 on that
- * follow it. Nothing below U+0300 ever combines with what stands before it. */
+/* Characters that NFC can only change together: one below U+0300 and those from U+0300 on that
+ * follow it. Nothing below U+0300 ever combines with the character before it. */
 static int64_t nfc_stretch(const char *s, int64_t n, int *plain)
 {
     int64_t i = utf8_length(s, n);

@@ -1,7 +1,7 @@
-/* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece that the one
- * before it gave. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five
- * behaviours), Digits, Metaspace, Sequence. Patterns run in PCRE2 with its compiler; stretches that
- * are no UTF-8 are pieces of their own and never looked at by a pattern. Refuses every other
+/* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece from the step
+ * before it. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five behaviours),
+ * Digits, Metaspace, Sequence. Patterns run in PCRE2, with its JIT compiler; stretches that are not
+ * UTF-8 become pieces of their own and are never matched against a pattern. Refuses every other
  * pre-tokenizer by name. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -37,7 +37,7 @@ struct split {
     /* replaces spaces by `space`; puts `prefix` before a piece that does not begin with it */
     char *space, *prefix;
     enum prefix when;
-    struct buffer work; /* the piece with what was put in */
+    struct buffer work; /* the piece with insertions */
 };
 
 static const char gpt2_pattern[] =
@@ -94,7 +94,7 @@ static int split_compile(struct split *s, const char *pattern, int literal, stru
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
         return err_set(e, "the tokenizer's pattern \"%.200s\" is not valid: %s", pattern, why);
     }
-    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without a JIT the interpreter runs */
+    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* where there is no JIT, PCRE2 interprets */
     s->match = pcre2_match_data_create(1, pattern_memory());
     s->context = pcre2_match_context_create(pattern_memory());
     s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK, pattern_memory());
@@ -222,14 +222,14 @@ void split_free(struct split_list *l)
 
 /* ---- cutting */
 
-struct run { /* one text on its way through the steps from `step` on */
+struct run { /* a text passing through the steps from `step` on */
     struct split_list *list;
     int step;
     split_use *use;
     void *context;
     struct err *e;
     struct text text;
-    int64_t start, end; /* the stretch that the next one may still join; empty at first */
+    int64_t start, end; /* the last stretch, which the next may still join; empty at first */
     int matched;        /* the last stretch was a match */
 };
 
@@ -245,7 +245,7 @@ static int run_emit(struct run *r)
                                       r->use, r->context, r->e);
 }
 
-/* The next stretch, up to `end`: a match of the pattern or what lies between matches. */
+/* The next stretch, up to `end`: a match of the pattern or the text between matches. */
 static int run_stretch(struct run *r, int64_t end, int match)
 {
     int joins = 0, was = r->matched, some = r->end > r->start;
@@ -266,7 +266,7 @@ static int run_stretch(struct run *r, int64_t end, int match)
     return 0;
 }
 
-/* The pattern over the well-formed stretch [from, to) of the text. */
+/* Runs the pattern over the well-formed stretch [from, to) of the text. */
 static int run_pattern(struct run *r, int64_t from, int64_t to)
 {
     const struct split *s = &r->list->steps[r->step];
@@ -287,7 +287,7 @@ static int run_pattern(struct run *r, int64_t from, int64_t to)
         PCRE2_SIZE start = where[0], end = where[1];
         at = end > at ? end : at + (PCRE2_SIZE)utf8_length(base + at, (int64_t)(n - at));
         if (end == start)
-            continue; /* a match of nothing cuts nothing */
+            continue; /* an empty match cuts nothing */
         if (run_stretch(r, from + (int64_t)start, s->invert) ||
             run_stretch(r, from + (int64_t)end, !s->invert))
             return -1;
@@ -310,7 +310,7 @@ static int run_cut(struct split_list *l, int step, struct text t, split_use *use
 }
 
 /* Puts the step's prefix before the piece and replaces its spaces, in the step's buffer; leaves the
- * piece where it lies if nothing changes. */
+ * piece in place if nothing changes. */
 static int split_insert(struct split_list *l, struct split *s, struct text *t, struct err *e)
 {
     int64_t n = s->prefix ? (int64_t)strlen(s->prefix) : 0,

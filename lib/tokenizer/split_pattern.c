@@ -1,9 +1,8 @@
-/* Patterns of pre-tokenizers. tokenizer.json has them in the syntax of Oniguruma; PCRE2 reads
- * nearly the same, and where it would read something else the pattern is rewritten (\s is Unicode's
- * White_Space, \uHHHH a character, \p{Name} a script) or refused. Takes what the pre-tokenizers of
- * GPT-2, Llama 3, Qwen2, GPT-4o and their kin use. Refuses \w, \b, \h, anchors, nested classes, &&
- * and inline options that reach beyond their group, because the two libraries disagree about them.
- */
+/* Patterns of pre-tokenizers. tokenizer.json has them in the syntax of Oniguruma; PCRE2's is nearly
+ * the same, and where its meaning differs the pattern is rewritten (\s is Unicode's White_Space,
+ * \uHHHH a character, \p{Name} a script) or refused. Accepts the patterns of GPT-2, Llama 3, Qwen2,
+ * GPT-4o and their kin. Refuses \w, \b, \h, anchors, nested classes, && and inline options that
+ * reach beyond their group, because the two libraries disagree about them. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +29,7 @@ static void put(struct rewrite *r, const char *s, int64_t n)
 }
 static void puts_to(struct rewrite *r, const char *s) { put(r, s, (int64_t)strlen(s)); }
 
-/* \p{L}, \p{Lu} stay; longer names are scripts here, where PCRE2 would take scripts with their
+/* \p{L} and \p{Lu} are kept; longer names mean scripts, where PCRE2 would include script
  * extensions. */
 static int property(struct rewrite *r)
 {
@@ -112,7 +111,7 @@ static int group(struct rewrite *r)
     return refuse(r, r->p, r->p[2] ? 3 : 2);
 }
 
-/* {n}, {n,}, {n,m}: what may follow differs (a + is possessive in one and a repetition in the
+/* {n}, {n,}, {n,m}: the suffixes differ (a following + is possessive in one and a repetition in the
  * other). */
 static int repeat(struct rewrite *r)
 {

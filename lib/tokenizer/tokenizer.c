@@ -1,6 +1,6 @@
-/* A tokenizer at work: see tokenizer.h, and tokenizer_private.h for the way of a text. Each call
- * works on the text it is given as a whole; the scratch memory in the tokenizer makes one tokenizer
- * one thread's. */
+/* Encoding and decoding: see tokenizer.h, and tokenizer_private.h for the stages of a text. Each
+ * call handles its whole text; a tokenizer holds scratch memory, so it serves one thread at a
+ * time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,9 +68,9 @@ static int encode_piece(void *context, struct text piece, struct err *e)
 
 typedef int part_use(struct encoding *c, struct text part, struct err *e);
 
-/* Cuts the tokens of `set` out of a text; what lies between goes to `rest`. White space that rstrip
- * has taken may itself hold a token, which then counts as well, with no bytes left to cover: so
- * does the tokenizers library (which may then go on to repeat white space; that is not copied). */
+/* Cuts the tokens of `set` out of a text; the text between them goes to `rest`. White space
+ * consumed by rstrip may itself hold a token, which is then output too, covering no bytes, as in
+ * the tokenizers library (which may also repeat white space then; that is not reproduced). */
 static int encode_around(struct encoding *c, const struct added_set *set, struct text t,
                          part_use *rest, struct err *e)
 {

@@ -9,20 +9,20 @@
 #include "../base/err.h"
 
 struct tokenizer;
-/* the text of tokenizer.json; NULL on error: names what is not supported */
+/* from the text of tokenizer.json; NULL on error, which names what is not supported */
 struct tokenizer *tokenizer_open(const char *json, int64_t bytes, struct err *e);
 void tokenizer_close(struct tokenizer *t);
 /* largest id + 1, added tokens included */
 int64_t tokenizer_vocab_size(const struct tokenizer *t);
 /* id of a token's exact text, -1 */
 int64_t tokenizer_id(const struct tokenizer *t, const char *token);
-/* What the post-processor puts before (which 0) and after (which 1) an ordinary text: ids into
- * `ids` (at most max), returns how many. */
+/* The ids that the post-processor puts before (which 0) and after (which 1) an ordinary text, into
+ * `ids` (at most max); returns how many. */
 int tokenizer_special(const struct tokenizer *t, int which, uint32_t *ids, int max);
 
-/* Ids of a text, special tokens in the text recognised, none added. spans: source bytes that each
- * token covers (sums to n minus dropped bytes); may be NULL. *ids and *spans grow as needed (start
- * as NULL, 0; free them). Returns the number of ids, or -1. */
+/* Ids of a text. Special tokens in the text are recognised; none are added. spans: source bytes
+ * that each token covers (sums to n minus dropped bytes); may be NULL. *ids and *spans grow as
+ * needed (start as NULL, 0; free them). Returns the number of ids, or -1. */
 struct ids {
     uint32_t *id;
     uint32_t *bytes;
@@ -32,27 +32,25 @@ void ids_push(struct ids *out, uint32_t id, uint32_t bytes);
 /* appends to out */
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struct ids *out,
                          struct err *e);
-/* bytes so far that the vocabulary cannot express and that were left out */
+/* bytes dropped so far because the vocabulary cannot express them */
 int64_t tokenizer_dropped(const struct tokenizer *t);
-/* The bytes of a sequence; skip_special leaves special tokens out. malloc'd, NUL-terminated, *n its
+/* The bytes of a sequence, without special tokens if skip_special. malloc'd, NUL-terminated, *n its
  * length. */
 char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n_ids,
                        int skip_special, int64_t *n);
 
-/* ---- learning (train.c)
- * Learning a byte-level BPE vocabulary from text (Sennrich, Haddow and Birch 2016, over GPT-2's
- * bytes and split pattern). The most frequent pair of neighbours becomes a token, again and again;
- * of equally frequent pairs the one with the smaller ids, left first: one text, one vocabulary, and
- * the same as the tokenizers library learns. */
+/* ---- learning (train.c) Learning a byte-level BPE vocabulary from text (Sennrich, Haddow and
+ * Birch 2016, over GPT-2's bytes and split pattern). The most frequent pair of neighbours becomes a
+ * token, repeatedly; of equally frequent pairs the one with the smaller ids, left first. So a text
+ * determines the vocabulary, and it is the one the tokenizers library learns. */
 struct bpe_trainer;
 /* special: texts with ids from 0 on, cut out of the training text. NULL on error: a text that is
- * empty, twice there, or a single byte's token. */
+ * empty, a duplicate, or the token of a single byte. */
 struct bpe_trainer *bpe_train_open(const char *const *special, int n_special, struct err *e);
 /* counts the words of one document */
 int bpe_train_text(struct bpe_trainer *b, const char *text, int64_t n, struct err *e);
 /* The text of a tokenizer.json of exactly vocab_size tokens (special ones and 256 bytes included),
- * malloc'd, *n its length; NULL if the text does not give so many (pairs that occur once are not
- * merged). */
+ * malloc'd, *n its length; NULL if the text yields fewer (pairs that occur once are not merged). */
 char *bpe_train_finish(struct bpe_trainer *b, int64_t vocab_size, int64_t *n, struct err *e);
 void bpe_train_close(struct bpe_trainer *b);
 

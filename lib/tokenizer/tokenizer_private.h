@@ -1,4 +1,4 @@
-/* The inside of a tokenizer: what its files share. The way of a text through them:
+/* Shared by the files of the tokenizer. The stages of a text:
  *   added tokens cut out (added.c) -> normalizers (normalize.c) -> added tokens again, those that
  * stand in normalised text
  *   -> splits (split.c) -> merges of one piece (bpe.c) -> ids. */
@@ -9,7 +9,7 @@
 
 #include "buffer.h"
 
-/* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte prints */
+/* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte is printable */
 uint32_t byte_to_point(unsigned char byte); /* 0x21 -> U+0021, 0x20 -> U+0120 */
 int point_to_byte(uint32_t point);          /* -1: not in the alphabet */
 
@@ -32,7 +32,7 @@ int64_t bpe_size(const struct bpe *b);
 int64_t bpe_find(const struct bpe *b, const char *s, int64_t n);
 /* NULL: no such token */
 const char *bpe_text(const struct bpe *b, uint32_t id, int64_t *n);
-/* Appends the ids of one piece; what the vocabulary cannot express is left out. */
+/* Appends the ids of one piece; what the vocabulary cannot express is dropped. */
 int bpe_encode(struct bpe *b, struct text piece, struct ids *out, struct err *e);
 
 /* ---- added tokens */
@@ -48,14 +48,14 @@ struct added_set {
     int count;
     int begin[257];
 };
-/* white space taken by lstrip and rstrip included */
+/* including white space taken by lstrip and rstrip */
 struct added_match {
     int64_t start, end;
     const struct added_token *token;
 };
 void added_set_index(struct added_set *set); /* after tokens and count are set */
-/* 1: the next match at or after *at, which moves behind the token itself; text before `from` is
- * taken. 0: none. */
+/* 1: the next match at or after *at, which moves past the token itself; text before `from` is
+ * already consumed. 0: none. */
 int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from,
                struct added_match *m);
 
@@ -71,7 +71,7 @@ struct norm {
     struct buffer work[2];
 };
 int norm_read(struct norm *n, const json_t *spec, struct err *e);
-/* *t then lies in n->work, valid until the next call */
+/* *t then points into n->work, valid until the next call */
 int norm_apply(struct norm *n, struct text *t, struct err *e);
 void norm_free(struct norm *n);
 
@@ -81,17 +81,17 @@ struct split_list {
     struct split *steps;
     int count;
     int byte_level;
-    int64_t left; /* bytes that may still be put into the text at hand */
+    int64_t left; /* bytes that may still be inserted into the current text */
 };
 int split_read(struct split_list *l, const json_t *spec, struct err *e);
 typedef int split_use(void *context, struct text piece, struct err *e);
-/* calls use for every piece that is not empty */
+/* calls `use` for every non-empty piece */
 int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e);
 void split_free(struct split_list *l);
-/* A pattern as tokenizer.json has it (Oniguruma's syntax) in PCRE2's, meaning the same; NULL:
- * refused, says what is in it. free() it. */
-/* For PCRE2: memory that ends the process where there is none, so that nothing it makes is NULL.
- * Lives as long as the process. */
+/* Translates a pattern of tokenizer.json (Oniguruma's syntax) into PCRE2's, with the same meaning;
+ * NULL: refused, the error names the construct. free() it. */
+/* For PCRE2: an allocator that ends the process when out of memory, so that PCRE2 never returns
+ * NULL for want of it. Lives as long as the process. */
 struct pcre2_real_general_context_8 *pattern_memory(void);
 char *split_pattern_translate(const char *pattern, struct err *e);
 
@@ -100,7 +100,7 @@ struct tokenizer {
     struct bpe *bpe;
     struct added_token *added; /* by id */
     int n_added;
-    struct added_set raw, normal; /* found in the text as it is, and after the normalizers */
+    struct added_set raw, normal; /* matched in the original text, and after the normalizers */
     struct norm norm;
     struct split_list split;
     struct decoder *decoder;

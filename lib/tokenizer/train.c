@@ -1,6 +1,6 @@
-/* The trainer of tokenizer.h. Words are kept once with their counts; every pair knows how often it
- * occurs and in which words, so a merge touches only those. A heap holds the pairs; an entry whose
- * count has changed since is put back with the new one when it comes up. */
+/* The trainer of tokenizer.h. Words are kept once with their counts; every pair records how often
+ * it occurs and in which words, so a merge touches only those. A heap holds the pairs; an entry
+ * whose count has changed is put back with the new count when it reaches the top. */
 #include "tokenizer.h"
 
 #include <stdlib.h>
@@ -173,7 +173,7 @@ static void queue_push(struct bpe_trainer *b, struct queued x)
     b->heap[i] = x;
 }
 
-/* A pair may stand in the queue several times; only the entry with its present count is taken. */
+/* A pair may be in the queue several times; only the entry with its current count is used. */
 static void queue_grown(struct bpe_trainer *b)
 {
     for (int64_t i = 0; i < b->n_grown; i++)
@@ -212,7 +212,7 @@ static int pair_best(struct bpe_trainer *b, uint64_t *key)
     return 0;
 }
 
-/* Every occurrence of left, right in a word becomes `id`. */
+/* Replaces every occurrence of left, right in a word by `id`. */
 static void word_merge(struct bpe_trainer *b, uint32_t w, uint32_t left, uint32_t right,
                        uint32_t id)
 {
@@ -239,7 +239,7 @@ static void word_merge(struct bpe_trainer *b, uint32_t w, uint32_t left, uint32_
 
 /* ---- tokens */
 
-/* Where a text stands in the table, or would. */
+/* The slot of a text in the table, or the free slot for it. */
 static uint64_t token_slot(const struct bpe_trainer *b, const char *s, int64_t n)
 {
     uint64_t i = hash_bytes(s, n) & b->token_mask;
@@ -251,8 +251,8 @@ static uint64_t token_slot(const struct bpe_trainer *b, const char *s, int64_t n
     return i;
 }
 
-/* The id of a text, which becomes the tokenizer's: a new token, or that of the same text (two
- * different pairs can spell one). */
+/* The id of a text, of which it takes ownership: a new token, or the existing one with the same
+ * text (two different pairs can spell it). */
 static uint32_t token_id(struct bpe_trainer *b, char *s, int64_t n)
 {
     uint64_t slot = token_slot(b, s, n);
@@ -272,7 +272,7 @@ static void merge_best(struct bpe_trainer *b, uint64_t key)
     struct pair p = *pair_find(b, key);
     *pair_find(b, key) = (struct pair){.key = key, .round = -1};
     uint32_t id = token_id(b, mem_format("%s%s", l->text, r->text), l->n + r->n);
-    /* what would spell a special token stays two */
+    /* a pair that would spell a special token stays two tokens */
     if (id >= (uint32_t)b->special.count) {
         b->merges = mem_grow(b->merges, (size_t)(b->n_merges + 1) * sizeof *b->merges);
         b->merges[b->n_merges++] = key;
@@ -284,8 +284,8 @@ static void merge_best(struct bpe_trainer *b, uint64_t key)
     free(p.words);
 }
 
-/* Special tokens, then the bytes in the order of their characters; the words as symbols; all pairs
- * counted. */
+/* Lists special tokens, then the bytes in the order of their characters; turns the words into
+ * symbols; counts all pairs. */
 static void train_start(struct bpe_trainer *b, int64_t vocab_size)
 {
     uint32_t id_of[256];

@@ -1,8 +1,8 @@
 /* The tables of a BPE model: token texts by id, ids by text, merges by pair. Read from the "vocab"
  * and "merges" of a tokenizer.json of any size in one pass each.
  *
- * Refuses: ids that leave large holes (a hostile file must not make tables of its own choosing),
- * merges of tokens that are not there. */
+ * Refuses: ids that leave large holes (a hostile file must not choose the size of the tables),
+ * merges of tokens that do not exist. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 #include "../base/utf8.h"
 #include "vocab.h"
 
-/* GPT-2's alphabet: bytes that print in Latin-1 are themselves, the others follow from U+0100 on.
- */
+/* GPT-2's alphabet: bytes that are printable in Latin-1 stand for themselves, the others are
+ * numbered from U+0100 on. */
 static int byte_prints(unsigned c) { return (c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c != 0xad); }
 
 uint32_t byte_to_point(unsigned char byte)
@@ -58,7 +58,7 @@ const char *bpe_text(const struct bpe *b, uint32_t id, int64_t *n)
     return b->text + b->tokens[id].start;
 }
 
-/* Where a text with that hash stands in the table, or would. */
+/* The slot of a text with that hash in the table, or the free slot for it. */
 static uint64_t slot_of(const struct bpe *b, uint64_t hash, const char *s, int64_t n)
 {
     uint64_t i = hash & b->slot_mask;
@@ -101,7 +101,7 @@ static void vocab_tables(struct bpe *b, const struct entry *entries, int64_t cou
     for (int64_t i = 0; i < count; i++) {
         const struct token_text *t = &entries[i].text;
         uint64_t hash = hash_bytes(b->text + t->start, t->length);
-        /* of two texts with one id the last counts */
+        /* of two texts with the same id, the last wins */
         if (b->tokens[entries[i].id].start == t->start)
             b->slots[slot_of(b, hash, b->text + t->start, t->length)] = (struct slot){
                 entries[i].id + 1, (uint32_t)(hash >> 32)};
@@ -154,7 +154,7 @@ struct halves {
     int64_t n[2];
 };
 
-/* The next merge, in either form, its texts copied behind each other into `store`. 0, or -1. */
+/* The next merge, in either form, its texts copied one after the other into `store`. 0, or -1. */
 static int read_merge(struct json_scan *j, char *store, struct halves *h)
 {
     if (json_take(j, '[')) {
@@ -198,7 +198,8 @@ static int merge_add(struct bpe *b, const struct halves *h, int64_t rank, struct
     return 0;
 }
 
-/* A merge whose text has a metaspace behind another byte: no word may then end with that byte. */
+/* Notes a merge whose text has a metaspace after another byte: words can then not be split after
+ * that byte. */
 static void merge_note_words(struct bpe *b, const struct halves *h)
 {
     const char *s = h->s[0], *end = s + h->n[0] + h->n[1];
@@ -207,8 +208,8 @@ static void merge_note_words(struct bpe *b, const struct halves *h)
         b->word_end[(unsigned char)p[-1]] = 0;
 }
 
-/* Elements of an array, counted by its commas outside strings: an upper bound that the text pays
- * for. */
+/* Elements of an array, by counting commas outside strings: an upper bound that is proportional to
+ * the text. */
 static int64_t count_merges(const char *json, int64_t n)
 {
     int64_t quotes = 0;
@@ -265,8 +266,8 @@ int bpe_configure(struct bpe *b, struct bpe_flags flags, const char *unk, struct
     b->unk = unk ? bpe_find(b, unk, (int64_t)strlen(unk)) : -1;
     if (unk && b->unk < 0)
         return err_set(e, "the tokenizer's unknown token \"%.80s\" is not in its vocabulary", unk);
-    /* A byte token's text ends in '>' whatever byte it stands for, so a merge behind one makes
-     * every byte suspect. */
+    /* The text of a byte token ends in '>' whichever byte it stands for, so a merge after one may
+     * concern every byte. */
     b->words = !flags.byte_level && !flags.ignore_merges && flags.byte_fallback && complete &&
                b->word_end['>'] && bpe_find(b, METASPACE, 3) >= 0;
     return 0;

@@ -1,5 +1,5 @@
 /* The tables of a BPE model, filled by vocab.c and used by bpe.c, which merges. The rest of the
- * tokenizer sees tokenizer_private.h. */
+ * tokenizer includes only tokenizer_private.h. */
 #ifndef PARE_VOCAB_H
 #define PARE_VOCAB_H
 
@@ -17,14 +17,14 @@ struct merge {
 
 struct bpe {
     char *text; /* the tokens' texts, one after the other */
-    /* by id: place in text; length NO_TOKEN: a hole */
+    /* by id: offset in text; length NO_TOKEN: a hole */
     struct token_text {
         uint64_t start;
         uint32_t length;
     } * tokens;
     int64_t size; /* largest id + 1 */
-    /* open addressing by hash of the text: id + 1, and other bits of the hash, so that misses stay
-     * here */
+    /* open addressing by hash of the text: id + 1, and other bits of the hash, so that most misses
+     * are detected in this table */
     struct slot {
         uint32_t id, tag;
     } * slots;
@@ -34,7 +34,7 @@ struct bpe {
     struct bpe_flags flags;
     /* ids, -1: none. byte_token: of the byte-level alphabet; fallback: <0x00>.. */
     int64_t unk, byte_token[256], fallback[256];
-    /* no merge reaches over the start of a word (a metaspace behind a byte with word_end set) */
+    /* no merge crosses the start of a word (a metaspace after a byte with word_end set) */
     int words;
     unsigned char word_end[256];
     struct bpe_work *work;

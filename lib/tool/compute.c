@@ -1,5 +1,5 @@
-/* Where a tool computes: the device and its threads from the options, and what memory that takes.
- * Refused: a limit on address space that is too low, told before a library meets it. */
+/* The device and threads a tool computes with, from its options, and the memory this takes.
+ * Refused: a limit on address space that is too low, before a library runs into it. */
 #include <malloc.h>
 #include <omp.h>
 #include <pthread.h>
@@ -10,10 +10,10 @@
 #include "../base/mem.h"
 #include "tool_private.h"
 
-/* code that the libraries make, their tables */
+/* generated code and tables of the libraries */
 enum { ROOM_TO_COMPUTE = 16 << 20 };
 
-/* Libraries abort where they get no memory, so a limit that is too low is told before they ask. */
+/* Libraries abort when out of memory, so a limit that is too low is reported before they run. */
 static void check_limit(struct tool *t, const char *what, int64_t bytes)
 {
     struct arena room = {0};
@@ -31,7 +31,7 @@ static int threads_wanted(const struct tool *t)
 }
 
 /* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
- * own. exec_open starts them, so that what they take is gone when the rest is checked. */
+ * own. exec_open starts them, so that their memory is already taken when the rest is checked. */
 static void limit_threads(struct tool *t)
 {
     struct rlimit limit;
@@ -45,7 +45,7 @@ static void limit_threads(struct tool *t)
     check_limit(t, "the stacks of the threads (see --threads)", threads_wanted(t) * (int64_t)stack);
 }
 
-/* What kernels and matrix libraries put on a thread's stack takes more than a few kilobytes. */
+/* Kernels and matrix libraries need more than a few kilobytes of a thread's stack. */
 static void check_stack(struct tool *t)
 {
     enum { STACK_LEAST = 256 << 10 };
@@ -111,7 +111,7 @@ static void note_memory(struct tool *t, const char *what, const char *kind, int6
     free(text);
 }
 
-/* On a device with memory of its own. */
+/* For a device with its own memory. */
 static void predict_device(struct tool *t, const char *what, const struct memory_part *parts)
 {
     char *text = mem_string("");

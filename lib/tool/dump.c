@@ -93,7 +93,7 @@ void dump_head(const json_t *head, FILE *f)
 
 /* ---- values */
 
-/* A block of entries as they are read. */
+/* A block of entries as read. */
 struct block {
     unsigned char raw[8 * BLOCK];
     float f32[BLOCK];

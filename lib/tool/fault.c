@@ -1,7 +1,6 @@
-/* Memory faults. Matrix libraries use memory for the code that they make without looking whether
- * they got it; such a fault ends the tool with a sentence and status 1, like any other lack of
- * memory. Every other fault is a bug: unfinished files are removed, and the signal ends the
- * process. */
+/* Memory faults. Matrix libraries do not check that they got the memory for the code they generate;
+ * such a fault ends the tool with a sentence and status 1, like any other lack of memory. Every
+ * other fault is a bug: unfinished files are removed, and the signal ends the process. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
@@ -12,7 +11,7 @@
 #include "../base/unfinished.h"
 #include "tool_private.h"
 
-/* Where the instruction is that faulted; NULL: this processor is not known here. */
+/* Address of the faulting instruction; NULL: unknown on this processor. */
 static const void *fault_place(const void *context)
 {
 #if defined(__x86_64__)
@@ -62,5 +61,5 @@ void tool_faults(void)
     const int faults[] = {SIGSEGV, SIGBUS};
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (!sigaction(faults[i], NULL, &old) && old.sa_handler == SIG_DFL)
-            sigaction(faults[i], &own, NULL); /* else a sanitizer is there first */
+            sigaction(faults[i], &own, NULL); /* else a sanitizer has installed its own */
 }

@@ -1,13 +1,13 @@
 /* The history of a stream as a shell script: see history.h. In: a header whose "hist" lists steps
  * {tool, options, operands, inputs: [{path, id}], id, ...}, parents before children. A step's input
- * is made by the earlier step that has the input's id; inputs without such a step are roots
- * (directories, texts, what another program made) and must lie where they lay. Intermediate files
- * keep the names that were typed, since those are part of the result's own history; what came
- * through a pipe goes through a temporary file.
+ * was made by the earlier step that has the input's id; inputs without such a step are roots
+ * (directories, texts, output of other programs) and must still be where they were. Intermediate
+ * files keep the names that were typed, since those are part of the result's own history; pipes
+ * become temporary files.
  *
- * A history is whatever the file's maker wrote. The script therefore calls only this project's
- * tools that write streams, with options that they record, every word quoted. Refused: other
- * options, control characters, a result that another program made. */
+ * A history is untrusted: anybody can write one. The script therefore calls only this project's
+ * stream-writing tools, with options that they record, every word quoted. Refused: other options,
+ * control characters, a result made by another program. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,7 @@
 #include "history.h"
 #include "steps.h"
 
-/* tests/tools/ts.bats compares both lists with what the tools' --help says. */
+/* tests/tools/ts.bats compares both lists with the tools' --help. */
 static const char *const tools[] = {
     "calib-acts", "dump-logits",      "gguf-import", "hf-import", "kd-train", "probe-layers",
     "rank",       "score-importance", "slice-model", "tokenize",  "ts-cat"};
@@ -232,8 +232,8 @@ static void script_close(struct script *x)
     json_decref(x->made);
 }
 
-/* The step before `s` that makes its input i; -1: a root. hf-import and its like keep the id of
- * their input, so a path that the step itself reads is not a product of it. */
+/* The step before `s` that makes its input i; -1: a root. Imports keep the id of their input, so a
+ * path that a step itself reads is not its product. */
 static int64_t producer(const struct script *x, int64_t s, size_t i)
 {
     const json_t *step = step_at(x, s), *made = json_object_get(x->made, input_text(step, i, "id"));
@@ -257,8 +257,8 @@ static int options_check(const struct script *x, int64_t s, const char *path, st
     return 0;
 }
 
-/* Which steps are needed, from the last one back, and under which names their products are wanted.
- */
+/* Determines, from the last step back, which steps are needed and under which names their products
+ * are wanted. */
 static int script_plan(struct script *x, const char *path, struct err *e)
 {
     if (!IS_LISTED(tools, step_tool(x, x->n - 1)))
@@ -356,7 +356,7 @@ static void script_print(const struct script *x, const json_t *head, const char 
         step_print(x, s);
 }
 
-/* Quoted words keep their newlines and tabs; nothing else that a terminal would act on. */
+/* Quoted words may contain newlines and tabs, but nothing else that a terminal would act on. */
 static int script_is_visible(char *text)
 {
     int visible = 1;

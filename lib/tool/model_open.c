@@ -1,6 +1,5 @@
-/* A MODEL operand, told by what it is: the one file that knows all kinds of model.
- * In: a directory, a regular file (told by its first bytes), a FIFO or "-" (model streams).
- * Refused: anything else. */
+/* Opens a MODEL operand: the one file that knows all kinds of model. In: a directory, a regular
+ * file (recognised by its first bytes), a FIFO or "-" (model streams). Refused: anything else. */
 #include "model_open.h"
 
 #include <fcntl.h>

@@ -4,8 +4,8 @@
 
 #include "../model/model.h"
 
-/* NULL on error; says which file was missing (pytorch_model.bin or tokenizer.model alone: one
- * helpful sentence). */
+/* NULL on error, which says which file is missing, and what to do about a directory with only
+ * pytorch_model.bin or tokenizer.model. */
 struct model_in *model_open(const char *operand, struct err *e);
 
 #endif

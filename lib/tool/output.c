@@ -58,8 +58,8 @@ static void digest_text(const char *text, char id[ST_DIGEST])
     digest_close(&d, id);
 }
 
-/* The id says what is made: tool, release, options that matter, parents, and the arithmetic where
- * it is not f32. */
+/* The id identifies what is made: tool, release, options that affect it, parents, and the
+ * arithmetic if it is not f32. */
 static void step_id(struct tool *t, char id[ST_DIGEST])
 {
     json_t *options = options_resolved(&t->options, 0), *parents = json_array(), *input;

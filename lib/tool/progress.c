@@ -1,4 +1,4 @@
-/* The line of progress on a terminal: see tool.h. */
+/* The progress line on a terminal: see tool.h. */
 #include <stdio.h>
 #include <unistd.h>
 

@@ -30,8 +30,8 @@ static int cache_off(void)
     return failed;
 }
 
-/* By its path, since the kernel names a process after the file: through /proc/self/exe every tool
- * would be listed as "exe". Returns only on failure. */
+/* Executed by its path, since the kernel names a process after the file: through /proc/self/exe
+ * every tool would be listed as "exe". Returns only on failure. */
 static void execute_again(char **argv)
 {
     char path[PATH_MAX];
@@ -45,7 +45,7 @@ static void execute_again(char **argv)
 void restart_tuned(char **argv)
 {
     const char *wanted = getenv("PARE_RESTART");
-    /* a privileged program never sees the tunables and would start again for ever */
+    /* a privileged program never sees the tunables and would restart for ever */
     if ((wanted && !strcmp(wanted, "0")) || getauxval(AT_SECURE))
         return;
     if (spin_is_set() && cache_is_set())

@@ -17,7 +17,7 @@
 static void tool_common_options(struct tool *t)
 {
     const struct {
-        int use; /* which tools have it; 0: all */
+        int use; /* the tools that have it; 0: all */
         struct opt row;
     } all[] = {
         {TOOL_OUTPUT,
@@ -35,7 +35,7 @@ static void tool_common_options(struct tool *t)
         {TOOL_COMPUTE,
          {"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32",
           "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
-          OPT_SILENT_ID}}, /* hist and id have what it comes to, see step_id */
+          OPT_SILENT_ID}}, /* hist and id record what it resolves to, see step_id */
         {0, {"quiet", OPT_FLAG, &t->quiet, NULL, "print no notes and no progress", OPT_SILENT_ID}},
         {0, {"help", OPT_FLAG, &t->help, NULL, "print this help and exit", OPT_SILENT_ID}},
         {0, {"version", OPT_FLAG, &t->version, NULL, "print the version and exit", OPT_SILENT_ID}},
@@ -65,8 +65,8 @@ static void tool_print_help(const struct tool *t)
                  0, 0, stdout);
 }
 
-/* Every message leaves here: names, keys and patterns in it are text from outside, and what a
- * terminal would act on is shown instead. */
+/* Every message is printed here: names, keys and patterns in it are untrusted text, so anything a
+ * terminal would act on is escaped. */
 static void message_print(const struct tool *t, const char *message)
 {
     char *text = utf8_visible(message);
@@ -165,14 +165,14 @@ static void tool_signals(void)
     const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (signal(ends[i], on_end) == SIG_IGN)
-            signal(ends[i], SIG_IGN); /* nohup and background jobs stay as they were */
-    /* a file size limit is an error of the write, told in a sentence */
+            signal(ends[i], SIG_IGN); /* leave nohup and background jobs alone */
+    /* exceeding a file size limit then fails in write, which is reported */
     signal(SIGXFSZ, SIG_IGN);
 }
 
-/* Started with a standard descriptor closed, a tool would open its output as that descriptor, and
- * notes would go into the model. They are filled with what cannot be read, cannot be written, and
- * swallows notes. */
+/* If a tool starts with a standard descriptor closed, its output would be opened as that
+ * descriptor, and notes would go into the model. Closed ones are therefore filled: standard input
+ * cannot be read, standard output cannot be written, standard error discards notes. */
 static void fill_descriptors(void)
 {
     static const int ways[] = {O_WRONLY, O_RDONLY, O_WRONLY};
@@ -189,7 +189,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     json_memory_or_exit();
     tool_signals();
     tool_faults();
-    /* a library that gives up ends the process where it stands */
+    /* a library may call exit */
     atexit(unfinished_remove_all);
     struct tool *t = mem_alloc(sizeof *t);
     t->desc = d;
@@ -200,7 +200,7 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     t->steps = json_object();
     tool_common_options(t);
     t->options = (struct options){.tables = {d->opts, t->common}};
-    /* --help counts even where the rest is wrong, with the defaults still in place */
+    /* --help works even if other options are wrong; the defaults are still in place here */
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--help")) {
             tool_print_help(t);

@@ -2,9 +2,9 @@
  * This room is the only place in lib/ that prints and exits.
  *
  * Exit status: 0 done; 1 bad data, I/O, device; 2 usage; 3 ran, but a requested check failed.
- * Messages: "tool: what: why" on stderr. Everything that a tool reads or writes as a stream goes
- * through tool_in, tool_model and tool_out, which is how `hist` and `id` come to be: id = digest of
- * tool, release, resolved options that matter, and the parents' ids; no clock, no host. */
+ * Messages: "tool: what: why" on stderr. Every stream that a tool reads or writes goes through
+ * tool_in, tool_model and tool_out, which derive `hist` and `id`: id = digest of tool, release, the
+ * resolved options that affect the result, and the parents' ids; no clock, no host. */
 #ifndef PARE_TOOL_H
 #define PARE_TOOL_H
 
@@ -41,7 +41,7 @@ struct tool;
 struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv);
 int tool_operands(const struct tool *t);
 const char *tool_operand(const struct tool *t, int i); /* NULL beyond the last */
-/* hand this to library calls */
+/* the tool's error, for library calls */
 struct err *tool_err(struct tool *t);
 /* if tool_err is set: print it, remove unfinished outputs, exit 1 */
 void tool_check(struct tool *t);
@@ -59,7 +59,7 @@ void tool_note(const struct tool *t, const char *format, ...) __attribute__((for
 
 /* opened on first use from --device and --threads */
 struct exec *tool_exec(struct tool *t);
-/* opens, checks the kind (wrong kind: one sentence naming both), registers a parent */
+/* opens, checks the kind (a wrong one: an error that names both), registers a parent */
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
 /* the same for a MODEL operand */
 struct model_in *tool_model(struct tool *t, const char *operand);
@@ -68,17 +68,17 @@ void tool_parent(struct tool *t, const char *path, const char *id);
 /* call before opening an operand: a second - is a usage error. tool_in and tool_model do so */
 void tool_stdin_once(struct tool *t, const char *path);
 /* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after
- * all inputs are open. An "id" in meta (hf-import: the model stays what it was) replaces the
+ * all inputs are open. An "id" in meta (of hf-import, which does not change the model) replaces the
  * derived one. A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as
  * typed], inputs: [{path, id}], device, threads, math}. */
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
 /* a second output */
 struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);
-/* A model stream at `path` (NULL: -o or stdout); its id is that of the spec, or derived where that
- * is empty. tool_finish publishes it. */
+/* A model stream at `path` (NULL: -o or stdout); its id is the spec's, or derived if that is empty.
+ * tool_finish publishes it. */
 struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec);
-const char *tool_output(const struct tool *t); /* what -o says, or NULL */
-/* The header of a stream that this run makes, as tool_out writes it; meta: stolen. New reference */
+const char *tool_output(const struct tool *t); /* the value of -o, or NULL */
+/* The header of a stream made by this run, as tool_out writes it; meta: stolen. New reference */
 json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
 /* progress line on stderr, at most 6 times a second, only on a terminal and without --quiet:
  * done/total units, rate, time left. */

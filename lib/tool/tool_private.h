@@ -1,5 +1,5 @@
-/* What the files of the frame share: tool.c (options, messages, the end), output.c (streams and
- * their provenance), compute.c (device, threads, memory), progress.c. */
+/* Shared by the files of the frame: tool.c (options, messages, exit), output.c (streams and their
+ * provenance), compute.c (device, threads, memory), progress.c. */
 #ifndef PARE_TOOL_PRIVATE_H
 #define PARE_TOOL_PRIVATE_H
 
@@ -27,7 +27,7 @@ struct tool {
 _Noreturn void tool_exit(struct tool *t, int status, const char *message);
 void tool_faults(void); /* fault.c */
 void tool_clear_progress(struct tool *t);
-/* What --compute comes to: "f32", "tf32" or "bf16". */
+/* What --compute resolves to: "f32", "tf32" or "bf16". */
 const char *tool_compute_name(struct tool *t);
 
 #endif

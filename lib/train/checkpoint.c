@@ -26,7 +26,7 @@ static struct tensor checkpoint_tensor(const char *name, int64_t n)
 enum { PIECE = 1 << 18 }; /* values at a time */
 static const char *const checkpoint_records[] = {"weights", "m", "v"};
 
-/* One record of a checkpoint, a piece at a time: it may lie on a device. */
+/* Writes one record of a checkpoint, a piece at a time: it may be in device memory. */
 static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const char *name,
                           const float *from, float *piece)
 {
@@ -51,7 +51,7 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
     json_object_set_new(all, "position", json_integer(c->position));
     json_object_set_new(all, "predictions", json_integer(c->predictions));
     const float *data[] = {(const float *)c->model->weights.base, c->m, c->v};
-    struct st_out *out = st_create(path, 0, e); /* numbers in training do not compress */
+    struct st_out *out = st_create(path, 0, e); /* training state does not compress */
     int status = -1;
     if (out) {
         st_begin(out, all);
@@ -130,7 +130,8 @@ static char *setting_text(const json_t *value)
     return value ? json_dumps(value, JSON_ENCODE_ANY) : mem_string("absent");
 }
 
-/* Every setting that shapes the trajectory must be what it was, absent ones included. */
+/* Every setting that shapes the trajectory must be unchanged; one absent then must be absent
+ * now. */
 static int checkpoint_same_run(const char *path, json_t *was, json_t *now, struct err *e)
 {
     const char *key;
@@ -160,7 +161,7 @@ static int checkpoint_integer(const json_t *head, const char *key, int64_t *valu
     return json_is_integer(j) && *value >= 0 ? 0 : -1;
 }
 
-/* The record at hand goes to `to`, or to the weights. */
+/* Reads the current record into `to`, or into the weights. */
 static int checkpoint_take(struct st_in *in, struct checkpoint *c, float *to, struct err *e)
 {
     float *piece = mem_alloc(PIECE * sizeof *piece);
@@ -202,7 +203,7 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
     return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
 }
 
-/* 1: loaded; 0: the file is damaged (why: e); -1: it is of another run. */
+/* 1: loaded; 0: the file is damaged (e says why); -1: it belongs to another run. */
 static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, json_t *run,
                            struct err *e)
 {

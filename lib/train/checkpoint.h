@@ -17,12 +17,13 @@
 struct checkpoint {
     int64_t step, position, predictions;
     struct exec *x;
-    /* borrowed, as are m and v, which are in device memory; filled by loading */
+    /* borrowed, as are m and v, which are in device memory; loading fills them */
     struct model *model;
     float *m, *v;
 };
 
-/* head: of the run's checkpoints, whose step, position and predictions are replaced; borrowed. */
+/* head: header of the run's checkpoints; its step, position and predictions are replaced;
+ * borrowed. */
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e);
 /* Steps of the checkpoints in dir, newest first, *steps to be freed; a directory that does not
  * exist has none. Returns the count or -1. */
@@ -32,7 +33,7 @@ int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e);
  * skipped, else "". After -1 the contents of the arrays are undefined. */
 int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
                       struct err *e);
-/* Removes the checkpoints of steps before `oldest`, and leftovers of a save that was killed. */
+/* Removes the checkpoints of steps before `oldest`, and leftovers of an interrupted save. */
 void checkpoint_prune(const char *dir, int64_t oldest);
 
 /* The log of a run: one JSON object a line, each with its "step". */

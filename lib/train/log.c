@@ -13,7 +13,7 @@ struct train_log {
     char *path;
 };
 
-/* Length of the leading part that is whole lines of steps up to `keep`; -1: it cannot be read. */
+/* Length of the leading complete lines of steps up to `keep`; -1: the file cannot be read. */
 static long log_kept(FILE *f, int64_t keep)
 {
     char *line = NULL;

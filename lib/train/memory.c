@@ -1,4 +1,4 @@
-/* What a step takes, and whether it fits the device: see step.h. */
+/* The memory a step takes, and whether it fits the device: see step.h. */
 #include "step.h"
 
 #include <stdio.h>
@@ -11,8 +11,8 @@ int64_t train_bytes(const struct trainer *t)
 
 static double gigabytes(int64_t bytes) { return 1e-9 * (double)bytes; }
 
-/* The largest batch, by halves, with which a step takes at most `room` bytes of activations: its
- * sequences and bytes; 0: none does. */
+/* The largest batch, by halving, whose activations take at most `room` bytes: its sequences and
+ * bytes; 0: none. */
 static int64_t batch_that_fits(const struct trainer *t, struct tape_spec spec, int64_t room,
                                int64_t *bytes)
 {

@@ -1,4 +1,4 @@
-/* Training runs: see train_run.h. */
+/* Training runs: see run.h. */
 #include "run.h"
 
 #include <errno.h>

@@ -24,9 +24,9 @@ struct train_run {
     int64_t steps, predictions; /* of this process */
 };
 
-/* The entries of a checkpoint's header: where the run stands, what a resumed one must share (the
- * options, how the student began, the ids of models and data; teacher may be ""), and the student's
- * spec. New reference */
+/* The entries of a checkpoint's header: how far the run is, what a resumed run must share (the
+ * options, how the student was initialised, the ids of models and data; teacher may be ""), and the
+ * student's spec. New reference */
 json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
                        const char *teacher);
 /* Makes the directory, loads the newest checkpoint if `resume` is set, and truncates the log to its
@@ -34,13 +34,13 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
  * is set, and checkpoints of another run. */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
 /* Refuses an output directory that has checkpoints, is in use by another run, or cannot be created.
- * Cheap: call it before models are loaded. */
+ * Cheap: call it before loading models. */
 int train_run_check_dir(struct train_run *r, struct err *e);
-/* One step, its line in the log (evaluation included), its checkpoint where one is due: 1, 0 when
- * stopped before the step was done, -1. */
+/* One step, its line in the log (evaluation included), and its checkpoint when one is due. 1: done;
+ * 0: stopped before the step was complete; -1: error. */
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
                    struct err *e);
-/* A checkpoint of the last step that was done, unless it is there already. */
+/* Saves a checkpoint of the last completed step, unless there is one. */
 int train_run_save(struct train_run *r, struct err *e);
 int train_run_close(struct train_run *r, struct err *e); /* log, evaluation, trainer */
 
@@ -50,7 +50,7 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
 /* For people: "1234 tokens/s, ... s spent, about ... s left". */
 void train_run_pace(const struct train_run *r, char text[200]);
 /* The spec of the trained model: the student's, all f32, without id, with the teacher's tokenizer
- * and files where the student has none. Returns where these come from. */
+ * and files where the student has none. Returns the model they come from. */
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,
                                    struct model_in *teacher);
 

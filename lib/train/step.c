@@ -24,7 +24,7 @@ static struct op_args norm_call(const struct trainer *t)
     return c;
 }
 
-/* Where the values that decay begin and end, one after the other: matrices do, vectors (norms,
+/* Offsets where runs of decaying values begin and end, alternately: matrices decay, vectors (norms,
  * biases) do not. Free it. */
 static int64_t *train_decayed(const struct model_spec *h, int64_t *n)
 {
@@ -38,7 +38,7 @@ static int64_t *train_decayed(const struct model_spec *h, int64_t *n)
     return edges;
 }
 
-/* Bytes of what a step keeps besides weights and gradients; fills n_edges. */
+/* Bytes that a step keeps besides weights and gradients; sets n_edges. */
 static int64_t moments_bytes(struct trainer *t)
 {
     struct op_args c = norm_call(t);
@@ -79,11 +79,11 @@ static struct tape_loss tape_loss_of(const struct train_options *o)
     return loss;
 }
 
-/* Sizes of everything, before anything is moved or allocated. */
+/* Computes all sizes, before anything is moved or allocated. */
 static int train_plan(struct trainer *t, const struct tape_spec *spec, struct err *e)
 {
     if (t->teacher)
-        t->teacher->how = MODEL_FROZEN; /* however it was loaded: it needs no f32 masters */
+        t->teacher->how = MODEL_FROZEN; /* whatever it was loaded as: it needs no f32 masters */
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
     t->state_bytes = moments_bytes(t) + 4 * t->student->n_values;
@@ -147,7 +147,8 @@ static int64_t train_take_rows(struct trainer *t)
     return counted;
 }
 
-/* Nothing here waits for a device: while it works on one batch the next is made and handed over. */
+/* Nothing here waits for the device: while it works on one batch, the next is prepared and
+ * queued. */
 static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     data_batch_fill(&t->batch, rows, t->o.batch_size);
@@ -199,7 +200,7 @@ static int train_finite(double value, const char *what, int64_t step, struct err
                                      isnan(value) ? "not a number" : "infinite");
 }
 
-/* Losses and the gradient's norm of the step, fetched at once. */
+/* Losses and gradient norm of the step, fetched in one copy. */
 static int train_measure(struct trainer *t, struct train_record *r, struct err *e)
 {
     double sums[TRAIN_SUMS], n = (double)r->predictions;
@@ -221,7 +222,7 @@ static int train_measure(struct trainer *t, struct train_record *r, struct err *
                : 0;
 }
 
-/* Gradients and losses of all micro-batches: 1, 0 when stopped, -1. */
+/* Gradients and losses of all micro-batches. 1: done; 0: stopped; -1: error. */
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
                            struct train_record *r, struct err *e)
 {
