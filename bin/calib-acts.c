@@ -1,5 +1,5 @@
-/* calib-acts: one forward pass over calibration text; sums of every unit's activity (kind "acts"),
- * from which scores of all kinds follow. */
+/* calib-acts: one forward pass over calibration text gives sums of every unit's activity (kind
+ * "acts"), from which every kind of score can be computed. */
 #include <stdlib.h>
 
 #include "../lib/prune/prune.h"
@@ -50,7 +50,7 @@ struct job {
     struct tool *t;
     struct calibration *c;
     int32_t *ids;
-    /* sequences waiting in the batch, their common length, most sequences of a batch */
+    /* sequences in the batch so far, their common length, the most in a batch */
     int64_t n_seq, len, room;
     int64_t end; /* one past the last sequence taken */
     int64_t vocab_size;

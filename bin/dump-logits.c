@@ -1,5 +1,5 @@
-/* dump-logits: what a model says at every position. Model and tokens in; a stream of kind "logits"
- * out: for each sequence a record `logits.I`, f32 [tokens, vocabulary]. One sequence at a time:
+/* dump-logits: a model's logits at every position. Model and tokens in; a stream of kind "logits"
+ * out: for each sequence a record `logits.I`, f32 [tokens, vocabulary]. One sequence at a time, so
  * memory does not grow with their number. */
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* eval-ppl: the loss of models on a token stream. Models and tokens in; a JSON object a line for
- * each model, or a table for people, out. */
+/* eval-ppl: the loss of models on a token stream. Models and tokens in; one JSON line per model, or
+ * a table for people, out. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +115,7 @@ static void print_row(const json_t *j)
 {
     const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
     char *name = utf8_visible(json_string_value(json_object_get(j, "model")));
-    /* the end of a long name says more than its beginning */
+    /* the end of a long path tells more than its beginning */
     size_t n = strlen(name), room = 32;
     if (n > room)
         printf("...%s", name + n - (room - 3));
@@ -139,7 +139,7 @@ static void show_progress(void *t, int64_t done, int64_t windows)
     tool_progress(t, done, windows, "windows");
 }
 
-/* One model, from opening to its record; returns its nll. */
+/* Evaluates one model, from opening to its record; returns its nll. */
 static double evaluate(struct tool *t, const char *name, const char *tokens_name,
                        const struct tokens *tokens)
 {
@@ -199,7 +199,7 @@ int main(int argc, char **argv)
                "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
     for (int i = 0; i < n; i++) {
         double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens);
-        failed += !(nll <= max_nll) && max_nll > 0; /* not a number: failed too */
+        failed += !(nll <= max_nll) && max_nll > 0; /* NaN fails too */
         no_numbers += !isfinite(nll);
     }
     if (failed)

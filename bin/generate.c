@@ -1,5 +1,5 @@
-/* generate: continues a text. Model in, text out as it comes; keys and values of what was read stay
- * in memory, so a token costs one position. */
+/* generate: continues a text. Model in, text out as it is generated; keys and values stay in
+ * memory, so each token costs one position. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,7 @@ static const struct tool_desc desc = {
 
 struct text {
     struct tokenizer *tokenizer; /* NULL: ids are printed */
-    struct ids ids;              /* prompt and what came after */
+    struct ids ids;              /* prompt and continuation */
     int64_t printed;             /* bytes, or ids */
 };
 

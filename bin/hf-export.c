@@ -38,7 +38,7 @@ static const struct tool_desc desc = {
     .max_operands = 2,
 };
 
-/* Decimal units, as transformers has them. -1: not a size. */
+/* Decimal units, as in transformers. -1: not a size. */
 static int64_t parse_size(const char *text)
 {
     static const struct {

@@ -1,5 +1,5 @@
-/* kd-train: trains a student, with a teacher (forward KL on logits) or on the text alone. Models
- * and tokens in; model, checkpoints, log out. */
+/* kd-train: trains a student, with a teacher (losses on logits) or on the text alone. Models and
+ * tokens in; model, checkpoints, log out. */
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -118,10 +118,10 @@ static const struct tool_desc desc = {
     TOOL_OUTPUT | TOOL_COMPUTE};
 
 static volatile sig_atomic_t stop;
-static void (*end)(int); /* what a second signal does: what it does to every tool */
+static void (*end)(int); /* the handler for a second signal: that of every tool */
 static void on_signal(int s) { signal(stop = s, end); }
 
-/* SIGUSR1 is how Slurm warns. SIGHUP stays ignored under nohup. */
+/* Slurm warns with SIGUSR1. SIGHUP stays ignored under nohup. */
 static void watch_signals(void)
 {
     end = signal(SIGTERM, on_signal);
@@ -199,8 +199,8 @@ static void open_inputs(struct tool *t)
     tool_check(t);
 }
 
-/* Header and files go out before the training: they are at hand now, and a target that cannot be
- * written is known at once. */
+/* Header and files are written before the training: they are available now, and a target that
+ * cannot be written is reported at once. */
 static struct model_out *open_output(struct tool *t)
 {
     struct model_spec spec;
@@ -288,5 +288,5 @@ int main(int argc, char **argv)
     model_write(out, &student);
     model_out_close(out);
     train_run_close(&run, tool_err(t));
-    return tool_finish(t); /* models and tokens go with the process */
+    return tool_finish(t); /* the process frees models and tokens */
 }

@@ -1,5 +1,5 @@
-/* probe-layers: loss without each layer, or without each contiguous block of layers (kind "scores",
- * the layers' entry only). */
+/* probe-layers: the loss without each layer, or without each contiguous block of layers (kind
+ * "scores", with only the layers' entry). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* rank: scores (kind "scores") to orders, best first (kind "rank"); or a baseline order: random, or
- * by the magnitude of weights. */
+/* rank: turns scores (kind "scores") into orders, best first (kind "rank"); or gives a baseline
+ * order: random, or by the magnitude of weights. */
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 

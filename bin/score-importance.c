@@ -1,5 +1,5 @@
-/* score-importance: calibration sums (kind "acts") to a score for every unit of every axis (kind
- * "scores"). */
+/* score-importance: turns calibration sums (kind "acts") into a score for every unit of every axis
+ * (kind "scores"). */
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 

@@ -1,5 +1,5 @@
-/* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass, constant
- * memory; --verify holds source and slice. */
+/* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass in
+ * constant memory; with --verify, source and slice are in memory. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -30,7 +30,7 @@ static const struct opt last[] = {
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence that --verify compares",
      OPT_SILENT_ID | OPT_FROM_1},
     {0}};
-/* the axes that can be cut follow, then the last ones */
+/* followed by the axes that can be cut, then the last options */
 static struct opt opts[2 + AXIS_COUNT + sizeof last / sizeof *last] = {
     {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"rank", OPT_PATH, &rank_name, "FILE",
@@ -45,7 +45,7 @@ static struct opt size_option(enum axis x)
                         axis_rows[x].help,   0};
 }
 
-/* Layers come last, beside the options that name some. */
+/* Layers come last, next to the options that list layers. */
 static void list_options(void)
 {
     struct opt *to = opts + 2;
@@ -107,7 +107,7 @@ static void note_shape(struct tool *t, const struct model_spec *source, const st
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
-    p->spec.id[0] = 0; /* a model of its own */
+    p->spec.id[0] = 0; /* a new model: its id is derived */
     struct model_out *out = tool_model_out(t, NULL, &p->spec);
     model_copy_files(out, in);
     tool_check(t);
@@ -133,7 +133,7 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
 {
     struct verdict v;
     tool_stdin_once(t, verify_name);
-    /* no parent: what is verified with does not change what is made */
+    /* not a parent: the tokens to verify with do not affect the output */
     struct st_in *in = st_open(verify_name, tool_err(t));
     tool_check(t);
     slice_verify_stream(p, source, slice, in, verify_tokens, &v, tool_err(t));
@@ -155,7 +155,7 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
 {
     struct model source, slice;
     int64_t bytes;
-    /* files come before the tensors; the reader keeps them for begin() */
+    /* files come before the tensors; the reader keeps them until begin() */
     for (int i = 0; i < p->spec.n_files; i++)
         model_in_file(in, p->spec.files[i].name, &bytes);
     if (slice_load(p, in, &source, &slice, tool_err(t)))

@@ -1,4 +1,4 @@
-/* tokenize: text, JSON lines or lists of ids into a token stream. */
+/* tokenize: turns text, JSON lines or lists of ids into a token stream. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -71,7 +71,7 @@ struct job {
 
 /* ---- the tokenizer */
 
-/* The id of the token called `rule` or, where that is yes, of the model's BOS. */
+/* The id of the token named `rule` or, if that is yes, of the model's BOS. */
 static int64_t bos_id(struct job *j, struct model_in *in, const char *rule, const char *option)
 {
     const char *name = strcmp(rule, "yes") ? rule : NULL;
@@ -165,8 +165,8 @@ static void push_all(struct job *j, const uint32_t *ids, int n)
         ids_push(&j->all, ids[i], 0);
 }
 
-/* The id of a source is the digest of its bytes; where its name alone makes them JSON lines, that
- * is part of it. */
+/* The id of a source is the digest of its bytes, and of the format if only the file's name says
+ * that it is JSON lines. */
 static void source_parent(struct job *j, const char *path, const char *digest, int by_name)
 {
     struct digest d;

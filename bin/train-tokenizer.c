@@ -1,4 +1,4 @@
-/* train-tokenizer: text into a byte-level BPE tokenizer.json. */
+/* train-tokenizer: learns a byte-level BPE tokenizer.json from text. */
 #include <stdlib.h>
 
 #include "../lib/base/file_out.h"
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     int64_t n;
     if (!o.vocab_size)
         tool_usage(t, "--vocab-size N is required");
-    struct file_out out; /* opened first: learning takes long */
+    struct file_out out; /* opened first, since learning takes long */
     file_create(&out, o.output ? o.output : "-", tool_err(t));
     tool_check(t);
     struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual,

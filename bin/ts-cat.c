@@ -1,5 +1,5 @@
-/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/tokens.h, lib/acts.h.
- */
+/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/data/tokens.h,
+ * lib/prune/acts.h. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* ts-check: whether streams are whole: every record, every digest, the end map, nothing after it.
- * Silent if so. */
+/* ts-check: checks that streams are whole: every record, every digest, the end map, nothing after
+ * it. Silent if so. */
 #include "../lib/tool/tool.h"
 
 static int verbose;
@@ -44,7 +44,7 @@ static int stream_check(const char *path, struct err *e)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    /* the last that failed: told at exit, so that each is told once */
+    /* the last failure; reported at exit, so that each is reported once */
     struct err bad = {0};
     for (int i = 0; i == 0 || i < tool_operands(t); i++) {
         struct err e = {0};

@@ -1,5 +1,5 @@
-/* ts-dump: any stream, Hugging Face directory or GGUF file as text. Shapes and views: lib/dump.h.
- */
+/* ts-dump: prints any stream, Hugging Face directory or GGUF file as text. Shapes and views:
+ * lib/tool/dump.h. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,8 +36,8 @@ static const struct tool_desc desc = {
     .max_operands = 1,
 };
 
-/* Directories and GGUF files are read as models. Pipes are never looked into: what was read would
- * be gone. */
+/* Directories and GGUF files are read as models. Pipes are not inspected: the bytes read would be
+ * lost. */
 static int is_foreign_model(const char *path)
 {
     struct stat st;
@@ -69,7 +69,7 @@ static json_t *record_json(struct tool *t, struct dump_source *s, const struct t
         json_array_append_new(shape, json_integer(x->shape[i]));
     json_t *r = json_pack("{s:s, s:s, s:o, s:I}", "name", x->name, "dtype", dtype_name(x->dtype),
                           "shape", shape, "bytes", (json_int_t)tensor_bytes(x));
-    /* infinite values have no JSON: their keys are left out */
+    /* JSON has no infinities: their keys are omitted */
     if (with_stats && !dump_stats(s, x, &v, tool_err(t)) && v.n) {
         json_object_set_new(r, "min", json_real(v.min));
         json_object_set_new(r, "mean", json_real(v.mean));
@@ -119,7 +119,7 @@ static void print_values(struct tool *t, struct dump_source *s, const char *path
         tool_die(t, "%s has no record \"%s\"", path, values);
 }
 
-/* The files of a directory are no tensors: they are asked for by name. */
+/* Files are not listed among the tensors: they are requested by name. */
 static int print_file(struct dump_source *s)
 {
     int64_t bytes;

@@ -1,6 +1,5 @@
-/* Directories that appear whole: see dir.h. Refused: a place that holds anything one would miss
- * (other than a directory of plain files that is plainly of the same kind, when overwriting is
- * asked for). */
+/* Directories that appear whole: see dir.h. Refused: an existing directory that is not empty,
+ * unless `overwrite` is set and it holds only plain files, `mark` among them. */
 #include "dir.h"
 
 #include <dirent.h>
@@ -11,7 +10,7 @@
 
 #include "mem.h"
 
-/* Empty, or replaceable: only plain files and `mark` among them. */
+/* Is it empty, or replaceable: only plain files, `mark` among them? */
 static int check_place(const char *path, int overwrite, const char *mark, int *empty, struct err *e)
 {
     DIR *d = opendir(path);

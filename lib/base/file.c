@@ -1,5 +1,5 @@
-/* Whole files and exact reads and writes: see file.h. Refused: what is no regular file, and sizes
- * beyond the caller's limit. */
+/* Whole files and exact reads and writes: see file.h. Refused: anything but regular files, and
+ * sizes beyond the caller's limit. */
 #include "file.h"
 
 #include <errno.h>

@@ -9,15 +9,16 @@
 /* Opens a regular file for reading; *bytes its size. -1 on error. Anything else (a FIFO, a device)
  * is refused without waiting for it. */
 int file_open(const char *path, int64_t *bytes, struct err *e);
-/* All bytes of a regular file and a NUL after them (`bytes` may be NULL). NULL on error, and beyond
- * `limit` bytes. free() it. */
+/* All bytes of a regular file and a NUL after them (`bytes` may be NULL). NULL on error, or if it
+ * has more than `limit` bytes. free() it. */
 char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);
-/* A file that must not exist yet, for writing: one of a directory that is being made (dir.h). What
- * replaces a user's file is opened by file_create (file_out.h). Descriptor, or -1. */
+/* Creates a file, which must not exist, in a directory that is being written (dir.h). A file that
+ * replaces a user's is opened by file_create (file_out.h). Descriptor, or -1. */
 int file_new(const char *path, struct err *e);
 /* The same with these bytes, on disk (fsync) when it returns 0. */
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
-/* `n` bytes at `offset`, whatever the kernel hands out at a time. A file that ends before: -1. */
+/* Exactly `n` bytes at `offset`, however few the kernel returns at a time. -1 if the file ends
+ * before. */
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e);
 int file_pwrite(int fd, const char *path, const void *buf, int64_t n, int64_t offset,
                 struct err *e);

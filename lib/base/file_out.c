@@ -12,9 +12,9 @@
 #include "mem.h"
 #include "text.h"
 
-enum { LINKS_MAX = 40 }; /* as in the kernel, which has refused longer chains before */
+enum { LINKS_MAX = 40 }; /* the kernel's limit; it has already refused longer chains */
 
-/* The file that `path` comes to when links are followed; the last may dangle. */
+/* The file that `path` resolves to when links are followed; the last may dangle. */
 static char *follow_links(const char *path)
 {
     char *at = mem_string(path), text[PATH_MAX];

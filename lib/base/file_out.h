@@ -1,4 +1,4 @@
-/* The one way to open a file that is to hold a tool's output.
+/* The one way to open a file for a tool's output.
  *
  * A regular file is written beside its place (unfinished.h) and appears there whole or not at all;
  * a symbolic link stays, and the file that it names is replaced. Standard output (-), pipes and
@@ -18,13 +18,13 @@ struct file_out {
     struct unfinished temporary;
 };
 
-/* Refuses directories, and what cannot be written or created. */
+/* Refuses directories, and paths that cannot be written or created. */
 int file_create(struct file_out *f, const char *path, struct err *e);
 /* All n bytes, to files and pipes alike. */
 int file_append(struct file_out *f, const void *bytes, int64_t n, struct err *e);
 /* fsync and rename, or close; frees. On -1 a regular file is as it was. */
 int file_publish(struct file_out *f, struct err *e);
-/* Removes what was written beside the place; frees. Harmless on {.fd = -1} and when published. */
+/* Removes the temporary file; frees. Harmless on {.fd = -1} and after publishing. */
 void file_abandon(struct file_out *f);
 
 #endif

@@ -137,7 +137,7 @@ void ranges_free(struct ranges *r)
     *r = (struct ranges){0};
 }
 
-/* Length of the run of consecutive layers with one value that begins at i. */
+/* Length of the run of consecutive layers with the same value that starts at i. */
 static int64_t run_of(const int64_t *layer, const int64_t *value, int64_t i, int64_t n)
 {
     int64_t run = 1;

@@ -1,6 +1,6 @@
 /* Lists of layers, as options take them: "0,3,12-19", or with a value for each range,
- * "0-7:896,8-:1024". Layers are counted from 0; "8-" goes on to the last layer, "-7" begins with
- * the first; a list with values may be one number alone, which is the value of every layer. */
+ * "0-7:896,8-:1024". Layers count from 0; "8-" extends to the last layer, "-7" starts at the first;
+ * a list with values may be a single number, the value of every layer. */
 #ifndef PARE_RANGES_H
 #define PARE_RANGES_H
 
@@ -9,7 +9,7 @@
 #include "err.h"
 
 struct range {
-    int64_t from, to; /* both inclusive; to: INT64_MAX where the end is open */
+    int64_t from, to; /* both inclusive; to: INT64_MAX if open-ended */
     int64_t value;    /* from 1; 0 in a list without values */
 };
 struct ranges {
@@ -17,20 +17,20 @@ struct ranges {
     int64_t n;
 };
 
-/* NUMBER: the one number alone */
+/* NUMBER: a single number is allowed */
 enum ranges_kind { RANGES_PLAIN, RANGES_VALUES, RANGES_NUMBER };
 
-/* Refuses text that is no such list, reversed and overlapping ranges, and values below 1, in one
+/* Refuses anything but such a list, reversed and overlapping ranges, and values below 1, in one
  * sentence that begins with --option. */
 int ranges_parse(struct ranges *r, const char *option, const char *text, enum ranges_kind kind,
                  struct err *e);
-/* 0 if every range lies in a model of that many layers; else -1 and a sentence. */
+/* 0 if every range is within that many layers; else -1 and a sentence. */
 int ranges_check(const struct ranges *r, const char *option, int64_t layers, struct err *e);
 /* The range that holds the layer, or NULL. */
 const struct range *ranges_find(const struct ranges *r, int64_t layer);
 void ranges_free(struct ranges *r);
 
-/* The other way: layer[i], ascending, has value[i]. "896" where all n are equal, else
+/* The reverse: layer[i], ascending, has value[i]. "896" if all n are equal, else
  * "0-7:896,8-11:1024"; free it. */
 char *ranges_text(const int64_t *layer, const int64_t *value, int64_t n);
 

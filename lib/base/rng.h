@@ -17,7 +17,7 @@ static inline uint64_t rng_mix(uint64_t z)
     return z ^ z >> 31;
 }
 
-/* Independent streams for different purposes of one seed. */
+/* Independent streams of one seed for different purposes. */
 static inline struct rng rng_open(uint64_t seed, uint64_t stream)
 {
     return (struct rng){rng_mix(seed + 0x9e3779b97f4a7c15u) ^ rng_mix(~stream), 0};

@@ -1,5 +1,5 @@
-/* What a tensor is: a name, a dtype and a shape (row-major, little-endian). Data lives elsewhere.
- */
+/* What a tensor is: a name, a dtype and a shape (row-major, little-endian). Its data is
+ * elsewhere. */
 #ifndef PARE_TENSOR_H
 #define PARE_TENSOR_H
 
@@ -68,8 +68,8 @@ static inline float bf16_to_f32(uint16_t h)
     return x.f;
 }
 float f16_to_f32(uint16_t h);
-/* The 32 values of a q8_0 block, whose scale the caller has widened: inline, so that kernels get
- * vector code of it. */
+/* The 32 values of a q8_0 block, whose scale the caller has widened; inline, so that kernels are
+ * vectorised. */
 static inline void q8_0_widen(float *__restrict to, const void *__restrict block, float scale)
 {
     const int8_t *q = (const int8_t *)block + 2;

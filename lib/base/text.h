@@ -1,4 +1,4 @@
-/* Texts and numbers: what every room needs and C lacks. */
+/* Text and numbers: what every room needs and C lacks. */
 #ifndef PARE_TEXT_H
 #define PARE_TEXT_H
 

@@ -1,6 +1,6 @@
-/* Files and directories under temporary names: see unfinished.h. What a signal handler calls uses
- * only what POSIX or Linux allow there: no opendir, which allocates. Directories in directories
- * stay, with what holds them. */
+/* Files and directories under temporary names: see unfinished.h. Functions for signal handlers use
+ * only what POSIX or Linux allow there: not opendir, which allocates. Nested directories are not
+ * removed, nor the directory that holds them. */
 #include "unfinished.h"
 
 #include <dirent.h>
@@ -19,7 +19,7 @@
 #include "mem.h"
 #include "text.h"
 
-/* ---- what a signal must remove */
+/* ---- removed on a signal */
 
 enum { UNFINISHED = 16 };
 static const char *volatile unfinished[UNFINISHED];
@@ -82,7 +82,7 @@ static char *parent(const char *path)
     return n ? mem_format("%.*s", n, path) : mem_string(".");
 }
 
-/* mkostemp would not do: its files have no permissions for others, and it makes no directories. */
+/* mkostemp will not do: its files have no permissions for others, and it makes no directories. */
 static char *temporary_name(const char *target)
 {
     const char *base = base_name(target);
@@ -154,8 +154,8 @@ static int open_new(const char *path, int is_dir)
     return mkdir(path, 0777) ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Locked, unless another process took what was not locked yet for a remnant. File systems without
- * locks have no such process. */
+/* Locks a new file and checks that it is still ours: another process may have taken it, not locked
+ * yet, for a remnant and removed it. On file systems without locks no process does so. */
 static int is_kept(const struct unfinished *u)
 {
     struct stat opened, named;
@@ -182,8 +182,7 @@ int unfinished_create(struct unfinished *u, const char *target, int is_dir)
     }
 }
 
-/* The new name itself must survive a power cut. Where that cannot be done the file is still whole.
- */
+/* Makes the new name itself survive a power cut. If that fails, the file is still whole. */
 static void sync_parent(const char *path)
 {
     char *dir = parent(path);

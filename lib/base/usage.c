@@ -1,4 +1,4 @@
-/* What a run uses: see usage.h. */
+/* Resource usage: see usage.h. */
 #include "usage.h"
 
 #include <stdio.h>

@@ -6,15 +6,15 @@
 
 #include "mem.h"
 
-/* Controls (C0, DEL, C1), and what reorders or breaks a line: marks, separators, embeddings,
- * overrides, isolates of the bidirectional algorithm. */
+/* Control characters (C0, DEL, C1), and characters that reorder or break a line: marks, separators,
+ * embeddings, overrides and isolates of the bidirectional algorithm. */
 static int is_hidden(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f ||
            (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
-/* Bytes of the character at s that may be shown; 0: not a character, or a hidden one. */
+/* Bytes of the character at s if it may be shown; 0: not a character, or one to escape. */
 static int visible_length(const char *s, int64_t n)
 {
     int len = utf8_length(s, n);

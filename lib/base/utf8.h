@@ -1,4 +1,4 @@
-/* UTF-8: how long is the character here, which is it, and may a terminal see it. */
+/* UTF-8: length and code point of characters, and text made safe for terminals. */
 #ifndef PARE_UTF8_H
 #define PARE_UTF8_H
 
@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of the well-formed character at s (n > 0 bytes left), 0 if there is none: overlong forms,
- * surrogates and values beyond 10FFFF are not. */
+/* Bytes of the well-formed character at s (n > 0 bytes left), else 0: overlong forms, surrogates
+ * and values beyond 10FFFF are ill-formed. */
 static inline int utf8_length(const char *s, int64_t n)
 {
     const unsigned char *u = (const unsigned char *)s;
@@ -27,7 +27,7 @@ static inline int utf8_length(const char *s, int64_t n)
     return len;
 }
 
-/* s is one well-formed character and nothing else. NULL is not. */
+/* Is s exactly one well-formed character? NULL is not. */
 static inline int utf8_is_character(const char *s)
 {
     int64_t n = s ? (int64_t)strnlen(s, 5) : 0;
@@ -46,8 +46,8 @@ static inline uint32_t utf8_point(const char *s, int len)
     return c;
 }
 
-/* The longest run at s that is well-formed throughout (*valid 1) or nowhere (*valid 0); its bytes,
- * at least 1 (n > 0). */
+/* The longest run at s that is entirely well-formed (*valid 1) or entirely ill-formed (*valid 0);
+ * its bytes, at least 1 (n > 0). */
 static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
 {
     int64_t i = 0;
@@ -61,10 +61,10 @@ static inline int64_t utf8_run(const char *s, int64_t n, int *valid)
     return i;
 }
 
-/* A copy that is safe to show, free() it: control characters (C1 too), what reorders a line, and
- * bytes that are not UTF-8 appear as \xNN. */
+/* A copy that is safe to show, free() it: control characters (C1 too), characters that reorder a
+ * line, and bytes that are not UTF-8 appear as \xNN. */
 char *utf8_visible(const char *s);
 void utf8_print(const char *s, FILE *f); /* the same, into f */
-int utf8_is_visible(const char *s);      /* nothing in it needs that */
+int utf8_is_visible(const char *s);      /* nothing in it needs escaping */
 
 #endif

@@ -13,12 +13,12 @@
 struct data_row {
     const uint32_t *ids; /* borrowed, [n] */
     int64_t n, first;    /* tokens; index of the first token whose prediction counts, >= 1 */
-    /* NULL, or what stands in front of `ids`: n and first count it */
+    /* NULL, or ids to precede `ids`: n and first include them */
     const struct row_bos *bos;
 };
 int64_t data_predictions(const struct data_row *r); /* that count */
 
-/* A batch with room for `n_seq` rows of `n` tokens. Rows that are shorter end in padding: token 0,
+/* A batch with room for `n_seq` rows of `n` tokens. Shorter rows are padded at the end: token 0,
  * label -100. */
 struct data_batch {
     struct batch b;
@@ -28,23 +28,24 @@ void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n);
 void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq);
 void data_batch_close(struct data_batch *d);
 
-/* Sequences 0..n-1 in epochs. Sequential: in order; shuffled: each epoch another permutation, fixed
- * by seed and epoch. The whole state is `position`, the number of sequences taken so far. */
+/* Sequences 0..n-1 in epochs. Sequential: in order; shuffled: a new permutation for each epoch,
+ * determined by seed and epoch. The whole state is `position`, the number of sequences taken so
+ * far. */
 struct data_order {
     int64_t n, position;
     int shuffled;
     uint64_t seed;
-    int64_t epoch, *permutation; /* of the epoch it was made for, -1: none yet */
+    int64_t epoch, *permutation; /* the epoch of `permutation`, -1: none yet */
 };
 void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t seed); /* n > 0 */
 int64_t data_order_next(struct data_order *o);
 void data_order_close(struct data_order *o);
 
-/* Models and tokens agree on what an id means if their tokenizers have the same digest; "" is
+/* Ids mean the same to a model and to tokens if their tokenizers have the same digest; "" is
  * unknown and agrees with all. */
 int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_name,
                           const char *b_id, struct err *e);
-/* Tokens that a model can read: ids within its vocabulary, and of its tokenizer unless
+/* Checks that a model can read the tokens: ids within its vocabulary, and from its tokenizer unless
  * `any_tokenizer`. */
 int data_check_model(const struct tokens *t, const char *tokens_name, const struct model_spec *h,
                      const char *model_name, int any_tokenizer, struct err *e);

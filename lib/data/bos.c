@@ -11,7 +11,7 @@ int row_bos_check(const char *rule, struct err *e)
     return err_set(e, "--row-bos must be auto, yes or no, not \"%s\"", rule);
 }
 
-/* An id that is no u32 becomes the largest, which no vocabulary has. */
+/* An id that is not a u32 becomes the largest one, which no vocabulary has. */
 static void add(struct row_bos *b, const json_t *id)
 {
     json_int_t v = json_is_integer(id) ? json_integer_value(id) : -1;
@@ -35,7 +35,7 @@ int row_bos_of_stream(struct row_bos *b, const json_t *head, const char *rule,
     if (!strcmp(rule, "auto")) {
         if (row)
             take(b, row);
-        else if (how && !strcmp(how, "auto")) /* a stream that does not say it of rows */
+        else if (how && !strcmp(how, "auto")) /* a stream whose header has no rule for rows */
             take(b, json_object_get(bos, "begin"));
     } else {
         take(b, json_object_get(bos, "begin"));

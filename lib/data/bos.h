@@ -1,5 +1,5 @@
-/* What every row and window begins with (--row-bos): the ids of a BOS token, or whatever the
- * tokenizer puts in front of a text; none where models are not trained that way. */
+/* What every row and window begins with (--row-bos): the ids of a BOS token, or those the tokenizer
+ * puts before a text; none for models that are not trained that way. */
 #ifndef PARE_BOS_H
 #define PARE_BOS_H
 
@@ -9,21 +9,21 @@
 enum { BOS_MAX = 16 };
 struct row_bos {
     uint32_t ids[BOS_MAX];
-    int64_t n; /* 0: rows begin as the text does */
+    int64_t n; /* 0: nothing is added */
 };
-/* A rule is auto, yes or no. */
+/* The rule: auto, yes or no. */
 int row_bos_check(const char *rule, struct err *e);
-/* What windows cut from a token stream begin with. auto: what its header says that rows begin with,
- * which is what the tokenizer adds; yes: what its documents begin with, or else the model's
- * bos_token_id; no: nothing. -1: no BOS is known. */
+/* What windows cut from a token stream begin with. auto: as its header says for rows, which is what
+ * the tokenizer adds; yes: what its documents begin with, or else the model's bos_token_id; no:
+ * nothing. -1: no BOS is known. */
 int row_bos_of_stream(struct row_bos *b, const json_t *head, const char *rule,
                       const struct model_spec *h, struct err *e);
-/* -1: the stream's rows begin with a BOS each, which must not end up inside of a joined text. */
+/* -1: each of the stream's rows begins with a BOS, which must not end up inside a joined text. */
 int row_bos_check_join(const json_t *head, const char *path, struct err *e);
-/* 1 if n ids of a text begin with it already, or if it is empty: nothing is to be added. */
+/* 1 if the n ids of a text already begin with it, or if it is empty: nothing needs to be added. */
 int row_bos_present(const struct row_bos *b, const uint32_t *ids, int64_t n);
 /* Turns a text into rows of N > b->n tokens, at most `most` of them (0: no limit), each beginning
- * with the BOS, which stands for 0 bytes. Returns how many tokens at the end do not fill one. */
+ * with the BOS, which counts 0 bytes. Returns how many tokens are left over at the end. */
 int64_t row_bos_cut(const struct row_bos *b, struct ids *text, int64_t N, int64_t most);
 
 #endif

@@ -1,5 +1,5 @@
 /* Documents of a file or pipe: see documents.h. Memory is one document (one file, without a
- * separator). Refuses lines that are no JSON object or lack the field. */
+ * separator). Refuses lines that are not JSON objects or lack the field. */
 #include "documents.h"
 
 #include <errno.h>
@@ -16,10 +16,10 @@ enum { READ_BYTES = 1 << 20 };
 struct documents {
     int fd, ended;
     const char *path, *separator, *field;
-    char *buffer; /* [from, n) was read and not yet given out */
+    char *buffer; /* [from, n): read but not yet returned */
     int64_t from, n, room, bytes, line;
     struct digest digest;
-    struct json_scan scan; /* holds the text of the line at hand */
+    struct json_scan scan; /* holds the text of the current line */
     struct err *e;
 };
 

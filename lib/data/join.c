@@ -1,6 +1,6 @@
-/* Joining token streams: see tokens.h. Rows become one record of all rows, so the first record of
- * every input is looked at before any byte is written; documents are renumbered and passed on one
- * by one. Other records are dropped. */
+/* Joining token streams: see tokens.h. Rows become a single record, so the first record of every
+ * input is read before anything is written; documents are renumbered and passed on one by one.
+ * Other records are dropped. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 struct joining {
     struct st_in *in;
-    struct tensor t; /* the record that is open, if `more` is 1 */
+    struct tensor t; /* the open record, if `more` is 1 */
     int more;
 };
 
@@ -32,7 +32,7 @@ static int is_of(const char *name, const char *stem)
     return !strncmp(name, stem, n) && (!name[n] || name[n] == '.');
 }
 
-/* The next record that belongs to tokens. */
+/* The next record of ids or bytes. */
 static int joining_next(struct joining *j)
 {
     do
@@ -74,7 +74,7 @@ static int parts_add(json_t *parts, const json_t *head, const char *path, struct
     return 0;
 }
 
-/* Entries that another stream says otherwise, or does not have, are not true of all. */
+/* Removes the entries that another stream lacks or has with another value. */
 static void meta_agree(json_t *meta, const json_t *head)
 {
     const char *key;
@@ -85,7 +85,7 @@ static void meta_agree(json_t *meta, const json_t *head)
         json_object_del(meta, key);
 }
 
-/* Counts add up and sources follow each other where all inputs tell them. */
+/* Counts are added and sources concatenated if all inputs have them. */
 static void meta_add(json_t *meta, const char *key, const json_t *head, int first)
 {
     json_t *sum = json_object_get(meta, key), *more = json_object_get(head, key);
@@ -183,7 +183,7 @@ static int rows_join(struct st_out *out, struct joining *j, int n, struct err *e
 }
 
 /* All documents of one input; *count: documents written so far. with_bytes: -1 until the first
- * document has shown it. */
+ * document is read. */
 static int documents_join(struct st_out *out, struct joining *j, int64_t *count, int *with_bytes,
                           struct err *e)
 {

@@ -1,5 +1,5 @@
-/* Token sequences one at a time: see sequences.h. Refused: ids that are no u32, rows of no tokens,
- * a stream without ids. */
+/* Token sequences one at a time: see sequences.h. Refused: ids that are not u32, empty rows, a
+ * stream without ids. */
 #include "sequences.h"
 
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static int record_next(struct sequences *s)
     return more;
 }
 
-/* The tokens that the header says there are; INT64_MAX where it does not. */
+/* The number of tokens in the header; INT64_MAX if it has none. */
 static int64_t header_tokens(const struct st_in *in)
 {
     int64_t n = json_integer_value(json_object_get(st_head(in), "tokens"));
@@ -45,7 +45,7 @@ static int64_t longest(const struct sequences *s, int64_t limit, int64_t positio
         return limit ? min64(limit, s->row_len) : s->row_len;
     if (!limit)
         limit = positions ? min64(positions, DOCUMENT_TOKENS) : DOCUMENT_TOKENS;
-    /* memory is reserved for so many: no more than there can be */
+    /* memory is reserved for this many: no more than there can be */
     return min64(limit, s->all);
 }
 
@@ -61,7 +61,7 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
     return 0;
 }
 
-/* One sequence: its first max_len tokens stay, the others are read and forgotten. */
+/* Reads one sequence; tokens beyond the first max_len are discarded. */
 static int sequence_read(struct sequences *s, int64_t len)
 {
     int64_t kept = min64(len, s->max_len);
@@ -76,7 +76,7 @@ static int sequence_read(struct sequences *s, int64_t len)
     return 0;
 }
 
-/* The next sequence that is not empty. */
+/* The next non-empty sequence. */
 static int sequence_next(struct sequences *s, const uint32_t **ids, int64_t *n)
 {
     for (;;) {

@@ -1,8 +1,7 @@
 /* Token streams in memory: see tokens.h. In: records `ids` u32 [n, N] and perhaps `bytes` of the
- * same shape, or `ids.0`, `bytes.0`, `ids.1`,
- * ... u32 [len]; other records are skipped. Memory grows with the bytes that arrive, not with what
- * a shape claims. Refused: both forms in one stream, documents out of order, bytes for some
- * sequences only, rows of no tokens, no ids at all. */
+ * same shape, or `ids.0`, `bytes.0`, `ids.1`, ... u32 [len]; other records are skipped. Memory
+ * grows with the bytes that arrive, not with what a shape claims. Refused: both forms in one
+ * stream, documents out of order, bytes for some sequences only, empty rows, no ids at all. */
 #include "tokens.h"
 
 #include <stdlib.h>
@@ -15,13 +14,13 @@ struct loading {
     struct st_in *in;
     struct err *e;
     int64_t limit, start_room;
-    /* records: of ids so far, those beyond the limit too */
+    /* records of ids so far, including those beyond the limit */
     int64_t n_bytes, records;
-    struct st_buffer ids, bytes; /* of t: their room */
+    struct st_buffer ids, bytes; /* buffers of t's arrays */
     int rows;                    /* the stream is one [n, N] record */
 };
 
-/* Appends `n` entries of the current record to *p, which is what b holds. */
+/* Appends `n` entries of the current record to *p, the array in b. */
 static int entries_read(struct loading *l, uint32_t **p, struct st_buffer *b, int64_t n)
 {
     int failed = st_read_more(l->in, b, 4 * n);
@@ -29,7 +28,7 @@ static int entries_read(struct loading *l, uint32_t **p, struct st_buffer *b, in
     return failed;
 }
 
-/* "ids" or "ids.K": the part after the stem; NULL if it is another record. */
+/* The part of a name after its stem, of "ids" or "ids.K"; NULL: another record. */
 static const char *name_suffix(const char *name, const char *stem)
 {
     size_t n = strlen(stem);
@@ -99,7 +98,7 @@ static int bytes_load(struct loading *l, const struct tensor *r)
 {
     struct tokens *t = l->t;
     if (l->limit && l->n_bytes == t->start[t->n] && l->records > t->n)
-        return 0; /* of a document beyond the limit */
+        return 0; /* a document beyond the limit */
     int64_t first = l->rows || !t->n ? 0 : t->start[t->n - 1], want = t->start[t->n] - first,
             n = tensor_count(r);
     if (shape_check(l, r))

@@ -18,20 +18,21 @@ struct tokens {
 /* in: an opened stream of kind "tokens" (tool_in). limit: at most this many tokens (whole
  * sequences; the last cut), 0 = all. */
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e);
-/* ids beyond the vocabulary: names the id */
+/* refuses ids beyond the vocabulary, by number */
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e);
 void tokens_free(struct tokens *t);
-/* The records of `total` tokens: rows of seq_length (what does not fill one is left out), or,
- * seq_length 0, documents that end at ends[] (those beyond the total cut). bytes may be NULL. */
+/* Writes the records of `total` tokens: rows of seq_length (an incomplete last one is dropped), or,
+ * if seq_length is 0, documents that end at ends[] (cut at the total). bytes may be NULL. */
 int tokens_write(struct st_out *out, const uint32_t *ids, const uint32_t *bytes, int64_t total,
                  const int64_t *ends, int64_t documents, int64_t seq_length);
 
 /* Joining streams of kind "tokens", in one pass and constant memory. Names: for messages, st_path
- * of each. The header entries of the result (new reference): what all agree on, the counts
- * "documents" and "tokens" added up, "sources" joined, and "parts", the ids of all streams that
- * were ever joined into it. NULL: another tokenizer, or a part that comes twice. */
+ * of each. The header entries of the result (new reference): those on which all agree, the sums of
+ * "documents" and "tokens", "sources" joined, and "parts", the ids of all streams ever joined into
+ * it. NULL: different tokenizers, or a part that comes twice. */
 json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e);
-/* The records. -1: rows of different length, rows and documents, source bytes in some only. */
+/* Writes the records. -1: rows of different lengths, rows and documents, source bytes in only some
+ * of the streams. */
 int tokens_join(struct st_out *out, struct st_in *const *in, int n, struct err *e);
 
 #endif

@@ -29,7 +29,7 @@ int window_options_check(const struct window_options *o, struct err *e)
     return 0;
 }
 
-/* Windows that begin with a BOS of their own have less room for text. */
+/* Windows that begin with an added BOS have less room for text. */
 static int bos_check(const struct window_options *o, struct err *e)
 {
     int64_t window = o->context + o->seq_length, text = window - o->bos.n;
@@ -51,8 +51,8 @@ static int begins_with_bos(const struct windows *w, const struct tokens *t, int6
     return at >= 0 && row_bos_present(&w->bos, t->ids + at, t->start[t->n] - at);
 }
 
-/* A window of `length` tokens: the text from `at` on if that begins with the BOS, else a BOS and
- * the text from at + shift on, unless one stands there. */
+/* Adds a window of `length` tokens: the text from `at` on if it begins with the BOS, else a BOS and
+ * the text from at + shift on, unless that begins with one. */
 static struct data_row row_at(const struct windows *w, const struct tokens *t, int64_t at,
                               int64_t shift, int64_t length, int64_t first)
 {
@@ -64,7 +64,8 @@ static struct data_row row_at(const struct windows *w, const struct tokens *t, i
     return (struct data_row){t->ids + at + shift, length, max64(first, n), &w->bos};
 }
 
-/* Windows of joined text: one after the other, or, with a stride, each ending that much later. */
+/* Windows of joined text: one after the other or, with a stride, each ending one stride after the
+ * last. */
 static void cut_joined(struct windows *w, const struct tokens *t, const struct window_options *o)
 {
     int64_t end = 0, at = 0, shift = 0, first = max64(1, o->score_from);

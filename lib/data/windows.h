@@ -1,6 +1,6 @@
-/* Tokens as windows, each a fresh context: the sequences as they are, pieces of them, or pieces of
- * the text that they make together. A window of N tokens has N - 1 predictions: of the tokens at
- * its positions 1..N-1 (positions count from 0). */
+/* Tokens as windows, each with its own context: whole sequences, pieces of them, or pieces of all
+ * sequences joined. A window of N tokens has N - 1 predictions: of the tokens at its positions
+ * 1..N-1 (positions count from 0). */
 #ifndef PARE_WINDOWS_H
 #define PARE_WINDOWS_H
 
@@ -8,30 +8,30 @@
 #include "bos.h"
 
 struct window_options {
-    /* > 0: a longer sequence is cut into pieces of that many tokens, the rest a shorter piece;
-     * pieces are never joined */
+    /* > 0: longer sequences are cut into pieces of that many tokens, the last one shorter; pieces
+     * are never joined */
     int64_t seq_length;
-    /* > 0: all sequences are joined and cut anew into windows of that many tokens; an incomplete
-     * last one is left out */
+    /* > 0: all sequences are joined and cut into windows of that many tokens; an incomplete last
+     * one is dropped */
     int64_t context;
-    /* > 0: windows start that far apart (<= context), and all but the first count only the last
+    /* > 0: windows start that far apart (<= context), and all but the first count only their last
      * `stride` tokens */
     int64_t stride;
     /* > 0: in every window only tokens at that position or later count */
     int64_t score_from;
-    /* Put in front of every window that does not begin with it or with a sequence as it is, and
-     * counted in its length; never predicted. */
+    /* Put before every window that does not begin with it or with a whole sequence; counts towards
+     * the window's length, and is never predicted. */
     struct row_bos bos;
 };
 struct windows {
     struct data_row *rows; /* of at least one prediction each */
-    /* tokens: of the text, without those put in front; bytes: source bytes of the counted tokens,
-     * -1 unknown; bos_added: rows that got one in front */
+    /* tokens: of the text, without added ones; bytes: source bytes of the counted tokens, -1
+     * unknown; bos_added: rows that got a BOS */
     int64_t n, tokens, left_out, predictions, bytes, bos_added;
     struct row_bos bos;
 };
 
-/* what fits together at all */
+/* refuses options that contradict each other */
 int window_options_check(const struct window_options *o, struct err *e);
 /* The rows point into t and w. -1: nothing to predict. */
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,

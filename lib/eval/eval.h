@@ -1,4 +1,4 @@
-/* What a model is worth: its loss on text, and the text that it writes. */
+/* Evaluating a model: its loss on text, and the text it generates. */
 #ifndef PARE_EVAL_H
 #define PARE_EVAL_H
 

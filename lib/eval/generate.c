@@ -3,7 +3,7 @@
 
 #include "../../formats/json.h"
 
-enum { CHUNK = 64 }; /* tokens of a prompt at a time: logits of all of them are computed */
+enum { CHUNK = 64 }; /* tokens of the prompt per call: logits are computed for all of them */
 
 int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t length,
                    struct err *e)

@@ -1,4 +1,4 @@
-/* Generation: a tape that keeps keys and values, fed with a prompt in pieces and then token by
+/* Generation: a tape that keeps keys and values is fed the prompt in pieces, then token by
  * token. */
 #ifndef PARE_GENERATE_H
 #define PARE_GENERATE_H
@@ -7,7 +7,7 @@
 
 struct generator {
     struct tape *tape;
-    /* tokens read so far, most tokens, most tokens of one call */
+    /* tokens read so far, the most in total, the most in one call */
     int64_t position, length, chunk, vocab;
 };
 /* Room for `length` tokens, prompt and continuation together. */
@@ -19,8 +19,8 @@ const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n,
 int64_t generator_bytes(const struct generator *g);
 void generator_close(struct generator *g);
 
-/* End-of-sequence ids as generation_config.json, else config.json, has them (a number or a list);
- * at most `max`, returns how many. To be called before the tensors are read. */
+/* End-of-sequence ids from generation_config.json, else config.json (a number or a list); at most
+ * `max`, returns how many. Call before the tensors are read. */
 int model_eos(struct model_in *in, int64_t *eos, int max, struct err *e);
 
 #endif

@@ -1,4 +1,4 @@
-/* Evaluation: see eval.h. */
+/* Evaluation: see loss.h. */
 #include "loss.h"
 
 #include <math.h>
@@ -7,8 +7,8 @@
 #include "../base/mem.h"
 #include "../base/text.h"
 
-/* Windows may count different numbers of predictions: the mean is a ratio of sums, its error that
- * of a ratio (Cochran, Sampling Techniques, 6.19). */
+/* Windows may count different numbers of predictions, so the mean is a ratio of sums, and its error
+ * is that of a ratio estimator (Cochran, Sampling Techniques, 6.19). */
 void eval_statistics(const double *nll, const int64_t *counts, int64_t windows, double *mean,
                      double *standard_error)
 {

@@ -7,9 +7,10 @@
 
 struct eval_options {
     struct window_options windows;
-    int64_t batch_size; /* windows at a time; 0: as many as make about 1024 tokens */
+    int64_t batch_size; /* windows per batch; 0: as many as make about 1024 tokens */
 };
-/* nats per counted prediction; of that mean over windows (ratio estimator), NAN for one window */
+/* nats per counted prediction; standard error of that mean over windows (ratio estimator), NAN for
+ * one window */
 struct eval_sums {
     double nll, standard_error;
 };
@@ -18,7 +19,7 @@ struct eval_sums {
 void eval_statistics(const double *nll, const int64_t *counts, int64_t windows, double *mean,
                      double *standard_error);
 
-/* A model and its windows, ready to be run again and again. Model and tokens are borrowed. */
+/* A model and its windows, ready for repeated runs. Model and tokens are borrowed. */
 struct eval;
 struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                        const struct eval_options *o, struct err *e);

@@ -45,7 +45,7 @@ static int compare_entries(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* The entries that may be drawn, *mass their total; returns how many. */
+/* The entries that may be drawn, *mass their total probability; returns how many. */
 static int64_t sample_candidates(struct sampler *s, const float *logits, double *mass)
 {
     struct sample_entry *p = s->entries;

@@ -1,4 +1,4 @@
-/* Layer probes: see probe.h. Skipping a block: what entered it is put where the block after it
+/* Layer probes: see probe.h. A block is skipped by copying its input to where the next block
  * reads. */
 #include "probe.h"
 

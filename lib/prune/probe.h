@@ -1,6 +1,6 @@
 /* Depth by loss: the mean NLL of a model without each layer, or without each contiguous block of
- * layers. What comes before a block is computed once for all blocks that begin there, so L
- * single layers cost about L/2 forward passes. */
+ * layers. The layers before a block are computed once for all blocks that begin there, so L single
+ * layers cost about L/2 forward passes. */
 #ifndef PARE_PROBE_H
 #define PARE_PROBE_H
 
@@ -17,7 +17,7 @@ struct probe {
     double *without;
 };
 typedef void probe_progress(void *user, int64_t done, int64_t rows);
-/* batch_size: windows at a time; 0: as many as make about 1024 tokens */
+/* batch_size: windows per batch; 0: as many as make about 1024 tokens */
 int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
               int64_t batch_size, probe_progress *progress, void *user, struct err *e);
 /* A layer's score, [layers]: the increase of the loss without it; with shortest == longest > 1, the

@@ -15,7 +15,7 @@ struct word {
     uint64_t start;
     uint32_t n;
 };
-/* key: as in bpe.h; round: when it last grew */
+/* key: as in vocab.h; round: when it last grew */
 struct pair {
     uint64_t key;
     int64_t count;

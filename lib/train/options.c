@@ -1,5 +1,5 @@
-/* Options of training: the sum of losses, defaults and refusals, the learning rate of a step, and
- * what of them a checkpoint keeps. See step.h. */
+/* Options of training: the sum of losses, defaults and checks, the learning rate of a step, and the
+ * options that a checkpoint records. See step.h. */
 #include "step.h"
 
 #include <math.h>
@@ -23,7 +23,7 @@ static int loss_find(const char *name, size_t length)
     return -1;
 }
 
-/* "0.5ce", "0.5*ce" or "ce" at the beginning of text: where it ends, or NULL. */
+/* The end of a leading "0.5ce", "0.5*ce" or "ce", or NULL. */
 static const char *parse_term(const char *text, double weights[LOSS_COUNT])
 {
     char *name;
@@ -81,7 +81,8 @@ double train_learning_rate(const struct train_options *o, int64_t step)
            0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
 }
 
-/* Bounds: kernels have both as f32. --jsd-beta is in the history of runs that it shapes only. */
+/* Kernels take both as f32, hence the bounds. --jsd-beta is recorded only for runs that it
+ * affects. */
 static int losses_resolve(struct train_options *o, struct err *e)
 {
     if (!(o->temperature >= 1e-3 && o->temperature <= 1e3))
@@ -125,7 +126,7 @@ int train_options_resolve(struct train_options *o, struct err *e)
     return losses_resolve(o, e);
 }
 
-/* ce and kl always, others where they are in the sum: so are the runs of earlier releases. */
+/* ce and kl always, others if they are in the sum, as earlier releases recorded them. */
 static void losses_json(const struct train_options *o, json_t *j)
 {
     for (int i = 0; i < LOSS_COUNT; i++) {

@@ -24,19 +24,19 @@ struct train_options {
 /* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*rkl": the weight of each loss. */
 int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e);
 int train_needs_teacher(const struct train_options *o);
-/* Those that are computed: the ones with a weight, and ce, which is always in the log. */
+/* The losses to compute: those with a weight, and ce, which is always in the log. */
 unsigned train_loss_set(const struct train_options *o);
-/* Fills what is -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of the peak) or not
- * given (jsd_beta: 0.5, if jsd is in the sum) and refuses what makes no sense. */
+/* Sets defaults for values that are -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of
+ * the peak) or not given (jsd_beta: 0.5, if jsd is in the sum), and refuses invalid ones. */
 int train_options_resolve(struct train_options *o, struct err *e);
-/* What shapes the trajectory, under the names of the command line; the caller adds the ids of
+/* The options that shape the trajectory, by their command-line names; the caller adds the ids of
  * models and data. New reference. */
 json_t *train_options_json(const struct train_options *o);
 /* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine
  * down to min_learning_rate. */
 double train_learning_rate(const struct train_options *o, int64_t step);
 
-/* sums of a step: its losses, as tape_add_losses has them; squares of the gradient */
+/* sums of a step: its losses, in the order of tape_add_losses; squares of the gradient */
 enum { SUM_SQUARES = LOSS_COUNT, TRAIN_SUMS };
 struct trainer {
     struct train_options o;
@@ -44,21 +44,22 @@ struct trainer {
     struct model *student, *teacher;
     const struct tokens *data;
     struct tape *tape;
-    /* of the student and of both models, as far as they must be moved; of gradients and moments */
+    /* bytes of the student and of both models, if they must be moved to the device; of gradients
+     * and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
     struct arena moments;
     float *m, *v;            /* f32 [n_values], order of the weights */
-    float *step_slot;        /* what adamw reads of the step */
-    int64_t *edges, n_edges; /* between which values decay */
-    double *sums;            /* TRAIN_SUMS: what a step adds up, in device memory */
+    float *step_slot;        /* step values that adamw reads */
+    int64_t *edges, n_edges; /* ranges of values that decay */
+    double *sums;            /* TRAIN_SUMS: sums of a step, in device memory */
     void *norm_scratch;
     struct data_order order;
     struct data_batch batch;
     struct data_row *rows;     /* of one optimiser step */
     int64_t step, predictions; /* steps done; predictions trained on so far */
 };
-/* The student must be loaded MODEL_TRAIN, the teacher (NULL without) in any way; both and the data
- * are borrowed. Allocates gradients, moments and activations, whose pages are first touched by the
+/* The student must be loaded as MODEL_TRAIN, the teacher (or NULL) in any way; both and the data
+ * are borrowed. Allocates gradients, moments and activations; their pages are first touched by the
  * steps. */
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, const struct tokens *data,
@@ -66,8 +67,8 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
 int64_t train_activation_bytes(const struct trainer *t);
 /* all device memory that train_open takes, including that of models that had to be moved there */
 int64_t train_bytes(const struct trainer *t);
-/* Refuses a step that is too large for the device, and says which options would make it fit. Called
- * by train_open when all sizes are known and nothing is moved or allocated. */
+/* Refuses a step that is too large for the device, and says which options would make it fit.
+ * train_open calls it once all sizes are known, before anything is moved or allocated. */
 int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e);
 void train_close(struct trainer *t);
 
@@ -86,7 +87,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 /* A line of the log. New reference. */
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
 
-/* What AdamW reads of a step, put into slot[4] in device memory; `step` from 1. Then
+/* Puts the step values that AdamW reads into slot[4] in device memory; `step` counts from 1. Then
  * one update of range->n values. For the trainer and its test. */
 void train_step_put(struct exec *x, const struct train_options *o, float *slot,
                     double learning_rate, double clip, int64_t step);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizers_small: a small tokenizer.json of every kind that lib/tokenizer.c reads, and beside it NAME.jsonl with texts
+"""Writes tests/golden/tokenizers_small: a small tokenizer.json of every kind that lib/tokenizer reads, and beside it NAME.jsonl with texts
 and what the tokenizers library makes of them: text, ids (no special tokens added), special_prefix and special_suffix (what an ordinary encode
 puts around), decoded where it differs from the text. Needs the Python package tokenizers. Usage: make_tokenizers.py DIR"""
 import json
