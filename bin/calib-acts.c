@@ -17,8 +17,8 @@ static const struct opt opts[] = {
      "skip the first N sequences; with --sequences, this selects one shard of a token stream", 0},
     {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: no limit", 0},
     {"seq-length", OPT_INT, &seq_length, "N",
-     "cut longer sequences to N tokens; 0: keep rows whole, cut documents to 2048 tokens or to the "
-     "model's learned positions",
+     "read only the first N tokens of longer sequences; 0: of documents 2048, of rows all, but no "
+     "more than max_position_embeddings",
      0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
@@ -109,10 +109,10 @@ int main(int argc, char **argv)
         tool_die(t, "--block-size %lld exceeds the model's %lld layers", (long long)block_size,
                  (long long)h->num_hidden_layers);
     struct sequences s;
+    char text[200];
     struct model m;
-    if (sequences_open(&s, tokens, seq_length,
-                       h->learned_positions ? h->max_position_embeddings : 0, e) ||
-        model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
+    if (sequences_open(&s, tokens, seq_length, h, e) || model_load(&m, in, MODEL_FROZEN, e) ||
+        model_move(&m, tool_exec(t), e))
         tool_check(t);
     s.part = (struct sequences_part){first, sequences, max_tokens};
     struct job j = {.t = t, .vocab_size = m.spec.vocab_size, .room = batch_size};
@@ -137,6 +137,8 @@ int main(int argc, char **argv)
     const char *id = json_string_value(json_object_get(st_head(tokens), "id"));
     json_array_append_new(
         a->shards, json_pack("[s, I, I]", id ? id : "", (json_int_t)first, (json_int_t)j.end));
+    if (window_note(text, s.cut ? s.max_len : 0, seq_length > 0, &m.spec))
+        tool_note(t, "%s", text);
     tool_note(t, "%lld samples, %lld positions", (long long)a->samples, (long long)a->positions);
     acts_write(tool_out(t, "acts", acts_meta(a)), a);
     calibrate_close(j.c);

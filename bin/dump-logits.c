@@ -16,8 +16,8 @@ static const struct opt opts[] = {
     {"max-tokens", OPT_INT, &max_tokens, "N",
      "stop before the sequence that would exceed N tokens; 0: no limit", 0},
     {"seq-length", OPT_INT, &seq_length, "N",
-     "cut longer sequences to N tokens; 0: keep rows whole, cut documents to 2048 tokens or to the "
-     "model's learned positions",
+     "read only the first N tokens of longer sequences; 0: of documents 2048, of rows all, but no "
+     "more than max_position_embeddings",
      0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
@@ -68,11 +68,9 @@ int main(int argc, char **argv)
                               tool_operand(t, 1), tokenizer ? tokenizer : "", e);
     tool_check(t);
     struct sequences s;
+    char text[200];
     struct model m;
-    int64_t positions = model_in_spec(in)->learned_positions
-                            ? model_in_spec(in)->max_position_embeddings
-                            : 0;
-    if (sequences_open(&s, tokens, seq_length, positions, e) ||
+    if (sequences_open(&s, tokens, seq_length, model_in_spec(in), e) ||
         model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
     s.part.max_tokens = max_tokens;
@@ -92,6 +90,8 @@ int main(int argc, char **argv)
     while (sequences_next(&s, &ids, &n) > 0)
         dump_sequence(t, tape, out, ids, n, s.index - 1, vocab);
     tool_check(t);
+    if (window_note(text, s.cut ? s.max_len : 0, seq_length > 0, &m.spec))
+        tool_note(t, "%s", text);
     tape_close(tape);
     sequences_close(&s);
     st_close(tokens);

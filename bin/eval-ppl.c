@@ -11,15 +11,15 @@
 #include "../lib/tool/tool.h"
 
 static struct eval_options o;
-static int64_t max_tokens;
+static int64_t max_tokens, seq_length; /* as given */
 static int table, any_tokenizer;
 static double max_nll;
 static const char *row_bos = "auto";
 
 static const struct opt opts[] = {
-    {"seq-length", OPT_INT, &o.windows.seq_length, "N",
-     "cut longer sequences into windows of N tokens and a shorter last one (default: one window "
-     "per sequence)",
+    {"seq-length", OPT_INT, &seq_length, "N",
+     "cut longer sequences into windows of N tokens and a shorter last one; 0: N is that of the "
+     "rows, or 2048 for documents, but no more than max_position_embeddings",
      0},
     {"context", OPT_INT, &o.windows.context, "N",
      "join the sequences and cut the result into windows of N tokens; an incomplete last window is "
@@ -139,6 +139,18 @@ static void show_progress(void *t, int64_t done, int64_t windows)
     tool_progress(t, done, windows, "windows");
 }
 
+/* Windows for a model, and a note of what nobody asked for. */
+static int resolve_windows(struct tool *t, const struct tokens *tokens, const struct model_spec *h)
+{
+    struct window_options *w = &o.windows;
+    char text[200];
+    int asked = seq_length || w->context;
+    w->seq_length = w->context ? 0 : window_length_of(tokens, seq_length, h);
+    if (window_note(text, w->context + w->seq_length, asked, h))
+        tool_note(t, "%s", text);
+    return row_bos_of_stream(&w->bos, tokens->head, row_bos, h, tool_err(t));
+}
+
 /* Evaluates one model, from opening to its record; returns its nll. */
 static double evaluate(struct tool *t, const char *name, const char *tokens_name,
                        const struct tokens *tokens)
@@ -148,7 +160,7 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     struct eval_sums sums;
     struct err *e = tool_err(t);
     if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
-        !row_bos_of_stream(&o.windows.bos, tokens->head, row_bos, model_in_spec(in), e))
+        !resolve_windows(t, tokens, model_in_spec(in)))
         model_load(&m, in, MODEL_FROZEN, e);
     tool_check(t);
     model_move(&m, tool_exec(t), e);
@@ -184,6 +196,7 @@ int main(int argc, char **argv)
     struct tokens tokens;
     struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
+    o.windows.seq_length = seq_length;
     if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
         max_tokens < 0 || o.batch_size < 0)
         tool_usage(t, "%s",

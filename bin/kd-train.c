@@ -57,6 +57,10 @@ static const struct opt opts[] = {
     {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},
     {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
      "forward passes per optimiser step", OPT_FROM_1},
+    {"seq-length", OPT_INT, &o.seq_length, "N",
+     "cut longer sequences into pieces of N tokens; 0: N is that of the rows, or 2048 for "
+     "documents, but no more than max_position_embeddings",
+     0},
     {"order", OPT_TEXT, &order, "shuffled|sequential", "order of the sequences within an epoch", 0},
     {"seed", OPT_INT, &o.seed, "N", "seed of the shuffle and of random weights", 0},
     {"recompute", OPT_FLAG, &o.recompute, NULL,
@@ -226,9 +230,12 @@ static void open_run(struct tool *t)
     tool_check(t);
     train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
     tool_check(t);
-    if (eval_name)
-        run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &(struct eval_options){0},
-                                   e);
+    if (run.trainer.note[0])
+        tool_note(t, "%s", run.trainer.note);
+    struct eval_options held_out = {0};
+    if (eval_name &&
+        !train_cut(&held_out.windows, &eval_data, o.seq_length, &student, run.trainer.teacher, e))
+        run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &held_out, e);
     tool_check(t);
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);

@@ -9,7 +9,7 @@
 #include "../lib/tool/tool.h"
 
 static const char *block = "1", *row_bos = "auto";
-static int64_t max_tokens, context, batch_size;
+static int64_t max_tokens, seq_length, context, batch_size;
 static int table, any_tokenizer;
 
 static const struct opt opts[] = {
@@ -17,7 +17,10 @@ static const struct opt opts[] = {
      "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
     {"context", OPT_INT, &context, "N",
-     "join the sequences and cut the result into windows of N tokens; 0: one window per sequence",
+     "join the sequences and cut the result into windows of N tokens; 0: do not join them", 0},
+    {"seq-length", OPT_INT, &seq_length, "N",
+     "cut longer sequences into windows of N tokens; 0: N is that of the rows, or 2048 for "
+     "documents, but no more than max_position_embeddings",
      0},
     {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
      "whether windows that begin inside of a text begin with a BOS token; auto: if the tokenizer "
@@ -127,9 +130,11 @@ int main(int argc, char **argv)
     struct model m;
     struct tokens tokens;
     struct windows w;
+    char text[200];
     if (max_tokens < 0 || context < 0 || batch_size < 0)
         tool_usage(t, "--max-tokens, --context and --batch-size must not be negative");
-    if (row_bos_check(row_bos, &usage))
+    struct window_options asked = {.context = context, .seq_length = seq_length};
+    if (row_bos_check(row_bos, &usage) || window_options_check(&asked, &usage))
         tool_usage(t, "%s", usage.msg);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *st = tool_in(t, tool_operand(t, 1), "tokens");
@@ -141,6 +146,10 @@ int main(int argc, char **argv)
                                                 tool_operand(t, 1), tokens.tokenizer_id, e))
         tool_check(t);
     struct window_options o = {.context = context};
+    if (!context)
+        o.seq_length = window_length_of(&tokens, seq_length, model_in_spec(in));
+    if (window_note(text, context + o.seq_length, context || seq_length, model_in_spec(in)))
+        tool_note(t, "%s", text);
     if (row_bos_of_stream(&o.bos, tokens.head, row_bos, model_in_spec(in), e) ||
         (context && row_bos_check_join(tokens.head, tool_operand(t, 1), e)) ||
         windows_open(&w, &tokens, &o, e) || model_load(&m, in, MODEL_FROZEN, e) ||

@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "../base/text.h"
-
-enum { DOCUMENT_TOKENS = 2048 };
+#include "windows.h"
 
 /* Moves on to the next record of ids: 1, 0 at the end, -1. */
 static int record_next(struct sequences *s)
@@ -37,19 +36,16 @@ static int64_t header_tokens(const struct st_in *in)
     return n > 0 ? n : INT64_MAX;
 }
 
-/* Tokens of the longest sequence: of a row, or of a document with `limit` or what the model takes.
- */
-static int64_t longest(const struct sequences *s, int64_t limit, int64_t positions)
+/* Tokens of the longest sequence given out. */
+static int64_t longest(const struct sequences *s, int64_t asked, const struct model_spec *h)
 {
     if (s->record.ndim == 2)
-        return limit ? min64(limit, s->row_len) : s->row_len;
-    if (!limit)
-        limit = positions ? min64(positions, DOCUMENT_TOKENS) : DOCUMENT_TOKENS;
+        return min64(window_length(asked, s->row_len, h), s->row_len);
     /* memory is reserved for this many: no more than there can be */
-    return min64(limit, s->all);
+    return min64(window_length(asked, 0, h), s->all);
 }
 
-int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions,
+int sequences_open(struct sequences *s, struct st_in *in, int64_t asked, const struct model_spec *h,
                    struct err *e)
 {
     *s = (struct sequences){.in = in, .e = e};
@@ -57,7 +53,7 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));
     s->all = header_tokens(in);
-    s->max_len = longest(s, limit, positions);
+    s->max_len = longest(s, asked, h);
     return 0;
 }
 
@@ -91,6 +87,7 @@ static int sequence_next(struct sequences *s, const uint32_t **ids, int64_t *n)
         s->index++;
         *ids = s->ids.data;
         *n = min64(s->row_len, s->max_len);
+        s->cut += s->row_len > s->max_len;
         if (*n)
             return 1;
     }

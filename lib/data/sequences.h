@@ -4,6 +4,7 @@
 #define PARE_SEQUENCES_H
 
 #include "../../formats/stream.h"
+#include "../model/model.h"
 
 /* Which sequences to return: `count` of them after the first `first`, ending before the one that
  * would exceed max_tokens tokens in total. 0: no limit. */
@@ -16,6 +17,7 @@ struct sequences {
     struct sequences_part part; /* set it after opening; zeros: all */
     int64_t tokens;             /* returned so far */
     int64_t max_len;            /* no returned sequence is longer */
+    int64_t cut;                /* sequences that were longer */
     int64_t index;              /* of the next sequence in the stream */
     /* private */
     int64_t rows_left, row_len;
@@ -24,10 +26,9 @@ struct sequences {
     struct tensor record;
     int ended, is_full;
 };
-/* in: opened with tool_in. limit: sequences are cut to this many tokens; 0: rows are not cut,
- * documents are cut to 2048 or to `positions`, if the model has fewer learned positions (0: it has
- * none). Reads up to the first ids. */
-int sequences_open(struct sequences *s, struct st_in *in, int64_t limit, int64_t positions,
+/* in: opened with tool_in. asked: sequences are cut to their first so many tokens; 0: to
+ * window_length() for the model. Reads up to the first ids. */
+int sequences_open(struct sequences *s, struct st_in *in, int64_t asked, const struct model_spec *h,
                    struct err *e);
 /* 1: *ids (valid until the next call) and *n >= 1 tokens; 0: no more; -1: error, or no sequence at
  * all. Empty documents are skipped, but count in `index`. The stream is read to its end even if the

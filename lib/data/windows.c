@@ -1,10 +1,42 @@
 /* Windows of tokens: see windows.h. */
 #include "windows.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../base/mem.h"
 #include "../base/text.h"
+
+enum { DOCUMENT_TOKENS = 2048 };
+
+int64_t window_length(int64_t asked, int64_t row, const struct model_spec *h)
+{
+    if (asked)
+        return asked;
+    return min64(row ? row : DOCUMENT_TOKENS, h->max_position_embeddings);
+}
+
+int64_t window_length_of(const struct tokens *t, int64_t asked, const struct model_spec *h)
+{
+    int64_t row = json_integer_value(json_object_get(t->head, "seq_length")), longest = 0;
+    int64_t length = window_length(asked, row > 0 ? row : 0, h);
+    for (int64_t i = 0; i < t->n; i++)
+        longest = max64(longest, t->start[i + 1] - t->start[i]);
+    return asked || longest > length ? length : 0;
+}
+
+int window_note(char text[200], int64_t length, int asked, const struct model_spec *h)
+{
+    int64_t positions = h->max_position_embeddings;
+    if (length > positions)
+        snprintf(text, 200,
+                 "windows of up to %lld tokens go beyond the %lld positions of the model "
+                 "(max_position_embeddings)",
+                 (long long)length, (long long)positions);
+    else if (length && !asked)
+        snprintf(text, 200, "sequences are cut to %lld tokens (--seq-length)", (long long)length);
+    return length > positions || (length && !asked);
+}
 
 int window_options_check(const struct window_options *o, struct err *e)
 {

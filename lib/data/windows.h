@@ -31,6 +31,17 @@ struct windows {
     struct row_bos bos;
 };
 
+/* The length that longer sequences are cut to. asked: by an option, 0: not given. Else it is that
+ * of the stream's rows (0: documents), or 2048 tokens, but never more than the model's positions.
+ */
+int64_t window_length(int64_t asked, int64_t row, const struct model_spec *h);
+/* The same of tokens in memory; 0 if nobody asked and none is longer. */
+int64_t window_length_of(const struct tokens *t, int64_t asked, const struct model_spec *h);
+/* What to tell of windows of `length` tokens (0: uncut): that they go beyond the positions of the
+ * model, or, where nobody asked for them, that sequences are cut. 0: nothing, text is left as it
+ * is. */
+int window_note(char text[200], int64_t length, int asked, const struct model_spec *h);
+
 /* refuses options that contradict each other */
 int window_options_check(const struct window_options *o, struct err *e);
 /* The rows point into t and w. -1: nothing to predict. */

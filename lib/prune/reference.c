@@ -453,7 +453,7 @@ int slice_verify_stream(const struct slice_plan *p, const struct model *source,
     if (!kind || strcmp(kind, "tokens"))
         return err_set(e, "%s is a stream of kind \"%s\", not \"tokens\"", st_path(in),
                        kind ? kind : "?");
-    if (sequences_open(&s, in, most, 0, e))
+    if (sequences_open(&s, in, most, &source->spec, e))
         return -1;
     int bad = sequences_next(&s, &ids, &n) < 0 ||
               sequences_check(&s, ids, n, source->spec.vocab_size) ||

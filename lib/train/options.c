@@ -116,6 +116,9 @@ int train_options_resolve(struct train_options *o, struct err *e)
     if (o->warmup_steps < 0)
         return err_set(e, "--warmup-steps must be -1 or at least 0, not %lld",
                        (long long)o->warmup_steps);
+    if (o->seq_length < 0 || o->seq_length == 1)
+        return err_set(e, "--seq-length must be at least 2 to predict a token, not %lld",
+                       (long long)o->seq_length);
     if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 &&
           o->max_grad_norm >= 0))
         return err_set(e, "learning rates, --weight-decay and --max-grad-norm must not be "
@@ -153,6 +156,8 @@ json_t *train_options_json(const struct train_options *o)
                     {"gradient-accumulation-steps", o->accumulation},
                     {"warmup-steps", o->warmup_steps},
                     {"seed", o->seed}};
+    if (o->seq_length)
+        json_object_set_new(j, "seq-length", json_integer(o->seq_length));
     const struct {
         const char *name;
         double value;

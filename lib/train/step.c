@@ -6,12 +6,14 @@
 
 #include "../base/usage.h"
 
-static int64_t longest(const struct tokens *data)
+int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
+              const struct model *student, const struct model *teacher, struct err *e)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < data->n; i++)
-        n = data->start[i + 1] - data->start[i] > n ? data->start[i + 1] - data->start[i] : n;
-    return n;
+    const struct model_spec *h = &student->spec;
+    if (teacher && teacher->spec.max_position_embeddings < h->max_position_embeddings)
+        h = &teacher->spec;
+    *w = (struct window_options){.seq_length = window_length_of(data, asked, h)};
+    return row_bos_of_stream(&w->bos, data->head, "auto", &student->spec, e);
 }
 
 /* Sum of squares of the whole gradient. */
@@ -105,9 +107,12 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct err *e)
 {
     *t = (struct trainer){.o = *o, .x = x, .student = student, .teacher = teacher, .data = data};
-    int64_t n = longest(data);
-    if (n < 2)
-        return err_set(e, "the training data has no sequence of at least two tokens");
+    struct window_options w;
+    if (train_cut(&w, data, o->seq_length, student, teacher, e) ||
+        windows_open(&t->windows, data, &w, e))
+        return -1;
+    window_note(t->note, w.seq_length, o->seq_length > 0, &student->spec);
+    int64_t n = windows_longest(&t->windows);
     struct tape_spec spec = {.model = student,
                              .teacher = teacher,
                              .n_seq = o->batch_size,
@@ -118,7 +123,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .losses = {tape_loss_of(o)}};
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
-    data_order_open(&t->order, data->n, o->shuffled, (uint64_t)o->seed);
+    data_order_open(&t->order, t->windows.n, o->shuffled, (uint64_t)o->seed);
     data_batch_open(&t->batch, o->batch_size, n);
     t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
     return 0;
@@ -132,6 +137,7 @@ void train_close(struct trainer *t)
     data_order_close(&t->order);
     data_batch_close(&t->batch);
     free(t->rows);
+    windows_close(&t->windows);
     *t = (struct trainer){0};
 }
 
@@ -140,8 +146,7 @@ static int64_t train_take_rows(struct trainer *t)
 {
     int64_t counted = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
-        const int64_t *start = t->data->start + data_order_next(&t->order);
-        t->rows[i] = (struct data_row){t->data->ids + start[0], start[1] - start[0], 1, NULL};
+        t->rows[i] = t->windows.rows[data_order_next(&t->order)];
         counted += data_predictions(&t->rows[i]);
     }
     return counted;
@@ -245,9 +250,6 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
     *r = (struct train_record){.step = t->step + 1,
                                .predictions = train_take_rows(t),
                                .learning_rate = train_learning_rate(&t->o, t->step)};
-    if (!r->predictions)
-        return err_set(e, "step %lld: no sequence has two tokens, so there is nothing to predict",
-                       (long long)r->step);
     int done = train_gradients(t, stop, r, e);
     if (done != 1) {
         t->order.position = position;

@@ -13,6 +13,7 @@
 
 struct train_options {
     int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
+    int64_t seq_length; /* longer sequences are cut; 0: as window_length() says */
     /* max_grad_norm 0: no clipping */
     double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
         temperature;
@@ -43,6 +44,8 @@ struct trainer {
     struct exec *x;
     struct model *student, *teacher;
     const struct tokens *data;
+    struct windows windows; /* of the data: its sequences, long ones in pieces */
+    char note[200];         /* what to tell of their length, or "" */
     struct tape *tape;
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
      * and moments */
@@ -58,6 +61,10 @@ struct trainer {
     struct data_row *rows;     /* of one optimiser step */
     int64_t step, predictions; /* steps done; predictions trained on so far */
 };
+/* How sequences longer than `asked` tokens, or than the models take, are cut. teacher: may be NULL
+ */
+int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
+              const struct model *student, const struct model *teacher, struct err *e);
 /* The student must be loaded as MODEL_TRAIN, the teacher (or NULL) in any way; both and the data
  * are borrowed. Allocates gradients, moments and activations; their pages are first touched by the
  * steps. */

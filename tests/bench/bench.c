@@ -144,6 +144,7 @@ static void open_training(struct row *r, int recompute)
     struct train_options o = {
         .max_steps = 1000,
         .batch_size = r->s->B,
+        .seq_length = r->s->T + 1,
         .accumulation = 1,
         .warmup_steps = 10,
         .seed = 1,

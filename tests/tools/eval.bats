@@ -114,6 +114,26 @@ P
     refused 1 "begin with an added BOS" record "$LLAMA" rows.tsz --context 8
 }
 
+@test "without --seq-length, what is longer than the model's positions is cut, with a note, by every tool" {
+    seq -s ' ' 1 80 | "$BIN/tokenize" --ids -o document.tsz             # the model has 64 positions
+    seq -s ' ' 1 80 | "$BIN/tokenize" --ids --seq-length 80 -o row.tsz
+    note="sequences are cut to 64 tokens (--seq-length)"
+    for tokens in document.tsz row.tsz; do
+        "$BIN/eval-ppl" "$LLAMA" $tokens > default.json 2> notes
+        grep -qF "$note" notes
+        record "$LLAMA" $tokens --seq-length 64 > asked.json
+        [ "$(value default.json nll)" = "$(value asked.json nll)" ]
+        [ "$(value default.json predictions) $(value default.json seq_length)" = "78 64" ]
+        "$BIN/probe-layers" "$LLAMA" $tokens 2>&1 > probe.tsz | grep -qF "$note"
+        "$BIN/calib-acts" "$LLAMA" $tokens 2>&1 > acts.tsz | grep -qF "$note"
+        "$BIN/dump-logits" --full "$LLAMA" $tokens 2>&1 > logits.tsz | grep -qF "$note"
+        "$BIN/kd-train" "$LLAMA" --loss ce --data $tokens --max-steps 1 2>&1 > student.tsz | grep -qF "$note"
+    done
+    "$BIN/eval-ppl" "$LLAMA" document.tsz --seq-length 80 > asked.json 2> notes
+    grep -qF "windows of up to 80 tokens go beyond the 64 positions of the model (max_position_embeddings)" notes
+    [ "$(value asked.json predictions)" = 79 ]
+}
+
 @test "long sequences in pieces: the rest counts, no piece reaches into the next sequence, a rest of one token is left out" {
     golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
     record "$LLAMA" rows.tsz --seq-length 20 > pieces.json
@@ -134,7 +154,7 @@ P
     record "$LLAMA" rows.tsz --seq-length 16 --score-from 9 > half.json
     [ "$(value half.json predictions) $(value half.json windows) $(value half.json tokens_left_out)" = "28 4 2" ]
     seq -s ' ' 1 80 | "$BIN/tokenize" --ids -o long.tsz
-    refused 1 "learned positions" record "$G/families/gpt2" long.tsz
+    refused 1 "learned positions" record "$G/families/gpt2" long.tsz --seq-length 80
     record "$G/families/gpt2" long.tsz --seq-length 64
     refused 2 "give one" record "$LLAMA" rows.tsz --seq-length 16 --context 16
     refused 2 "to predict a token" record "$LLAMA" rows.tsz --seq-length 1

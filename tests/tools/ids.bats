@@ -30,6 +30,7 @@ dump-logits|seq-length|8|16
 probe-layers|block-size|1|2
 probe-layers|max-tokens|16|32
 probe-layers|context|8|24
+probe-layers|seq-length|8|16
 probe-layers|row-bos|no|yes
 rank|random|1|2
 score-importance|batch|mean|var
@@ -59,6 +60,7 @@ kd-train|jsd-beta|0.25|0.5
 kd-train|max-steps|2|3
 kd-train|batch-size|1|2
 kd-train|gradient-accumulation-steps|1|2
+kd-train|seq-length|3|4
 kd-train|order|shuffled|sequential
 kd-train|seed|1|2
 kd-train|learning-rate|0.1|0.2

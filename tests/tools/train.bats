@@ -270,7 +270,7 @@ P
     "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"
     refused 1 "token id 83" golden_run --loss ce --data beyond.tsz -o x.tsz
     "$BIN/tokenize" --ids -o single.tsz <<< "1"
-    refused 1 "two tokens" golden_run --loss ce --data single.tsz -o x.tsz
+    refused 1 "no window with a prediction" golden_run --loss ce --data single.tsz -o x.tsz
     refused 1 "/nowhere/x.tsz" golden_run --loss ce -o /nowhere/x.tsz
     refused 1 "kind" golden_run --loss ce --data <("$BIN/hf-import" "$STUDENT") -o x.tsz
     [ ! -e x.tsz ]
