@@ -79,7 +79,7 @@ endif
 
 .PHONY: all list clean install emulated check check-hf check-smollm2 check-large \
         lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man teacher
-all: $(tools:%=$(BINDIR)/%)             ## builds every tool into bin/
+all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
 # Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with
 # square roots and selections become vector code; no value changes.
@@ -110,6 +110,11 @@ $(BINDIR)/%: $(BUILD)/bin/%.o $(archive)
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  LD  $@")
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
+
+# the list of tools in it changes with the sources
+$(BINDIR)/pare: pipelines/pare $(wildcard bin/*.c)
+	@mkdir -p $(@D)
+	$(Q)sed 's/@TOOLS@/$(tools)/' $< > $@ && chmod 755 $@
 
 # ---- tests
 units   := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
@@ -144,7 +149,7 @@ check-hf: all           ## checks against transformers and tokenizers (PYTHON= h
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
 
-lint:                                   ## static analysis (cppcheck)
+lint:                                   ## runs static analysis (cppcheck)
 	cppcheck -q --std=c11 --language=c --enable=warning,performance,portability --error-exitcode=1 \
 		--library=posix,gnu,tests/lint.cfg --suppressions-list=tests/lint.suppress \
 		-D_GNU_SOURCE -D__x86_64__ -DBLAS_onednn -DPARE_CUDA lib formats bin kernels tests/fuzz
@@ -157,12 +162,12 @@ sanitized:              ## builds tools and fuzz drivers with sanitizers into bu
 
 FUZZ    ?= $(fuzzers)
 SECONDS ?= 600
-fuzz: sanitized                         ## runs each fuzz driver, or FUZZ=NAME, for SECONDS=
+fuzz: sanitized                         ## runs every fuzz driver, or FUZZ=NAME, for SECONDS= (600)
 	$(Q)for f in $(FUZZ); do \
 	    build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
 
 attack: SECONDS = 3600
-attack: all sanitized $(BUILD)/tests/attack/fail_nth.so ## attacks everything for SECONDS=, counts
+attack: all sanitized $(BUILD)/tests/attack/fail_nth.so ## faults, kills, bad input and fuzzing, SECONDS= (3600)
 	$(Q)$(PYTHON) tests/attack/attack.py $(BINDIR) $(BUILD)/tests/attack/fail_nth.so \
 	    --seconds $$(($(SECONDS) / 2))
 	$(Q)$(MAKE) -s fuzz SECONDS=$$(($(SECONDS) / 2 / $(words $(fuzzers)) + 1))
@@ -195,23 +200,22 @@ endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, \
            train S135, kd L110 L15, kd S135 S90
 STEPS   ?= 5
-bench: $(BUILD)/tests/bench/bench ## times evaluation, training, distillation: a JSON line a row
+bench: $(BUILD)/tests/bench/bench ## times evaluation, training and distillation; prints JSON lines
 	$(Q)echo '$(ROWS)' | tr ',' '\n' | { failed=0; while read -r row; do \
 	    $< "$$row" --steps $(STEPS) $(BENCH_OPTIONS) || failed=1; \
 	    done; exit $$failed; }
 
 # ---- installation
-man: $(tools:%=man/%.1)                 ## man pages, made from --help
+man: $(tools:%=man/%.1) man/pare.1      ## makes man pages from --help
+man/pare.1: $(tools:%=$(BINDIR)/%)
 man/%.1: $(BINDIR)/% pipelines/man
 	@mkdir -p $(@D)
 	$(Q)sh pipelines/man $< > $@
 
-install: all man                        ## tools, the dispatcher `pare` and man pages under PREFIX
+install: all man                        ## installs tools, `pare` and man pages under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
-	install $(tools:%=$(BINDIR)/%) $(DESTDIR)$(PREFIX)/bin
-	sed 's/@TOOLS@/$(tools)/' pipelines/pare > $(DESTDIR)$(PREFIX)/bin/pare
-	chmod 755 $(DESTDIR)$(PREFIX)/bin/pare
-	install -m 644 $(tools:%=man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install $(tools:%=$(BINDIR)/%) $(BINDIR)/pare $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(tools:%=man/%.1) man/pare.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 teacher: all            ## trains the demonstration's teacher (half an hour on two cores)
 	sh pipelines/make-teacher
@@ -220,6 +224,6 @@ list:                                   ## prints the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
 
 clean:                                  ## removes everything that was built
-	rm -rf build $(tools:%=bin/%) man
+	rm -rf build $(tools:%=bin/%) bin/pare man
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

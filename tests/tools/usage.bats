@@ -251,3 +251,13 @@ END
         grep -qw "$arch" help || { echo "no $arch"; false; }
     done
 }
+
+@test "pare lists every tool, and its man page is made from that" {
+    for source in "$ROOT"/bin/*.c; do
+        "$BIN/pare" --help | grep -q "^  $(basename "$source" .c) "
+    done
+    sh "$ROOT/pipelines/man" "$BIN/pare" > pare.1
+    grep -q '^pare \\- make compact language models' pare.1
+    grep -q '^ *kd\\-train  *Train a model' pare.1
+    grep -q '^.SH TOOLS' pare.1
+}
