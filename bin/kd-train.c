@@ -43,7 +43,7 @@ static const struct opt opts[] = {
     {"loss", OPT_TEXT, &loss, "SUM",
      "a loss, or a weighted sum of several such as kl+0.5ce (listed above)", 0},
     {"temperature", OPT_REAL, &o.temperature, "X",
-     "softmax temperature of teacher and student; not in ce, mse and cosine", 0},
+     "softmax temperature of teacher and student; ce and losses of logits have none", 0},
     {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
      "multiply the losses that have the temperature by its square, so that their gradients keep "
      "their "

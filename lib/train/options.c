@@ -81,12 +81,24 @@ double train_learning_rate(const struct train_options *o, int64_t step)
            0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
 }
 
+/* Does a loss of the sum depend on the temperature? */
+static int temperature_matters(const struct train_options *o)
+{
+    int matters = 0;
+    for (int i = 0; i < LOSS_COUNT; i++)
+        matters |= o->weights[i] != 0 && loss_table[i].has_temperature;
+    return matters;
+}
+
 /* Kernels take both as f32, hence the bounds. --jsd-beta is recorded only for runs that it
  * affects. */
 static int losses_resolve(struct train_options *o, struct err *e)
 {
     if (!(o->temperature >= 1e-3 && o->temperature <= 1e3))
         return err_set(e, "--temperature must be from 0.001 to 1000, not %g", o->temperature);
+    if ((o->temperature != 1 || o->temperature_squared) && !temperature_matters(o))
+        return err_set(e, "--temperature%s has no effect: no loss in --loss has a temperature",
+                       o->temperature_squared ? "-squared" : "");
     if (o->weights[LOSS_jsd] == 0) {
         if (!isnan(o->jsd_beta))
             return err_set(e, "--jsd-beta has no effect: --loss does not contain jsd");

@@ -263,6 +263,8 @@ P
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
     refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
     refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 -o x.tsz
+    refused 2 "--temperature has no effect" golden_run --loss ce --temperature 2 -o x.tsz
+    refused 2 "--temperature-squared has no effect" golden_run --teacher "$TEACHER" --loss mse+cosine+ce --temperature-squared -o x.tsz
     refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
     refused 2 "--loss rkl needs a --teacher" golden_run --loss rkl -o x.tsz
     refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
