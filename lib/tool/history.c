@@ -3,7 +3,8 @@
  * was made by the earlier step that has the input's id; inputs without such a step are roots
  * (directories, texts, output of other programs) and must still be where they were. Intermediate
  * files keep the names that were typed, since those are part of the result's own history; pipes
- * become temporary files.
+ * become temporary files, read through the same descriptor: <(command) is /dev/fd/63 in bash,
+ * /proc/self/fd/11 in zsh.
  *
  * A history is untrusted: anybody can write one. The script therefore calls only this project's
  * stream-writing tools, with options that they record, every word quoted. Refused: other options,
@@ -13,6 +14,7 @@
 
 #include "../base/mem.h"
 #include "../base/utf8.h"
+#include "../model/model.h"
 #include "history.h"
 #include "steps.h"
 
@@ -119,11 +121,21 @@ static char *value_text(const json_t *value)
     return json_is_real(value) ? real_text(value) : json_dumps(value, JSON_ENCODE_ANY);
 }
 
+/* The size of an axis is recorded as 0 where it is not given: see OPT_SIZES. */
+static int is_not_given(const char *name, const json_t *value)
+{
+    int is_size = 0;
+    for (enum axis x = 0; x < AXIS_COUNT; x++)
+        is_size |= axis_rows[x].option && !strcmp(axis_rows[x].option, name);
+    return is_size && json_is_integer(value) && !json_integer_value(value);
+}
+
 static void option_print(const char *name, const json_t *value, FILE *f)
 {
     for (size_t i = 0; i < json_array_size(value); i++)
         option_print(name, json_array_get(value, i), f);
-    if (json_is_array(value) || json_is_object(value) || json_is_false(value))
+    if (json_is_array(value) || json_is_object(value) || json_is_false(value) ||
+        is_not_given(name, value))
         return;
     fputs(" --", f);
     word_print(name, f);
@@ -169,6 +181,7 @@ struct script {
     json_t *made;    /* {id: number of the step that made it} */
     json_t **reads;  /* by step: {path: null} of its inputs, pipes left out */
     json_t **wanted; /* by step: {path: null}, the paths that later steps typed; "-": a pipe */
+    int needs_bash;  /* sh knows descriptors of one digit */
     FILE *f;
 };
 
@@ -193,6 +206,23 @@ static size_t input_count(const json_t *step)
     return json_array_size(json_object_get(step, "inputs"));
 }
 
+/* Of a pipe that a path names; -1: the path is that of a file. */
+static int descriptor_of(const char *path)
+{
+    static const char *const places[] = {"/dev/fd/", "/proc/self/fd/"};
+    if (!strcmp(path, "-") || !strcmp(path, "/dev/stdin"))
+        return 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const char *number = path + strlen(places[i]);
+        if (strncmp(path, places[i], strlen(places[i])))
+            continue;
+        size_t digits = strspn(number, "0123456789");
+        if (digits && digits < 6 && !number[digits])
+            return atoi(number);
+    }
+    return -1;
+}
+
 static void set_add(json_t *set, const char *text) { json_object_set_new(set, text, json_null()); }
 
 /* -1: two steps with one id. */
@@ -215,7 +245,7 @@ static int script_open(struct script *x, const json_t *hist, const char *path, s
         x->reads[s] = json_object();
         x->wanted[s] = json_object();
         for (size_t i = 0; i < input_count(step); i++)
-            if (strcmp(input_text(step, i, "path"), "-"))
+            if (descriptor_of(input_text(step, i, "path")) < 0)
                 set_add(x->reads[s], input_text(step, i, "path"));
     }
     return 0;
@@ -257,6 +287,13 @@ static int options_check(const struct script *x, int64_t s, const char *path, st
     return 0;
 }
 
+static void want(struct script *x, int64_t s, const char *path)
+{
+    int descriptor = descriptor_of(path);
+    x->needs_bash |= descriptor > 9;
+    set_add(x->wanted[s], descriptor < 0 ? path : "-");
+}
+
 /* Determines, from the last step back, which steps are needed and under which names their products
  * are wanted. */
 static int script_plan(struct script *x, const char *path, struct err *e)
@@ -273,7 +310,7 @@ static int script_plan(struct script *x, const char *path, struct err *e)
         for (size_t i = 0; i < input_count(step_at(x, s)); i++) {
             int64_t p = producer(x, s, i);
             if (p >= 0)
-                set_add(x->wanted[p], input_text(step_at(x, s), i, "path"));
+                want(x, p, input_text(step_at(x, s), i, "path"));
         }
     }
     return 0;
@@ -288,6 +325,21 @@ static void place_print(const struct script *x, int64_t s, const char *path)
         fprintf(x->f, "\"$tmp/%lld.tsz\"", (long long)s);
     else
         word_print(path, x->f);
+}
+
+static void redirections_print(const struct script *x, int64_t s)
+{
+    const json_t *step = step_at(x, s);
+    for (size_t i = 0; i < input_count(step); i++) {
+        int descriptor = descriptor_of(input_text(step, i, "path"));
+        int64_t p = producer(x, s, i);
+        if (descriptor < 0 || p < 0)
+            continue;
+        fputc(' ', x->f);
+        if (descriptor)
+            fprintf(x->f, "%d", descriptor);
+        fprintf(x->f, "< \"$tmp/%lld.tsz\"", (long long)p);
+    }
 }
 
 /* Makes the product for the first path that wants it, and copies it for the others. */
@@ -309,9 +361,7 @@ static void step_print(const struct script *x, int64_t s)
             fputc(' ', x->f);
         } else {
             hist_command(step, x->f);
-            for (size_t i = 0; i < input_count(step); i++)
-                if (!strcmp(input_text(step, i, "path"), "-") && producer(x, s, i) >= 0)
-                    fprintf(x->f, " < \"$tmp/%lld.tsz\"", (long long)producer(x, s, i));
+            redirections_print(x, s);
             fputs(" -o ", x->f);
         }
         place_print(x, s, path);
@@ -331,7 +381,7 @@ static void roots_print(const struct script *x)
                 continue;
             set_add(told, path);
             fputs("# needs ", x->f);
-            utf8_print(strcmp(path, "-") ? path : "(standard input)", x->f);
+            utf8_print(descriptor_of(path) ? path : "(standard input)", x->f);
             fprintf(x->f, ", id %s\n", input_text(step, i, "id"));
         }
     }
@@ -341,7 +391,8 @@ static void roots_print(const struct script *x)
 static void script_print(const struct script *x, const json_t *head, const char *path)
 {
     const char *id = json_string_value(json_object_get(head, "id"));
-    fputs("#!/bin/sh\n# usage: sh THIS OUTPUT\n# The history that ", x->f);
+    const char *shell = x->needs_bash ? "bash" : "sh";
+    fprintf(x->f, "#!/bin/%s\n# usage: %s THIS OUTPUT\n# The history that ", shell, shell);
     utf8_print(path, x->f);
     fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes again, to the same "
           "bytes on the same machine, the stream of kind ",
@@ -349,9 +400,10 @@ static void script_print(const struct script *x, const json_t *head, const char 
     utf8_print(json_string_value(json_object_get(head, "kind")), x->f);
     fprintf(x->f, ", id %s\n", id ? id : "(none)");
     roots_print(x);
-    fputs("set -e\n: \"${1:?usage: sh THIS OUTPUT}\"\ntmp=$(mktemp -d)\ntrap 'rm -rf \"$tmp\"' "
-          "EXIT\n",
-          x->f);
+    fprintf(x->f,
+            "set -e\n: \"${1:?usage: %s THIS OUTPUT}\"\ntmp=$(mktemp -d)\n"
+            "trap 'rm -rf \"$tmp\"' EXIT\n",
+            shell);
     for (int64_t s = 0; s < x->n; s++)
         step_print(x, s);
 }

@@ -258,6 +258,19 @@ PY
     [[ $output == *"a.tsz has no history"* ]]
 }
 
+@test "ts-dump --hist remakes a cut: sizes that were not given, ranks from <(command)" {
+    slice-model "$golden/llama" --rank <(rank --random 3 <(rank --magnitude "$golden/llama")) --intermediate-size 0:20,1-:17 --drop-attention 1 -o cut.tsz --quiet
+    slice-model - --rank <(rank --magnitude cut.tsz) --intermediate-size 9 -o small.tsz --quiet < cut.tsz
+    ts-dump --hist small.tsz > remake
+    cat remake
+    run ! grep -E -e '--hidden-size|^\[ -e /dev' remake
+    mv small.tsz first.tsz
+    mv cut.tsz first_cut.tsz
+    bash remake again.tsz
+    cmp first.tsz again.tsz
+    cmp first_cut.tsz cut.tsz
+}
+
 # history NAME PYTHON: a stream whose hist is that expression; step(tool, operands, options, inputs, n) makes one with the id of number n
 history() {
     python3 - "$@" <<'PY'
