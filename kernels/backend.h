@@ -1,6 +1,6 @@
 /* What a device can do: one table of functions per backend, behind the exec_ functions and the ops
  * of op.h. A new device is a folder beside cpu/ and cuda/ with its kernels and a table, and a row
- * of `backends` (exec.c). Each function does what the exec_ function of its name promises; errors
+ * of `backends` (exec.c). Each function implements the exec_ function of the same name; errors
  * stick in the exec handle. */
 #ifndef PARE_BACKEND_H
 #define PARE_BACKEND_H
@@ -39,7 +39,7 @@ struct backend {
                           int64_t hidden);
 };
 
-/* of a handle that exec_open has opened */
+/* for an open handle */
 const struct backend *backend_of(const struct exec *x);
 
 extern const struct backend cpu_backend, cuda_backend;

@@ -1,4 +1,4 @@
-/* The execution handle: see op.h. Each function hands over to the device's backend. */
+/* The execution handle: see op.h. Each function calls the device's backend. */
 #include "backend.h"
 
 #include <omp.h>
@@ -6,7 +6,7 @@
 
 #include "../lib/base/mem.h"
 
-/* far more than pays; OpenMP ends the process when it cannot start as many as it is asked for */
+/* far more than is useful; OpenMP ends the process if it cannot start as many as requested */
 enum { THREADS_MOST = 1024 };
 
 static const struct backend *const backends[DEVICE_COUNT] = {

@@ -1,4 +1,4 @@
-/* The op table: what kernels/ offers. Numbers only: no files, no models. See ops.def for the
+/* The op table, the interface of kernels/. Numbers only: no files, no models. See ops.def for the
  * contract. */
 #ifndef PARE_OP_H
 #define PARE_OP_H
@@ -17,10 +17,10 @@ extern "C" {
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
 enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
-/* What a planner must know of an op. RERUN: cheap, so rerun in the backward pass rather than kept.
- * GRADIENTS_IN_FORWARD: the forward call adds the gradients of inputs and weights, and there is no
- * backward call. WHOLE_BATCH: called for all sequences at once, never by several threads. OUT_F64:
- * its output is f64, whatever the type of the activations. */
+/* What a planner must know about an op. RERUN: cheap, so rerun in the backward pass rather than
+ * kept. GRADIENTS_IN_FORWARD: the forward call adds the gradients of inputs and weights, and there
+ * is no backward call. WHOLE_BATCH: called for all sequences at once, never by several threads.
+ * OUT_F64: its output is f64, whatever the type of the activations. */
 enum op_trait { KEEP = 0, RERUN = 1, GRADIENTS_IN_FORWARD = 2, WHOLE_BATCH = 4, OUT_F64 = 8 };
 enum { IS_LOSS = GRADIENTS_IN_FORWARD | WHOLE_BATCH | OUT_F64 };
 enum {
@@ -79,7 +79,7 @@ void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
 /* bytes that exec_arena can still give; INT64_MAX: unknown before trying */
 int64_t exec_available(struct exec *x);
-/* the first matrix size that cost speed, and what it should be a multiple of; 0: none */
+/* the first matrix size that was slow, and what it should be a multiple of; 0: none */
 int64_t exec_slow_size(const struct exec *x, int64_t *multiple);
 /* memory of the matrix library besides operands: packed panels and generated code; measured with
  * oneDNN 2.6 */
@@ -87,10 +87,10 @@ int64_t exec_library_bytes(const struct exec *x);
 /* e.g. "oneDNN 2.6.3", for provenance */
 const char *exec_math_library(void);
 
-/* Graphs: calls, exec_zero and exec_copy after exec_capture are recorded instead of run, until
- * exec_captured returns them as a graph. Whatever differs between replays must be in memory that
- * the calls read. exec_capture returns 0 where the device cannot capture: calls then run as usual.
- */
+/* Graphs: after exec_capture, calls, exec_zero and exec_copy are recorded instead of run, until
+ * exec_captured returns them as a graph. Anything that differs between replays must be in memory
+ * that the calls read. exec_capture returns 0 if the device cannot capture: calls then run as
+ * usual. */
 struct exec_graph;
 int exec_capture(struct exec *x);
 struct exec_graph *exec_captured(struct exec *x); /* NULL after an error */
@@ -118,7 +118,7 @@ struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
     const int32_t *ids;    /* [n_seq * seq_len] */
     const int32_t *labels; /* [n_seq * seq_len], negative: not counted; only for losses */
-    /* [n_seq * seq_len][token_bytes]: what a loss reads of each token besides, or NULL and 0 */
+    /* [n_seq * seq_len][token_bytes]: other data that a loss reads per token, or NULL and 0 */
     const void *token_data;
     int64_t token_bytes;
 };
@@ -208,7 +208,7 @@ struct op_args {
     struct operand in[OP_INPUTS], w[OP_WEIGHTS], out;
     float *memo;   /* [T, memo floats] */
     void *scratch; /* op_scratch() bytes, 64-byte aligned, contents undefined */
-    /* a device slot: what the op reads that changes from step to step, or NULL */
+    /* a device slot with the values that change from step to step, or NULL */
     const float *step;
     int64_t rows; /* T = n_seq * seq_len */
     union {
@@ -252,8 +252,8 @@ size_t op_scratch(enum op op, const struct op_args *c);
 void op_forward(enum op op, const struct op_args *c);
 void op_backward(enum op op, const struct op_args *c);
 
-/* How many tokens loss should take at a time, by the sizes of student and teacher (0: none): as
- * many as pay for the memory of their logits. */
+/* The chunk of tokens for loss, by the sizes of student and teacher (0: none): as many as are worth
+ * the memory of their logits. */
 int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                    int64_t hidden);
 

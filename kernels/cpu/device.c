@@ -30,7 +30,7 @@ static int64_t cpu_available(struct exec *x)
 }
 
 /* More tokens make the products with the head faster, since its weights pass through the cache less
- * often, and the logits larger. At most 100 MB for those of both models and the threads' parts of
+ * often, but the logits larger. At most 100 MB for those of both models and the threads' parts of
  * the gradient, except where even 64 tokens of a large vocabulary take more. */
 static int64_t cpu_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                               int64_t hidden)

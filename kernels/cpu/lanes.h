@@ -33,7 +33,7 @@ static inline float lanes_sum(const lanes *v)
     return s;
 }
 
-/* With intrinsics where they exist: gcc 12 makes up to ten instructions of one. */
+/* With intrinsics where they exist: gcc 12 turns one into up to ten instructions. */
 static inline void lanes_from_i8(lanes *to, const void *from)
 {
 #if defined __AVX512F__

@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void lanes_of_weights(lanes *to, co
 }
 
 /* Dot products of weights w[0..n-1] with one or four rows of x. There are four sums even for one
- * row, so that no product waits for the one before. */
+ * row, so that no product waits for the previous one. */
 static inline __attribute__((always_inline)) void times(const void *w, enum dtype d,
                                                         const float *const x[ROWS_FEW],
                                                         int64_t rows, int64_t j, int64_t n,

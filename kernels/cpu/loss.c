@@ -7,13 +7,13 @@
  * w^T is that with respect to the logit times (1 - (logit / cap)^2) * logit_scale.
  *
  * The vocabulary is cut into as many ranges as threads were asked for, of which each thread takes
- * its share, and walked over in pieces that a core's own cache holds, since everything but the
- * products is bound by memory: values are taken from a piece right after its product, and in a
- * second walk over the kept pieces gradients are made and used while they are there. Threads meet
+ * its share, and processed in pieces that fit a core's own cache, since everything but the products
+ * is bound by memory: losses are accumulated from a piece right after its product, and in a second
+ * pass over the kept pieces gradients are computed and used while they are in cache. Threads meet
  * three times a chunk: the sums of the ranges become those of the rows, and the ranges' parts of
  * in0's gradient are added up, both in the order of the ranges, so that results do not depend on
  * how many threads there really are. A loss whose terms need finished softmaxes costs one more
- * walk. Without that and without gradients nothing is kept. Scratch: sums of each row for each
+ * pass. Without that and without gradients nothing is kept. Scratch: sums of each row for each
  * range; its part of in0's gradient; logits of student and teacher, [piece][chunk, entries]; a
  * widened piece. */
 #include <math.h>
@@ -84,13 +84,13 @@ static size_t wide_floats(const struct op_args *c)
     return rounded(floats);
 }
 
-/* Whether logits are walked over again. */
+/* Is a second pass over the logits needed? */
 static int kept(const struct op_args *c)
 {
     return c->p.loss.gradients || row_second_walk(c->p.loss.kind.set);
 }
 
-/* Logits that are kept at a time, of a head of V entries: all, or a piece of each range. */
+/* Number of logits of a head of V entries kept at a time: all, or a piece of each range. */
 static size_t logit_floats(const struct op_args *c, int64_t V)
 {
     int64_t rows = chunk_rows(c);
@@ -127,7 +127,8 @@ static struct range range_of(const struct op_args *c, const struct work *k, int6
     return r;
 }
 
-/* Where the piece that begins at entry v ends. Pieces end where the vocabularies part. */
+/* The end of the piece that begins at entry v. Pieces do not cross the end of the shared
+ * vocabulary. */
 static int64_t piece_end(const struct work *k, const struct range *r, int64_t v)
 {
     int64_t end = least(v + k->piece, r->end);
@@ -223,7 +224,7 @@ static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bi
     }
 }
 
-/* add: the gradient of the head holds something already */
+/* add: add to the gradient of the head instead of overwriting it */
 static void range_gradients(const struct op_args *c, const struct work *k, const struct range *r,
                             int add)
 {
@@ -341,7 +342,7 @@ static struct work work_of(const struct op_args *c)
                      .piece = piece_entries(c)};
     if (c->in[1].v && c->w[2].v)
         k.shared = shared_entries(c);
-    k.teacher.V = k.shared; /* the rest of a larger one does not count */
+    k.teacher.V = k.shared; /* entries beyond it do not count */
     k.columns = loss_columns(p->kind.set);
     k.plan = row_plan(p->kind, k.student.V, k.shared);
     k.plan.step = c->step;
@@ -372,7 +373,7 @@ static void loss_fwd(const struct op_args *c)
         if (!counted(&k, 0))
             continue;
         k.n = least(chunk_rows(c), c->rows - t);
-        /* what is not counted at either end costs nothing */
+        /* skip uncounted positions at both ends */
         while (!counted(&k, k.n - 1))
             k.n--;
         k.student.x = x + t * k.student.E;

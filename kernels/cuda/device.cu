@@ -86,8 +86,8 @@ static void cuda_release(void *p, size_t bytes)
     cudaFree(p);
 }
 
-/* Less what the driver takes later for itself: code of kernels, which it loads when they first run,
- * and graphs. */
+/* Less a reserve for the driver: code of kernels, which is loaded when they first run, and
+ * graphs. */
 static int64_t cuda_available(struct exec *x)
 {
     size_t available = 0, total = 0;
@@ -108,8 +108,8 @@ static void wait(struct exec *x)
         cuda_check(&x->err, cudaStreamSynchronize(x->gpu->stream), "synchronise");
 }
 
-/* Through pinned memory: the driver would make a copy from other memory wait for all work given
- * before. Not within a capture, which would read the stage again at each replay. */
+/* Through pinned memory: a copy from other memory would wait for all earlier work. Not during a
+ * capture, which would read the stage again at each replay. */
 static void cuda_put(struct exec *x, void *device, const void *host, size_t bytes)
 {
     struct gpu *g = x->gpu;

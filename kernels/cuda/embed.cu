@@ -1,6 +1,6 @@
 /* embed on CUDA: see kernels/cpu/embed.c. Backward without atomics: the places of the batch are
  * sorted by id (a stable radix sort, DIGIT_BITS a pass), and one block sums each run of equal ids
- * in an order that the batch alone decides. */
+ * in an order that depends on the batch alone. */
 #include "cuda.h"
 
 enum { THREADS = 256, DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS, WALKERS = 8, AHEAD = 4 };

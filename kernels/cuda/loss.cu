@@ -1,9 +1,9 @@
 /* loss on CUDA: see kernels/cpu/loss.c for shapes, kernels/losses.def for formulas. Logits of a
  * chunk of tokens lie in scratch in the type of the activations and become their own gradients
- * (loss_row.h); everything taken of them is computed in f32, long sums as in cuda.h. Whether a
- * position is counted is known on the device only, so that all are computed. Heads are of the type
- * of the activations, or with f32 activations f32, bf16 or f16, then widened block by block.
- * Refuses others. */
+ * (loss_row.h); everything taken of them is computed in f32, long sums as in cuda.h. Only the
+ * device knows which positions are counted, so all are computed. Heads are of the type of the
+ * activations, or with f32 activations f32, bf16 or f16, then widened block by block. Refuses
+ * others. */
 #include "loss_row.h"
 #include "weights.h"
 

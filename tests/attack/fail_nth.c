@@ -1,10 +1,10 @@
-/* Preloaded into a tool (LD_PRELOAD), lets the N-th call of one kind fail, as a machine that has
- * nothing left would.
+/* Preloaded into a tool (LD_PRELOAD), makes the N-th call of one kind fail, as on a machine out of
+ * resources.
  *   FAIL_CALL  malloc (and calloc, realloc, aligned ones), mmap, open, read, write, fsync, close,
  *              rename
  *   FAIL_N     which call, from 1 on; 0: none
  *   FAIL_MARK  a file that is created when a call has failed
- * The tool must then end with a sentence and a status that is not 0, or with the right output. */
+ * The tool must then end with a message and a non-zero status, or with the right output. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -31,7 +31,7 @@ __attribute__((constructor)) static void begin(void)
     target = n ? atol(n) : 0;
 }
 
-/* No library function that allocates or is replaced here. */
+/* Uses no library function that allocates or is replaced here. */
 static int hit(const char *call, int error)
 {
     if (!target || strcmp(call, what) || __sync_add_and_fetch(&count, 1) != target)

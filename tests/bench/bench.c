@@ -1,16 +1,17 @@
 /* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON
- * line. A row is one process, so that its memory is its own. `bench fma` and `bench bf16` print
- * what loops on registers read, `bench library` the name of the library of matrix products.
+ * line. Each row is a process of its own, so that its memory can be measured. `bench fma` and
+ * `bench bf16` print the speed of loops on registers, `bench library` the name of the matrix
+ * library.
  *
- * Shapes, batch and the accounting are those of common PyTorch practice: random weights and tokens,
- * T predictions from T + 1 tokens; FLOPs are nominal, 2 per weight and token forward with full
- * square attention, three times that for training. The register FMA loop runs just before and after
- * and says what the machine could do at that moment; a run where it read under 90 % of the best
- * reading is repeated.
+ * Shapes, batches and accounting follow common PyTorch practice: random weights and tokens, T
+ * predictions from T + 1 tokens; FLOPs are nominal, 2 per weight and token forward with full square
+ * attention, three times that for training. The register FMA loop runs just before and after, to
+ * show what the machine could do at that moment; a run with a reading under 90 % of the best is
+ * repeated.
  *
  * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of
- * the square, and no FMA loop runs; --ops adds a line for each op against what the device can do,
- * measured in the same run. */
+ * the square, and no FMA loop runs; --ops adds a line for each op, compared with the device's
+ * limits measured in the same run. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +96,7 @@ struct row {
     struct trainer trainer;
     struct tape *tape; /* of an evaluation */
     struct data_batch batch;
-    int64_t predicted, device; /* bytes; of the device, what was there before */
+    int64_t predicted, device; /* bytes; device memory used before */
     int64_t predicted_there;   /* of the device */
     double flops;              /* per token */
 };
@@ -190,7 +191,7 @@ static void sort_times(double *seconds, int steps, double *median, double *best)
     *median = steps % 2 ? seconds[steps / 2] : (seconds[steps / 2 - 1] + seconds[steps / 2]) / 2;
 }
 
-/* On a device: three runs first, in which algorithms are chosen and graphs made. */
+/* On a device: three runs first, in which algorithms are chosen and graphs captured. */
 static void measure_device(struct row *r, int steps, double *median, double *best)
 {
     double *seconds = mem_alloc(sizeof *seconds * (size_t)steps);
@@ -198,7 +199,7 @@ static void measure_device(struct row *r, int steps, double *median, double *bes
         double t = usage_seconds();
         run_once(r);
         if (r->tape)
-            tape_losses(r->tape, 0); /* waits, as a step does of itself */
+            tape_losses(r->tape, 0); /* waits for the device, as a step does anyway */
         if (i >= 0)
             seconds[i] = usage_seconds() - t;
     }
@@ -229,8 +230,8 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
            1e-9 * (double)r->predicted_there, c.product / 1e12, c.copy / 1e9, (long long)slow);
 }
 
-/* Times `steps` runs after two; the readings of the FMA loop around them. Repeats the whole while
- * the loop says that the machine was busy. */
+/* Times `steps` runs after two for warming up, with FMA readings before and after. Repeats all of
+ * it while these say that the machine was busy. */
 static void measure(struct row *r, int steps, double *median, double *best, double fma[2])
 {
     double *seconds = mem_alloc(sizeof *seconds * (size_t)steps), peak = 0;
@@ -252,7 +253,7 @@ static void measure(struct row *r, int steps, double *median, double *best, doub
     free(seconds);
 }
 
-/* The shape with a device's batch, or the one asked for. */
+/* The shape with the device's batch, or the requested one. */
 static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
 {
     static struct shape both[2];
@@ -268,8 +269,8 @@ static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
     return s;
 }
 
-/* Where the time of a step goes, on stderr: milliseconds and shares of the ops, forward and
- * backward, and what is left between them. */
+/* Prints where the time of a step goes, on stderr: milliseconds and shares of the ops, forward and
+ * backward, and the time between them. */
 static void profile(struct row *r, int steps)
 {
     memset(x.seconds, 0, sizeof x.seconds);
@@ -338,8 +339,8 @@ static void parse(struct options *o, int argc, char **argv)
     exit(2);
 }
 
-/* Before minutes go into random weights: a trained parameter takes 18 bytes on a device (16 in
- * f32), a frozen one 2 or 4. */
+/* Checked before minutes are spent on random weights: a trained parameter takes 18 bytes on a
+ * device (16 in f32), a frozen one 2 or 4. */
 static void check_room(const struct row *r, int is_eval)
 {
     double narrow = x.compute == DT_BF16 ? 2 : 4;

@@ -1,7 +1,7 @@
 /* What calibration adds to a forward pass: calib MODEL [ROUNDS [B T]] runs the model's blocks
- * without a head over B x T random tokens, as they are and with every tap of calib-acts,
- * alternately. A line a round: seconds without taps, seconds with them; then where the difference
- * went. */
+ * without a head over B x T random tokens, alternately without taps and with every tap of
+ * calib-acts. One line per round: seconds without taps, seconds with them; then where the
+ * difference is spent. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
         ids[i] = (int32_t)rng_below(&r, (uint64_t)m.spec.vocab_size);
     struct batch b = {.n_seq = B, .seq_len = T, .ids = ids};
     double with = 0, without = 0;
-    /* memory is touched, products are generated */
+    /* touches memory and generates matrix kernels */
     forward(plain, &b), calibrate(tapped, &b);
     x.seconds[OP_seq_stats][0] = x.seconds[OP_row_cosine][0] = 0;
     for (int i = 0; i < rounds; i++) {

@@ -11,7 +11,7 @@ enum { LANES = 8 };
 typedef float lanes __attribute__((vector_size(LANES * 4)));
 
 /* Twelve independent chains, enough to hide a latency of four cycles on two units; variables, since
- * an array would live in memory. */
+ * an array would be kept in memory. */
 enum { CHAINS = 12 };
 #define EACH_CHAIN(X) X(a0) X(a1) X(a2) X(a3) X(a4) X(a5) X(a6) X(a7) X(a8) X(a9) X(a10) X(a11)
 
@@ -24,9 +24,7 @@ static float fma_run(long rounds)
     for (long r = 0; r < rounds; r++) {
 #define X(a) \
     a = a * b + c; \
-    __asm__ volatile( \
-        "" \
-        : "+v"(a)); /* fused by the compiler, but neither dropped nor merged over rounds */
+    __asm__ volatile("" : "+v"(a)); /* may be fused, but neither dropped nor merged */
         EACH_CHAIN(X)
 #undef X
     }

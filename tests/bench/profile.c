@@ -1,5 +1,5 @@
-/* Times of single ops: see profile.h. Each event of the tape is run a few times between two waits
- * for the device. */
+/* Times of single ops: see profile.h. Each event of the tape is run a few times between two
+ * synchronisations with the device. */
 #include "profile.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "../../lib/base/usage.h"
 #include "../../lib/tape/tape_private.h"
 
-/* SMALLER: where there is little memory and speed means nothing */
+/* SMALLER: for machines with little memory, where speed does not matter */
 enum { SIDE = 8192, COPY_BYTES = 1 << 30, REPEATS = 10, SMALLER = 64 };
 
 static void wait_for(struct exec *x, const void *there)
@@ -30,7 +30,7 @@ static double seconds_of(struct exec *x, const void *there, void (*fn)(void *), 
     return (usage_seconds() - start) / REPEATS;
 }
 
-/* ---- what the device can do */
+/* ---- limits of the device */
 
 static void run_product(void *call) { op_forward(OP_linear, call); }
 
@@ -88,7 +88,7 @@ int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e)
     return 0;
 }
 
-/* ---- what an op takes at least */
+/* ---- minimum cost of an op */
 
 static double entries(const struct operand *o) { return (double)o->rows * (double)o->cols; }
 static double bytes_of(const struct operand *o)

@@ -1,7 +1,7 @@
 /* An emulator of the part of the CUDA runtime that kernels/cuda uses, so that the kernels can be
- * proved where there is no card. A grid's blocks run one after the other, a block's threads as
- * fibers that change places at barriers and warp collectives, in an order drawn anew for each
- * block; work put into a stream runs when the host waits for it, never before.
+ * tested without a card. A grid's blocks run one after the other, a block's threads as fibers that
+ * switch at barriers and warp collectives, in an order drawn anew for each block; work put into a
+ * stream runs when the host waits for it, never before.
  *
  * What it catches: barriers that not all threads reach, and most missing ones (by the order);
  * shared and device memory that is read before it is written (both start as NaNs); writes past

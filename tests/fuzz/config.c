@@ -1,5 +1,5 @@
-/* Any text as config.json: read into a head, listed, written back, read again as config, as stream
- * header and for export. */
+/* Any text as config.json: read into a spec, its tensors listed, written back, and read again as
+ * config, as stream header and for export. */
 #include <stdlib.h>
 
 #include "../../formats/json.h"

@@ -1,5 +1,5 @@
-/* Any bytes as a GGUF file: opened as syntax, every tensor to its last byte and every value of the
- * metadata; then as a model, with its files and all its tensors. */
+/* Any bytes as a GGUF file: opened at the format level, reading every tensor to its last byte and
+ * every metadata value; then as a model, with its files and all its tensors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>

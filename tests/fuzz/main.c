@@ -1,9 +1,9 @@
 /* Runs a fuzz driver (LLVMFuzzerTestOneInput of another file) where there is no libFuzzer: first
- * every file of the corpus as it is, then random changes of them for some seconds. Usage: DRIVER
+ * every file of the corpus unchanged, then random changes of them for some seconds. Usage: DRIVER
  * [--seconds N] [--seed N] FILE|DIRECTORY... Any crash, sanitizer report, input that takes over ten
- * seconds or single allocation over a gigabyte ends the run; the input that did it is left in
- * ./crash-DRIVER. Ends with "N passed, N failed", a pass being a file of the corpus and one more
- * the changes. */
+ * seconds or single allocation over a gigabyte ends the run; the offending input is left in
+ * ./crash-DRIVER. Ends with "N passed, N failed", counting each corpus file, and the changes as one
+ * more. */
 #include <dirent.h>
 #include <signal.h>
 #include <stdint.h>
@@ -29,7 +29,7 @@ struct input {
 };
 static struct input *seeds;
 static size_t n_seeds;
-static struct input now; /* what is being run, for the report */
+static struct input now; /* the current input, for the report */
 static char crash_path[300];
 
 const char *__asan_default_options(void)
@@ -40,7 +40,7 @@ const char *__asan_default_options(void)
 
 static void crash_save(void)
 {
-    /* no input: a leak, reported at the end */
+    /* no current input: a leak, reported at exit */
     FILE *f = now.p ? fopen(crash_path, "wb") : NULL;
     if (f) {
         fwrite(now.p, 1, now.n, f);
@@ -60,7 +60,7 @@ static void on_signal(int s)
 
 static void run(const uint8_t *p, size_t n)
 {
-    /* of the exact size, so that reading past the end is seen */
+    /* of the exact size, so that reads past the end are detected */
     now.p = mem_alloc(n);
     memcpy(now.p, p, now.n = n);
     alarm(HANG);
@@ -125,7 +125,7 @@ static const int64_t odd[] = {
 
 static int64_t odd_number(struct rng *r) { return odd[rng_below(r, sizeof odd / sizeof *odd)]; }
 
-/* Sizes that parsers get wrong, of 1, 2, 4 or 8 bytes in either order. */
+/* Sizes that parsers tend to get wrong, of 1, 2, 4 or 8 bytes in either byte order. */
 static void number_put(struct input *x, size_t at, struct rng *r)
 {
     uint64_t v = (uint64_t)odd_number(r);
@@ -137,7 +137,7 @@ static void number_put(struct input *x, size_t at, struct rng *r)
 
 static int is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
 
-/* The next number written in digits becomes such a size, or one next to what it was. */
+/* Replaces the next decimal number by such a size, or by a neighbour of the old one. */
 static void digits_put(struct input *x, size_t at, struct rng *r)
 {
     char text[32];
@@ -154,7 +154,7 @@ static void digits_put(struct input *x, size_t at, struct rng *r)
     bytes_insert(x, at, (const uint8_t *)text, (size_t)n);
 }
 
-/* A piece of some seed, so that valid parts meet in wrong places. */
+/* Inserts a piece of another seed, so that valid parts appear in the wrong places. */
 static void piece_insert(struct input *x, size_t at, struct rng *r)
 {
     const struct input *s = &seeds[rng_below(r, n_seeds)];

@@ -1,6 +1,6 @@
-/* Any bytes as a safetensors file: opened, and if accepted every tensor is found by its name and
- * read to its last byte. Once as they are; once with the length of the header made to fit its last
- * brace and with data behind it, so that a changed header is read at all. */
+/* Any bytes as a safetensors file: opened, and if accepted every tensor is found by name and read
+ * to its last byte. Once unchanged; once with the header's length set to end at its last brace and
+ * with data after it, so that a changed header is read at all. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,7 @@ static void try(const unsigned char *data, size_t size)
     close(fd);
 }
 
-/* The largest number after a comma in the header: where the data of an honest one end. */
+/* The largest number after a comma in the header: the end of the data if it is honest. */
 static size_t data_size(const unsigned char *header, size_t n)
 {
     size_t most = 0;

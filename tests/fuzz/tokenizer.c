@@ -1,8 +1,8 @@
 /* Fuzzes the reading of a tokenizer.json and its use. Input: a tokenizer.json; if a NUL byte
  * follows, what comes after it is the text to encode, else a fixed one. A tokenizer that is
- * accepted must encode the text with spans that add up, and decode the ids. Then the same again
- * with some of the model's flags turned: which ones, the bytes of the input decide, so that every
- * pair of flags meets every change. */
+ * accepted must encode the text with spans that add up, and decode the ids. Then again with some of
+ * the model's flags inverted; the bytes of the input decide which, so that every pair of flags
+ * meets every change. */
 #include "../../lib/tokenizer/tokenizer.h"
 
 #include <jansson.h>
@@ -42,7 +42,7 @@ static void try(const char *json, size_t size, const char *text, size_t n)
     struct err e = {0};
     struct tokenizer *t = tokenizer_open(json, (int64_t)size, &e);
     if (!t && !e.set)
-        abort(); /* refused without a word */
+        abort(); /* refused without a message */
     if (t)
         use(t, text, (int64_t)n);
     tokenizer_close(t);

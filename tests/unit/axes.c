@@ -1,5 +1,5 @@
-/* What the rows of axes.def make is part of formats: names, order and shapes of the records of
- * scores and ranks, keys of headers, ids. Run from the repository's root. */
+/* The rows of axes.def determine parts of formats: names, order and shapes of the records of scores
+ * and ranks, keys of headers, ids. Run from the repository root. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,7 +74,7 @@ static void test_header(void)
     json_decref(head);
 }
 
-/* Sizes of a header that cannot be: the value of one key of layer 0, and the sentence. */
+/* Impossible sizes in a header: the value of one key of layer 0, and the message. */
 static void test_refused_sizes(void)
 {
     static const struct {
@@ -101,7 +101,7 @@ static void test_refused_sizes(void)
     }
 }
 
-/* Ids made by the first release. */
+/* Ids computed by the first release. */
 static void test_ids(void)
 {
     static const char *const ids[][2] = {{"llama", "f7aaac76fd43059548c21915d50d410d"},

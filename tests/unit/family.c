@@ -1,8 +1,8 @@
-/* Families, configurations and model heads: every golden config reads; tensors, stored layouts and
+/* Families, configurations and specs: every golden config is read; tensors, stored layouts and
  * parameter counts are those of the golden checkpoints; shapes of published models have their
- * published parameter counts; rope tables against worked numbers; what must be refused is refused
- * by name; stream headers survive the round trip and hostile ones do not; configs after a cut are
- * the golden ones. Reads tests/golden; run from the repository root. */
+ * published parameter counts; rope tables match numbers worked by hand; what must be refused is
+ * refused by name; stream headers survive the round trip, and hostile ones are refused; configs
+ * after a cut are the golden ones. Reads tests/golden; run from the repository root. */
 #include <dirent.h>
 #include <glob.h>
 #include <math.h>
@@ -25,7 +25,7 @@ static json_t *load(const char *format, const char *a, const char *b)
     return j;
 }
 
-/* A head from a config given as text with ' for ". */
+/* A spec from a config given as text, with ' for ". */
 static int head_of(struct model_spec *h, const char *text, struct err *e)
 {
     char *json = mem_string(text);
@@ -44,8 +44,7 @@ static int head_of(struct model_spec *h, const char *text, struct err *e)
 
 /* ---- golden families */
 
-/* Every tensor that family and config promise is in the checkpoint with that shape, and nothing
- * else is. */
+/* The checkpoint has every tensor that family and config imply, with its shape, and no other. */
 static void check_stored(const struct model_spec *h, struct safetensors *file, const char *which)
 {
     struct layout l;
@@ -395,7 +394,7 @@ static void test_partial_ropes(void)
          12},
         {ROPE_CONFIG("phi3", "'hidden_act':'silu'"), 16},
         {"{'model_type':'gpt_neox'}", 24},
-        /* the last two are not its class's keys */
+        /* its class does not have the last two keys */
         {"{'model_type':'gpt_neox','rotary_pct':1.0,'rope_theta':5,'partial_rotary_factor':0.5}",
          96},
     };
@@ -725,7 +724,7 @@ static void test_headers(void)
 
 /* ---- kinds of block */
 
-/* As in Falcon: one norm feeds both halves of a layer, which read the same stream. */
+/* As in Falcon: one norm feeds both halves of a layer, which read the same residual stream. */
 static void test_shared_norm(void)
 {
     static const struct family_line block[] = {
@@ -821,8 +820,8 @@ static void test_cuts(void)
 
     struct err e;
     struct model_spec h;
-    /* What was implied is written; windows follow their layers, first as a suffix (old readers
-     * too), then not. */
+    /* Implied values are written out; windows follow their layers, first as a suffix (also for old
+     * readers), then not. */
     head_of(&h,
             SMALL("qwen2", ",'use_sliding_window':true,'sliding_window':16,'max_window_layers':2"),
             &e);
@@ -843,8 +842,8 @@ static void test_cuts(void)
     CHECK(!model_spec_check_config(&h, &e), "%s", e.msg);
     model_spec_free(&h);
 
-    /* gemma2 by rule, cut to its two layers without a window: layer_types keep the rule by index
-     * from giving them one */
+    /* gemma2, whose windows follow a rule, cut to its two layers without one: layer_types keep the
+     * rule by index from giving them one */
     head_of(&h, SMALL("gemma2", ",'head_dim':8"), &e);
     h.layers[0] = h.layers[1];
     h.layers[1] = h.layers[3];
@@ -855,7 +854,7 @@ static void test_cuts(void)
           "gemma2 without windows: %s", e.msg);
     model_spec_free(&h);
 
-    /* What no config.json can say */
+    /* What no config.json can express */
     head_of(&h, "{'model_type':'gpt2','n_layer':2,'n_embd':42,'n_head':6}", &e);
     for (int l = 0; l < 2; l++)
         h.layers[l].num_attention_heads = h.layers[l].num_key_value_heads = 4;
@@ -864,7 +863,7 @@ static void test_cuts(void)
               strstr(e.msg, "42 is not a multiple of n_head 4"),
           "gpt2 heads alone: %s", e.msg);
     e = (struct err){0};
-    h.hidden_size = 24; /* now divisible, but head_dim would be read as 6 */
+    h.hidden_size = 24; /* divisible now, but head_dim would be read as 6 */
     model_spec_update_config(&h);
     CHECK(model_spec_check_config(&h, &e) == -1 &&
               strstr(e.msg, "gpt2 cannot express the head_dim of layer 0"),

@@ -89,10 +89,10 @@ static void test_divisors(void)
     json_decref(found);
     for (int i = 0; i < 64; i++)
         d[i] = 1;
-    CHECK(!scaling(d, 64), "divisors of one are no scaling");
+    CHECK(!scaling(d, 64), "divisors of 1 mean no scaling");
 }
 
-/* ---- headers that lie */
+/* ---- false headers */
 
 static void test_header(const char *what, const void *bytes, size_t n, const char *words)
 {

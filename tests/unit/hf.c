@@ -1,5 +1,5 @@
-/* What no directory can show to hf-export's rules: shapes that GPT-2's class cannot say, layers of
- * different sizes. */
+/* Rules of hf-export for models that no directory can hold: shapes that GPT-2's class cannot
+ * express, layers of different sizes. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* The formulas of importance, by hand: samples into sums, merging, nine aggregations, heads and
- * groups, hidden, block importance, orders. All expected numbers are worked out in the comments
- * beside them. */
+ * groups, hidden, block importance, orders. All expected numbers are derived in the comments beside
+ * them. */
 #include <math.h>
 #include <string.h>
 
@@ -100,7 +100,7 @@ static void test_scores(void)
     acts_free(&a);
 }
 
-/* Un-normed streams: each tap counts by shares of its mean. (1, 3) -> (1/2, 3/2), (30, 10) -> (3/2,
+/* Streams without norms: each tap is divided by its mean. (1, 3) -> (1/2, 3/2), (30, 10) -> (3/2,
  * 1/2), the final norm (0, 0) stays. */
 static void test_residual(void)
 {
@@ -163,7 +163,7 @@ static void test_rank(void)
           "heads inside their group, ties to the lower: %d %d %d %d", heads[0], heads[1], heads[2],
           heads[3]);
     CHECK(hidden[0] == 1 && hidden[1] == 0 && !r.order[axes_entry(AXIS_F, 0)],
-          "best first; what is absent stays absent");
+          "best first; absent entries stay absent");
     rank_free(&r);
     scores_open(&later, &small);
     memcpy(scores_axis(&later, AXIS_E, -1), (const double[]){7, 0}, 2 * sizeof(double));

@@ -1,6 +1,6 @@
 /* Views of canonical tensors in stored ones, against the definition of each kind of row: grouped by
  * an axis, transposed, one tensor a unit, stacks of three dimensions, interleaved for rope, and the
- * choice between rows by what is there. */
+ * choice between rows by which tensors are present. */
 #include "../../lib/model/layout.h"
 
 #include <stdlib.h>
@@ -30,14 +30,14 @@ static struct model_spec small_llama(void)
         0 \
     }
 
-/* Row r of a canonical tensor lies in row `row` of the stored tensor of that name. */
+/* Row r of a canonical tensor is row `row` of the stored tensor of that name. */
 static void check_row(const struct layout *l, const struct model_spec *h, const char *tensor,
                       int64_t r, const char *stored, int64_t row, int64_t run)
 {
     const struct view *v;
     int64_t found_run, found = layout_row(l, model_spec_find(h, tensor), r, &v, &found_run);
     CHECK(!strcmp(l->stored[v->stored].name, stored) && found == row && found_run == run,
-          "%s row %lld lies in %s row %lld, followed by %lld; not in %s row %lld, %lld", tensor,
+          "%s row %lld is %s row %lld, followed by %lld; not in %s row %lld, %lld", tensor,
           (long long)r, l->stored[v->stored].name, (long long)found, (long long)found_run, stored,
           (long long)row, (long long)run);
 }
@@ -111,8 +111,8 @@ static void test_units(void)
     model_spec_free(&h);
 }
 
-/* Experts, as soon as there are any: [units, rows, cols] in one tensor a unit, in a stack, and in a
- * stack that two share. The units are KV heads here. */
+/* The layouts of experts, with KV heads as units: [units, rows, cols] as one tensor per unit, as a
+ * stack, and as a stack shared by two. */
 static void test_stacks(void)
 {
     static const struct family_stored rows[] = {{"x.{L}.q", "q_proj", 0},
@@ -145,7 +145,8 @@ static void test_stacks(void)
 
 static int begins_with(void *user, const char *name) { return !strncmp(name, user, strlen(user)); }
 
-/* Of rows that store the same tensors the first that is there counts, all its parts being left. */
+/* Of rows that store the same tensors, the first that is present and has no part placed yet is
+ * used. */
 static void test_choice(void)
 {
     static const struct family_stored rows[] = {

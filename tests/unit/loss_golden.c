@@ -1,8 +1,8 @@
 /* Every loss against torch in float64 (tests/golden/kd), and against numbers worked by hand: given
- * logits pass through an identity head, so that the values and the gradients with respect to the
- * logits stand beside the expected ones, at every temperature, with its square and without.
- * Positions with label -100 count in no mean. Tolerances are those of tests/golden/README.md; the
- * error is printed beside them. On the CPU, and in f32 on a CUDA device where there is one. */
+ * logits pass through an identity head, so that values and gradients with respect to the logits can
+ * be compared, at every temperature, with and without its square. Positions with label -100 are in
+ * no mean. Tolerances are those of tests/golden/README.md; the error is printed beside them. On the
+ * CPU, and in f32 on a CUDA device where there is one. */
 #include <assert.h>
 #include <jansson.h>
 #include <math.h>
@@ -22,7 +22,7 @@ struct golden {
     float *student, *teacher, *identity;
 };
 
-/* A whole tensor as f64 (to_double) or as it is; NULL if the file has none of that name. */
+/* A whole tensor as f64 (to_double) or in its dtype; NULL if the file does not have it. */
 static void *load(struct golden *g, const char *name, int to_double)
 {
     struct err e = {0};
@@ -263,8 +263,7 @@ static void check_by_hand(struct exec *x)
         }
 }
 
-/* The last of the files are left out: an identity head of 4,095 ids takes minutes on an emulator.
- */
+/* The last files are skipped on an emulator, where an identity head of 4,095 ids takes minutes. */
 static void check_device(struct exec *x, int left_out)
 {
     static const char *const files[] = {"plain", "ignored", "extreme", "wide"};

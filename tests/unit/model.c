@@ -1,6 +1,6 @@
-/* A model in memory: what is loaded is what the golden checkpoints hold, as one f32 range or as
- * stored; gradients beside it; random starts; written streams read back to the same bits, cut ones
- * do not read. Reads tests/golden; run from the repository root. */
+/* A model in memory: loaded values are those of the golden checkpoints, as one f32 range or as
+ * stored; gradients; random initialisation; written streams read back to the same bits, and
+ * truncated ones are refused. Reads tests/golden; run from the repository root. */
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>

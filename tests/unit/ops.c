@@ -2,11 +2,11 @@
  * odd shapes with fixed seeds.
  *
  * A trial of an op: values and, for its backward, gradients along signed directions against central
- * differences of the reference; gradients are added to what stands there; each gradient alone gives
- * the same bytes as all of them, none wanted is accepted; inputs, and whatever backward does not
- * read, stay untouched or may be garbage; two runs give the same bytes, one and two threads nearly
- * the same values; guards around every buffer stay whole; a NaN is not lost. Rows with a CUDA
- * kernel are run against the CPU where the build and the machine have a device. Also: the
+ * differences of the reference; gradients are added to what the buffers hold; each gradient alone
+ * gives the same bytes as all of them, and none at all is accepted; inputs are not modified, and
+ * what backward does not read may be garbage; two runs give the same bytes, one and two threads
+ * nearly the same values; guards around every buffer stay intact; a NaN is not lost. Rows with a
+ * CUDA kernel are run against the CPU where the build and the machine have a device. Also: the
  * elementary functions of vecmath.h and the matrix product. usage: ops [NAME...] runs only these
  * rows. */
 #include <assert.h>
@@ -70,7 +70,7 @@ static void draw_values(struct trial *t)
 
 /* ---- running the kernel */
 
-struct outcome { /* what a run left; g: gradients of inputs and weights */
+struct outcome { /* results of a run; g: gradients of inputs and weights */
     float *out, *memo, *g[OUT];
 };
 
@@ -104,8 +104,8 @@ static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
     test_call(t, &c, 0);
 }
 
-/* Gradients: `dy` comes in, `before` stands there already; wanted: a bit for each of inputs and
- * weights. What backward does not read is garbage. */
+/* Gradients, given `dy`, added to `before`; wanted: a bit for each input and weight. What backward
+ * does not read is garbage. */
 static void run_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy,
                          float *const before[OUT], unsigned wanted)
 {
@@ -127,8 +127,7 @@ static void run_backward(struct trial *t, struct exec *x, struct outcome *o, flo
     test_call(t, &c, 1);
 }
 
-/* Fresh gradients that the op says it sets: whatever stands there, the result is that of adding to
- * zeros. */
+/* Gradients that the op overwrites: whatever they held, the result is that of adding to zeros. */
 static const char *check_overwrite(struct trial *t, struct exec *x, const struct outcome *o,
                                    float *dy)
 {
@@ -203,7 +202,7 @@ static double gradient_error(struct trial *t, int i, const float *dy, const floa
         loss[side] = reference_loss(t, dy, out);
     }
     memcpy(x, origin, (size_t)n * 8);
-    /* of what it was added to, whose last places are lost */
+    /* relative to what it was added to, whose last digits are lost */
     double before_norm = single ? 1 : sqrt((double)n);
     double want = (loss[0] - loss[1]) / (2 * h),
            unit = sqrt(single ? norm / (double)n : norm) + fabs(want) + 0.01 * before_norm;
@@ -255,7 +254,7 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
                                  float *dy, float *const before[OUT], const char *who)
 {
     struct outcome other = {0}, again = {0};
-    /* other sums in another order: both may be off */
+    /* sums in another order: both may be off */
     double tolerance = tests[t->op]->tolerance * (x->device == DEVICE_CPU ? 1 : 2), e;
     run_forward(t, x, &other);
     if (x->err.set)
@@ -289,7 +288,7 @@ static const char *check_against(struct trial *t, struct exec *x, const struct o
 /* ---- bf16 on a device: activations and matrices of weights rounded to bf16, vectors f32 */
 
 /* Two copies of the trial's call: `narrow` with bf16 operands, `wide` with the same values in f32.
- * Also of dy and of what stands in the gradients. */
+ * Also of dy and of the initial gradients. */
 static void narrow_call(struct trial *t, struct op_args *wide, struct op_args *narrow, float *dy[2],
                         float *before[2][OUT])
 {
@@ -423,8 +422,8 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
     return wrong || !cuda || !op_kernel(cuda, t->op)->forward ? wrong : check_nan(t, cuda);
 }
 
-/* In every fourth trial parallel regions get one thread where x has more: work must be shared by
- * what they get. */
+/* In every fourth trial parallel regions get one thread although x has more: work must be shared by
+ * the threads that a region really has. */
 static const char *run_trial(struct trial *t, struct exec x[2], struct exec *cuda, int mode)
 {
     t->call.x = mode == ON_CPU ? &x[t->number % 2] : cuda;
@@ -548,7 +547,7 @@ static void test_product(void)
         double *want = test_buffer(&t, (size_t)(M * ldc) * 8);
         test_fill(&t, A, M * K + (M + K) * extra, 1);
         test_fill(&t, B, K * N + (K + N) * extra, 1);
-        if (add) /* else what stands there, NaN, must not be read */
+        if (add) /* otherwise the old contents, NaN, must not be read */
             test_fill(&t, C, M * ldc, 1);
         for (int64_t i = 0; i < M * ldc; i++) {
             if (i % ldc >= N)
@@ -567,8 +566,8 @@ static void test_product(void)
     }
 }
 
-/* Tokens that loss takes at a time: logits of a few hundred megabytes on a card, whole tiles of
- * them; 100 MB on the CPU. */
+/* Tokens per chunk of loss: a few hundred megabytes of logits on a card, in whole tiles; 100 MB on
+ * the CPU. */
 static void test_chunk(const struct exec *cpu, const struct exec *cuda)
 {
     static const struct {

@@ -1,4 +1,4 @@
-/* Lists of layers: what they mean, each mistake by its sentence, and text that reads back. */
+/* Lists of layers: their meaning, the message for each mistake, and text that reads back. */
 #include <stdlib.h>
 #include <string.h>
 

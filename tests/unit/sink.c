@@ -1,6 +1,6 @@
-/* Writing models: a directory written in pieces of any size holds the bytes of one that was copied
- * in blocks; a model that is not whole is refused and leaves nothing. Reads tests/golden; run from
- * the repository root. */
+/* Writing models: a directory written in pieces of any size has the bytes of one copied in blocks;
+ * an incomplete model is refused and leaves nothing behind. Reads tests/golden; run from the
+ * repository root. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -135,8 +135,8 @@ static void test_refusals(void)
     remove_dir();
 }
 
-/* Tensors of several blocks, straight (the embedding) and transposed (the MLP): what is written
- * reads back to the same bits. */
+/* Tensors of several blocks, straight (the embedding) and transposed (the MLP): they read back to
+ * the same bits. */
 static void test_blocks(void)
 {
     json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2",

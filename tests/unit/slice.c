@@ -1,6 +1,6 @@
-/* The proof of a slice: it holds for a right cut of each kind, and every planted mistake is found.
- * The naive forward pass itself gives the golden logits (float64) to 1e-6. Run from the
- * repository's root. */
+/* The proof of a slice: it holds for a correct cut of each kind, and every planted mistake is
+ * found. The naive forward pass itself gives the golden logits (float64) to 1e-6. Run from the
+ * repository root. */
 #include <glob.h>
 #include <math.h>
 #include <stdarg.h>
@@ -88,7 +88,7 @@ static void flip(struct model *m, const char *name, int64_t entry)
     from_f32((char *)m->params[i].v + (size_t)entry * size, m->params[i].dtype, &x, 1);
 }
 
-/* As the option would say it. */
+/* As the option would be written. */
 __attribute__((format(printf, 2, 3))) static void set(struct ranges *r, const char *format, ...)
 {
     char text[80];
@@ -132,7 +132,7 @@ static void test_right_cuts(void)
     }
 }
 
-/* What a wrong cut would do, one at a time, to a slice of llama that loses some of everything. */
+/* Mistakes of a wrong cut, one at a time, in a slice of llama that loses some of everything. */
 static void test_planted_mistakes(void)
 {
     static const char *const tensors[] = {"embed_tokens.weight",
@@ -159,7 +159,8 @@ static void test_planted_mistakes(void)
         CHECK(!agrees(&c), "one wrong entry of %s is found", tensors[i]);
         cut_close(&c);
     }
-    /* the cut took channel 6.. of the reversed rank; the plan now says 5 stayed instead */
+    /* the cut kept channels 6.. of the reversed rank; the plan now claims that 5 was kept
+     * instead */
     cut_open(&c, "llama", &target);
     c.plan.kept[AXIS_E].index[0]--;
     CHECK(!agrees(&c), "another channel of the residual stream is found");

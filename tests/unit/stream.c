@@ -57,7 +57,7 @@ static void file_write(const char *path, const void *p, size_t n)
     fclose(f);
 }
 
-/* ---- a stream and its reading */
+/* ---- writing and reading a stream */
 
 struct plan {
     const char *name;
@@ -250,8 +250,8 @@ static void test_damage(void)
                 free(copy);
                 e.set = 0;
                 int whole = is_whole(bad, &e);
-                /* zstd has bits that change nothing (an unused flag, a larger window): then the
-                 * content must be the same */
+                /* some zstd bits have no effect (an unused flag, a larger window): then the content
+                 * must be the same */
                 flipped += !whole || (compress && sample_read(bad, small, 3, 0, &e));
             }
         }
@@ -442,7 +442,7 @@ static void test_hostile(void)
     free(path);
 }
 
-/* What a pipe claims costs nothing: run under a small address space. */
+/* Claims of a pipe allocate nothing: run under a small address space. */
 static void test_hostile_pipe(void)
 {
     static const struct {
@@ -475,8 +475,8 @@ static void test_hostile_pipe(void)
     }
 }
 
-/* A header of many small values, in a zstd frame of a few hundred bytes, is refused early; one
- * whose values the file pays for is read. */
+/* A header of many small values in a zstd frame of a few hundred bytes is refused early; one in
+ * proportion to the file is read. */
 static void test_header_memory(void)
 {
     static const struct {
@@ -554,7 +554,7 @@ static void test_values(void)
     }
 }
 
-/* Test vectors of the canonical XXH3-128: the empty input, and that pieces do not matter. */
+/* Test vectors of the canonical XXH3-128: the empty input, and input in any pieces. */
 static void test_digest(void)
 {
     struct digest d;
@@ -609,7 +609,7 @@ static void test_spec(void)
     st_publish(out);
     struct bytes ours = file_read(path), spec = example_read();
     check(spec.n > 100 && ours.n == spec.n && !memcmp(ours.p, spec.p, spec.n),
-          "the example of SPEC.md is what is written", e.msg);
+          "the example of SPEC.md is written", e.msg);
     file_write(path, spec.p, spec.n);
     check(is_whole(path, &e), "the example of SPEC.md is read", e.msg);
     json_decref(head);
@@ -676,7 +676,7 @@ static void test_outputs(void)
     free(link);
 }
 
-/* The header of an output that was passed a read header is the same. */
+/* A header that was read is written unchanged. */
 static void test_pass_header(void)
 {
     struct err e = {0};

@@ -1,5 +1,5 @@
 /* The tape against the golden models: losses, logits, hidden states and every gradient of each
- * family; recomputation, shorter batches, parts, the key-value memory and the prediction of memory.
+ * family; recomputation, shorter batches, parts, the key-value cache and the prediction of memory.
  * Reads tests/golden; run from the repository root. usage: tape [--cuda] [FAMILY]: all families, on
  * the CPU or in f32 on the CUDA device. */
 #include <dirent.h>
@@ -88,7 +88,7 @@ static double worst(const float *a, const float *b, int64_t n, double *largest)
     return w;
 }
 
-/* The gradient of a canonical tensor out of the foreign one that holds it. */
+/* The gradient of a canonical tensor, taken from the stored tensor that holds it. */
 static float *golden_grad(const struct golden *g, const struct model *m, const struct layout *l,
                           int index)
 {
@@ -237,8 +237,8 @@ static void check_backward(const char *name, struct model *m, const struct golde
     for (int i = 0; i < m->spec.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
         float *want = golden_grad(g, m, &layout, i);
         double largest = 0, off = worst(got, want, m->params[i].rows * m->params[i].cols, &largest);
-        /* a k bias has no effect on a softmax: its true gradient is zero, ours is rounding of sums
-         * near 1 */
+        /* a k bias does not affect a softmax: its true gradient is zero, ours is the rounding error
+         * of sums near 1 */
         CHECK(off <= 1e-4 * largest + 1e-7, "%s%s: gradient of %s is off by %g of %g", name,
               recompute ? " (recomputed)" : "", m->spec.tensors[i].name, off, largest);
         free(want);
@@ -318,7 +318,7 @@ static void check_refusals(struct model *m, const struct golden *g)
     tape_close(long_one);
 }
 
-/* Embeddings times sqrt(24), in the type that is computed in: 4.899 in f32, 4.90625 in bf16. */
+/* Embeddings times sqrt(24), in the compute type: 4.899 in f32, 4.90625 in bf16. */
 static void check_embed_scale(void)
 {
     static const struct {
@@ -355,7 +355,7 @@ static void check_family(const char *name)
     release(m);
     struct model *frozen = load(dir, MODEL_FROZEN);
     check_forward(name, frozen, &g);
-    omp_set_max_active_levels(0); /* parallel regions get one thread where x has two */
+    omp_set_max_active_levels(0); /* parallel regions get one thread although x has two */
     check_forward(name, frozen, &g);
     omp_set_max_active_levels(1);
     release(frozen);

@@ -1,5 +1,5 @@
-/* Loss lines of a tape: weights that change between steps, several lines, what is refused, and data
- * that a batch carries for each token. On the CPU, or with --cuda in f32 on a device. */
+/* Loss lines of a tape: weights that change between steps, several lines, refusals, and per-token
+ * data in a batch. On the CPU, or with --cuda in f32 on a device. */
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -83,7 +83,7 @@ static double distance(const float *a, const float *b)
     return sqrt(difference / norm);
 }
 
-/* Of a tape recorded with the weights, several steps long, so that a device replays it. */
+/* Uses a tape recorded with the weights, for several steps, so that a device replays it. */
 static float *recorded(unsigned set, const float weights[LOSS_COUNT])
 {
     struct tape_spec s = {.teacher = &teacher, .losses = {{.kind.set = set}}};
@@ -98,7 +98,7 @@ static float *recorded(unsigned set, const float weights[LOSS_COUNT])
     return g;
 }
 
-/* A tape takes other weights at each step: gradients are those of tapes recorded with them. */
+/* A tape takes new weights at each step: gradients are those of tapes recorded with them. */
 static void check_weights_change(void)
 {
     static const float weights[][LOSS_COUNT] = {{[LOSS_kl] = 1},

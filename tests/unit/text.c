@@ -1,4 +1,4 @@
-/* Text from outside: as JSON, and as a terminal may see it. Prints "N passed, N failed". */
+/* Untrusted text: as JSON, and escaped for a terminal. Prints "N passed, N failed". */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* Tokenizers against what the tokenizers library makes of the same texts
- * (tests/golden/tokenizers_small, by tests/hf/make_tokenizers.py), merges against the definition
- * done plainly, spans, bytes that are no text, long pieces, refusals, and the scanner for large
- * JSON files. */
+/* Tokenizers against the results of the tokenizers library on the same texts
+ * (tests/golden/tokenizers_small, by tests/hf/make_tokenizers.py), merges against a plain
+ * implementation of their definition, spans, bytes that are not text, long pieces, refusals, and
+ * the scanner for large JSON files. */
 #include "../../lib/tokenizer/tokenizer.h"
 
 #include <dirent.h>
@@ -74,7 +74,7 @@ static void check_line(struct tokenizer *t, const char *name, int line, const js
     int64_t n;
     char *s = tokenizer_decode(t, x.id, x.n, 0, &n);
     const json_t *want = decoded ? decoded : text;
-    /* where a token was cut out of a character, the library shows U+FFFD and this one the bytes */
+    /* for a token that is part of a character the library gives U+FFFD, this one the bytes */
     int replaced = strstr(json_string_value(want), "\xef\xbf\xbd") != NULL;
     CHECK(replaced || ((int64_t)json_string_length(want) == n &&
                        !memcmp(json_string_value(want), s, (size_t)n)),
@@ -291,8 +291,7 @@ static void test_special(void)
     tokenizer_close(t);
 }
 
-/* Source bytes stay with their tokens where a normalizer changes lengths or a character is left
- * out. */
+/* Source bytes stay with their tokens if a normalizer changes lengths or a character is dropped. */
 static void test_spans(void)
 {
     static const struct {
@@ -496,7 +495,7 @@ static void test_scanner(void)
     }
 }
 
-/* What a strict reader takes and refuses (RFC 8259, sections 2 to 8). */
+/* What a strict reader accepts and refuses (RFC 8259, sections 2 to 8). */
 static void test_strict(void)
 {
     static const char *const good[] = {"true",

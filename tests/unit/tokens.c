@@ -55,7 +55,7 @@ static int load(struct tokens *t, const struct plan *p, int64_t limit, struct er
     return r;
 }
 
-/* limit, then what must come of it: sequences, tokens, length of the last sequence */
+/* limit, then the expected sequences, tokens and length of the last sequence */
 static void test_limits(const struct plan *p, int64_t rows[][4], int n)
 {
     for (int i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
-/* The pure parts of training, evaluation and sampling: schedule, AdamW, loss weights, order of the
- * data, padding, windows, standard error. */
+/* The parts of training, evaluation and sampling that need no model: schedule, AdamW, loss weights,
+ * order of the data, padding, windows, standard error. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,7 +137,7 @@ static void test_order(void)
             seen[taken[epoch * N + i]]++;
         for (int i = 0; i < N; i++)
             once &= seen[i] == 1;
-        CHECK(once, "epoch %d is no permutation", epoch);
+        CHECK(once, "epoch %d is not a permutation", epoch);
     }
     CHECK(memcmp(taken, taken + N, N * sizeof *taken), "two epochs have the same order");
     for (int at = 0; at < N * EPOCHS; at += 7) {

@@ -1,16 +1,16 @@
-/* What many families share, as fragments of the .def language (see expand.h). A fragment is named
- * for what it is, never for one family's version of it: a family that differs writes its own rows.
+/* What many families share, as fragments of the .def language (see expand.h). Fragments are named
+ * for what they are, not after a family: a family that differs has its own rows.
  *
  * Canonical names, the same in every family (E hidden, HD query heads x head size, KD KV heads x
  * head size, F FFN, V vocabulary, P positions):
  *   embed_tokens [V,E]  embed_positions [P,E]  norm [E]  lm_head [V,E], absent when tied
  *   layers.{L}.
  *     input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
- *     post_attention_layernorm [E]: before the MLP, whatever a checkpoint calls it
+ *     post_attention_layernorm [E]: before the MLP, whatever its name in a checkpoint
  *     gate_proj up_proj [F,E]  down_proj [E,F]
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
- * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one.
- * Slots: x residual, n norm output, q k v o attention, g u h MLP, y what a branch adds. */
+ * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
+ * norm output, q k v o attention, g u h MLP, y what a branch adds. */
 #ifndef PARE_FAMILIES_COMMON_H
 #define PARE_FAMILIES_COMMON_H
 
@@ -111,7 +111,7 @@
     GGUF_STORED("blk.{L}.ffn_down", "down_proj") \
     GGUF_STORED("blk.{L}.post_ffw_norm", "mlp_output_norm")
 
-/* ---- op lines. Of one input: ATTENTION, GLU and MLP read it and leave what they add in y */
+/* ---- op lines. ATTENTION, GLU and MLP read one input and leave the branch's output in y */
 #define PROJECTIONS(in) \
     BLOCK(attention, "q", linear, "q_proj", in) \
     BLOCK(attention, "k", linear, "k_proj", in) \

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Heads in groups, windows, caps, head sizes of pruned models, blocks of queries and keys that do
- * and do not fill up, rows of a longer cache. */
+/* Heads in groups, windows, caps, head sizes of pruned models, full and partial blocks of queries
+ * and keys, rows of a longer cache. */
 static void attention_shape(struct trial *t)
 {
     static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33},

@@ -1,5 +1,5 @@
-/* What every trial stands on: guarded buffers, drawing sizes and values, running a call where its
- * exec handle is, comparing. */
+/* The basis of every trial: guarded buffers, drawing sizes and values, running a call on the device
+ * of its exec handle, comparing. */
 #include "reference.h"
 
 #include <assert.h>
@@ -94,7 +94,7 @@ static void store_q8(unsigned char *to, const float *values, int64_t n)
         float largest = 0;
         for (int64_t i = at; i < at + Q8_BLOCK; i++)
             largest = fmaxf(largest, fabsf(values[i]));
-        /* 120: whatever it is rounded to, 127 is not passed */
+        /* 120: after any rounding it stays below 127 */
         uint16_t scale = f32_to_f16(largest / 120);
         memcpy(to, &scale, 2);
         for (int64_t i = at; i < at + Q8_BLOCK; i++)
@@ -129,8 +129,7 @@ static struct buffer *buffer_of(const struct trial *t, const void *p)
     return NULL;
 }
 
-/* Every pointer in `record` that leads into a buffer of the trial leads to a copy of it on the
- * device afterwards. */
+/* Redirects every pointer in `record` into a buffer of the trial to a copy of it on the device. */
 static void lend_all(struct trial *t, struct exec *x, void *record, size_t bytes)
 {
     for (char *at = record; at + sizeof(void *) <= (char *)record + bytes; at += sizeof(void *)) {

@@ -9,7 +9,7 @@
 
 struct naive {
     struct trial *t;
-    /* logits of student and teacher, gradient of a row of logits; what the kernel should leave */
+    /* logits of student and teacher, gradient of a row of logits; expected results */
     double *z[2], *g, *out, *dx, *dw, *db;
     double *log_p[2], *moved, *direction, *slope; /* rows of logits */
     double largest;                               /* logit before scale and cap */
@@ -19,8 +19,8 @@ struct naive {
 
 static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16; }
 
-/* Logits of the last quarter of the vocabulary stand far above those before, so that what sums of
- * exponentials are relative to has to move. */
+/* Logits of the last quarter of the vocabulary are far larger than those before, so that the base
+ * of the exponentials has to move. */
 static int has_step(const struct trial *t) { return t->number == 16 || t->number == 18; }
 
 /* ce and kl, each loss alone, all of them, and others that are drawn. */
@@ -57,7 +57,7 @@ static void loss_shape(struct trial *t)
         Vt += test_size(t, 1, 20);
     if (t->number % 4 == 2)
         V += test_size(t, 1, 20);
-    if (t->number % 4 == 1 && t->call.x->device == DEVICE_CPU) /* a width that q8_0 has */
+    if (t->number % 4 == 1 && t->call.x->device == DEVICE_CPU) /* a width that q8_0 supports */
         E = Q8_BLOCK * (t->large ? 25 : 1 + t->number % 3);
     if (t->number % 3 == 2 && t->call.x->device == DEVICE_CPU)
         Et = Q8_BLOCK * (t->large ? 50 : 1 + t->number % 2);
@@ -191,7 +191,8 @@ struct pair {
     double temperature, beta;
 };
 
-/* Each gives the loss by its definition in losses.def, and its gradient with respect to z in d. */
+/* Each returns the loss by its definition in losses.def, and its gradient with respect to z in
+ * d. */
 
 static double naive_ce(const struct pair *p, double *d)
 {
@@ -349,9 +350,9 @@ static void naive_gradients(const struct naive *k, int64_t row)
     }
 }
 
-/* In bf16 a product near the middle of two numbers may be rounded the other way: a logit is off by
- * 2^-8 of itself then, a loss by what two logits are. Gradients of logits are rounded to bf16, of
- * which two or three may be all that counts, and in0's once more. */
+/* In bf16 a product midway between two numbers may be rounded the other way: a logit is then off by
+ * 2^-8 of itself, a loss by as much as two logits. Gradients of logits are rounded to bf16, where
+ * two or three of them may dominate, and in0's once more. */
 static const char *compare(const struct naive *k)
 {
     const struct op_args *c = &k->t->call;
@@ -379,7 +380,7 @@ static const char *compare(const struct naive *k)
                : NULL;
 }
 
-/* With one thread where two are asked for: to the last bit what two make. */
+/* With one thread where two are requested: the same to the last bit as with two. */
 static const char *run_limited(struct naive *k)
 {
     struct op_args c = k->t->call;
@@ -420,7 +421,7 @@ static const char *run_twice(struct naive *k)
     test_call(k->t, c, 0);
     if (memcmp(first, c->out.v, bytes))
         return "values depend on the gradients that are wanted";
-    /* without gradients little is kept, in less scratch */
+    /* without gradients less is kept, in less scratch */
     struct op_args values = *c;
     values.p.loss.gradients = 0;
     values.scratch = test_buffer(k->t, op_scratch(OP_loss, &values));
@@ -452,7 +453,7 @@ static const char *loss_whole(struct trial *t)
     for (int i = 0; i < 6; i++)
         draw_operand(t, operands[i], exact[i], gradients[i],
                      i == 2 || i == 4 ? 2 / sqrt((double)operands[i]->cols) : 1);
-    /* what stands in a fresh gradient does not count */
+    /* the contents of a gradient to be overwritten do not count */
     if (t->number % 3 == 2 && op_kernel(c->x, OP_loss)->sets) {
         size_t n = (size_t)(c->w[0].rows * c->w[0].cols);
         c->w[0].overwrite = 1;

@@ -1,4 +1,4 @@
-/* References of the ops of a tape but for attention and loss. */
+/* References of the ops of a tape except attention and loss. */
 #include "reference.h"
 
 #include <math.h>
@@ -12,7 +12,7 @@ static void elementwise_shape(struct trial *t, int inputs)
     t->call.out = t->call.in[0];
 }
 
-/* The dtype of a trial's matrix; q8_0 on a width that it has. */
+/* The dtype of a trial's matrix; q8_0 only at widths that it supports. */
 static void draw_dtype(struct trial *t, struct operand *w)
 {
     w->dtype = (enum dtype[]){DT_F32, DT_BF16, DT_F16, DT_Q8_0}[(t->number + t->number / 4) % 4];
@@ -27,7 +27,7 @@ static int64_t draw_size(struct trial *t, int64_t large, int64_t low, int64_t hi
 
 static void embed_shape(struct trial *t)
 {
-    /* more ids than a digit of the sort on CUDA has, and one of them at half of the places */
+    /* more ids than one digit of the CUDA sort, and one of them in half of the positions */
     int many = t->number == 16;
     int64_t V = many ? 1300 : test_size(t, 1, 50);
     int64_t E = many ? 24 : draw_size(t, 301, 1, 150);
@@ -78,7 +78,7 @@ static void linear_shape(struct trial *t)
 {
     int64_t N = draw_size(t, 301, 1, 150), M = draw_size(t, 263, 1, 150);
     test_rows(t, 1, t->number % 4 == 1 ? 1 + t->number / 4 % 5 : draw_size(t, 130, 1, 40), 0);
-    /* so wide that the product for the weights' gradient is made in pieces */
+    /* so wide that the product for the weights' gradient is computed in pieces */
     if (t->number == 18)
         M = 1030;
     if (t->number == 17) { /* long rows: several pieces of a row, several panels on each device */
@@ -113,15 +113,14 @@ const struct op_test linear_test = {linear_shape, linear_reference, .tolerance =
 
 static void norm_shape(struct trial *t, int weights)
 {
-    /* sums of a CUDA block that just fill the shared memory which needs no asking for, or do not
-     * fit */
+    /* sums of a CUDA block that just fill the default amount of shared memory, or exceed it */
     int wide = t->number == 16;
     int64_t groups = t->number % 2 ? test_size(t, 1, 5) : 1;
     int64_t n = wide ? 6144 : draw_size(t, 177, 2, 90);
     test_rows(t, test_size(t, 1, 3), wide ? 3 : draw_size(t, 250, 1, 20), 0);
     t->call.in[0] = t->call.out = test_operand(t->call.rows, groups * n);
     for (int i = 0; i < weights; i++)
-        if (t->number % 5 != 4 - i) /* absent at times */
+        if (t->number % 5 != 4 - i) /* sometimes absent */
             t->call.w[i] = test_operand((t->number + i) % 4 < 2 ? n : groups * n, 1);
     t->call.p.norm = (struct norm_params){groups, t->number % 3 ? 1e-5f : 0.1f,
                                           (float)(t->number % 2)};

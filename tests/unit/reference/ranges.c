@@ -17,8 +17,7 @@ static float *floats(struct trial *t, int64_t n, double spread)
     return p;
 }
 
-/* What the kernel gets of activations whose values are x, in their type; x keeps what that holds.
- */
+/* The kernel's copy of activations x, in their type; x is rounded to it. */
 static void *as_activations(struct trial *t, struct operand *o, float *x)
 {
     o->dtype = t->call.x->compute;
@@ -177,7 +176,8 @@ static const char *seq_stats_whole(struct trial *t)
         if (t->number % 3 == 2)
             x[i] += 1000;
         else if (t->number % 3 == 1 &&
-                 i < units * width) /* a first position of its own kind, as models have it */
+                 i < units *
+                         width) /* the first position differs from the others, as in real models */
             x[i] *= 1000;
     double *out[3];
     for (int i = 0; i < 3; i++)

@@ -1,5 +1,5 @@
-/* What a row of the op test knows: how to draw a random instance, and the op again in double
- * precision, in the plainest possible way. */
+/* A row of the op test: how to draw a random instance, and the op in double precision, as plainly
+ * as possible. */
 #ifndef PARE_REFERENCE_H
 #define PARE_REFERENCE_H
 
@@ -18,7 +18,7 @@ struct trial {
     struct op_args call;
     struct batch batch;
     double spread;       /* standard deviation of the values drawn; 1 if shape leaves it 0 */
-    double *v[OPERANDS]; /* the values, exactly those that the kernel gets; NULL if absent */
+    double *v[OPERANDS]; /* exactly the values that the kernel gets; NULL if absent */
     const char *wrong;   /* what test_call found */
     struct buffer *buffers;
 };
@@ -35,7 +35,7 @@ struct op_test {
     const char *(*whole)(struct trial *t);
 };
 
-/* exactly so many bytes with guards around them, which are checked; freed with the trial */
+/* exactly that many bytes, with guards around them that are checked; freed with the trial */
 void *test_buffer(struct trial *t, size_t bytes);
 /* low..high, odd sizes preferred */
 int64_t test_size(struct trial *t, int64_t low, int64_t high);
@@ -43,13 +43,13 @@ int64_t test_size(struct trial *t, int64_t low, int64_t high);
 void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0);
 struct operand test_operand(int64_t rows, int64_t cols);              /* f32 */
 void test_fill(struct trial *t, float *to, int64_t n, double spread); /* normal values */
-/* a copy in bf16; values lose what that does not hold */
+/* a copy in bf16; the values are rounded to it */
 void *test_narrow(struct trial *t, float *values, int64_t n);
 float *test_widen(struct trial *t, const void *from, enum dtype d, int64_t n);
 /* as dtype d, which values are rounded to; q8_0: each block by its largest */
 void test_store(void *to, enum dtype d, float *values, int64_t n);
-/* The call in one direction where host->x is: what its pointers lead to in the trial's buffers is
- * carried to a device and back. Takes scratch itself, and checks that larger calls take no less. */
+/* Runs the call in one direction on the device of host->x: the trial's buffers that it points to
+ * are copied there and back. Provides scratch, and checks that larger calls need no less. */
 void test_call(struct trial *t, const struct op_args *host, int back);
 int test_guards_whole(const struct trial *t);
 void test_buffers_free(struct trial *t);
