@@ -111,6 +111,28 @@ static int losses_resolve(struct train_options *o, struct err *e)
     return 0;
 }
 
+/* NaN passes none of the comparisons. */
+static int optimiser_check(const struct train_options *o, struct err *e)
+{
+    const struct {
+        const char *name;
+        double value;
+        int good;
+        const char *rule;
+    } rows[] = {
+        {"learning-rate", o->learning_rate, o->learning_rate > 0, "above 0"},
+        {"min-learning-rate", o->min_learning_rate, o->min_learning_rate >= 0, "-1, 0 or above"},
+        {"weight-decay", o->weight_decay, o->weight_decay >= 0, "0 or above"},
+        {"max-grad-norm", o->max_grad_norm, o->max_grad_norm >= 0, "0 or above"},
+        {"adam-beta1", o->beta1, o->beta1 >= 0 && o->beta1 < 1, "at least 0 and below 1"},
+        {"adam-beta2", o->beta2, o->beta2 >= 0 && o->beta2 < 1, "at least 0 and below 1"},
+        {"adam-epsilon", o->epsilon, o->epsilon > 0, "above 0"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!rows[i].good)
+            return err_set(e, "--%s must be %s, not %g", rows[i].name, rows[i].rule, rows[i].value);
+    return 0;
+}
+
 int train_options_resolve(struct train_options *o, struct err *e)
 {
     if (o->max_steps < 1)
@@ -131,13 +153,8 @@ int train_options_resolve(struct train_options *o, struct err *e)
     if (o->seq_length < 0 || o->seq_length == 1)
         return err_set(e, "--seq-length must be at least 2 to predict a token, not %lld",
                        (long long)o->seq_length);
-    if (!(o->learning_rate > 0 && o->min_learning_rate >= 0 && o->weight_decay >= 0 &&
-          o->max_grad_norm >= 0))
-        return err_set(e, "learning rates, --weight-decay and --max-grad-norm must not be "
-                          "negative, and --learning-rate must not be 0");
-    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0))
-        return err_set(e, "--adam-beta1 and --adam-beta2 must be in [0, 1), --adam-epsilon "
-                          "positive");
+    if (optimiser_check(o, e))
+        return -1;
     return losses_resolve(o, e);
 }
 

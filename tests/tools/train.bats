@@ -263,6 +263,9 @@ P
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
     refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
     refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 -o x.tsz
+    refused 2 "--learning-rate must be above 0, not -0.5" golden_run --loss ce --learning-rate -0.5 -o x.tsz
+    refused 2 "--adam-beta2 must be at least 0 and below 1, not 1.5" golden_run --loss ce --adam-beta2 1.5 -o x.tsz
+    refused 2 "--max-grad-norm must be 0 or above, not -2" golden_run --loss ce --max-grad-norm -2 -o x.tsz
     refused 2 "--temperature has no effect" golden_run --loss ce --temperature 2 -o x.tsz
     refused 2 "--temperature-squared has no effect" golden_run --teacher "$TEACHER" --loss mse+cosine+ce --temperature-squared -o x.tsz
     refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
