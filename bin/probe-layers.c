@@ -84,8 +84,8 @@ static void print_table(const struct probe *p)
         for (int64_t i = 0; i + n <= p->layers; i++)
             all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
     qsort(all, (size_t)count, sizeof *all, by_loss);
-    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f %12s\n", "layers removed", "nats/token",
-            "increase", "none", p->base, "");
+    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", "nats/token", "increase",
+            "none", p->base);
     for (int64_t i = 0; i < count; i++) {
         char name[48];
         if (all[i].n == 1)

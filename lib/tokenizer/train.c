@@ -351,9 +351,9 @@ char *bpe_train_finish(struct bpe_trainer *b, int64_t vocab_size, int64_t *n, st
     uint64_t key;
     if (vocab_size < 256 + b->special.count || vocab_size > 1 << 24)
         return err_set(e,
-                       "--vocab-size %lld is out of range: from %d special tokens and 256 bytes to "
-                       "16777216",
-                       (long long)vocab_size, b->special.count),
+                       "--vocab-size must be from %d, the 256 bytes and the special tokens, to "
+                       "16777216, not %lld",
+                       256 + b->special.count, (long long)vocab_size),
                NULL;
     train_start(b, vocab_size);
     while (b->n_tokens < vocab_size && pair_best(b, &key))
