@@ -121,6 +121,9 @@ struct batch {
     /* [n_seq * seq_len][token_bytes]: other data that a loss reads per token, or NULL and 0 */
     const void *token_data;
     int64_t token_bytes;
+    /* [n_seq] on the host: tokens of each sequence without its padding, or, where it is read piece
+     * by piece, all that are known; NULL: pos0 + seq_len. Rope tables go by it. */
+    const int64_t *lengths;
 };
 
 /* plus1: 0 or 1, added to the weight */

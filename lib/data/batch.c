@@ -24,7 +24,8 @@ void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
     size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
     d->ids = mem_alloc(room * sizeof *d->ids);
     d->labels = mem_alloc(room * sizeof *d->labels);
-    d->b = (struct batch){.ids = d->ids, .labels = d->labels};
+    d->lengths = mem_alloc((size_t)n_seq * sizeof *d->lengths);
+    d->b = (struct batch){.ids = d->ids, .labels = d->labels, .lengths = d->lengths};
 }
 
 void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq)
@@ -39,6 +40,8 @@ void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t 
             d->ids[at] = t + 1 < r->n ? row_id(r, t) : 0;
             d->labels[at] = t + 1 < r->n && t + 1 >= r->first ? row_id(r, t + 1) : -100;
         }
+    for (int64_t i = 0; i < n_seq; i++)
+        d->lengths[i] = rows[i].n;
     d->b.n_seq = n_seq;
     d->b.seq_len = len;
 }
@@ -47,6 +50,7 @@ void data_batch_close(struct data_batch *d)
 {
     free(d->ids);
     free(d->labels);
+    free(d->lengths);
     *d = (struct data_batch){0};
 }
 

@@ -23,6 +23,7 @@ int64_t data_predictions(const struct data_row *r); /* that count */
 struct data_batch {
     struct batch b;
     int32_t *ids, *labels;
+    int64_t *lengths;
 };
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n);
 void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq);

@@ -1,39 +1,62 @@
 /* Generation: see generate.h. */
 #include "generate.h"
 
+#include <stdlib.h>
+
 #include "../../formats/json.h"
+#include "../base/mem.h"
+#include "../base/text.h"
 
 enum { CHUNK = 64 }; /* tokens of the prompt per call: logits are computed for all of them */
 
 int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t length,
                    struct err *e)
 {
-    *g = (struct generator){
-        .length = length, .chunk = length < CHUNK ? length : CHUNK, .vocab = m->spec.vocab_size};
+    *g = (struct generator){.length = length,
+                            .chunk = length < CHUNK ? length : CHUNK,
+                            .vocab = m->spec.vocab_size,
+                            .spec = &m->spec,
+                            .read = mem_alloc((size_t)length * sizeof *g->read)};
     struct tape_spec spec = {
         .model = m, .n_seq = 1, .seq_len = g->chunk, .kv_len = length, .end = TAPE_LOGITS};
     g->tape = tape_record(x, &spec, e);
     return g->tape && !tape_open(g->tape, e) ? 0 : -1;
 }
 
+/* 1 if a text that grows from `from` to `to` tokens passes a length from which on all of its
+ * positions turn otherwise: the keys that are kept must be made again. */
+static int ropes_change(const struct generator *g, int64_t from, int64_t to)
+{
+    int change = 0;
+    for (int i = 0; i < g->spec->n_ropes; i++) {
+        int64_t after = g->spec->ropes[i].long_after;
+        change |= after > 0 && from <= after && to > after;
+    }
+    return change;
+}
+
 const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n, struct err *e)
 {
-    int32_t piece[CHUNK];
-    int64_t last = 0;
+    int64_t last = 0, total = g->position + n;
     if (n < 1 || n > g->length - g->position) {
         err_set(e, "%lld tokens do not fit after %lld of %lld", (long long)n,
                 (long long)g->position, (long long)g->length);
         return NULL;
     }
-    for (int64_t at = 0; at < n; at += last) {
-        last = n - at < g->chunk ? n - at : g->chunk;
-        for (int64_t i = 0; i < last; i++)
-            piece[i] = ids[at + i] > INT32_MAX ? INT32_MAX : (int32_t)ids[at + i];
-        struct batch b = {
-            .n_seq = 1, .seq_len = last, .pos0 = g->position, .kv_len = g->length, .ids = piece};
+    for (int64_t i = 0; i < n; i++)
+        g->read[g->position + i] = ids[i] > INT32_MAX ? INT32_MAX : (int32_t)ids[i];
+    if (ropes_change(g, g->position, total))
+        g->position = 0;
+    for (; g->position < total; g->position += last) {
+        last = min64(g->chunk, total - g->position);
+        struct batch b = {.n_seq = 1,
+                          .seq_len = last,
+                          .pos0 = g->position,
+                          .kv_len = g->length,
+                          .ids = g->read + g->position,
+                          .lengths = &total};
         if (tape_forward(g->tape, &b, e))
             return NULL;
-        g->position += last;
     }
     return tape_logits(g->tape, last - 1, 1);
 }
@@ -44,6 +67,7 @@ void generator_close(struct generator *g)
 {
     tape_close(g->tape);
     g->tape = NULL;
+    free(g->read);
 }
 
 static int eos_of(const json_t *config, int64_t *eos, int max)

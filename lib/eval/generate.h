@@ -9,6 +9,8 @@ struct generator {
     struct tape *tape;
     /* tokens read so far, the most in total, the most in one call */
     int64_t position, length, chunk, vocab;
+    const struct model_spec *spec;
+    int32_t *read; /* [length]: the tokens read so far */
 };
 /* Room for `length` tokens, prompt and continuation together. */
 int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t length,

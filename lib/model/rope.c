@@ -233,7 +233,9 @@ static void scale(struct rope *r)
         scale_yarn(r);
     else if (!strcmp(type, "longrope"))
         scale_longrope(r);
-    else if (strcmp(type, "default") && strcmp(type, "dynamic"))
+    else if (!strcmp(type, "dynamic"))
+        r->t->most = (int64_t)r->Pm;
+    else if (strcmp(type, "default"))
         err_set(r->c->e, "config.json: rope type %.60s is not supported", type);
     json_decref(other);
 }

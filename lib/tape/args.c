@@ -26,12 +26,17 @@ struct operand tape_operand(const struct tape *t, int slot, int value, int grad,
                             .cols = t->slots[slot].cols};
 }
 
+int tape_rope_is_long(const struct tape *t, const struct line *l, const struct batch *b, int64_t i)
+{
+    const struct rope_table *r = &tape_model_spec(t, l->is_teacher)->ropes[l->rope];
+    int64_t length = b->lengths ? b->lengths[i] : b->pos0 + b->seq_len;
+    return r->long_after > 0 && length > r->long_after;
+}
+
 static void call_rope(const struct tape *t, const struct line *l, const struct batch *b,
                       struct rope_params *p)
 {
-    const struct rope_table *r = &tape_model_spec(t, l->is_teacher)->ropes[l->rope];
-    int64_t length = t->spec.kv_len ? t->spec.kv_len : b->seq_len;
-    int k = r->long_after > 0 && length > r->long_after;
+    int k = tape_rope_is_long(t, l, b, 0);
     p->cos = t->tables[l->is_teacher] ? t->tables[l->is_teacher][l->rope].cos[k] : NULL;
     p->sin = t->tables[l->is_teacher] ? t->tables[l->is_teacher][l->rope].sin[k] : NULL;
 }

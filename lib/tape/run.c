@@ -48,10 +48,54 @@ static void run_call(const struct tape *t, const struct event *ev, const struct 
     run_taps(t, ev, 1, c, first);
 }
 
+static void operand_move(struct operand *o, int64_t row)
+{
+    int64_t bytes = dtype_bytes(o->dtype, row * o->cols);
+    if (o->v)
+        o->v = (char *)o->v + bytes;
+    if (o->g)
+        o->g = (float *)((char *)o->g + bytes);
+}
+
+/* The sequences take rope tables of their own: one by one. */
+static void run_ropes(const struct tape *t, const struct event *ev, const struct op_args *c)
+{
+    for (int64_t i = 0; i < c->batch->n_seq; i++) {
+        struct batch b = *c->batch;
+        b.n_seq = 1;
+        b.lengths += i;
+        struct op_args own = *c, table = tape_args(t, ev, &b);
+        own.batch = &b;
+        own.rows = b.seq_len;
+        own.p.rope = table.p.rope;
+        operand_move(&own.in[0], i * b.seq_len);
+        operand_move(&own.out, i * b.seq_len);
+        run_call(t, ev, &own, 0);
+    }
+}
+
+static int ropes_differ(const struct tape *t, const struct event *ev, const struct batch *b)
+{
+    const struct line *l = &t->lines[ev->line];
+    int differ = 0;
+    for (int64_t i = 1; l->rope >= 0 && b->lengths && i < b->n_seq; i++)
+        differ |= tape_rope_is_long(t, l, b, i) != tape_rope_is_long(t, l, b, 0);
+    return differ;
+}
+
+static void run_args(const struct tape *t, const struct event *ev, const struct op_args *c,
+                     int64_t first)
+{
+    if (ropes_differ(t, ev, c->batch))
+        run_ropes(t, ev, c);
+    else
+        run_call(t, ev, c, first);
+}
+
 static void run_event(struct tape *t, const struct event *ev, const struct batch *b)
 {
     struct op_args c = tape_args(t, ev, b);
-    run_call(t, ev, &c, 0);
+    run_args(t, ev, &c, 0);
 }
 
 /* ---- a segment in parts */
@@ -77,19 +121,12 @@ static struct part part_of(const struct tape *t, const struct batch *b, int64_t 
         p.b.ids += p.row;
     if (b->labels)
         p.b.labels += p.row;
+    if (b->lengths)
+        p.b.lengths += first;
     if (b->token_data)
         p.b.token_data = (const char *)b->token_data + p.row * b->token_bytes;
     p.scratch = (char *)t->scratch + (size_t)i * t->part_scratch_bytes;
     return p;
-}
-
-static void operand_move(struct operand *o, int64_t row)
-{
-    int64_t bytes = dtype_bytes(o->dtype, row * o->cols);
-    if (o->v)
-        o->v = (char *)o->v + bytes;
-    if (o->g)
-        o->g = (float *)((char *)o->g + bytes);
 }
 
 static struct op_args part_args(const struct tape *t, const struct event *ev, struct part *p)
@@ -112,7 +149,7 @@ static void run_part(struct tape *t, const struct event *const *events, int n,
     struct part p = part_of(t, b, i, parts);
     for (int k = 0; k < n; k++) {
         struct op_args c = part_args(t, events[k], &p);
-        run_call(t, events[k], &c, p.first);
+        run_args(t, events[k], &c, p.first);
     }
 #pragma omp critical
     for (int k = 0; k < OP_COUNT; k++)
@@ -243,6 +280,17 @@ static void batch_put(struct tape *t, const struct batch *b)
         exec_put(t->x, t->token_data, b->token_data, tokens * (size_t)b->token_bytes);
 }
 
+/* A captured graph has the rope tables of one batch. */
+static int ropes_change(const struct tape *t)
+{
+    for (int i = 0; i < t->n_lines; i++) {
+        const struct line *l = &t->lines[i];
+        if (l->rope >= 0 && tape_model_spec(t, l->is_teacher)->ropes[l->rope].long_after > 0)
+            return 1;
+    }
+    return 0;
+}
+
 static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to,
                struct err *e)
 {
@@ -255,7 +303,7 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
     batch.ids = t->ids;
     batch.labels = t->labels;
     batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
-    int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len;
+    int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len && !ropes_change(t);
     if (!whole || !run_captured(t, &batch, in_backward))
         run_events(t, &batch, in_backward, from, to);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;

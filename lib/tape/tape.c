@@ -20,6 +20,13 @@ static int spec_check(const struct tape_spec *s, struct err *e)
     const struct model *models[] = {s->model, s->teacher};
     int64_t length = s->kv_len ? s->kv_len : s->seq_len;
     for (int i = 0; i < 2; i++)
+        for (int k = 0; models[i] && k < models[i]->spec.n_ropes; k++)
+            if (models[i]->spec.ropes[k].most && length > models[i]->spec.ropes[k].most)
+                return err_set(e,
+                               "a sequence of %lld tokens is longer than the %lld positions up to "
+                               "which dynamic rope scaling is supported",
+                               (long long)length, (long long)models[i]->spec.ropes[k].most);
+    for (int i = 0; i < 2; i++)
         if (models[i] && models[i]->spec.learned_positions &&
             length > models[i]->spec.max_position_embeddings)
             return err_set(

@@ -129,6 +129,9 @@ void tape_place(struct tape *t);
 enum dtype tape_slot_dtype(const struct tape *t, int slot);
 void *tape_buffer(const struct tape *t, int buffer); /* NULL before the arena is open */
 struct operand tape_operand(const struct tape *t, int slot, int value, int grad, int64_t rows);
+/* 1 if sequence i of the batch is so long that a rope line takes its other table */
+int tape_rope_is_long(const struct tape *t, const struct line *l, const struct batch *b, int64_t i);
+/* a rope line takes the table of the first sequence */
 struct op_args tape_args(const struct tape *t, const struct event *ev, const struct batch *b);
 
 #endif

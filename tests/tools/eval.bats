@@ -134,6 +134,36 @@ P
     [ "$(value asked.json predictions)" = 79 ]
 }
 
+@test "longrope: each sequence turns by its own length, whatever shares its batch or is reserved" {
+    L=$G/longrope                                                       # 16 original positions; documents of 8, 8, 8 and 22 tokens
+    want() { python3 -c 'import json, sys; print(eval(sys.argv[2], json.load(open(sys.argv[1] + "/expected.json"))))' "$L" "$1"; }
+    want '"\n".join(" ".join(map(str, d)) for d in docs)' | "$BIN/tokenize" --ids -o documents.tsz
+    for batch in 1 2 4; do
+        for threads in 1 2; do
+            record "$L" documents.tsz --batch-size $batch --threads $threads > record.json
+            python3 -c 'import json, sys; got, want = json.load(open("record.json"))["nll"], float(sys.argv[1]); assert abs(got - want) < 2e-6, (got, want)' "$(want nll_each_document_alone)"
+        done
+    done
+    # the loss of a first step is that of the documents, too
+    "$BIN/kd-train" "$L" --quiet --loss ce --data documents.tsz --batch-size 4 --max-steps 1 --log log -o trained.tsz
+    python3 -c 'import json, sys; got = json.loads(open("log").readline())["loss"]; assert abs(got - float(sys.argv[1])) < 2e-6, got' "$(want nll_each_document_alone)"
+    prompt=$(want '" ".join(map(str, prompt))')
+    text=$(want '" ".join(map(str, prompt + greedy_20))')
+    [ "$("$BIN/generate" "$L" --prompt-ids "$prompt" --max-new-tokens 20 --ignore-eos)" = "$text" ]
+    [ "$("$BIN/generate" "$L" --prompt-ids "$prompt" --max-new-tokens 4 --ignore-eos)" = "$(cut -d ' ' -f 1-14 <<< "$text")" ]
+    [ "$("$BIN/generate" "$L" --prompt-ids "$(cut -d ' ' -f 1-20 <<< "$text")" --max-new-tokens 10 --ignore-eos)" = "$text" ]
+}
+
+@test "dynamic rope scaling: sequences beyond the model's positions are refused" {
+    cp -r "$LLAMA" dynamic; chmod -R u+w dynamic
+    sed -i 's/"rope_scaling": null/"rope_scaling": {"type": "dynamic", "factor": 2.0}/' dynamic/config.json
+    seq -s ' ' 1 80 | "$BIN/tokenize" --ids -o document.tsz
+    record dynamic document.tsz > default.json                          # windows of 64: as without scaling
+    [ "$(value default.json nll)" = "$(record "$LLAMA" document.tsz | python3 -c 'import json, sys; print(json.load(sys.stdin)["nll"])')" ]
+    refused 1 "dynamic rope scaling" record dynamic document.tsz --seq-length 80
+    refused 1 "dynamic rope scaling" "$BIN/generate" dynamic --prompt-ids "3 4" --max-new-tokens 80 --quiet
+}
+
 @test "long sequences in pieces: the rest counts, no piece reaches into the next sequence, a rest of one token is left out" {
     golden_tokens "$LLAMA" rows.tsz                                     # 2 rows of 33
     record "$LLAMA" rows.tsz --seq-length 20 > pieces.json

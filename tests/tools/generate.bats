@@ -26,7 +26,7 @@ ids() { "$BIN/generate" --quiet "$1" --prompt-ids "$2" "${@:3}"; }
         prompt=$(seq 1 $n | awk '{ printf "%d ", ($1 * 7) % 83 }')
         out=$(ids "$G/families/llama" "$prompt" --max-new-tokens 12 --ignore-eos)
         "$BIN/tokenize" --ids -o t.tsz <<< "$out"
-        "$BIN/dump-logits" --quiet "$G/families/llama" t.tsz --full --compress none -o l.tsz
+        "$BIN/dump-logits" --quiet "$G/families/llama" t.tsz --full --seq-length 200 --compress none -o l.tsz
         $GOLDEN greedy l.tsz $n <<< "$out"
     done
 }
