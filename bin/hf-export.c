@@ -84,6 +84,8 @@ int main(int argc, char **argv)
     if (lies_inside(tool_operand(t, 0), tool_operand(t, 1)))
         tool_usage(t, "%s lies inside %s, which would be replaced: write to another directory",
                    tool_operand(t, 0), tool_operand(t, 1));
+    hf_sink_check(tool_operand(t, 1), &o, tool_err(t)); /* before a pipe is waited for */
+    tool_check(t);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct model_out *out = hf_sink_open(model_in_spec(in), tool_operand(t, 1), &o, tool_err(t));
     tool_check(t);

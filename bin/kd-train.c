@@ -1,7 +1,6 @@
 /* kd-train: trains a student, with a teacher (losses on logits) or on the text alone. Models and
  * tokens in; model, checkpoints, log out. */
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,8 +45,7 @@ static const struct opt opts[] = {
      "softmax temperature of teacher and student; ce and losses of logits have none", 0},
     {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
      "multiply the losses that have the temperature by its square, so that their gradients keep "
-     "their "
-     "size",
+     "their size",
      0},
     {"jsd-beta", OPT_REAL, &o.jsd_beta, "B",
      "weight of the teacher in the mixture that jsd compares both models with; 0.5 if not given",
@@ -110,9 +108,9 @@ static const struct tool_desc desc = {
 #include "../kernels/losses.def"
 #undef LOSS
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
-    "gradient "
-    "that is not finite ends the run; the last checkpoint remains. Refuses models and tokens of "
-    "different tokenizers, token ids beyond a vocabulary, and --resume with options that would "
+    "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
+    "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
+    "would "
     "change the run.",
     "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 \\\n      "
     "--output-dir run --save-steps 50 -o distilled.tsz",
@@ -121,19 +119,7 @@ static const struct tool_desc desc = {
     1,
     TOOL_OUTPUT | TOOL_COMPUTE};
 
-static volatile sig_atomic_t stop;
-static void (*end)(int); /* the handler for a second signal: that of every tool */
-static void on_signal(int s) { signal(stop = s, end); }
-
-/* Slurm warns with SIGUSR1. SIGHUP stays ignored under nohup. */
-static void watch_signals(void)
-{
-    end = signal(SIGTERM, on_signal);
-    signal(SIGINT, on_signal);
-    signal(SIGUSR1, on_signal);
-    if (signal(SIGHUP, on_signal) == SIG_IGN)
-        signal(SIGHUP, SIG_IGN);
-}
+static const volatile sig_atomic_t *stop;
 
 static int choice(struct tool *t, const char *option, const char *value, const char *no,
                   const char *yes)
@@ -163,6 +149,7 @@ static void resolve_options(struct tool *t)
     output = tool_output(t);
     if (!output)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
+    run.output = output;
     if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
         tool_usage(t, "--log - and the model cannot both go to standard output: write the model to "
                       "a file with -o");
@@ -199,7 +186,7 @@ static void open_inputs(struct tool *t)
     open_tokens(t, data_name, &data);
     if (eval_name)
         open_tokens(t, eval_name, &eval_data);
-    train_run_check_dir(&run, tool_err(t));
+    train_run_check(&run, tool_err(t));
     tool_check(t);
 }
 
@@ -249,33 +236,42 @@ static void open_run(struct tool *t)
         tool_note(t, "%s", text);
 }
 
+/* What was trained is not lost when a run ends early or its model cannot be written. */
+static _Noreturn void save_and_die(struct tool *t, const char *why)
+{
+    struct err e = {0};
+    if (!run.dir)
+        tool_die(t, "%s; without --output-dir nothing was saved", why);
+    if (train_run_save(&run, &e))
+        tool_die(t, "%s; nor can a checkpoint be saved: %s", why, e.msg);
+    tool_die(t, "%s; step %lld is saved in %s: continue with the same command and --resume", why,
+             (long long)run.trainer.step, run.dir);
+}
+
 static _Noreturn void interrupted(struct tool *t)
 {
-    const char *name = strsignal(stop);
-    if (!run.dir)
-        tool_die(t, "stopped after step %lld (%s); without --output-dir nothing was saved",
-                 (long long)run.trainer.step, name);
-    train_run_save(&run, tool_err(t));
-    tool_check(t);
-    tool_die(t,
-             "stopped after step %lld (%s) and saved a checkpoint in %s; continue with the same "
-             "command and --resume",
-             (long long)run.trainer.step, name, run.dir);
+    save_and_die(t, mem_format("stopped after step %lld (%s)", (long long)run.trainer.step,
+                               strsignal(*stop)));
 }
 
 static void train(struct tool *t)
 {
     struct train_record r;
     char pace[200];
+    int noted = 0;
     int64_t first = run.trainer.step;
     while (run.trainer.step < o.max_steps) {
-        int done = train_run_step(&run, &stop, &r, tool_err(t));
+        if (tool_check_readers(t))
+            save_and_die(t, tool_err(t)->msg);
+        int done = train_run_step(&run, stop, &r, tool_err(t));
         if (done < 0 && run.last_saved >= 0)
             tool_die(t, "%s; the checkpoint of step %lld remains in %s", tool_err(t)->msg,
                      (long long)run.last_saved, run.dir);
         tool_check(t);
-        if (!done || (stop && r.step < o.max_steps))
+        if (!done || (*stop && r.step < o.max_steps))
             interrupted(t);
+        if (run.log_err.set && !noted++)
+            tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
         train_run_pace(&run, pace);
         if (r.step == first + 3 || r.step == o.max_steps)
             tool_note(t, "step %lld: loss %.4f, %s", (long long)r.step, r.loss, pace);
@@ -286,14 +282,18 @@ static void train(struct tool *t)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
+    struct err log_err = {0};
     resolve_options(t);
-    watch_signals();
+    stop = tool_catch_signals();
     open_inputs(t);
     struct model_out *out = open_output(t);
     open_run(t);
     train(t);
     model_write(out, &student);
     model_out_close(out);
-    train_run_close(&run, tool_err(t));
+    if (tool_publish(t))
+        save_and_die(t, tool_err(t)->msg);
+    if (train_run_close(&run, &log_err))
+        tool_die(t, "%s; the model is complete, the log is not", log_err.msg);
     return tool_finish(t); /* the process frees models and tokens */
 }

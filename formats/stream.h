@@ -70,6 +70,8 @@ struct st_out;
 struct st_out *st_create(const char *path, int compress, struct err *e);
 /* head without "pare": it is written first by this call */
 int st_begin(struct st_out *out, const json_t *head);
+/* Into a pipe that nothing reads any more: -1, as the next write would be. */
+int st_check_reader(struct st_out *out);
 /* begins a record; tensor_bytes(t) bytes must follow */
 int st_record(struct st_out *out, const struct tensor *t);
 int st_write(struct st_out *out, const void *data, int64_t n); /* payload, any pieces */

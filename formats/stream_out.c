@@ -5,6 +5,7 @@
  * err`, and the stream then never gets an end map. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -195,7 +196,18 @@ int st_begin(struct st_out *out, const json_t *head)
         return -1;
     json_t *whole = json_pack("{s:i}", "pare", ST_VERSION);
     json_object_update_missing(whole, (json_t *)head);
-    return write_object(out, whole);
+    if (write_object(out, whole))
+        return -1;
+    return out->z ? 0 : buffer_flush(out); /* what a reader refuses, it refuses now */
+}
+
+int st_check_reader(struct st_out *out)
+{
+    struct pollfd p = {.fd = out->file.fd};
+    if (poll(&p, 1, 0) <= 0 || !(p.revents & POLLERR))
+        return 0;
+    errno = EPIPE;
+    return err_set(out->e, "cannot write %s:", out->file.name);
 }
 
 static json_t *tensor_to_json(const struct tensor *t)

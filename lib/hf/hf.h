@@ -15,6 +15,9 @@ struct hf_sink_options {
     enum dtype dtype;       /* of all weights, unless keep_dtype */
     int keep_dtype, overwrite;
 };
+/* Refuses a directory that hf_sink_open would refuse, and leaves nothing; for before a model is
+ * waited for. */
+int hf_sink_check(const char *dir, const struct hf_sink_options *o, struct err *e);
 /* The directory appears whole or not at all, at model_out_end. Its note says if a class other than
  * the model's was written, and if values were rounded. NULL on error. */
 struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,

@@ -303,6 +303,15 @@ static int open_parts(struct hf_out *x, const char *dir, const struct hf_sink_op
     return failed;
 }
 
+int hf_sink_check(const char *dir, const struct hf_sink_options *o, struct err *e)
+{
+    struct dir_out probe;
+    if (dir_create(&probe, dir, o->overwrite, "config.json", e))
+        return -1;
+    dir_abandon(&probe);
+    return 0;
+}
+
 struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,
                                const struct hf_sink_options *o, struct err *e)
 {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,24 +151,6 @@ static void tool_check_usage(struct tool *t)
                    t->compress);
 }
 
-/* An interrupted tool leaves nothing half-written. */
-static void on_end(int sig)
-{
-    unfinished_remove_all();
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
-
-static void tool_signals(void)
-{
-    const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (signal(ends[i], on_end) == SIG_IGN)
-            signal(ends[i], SIG_IGN); /* leave nohup and background jobs alone */
-    /* exceeding a file size limit then fails in write, which is reported */
-    signal(SIGXFSZ, SIG_IGN);
-}
-
 /* If a tool starts with a standard descriptor closed, its output would be opened as that
  * descriptor, and notes would go into the model. Closed ones are therefore filled: standard input
  * cannot be read, standard output cannot be written, standard error discards notes. */
@@ -229,19 +210,31 @@ void tool_check(struct tool *t)
         tool_exit(t, 1, t->err.msg);
 }
 
-int tool_finish(struct tool *t)
+int tool_check_readers(struct tool *t)
 {
-    tool_check(t);
+    for (int i = 0; i < t->n_outputs; i++)
+        st_check_reader(t->outputs[i]);
+    return t->err.set ? -1 : 0;
+}
+
+int tool_publish(struct tool *t)
+{
     if (t->exec_is_open && t->exec.err.set)
-        tool_exit(t, 1, t->exec.err.msg);
+        err_set(&t->err, "%s", t->exec.err.msg);
     for (int i = 0; i < t->n_outputs; i++) {
         struct st_out *out = t->outputs[i];
-        if (st_end(out))
-            tool_check(t);
         t->outputs[i] = NULL;
+        st_end(out);
         st_publish(out);
-        tool_check(t);
     }
+    t->n_outputs = 0;
+    return t->err.set ? -1 : 0;
+}
+
+int tool_finish(struct tool *t)
+{
+    tool_publish(t);
+    tool_check(t);
     int64_t multiple, slow = t->exec_is_open ? exec_slow_size(&t->exec, &multiple) : 0;
     if (slow)
         tool_note(t, "a size of %lld slowed down matrix products; multiples of %lld are faster",

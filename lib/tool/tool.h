@@ -8,6 +8,7 @@
 #ifndef PARE_TOOL_H
 #define PARE_TOOL_H
 
+#include <signal.h>
 #include <stdio.h>
 
 #include "../../formats/stream.h"
@@ -89,6 +90,15 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
 /* Finishes an import: writes the model unchanged to the output and closes it. Returns the
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);
+/* For tools with work to save: SIGTERM, SIGINT, SIGHUP and SIGUSR1 set the number returned (0 until
+ * then) and only a second one ends the tool; a broken pipe is an error of the write. */
+const volatile sig_atomic_t *tool_catch_signals(void);
+/* Sets tool_err when an output is a pipe whose reader has gone; for tools that compute for long
+ * before they write. */
+int tool_check_readers(struct tool *t);
+/* Ends outputs opened with tool_out (st_end + st_publish): 0, or -1 with tool_err set and nothing
+ * left of those that failed. tool_finish does it too. */
+int tool_publish(struct tool *t);
 /* Ends outputs opened with tool_out (st_end + st_publish), flushes stdout, checks all, frees;
  * returns the exit status. */
 int tool_finish(struct tool *t);

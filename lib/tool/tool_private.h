@@ -26,6 +26,8 @@ struct tool {
 /* Prints one message, removes unfinished outputs, and exits. Finished outputs stay. */
 _Noreturn void tool_exit(struct tool *t, int status, const char *message);
 void tool_faults(void); /* fault.c */
+/* A signal removes what is unfinished and ends the tool. */
+void tool_signals(void);
 void tool_clear_progress(struct tool *t);
 /* What --compute resolves to: "f32", "tf32" or "bf16". */
 const char *tool_compute_name(struct tool *t);

@@ -203,9 +203,37 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
     return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
 }
 
+/* The step of a header's history that made what it heads. */
+static const json_t *own_step(const json_t *head)
+{
+    const json_t *hist = json_object_get(head, "hist"), *id = json_object_get(head, "id");
+    for (size_t i = json_array_size(hist); i-- > 0;)
+        if (json_equal(json_object_get(json_array_get(hist, i), "id"), id))
+            return json_array_get(hist, i);
+    return NULL;
+}
+
+/* What may change the last bits of a result but does not make it another run. */
+static void note_differences(const json_t *was, const json_t *now, char note[700])
+{
+    static const char *const keys[] = {"device", "compute", "threads", "math"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *old = json_object_get(own_step(was), keys[i]),
+                     *new = json_object_get(own_step(now), keys[i]);
+        size_t used = strlen(note);
+        if (json_equal(old, new) || (!old && !new))
+            continue;
+        char *a = setting_text(old), *b = setting_text(new);
+        snprintf(note + used, 700 - used, "%s%s is now %s, was %s: the result may differ slightly",
+                 used ? "; " : "", keys[i], b, a);
+        free(a);
+        free(b);
+    }
+}
+
 /* 1: loaded; 0: the file is damaged (e says why); -1: it belongs to another run. */
-static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, json_t *run,
-                           struct err *e)
+static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, const json_t *head,
+                           char note[700], struct err *e)
 {
     char *path = checkpoint_path(dir, step);
     struct st_in *in = st_open(path, e);
@@ -214,17 +242,20 @@ static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, 
         const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
         if (!kind || strcmp(kind, "checkpoint"))
             err_set(e, "%s is a stream of kind \"%s\", not a checkpoint", path, kind ? kind : "?");
-        else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"), run, e))
+        else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"),
+                                     json_object_get(head, "run"), e))
             status = -1;
         else
             status = !checkpoint_read(in, c, e);
+        if (status > 0)
+            note_differences(st_head(in), head, note);
         st_close(in);
     }
     free(path);
     return status;
 }
 
-int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
+int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head, char note[700],
                       struct err *e)
 {
     int64_t *steps, n = checkpoint_list(dir, &steps, e);
@@ -232,7 +263,7 @@ int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char n
     note[0] = 0;
     for (int64_t i = 0; i < n && !status; i++) {
         struct err damage = {0};
-        status = checkpoint_load(dir, steps[i], c, run, &damage);
+        status = checkpoint_load(dir, steps[i], c, head, note, &damage);
         if (status < 0)
             err_set(e, "%s", damage.msg);
         else if (!status && !note[0])

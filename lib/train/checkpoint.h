@@ -29,9 +29,10 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
  * exist has none. Returns the count or -1. */
 int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e);
 /* Loads the newest intact one. 1: loaded; 0: there is none; -1: all are damaged, or it belongs to
- * another run (e says what differs from `run`). note: a sentence about damaged ones that were
- * skipped, else "". After -1 the contents of the arrays are undefined. */
-int checkpoint_resume(const char *dir, struct checkpoint *c, json_t *run, char note[700],
+ * another run (e says what differs from the `run` of `head`, this run's). note: sentences about
+ * damaged ones that were skipped, and about another device, arithmetic or number of threads; else
+ * "". After -1 the contents of the arrays are undefined. */
+int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head, char note[700],
                       struct err *e);
 /* Removes the checkpoints of steps before `oldest`, and leftovers of an interrupted save. */
 void checkpoint_prune(const char *dir, int64_t oldest);
@@ -40,7 +41,11 @@ void checkpoint_prune(const char *dir, int64_t oldest);
 struct train_log;
 /* Keeps the complete lines of steps up to `keep` (0: none) and truncates the rest. Pipes, devices
  * and standard output (-) are appended to. */
+/* Refuses an existing file that is not a log, and `model`, where the model goes; changes nothing.
+ */
+int train_log_check(const char *path, const char *model, struct err *e);
 struct train_log *train_log_open(const char *path, int64_t keep, struct err *e);
+/* -1: not written, not even its beginning; the next may be again. */
 int train_log_line(struct train_log *l, const json_t *line, struct err *e);
 int train_log_close(struct train_log *l, struct err *e);
 

@@ -111,25 +111,33 @@ static int losses_resolve(struct train_options *o, struct err *e)
     return 0;
 }
 
-/* NaN passes none of the comparisons. */
+/* Kernels take these as f32, in which a small value may be 0, one near 1 be 1, a large one
+ * infinite. NaN passes none of the comparisons. */
 static int optimiser_check(const struct train_options *o, struct err *e)
 {
     const struct {
         const char *name;
         double value;
-        int good;
+        int positive;
+        double below;
         const char *rule;
-    } rows[] = {
-        {"learning-rate", o->learning_rate, o->learning_rate > 0, "above 0"},
-        {"min-learning-rate", o->min_learning_rate, o->min_learning_rate >= 0, "-1, 0 or above"},
-        {"weight-decay", o->weight_decay, o->weight_decay >= 0, "0 or above"},
-        {"max-grad-norm", o->max_grad_norm, o->max_grad_norm >= 0, "0 or above"},
-        {"adam-beta1", o->beta1, o->beta1 >= 0 && o->beta1 < 1, "at least 0 and below 1"},
-        {"adam-beta2", o->beta2, o->beta2 >= 0 && o->beta2 < 1, "at least 0 and below 1"},
-        {"adam-epsilon", o->epsilon, o->epsilon > 0, "above 0"}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!rows[i].good)
-            return err_set(e, "--%s must be %s, not %g", rows[i].name, rows[i].rule, rows[i].value);
+    } rows[] = {{"learning-rate", o->learning_rate, 1, INFINITY, "above 0"},
+                {"min-learning-rate", o->min_learning_rate, 0, INFINITY, "-1, 0 or above"},
+                {"weight-decay", o->weight_decay, 0, INFINITY, "0 or above"},
+                {"max-grad-norm", o->max_grad_norm, 0, INFINITY, "0 or above"},
+                {"adam-beta1", o->beta1, 0, 1, "at least 0 and below 1"},
+                {"adam-beta2", o->beta2, 0, 1, "at least 0 and below 1"},
+                {"adam-epsilon", o->epsilon, 1, INFINITY, "above 0"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double value = rows[i].value, f = (float)value;
+        if (f >= 0 && f < rows[i].below && (f > 0 || (value == 0 && !rows[i].positive)))
+            continue;
+        char as_f32[40] = "";
+        if (f != value && (f == 0 || f == rows[i].below))
+            snprintf(as_f32, sizeof as_f32, " (%g in f32)", f);
+        return err_set(e, "--%s must be %s, not %.15g%s", rows[i].name, rows[i].rule, value,
+                       as_f32);
+    }
     return 0;
 }
 

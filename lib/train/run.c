@@ -31,8 +31,10 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
                      run, "model", model_spec_to_json(&r->trainer.student->spec));
 }
 
-int train_run_check_dir(struct train_run *r, struct err *e)
+int train_run_check(struct train_run *r, struct err *e)
 {
+    if (r->log_path && train_log_check(r->log_path, r->output, e))
+        return -1;
     if (!r->dir)
         return 0;
     if (mkdir(r->dir, 0777) && errno != EEXIST)
@@ -55,7 +57,7 @@ static int run_resume(struct train_run *r, char note[900], struct err *e)
 {
     char damage[700];
     struct checkpoint c = run_state(r);
-    int found = checkpoint_resume(r->dir, &c, json_object_get(r->head, "run"), damage, e);
+    int found = checkpoint_resume(r->dir, &c, r->head, damage, e);
     if (found < 0)
         return -1;
     if (found) {
@@ -63,6 +65,8 @@ static int run_resume(struct train_run *r, char note[900], struct err *e)
         r->trainer.order.position = c.position;
         r->trainer.predictions = c.predictions;
         r->last_saved = c.step;
+        if (train_check_finite(&r->trainer, e))
+            return -1;
         snprintf(note, 900, "%s%scontinuing after step %lld", damage, damage[0] ? "; " : "",
                  (long long)c.step);
     } else {
@@ -75,9 +79,13 @@ int train_run_open(struct train_run *r, char note[900], struct err *e)
 {
     note[0] = 0;
     r->last_saved = -1;
-    if (train_run_check_dir(r, e) || (r->resume && run_resume(r, note, e)))
+    if (train_run_check(r, e) || (r->resume && run_resume(r, note, e)))
         return -1;
-    return r->log_path && !(r->log = train_log_open(r->log_path, r->trainer.step, e)) ? -1 : 0;
+    if (!r->log_path)
+        return 0;
+    r->log = train_log_open(r->log_path, r->trainer.step, e);
+    /* it exists now, so that another spelling of the output's name is known */
+    return r->log ? train_log_check(r->log_path, r->output, e) : -1;
 }
 
 int train_run_save(struct train_run *r, struct err *e)
@@ -85,7 +93,7 @@ int train_run_save(struct train_run *r, struct err *e)
     struct checkpoint c = run_state(r);
     if (!r->dir || r->last_saved == c.step)
         return 0;
-    if (checkpoint_save(r->dir, &c, r->head, e))
+    if (train_check_finite(&r->trainer, e) || checkpoint_save(r->dir, &c, r->head, e))
         return -1;
     checkpoint_prune(r->dir, r->last_saved);
     r->last_saved = c.step;
@@ -108,8 +116,10 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
         failed = eval_run(r->evaluation, &sums, NULL, NULL, e);
         json_object_set_new(line, "eval_nll", json_real(sums.nll));
     }
+    if (!failed && rec->step == r->trainer.o.max_steps)
+        failed = train_check_finite(&r->trainer, e);
     if (!failed && r->log)
-        failed = train_log_line(r->log, line, e);
+        train_log_line(r->log, line, &r->log_err);
     json_decref(line);
     if (!failed && due(rec->step, r->save_steps))
         failed = train_run_save(r, e);
@@ -121,7 +131,9 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
 
 int train_run_close(struct train_run *r, struct err *e)
 {
-    int failed = r->log ? train_log_close(r->log, e) : 0;
+    int failed = r->log && train_log_close(r->log, &r->log_err);
+    if (r->log_err.set)
+        failed = err_set(e, "%s", r->log_err.msg);
     eval_close(r->evaluation);
     train_close(&r->trainer);
     json_decref(r->head);

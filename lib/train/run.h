@@ -12,12 +12,14 @@ struct train_run {
     struct trainer trainer;         /* opened by the caller */
     struct eval *evaluation;        /* NULL: none */
     const char *dir, *log_path;     /* NULL: no checkpoints, no log */
+    const char *output;             /* the model's name, which must not be the log's */
     int64_t save_steps, eval_steps; /* 0: none; after the last step only */
     int resume;
     /* descriptor of dir, locked against a second run there; 0: none yet */
     int lock;
     json_t *head; /* of checkpoints, set by the caller: train_run_meta with id and hist */
     struct train_log *log;
+    struct err log_err; /* the first line of the log that could not be written; training goes on */
     int64_t last_saved; /* step of the newest whole checkpoint, -1 none */
     /* seconds of the steps below, saving and evaluating included */
     double spent;
@@ -33,16 +35,17 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
  * step. note: a message for the user, or "". Refuses a directory with checkpoints unless `resume`
  * is set, and checkpoints of another run. */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
-/* Refuses an output directory that has checkpoints, is in use by another run, or cannot be created.
- * Cheap: call it before loading models. */
-int train_run_check_dir(struct train_run *r, struct err *e);
+/* Refuses a file for the log that is not a log, and an output directory that has checkpoints, is in
+ * use by another run, or cannot be created. Cheap: call it before loading models. */
+int train_run_check(struct train_run *r, struct err *e);
 /* One step, its line in the log (evaluation included), and its checkpoint when one is due. 1: done;
  * 0: stopped before the step was complete; -1: error. */
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
                    struct err *e);
 /* Saves a checkpoint of the last completed step, unless there is one. */
 int train_run_save(struct train_run *r, struct err *e);
-int train_run_close(struct train_run *r, struct err *e); /* log, evaluation, trainer */
+/* Log, evaluation, trainer. -1: the log lacks lines */
+int train_run_close(struct train_run *r, struct err *e);
 
 enum { TRAIN_PARTS = 6 };
 /* what the run will take; models are loaded */

@@ -227,6 +227,28 @@ static int train_measure(struct trainer *t, struct train_record *r, struct err *
                : 0;
 }
 
+int train_check_finite(const struct trainer *t, struct err *e)
+{
+    const struct {
+        const char *name;
+        const float *values;
+    } all[] = {{"weights", (const float *)t->student->weights.base},
+               {"first moments", t->m},
+               {"second moments", t->v}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        double sum;
+        struct op_args c = norm_call(t);
+        c.in[0].v = (void *)all[i].values;
+        exec_zero(t->x, t->sums + SUM_SQUARES, sizeof sum);
+        op_forward(OP_sumsq, &c);
+        exec_get(t->x, &sum, t->sums + SUM_SQUARES, sizeof sum);
+        if (!isfinite(sum))
+            return err_set(e, "after step %lld the %s are not finite: lower the --learning-rate",
+                           (long long)t->step, all[i].name);
+    }
+    return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
+}
+
 /* Gradients and losses of all micro-batches. 1: done; 0: stopped; -1: error. */
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
                            struct train_record *r, struct err *e)

@@ -91,6 +91,9 @@ struct train_record {
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
                struct err *e);
 
+/* Refuses weights and moments that are not finite: they are neither saved nor written. */
+int train_check_finite(const struct trainer *t, struct err *e);
+
 /* A line of the log. New reference. */
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds);
 

@@ -156,3 +156,108 @@ until_there() {     # until_there PATTERN: a file of that name in out
     without_layer 1 out/x
     [ "$(ls -A out)" = x ]
 }
+
+@test "a model that cannot be written after the training is in a checkpoint, and --resume writes it" {
+    mkfifo log
+    spoil() {   # spoil COMMAND: between the first step and the last, whose line does not fit into the pipe before
+        {
+            read -r line
+            eval "$1"
+            cat > /dev/null
+        } < log
+    }
+    long() { train --quiet --max-steps 1000 "$@"; }
+    long -o whole.tsz
+    spoil 'mkdir out/x' &
+    refused 1 "cannot write out/x: Is a directory; step 1000 is saved in run: continue" long --log log --output-dir run -o out/x
+    rmdir out/x
+    long --output-dir run -o out/x --resume
+    "$BIN/hf-export" --quiet whole.tsz whole
+    "$BIN/hf-export" --quiet out/x resumed
+    diff -r whole resumed
+    rm out/x
+    spoil 'mkdir out/x; rm -r lost' &
+    refused 1 "cannot write out/x: Is a directory; nor can a checkpoint be saved: cannot write lost" long --log log --output-dir lost -o out/x
+    rmdir out/x
+    spoil 'mkdir out/x' &
+    refused 1 "cannot write out/x: Is a directory" long --log log -o out/x
+}
+
+@test "a reader that leaves ends the training with a checkpoint, long before the model" {
+    long() { train --max-steps 100000 --quiet "$@"; }
+    "$BIN/hf-export" --quiet "$MODEL" full
+    mkfifo pipe
+    exec 9<> pipe
+    refused 1 "not empty" timeout 60 "$BIN/hf-export" - full < pipe      # into which nothing was written yet
+    exec 9<&-
+    long -o - 2> note | true || true
+    grep -q "cannot write standard output: Broken pipe" note
+    long --log out/log --output-dir run -o - 2> note | until_there log || true
+    grep -q "cannot write standard output: Broken pipe; step [0-9]* is saved in run" note
+    [ -n "$(ls run/checkpoint-*)" ]
+}
+
+@test "a target that is full is known before the training" {
+    refused 1 "cannot write /dev/full: No space left on device" train --quiet --max-steps 1000000 -o /dev/full
+}
+
+@test "a log that cannot be written stops no training; what is written of it is whole lines" {
+    run -1 --separate-stderr train --log /dev/full -o x.tsz
+    [ "$(grep -c 'cannot write /dev/full: No space left on device; the training goes on' <<< "$stderr")" = 1 ]
+    [[ ${stderr_lines[-1]} == *"cannot write /dev/full: No space left on device; the model is complete, the log is not" ]]
+    "$BIN/ts-check" x.tsz
+    status=0
+    (ulimit -f 1; train --max-steps 12 --log x.log --quiet -o - 2> note) > >(cat > y.tsz) || status=$?
+    [ $status = 1 ]
+    grep -q "cannot write x.log: File too large; the model is complete, the log is not" note
+    [ "$(tail -c 1 x.log | od -An -tx1)" = " 0a" ]
+    [ "$(wc -l < x.log)" -ge 2 ]
+    [ "$(wc -l < x.log)" -lt 12 ]
+    train --max-steps 30 --log - --quiet -o z.tsz 2> note | head -1 || true
+    "$BIN/ts-check" z.tsz
+}
+
+@test "--log cuts nothing but a log" {
+    cp -r "$MODEL" model
+    "$BIN/hf-import" model -o model.tsz
+    find model data.tsz model.tsz text -type f -exec sha256sum {} + > before
+    for name in model/config.json model/model.safetensors model.tsz data.tsz text; do
+        refused 1 "--log $name: this file is not the log of a training run" "$BIN/kd-train" model.tsz --loss ce --data data.tsz --max-steps 1 --log $name -o x.tsz
+    done
+    sha256sum --quiet -c before
+    train --quiet --log x.log -o x.tsz
+    cp x.log y.log
+    refused 1 "--log x.log and the model are the same file" train --quiet --log x.log -o "$PWD/x.log"
+    cmp x.log y.log
+    refused 1 "are the same file" train --quiet --log out/new -o out/new
+    refused 1 "are the same file" train --quiet --log out/new -o out/../out/new
+    printf '{"st' > x.log
+    train --quiet --log x.log -o x.tsz
+    [ "$(wc -l < x.log)" = 2 ]
+}
+
+@test "weights that the last update made infinite are neither written nor saved" {
+    hot() { train --quiet --max-steps 1 --learning-rate 3e38 --weight-decay 1e38 --max-grad-norm 0 "$@"; }
+    refused 1 "after step 1 the weights are not finite" hot -o x.tsz
+    refused 1 "after step 1 the weights are not finite" hot --output-dir run --save-steps 1
+    [ ! -e x.tsz ]
+    [ -z "$(ls -A run)" ]
+}
+
+@test "options are checked in the type that they are used in" {
+    refused 2 "--learning-rate must be above 0, not 1e+39 (inf in f32)" train --learning-rate 1e39
+    refused 2 "--adam-beta2 must be at least 0 and below 1, not 0.99999999999 (1 in f32)" train --adam-beta2 0.99999999999
+    refused 2 "--adam-beta1 must be at least 0 and below 1, not 1" train --adam-beta1 1
+    refused 2 "--adam-epsilon must be above 0, not 1e-60 (0 in f32)" train --adam-epsilon 1e-60
+    refused 2 "--weight-decay must be 0 or above, not 1e+39 (inf in f32)" train --weight-decay 1e39
+    refused 2 "--max-grad-norm must be 0 or above, not 1e-60 (0 in f32)" train --max-grad-norm 1e-60
+    refused 2 "--min-learning-rate must be -1, 0 or above, not -0.5" train --min-learning-rate -0.5
+}
+
+@test "--resume with another number of threads is told" {
+    train --threads 1 --save-steps 1 --output-dir run --quiet
+    train --threads 1 --output-dir run --resume 2> note
+    run ! grep "may differ" note
+    train --threads 2 --output-dir run --resume 2> note
+    grep -q "threads is now 2, was 1: the result may differ slightly" note
+}
