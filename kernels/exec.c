@@ -6,9 +6,6 @@
 
 #include "../lib/base/mem.h"
 
-/* far more than is useful; OpenMP ends the process if it cannot start as many as requested */
-enum { THREADS_MOST = 1024 };
-
 static const struct backend *const backends[DEVICE_COUNT] = {
     [DEVICE_CPU] = &cpu_backend,
 #ifdef PARE_CUDA
@@ -33,9 +30,9 @@ int exec_open(struct exec *x, enum device device, int threads)
 {
     const struct backend *b = backends[device];
     *x = (struct exec){.device = device};
-    if (threads < 0 || threads > THREADS_MOST)
+    if (threads < 0 || threads > EXEC_THREADS)
         return err_set(&x->err, "threads %d: must be 0 (all cores) or at most %d", threads,
-                       THREADS_MOST);
+                       EXEC_THREADS);
     /* the same number in every region, since results may depend on it */
     omp_set_dynamic(0);
     x->threads = threads_delivered(threads ? threads : omp_get_num_procs());

@@ -55,6 +55,9 @@ struct exec {
     double seconds[OP_COUNT][2];
     struct err err;
 };
+/* Far more threads than is useful; OpenMP ends the process if it cannot start as many as requested.
+ */
+enum { EXEC_THREADS = 1024 };
 /* threads 0: all cores. x->threads becomes the number that parallel regions really get, which the
  * environment may limit. -1: no such device in this build or machine */
 int exec_open(struct exec *x, enum device device, int threads);

@@ -141,8 +141,9 @@ static void tool_check_usage(struct tool *t)
     if (strcmp(t->device, "cpu") && strcmp(t->device, "cuda"))
         tool_usage(t, "--device must be cpu or cuda, not \"%s\"", t->device);
     tool_check_compute(t);
-    if (t->threads < 0 || t->threads > 4096)
-        tool_usage(t, "--threads must be from 0 to 4096, not %lld", (long long)t->threads);
+    if (t->threads < 0 || t->threads > EXEC_THREADS)
+        tool_usage(t, "--threads must be from 0 to %d, not %lld", EXEC_THREADS,
+                   (long long)t->threads);
     char *end;
     long level = strtol(t->compress, &end, 10);
     if (strcmp(t->compress, "auto") && strcmp(t->compress, "none") &&

@@ -209,6 +209,7 @@ END
 }
 
 @test "threads with too small a stack are told, not met" {
+    refused 2 "--threads must be from 0 to 1024, not 1025" "$BIN/eval-ppl" --threads 1025 "$MODEL" data.tsz
     refused 1 "a stack of 16 KB" env OMP_STACKSIZE=16K "$BIN/eval-ppl" --threads 2 "$MODEL" data.tsz
 }
 
