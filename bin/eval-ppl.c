@@ -32,7 +32,7 @@ static const struct opt opts[] = {
      "512 --score-from 257 scores what llama-perplexity scores",
      0},
     {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
-     "whether windows that begin inside of a text begin with a BOS token, which counts as one of "
+     "whether windows that begin inside a text begin with a BOS token, which counts as one of "
      "their N tokens and is never predicted; auto: if the tokenizer puts one before a text",
      0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
@@ -51,7 +51,7 @@ static const struct tool_desc desc = {
     "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
     "Prints one JSON object per model. Each window is evaluated in a fresh context: a window of N "
     "tokens gives N - 1 predictions, and its first token is read but not predicted. Windows are "
-    "the sequences as they are, pieces of them (--seq-length), or pieces of the joined text "
+    "whole sequences, pieces of them (--seq-length), or pieces of the joined text "
     "(--context). A remainder of one token is left out and counted in tokens_left_out.\n\nnll is "
     "the mean over all scored predictions, in nats; standard_error is that of the mean over "
     "windows; bits_per_byte divides by the source bytes of the predicted tokens. Sums are "

@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     if (!strcmp(tool_operand(t, 1), "-"))
         tool_usage(t, "cannot write a directory to standard output (-): give DIR a name");
     if (lies_inside(tool_operand(t, 0), tool_operand(t, 1)))
-        tool_usage(t, "%s lies inside %s, which would be replaced: write to another directory",
+        tool_usage(t, "%s is inside %s, which would be replaced: write to another directory",
                    tool_operand(t, 0), tool_operand(t, 1));
     hf_sink_check(tool_operand(t, 1), &o, tool_err(t)); /* before a pipe is waited for */
     tool_check(t);

@@ -23,7 +23,7 @@ static const struct opt opts[] = {
      "documents, but no more than max_position_embeddings",
      0},
     {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
-     "whether windows that begin inside of a text begin with a BOS token; auto: if the tokenizer "
+     "whether windows that begin inside a text begin with a BOS token; auto: if the tokenizer "
      "puts one before a text",
      0},
     {"batch-size", OPT_INT, &batch_size, "N",

@@ -2,7 +2,7 @@
  *
  * NAME_terms(entry, kind): what an entry of the vocabulary adds to the loss's sums.
  * NAME_finish(row, sums, w, mix, own): the loss of a position from its sums; adds w times its
- *   gradient to `mix`, or leaves in `own` what NAME_gradient needs.
+ *   gradient to `mix`, or stores in `own` what NAME_gradient needs.
  * NAME_gradient(entry, kind, own): the part of the gradient with respect to an entry's logit of the
  *   student that `mix` does not hold.
  *
@@ -20,8 +20,8 @@ enum { OF_ALL = 1, OF_STUDENT = 2, OF_TEACHER = 4 };
 enum { WITH_NOTHING, WITH_STUDENT, WITH_TEACHER, WITH_BOTH };
 enum { LOSS_SUMS = 3, LOSS_OWN = 2 };
 
-/* Logits of student and teacher; s, t: their exponentials where the loss's sums are weighted with
- * one of them, in the gradient and WITH_BOTH their probabilities. */
+/* Logits of student and teacher; s, t: their exponentials if the loss's sums are weighted with one
+ * of them; in the gradient and for WITH_BOTH their probabilities. */
 struct loss_entry {
     float zs, zt, s, t;
 };

@@ -71,8 +71,8 @@ static size_t tile_floats(int64_t group, int64_t D)
     return (rows * (size_t)(3 * D + 2 * KEYS + 3) + 15) & ~(size_t)15;
 }
 
-/* Into how many parts the backward work of a kv head is split, so that all threads have some. Each
- * part but the first sums its own dk and dv. */
+/* The number of parts into which the backward work of a kv head is split, so that all threads have
+ * work. Each part but the first sums its own dk and dv. */
 static int64_t part_count(const struct op_args *c)
 {
     int64_t threads = c->x->threads, K = c->p.attention.kv_heads;
@@ -160,7 +160,7 @@ static float dot(const float *restrict a, const float *restrict b, int64_t n)
 }
 
 /* out[R,n] = x[R,D] y[n,D]^T, y with row stride ldk. For the few rows of generation a library call
- * does not pay. */
+ * is not worthwhile. */
 static void rows_dot_keys(const struct shape *s, int64_t R, int64_t n, const float *x,
                           const float *y, float *out)
 {

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* clang leaves loops with a maximum scalar, since a maximum of floats is no reduction to it */
+/* clang leaves loops with a maximum scalar, since it does not treat a maximum of floats as a
+ * reduction */
 #if defined __clang__
 enum { VECTOR = 1 };
 #elif defined __AVX512F__
@@ -21,7 +22,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 #define IS_YES 1
 #define IS_NO 0
 
-/* What the rows of losses.def say that kernels need. */
+/* The columns of losses.def that kernels need. */
 static const struct {
     unsigned softmaxes;
     int with, n, own;
@@ -89,8 +90,8 @@ static float largest(const float *z, int64_t n)
     return max;
 }
 
-/* Sum of n exponentials with the base as it is, left in e unless NULL; *top: the largest exponent.
- */
+/* Sum of n exponentials relative to the current base, stored in e unless NULL; *top: the largest
+ * exponent. */
 FORMULA float exponentials(const struct soft *s, const float *z, int64_t n, float *e, float *top)
 {
     float base = s->base, inv_temperature = s->inv_temperature, sum = 0, peak = -INFINITY;
@@ -106,7 +107,7 @@ FORMULA float exponentials(const struct soft *s, const float *z, int64_t n, floa
     return sum;
 }
 
-/* Returns what sums of earlier exponentials are to be multiplied with. */
+/* Returns the factor for sums of earlier exponentials. */
 FORMULA double add_exponentials(struct soft *s, const float *z, int64_t n, float *e)
 {
     float top;
@@ -125,7 +126,7 @@ FORMULA double add_exponentials(struct soft *s, const float *z, int64_t n, float
     return factor;
 }
 
-/* Two forms that are compiled once each. */
+/* Two forms, each compiled separately. */
 static double add_only(struct soft *s, const float *z, int64_t n)
 {
     return add_exponentials(s, z, n, NULL);
@@ -135,7 +136,7 @@ static double add_and_keep(struct soft *s, const float *z, int64_t n, float *e)
     return add_exponentials(s, z, n, e);
 }
 
-/* Adds a run to softmax i, if it is wanted; e: its exponentials, if a loss needs them. */
+/* Adds a run to softmax i, if requested; e: its exponentials, if a loss needs them. */
 static void add_softmax(const struct row_plan *k, struct row *r, int i, const float *z, int64_t n,
                         float *e)
 {
@@ -202,7 +203,7 @@ static void probabilities(const struct soft *s, const float *z, int64_t n, float
         p[i] = vec_exp_normal(FMA(z[i], inv_temperature, -base)) * share;
 }
 
-/* Of both, at the temperature, unless no loss of the set has softmaxes. */
+/* For both models, at the temperature, unless no loss of the set has softmaxes. */
 static void both_probabilities(const struct row_plan *k, const struct row *r, const float *z,
                                const float *zt, int64_t n, float *s, float *t)
 {
@@ -223,8 +224,8 @@ void row_add_second(const struct row_plan *k, struct row *r, const struct row *m
     }
 }
 
-/* Adds what another range has seen. *own and *theirs: what sums weighted with the exponentials of
- * either are to be multiplied with. */
+/* Adds another range's sum. *own and *theirs: factors for sums weighted with the exponentials of
+ * either. */
 static void soft_merge(struct soft *s, const struct soft *other, double *own, double *theirs)
 {
     float base = other->base > s->base ? other->base : s->base;

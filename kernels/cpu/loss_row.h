@@ -1,5 +1,5 @@
 /* A position's losses: sums over its logits, values, and the gradient with respect to them. For
- * loss.c, which shows it the vocabulary range by range and piece by piece.
+ * loss.c, which passes the vocabulary range by range and piece by piece.
  *
  * Exponentials are f32 and relative to a base near the maximum so far, sums of them f32 over a run
  * of entries and f64 beyond (the online softmax of Milakov and Gimelshein 2018; a base that may
@@ -15,7 +15,7 @@
 
 enum { ALL, STUDENT, TEACHER, SOFTMAXES }; /* 1 << them: OF_ALL, OF_STUDENT, OF_TEACHER */
 
-/* What the positions of a call have in common. */
+/* Shared by the positions of a call. */
 struct row_plan {
     struct loss_kind kind;
     const float *step;                  /* scale and weights */
@@ -45,7 +45,7 @@ struct row {
 };
 
 struct row_plan row_plan(struct loss_kind kind, int64_t vocabulary, int64_t shared);
-/* whether a second walk over the logits is needed for values */
+/* is a second pass over the logits needed for values? */
 int row_second_walk(unsigned set);
 
 /* In this order: each range begins its own row and adds its logits (finished; zt NULL where the

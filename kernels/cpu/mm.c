@@ -1,8 +1,8 @@
 /* All matrix products on the CPU: mm() of op.h, over oneDNN's C interface, a CBLAS, or plain loops,
  * chosen at build time (BLAS=...). Row-major. A library only ever sees one thread's share of a
  * product; mm_share splits it. Small products use the plain loops in every build: they are as fast,
- * and a small model is done before oneDNN has generated its kernels, which takes its first product
- * 50 ms. */
+ * and a small model is finished before oneDNN has generated its kernels, which takes 50 ms in its
+ * first product. */
 #include "../op.h"
 #include "lanes.h"
 

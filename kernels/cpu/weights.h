@@ -1,4 +1,4 @@
-/* What ops with weights share: the address of a row of a matrix, and rows of frozen bf16, f16 or
+/* Shared by ops with weights: the address of a row of a matrix, and rows of frozen bf16, f16 or
  * q8_0 as f32. A row of q8_0 is a multiple of 32. */
 #ifndef PARE_CPU_WEIGHTS_H
 #define PARE_CPU_WEIGHTS_H

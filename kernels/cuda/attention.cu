@@ -14,7 +14,7 @@ static int pieces_of(int64_t keys)
     return (int)min((keys + KEYS_EACH - 1) / KEYS_EACH, (int64_t)SPLITS_MOST);
 }
 
-/* Into how many pieces a call splits its keys. */
+/* The number of pieces into which a call splits its keys. */
 static int splits_of(const struct op_args *c)
 {
     const struct attention_params *a = &c->p.attention;
@@ -171,7 +171,7 @@ static void attention_fwd(const struct op_args *c)
     launched(c, "attention forward");
 }
 
-/* Fresh gradients of keys that no query can see. */
+/* Gradients, to be overwritten, of keys that no query can see. */
 static void zero_unseen(const struct op_args *c, const attention_shape *s)
 {
     for (int i = 1; i < OP_INPUTS && s->kv_rows > s->offset + s->seq_len; i++)

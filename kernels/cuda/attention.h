@@ -1,5 +1,5 @@
-/* What the kernels of attention share: how queries are packed into rows, which keys a row sees,
- * what a launch needs.
+/* Shared by the kernels of attention: how queries are packed into rows, which keys a row sees, the
+ * arguments of a launch.
  *
  * All query heads that share a kv head are treated together: row r of (sequence, kv head) is query
  * r / group of head g * group + r % group, so that keys and values are read once for the group, one

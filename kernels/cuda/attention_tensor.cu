@@ -30,8 +30,8 @@ template <int MT> struct softmax_state {
     float max[MT][2], sum[MT][2];
 };
 
-/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`. What belongs to keys that
- * are not seen, or from `end` on, becomes `hidden`. */
+/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`. Entries of keys that are not
+ * visible, or from `end` on, become `hidden`. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4],
                                                  int row, int key, int end, float hidden)
@@ -72,7 +72,7 @@ static __device__ __forceinline__ void softmax_step(float factor, float (&x)[MT]
             max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 2));
             float shift = max == MINUS_INFINITY ? 0 : max * factor,
                   rescale = exp2_fast(old * factor - shift);
-            /* else rescale is 1 in the whole warp, as with most tiles of keys */
+            /* otherwise rescale is 1 in the whole warp, as for most tiles of keys */
             bool grown = __any_sync(ALL_LANES, max > old);
 #pragma unroll
             for (int n = 0; n < NT; n++)
@@ -247,8 +247,8 @@ static __device__ __forceinline__ void put_columns(bf16 *row, int n, bool set,
                           sums[d][2 * side] * factor, sums[d][2 * side + 1] * factor);
 }
 
-/* dq += scale ds k, for a tile of rows over all the keys that they see. Keys lie twice, since they
- * are needed from first to last. */
+/* dq += scale ds k, for a tile of rows over all the keys that they see. Keys are double-buffered,
+ * since they are needed from first to last. */
 template <int DP, bool ALIGNED>
 static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     backward_queries(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v,
@@ -346,8 +346,8 @@ static __device__ __forceinline__ void key_gradients(const score_rule &rule, flo
         }
 }
 
-/* x, d: [16 MT, 8 NT] of keys from `key` on and rows from `row` on; nothing is left where the row
- * does not see the key. */
+/* x, d: [16 MT, 8 NT] of keys from `key` on and rows from `row` on; zero where the row does not see
+ * the key. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_rows(const attention_shape &s, float (&x)[MT][NT][4],
                                                  float (&d)[MT][NT][4], int key, int row)
@@ -366,8 +366,8 @@ static __device__ __forceinline__ void hide_rows(const attention_shape &s, float
 }
 
 /* dv += p^T do, dk += scale ds^T q, for a tile of keys over all the rows that see them; everything
- * transposed, so that a warp owns its keys. Queries lie twice, since they are needed from first to
- * last. blockIdx.y: which columns. */
+ * transposed, so that a warp owns its keys. Queries are double-buffered, since they are needed from
+ * first to last. blockIdx.y: which columns. */
 template <int DP, bool ALIGNED>
 static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     backward_keys(attention_shape s, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout,

@@ -9,9 +9,9 @@
 
 #include "attention.h"
 
-/* n: how many of the 8 values at `from` exist, none if it is not positive. ALIGNED is
- * attention_shape's `aligned`, known to the compiler, since a kernel with both ways in it takes
- * twice the code and the registers that its sums need. */
+/* n: how many of the 8 values at `from` exist, none if not positive. ALIGNED is attention_shape's
+ * `aligned` at compile time, since a kernel with both variants takes twice the code and the
+ * registers that its sums need. */
 template <bool ALIGNED>
 static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, int n)
 {
@@ -56,8 +56,8 @@ static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 
     }
 }
 
-/* The compiler forgets what it knows of v, and so does not keep what is rarely computed from it in
- * registers all through a loop. */
+/* Hides v's value from the compiler, so that it does not keep rarely used results of it in
+ * registers throughout a loop. */
 static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
 
 template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c)[MT][NT][4])
@@ -155,9 +155,9 @@ static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool ad
     }
 }
 
-/* Scores become what the exponentials are taken of: 2^(x * factor). With a cap x = cap tanh(scale
- * score / cap), where tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is
- * multiplied by cap. Also the slope of x over the scaled score. */
+/* Turns scores into the x of the exponentials 2^(x * factor). With a cap x = cap tanh(scale score /
+ * cap), where tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is multiplied by
+ * cap. Also the slope of x over the scaled score. */
 static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
 struct score_rule {

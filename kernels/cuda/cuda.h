@@ -1,4 +1,4 @@
-/* What the CUDA kernels share: launches, shared arrays, errors, loads and stores by type, sums over
+/* Shared by the CUDA kernels: launches, shared arrays, errors, loads and stores by type, sums over
  * warps and blocks, elementwise passes. Kernels are templates on the type of the activations, float
  * or bf16, and compute in f32 (long sums in f64). Everything runs in the one stream of the device
  * handle. With the headers of tests/emulator found first, the same sources run on the CPU. */
@@ -42,8 +42,7 @@ struct gpu {
     size_t workspace_bytes;
     void *workspace; /* of matrix products */
     struct matmul_cache *products;
-    /* the first size that made products slow, and what it should have been a multiple of; 0: none
-     */
+    /* the first size with slow products, and what it should be a multiple of; 0: none */
     int64_t odd_size, odd_multiple;
 };
 int matmul_open(struct gpu *g);
@@ -108,7 +107,7 @@ static inline void launched(const struct op_args *c, const char *what)
         } \
     } while (0)
 
-/* Row and column of entry i of a matrix; division is dear in 64 bits. */
+/* Row and column of entry i of a matrix; 64-bit division is expensive. */
 struct entry {
     int64_t row, column;
 };
@@ -194,7 +193,7 @@ template <class T> static __device__ __forceinline__ T narrow(float x);
 template <> __device__ __forceinline__ float narrow<float>(float x) { return x; }
 template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16(x); }
 
-/* What long sums are kept in: f64 with f32 activations. */
+/* The type of long sums: f64 with f32 activations. */
 template <class T> struct long_sum_of {
     typedef double type;
 };
@@ -220,7 +219,7 @@ template <class V> static __device__ __forceinline__ V warp_max(V v)
 #pragma unroll
     for (int bits = WARP / 2; bits; bits /= 2) {
         V other = __shfl_xor_sync(ALL_LANES, v, bits);
-        /* of two NaNs one stays; a NaN against a number may go: callers look at sums for those */
+        /* two NaNs give a NaN; one NaN may be lost: callers detect those in sums */
         v = v > other ? v : other;
     }
     return v;
@@ -230,7 +229,7 @@ template <class V> static __device__ V block_sum(V v)
 {
     SHARED(V, part, [WARP]);
     v = warp_sum(v);
-    __syncthreads(); /* what an earlier sum left has been read */
+    __syncthreads(); /* results of an earlier sum have been read */
     if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();

@@ -21,7 +21,7 @@ template <class T> struct fill_bias {
 /* floats of weights that are widened at a time: 16 MB */
 enum { PANEL = 1 << 22, PANEL_ROWS_LEAST = 16 };
 
-/* Rows of weights that are multiplied at once: all, or as many as fit a widened panel. */
+/* Rows of weights per product: all, or as many as fit a widened panel. */
 static int64_t panel_rows(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];

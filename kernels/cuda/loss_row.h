@@ -26,7 +26,7 @@ template <class T> struct logits {
 static __device__ __forceinline__ float exp_as(float x, float) { return expf(x); }
 static __device__ __forceinline__ float exp_as(float x, bf16) { return __expf(x); }
 static __device__ __forceinline__ float tanh_as(float x, float) { return tanhf(x); }
-/* off by f32's share of 1, which is what counts */
+/* the error is relative to 1, which is what matters */
 static __device__ __forceinline__ float tanh_as(float x, bf16)
 {
     return 1 - 2 / (1 + __expf(2 * x));
@@ -118,7 +118,7 @@ template <class T> struct softmax {
     long_sum<T> sum;
 };
 
-/* What a thread, then a block adds up of a row. */
+/* Sums of a thread, then of a block, over a row. */
 template <class T> struct row_sums {
     softmax<T> all, student, teacher;
     long_sum<T> of[LOSS_COUNT][LOSS_SUMS];
@@ -141,8 +141,7 @@ static __device__ __forceinline__ void rescale(row_sums<T> &r, const row_params 
 #undef LOSS
 }
 
-/* Takes in the first `n` of N logits, e: their exponentials. Returns what earlier ones are to be
- * multiplied with. */
+/* Adds the first `n` of N logits, e: their exponentials. Returns the factor for earlier ones. */
 template <class T, int N>
 static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[N], int64_t n,
                                                 float (&e)[N])
@@ -222,8 +221,8 @@ static __device__ row_sums<T> walk_row(const logits<T> &h, const logits<T> &ht, 
     return r;
 }
 
-/* The block's softmax; every thread gets it. Returns what the thread's sums that are weighted with
- * it are to be multiplied with. */
+/* The block's softmax, in every thread. Returns the factor for the thread's sums that are weighted
+ * with it. */
 template <class T> static __device__ float join(softmax<T> &s, struct loss_softmax &whole)
 {
     float max = block_max(s.max), factor = exp_of<T>((s.max - max) * s.inv_temperature);
@@ -276,7 +275,7 @@ static __device__ void join_sums(const row_sums<T> &r, const row_params &p,
 
 /* ---- the gradient of a row */
 
-/* What a row's gradient is made of. */
+/* The terms of a row's gradient. */
 struct row_gradient {
     struct loss_mix mix;
     float own[LOSS_COUNT][LOSS_OWN];
@@ -369,7 +368,7 @@ static __device__ __forceinline__ void put_gradient(const logits<T> &h, const lo
 
 /* ---- a row */
 
-/* Thread 0: values of a row, and what its gradient is made of. */
+/* Thread 0: values of a row, and the terms of its gradient. */
 template <unsigned SET>
 static __device__ void end_row(const row_params &p, const struct loss_row &row,
                                const double (&sums)[LOSS_COUNT][LOSS_SUMS], double *values,

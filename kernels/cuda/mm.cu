@@ -5,8 +5,8 @@
  *
  * A and B are both f32 or both bf16; C is f32, or bf16 with bf16 factors; sums are f32. Any size
  * works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such size is
- * remembered for exec_slow_size. plain_product (mm_plain.cu) computes what the library has no
- * algorithm for. Factors of different types are refused.
+ * remembered for exec_slow_size. plain_product (mm_plain.cu) computes products for which the
+ * library has no algorithm. Factors of different types are refused.
  *
  * The library's first suggestion is used, without timing the others: a choice by time would differ
  * from run to run, and the results with it. */

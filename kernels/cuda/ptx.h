@@ -1,10 +1,10 @@
-/* What only a card's compiler can translate, each piece a small function: shared memory, a launch,
- * and the instructions that CUDA C++ has no words for (ldmatrix, mma.sync m16n8k16 for bf16 with
- * f32 sums, cp.async, ex2). sm_80 and later. Included as <ptx.h>: tests/emulator has a ptx.h of its
+/* What only the device compiler can translate, each in a small function: shared memory, launches,
+ * and instructions without a CUDA C++ equivalent (ldmatrix, mma.sync m16n8k16 for bf16 with f32
+ * sums, cp.async, ex2). sm_80 and later. Included as <ptx.h>: tests/emulator has a ptx.h of its
  * own, which is found first there.
  *
- * A fragment of mma is spread over a warp, pairs of bf16 in a register, lower column first. With
- * g = lane / 4 and i = 2 * (lane % 4), a lane holds
+ * A fragment of mma is spread over a warp, pairs of bf16 in a register, lower column first. With g
+ * = lane / 4 and i = 2 * (lane % 4), a lane holds
  *
  *   a[4]  of A [16,16]: (g, i) (g+8, i) (g, i+8) (g+8, i+8), each with the next column
  *   b[2]  of B [16,8]:  (i, g) (i+8, g), each with the next row

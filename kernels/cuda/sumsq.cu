@@ -2,7 +2,7 @@
  * sums, in scratch, are added in order. */
 #include "cuda.h"
 
-/* at most so many pieces, of at least so many values */
+/* the most pieces, and the fewest values per piece */
 enum { PIECES = 1024, SHORTEST = 8192, THREADS = 256 };
 
 static size_t sumsq_scratch(const struct op_args *c)

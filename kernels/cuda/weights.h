@@ -1,4 +1,4 @@
-/* What kernels with weights share: frozen half-precision weights in the type of f32 activations, a
+/* Shared by kernels with weights: frozen half-precision weights widened for f32 activations, a
  * panel of rows at a time, and sums over rows for the gradients of vectors. */
 #ifndef PARE_CUDA_WEIGHTS_H
 #define PARE_CUDA_WEIGHTS_H

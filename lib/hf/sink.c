@@ -260,7 +260,7 @@ static void add_left_out(struct model_spec *h, char note[400])
 {
     size_t used = strlen(note);
     if (!json_object_del(h->config, "auto_map"))
-        snprintf(note + used, 400 - used, "%sleft out auto_map, whose code does not travel",
+        snprintf(note + used, 400 - used, "%sleft out auto_map, whose code is not exported",
                  used ? "; " : "");
     for (int i = 0; i < h->n_files; i++) {
         used = strlen(note);

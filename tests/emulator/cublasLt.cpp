@@ -1,4 +1,4 @@
-/* The emulated cuBLASLt: see cublasLt.h. Matrices are column by column, as the library has them. */
+/* The emulated cuBLASLt: see cublasLt.h. Matrices are column-major, as in the library. */
 #include "cublasLt.h"
 
 #include <vector>

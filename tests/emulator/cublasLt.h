@@ -1,6 +1,6 @@
 /* Emulated: the part of cuBLASLt that kernels/cuda/mm.cu uses, with plain loops (sums in double).
  * Refuses what the library refuses: combinations of types it does not have, leading dimensions
- * below the rows, pointers that are not aligned as was promised when the algorithm was chosen. */
+ * below the rows, pointers less aligned than promised when the algorithm was chosen. */
 #ifndef EMULATED_CUBLASLT_H
 #define EMULATED_CUBLASLT_H
 

@@ -1,6 +1,6 @@
-/* The emulator's inside: fibers and collectives, shared and device memory, the stream and its
- * graphs. See cuda_runtime.h. Prints and aborts when a kernel or the host does what a card would
- * not survive: it runs in tests only. */
+/* The implementation of the emulator: fibers and collectives, shared and device memory, the stream
+ * and its graphs. See cuda_runtime.h. Prints and aborts when a kernel or the host does something
+ * that would fail on a card: it runs in tests only. */
 #include "cuda_runtime.h"
 
 #include <setjmp.h>
@@ -52,7 +52,7 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)((state >> 32) % below);
 }
 
-/* ---- fibers: one for each thread of a block, kept and used again by the next block */
+/* ---- fibers: one for each thread of a block, reused by the next block */
 
 enum state { READY, AT_WARP, AT_BLOCK, RETURNED };
 struct fiber {
@@ -96,7 +96,7 @@ static void resume_if_ready(int at)
 static void __attribute__((noreturn)) resume_next(void)
 {
     int first = place / LANES * LANES, n = threads - first < LANES ? threads - first : LANES;
-    /* its own warp goes on as far as it can: the caches thank */
+    /* runs its own warp on as far as possible, which is good for the caches */
     for (int i = 1; i <= n; i++)
         resume_if_ready(first + (place - first + i) % n);
     for (int i = n; i < threads; i++)

@@ -167,7 +167,7 @@ END
 @test "hf-export does not replace the directory that holds its operand" {
     "$BIN/hf-export" "$MODEL" dir 2> /dev/null
     "$BIN/hf-import" dir -o dir/model.tsz
-    refused 2 "lies inside" "$BIN/hf-export" dir/model.tsz dir --overwrite
+    refused 2 "is inside" "$BIN/hf-export" dir/model.tsz dir --overwrite
     [ -e dir/model.tsz ]
 }
 
