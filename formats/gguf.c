@@ -302,7 +302,9 @@ static int place_tensors(struct gguf *g, struct err *e)
     for (int i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor *t = &g->tensors[i];
         if (t->offset % align)
-            return err_set(e, "'%s': tensor %s is at offset %" PRId64 ", not aligned to %" PRId64,
+            return err_set(e,
+                           "'%s': tensor %s is at offset %" PRId64
+                           ", not a multiple of the alignment of %" PRId64,
                            g->path, t->name, t->offset, align);
         if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > g->size ||
             t->bytes > g->size - t->offset)
