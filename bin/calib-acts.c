@@ -12,22 +12,24 @@ static int any_tokenizer;
 static const struct opt opts[] = {
     {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-tokens", OPT_INT, &max_tokens, "N",
-     "stop before the sequence that would exceed N tokens; 0: no limit", 0},
+     "stop before the sequence that would exceed N tokens; 0: no limit", OPT_FROM_0},
     {"first-sequence", OPT_INT, &first, "N",
-     "skip the first N sequences; with --sequences, this selects one shard of a token stream", 0},
-    {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: no limit", 0},
+     "skip the first N sequences; with --sequences, this selects one shard of a token stream",
+     OPT_FROM_0},
+    {"sequences", OPT_INT, &sequences, "N", "use at most N sequences; 0: no limit", OPT_FROM_0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "read only the first N tokens of longer sequences; 0: of documents 2048, of rows all, but no "
      "more than max_position_embeddings",
-     0},
+     OPT_FROM_0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
     {"Sums", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_INT, &block_size, "N",
-     "measure contiguous blocks of up to N layers; 0: of every length up to 32", 0},
+     "measure contiguous blocks of up to N layers; 0: of every length up to 32", OPT_FROM_0},
     {"Computation", OPT_GROUP, NULL, NULL, NULL, 0},
     {"batch-size", OPT_INT, &batch_size, "N",
-     "sequences per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID},
+     "sequences per forward pass; 0: as many as make about 1024 tokens",
+     OPT_SILENT_ID | OPT_FROM_0},
     {0}};
 
 static const struct tool_desc desc = {
@@ -95,9 +97,6 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
-    if (max_tokens < 0 || first < 0 || sequences < 0 || seq_length < 0 || batch_size < 0 ||
-        block_size < 0)
-        tool_usage(t, "numbers of tokens, sequences and layers must not be negative");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
     const struct model_spec *h = model_in_spec(in);

@@ -14,11 +14,11 @@ static const struct opt opts[] = {
     {"full", OPT_FLAG, &full, NULL,
      "write the logits of the whole vocabulary; required, as there is no other form yet", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N",
-     "stop before the sequence that would exceed N tokens; 0: no limit", 0},
+     "stop before the sequence that would exceed N tokens; 0: no limit", OPT_FROM_0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "read only the first N tokens of longer sequences; 0: of documents 2048, of rows all, but no "
      "more than max_position_embeddings",
-     0},
+     OPT_FROM_0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
     {0}};
@@ -57,9 +57,8 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
-    if (!full || max_tokens < 0 || seq_length < 0)
-        tool_usage(t, full ? "--max-tokens and --seq-length must not be negative"
-                           : "--full is required: no other form of logits is supported");
+    if (!full)
+        tool_usage(t, "--full is required: no other form of logits is supported");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
     const char *tokenizer = json_string_value(json_object_get(st_head(tokens), "tokenizer_id"));

@@ -35,9 +35,10 @@ static const struct opt opts[] = {
      "whether windows that begin inside a text begin with a BOS token, which counts as one of "
      "their N tokens and is never predicted; auto: if the tokenizer puts one before a text",
      0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
+     OPT_FROM_0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
-     "windows per forward pass; 0: as many as make about 1024 tokens", 0},
+     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_FROM_0},
     {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", OPT_SILENT_ID},
     {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if the nll of any model exceeds X",
      OPT_SILENT_ID},
@@ -197,10 +198,8 @@ int main(int argc, char **argv)
     struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     o.windows.seq_length = seq_length;
-    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
-        max_tokens < 0 || o.batch_size < 0)
-        tool_usage(t, "%s",
-                   usage.set ? usage.msg : "--max-tokens and --batch-size must not be negative");
+    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage))
+        tool_usage(t, "%s", usage.msg);
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && o.windows.context)

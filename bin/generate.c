@@ -25,7 +25,8 @@ static const struct opt opts[] = {
      "sampling temperature; 0: always take the most probable token", 0},
     {"top-p", OPT_REAL, &top_p, "X",
      "sample from the most probable tokens whose probabilities add up to X", 0},
-    {"top-k", OPT_INT, &top_k, "N", "sample from the N most probable tokens; 0: from all", 0},
+    {"top-k", OPT_INT, &top_k, "N", "sample from the N most probable tokens; 0: from all",
+     OPT_FROM_0},
     {"seed", OPT_INT, &seed, "N", "seed for sampling", 0},
     {"ignore-eos", OPT_FLAG, &ignore_eos, NULL, "do not stop at an end-of-sequence token", 0},
     {0}};
@@ -133,10 +134,13 @@ static void check_options(struct tool *t)
 {
     if (!prompt == !prompt_ids)
         tool_usage(t, "give either --prompt TEXT or --prompt-ids IDS");
-    if (max_new_tokens < 0 || max_new_tokens > INT32_MAX || top_k < 0 || !(temperature >= 0) ||
-        !(top_p > 0 && top_p <= 1))
-        tool_usage(t, "--max-new-tokens, --top-k and --temperature must not be negative, and "
-                      "--top-p must be in (0, 1]");
+    if (max_new_tokens < 0 || max_new_tokens > INT32_MAX)
+        tool_usage(t, "--max-new-tokens must be from 0 to %d, not %lld", INT32_MAX,
+                   (long long)max_new_tokens);
+    if (!(temperature >= 0))
+        tool_usage(t, "--temperature must be 0 or above, not %g", temperature);
+    if (!(top_p > 0 && top_p <= 1))
+        tool_usage(t, "--top-p must be above 0 and at most 1, not %g", top_p);
 }
 
 int main(int argc, char **argv)

@@ -15,9 +15,11 @@ static int table, any_tokenizer;
 static const struct opt opts[] = {
     {"block-size", OPT_TEXT, &block, "N|all",
      "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
+     OPT_FROM_0},
     {"context", OPT_INT, &context, "N",
-     "join the sequences and cut the result into windows of N tokens; 0: do not join them", 0},
+     "join the sequences and cut the result into windows of N tokens; 0: do not join them",
+     OPT_FROM_0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "cut longer sequences into windows of N tokens; 0: N is that of the rows, or 2048 for "
      "documents, but no more than max_position_embeddings",
@@ -27,7 +29,7 @@ static const struct opt opts[] = {
      "puts one before a text",
      0},
     {"batch-size", OPT_INT, &batch_size, "N",
-     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID},
+     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID | OPT_FROM_0},
     {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
      OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
@@ -131,8 +133,6 @@ int main(int argc, char **argv)
     struct tokens tokens;
     struct windows w;
     char text[200];
-    if (max_tokens < 0 || context < 0 || batch_size < 0)
-        tool_usage(t, "--max-tokens, --context and --batch-size must not be negative");
     struct window_options asked = {.context = context, .seq_length = seq_length};
     if (row_bos_check(row_bos, &usage) || window_options_check(&asked, &usage))
         tool_usage(t, "%s", usage.msg);

@@ -19,8 +19,9 @@ static const struct opt opts[] = {
     {"model", OPT_PATH, &o.model, "MODEL",
      "take the tokenizer from MODEL: a directory, a .tsz or .gguf file, or a tokenizer.json", 0},
     {"seq-length", OPT_INT, &o.seq_length, "N",
-     "join the documents and cut rows of N tokens (default: one sequence per document)", 0},
-    {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", 0},
+     "join the documents and cut rows of N tokens (default: one sequence per document)",
+     OPT_FROM_0},
+    {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
     {"field", OPT_TEXT, &o.field, "KEY",
      "read JSON lines and take the text from KEY (default \"text\" for *.jsonl files)", 0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
@@ -274,8 +275,6 @@ int main(int argc, char **argv)
     struct job j = {.tool = t, .meta = json_object(), .sources = json_array()};
     if (!o.ids && !o.model)
         tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
-    if (o.seq_length < 0 || o.max_tokens < 0)
-        tool_usage(t, "--seq-length and --max-tokens must not be negative");
     struct err usage = {0};
     if (row_bos_check(o.row_bos, &usage))
         tool_usage(t, "%s", usage.msg);

@@ -26,8 +26,9 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
         long long v = strtoll(text, &end, 10);
         if (end == text || *end || errno)
             return err_set(e, "--%s takes a whole number, not \"%s\"", p->name, text);
-        if ((p->flags & OPT_FROM_1) && v < 1)
-            return err_set(e, "--%s must be at least 1, not %lld", p->name, v);
+        if (p->flags & (OPT_FROM_0 | OPT_FROM_1) && v < !!(p->flags & OPT_FROM_1))
+            return err_set(e, "--%s must be at least %d, not %lld", p->name,
+                           !!(p->flags & OPT_FROM_1), v);
         *(int64_t *)p->value = v;
     } else if (p->type == OPT_REAL) {
         double v = strtod(text, &end);

@@ -23,9 +23,10 @@ struct opt_list {
  * - of type OPT_PATH: in hist; the id has what the file holds instead of its name, as one of the
  *   parents: the tool opens it with tool_in or tool_model, or registers it with tool_parent.
  * - all others are in both.
- * OPT_FROM_1: a given value is at least 1. OPT_UNSET: the default stands for an option that is not
- * given, and --help does not show it; a REAL that is NaN is left out of provenance. */
-enum { OPT_SILENT_ID = 1, OPT_FROM_1 = 2, OPT_UNSET = 4 };
+ * OPT_FROM_0, OPT_FROM_1: a given whole number is at least 0, or 1. OPT_UNSET: the default stands
+ * for an option that is not given, and --help does not show it; a REAL that is NaN is left out of
+ * provenance. */
+enum { OPT_SILENT_ID = 1, OPT_FROM_1 = 2, OPT_UNSET = 4, OPT_FROM_0 = 8 };
 struct opt {
     /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
     const char *name;
