@@ -126,7 +126,7 @@ static void cut_sequences(struct windows *w, const struct tokens *t, const struc
             if (at == t->start[i])
                 r = (struct data_row){t->ids + at, most, first, NULL};
             int64_t text = min64(text_tokens(&r), end - at);
-            r.n = text + most - text_tokens(&r);
+            r.n += text - text_tokens(&r);
             w->rows[w->n] = r;
             w->n += data_predictions(&r) > 0;
             at += text;
