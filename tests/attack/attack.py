@@ -46,7 +46,8 @@ class Attack:
         env = {**os.environ, "OMP_WAIT_POLICY": "passive", **environment}
         try:
             done = subprocess.run([self.bin + "/" + words[0], *words[1:]], env=env, timeout=20,
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE)
         except subprocess.TimeoutExpired:
             return None, b""
         return done.returncode, done.stderr
@@ -72,17 +73,24 @@ class Attack:
         with open("ids", "w") as f:
             for i in range(6):
                 f.write(" ".join(str((7 * i + j) % 80) for j in range(17)) + "\n")
-        for words in ("tokenize --ids ids --seq-length 17 -o data.tsz", "hf-import model -o model.tsz", "calib-acts model.tsz data.tsz --threads 1 -o acts.tsz",
+        for words in ("tokenize --ids ids --seq-length 17 -o data.tsz",
+                      "hf-import model -o model.tsz",
+                      "calib-acts model.tsz data.tsz --threads 1 -o acts.tsz",
                       "score-importance acts.tsz -o scores.tsz", "rank scores.tsz -o rank.tsz"):
             self.must(*words.split(), "--quiet")
-        self.commands = [line.split() + ["--quiet"] for line in (
-            "hf-import model -o OUT", "hf-export model.tsz OUT", "tokenize -m tokenizer.json text -o OUT", "tokenize -m tokenizer.json --field text lines -o OUT",
-            "tokenize --ids ids -o OUT", "train-tokenizer text --vocab-size 270 -o OUT", "calib-acts model data.tsz --threads 1 -o OUT",
-            "score-importance acts.tsz -o OUT", "rank scores.tsz -o OUT", "rank --magnitude model -o OUT",
-            "slice-model model --rank rank.tsz --intermediate-size 24 -o OUT", "slice-model model.tsz --drop-layers 1 -o OUT",
-            "ts-cat data.tsz -o OUT", "dump-logits model.tsz data.tsz --full --threads 1 -o OUT",
-            "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 --log log -o OUT",
-            "probe-layers model data.tsz --threads 1 -o OUT")]
+        self.commands = [
+            line.split() + ["--quiet"] for line in
+            ("hf-import model -o OUT", "hf-export model.tsz OUT",
+             "tokenize -m tokenizer.json text -o OUT",
+             "tokenize -m tokenizer.json --field text lines -o OUT", "tokenize --ids ids -o OUT",
+             "train-tokenizer text --vocab-size 270 -o OUT",
+             "calib-acts model data.tsz --threads 1 -o OUT", "score-importance acts.tsz -o OUT",
+             "rank scores.tsz -o OUT", "rank --magnitude model -o OUT",
+             "slice-model model --rank rank.tsz --intermediate-size 24 -o OUT",
+             "slice-model model.tsz --drop-layers 1 -o OUT", "ts-cat data.tsz -o OUT",
+             "dump-logits model.tsz data.tsz --full --threads 1 -o OUT",
+             "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 --log log -o OUT",
+             "probe-layers model data.tsz --threads 1 -o OUT")]
         self.right = [self.output(words) for words in self.commands]
 
     def output(self, words):
@@ -123,13 +131,16 @@ class Attack:
                 for i, words in enumerate(self.commands):
                     last, ended = reach.get((i, call), (8, False))
                     n = self.random.randint(1, last)
-                    where = {"LD_PRELOAD": self.library, "FAIL_CALL": call, "FAIL_N": str(n), "FAIL_MARK": "mark"}
+                    where = {
+                        "LD_PRELOAD": self.library, "FAIL_CALL": call, "FAIL_N": str(n),
+                        "FAIL_MARK": "mark"}
                     status, said = self.run(words, **where)
                     failed = os.path.exists("mark")
                     if failed:
                         os.unlink("mark")
                     if not ended:
-                        reach[i, call] = (2 * last, False) if failed and 2 * n > last else (last, not failed)
+                        reach[i, call] = (2 * last,
+                                          False) if failed and 2 * n > last else (last, not failed)
                     self.judge("failures: " + call, words, status, said, self.right[i],
                                " ".join("%s=%s" % x for x in where.items()) + " ")
                     yield
@@ -145,7 +156,8 @@ class Attack:
             elif how == 2:
                 data[at:at + self.random.randint(1, 8)] = b""
             elif how == 3:
-                data[at:at] = bytes(self.random.randint(0, 255) for _ in range(self.random.randint(1, 8)))
+                data[at:at] = bytes(
+                    self.random.randint(0, 255) for _ in range(self.random.randint(1, 8)))
             elif not self.random.randint(0, 3):
                 del data[at:]
         return bytes(data)
@@ -153,15 +165,23 @@ class Attack:
     def mutations(self):
         def stream(name):
             return subprocess.run(["zstd", "-dcq", name], stdout=subprocess.PIPE, check=True).stdout
-        targets = [("x.tsz", stream("model.tsz"), ["slice-model x.tsz --drop-layers 1 -o OUT", "hf-export x.tsz OUT", "eval-ppl x.tsz data.tsz --threads 1"]),
-                   ("x.tsz", stream("data.tsz"), ["ts-cat x.tsz -o OUT", "calib-acts model x.tsz --threads 1 -o OUT"]),
-                   ("x.tsz", stream("acts.tsz"), ["score-importance x.tsz -o OUT"]),
-                   ("x.tsz", stream("scores.tsz"), ["rank x.tsz -o OUT", "ts-dump --hist x.tsz"]),
-                   ("x.tsz", stream("rank.tsz"), ["slice-model model --rank x.tsz --intermediate-size 24 --any-model -o OUT"]),
-                   ("model2/config.json", open("model/config.json", "rb").read(), ["hf-import model2 -o OUT"]),
-                   ("model2/model.safetensors", open("model/model.safetensors", "rb").read(), ["hf-import model2 -o OUT"]),
-                   ("x.json", open("tokenizer.json", "rb").read(), ["tokenize -m x.json text -o OUT"]),
-                   ("x", open("lines", "rb").read(), ["tokenize -m tokenizer.json --field text x -o OUT"])]
+
+        targets = [
+            ("x.tsz", stream("model.tsz"), [
+                "slice-model x.tsz --drop-layers 1 -o OUT", "hf-export x.tsz OUT",
+                "eval-ppl x.tsz data.tsz --threads 1"]),
+            ("x.tsz", stream("data.tsz"), [
+                "ts-cat x.tsz -o OUT", "calib-acts model x.tsz --threads 1 -o OUT"]),
+            ("x.tsz", stream("acts.tsz"), ["score-importance x.tsz -o OUT"]),
+            ("x.tsz", stream("scores.tsz"), ["rank x.tsz -o OUT", "ts-dump --hist x.tsz"]),
+            ("x.tsz", stream("rank.tsz"), [
+                "slice-model model --rank x.tsz --intermediate-size 24 --any-model -o OUT"]),
+            ("model2/config.json", open("model/config.json",
+                                        "rb").read(), ["hf-import model2 -o OUT"]),
+            ("model2/model.safetensors", open("model/model.safetensors",
+                                              "rb").read(), ["hf-import model2 -o OUT"]),
+            ("x.json", open("tokenizer.json", "rb").read(), ["tokenize -m x.json text -o OUT"]),
+            ("x", open("lines", "rb").read(), ["tokenize -m tokenizer.json --field text x -o OUT"])]
         while True:
             for name, data, commands in targets:
                 if not os.path.exists("model2"):
@@ -178,17 +198,21 @@ class Attack:
                     shutil.rmtree("model2")
 
     def kills(self):
-        train = ["kd-train", "model", "--loss", "ce", "--data", "data.tsz", "--max-steps", "12", "--batch-size", "2", "--save-steps", "2", "--threads", "1", "--quiet",
-                 "--output-dir", "run", "-o", "OUT", "--resume"]
+        train = [
+            "kd-train", "model", "--loss", "ce", "--data", "data.tsz", "--max-steps", "12",
+            "--batch-size", "2", "--save-steps", "2", "--threads", "1", "--quiet", "--output-dir",
+            "run", "-o", "OUT", "--resume"]
         right = self.output(train)
         shutil.rmtree("run")
         while True:
             for attempt in range(100):
-                p = subprocess.Popen([self.bin + "/" + train[0], *train[1:]], stderr=subprocess.PIPE)
+                p = subprocess.Popen([self.bin + "/" + train[0], *train[1:]],
+                                     stderr=subprocess.PIPE)
                 try:
                     p.wait(self.random.uniform(0.01, 0.1 + 0.02 * attempt))
                 except subprocess.TimeoutExpired:
-                    p.send_signal(self.random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+                    p.send_signal(
+                        self.random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
                 said = p.stderr.read()
                 if p.wait() == 0 and os.path.exists("OUT"):
                     break

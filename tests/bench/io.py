@@ -19,9 +19,11 @@ def tensors(E, L, H, K, D, F, V, untied):
     yield "model.embed_tokens.weight", [V, E]
     for l in range(L):
         block = f"model.layers.{l}."
-        for name, shape in (("input_layernorm", [E]), ("post_attention_layernorm", [E]), ("self_attn.q_proj", [H * D, E]), ("self_attn.k_proj", [K * D, E]),
-                            ("self_attn.v_proj", [K * D, E]), ("self_attn.o_proj", [E, H * D]), ("mlp.gate_proj", [F, E]), ("mlp.up_proj", [F, E]),
-                            ("mlp.down_proj", [E, F])):
+        for name, shape in (("input_layernorm", [E]), ("post_attention_layernorm", [E]),
+                            ("self_attn.q_proj",
+                             [H * D, E]), ("self_attn.k_proj", [K * D, E]), ("self_attn.v_proj", [
+                                 K * D, E]), ("self_attn.o_proj", [E, H * D]), ("mlp.gate_proj", [
+                                     F, E]), ("mlp.up_proj", [F, E]), ("mlp.down_proj", [E, F])):
             yield block + name + ".weight", shape
     yield "model.norm.weight", [E]
     if untied:
@@ -37,7 +39,8 @@ def model(path, dtype, E, L, H, K, D, F, V, untied):
         values = bytes(half)
     header, end = {}, 0
     for name, shape in tensors(E, L, H, K, D, F, V, untied):
-        begin, end = end, end + (2 if dtype == "bf16" else 4) * shape[0] * (shape[1] if len(shape) == 2 else 1)
+        begin, end = end, end + (2 if dtype == "bf16" else 4) * shape[0] * (shape[1] if len(shape)
+                                                                            == 2 else 1)
         header[name] = {"dtype": dtype.upper(), "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -47,21 +50,33 @@ def model(path, dtype, E, L, H, K, D, F, V, untied):
         for at in range(0, end, len(values)):
             f.write(values[:end - at])
     with open(f"{path}/config.json", "w") as f:
-        json.dump({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": E, "num_hidden_layers": L, "num_attention_heads": H,
-                   "num_key_value_heads": K, "head_dim": D, "intermediate_size": F, "vocab_size": V, "max_position_embeddings": 8192,
-                   "tie_word_embeddings": not untied, "rms_norm_eps": 1e-5}, f)
+        json.dump(
+            {
+                "model_type": "llama", "architectures": [
+                    "LlamaForCausalLM"], "hidden_size": E, "num_hidden_layers": L,
+                "num_attention_heads": H, "num_key_value_heads": K, "head_dim": D,
+                "intermediate_size": F, "vocab_size": V, "max_position_embeddings": 8192,
+                "tie_word_embeddings": not untied, "rms_norm_eps": 1e-5}, f)
 
 
 def gguf_file(path, E, L, H, K, D, F, V, untied):
     sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools")]
     import gguf
     draw = random.Random(1)
-    blocks = b"".join(struct.pack("<e", 0.02 / 40) + bytes(max(-127, min(127, round(draw.gauss(0, 40)))) & 255 for _ in range(32)) for _ in range(1 << 14))
+    blocks = b"".join(
+        struct.pack("<e", 0.02 / 40)
+        + bytes(max(-127, min(127, round(draw.gauss(0, 40)))) & 255
+                for _ in range(32))
+        for _ in range(1 << 14))
     one = struct.pack("<f", 1) * E
-    meta = gguf.metadata({"model_type": "llama", "hidden_size": E, "intermediate_size": F, "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": K,
-                          "head_dim": D, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 1e4})
-    T = {gguf.rename(name, "llama"): ("Q8_0", shape, shape[0] * shape[1] // 32 * 34) if len(shape) == 2 else ("F32", shape, 4 * E)
-         for name, shape in tensors(E, L, H, K, D, F, V, untied)}
+    meta = gguf.metadata({
+        "model_type": "llama", "hidden_size": E, "intermediate_size": F, "num_hidden_layers": L,
+        "num_attention_heads": H, "num_key_value_heads": K, "head_dim": D,
+        "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 1e4})
+    T = {
+        gguf.rename(name, "llama"):
+            ("Q8_0", shape, shape[0] * shape[1] // 32 * 34) if len(shape) == 2 else
+            ("F32", shape, 4 * E) for name, shape in tensors(E, L, H, K, D, F, V, untied)}
     with open(path, "wb") as f:
         f.write(gguf.header(meta, T))
         for kind, _, size in T.values():
@@ -82,7 +97,8 @@ def ticks():
 
 def squeezed(data):
     begin = time.perf_counter()
-    out = subprocess.run(["zstd", "-1", "-c", "--single-thread"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run(["zstd", "-1", "-c", "--single-thread"], input=data,
+                         stdout=subprocess.PIPE, check=True).stdout
     return len(out), time.perf_counter() - begin
 
 
@@ -90,18 +106,27 @@ def split(path):
     with open(path, "rb") as f:
         header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
         data = f.read()
-    spans = [t["data_offsets"] for name, t in header.items() if name != "__metadata__" and t["dtype"] == "BF16"]
+    spans = [
+        t["data_offsets"]
+        for name, t in header.items()
+        if name != "__metadata__" and t["dtype"] == "BF16"]
     data = b"".join(data[begin:end] for begin, end in spans)
     print(f"{path}: {len(data) / 1e6:.0f} MB of bf16")
-    for how, parts in (("as they are", [data]), ("split", [data[1::2], data[0::2]]), ("high bytes alone", [data[1::2]])):
+    for how, parts in (("as they are", [data]), ("split", [data[1::2],
+                                                           data[0::2]]), ("high bytes alone", [
+                                                               data[1::2]])):
         results = [squeezed(part) for part in parts]
-        size, taken, raw = sum(r[0] for r in results), sum(r[1] for r in results), sum(map(len, parts))
-        print(f"zstd -1, {how}: {size / raw:.3f} of {raw / 1e6:.0f} MB, {raw / taken / 1e6:.0f} MB/s")
+        size, taken, raw = sum(r[0] for r in results), sum(r[1]
+                                                           for r in results), sum(map(len, parts))
+        print(
+            f"zstd -1, {how}: {size / raw:.3f} of {raw / 1e6:.0f} MB, {raw / taken / 1e6:.0f} MB/s")
 
 
 def table(as_json):
     if not as_json:
-        print(f"{'row':<26} {'unit':<6} {'median':>8} {'best':>8}   {'goal':<28} {'yardstick':<34} {'median':>8} {'ratio':>6}")
+        print(
+            f"{'row':<26} {'unit':<6} {'median':>8} {'best':>8}   {'goal':<28} {'yardstick':<34} {'median':>8} {'ratio':>6}"
+        )
     for line in sys.stdin:
         r = json.loads(line)
         pick = max if r["unit"] == "GB/s" else min
@@ -111,7 +136,9 @@ def table(as_json):
         if as_json:
             print(json.dumps(r))
         else:
-            print(f"{r['row']:<26} {r['unit']:<6} {r['median']:8.3f} {r['best']:8.3f}   {r['goal']:<28} {r['yardstick']:<34} {r['yard_median']:8.3f} {r['ratio']:6.2f}")
+            print(
+                f"{r['row']:<26} {r['unit']:<6} {r['median']:8.3f} {r['best']:8.3f}   {r['goal']:<28} {r['yardstick']:<34} {r['yard_median']:8.3f} {r['ratio']:6.2f}"
+            )
 
 
 def main(what, *args):

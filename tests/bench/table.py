@@ -31,9 +31,12 @@ def summary(readings, peak):
     quiet = [r for r in readings if loop(r) >= 0.9 * peak]
     used = quiet or readings
     middle = lambda value: statistics.median(value(r) for r in used)
-    return {"speed": middle(lambda r: r["tokens_per_second"]), "gflops": middle(lambda r: r["gflops"]),
-            "share": middle(lambda r: 2 * r["gflops"] / (r["fma_gflops_before"] + r["fma_gflops_after"])),
-            "best": max(r["tokens_per_second_best"] for r in readings), "mb": max(r["rss_mb"] for r in readings), "busy": not quiet}
+    return {
+        "speed": middle(lambda r: r["tokens_per_second"]), "gflops": middle(lambda r: r["gflops"]),
+        "share":
+            middle(lambda r: 2 * r["gflops"] / (r["fma_gflops_before"] + r["fma_gflops_after"])),
+        "best": max(r["tokens_per_second_best"]
+                    for r in readings), "mb": max(r["rss_mb"] for r in readings), "busy": not quiet}
 
 
 def main():
@@ -41,21 +44,26 @@ def main():
     for reading in readings:
         check(reading)
     peak = max(loop(r, max) for r in readings)
-    print("| row | pare tok/s | GFLOP/s | of FMA loop | MB | PyTorch tok/s | of FMA loop | MB | better form | ratio |")
+    print(
+        "| row | pare tok/s | GFLOP/s | of FMA loop | MB | PyTorch tok/s | of FMA loop | MB | better form | ratio |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     busy = False
     for row in dict.fromkeys(r["row"] for r in readings):
         own = summary([r for r in readings if r["row"] == row and "peer" not in r], peak)
         forms = {r["peer"] for r in readings if r["row"] == row and "peer" in r}
-        peers = {form: summary([r for r in readings if r["row"] == row and r.get("peer") == form], peak) for form in forms}
+        peers = {
+            form: summary([r for r in readings if r["row"] == row and r.get("peer") == form], peak)
+            for form in forms}
         form = max(peers, key=lambda f: peers[f]["speed"])
         peer = peers[form]
         peer_best = max(p["best"] for p in peers.values())
         star = "*" if own["busy"] or peer["busy"] else ""
         busy |= bool(star)
-        print(f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | "
-              f"{peer['speed']:.0f} ({peer_best:.0f}) | {peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | "
-              f"{own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
+        print(
+            f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | "
+            f"{peer['speed']:.0f} ({peer_best:.0f}) | {peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | "
+            f"{own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
     print(f"\nFMA loop: at best {peak:.0f} GFLOP/s.", end="")
     print(" *: no reading of this row found the machine quiet." if busy else "")
 

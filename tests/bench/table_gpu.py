@@ -9,7 +9,9 @@ import sys
 def main():
     readings = [json.loads(line) for line in sys.stdin if line.startswith("{")]
     rows = [r for r in readings if "row" in r]
-    print("| row | tokens | pare tok/s | TFLOP/s | of 989 | GB | PyTorch tok/s | of 989 | GB | ratio |")
+    print(
+        "| row | tokens | pare tok/s | TFLOP/s | of 989 | GB | PyTorch tok/s | of 989 | GB | ratio |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in dict.fromkeys(r["row"] for r in rows):
         own = [r for r in rows if r["row"] == name and "peer" not in r and "tokens_per_second" in r]
@@ -17,27 +19,38 @@ def main():
         cells = [name]
         if own:
             speed = statistics.median(r["tokens_per_second"] for r in own)
-            cells += [f"{own[0]['batch']} x {own[0]['seq']}", f"{speed:.0f}", f"{statistics.median(r['tflops'] for r in own):.0f}",
-                      f"{statistics.median(r['mfu_of_989'] for r in own):.1%}", f"{max(r['used_gb'] for r in own):.1f}"]
+            cells += [
+                f"{own[0]['batch']} x {own[0]['seq']}", f"{speed:.0f}",
+                f"{statistics.median(r['tflops'] for r in own):.0f}",
+                f"{statistics.median(r['mfu_of_989'] for r in own):.1%}",
+                f"{max(r['used_gb'] for r in own):.1f}"]
         else:
             cells += ["", "did not run", "", "", ""]
         if peer:
             other = statistics.median(r["tokens_per_second"] for r in peer)
-            cells += [f"{other:.0f}", f"{statistics.median(r['mfu_of_989'] for r in peer):.1%}", f"{max(r['peak_gb'] for r in peer):.1f}"]
+            cells += [
+                f"{other:.0f}", f"{statistics.median(r['mfu_of_989'] for r in peer):.1%}",
+                f"{max(r['peak_gb'] for r in peer):.1f}"]
         else:
             cells += ["did not run", "", ""]
         cells.append(f"{speed / other:.2f}" if own and peer else "")
         print("| " + " | ".join(cells) + " |")
-    for line in dict.fromkeys(f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}" for r in rows if "failed" in r):
+    for line in dict.fromkeys(
+            f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}" for r in rows
+            if "failed" in r):
         print(line)
     for r in rows:
         if r.get("product_tflops"):
-            print(f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, a large copy {r['copy_gb_per_second']:.0f} GB/s.")
+            print(
+                f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, a large copy {r['copy_gb_per_second']:.0f} GB/s."
+            )
             break
     print("\n| row | op | calls | ms | share | of |\n|---|---|---|---|---|---|")
     for r in readings:
         if "op" in r:
-            print(f"| {r['of_row']} | {r['op']} {r['direction']} | {r['calls']} | {r['ms']:.2f} | {r['share']:.0%} | {r['of']} |")
+            print(
+                f"| {r['of_row']} | {r['op']} {r['direction']} | {r['calls']} | {r['ms']:.2f} | {r['share']:.0%} | {r['of']} |"
+            )
 
 
 main()

@@ -45,7 +45,8 @@ class Attention(nn.Module):
     def forward(self, x, cos, sin):
         heads = lambda y, n: y.unflatten(-1, (n, self.D)).transpose(1, 2)
         q, k, v = heads(self.q(x), self.H), heads(self.k(x), self.K), heads(self.v(x), self.K)
-        y = F.scaled_dot_product_attention(self.turn(q, cos, sin), self.turn(k, cos, sin), v, is_causal=True, enable_gqa=self.H != self.K)
+        y = F.scaled_dot_product_attention(self.turn(q, cos, sin), self.turn(k, cos, sin), v,
+                                           is_causal=True, enable_gqa=self.H != self.K)
         return self.o(y.transpose(1, 2).flatten(2))
 
 
@@ -108,14 +109,16 @@ def make_step(task, names, compiled):
             with torch.inference_mode():
                 return F.cross_entropy(model(x).flatten(0, 1), labels).item()
         return step
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(student.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.1,
+                                  fused=True)
 
     def loss():
         if task == "train":
             return F.cross_entropy(model(x).flatten(0, 1), labels)
         with torch.no_grad():
             target = frozen(x).flatten(0, 1).log_softmax(-1)
-        return F.kl_div(model(x).flatten(0, 1).log_softmax(-1), target, log_target=True, reduction="batchmean")
+        return F.kl_div(
+            model(x).flatten(0, 1).log_softmax(-1), target, log_target=True, reduction="batchmean")
 
     def step():
         optimizer.zero_grad(set_to_none=True)
@@ -135,13 +138,15 @@ def main():
     ap.add_argument("--threads", type=int, default=os.cpu_count())
     args = ap.parse_args()
     task, *names = args.row.split()
-    if task not in ("eval", "train", "kd") or len(names) != 1 + (task == "kd") or any(n not in SHAPES for n in names):
+    if task not in ("eval", "train", "kd") or len(names) != 1 + (task == "kd") or any(
+            n not in SHAPES for n in names):
         ap.error(f"no row {args.row!r}")
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     step = make_step(task, names, args.compile)
     B, T = SHAPES[names[-1]][-2:]
-    work = flops(names[-1], T) * (1 if task == "eval" else 3) + (flops(names[0], T) if task == "kd" else 0)
+    work = flops(names[-1], T) * (1 if task == "eval" else 3) + (flops(names[0], T)
+                                                                 if task == "kd" else 0)
     seconds = []
     for i in range(args.steps + 2):
         start = time.perf_counter()
@@ -149,11 +154,17 @@ def main():
         seconds.append(time.perf_counter() - start)
     seconds = seconds[2:]
     median, best = B * T / statistics.median(seconds), B * T / min(seconds)
-    print(json.dumps({
-        "row": args.row, "peer": f"PyTorch {torch.__version__} {'compiled' if args.compile else 'eager'}", "threads": args.threads,
-        "tuned": all(os.environ.get(k) == v for k, v in TUNED.items()) and os.environ.get("OMP_NUM_THREADS") == str(args.threads),
-        "tokens_per_second": round(median, 1), "tokens_per_second_best": round(best, 1), "gflops": round(work * median / 1e9, 1),
-        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000000}))
+    print(
+        json.dumps({
+            "row": args.row,
+            "peer": f"PyTorch {torch.__version__} {'compiled' if args.compile else 'eager'}",
+            "threads": args.threads, "tuned":
+                all(os.environ.get(k) == v for k, v in TUNED.items()) and
+                os.environ.get("OMP_NUM_THREADS") == str(args.threads), "tokens_per_second": round(
+                    median,
+                    1), "tokens_per_second_best": round(best,
+                                                        1), "gflops": round(work * median / 1e9, 1),
+            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000000}))
 
 
 main()

@@ -24,7 +24,9 @@ passed = failed = 0
 def repeats(encoding, text):
     """Where the library and pare differ on purpose: it repeats white space behind a token inside stripped white space, and it orders U+07FD, a
     mark of Unicode 11, as if it were none."""
-    overlapping = any(b[0] < a[1] for a, b in zip(encoding.offsets, encoding.offsets[1:]) if b[1] > b[0] and b[0] >= a[0])
+    overlapping = any(b[0] < a[1]
+                      for a, b in zip(encoding.offsets, encoding.offsets[1:])
+                      if b[1] > b[0] and b[0] >= a[0])
     return overlapping or "\u07fd" in text
 
 
@@ -47,7 +49,9 @@ def compare(tools, path, n, seed, folder):
     lines = os.path.join(folder, "texts.jsonl")
     with open(lines, "w", encoding="utf-8") as f:
         f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
-    out = subprocess.Popen([f"{tools}/tokenize", "-m", path, "--quiet", "--compress", "none", lines], stdout=subprocess.PIPE)
+    out = subprocess.Popen(
+        [f"{tools}/tokenize", "-m", path, "--quiet", "--compress", "none", lines],
+        stdout=subprocess.PIPE)
     _, records = stream.read(out.stdout)
     records = list(records)
     check(out.wait() == 0 and len(records) == 2 * n, f"{path}: {len(records)} records")
@@ -66,13 +70,22 @@ def learn(tools, size, seed, folder):
     with open(text, "w", encoding="utf-8", newline="") as f:
         f.write(" ".join(random_text(r) for _ in range(400)))
     t = Tokenizer(models.BPE())
-    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(
+        add_prefix_space=False), decoders.ByteLevel()
     with open(text, encoding="utf-8", newline="") as f:
-        t.train_from_iterator([f.read()], trainers.BpeTrainer(vocab_size=size, min_frequency=2, special_tokens=["<|endoftext|>"], show_progress=False,
-                                                              initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+        t.train_from_iterator([f.read()],
+                              trainers.BpeTrainer(
+                                  vocab_size=size, min_frequency=2,
+                                  special_tokens=["<|endoftext|>"], show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
     want = json.loads(t.to_str())["model"]
-    got = json.loads(subprocess.run([f"{tools}/train-tokenizer", "--vocab-size", str(size), text], stdout=subprocess.PIPE, check=True).stdout)["model"]
-    check(got["vocab"] == want["vocab"] and [m.split(" ") for m in got["merges"]] == [list(m) for m in want["merges"]], f"vocabulary of {size}, seed {seed}")
+    got = json.loads(
+        subprocess.run([f"{tools}/train-tokenizer", "--vocab-size",
+                        str(size), text], stdout=subprocess.PIPE, check=True).stdout)["model"]
+    check(
+        got["vocab"] == want["vocab"]
+        and [m.split(" ") for m in got["merges"]] == [list(m) for m in want["merges"]],
+        f"vocabulary of {size}, seed {seed}")
 
 
 def main():

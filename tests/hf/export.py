@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Ph
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-TOLERANCE = 1e-4        # of logits with a standard deviation of about 2; transformers keeps norms and rope in f32
+TOLERANCE = 1e-4  # of logits with a standard deviation of about 2; transformers keeps norms and rope in f32
 passed = failed = 0
 
 def check(name, good, what=""):
@@ -22,12 +22,19 @@ def check(name, good, what=""):
         print(f"FAILED {name}: {what}")
 
 def export(tools, source, target, *options):
-    stream = subprocess.run([f"{tools}/hf-import", source], stdout=subprocess.PIPE, check=True).stdout
-    subprocess.run([f"{tools}/hf-export", "-", target, "--quiet", *options], input=stream, check=True)
+    stream = subprocess.run([f"{tools}/hf-import", source], stdout=subprocess.PIPE,
+                            check=True).stdout
+    subprocess.run([f"{tools}/hf-export", "-", target, "--quiet", *options], input=stream,
+                   check=True)
 
 def load(folder):
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True)
-    wrong = {k: sorted(map(str, info[k])) for k in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs") if info.get(k)}
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64,
+                                                       attn_implementation="eager",
+                                                       output_loading_info=True)
+    wrong = {
+        k: sorted(map(str, info[k]))
+        for k in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+        if info.get(k)}
     return model.eval(), wrong
 
 def logits(model, ids):
@@ -48,11 +55,13 @@ def golden(tools, folder, scratch):
     for options in [], ["--max-shard-size", "20KB"]:
         target = f"{scratch}/{folder.strip('/').replace('/', '_')}{len(options)}"
         export(tools, folder, target, *options)
-        compare(" ".join([folder, *options]), target, expected["input_ids"], expected["logits"].double())
+        compare(" ".join([folder, *options]), target, expected["input_ids"],
+                expected["logits"].double())
 
 def twin(tools, name, model, scratch, expected_type):
     """`model` was built around its config's check: its weights and config as a directory, exported, must compute the same as another class."""
-    source, target, ids = f"{scratch}/{name}", f"{scratch}/{name}_twin", torch.arange(2 * 40).reshape(2, 40) % 50
+    source, target, ids = f"{scratch}/{name}", f"{scratch}/{name}_twin", torch.arange(
+        2 * 40).reshape(2, 40) % 50
     os.mkdir(source)
     json.dump(model.config.to_dict(), open(source + "/config.json", "w"))
     save_file({k: v.clone() for k, v in model.state_dict().items()}, source + "/model.safetensors")
@@ -75,19 +84,26 @@ def widened(cls, config, hidden_size):
 
 def main():
     tools, *folders = sys.argv[1:]
-    common = dict(vocab_size=50, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-                  pad_token_id=None, bos_token_id=1, eos_token_id=2)
+    common = dict(vocab_size=50, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4,
+                  num_key_value_heads=2, max_position_embeddings=64, pad_token_id=None,
+                  bos_token_id=1, eos_token_id=2)
     with tempfile.TemporaryDirectory() as scratch:
         for folder in folders:
             golden(tools, folder, scratch)
         for bias in False, True:
-            config = LlamaConfig(hidden_size=24, head_dim=6, attention_bias=bias, mlp_bias=bias, **common)
-            twin(tools, f"llama_bias_{bias}", widened(LlamaForCausalLM, config, 21), scratch, "smollm3" if bias else "mistral")
-        rope = {"rope_type": "longrope", "short_factor": [1.0, 1.2, 1.4], "long_factor": [2.0, 3.0, 5.0], "rope_theta": 10000.0}
+            config = LlamaConfig(hidden_size=24, head_dim=6, attention_bias=bias, mlp_bias=bias,
+                                 **common)
+            twin(tools, f"llama_bias_{bias}", widened(LlamaForCausalLM, config, 21), scratch,
+                 "smollm3" if bias else "mistral")
+        rope = {
+            "rope_type": "longrope", "short_factor": [1.0, 1.2, 1.4],
+            "long_factor": [2.0, 3.0, 5.0], "rope_theta": 10000.0}
         for limit in 32, 48:        # 40 tokens: beyond the original length, and within
-            config = Phi3Config(hidden_size=24, original_max_position_embeddings=limit, rope_parameters=dict(rope), **common)
+            config = Phi3Config(hidden_size=24, original_max_position_embeddings=limit,
+                                rope_parameters=dict(rope), **common)
             config.head_dim = 6
-            twin(tools, f"phi3_longrope_{limit}", widened(Phi3ForCausalLM, config, 16), scratch, "mistral")
+            twin(tools, f"phi3_longrope_{limit}", widened(Phi3ForCausalLM, config, 16), scratch,
+                 "mistral")
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed != 0)
 

@@ -2,11 +2,16 @@
 Only characters that this Python's Unicode knows: libraries disagree about those assigned later."""
 import unicodedata
 
-SPACES = [" ", "  ", "\n", "\r\n", "\t", "\n\n \n", "   ", "\u00a0", "\u3000", "\u0085", "\u180e", "\u2028", "\u200b", "\x0b", "\x1c", "\u1680", "\u202f", "\ufeff"]
+SPACES = [
+    " ", "  ", "\n", "\r\n", "\t", "\n\n \n", "   ", "\u00a0", "\u3000", "\u0085", "\u180e",
+    "\u2028", "\u200b", "\x0b", "\x1c", "\u1680", "\u202f", "\ufeff"]
 ENDINGS = ["'s", "'S", "'ſ", "'t", "'RE", "'ve", "'m", "'lL", "'d", "’s", "I'm", "don't", " 'tis"]
-MARKS = ["e\u0301", "a\u0323\u0302", "\u1100\u1161\u11a8", "\u0041\u030a", "\u212b", "\u0344", "\u0958", "q\u0307\u0323", "Å", "ﬁ", "ǅ"]
+MARKS = [
+    "e\u0301", "a\u0323\u0302", "\u1100\u1161\u11a8", "\u0041\u030a", "\u212b", "\u0344", "\u0958",
+    "q\u0307\u0323", "Å", "ﬁ", "ǅ"]
 NARROW = [(0x20, 0x7f), (0x80, 0x300), (0x300, 0x370), (0x370, 0x800)]
-WIDE = [(0x800, 0xd800), (0xe000, 0x10000), (0x4e00, 0x9fff), (0xac00, 0xd7a4), (0x1100, 0x1200), (0x900, 0xe00)]
+WIDE = [(0x800, 0xd800), (0xe000, 0x10000), (0x4e00, 0x9fff), (0xac00, 0xd7a4), (0x1100, 0x1200),
+        (0x900, 0xe00)]
 HIGH = [(0x10000, 0x20000), (0x1f300, 0x1fa00), (0x20000, 0x30000)]
 
 
@@ -17,7 +22,8 @@ def letters(r, ranges, most):
 def part(r, added):
     k = r.random()
     if k < .25:
-        return r.choice([" ", "", " "]) + "".join(r.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ") for _ in range(r.randint(1, 9)))
+        return r.choice([" ", "", " "]) + "".join(
+            r.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ") for _ in range(r.randint(1, 9)))
     if k < .4:
         return r.choice(SPACES)
     if k < .5:
@@ -35,7 +41,8 @@ def part(r, added):
     if k < .9:
         return r.choice(MARKS)
     if k < .95 or not added:
-        return "".join(r.choice("!@#$%^&*()_+-=[]{};:,.<>/?|\\\"`~▁") for _ in range(r.randint(1, 6)))
+        return "".join(
+            r.choice("!@#$%^&*()_+-=[]{};:,.<>/?|\\\"`~▁") for _ in range(r.randint(1, 6)))
     return r.choice(["", "", " "]) + r.choice(added) + r.choice(["", "", " "])
 
 

@@ -45,7 +45,8 @@ def save(folder, tensors):
             f.write(data)
 
 def edit(source, target, code):
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("expected*", "model*.safetensors*"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("expected*",
+                                                                  "model*.safetensors*"))
     T, C = load(source), json.load(open(source + "/config.json"))
     exec(code, {"T": T, "C": C, "struct": struct})
     save(target, T)
@@ -62,7 +63,8 @@ def round_bf16(data):
 
 def rounded(a, b):
     x, y = load(a), load(b)
-    return [name for name in x if y.get(name) != ("BF16", x[name][1], round_bf16(x[name][2]))] + sorted(y.keys() - x.keys())
+    return [name for name in x if y.get(name) != ("BF16", x[name][1], round_bf16(x[name][2]))
+            ] + sorted(y.keys() - x.keys())
 
 def sparse(folder, code):
     T, C = {}, {}
@@ -78,7 +80,9 @@ def sparse(folder, code):
 def main():
     command, operands = sys.argv[1], sys.argv[2:]
     if command == "id":
-        print(re.search(rb"\xa2id\xd9\x20([0-9a-f]{32})", sys.stdin.buffer.read(1 << 20)).group(1).decode())
+        print(
+            re.search(rb"\xa2id\xd9\x20([0-9a-f]{32})",
+                      sys.stdin.buffer.read(1 << 20)).group(1).decode())
         return
     wrong = {"same": same, "edit": edit, "rounded": rounded, "sparse": sparse}[command](*operands)
     for line in wrong or []:

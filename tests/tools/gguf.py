@@ -15,15 +15,25 @@ import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
 ARCH = {"mistral": "llama", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
-PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3", "granite"), ("nemotron", "gemma2", "gemma3_text")
-AFTER = [("post_attention_layernorm", "post_attention_norm"), ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
-OWN = {"gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER, "gpt_neox": [
-    ("gpt_neox.embed_in", "token_embd"), ("gpt_neox.final_layer_norm", "output_norm"), ("embed_out", "output"), (r"attention\.query_key_value", "attn_qkv"),
-    (r"attention\.dense", "attn_output"), (r"mlp\.dense_h_to_4h", "ffn_up"), (r"mlp\.dense_4h_to_h", "ffn_down")]}
-NAMES = [(r"model\.embed_tokens|transformer\.wte", "token_embd"), (r"transformer\.wpe", "position_embd"), (r"model\.norm|transformer\.ln_f", "output_norm"),
-         (r"lm_head", "output"), (r"input_layernorm|ln_1", "attn_norm"), (r"post_attention_layernorm|ln_2", "ffn_norm"), (r"self_attn\.([qkv])_proj", r"attn_\1"),
-         (r"self_attn\.([qk])_norm", r"attn_\1_norm"), (r"self_attn\.qkv_proj|attn\.c_attn", "attn_qkv"), (r"self_attn\.o_proj|attn\.c_proj", "attn_output"),
-         (r"mlp\.gate_up_proj|mlp\.up_proj|mlp\.c_fc", "ffn_up"), (r"mlp\.gate_proj", "ffn_gate"), (r"mlp\.down_proj|mlp\.c_proj", "ffn_down")]
+PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3", "granite"), ("nemotron", "gemma2",
+                                                                  "gemma3_text")
+AFTER = [("post_attention_layernorm", "post_attention_norm"),
+         ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
+OWN = {
+    "gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER,
+    "gpt_neox": [("gpt_neox.embed_in", "token_embd"), ("gpt_neox.final_layer_norm", "output_norm"),
+                 ("embed_out", "output"), (r"attention\.query_key_value", "attn_qkv"),
+                 (r"attention\.dense", "attn_output"), (r"mlp\.dense_h_to_4h", "ffn_up"),
+                 (r"mlp\.dense_4h_to_h", "ffn_down")]}
+NAMES = [(r"model\.embed_tokens|transformer\.wte", "token_embd"),
+         (r"transformer\.wpe", "position_embd"), (r"model\.norm|transformer\.ln_f", "output_norm"),
+         (r"lm_head", "output"), (r"input_layernorm|ln_1", "attn_norm"),
+         (r"post_attention_layernorm|ln_2", "ffn_norm"), (r"self_attn\.([qkv])_proj", r"attn_\1"),
+         (r"self_attn\.([qk])_norm", r"attn_\1_norm"),
+         (r"self_attn\.qkv_proj|attn\.c_attn", "attn_qkv"),
+         (r"self_attn\.o_proj|attn\.c_proj", "attn_output"),
+         (r"mlp\.gate_up_proj|mlp\.up_proj|mlp\.c_fc", "ffn_up"), (r"mlp\.gate_proj", "ffn_gate"),
+         (r"mlp\.down_proj|mlp\.c_proj", "ffn_down")]
 
 def rename(name, family):
     stem, suffix = name.rsplit(".", 1)
@@ -36,9 +46,12 @@ def rename(name, family):
 
 def floats(dtype, data):
     if dtype == "BF16":
-        return struct.unpack(f"<{len(data) // 2}f", b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
+        return struct.unpack(f"<{len(data) // 2}f",
+                             b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
     if dtype == "Q8_0":
-        return tuple(scale * q for scale, *block in struct.iter_unpack("<e32b", data) for q in block)
+        return tuple(scale * q
+                     for scale, *block in struct.iter_unpack("<e32b", data)
+                     for q in block)
     code, size = {"F64": ("d", 8), "F32": ("f", 4), "F16": ("e", 2)}[dtype]
     return struct.unpack(f"<{len(data) // size}{code}", data)
 
@@ -49,16 +62,24 @@ def rows(data, n):
 def permute(data, n, heads):
     """q and k rows: neighbours rotate, row 2 j + s of a head is the checkpoint's s * D/2 + j."""
     r, D = rows(data, n), n // heads
-    return b"".join(r[h * D + s * (D // 2) + j] for h in range(heads) for j in range(D // 2) for s in range(2))
+    return b"".join(r[h * D + s * (D // 2) + j]
+                    for h in range(heads)
+                    for j in range(D // 2)
+                    for s in range(2))
 
 def regroup(data, n, heads):
     """q, k and v rows of each head in turn -> those of all heads in turn."""
     r, D = rows(data, n), n // heads // 3
-    return b"".join(r[(h * 3 + part) * D + i] for part in range(3) for h in range(heads) for i in range(D))
+    return b"".join(r[(h * 3 + part) * D + i]
+                    for part in range(3)
+                    for h in range(heads)
+                    for i in range(D))
 
 def transpose(dtype, shape, data):
     size = st.SIZE[dtype]
-    return shape[::-1], b"".join(data[(i * shape[1] + j) * size:(i * shape[1] + j + 1) * size] for j in range(shape[1]) for i in range(shape[0]))
+    return shape[::-1], b"".join(data[(i * shape[1] + j) * size:(i * shape[1] + j + 1) * size]
+                                 for j in range(shape[1])
+                                 for i in range(shape[0]))
 
 def quantise(kind, values):
     """Blocks of 32 that are exact for the values of tiny(); scales of Q8_0 differ from block to block."""
@@ -66,9 +87,12 @@ def quantise(kind, values):
     for i in range(0, len(values), 32):
         one = 256 << i // 32 % 3 if kind == "Q8_0" else 256
         q = [round(v * one) for v in values[i:i + 32]]
-        assert [x / one for x in q] == list(values[i:i + 32]) and -8 <= min(q) * 256 // one and max(q) * 256 // one < 8
+        assert [x / one for x in q] == list(
+            values[i:i + 32]) and -8 <= min(q) * 256 // one and max(q) * 256 // one < 8
         out.append(struct.pack("<e", 1 / one))
-        out.append(struct.pack("<32b", *q) if kind == "Q8_0" else bytes(q[j] + 8 | q[j + 16] + 8 << 4 for j in range(16)))
+        out.append(
+            struct.pack("<32b", *q) if kind == "Q8_0" else bytes(q[j] + 8 | q[j + 16] + 8 << 4
+                                                                 for j in range(16)))
     return b"".join(out)
 
 def tensors(folder, config, kind):
@@ -80,14 +104,17 @@ def tensors(folder, config, kind):
         if config["model_type"] == "gpt_neox" and "attn_qkv" in to:
             data = regroup(data, shape[0], config["num_attention_heads"])
         if config["model_type"] in PERMUTED and re.search(r"attn_[qk]\.", to):
-            heads = config["num_attention_heads"] if "attn_q" in to else config["num_key_value_heads"]
+            heads = config["num_attention_heads"] if "attn_q" in to else config[
+                "num_key_value_heads"]
             data = permute(data, shape[0], heads)
         if len(shape) == 1:
             plus = 1 if config["model_type"] in PLUS_ONE and "norm.weight" in to else 0
-            dtype, data = "F32", struct.pack(f"<{shape[0]}f", *(x + plus for x in floats(dtype, data)))
+            dtype, data = "F32", struct.pack(f"<{shape[0]}f",
+                                             *(x + plus for x in floats(dtype, data)))
         elif kind:
             values = floats(dtype, data)
-            dtype, data = kind, struct.pack(f"<{len(values)}f", *values) if kind == "F32" else quantise(kind, values)
+            dtype, data = kind, struct.pack(f"<{len(values)}f", *
+                                            values) if kind == "F32" else quantise(kind, values)
         made[to] = dtype, shape, data
     return made
 
@@ -116,11 +143,17 @@ def metadata(c):
     if "rms_norm_eps" in c:
         put("attention.layer_norm_rms_epsilon", c["rms_norm_eps"])
     else:
-        put("attention.layer_norm_epsilon", c.get("norm_eps", c.get("norm_epsilon", c.get("layer_norm_epsilon", c.get("layer_norm_eps")))))
+        put(
+            "attention.layer_norm_epsilon",
+            c.get("norm_eps",
+                  c.get("norm_epsilon", c.get("layer_norm_epsilon", c.get("layer_norm_eps")))))
     for key in "attn_logit_softcapping", "final_logit_softcapping":
         if c.get(key):
             put(key, c[key])
-    for key, name in ("attention_multiplier", "attention.scale"), ("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"), ("logits_scaling", "logit_scale"):
+    for key, name in ("attention_multiplier", "attention.scale"), (
+            "embedding_multiplier", "embedding_scale"), ("residual_multiplier",
+                                                         "residual_scale"), ("logits_scaling",
+                                                                             "logit_scale"):
         if key in c:
             put(name, c[key])
     if c["model_type"].startswith("gemma3"):
@@ -133,11 +166,13 @@ def metadata(c):
 
 def llama3_divisors(c):
     s = c["rope_scaling"]
-    D, P0, factor, low, high = c["head_dim"], s["original_max_position_embeddings"], s["factor"], s["low_freq_factor"], s["high_freq_factor"]
+    D, P0, factor, low, high = c["head_dim"], s["original_max_position_embeddings"], s["factor"], s[
+        "low_freq_factor"], s["high_freq_factor"]
     for i in range(D // 2):
         wave = 2 * math.pi * c["rope_theta"] ** (2 * i / D)
         smooth = (P0 / wave - low) / (high - low)
-        yield 1.0 if wave < P0 / high else factor if wave > P0 / low else 1 / ((1 - smooth) / factor + smooth)
+        yield 1.0 if wave < P0 / high else factor if wave > P0 / low else 1 / (
+            (1 - smooth) / factor + smooth)
 
 def text(s):
     s = s.encode() if isinstance(s, str) else s
@@ -153,13 +188,16 @@ def value(v):
     if isinstance(v, (str, bytes)):
         return struct.pack("<I", 8) + text(v)
     kind = 8 if isinstance(v[0], (str, bytes)) else 6 if isinstance(v[0], float) else 5
-    return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(text(x) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", x) for x in v)
+    return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(
+        text(x) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", x) for x in v)
 
 def header(M, T, version=3):
     """T {name: (type, shape, bytes)}: everything before the data."""
-    head, at = b"GGUF" + struct.pack("<IQQ", version, len(T), len(M)) + b"".join(text(k) + value(v) for k, v in M.items()), 0
+    head, at = b"GGUF" + struct.pack("<IQQ", version, len(T), len(M)) + b"".join(
+        text(k) + value(v) for k, v in M.items()), 0
     for name, (dtype, shape, size) in T.items():
-        head += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
+        head += text(name) + struct.pack("<I", len(shape)) + b"".join(
+            struct.pack("<Q", n) for n in reversed(shape))
         head += struct.pack("<IQ", TYPES.get(dtype, dtype), at)
         at += size + -size % 32
     return head + b"\0" * (-len(head) % 32)
@@ -186,41 +224,63 @@ def make(folder, out, kind=None, code=""):
 def vocabulary(path, pre):
     t = json.load(open(path, encoding="utf-8"))
     added = {a["id"]: a for a in t["added_tokens"]}
-    token = {i: s for s, i in t["model"]["vocab"].items()} | {i: a["content"] for i, a in added.items()}
+    token = {i: s
+             for s, i in t["model"]["vocab"].items()} | {i: a["content"] for i, a in added.items()}
     n = max(token) + 1
     kinds = [3 if added.get(i, {}).get("special") else 4 if i in added else 1 for i in range(n)]
-    M = {"tokenizer.ggml.tokens": [token[i] for i in range(n)], "tokenizer.ggml.token_type": kinds, "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2}
+    M = {
+        "tokenizer.ggml.tokens": [token[i] for i in range(n)], "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2}
     merges = [m if isinstance(m, str) else " ".join(m) for m in t["model"]["merges"]]
     if pre != "spm":
-        return M | {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": merges}
+        return M | {
+            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre,
+            "tokenizer.ggml.merges": merges}
     made = {"".join(m.split(" ")): -float(i) for i, m in reversed(list(enumerate(merges)))}
     kinds[0] = 2
     for i in range(n):
         kinds[i] = 6 if re.fullmatch("<0x..>", token[i]) else kinds[i]
-    return M | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [made.get(token[i], -1e4) for i in range(n)]}
+    return M | {
+        "tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [
+            made.get(token[i], -1e4) for i in range(n)]}
 
 def vocab(path, out, pre):
     M = vocabulary(path, pre)
     n = len(M["tokenizer.ggml.tokens"])
-    config = {"model_type": "gpt2", "n_embd": 2, "n_head": 1, "n_layer": 1, "n_positions": 4, "n_inner": 1, "layer_norm_epsilon": 1e-5}
-    shapes = {"token_embd.weight": [n, 2], "position_embd.weight": [4, 2], "output_norm.weight": [2], "output_norm.bias": [2]}
-    for name, shape in {"attn_norm": [2], "attn_qkv": [6, 2], "attn_output": [2, 2], "ffn_norm": [2], "ffn_up": [1, 2], "ffn_down": [2, 1]}.items():
+    config = {
+        "model_type": "gpt2", "n_embd": 2, "n_head": 1, "n_layer": 1, "n_positions": 4,
+        "n_inner": 1, "layer_norm_epsilon": 1e-5}
+    shapes = {
+        "token_embd.weight": [n, 2], "position_embd.weight": [4, 2], "output_norm.weight": [2],
+        "output_norm.bias": [2]}
+    for name, shape in {
+            "attn_norm": [2], "attn_qkv": [6, 2], "attn_output": [2, 2], "ffn_norm": [2],
+            "ffn_up": [1, 2], "ffn_down": [2, 1]}.items():
         shapes |= {f"blk.0.{name}.weight": shape, f"blk.0.{name}.bias": shape[:1]}
-    write(out, metadata(config) | M, {name: ("F32", shape, bytes(4 * st.product(shape))) for name, shape in shapes.items()})
+    write(out,
+          metadata(config) | M,
+          {name: ("F32", shape, bytes(4 * st.product(shape))) for name, shape in shapes.items()})
 
 def tiny(folder):
     r = random.Random(1)
-    c = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-         "vocab_size": 40, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32"}
+    c = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 40,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": True, "torch_dtype": "float32"}
     T = {}
     def put(name, *shape):
-        values = [r.randrange(-8, 8) / 256 for _ in range(st.product(shape))] if len(shape) > 1 else [1.0] * shape[0]
+        values = [r.randrange(-8, 8) / 256
+                  for _ in range(st.product(shape))] if len(shape) > 1 else [1.0] * shape[0]
         T[name + ".weight"] = "F32", list(shape), struct.pack(f"<{len(values)}f", *values)
     put("model.embed_tokens", 40, 64)
     for i in range(2):
         b = f"model.layers.{i}."
-        for name, *shape in (("input_layernorm", 64), ("post_attention_layernorm", 64), ("self_attn.q_proj", 64, 64), ("self_attn.k_proj", 32, 64), ("self_attn.v_proj", 32, 64),
-                             ("self_attn.o_proj", 64, 64), ("mlp.gate_proj", 96, 64), ("mlp.up_proj", 96, 64), ("mlp.down_proj", 64, 96)):
+        for name, *shape in (("input_layernorm", 64), ("post_attention_layernorm", 64),
+                             ("self_attn.q_proj", 64, 64), ("self_attn.k_proj", 32, 64),
+                             ("self_attn.v_proj", 32, 64), ("self_attn.o_proj", 64, 64),
+                             ("mlp.gate_proj", 96, 64), ("mlp.up_proj", 96, 64), ("mlp.down_proj",
+                                                                                  64, 96)):
             put(b + name, *shape)
     put("model.norm", 64)
     os.mkdir(folder)
@@ -229,14 +289,19 @@ def tiny(folder):
 
 def same(a, b):
     (ha, ra), (hb, rb) = (stream.read(open(path, "rb")) for path in (a, b))
-    wide = lambda records: {n: (s, floats(d.upper(), raw)) for n, d, s, raw in records if not n.startswith("file/")}
+    wide = lambda records: {
+        n: (s, floats(d.upper(), raw)) for n, d, s, raw in records if not n.startswith("file/")}
     assert ha["id"] == hb["id"], (ha["id"], hb["id"])
     x, y = wide(ra), wide(rb)
     assert x.keys() == y.keys(), x.keys() ^ y.keys()
     assert not [n for n in x if x[n] != y[n]], [n for n in x if x[n] != y[n]]
 
 def near(a, b, bound):
-    x, y = ({n: (s, floats(d.upper(), raw)) for n, d, s, raw in stream.read(open(path, "rb"))[1] if not n.startswith("file/")} for path in (a, b))
+    x, y = ({
+        n: (s, floats(d.upper(), raw))
+        for n, d, s, raw in stream.read(open(path, "rb"))[1]
+        if not n.startswith("file/")}
+            for path in (a, b))
     assert x.keys() == y.keys(), x.keys() ^ y.keys()
     for n in x:
         assert x[n][0] == y[n][0], n
@@ -244,4 +309,5 @@ def near(a, b, bound):
         assert off <= float(bound) * most, (n, off, most)
 
 if __name__ == "__main__":
-    {"make": make, "tiny": tiny, "vocab": vocab, "same": same, "near": near}[sys.argv[1]](*sys.argv[2:])
+    {"make": make, "tiny": tiny, "vocab": vocab, "same": same,
+     "near": near}[sys.argv[1]](*sys.argv[2:])

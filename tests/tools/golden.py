@@ -23,7 +23,8 @@ def tensors(path):
             begin, end = t["data_offsets"]
             raw = data[8 + n + begin:8 + n + end]
             code = CODES[t["dtype"]]
-            found[name] = t["shape"], struct.unpack("<%d%s" % (len(raw) // struct.calcsize(code), code), raw)
+            found[name] = t["shape"], struct.unpack(
+                "<%d%s" % (len(raw) // struct.calcsize(code), code), raw)
     return found
 
 
@@ -69,7 +70,10 @@ def logits(path, golden, atol):
     assert [name for name, _, _ in got] == ["logits.%d" % i for i in range(b)]
     for i, (name, shape, values) in enumerate(got):
         assert shape == [t, v], shape
-        assert worst(values, want[i * t * v:(i + 1) * t * v]) <= float(atol), (name, worst(values, want[i * t * v:(i + 1) * t * v]))
+        assert worst(values,
+                     want[i * t * v:(i + 1) * t
+                          * v]) <= float(atol), (name, worst(values,
+                                                             want[i * t * v:(i + 1) * t * v]))
 
 
 def greedy(path, n):

@@ -24,7 +24,8 @@ import sys
 import stream
 
 GOLDEN = os.environ["GOLDEN"]
-CODES = {"f64": "d", "f32": "f", "i32": "i", "u32": "I", "F64": "d", "F32": "f", "I32": "i", "I64": "q"}
+CODES = {
+    "f64": "d", "f32": "f", "i32": "i", "u32": "I", "F64": "d", "F32": "f", "I32": "i", "I64": "q"}
 
 
 def values(code, raw):
@@ -36,7 +37,9 @@ def raw_tensors(path):
     n = struct.unpack("<Q", data[:8])[0]
     head = json.loads(data[8:8 + n])
     head.pop("__metadata__", None)
-    return {k: (t["dtype"], t["shape"], data[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]) for k, t in head.items()}
+    return {
+        k: (t["dtype"], t["shape"], data[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]])
+        for k, t in head.items()}
 
 
 def records(path):
@@ -44,11 +47,14 @@ def records(path):
     if data[:4] == b"\x28\xb5\x2f\xfd":
         data = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
     header, found = stream.read(io.BytesIO(data))
-    return header, {name: (shape, values(dtype, raw)) for name, dtype, shape, raw in found if dtype in CODES}
+    return header, {
+        name: (shape, values(dtype, raw)) for name, dtype, shape, raw in found if dtype in CODES}
 
 
 def importance(family):
-    return raw_tensors("%s/importance/%s.safetensors" % (GOLDEN, family)), json.load(open("%s/importance/%s.json" % (GOLDEN, family)))
+    return raw_tensors("%s/importance/%s.safetensors" %
+                       (GOLDEN, family)), json.load(open("%s/importance/%s.json" %
+                                                         (GOLDEN, family)))
 
 
 def compare(what, got, want, rtol):
@@ -61,7 +67,9 @@ def tokens(family, path, first="0", end="-1"):
     _, shape, raw = importance(family)[0]["input_ids"]
     first, end = int(first), shape[0] if end == "-1" else int(end)
     raw = raw[4 * first * shape[1]:4 * end * shape[1]]
-    head = {"kind": "tokens", "id": stream.digest(b"%s-%d-%d" % (family.encode(), first, end)), "hist": []}
+    head = {
+        "kind": "tokens", "id": stream.digest(b"%s-%d-%d" % (family.encode(), first, end)),
+        "hist": []}
     stream.write(open(path, "wb"), head, [("ids", "u32", [end - first, shape[1]], raw)])
 
 
@@ -73,7 +81,8 @@ def piped(family, *commands):
     """The golden samples through calib-acts and then the commands; what the last one writes."""
     tokens(family, "tokens.tsz")
     data = None
-    for command in (("calib-acts", "--quiet", GOLDEN + "/families/" + family, "tokens.tsz"), *commands):
+    for command in (("calib-acts", "--quiet", GOLDEN + "/families/" + family, "tokens.tsz"),
+                    *commands):
         data = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
     return data
 
@@ -82,15 +91,19 @@ def scores_of(family):
     golden, meta = importance(family)
     open("acts.tsz", "wb").write(piped(family))
     neurons = [k[6:-8] for k in golden if k.startswith("score.neuron") and k.endswith(".l2_mean")]
-    turns = [(n, h, f) for n, h, f in zip(neurons * 2, ("head_channel", "head_norm") * 3, ("no_final", "with_final") * 3)][:max(2, len(neurons))]
+    turns = [(n, h, f)
+             for n, h, f in zip(neurons * 2, ("head_channel", "head_norm")
+                                * 3, ("no_final", "with_final") * 3)][:max(2, len(neurons))]
     for batch in ("mean", "l2", "var"):
         for seq in ("mean", "l2", "var"):
             for neuron, head, hidden in turns:
-                run("score-importance", "--batch", batch, "--seq", seq, "--neuron", neuron, "--head", head, "--hidden", hidden, "acts.tsz",
-                    "--compress", "none", "-o", "scores.tsz")
+                run("score-importance", "--batch", batch, "--seq", seq, "--neuron", neuron,
+                    "--head", head, "--hidden", hidden, "acts.tsz", "--compress", "none", "-o",
+                    "scores.tsz")
                 got = records("scores.tsz")[1]
                 layers = len(got["num_hidden_layers"][1])
-                for axis, name in (("intermediate_size", neuron), ("num_attention_heads", head), ("num_key_value_heads", head.replace("head", "group"))):
+                for axis, name in (("intermediate_size", neuron), ("num_attention_heads", head),
+                                   ("num_key_value_heads", head.replace("head", "group"))):
                     dtype, _, raw = golden["score.%s.%s_%s" % (name, batch, seq)]
                     joined = [x for i in range(layers) for x in got["%s.%d" % (axis, i)][1]]
                     compare((batch, seq, name), joined, values(dtype, raw), 1e-4)
@@ -111,12 +124,14 @@ def rank_of(family):
     for i in range(len(want["layers"])):
         assert list(got["intermediate_size.%d" % i][1]) == want["ffn"][i]
         assert list(got["num_key_value_heads.%d" % i][1]) == want["groups"][i]
-        assert list(got["num_attention_heads.%d" % i][1]) == [h for group in want["heads_per_group"][i] for h in group]
+        assert list(got["num_attention_heads.%d" % i][1]) == [
+            h for group in want["heads_per_group"][i] for h in group]
 
 
 def losses_of(family):
     tokens(family, "tokens.tsz")
-    run("probe-layers", "--quiet", GOLDEN + "/families/" + family, "tokens.tsz", "--block-size", "all", "--batch-size", "4", "-o", "probe.tsz")
+    run("probe-layers", "--quiet", GOLDEN + "/families/" + family, "tokens.tsz", "--block-size",
+        "all", "--batch-size", "4", "-o", "probe.tsz")
     depth, (head, got) = importance(family)[1]["depth"], records("probe.tsz")
     layers = len(got["num_hidden_layers"][1])
     assert abs(head["nll"] - depth["base_nll"]) < 1e-5
@@ -131,9 +146,11 @@ def options(family, case):
     want = json.load(open("%s/slice/%s/%s/expected.json" % (GOLDEN, family, case)))["target"]
     meta = importance(family)[1]
     dropped = want.pop("drop_layers", None)
-    names = {"hidden": ("hidden-size", 1, 0), "ffn": ("intermediate-size", 1, 0), "groups": ("num-key-value-heads", 1, 0),
-             "heads_per_group": ("num-attention-heads", want.get("groups", meta["kv_groups"]), 0),
-             "drop": ("num-hidden-layers", -1, len(meta["ranking_l2_mean"]["layers"]))}
+    names = {
+        "hidden": ("hidden-size", 1, 0), "ffn": ("intermediate-size", 1, 0),
+        "groups": ("num-key-value-heads", 1, 0),
+        "heads_per_group": ("num-attention-heads", want.get("groups", meta["kv_groups"]), 0),
+        "drop": ("num-hidden-layers", -1, len(meta["ranking_l2_mean"]["layers"]))}
     return ["--%s=%d" % (names[k][0], names[k][1] * v + names[k][2]) for k, v in want.items()] + \
            (["--drop-layers=" + ",".join(map(str, dropped))] if dropped else [])
 
@@ -148,15 +165,20 @@ def cuts_of(family):
         golden = "%s/slice/%s/%s" % (GOLDEN, family, case)
         if case.startswith("merge_"):
             continue
-        slicing = ["slice-model", "--quiet", GOLDEN + "/families/" + family, "--rank", "rank.tsz", *options(family, case), "-o"]
+        slicing = [
+            "slice-model", "--quiet", GOLDEN + "/families/" + family, "--rank", "rank.tsz",
+            *options(family, case), "-o"]
         run(*slicing, "one-pass.tsz")
         run(*slicing, "proven.tsz", "--verify", "tokens.tsz")
         assert open("one-pass.tsz", "rb").read() == open("proven.tsz", "rb").read(), case
         expected = raw_tensors(golden + "/expected.safetensors")
         _, (b, t), raw = expected["input_ids"]
         ids = struct.pack("<%dI" % (b * t), *values(expected["input_ids"][0], raw))
-        stream.write(open("ids.tsz", "wb"), {"kind": "tokens", "id": stream.digest(b"ids"), "hist": []}, [("ids", "u32", [b, t], ids)])
-        run("dump-logits", "--quiet", "proven.tsz", "ids.tsz", "--full", "--compress", "none", "-o", "logits.tsz")
+        stream.write(open("ids.tsz",
+                          "wb"), {"kind": "tokens", "id": stream.digest(b"ids"), "hist": []},
+                     [("ids", "u32", [b, t], ids)])
+        run("dump-logits", "--quiet", "proven.tsz", "ids.tsz", "--full", "--compress", "none", "-o",
+            "logits.tsz")
         got = [x for _, v in records("logits.tsz")[1].values() for x in v]
         want = values(expected["logits"][0], expected["logits"][2])
         assert len(got) == len(want) and max(abs(p - q) for p, q in zip(got, want)) <= 1e-4, case
@@ -203,10 +225,14 @@ def other(directory):
 
 def big(directory):
     config = json.load(open(GOLDEN + "/families/llama/config.json"))
-    config.update(vocab_size=1100000, hidden_size=1024, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
-                  head_dim=8, tie_word_embeddings=True)
-    layer = {"input_layernorm": [1024], "post_attention_layernorm": [1024], "self_attn.q_proj": [16, 1024], "self_attn.k_proj": [8, 1024],
-             "self_attn.v_proj": [8, 1024], "self_attn.o_proj": [1024, 16], "mlp.gate_proj": [8, 1024], "mlp.up_proj": [8, 1024], "mlp.down_proj": [1024, 8]}
+    config.update(vocab_size=1100000, hidden_size=1024, intermediate_size=8, num_hidden_layers=1,
+                  num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+                  tie_word_embeddings=True)
+    layer = {
+        "input_layernorm": [1024], "post_attention_layernorm": [1024], "self_attn.q_proj": [
+            16, 1024], "self_attn.k_proj": [8, 1024], "self_attn.v_proj": [8, 1024],
+        "self_attn.o_proj": [1024, 16], "mlp.gate_proj": [8, 1024], "mlp.up_proj": [8, 1024],
+        "mlp.down_proj": [1024, 8]}
     shapes = {"model.layers.0.%s.weight" % k: v for k, v in layer.items()}
     shapes.update({"model.norm.weight": [1024], "model.embed_tokens.weight": [1100000, 1024]})
     head, at = {}, 0
@@ -223,23 +249,34 @@ def big(directory):
 
 
 def magnitude(directory, path):
-    t, got = {k: (s, values(d, r)) for k, (d, s, r) in raw_tensors(directory + "/model.safetensors").items()}, records(path)[1]
+    t, got = {
+        k: (s, values(d, r))
+        for k, (d, s, r) in raw_tensors(directory + "/model.safetensors").items()}, records(path)[1]
 
     def squares(name, along):
         (rows, cols), x = t["model.layers.0." + name + ".weight"]
-        return [sum(v * v for v in (x[i * cols:(i + 1) * cols] if along else x[i::cols])) for i in range(rows if along else cols)]
+        return [
+            sum(v * v
+                for v in (x[i * cols:(i + 1) * cols] if along else x[i::cols]))
+            for i in range(rows if along else cols)]
 
-    ffn = [a + b + c for a, b, c in zip(squares("mlp.gate_proj", 1), squares("mlp.up_proj", 1), squares("mlp.down_proj", 0))]
+    ffn = [
+        a + b + c for a, b, c in zip(squares("mlp.gate_proj", 1), squares("mlp.up_proj", 1),
+                                     squares("mlp.down_proj", 0))]
     assert list(got["intermediate_size.0"][1]) == sorted(range(len(ffn)), key=lambda i: -ffn[i])
-    channel = [a + b for a, b in zip(squares("self_attn.q_proj", 1), squares("self_attn.o_proj", 0))]
+    channel = [
+        a + b for a, b in zip(squares("self_attn.q_proj", 1), squares("self_attn.o_proj", 0))]
     groups, heads = got["num_attention_heads.0"][0]
     dim = len(channel) // groups // heads
     head = [sum(channel[h * dim:(h + 1) * dim]) for h in range(groups * heads)]
-    want = [h for g in range(groups) for h in sorted(range(g * heads, (g + 1) * heads), key=lambda i: -head[i])]
+    want = [
+        h for g in range(groups)
+        for h in sorted(range(g * heads, (g + 1) * heads), key=lambda i: -head[i])]
     assert list(got["num_attention_heads.0"][1]) == want
 
 
-each = {"scores": scores_of, "ranks": rank_of, "losses": losses_of, "cuts": cuts_of}.get(sys.argv[1])
+each = {"scores": scores_of, "ranks": rank_of, "losses": losses_of,
+        "cuts": cuts_of}.get(sys.argv[1])
 for family in sys.argv[2:] if each else ():
     each(family)
 if not each:

@@ -10,11 +10,14 @@ if header["kind"] != "scores":
 orders = []
 for name, dtype, shape, data in records:
     scores = struct.unpack("<%dd" % (len(data) // 8), data)
-    width = shape[-1]                           # each row has its own order, in numbers of the whole
+    width = shape[-1]  # each row has its own order, in numbers of the whole
     order = []
     for row in range(0, len(scores), width):
         order += sorted(range(row, row + width), key=lambda i: (-scores[i], i))
     orders.append((name, "i32", shape, struct.pack("<%di" % len(order), *order)))
-step = {"tool": "rank.py", "release": "0", "options": {}, "operands": [], "inputs": [{"path": "-", "id": header["id"]}], "id": stream.digest(header["id"].encode())}
+step = {
+    "tool": "rank.py", "release": "0", "options": {}, "operands": [],
+    "inputs": [{"path": "-", "id": header["id"]}], "id": stream.digest(header["id"].encode())}
 keep = {key: header[key] for key in ("model", "sizes")}
-stream.write(sys.stdout.buffer, {"kind": "rank", "id": step["id"], **keep, "hist": header["hist"] + [step]}, orders)
+stream.write(sys.stdout.buffer,
+             {"kind": "rank", "id": step["id"], **keep, "hist": header["hist"] + [step]}, orders)

@@ -5,7 +5,9 @@ import struct
 import sys
 
 CHUNK = 1 << 20
-NUMBERS = {0xca: ">f", 0xcb: ">d", 0xcc: ">B", 0xcd: ">H", 0xce: ">I", 0xcf: ">Q", 0xd0: ">b", 0xd1: ">h", 0xd2: ">i", 0xd3: ">q"}
+NUMBERS = {
+    0xca: ">f", 0xcb: ">d", 0xcc: ">B", 0xcd: ">H", 0xce: ">I", 0xcf: ">Q", 0xd0: ">b", 0xd1: ">h",
+    0xd2: ">i", 0xd3: ">q"}
 SIZES = {0xc4: 1, 0xc5: 2, 0xc6: 4, 0xd9: 1, 0xda: 2, 0xdb: 4, 0xdc: 2, 0xdd: 4, 0xde: 2, 0xdf: 4}
 
 
@@ -57,7 +59,8 @@ def pack(x):
     if isinstance(x, bytes):
         return b"\xc6" + struct.pack(">I", len(x)) + x
     if isinstance(x, str):
-        return b"\xdb" + struct.pack(">I", len(x.encode())) + x.encode() if len(x.encode()) > 31 else bytes([0xa0 | len(x.encode())]) + x.encode()
+        return b"\xdb" + struct.pack(">I", len(x.encode())) + x.encode() if len(
+            x.encode()) > 31 else bytes([0xa0 | len(x.encode())]) + x.encode()
     if isinstance(x, (list, tuple)):
         return b"\xdd" + struct.pack(">I", len(x)) + b"".join(map(pack, x))
     return b"\xdf" + struct.pack(">I", len(x)) + b"".join(pack(k) + pack(v) for k, v in x.items())
@@ -81,8 +84,10 @@ def write(f, header, records):
     covered = pack({"pare": 1, **header})
     f.write(covered)
     for name, dtype, shape, data in records:
-        before, after = pack({"name": name, "dtype": dtype, "shape": shape, "bytes": len(data)}), pack({"digest": digest(data)})
-        f.write(before + b"".join(pack(data[i:i + CHUNK]) for i in range(0, len(data), CHUNK)) + after)
+        before, after = pack({"name": name, "dtype": dtype, "shape": shape,
+                              "bytes": len(data)}), pack({"digest": digest(data)})
+        f.write(before + b"".join(pack(data[i:i + CHUNK])
+                                  for i in range(0, len(data), CHUNK)) + after)
         covered += before + after
     f.write(pack({"records": len(records), "digest": digest(covered)}))
     f.flush()
