@@ -8,8 +8,8 @@ usage: attack.py BIN FAIL_NTH.so [--seconds N] [--seed N] [PART...]
 
 Classes. Good: `right`, status 0 and the output of an undisturbed run (of mutations: any output);
 `told`, another status and one sentence. Bad, and the run ends with status 1: `wrong`, status 0 and
-another output; `silent`, a status without a sentence; `signal`; `hang`, over 20 seconds. What was bad
-is printed as the command that does it, and the folder is kept."""
+another output; `silent`, a status without a sentence; `signal`; `hang`, over 20 seconds. What was
+bad is printed as the command that does it, and the folder is kept."""
 import argparse
 import collections
 import hashlib
@@ -89,7 +89,8 @@ class Attack:
              "slice-model model --rank rank.tsz --intermediate-size 24 -o OUT",
              "slice-model model.tsz --drop-layers 1 -o OUT", "ts-cat data.tsz -o OUT",
              "dump-logits model.tsz data.tsz --full --threads 1 -o OUT",
-             "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 --log log -o OUT",
+             "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 "
+             "--log log -o OUT",
              "probe-layers model data.tsz --threads 1 -o OUT")]
         self.right = [self.output(words) for words in self.commands]
 

@@ -1,9 +1,17 @@
 """Helpers of tests/bench/io:
-    io.py model DIR f32|bf16 E L H K D F V [untied]   a random Llama-like Hugging Face directory; values repeat every half million, which nothing here notices
-    io.py gguf FILE E L H K D F V [untied]            the same as a GGUF file whose matrices are Q8_0
-    io.py ticks < OUTPUT                              seconds between one write of a program and the next (generate flushes after each token)
-    io.py split FILE                                  bf16 safetensors: MB, then ratio and MB/s of zstd -1 on the bytes as they are and split into high and low
-    io.py table [--json] < READINGS                   JSON lines {row, unit, readings, goal, yardstick, yard} as a table, or with medians as JSON lines"""
+    io.py model DIR f32|bf16 E L H K D F V [untied]   a random Llama-like Hugging Face directory;
+                                                      values repeat every half million, which
+                                                      nothing here notices
+    io.py gguf FILE E L H K D F V [untied]            the same as a GGUF file whose matrices are
+                                                      Q8_0
+    io.py ticks < OUTPUT                              seconds between one write of a program and the
+                                                      next (generate flushes after each token)
+    io.py split FILE                                  bf16 safetensors: MB, then ratio and MB/s of
+                                                      zstd -1 on the bytes as they are and split
+                                                      into high and low
+    io.py table [--json] < READINGS                   JSON lines {row, unit, readings, goal,
+                                                      yardstick, yard} as a table, or with medians
+                                                      as JSON lines"""
 import array
 import json
 import os
@@ -125,7 +133,8 @@ def split(path):
 def table(as_json):
     if not as_json:
         print(
-            f"{'row':<26} {'unit':<6} {'median':>8} {'best':>8}   {'goal':<28} {'yardstick':<34} {'median':>8} {'ratio':>6}"
+            f"{'row':<26} {'unit':<6} {'median':>8} {'best':>8}   {'goal':<28} {'yardstick':<34} "
+            f"{'median':>8} {'ratio':>6}"
         )
     for line in sys.stdin:
         r = json.loads(line)
@@ -137,7 +146,8 @@ def table(as_json):
             print(json.dumps(r))
         else:
             print(
-                f"{r['row']:<26} {r['unit']:<6} {r['median']:8.3f} {r['best']:8.3f}   {r['goal']:<28} {r['yardstick']:<34} {r['yard_median']:8.3f} {r['ratio']:6.2f}"
+                f"{r['row']:<26} {r['unit']:<6} {r['median']:8.3f} {r['best']:8.3f}   "
+                f"{r['goal']:<28} {r['yardstick']:<34} {r['yard_median']:8.3f} {r['ratio']:6.2f}"
             )
 
 

@@ -1,10 +1,12 @@
-"""Readings of pipelines/bench-cpu (JSON lines on stdin: ours, the peer's, each with the FMA loop read just before and after) -> a Markdown
-table: for each row the medians over the rounds of ours and of the peer's better form, their ratio, GFLOP/s, share of the FMA loop, memory;
-in brackets the fastest step of all, which neighbours on the machine touch least, and the ratio of these.
+"""Readings of pipelines/bench-cpu (JSON lines on stdin: ours, the peer's, each with the FMA loop
+read just before and after) -> a Markdown table: for each row the medians over the rounds of ours
+and of the peer's better form, their ratio, GFLOP/s, share of the FMA loop, memory; in brackets the
+fastest step of all, which neighbours on the machine touch least, and the ratio of these.
 
-Refuses (exit 3, no table) a peer without the tuned variables and a reading without its FMA loops. Readings taken while the FMA loop was under
-90 % of the best one of the whole run say how busy the machine was, not how fast the program is: they count only where a row has no other,
-and that row is marked with a star."""
+Refuses (exit 3, no table) a peer without the tuned variables and a reading without its FMA loops.
+Readings taken while the FMA loop was under 90 % of the best one of the whole run say how busy the
+machine was, not how fast the program is: they count only where a row has no other, and that row is
+marked with a star."""
 import json
 import statistics
 import sys
@@ -27,7 +29,8 @@ def loop(reading, of=min):
 
 
 def summary(readings, peak):
-    """Medians of the quiet readings: speed, GFLOP/s, share of the FMA loop around each, peak memory; and whether they were quiet."""
+    """Medians of the quiet readings: speed, GFLOP/s, share of the FMA loop around each, peak
+    memory; and whether they were quiet."""
     quiet = [r for r in readings if loop(r) >= 0.9 * peak]
     used = quiet or readings
     middle = lambda value: statistics.median(value(r) for r in used)
@@ -45,7 +48,8 @@ def main():
         check(reading)
     peak = max(loop(r, max) for r in readings)
     print(
-        "| row | pare tok/s | GFLOP/s | of FMA loop | MB | PyTorch tok/s | of FMA loop | MB | better form | ratio |"
+        "| row | pare tok/s | GFLOP/s | of FMA loop | MB | PyTorch tok/s | of FMA loop | MB "
+        "| better form | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     busy = False
@@ -61,8 +65,10 @@ def main():
         star = "*" if own["busy"] or peer["busy"] else ""
         busy |= bool(star)
         print(
-            f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} | {own['share']:.0%} | {own['mb']:.0f} | "
-            f"{peer['speed']:.0f} ({peer_best:.0f}) | {peer['share']:.0%} | {peer['mb']:.0f} | {form.split()[-1]} | "
+            f"| {row}{star} | {own['speed']:.0f} ({own['best']:.0f}) | {own['gflops']:.0f} "
+            f"| {own['share']:.0%} | {own['mb']:.0f} "
+            f"| {peer['speed']:.0f} ({peer_best:.0f}) | {peer['share']:.0%} | {peer['mb']:.0f} "
+            f"| {form.split()[-1]} | "
             f"{own['speed'] / peer['speed']:.2f} ({own['best'] / peer_best:.2f}) |")
     print(f"\nFMA loop: at best {peak:.0f} GFLOP/s.", end="")
     print(" *: no reading of this row found the machine quiet." if busy else "")

@@ -1,5 +1,6 @@
-"""Readings of pipelines/bench-gpu (JSON lines on stdin: rows of `bench --device cuda --ops`, of the peer with "peer", and of single ops) -> Markdown:
-a table of rows with both speeds, the ratio, model FLOP utilisation and memory, and one of the ops with their share of what the card can do. A row that
+"""Readings of pipelines/bench-gpu (JSON lines on stdin: rows of `bench --device cuda --ops`, of the
+peer with "peer", and of single ops) -> Markdown: a table of rows with both speeds, the ratio, model
+FLOP utilisation and memory, and one of the ops with their share of what the card can do. A row that
 one side could not run says so, and below why."""
 import json
 import statistics
@@ -10,7 +11,8 @@ def main():
     readings = [json.loads(line) for line in sys.stdin if line.startswith("{")]
     rows = [r for r in readings if "row" in r]
     print(
-        "| row | tokens | pare tok/s | TFLOP/s | of 989 | GB | PyTorch tok/s | of 989 | GB | ratio |"
+        "| row | tokens | pare tok/s | TFLOP/s | of 989 | GB | PyTorch tok/s | of 989 | GB "
+        "| ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in dict.fromkeys(r["row"] for r in rows):
@@ -42,14 +44,16 @@ def main():
     for r in rows:
         if r.get("product_tflops"):
             print(
-                f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, a large copy {r['copy_gb_per_second']:.0f} GB/s."
+                f"\nThe card in row {r['row']}: a large product {r['product_tflops']:.0f} TFLOP/s, "
+                f"a large copy {r['copy_gb_per_second']:.0f} GB/s."
             )
             break
     print("\n| row | op | calls | ms | share | of |\n|---|---|---|---|---|---|")
     for r in readings:
         if "op" in r:
             print(
-                f"| {r['of_row']} | {r['op']} {r['direction']} | {r['calls']} | {r['ms']:.2f} | {r['share']:.0%} | {r['of']} |"
+                f"| {r['of_row']} | {r['op']} {r['direction']} | {r['calls']} | {r['ms']:.2f} "
+                f"| {r['share']:.0%} | {r['of']} |"
             )
 
 

@@ -1,9 +1,12 @@
-"""The peer of `make bench`: the same row in PyTorch, as a user would write it: plain modules, scaled_dot_product_attention, fused AdamW,
-gradient clipping, eager or torch.compile. Shapes, batches, rows and the accounting of FLOPs are those of bench.c.
+"""The peer of `make bench`: the same row in PyTorch, as a user would write it: plain modules,
+scaled_dot_product_attention, fused AdamW, gradient clipping, eager or torch.compile. Shapes,
+batches, rows and the accounting of FLOPs are those of bench.c.
 
-usage: torch_bench.py [--compile] [--steps N] [--threads N] 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT'
-Prints one JSON line with the keys of bench.c that a peer has, and `tuned`: whether the variables below are set, without which its large
-tensors are mapped and unmapped at every step (two to three times slower)."""
+usage: torch_bench.py [--compile] [--steps N] [--threads N] ROW
+ROW: 'eval SHAPE', 'train SHAPE' or 'kd TEACHER STUDENT'
+Prints one JSON line with the keys of bench.c that a peer has, and `tuned`: whether the variables
+below are set, without which its large tensors are mapped and unmapped at every step (two to three
+times slower)."""
 import argparse
 import json
 import os

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""encode.py BIN [--texts N] [--seed N] TOKENIZER.json... - fresh random texts through `tokenize` (in the folder BIN) and through the tokenizers
-library: ids and specials must be equal, and the source bytes of the tokens must add up to the text. Then a vocabulary learned by train-tokenizer
-from random texts must be the one that the library learns. Needs the Python package tokenizers; ends with "N passed, N failed"."""
+"""encode.py BIN [--texts N] [--seed N] TOKENIZER.json... - fresh random texts through `tokenize`
+(in the folder BIN) and through the tokenizers library: ids and specials must be equal, and the
+source bytes of the tokens must add up to the text. Then a vocabulary learned by train-tokenizer
+from random texts must be the one that the library learns. Needs the Python package tokenizers; ends
+with "N passed, N failed"."""
 import argparse
 import json
 import os
@@ -22,8 +24,8 @@ passed = failed = 0
 
 
 def repeats(encoding, text):
-    """Where the library and pare differ on purpose: it repeats white space behind a token inside stripped white space, and it orders U+07FD, a
-    mark of Unicode 11, as if it were none."""
+    """Where the library and pare differ on purpose: it repeats white space behind a token inside
+    stripped white space, and it orders U+07FD, a mark of Unicode 11, as if it were none."""
     overlapping = any(b[0] < a[1]
                       for a, b in zip(encoding.offsets, encoding.offsets[1:])
                       if b[1] > b[0] and b[0] >= a[0])

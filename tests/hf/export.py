@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
-"""export.py BIN DIR... - what transformers makes of directories that hf-export wrote (BIN: the folder of the tools).
+"""export.py BIN DIR... - what transformers makes of directories that hf-export wrote (BIN: the
+folder of the tools).
 
-Each DIR (with expected.safetensors: input_ids, logits) goes through hf-import | hf-export, in one file and in shards, is loaded strictly
-(no missing, unexpected or mismatched tensor) and must give the expected logits. Then the twins: shapes that a class of transformers refuses,
-compared with that class built around its check. Needs torch and transformers; ends with "N passed, N failed"."""
+Each DIR (with expected.safetensors: input_ids, logits) goes through hf-import | hf-export, in one
+file and in shards, is loaded strictly (no missing, unexpected or mismatched tensor) and must give
+the expected logits. Then the twins: shapes that a class of transformers refuses, compared with that
+class built around its check. Needs torch and transformers; ends with "N passed, N failed"."""
 import json, os, subprocess, sys, tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch, transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Phi3Config,
+                          Phi3ForCausalLM)
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-TOLERANCE = 1e-4  # of logits with a standard deviation of about 2; transformers keeps norms and rope in f32
+# Of logits with a standard deviation of about 2; transformers keeps norms and rope in f32.
+TOLERANCE = 1e-4
 passed = failed = 0
 
 def check(name, good, what=""):
@@ -59,9 +63,10 @@ def golden(tools, folder, scratch):
                 expected["logits"].double())
 
 def twin(tools, name, model, scratch, expected_type):
-    """`model` was built around its config's check: its weights and config as a directory, exported, must compute the same as another class."""
-    source, target, ids = f"{scratch}/{name}", f"{scratch}/{name}_twin", torch.arange(
-        2 * 40).reshape(2, 40) % 50
+    """`model` was built around its config's check: its weights and config as a directory, exported,
+    must compute the same as another class."""
+    source, target = f"{scratch}/{name}", f"{scratch}/{name}_twin"
+    ids = torch.arange(2 * 40).reshape(2, 40) % 50
     os.mkdir(source)
     json.dump(model.config.to_dict(), open(source + "/config.json", "w"))
     save_file({k: v.clone() for k, v in model.state_dict().items()}, source + "/model.safetensors")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/gguf_quants.safetensors: random blocks of every GGUF type that is read (TYPE.raw, u8 [blocks, bytes]) and what the reference
-implementation makes of them (TYPE.values, f32). Needs the Python packages gguf, numpy and safetensors. Usage: make_gguf_quants.py FILE"""
+"""Writes tests/golden/gguf_quants.safetensors: random blocks of every GGUF type that is read
+(TYPE.raw, u8 [blocks, bytes]) and what the reference implementation makes of them (TYPE.values,
+f32). Needs the Python packages gguf, numpy and safetensors. Usage: make_gguf_quants.py FILE"""
 import sys
 
 import gguf

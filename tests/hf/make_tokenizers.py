@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizers_small: a small tokenizer.json of every kind that lib/tokenizer reads, and beside it NAME.jsonl with texts
-and what the tokenizers library makes of them: text, ids (no special tokens added), special_prefix and special_suffix (what an ordinary encode
-puts around), decoded where it differs from the text. Needs the Python package tokenizers. Usage: make_tokenizers.py DIR"""
+"""Writes tests/golden/tokenizers_small: a small tokenizer.json of every kind that lib/tokenizer
+reads, and beside it NAME.jsonl with texts and what the tokenizers library makes of them: text, ids
+(no special tokens added), special_prefix and special_suffix (what an ordinary encode puts around),
+decoded where it differs from the text. Needs the Python package tokenizers. Usage:
+make_tokenizers.py DIR"""
 import json
 import os
 import random
 import sys
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
+                        trainers)
 
 from random_text import random_text
 
-PROSE = """In the beginning was the word, and the word was with the letters; it's what they'd all say, isn't it? We're here, I'm there, you've
-seen 3 of 12 and 1999 of 2024. Der Fluß fließt über die Brücke, où l'été s'achève; ¿dónde está la niña? Привет, мир! Как дела сегодня?
+PROSE = """In the beginning was the word, and the word was with the letters; it's what they'd all say, isn't it? We're here, \
+I'm there, you've
+seen 3 of 12 and 1999 of 2024. Der Fluß fließt über die Brücke, où l'été s'achève; ¿dónde está la niña? Привет, мир! \
+Как дела сегодня?
 日本語のテキストを少し、そして中文也有一些。한국어 문장도 있습니다. नमस्ते दुनिया, مرحبا بالعالم. def main(argc, argv):
     return {"key": [1, 2, 3], 'other': None}  # a comment
-\tindented\twith\ttabs\n\n\n   three spaces and    four. HELLO World, hello WORLD! the the the and and other others another mother brother.
+\tindented\twith\ttabs\n\n\n   three spaces and    four. HELLO World, hello WORLD! the the \
+the and and other others another mother brother.
 """
 TEXTS = [
     "", " ", "a", "Hello world", " Hello", "Hello  world  ", "   ", "\n", "\n\n\n\n\n", "\t\t a",
@@ -27,12 +33,18 @@ TEXTS = [
     "x anotherword another", "中、文。〆ヶ", "▁a ▁ b▁c", "\x00\x01\x7f", "x" * 300,
     "the" * 40 + " " * 33 + "\n" * 17, "def f(x):\n    return x  # 🙂\n", "http://a.b/c?d=e&f=%20#g",
     "\u0344\u0958\u0915\u093c"]
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 GPT4O = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-CL100K = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 
 
 def added(i, content, special=False, **kind):
@@ -60,7 +72,8 @@ def split(pattern, behavior="isolated", invert=False):
 
 
 def sentencepiece(metaspace):
-    """Characters, merges over them, and in front <unk> <s> </s> and, with byte fallback, <0x00>..<0xFF>."""
+    """Characters, merges over them, and in front <unk> <s> </s> and, with byte fallback,
+    <0x00>..<0xFF>."""
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.Metaspace()
     t.train_from_iterator([PROSE] * 2,
@@ -113,12 +126,12 @@ def kinds():
     j["model"]["vocab"]["Ġanotherword"] = len(j["model"]["vocab"])      # can only be had whole
     j["post_processor"] = {
         "type": "Sequence",
-        "processors": [{
-            "type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False,
-            "use_regex": True},
-                       json.loads(
-                           processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[
-                               ("<|begin|>", 0)]).__getstate__())]}
+        "processors": [
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False,
+             "use_regex": True},
+            json.loads(
+                processors.TemplateProcessing(
+                    single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]).__getstate__())]}
     yield "llama3", j
     j = byte_level(split(LLAMA3.replace("{1,3}", "")))
     j["normalizer"] = {"type": "NFC"}
@@ -146,10 +159,10 @@ def kinds():
             split(r"\p{L}+|\p{Han}", "removed", True).__getstate__())}
     yield "split_string", {
         **byte_level(whole), "pre_tokenizer": {
-            "type": "Sequence", "pretokenizers": [{
-                "type": "Split", "pattern": {"String": "e"}, "behavior": "MergedWithPrevious",
-                "invert": False},
-                                                  json.loads(level.__getstate__())]}}
+            "type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"String": "e"}, "behavior": "MergedWithPrevious",
+                 "invert": False},
+                json.loads(level.__getstate__())]}}
     yield "spm", sentencepiece(False)
     j = sentencepiece(False)
     j["model"]["vocab"].update({

@@ -1,5 +1,6 @@
-"""Random texts that are hard on tokenizers: scripts, marks, digits and white space of many kinds, contractions, added tokens, long runs.
-Only characters that this Python's Unicode knows: libraries disagree about those assigned later."""
+"""Random texts that are hard on tokenizers: scripts, marks, digits and white space of many kinds,
+contractions, added tokens, long runs. Only characters that this Python's Unicode knows: libraries
+disagree about those assigned later."""
 import unicodedata
 
 SPACES = [

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""A second reading of Hugging Face directories, with the standard library only; the tests make and compare directories with it.
+"""A second reading of Hugging Face directories, with the standard library only; the tests make and
+compare directories with it.
 
-    st.py same A B              tensors of both directories are equal byte for byte (names, dtypes, shapes too)
-    st.py edit A B 'PYTHON'     copies A to B after running PYTHON on T {name: (dtype, shape, bytes)} and C (the config)
+    st.py same A B              tensors of both directories are equal byte for byte (names, dtypes,
+                                shapes too)
+    st.py edit A B 'PYTHON'     copies A to B after running PYTHON on T {name: (dtype, shape,
+                                bytes)} and C (the config)
     st.py rounded A B           B is A with every f32 value rounded to bf16, nearest even
     st.py id < STREAM           the id in the header of an uncompressed stream
-    st.py sparse DIR 'PYTHON'   config C and tensors T {name: (dtype, shape)} made by PYTHON, the data a hole in the file
+    st.py sparse DIR 'PYTHON'   config C and tensors T {name: (dtype, shape)} made by PYTHON, the
+                                data a hole in the file
 """
 import glob, json, os, re, shutil, struct, sys
 

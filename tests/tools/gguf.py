@@ -1,12 +1,20 @@
 #!/usr/bin/env python3
-"""Writes GGUF files as llama.cpp's converter does, with python3's own library; the tests import them.
+"""Writes GGUF files as llama.cpp's converter does, with python3's own library; the tests import
+them.
 
-    gguf.py make DIR OUT [TYPE] ['PYTHON']   DIR's model; its matrices as F32, F16, BF16 as they are, or as TYPE (Q8_0, Q4_0, F32); PYTHON runs
-                                             on M (metadata {key: value}) and T {name: (type, shape, bytes)} before they are written
-    gguf.py tiny DIR                         a llama directory of widths that quantise, whose values Q8_0 and Q4_0 hold exactly
-    gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model without tensors worth the name
-    gguf.py same A B                         streams (uncompressed) with the same id and, widened to f32, the same tensors
-    gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose values differ by at most BOUND times the record's largest
+    gguf.py make DIR OUT [TYPE] ['PYTHON']   DIR's model; its matrices as F32, F16, BF16 as they
+                                             are, or as TYPE (Q8_0, Q4_0, F32); PYTHON runs on M
+                                             (metadata {key: value}) and T {name: (type, shape,
+                                             bytes)} before they are written
+    gguf.py tiny DIR                         a llama directory of widths that quantise, whose values
+                                             Q8_0 and Q4_0 hold exactly
+    gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model
+                                             without tensors worth the name
+    gguf.py same A B                         streams (uncompressed) with the same id and, widened to
+                                             f32, the same tensors
+    gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose
+                                             values differ by at most BOUND times the record's
+                                             largest
 """
 import json, math, os, random, re, struct, sys
 
@@ -82,7 +90,8 @@ def transpose(dtype, shape, data):
                                  for i in range(shape[0]))
 
 def quantise(kind, values):
-    """Blocks of 32 that are exact for the values of tiny(); scales of Q8_0 differ from block to block."""
+    """Blocks of 32 that are exact for the values of tiny(); scales of Q8_0 differ from block to
+    block."""
     out = []
     for i in range(0, len(values), 32):
         one = 256 << i // 32 % 3 if kind == "Q8_0" else 256

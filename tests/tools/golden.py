@@ -1,10 +1,14 @@
-"""Reads golden files for the tests of training and evaluation, and compares what the tools made with them. python3's own library only.
+"""Reads golden files for the tests of training and evaluation, and compares what the tools made
+with them. python3's own library only.
 golden.py ids FILE.safetensors TENSOR           prints a sequence of ids a line
 golden.py trajectory LOG GOLDEN.json RTOL       losses, gradient norms, learning rates of a log
 golden.py weights DIR GOLDEN.safetensors ATOL   every tensor of a model directory
-golden.py logits STREAM GOLDEN.safetensors ATOL a plain logits stream against the tensor `logits` [B, T, V]
-golden.py greedy STREAM N                       standard input: ids; from the N-th on, each is the most probable after those before
-golden.py nll RECORDS ATOL                      records of eval-ppl against mean_nll in expected.json beside each model"""
+golden.py logits STREAM GOLDEN.safetensors ATOL a plain logits stream against the tensor `logits`
+[B, T, V]
+golden.py greedy STREAM N                       standard input: ids; from the N-th on, each is the
+                                                most probable after those before
+golden.py nll RECORDS ATOL                      records of eval-ppl against mean_nll in
+                                                expected.json beside each model"""
 import json
 import struct
 import sys

@@ -1,18 +1,22 @@
-"""Golden importance and slices against what the pruning tools make of them. python3's own library only. Run by prune.bats, PATH holding the tools.
+"""Golden importance and slices against what the pruning tools make of them. python3's own library
+only. Run by prune.bats, PATH holding the tools.
 prune.py tokens FAMILY FILE             the family's calibration samples as a token stream of rows
 prune.py tokens FAMILY FILE FROM TO     some of them (another stream, another id)
 prune.py scores FAMILY...               every axis in nine aggregations, block importance
 prune.py ranks FAMILY...                the orders, through pipes, are the golden ranking
 prune.py losses FAMILY...               losses without each contiguous block
-prune.py cuts FAMILY...                 every golden cut: one pass and the proven way write the same stream; tensors as golden's, logits to 1e-4
+prune.py cuts FAMILY...                 every golden cut: one pass and the proven way write the same
+                                        stream; tensors as golden's, logits to 1e-4
 prune.py target FAMILY CASE             the options of slice-model for a golden cut
 prune.py expect FAMILY CASE NAME        a value of its expected.json, such as parameters.total
 prune.py same DIR DIR                   two directories hold the same tensors, byte for byte
 prune.py close A B RTOL                 two streams hold the same numbers
-prune.py orders RANK                    every order is a permutation inside its row; prints a digest of all
+prune.py orders RANK                    every order is a permutation inside its row; prints a digest
+                                        of all
 prune.py other DIR                      changes one weight of a directory's model
 prune.py big DIR                        a model with one tensor of over 2 GB (a sparse file)
-prune.py magnitude DIR RANK             FFN and head orders of layer 0 follow from the norms of the weights (llama, f32)"""
+prune.py magnitude DIR RANK             FFN and head orders of layer 0 follow from the norms of the
+                                        weights (llama, f32)"""
 import io
 import json
 import math
@@ -52,9 +56,8 @@ def records(path):
 
 
 def importance(family):
-    return raw_tensors("%s/importance/%s.safetensors" %
-                       (GOLDEN, family)), json.load(open("%s/importance/%s.json" %
-                                                         (GOLDEN, family)))
+    stem = "%s/importance/%s" % (GOLDEN, family)
+    return raw_tensors(stem + ".safetensors"), json.load(open(stem + ".json"))
 
 
 def compare(what, got, want, rtol):
@@ -91,9 +94,8 @@ def scores_of(family):
     golden, meta = importance(family)
     open("acts.tsz", "wb").write(piped(family))
     neurons = [k[6:-8] for k in golden if k.startswith("score.neuron") and k.endswith(".l2_mean")]
-    turns = [(n, h, f)
-             for n, h, f in zip(neurons * 2, ("head_channel", "head_norm")
-                                * 3, ("no_final", "with_final") * 3)][:max(2, len(neurons))]
+    turns = zip(neurons * 2, ("head_channel", "head_norm") * 3, ("no_final", "with_final") * 3)
+    turns = list(turns)[:max(2, len(neurons))]
     for batch in ("mean", "l2", "var"):
         for seq in ("mean", "l2", "var"):
             for neuron, head, hidden in turns:
@@ -174,9 +176,8 @@ def cuts_of(family):
         expected = raw_tensors(golden + "/expected.safetensors")
         _, (b, t), raw = expected["input_ids"]
         ids = struct.pack("<%dI" % (b * t), *values(expected["input_ids"][0], raw))
-        stream.write(open("ids.tsz",
-                          "wb"), {"kind": "tokens", "id": stream.digest(b"ids"), "hist": []},
-                     [("ids", "u32", [b, t], ids)])
+        head = {"kind": "tokens", "id": stream.digest(b"ids"), "hist": []}
+        stream.write(open("ids.tsz", "wb"), head, [("ids", "u32", [b, t], ids)])
         run("dump-logits", "--quiet", "proven.tsz", "ids.tsz", "--full", "--compress", "none", "-o",
             "logits.tsz")
         got = [x for _, v in records("logits.tsz")[1].values() for x in v]
@@ -229,10 +230,10 @@ def big(directory):
                   num_attention_heads=2, num_key_value_heads=1, head_dim=8,
                   tie_word_embeddings=True)
     layer = {
-        "input_layernorm": [1024], "post_attention_layernorm": [1024], "self_attn.q_proj": [
-            16, 1024], "self_attn.k_proj": [8, 1024], "self_attn.v_proj": [8, 1024],
-        "self_attn.o_proj": [1024, 16], "mlp.gate_proj": [8, 1024], "mlp.up_proj": [8, 1024],
-        "mlp.down_proj": [1024, 8]}
+        "input_layernorm": [1024], "post_attention_layernorm": [1024],
+        "self_attn.q_proj": [16, 1024], "self_attn.k_proj": [8, 1024],
+        "self_attn.v_proj": [8, 1024], "self_attn.o_proj": [1024, 16],
+        "mlp.gate_proj": [8, 1024], "mlp.up_proj": [8, 1024], "mlp.down_proj": [1024, 8]}
     shapes = {"model.layers.0.%s.weight" % k: v for k, v in layer.items()}
     shapes.update({"model.norm.weight": [1024], "model.embed_tokens.weight": [1100000, 1024]})
     head, at = {}, 0
