@@ -1,5 +1,5 @@
-# Tools with --device cuda: bf16 against f32, going on from checkpoints on the same and on another device, refusals. PARE_BIN: a build that has the
-# CUDA kernels, on the emulator or with a card.
+# Tools with --device cuda: bf16 against f32, going on from checkpoints on the same and on another
+# device, refusals. PARE_BIN: a build that has the CUDA kernels, on the emulator or with a card.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -11,7 +11,11 @@ setup() {
     $GOLDEN ids "$G/train/data.safetensors" tokens | "$BIN/tokenize" --ids -o data.tsz
 }
 
-golden_run() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"; }
+golden_run() {
+    "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 12 --batch-size 2 \
+        --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential \
+        --quiet "$@"
+}
 without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
 
 @test "the losses of every family in bf16 are within 1 % of those in f32" {
@@ -23,12 +27,14 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     $GOLDEN nll records 0.04
 }
 
-@test "generation after prompts of several pieces gives the CPU's ids, whatever the last piece's length" {
+@test "generation after prompts of several pieces, the last of any length, gives the CPU's ids" {
     for n in 64 65 405 1045; do
         prompt=$(seq -s, 1 $n | tr , '\n' | awk '{ print ($1 * 37) % 83 }' | paste -sd,)
-        "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" --max-new-tokens 6 > cpu
+        "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" \
+            --max-new-tokens 6 > cpu
         for compute in f32 tf32 bf16; do
-            "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" --max-new-tokens 6 --device cuda --compute $compute > device
+            "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" \
+                --max-new-tokens 6 --device cuda --compute $compute > device
             diff cpu device || { echo "$n tokens, $compute"; false; }
         done
     done
@@ -41,14 +47,16 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     echo "1 2 3 4 5 6 7 8 9 10 11 12 13" | "$BIN/tokenize" --ids -o ids.tsz
     "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --compress none -o cpu.tsz
     for how in f32:1e-6 bf16:2e-2; do
-        "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --device cuda --compute ${how%:*} --compress none -o ${how%:*}.tsz
+        "$BIN/dump-logits" m.gguf ids.tsz --full --quiet --device cuda --compute ${how%:*} \
+            --compress none -o ${how%:*}.tsz
         $tiny near cpu.tsz ${how%:*}.tsz ${how#*:}
     done
 }
 
 @test "bf16, tf32 and f32 make three ids, and the history makes each again" {
     for how in bf16 tf32 f32; do
-        "$BIN/dump-logits" "$STUDENT" data.tsz --full --max-tokens 64 --quiet --device cuda --compute $how -o $how.tsz
+        "$BIN/dump-logits" "$STUDENT" data.tsz --full --max-tokens 64 --quiet --device cuda \
+            --compute $how -o $how.tsz
         "$BIN/ts-dump" --hist $how.tsz > script
         grep -q -e "--device cuda --compute $how" script
         PATH=$BIN:$PATH sh script again.tsz
@@ -75,11 +83,14 @@ P
 
 @test "cut off and resumed on the device: the same bits; recomputation changes nothing" {
     for compute in bf16 f32; do
-        golden_run --device cuda --compute $compute --output-dir whole.$compute --log whole.$compute.log
-        golden_run --device cuda --compute $compute --output-dir cut.$compute --log cut.$compute.log --save-steps 5
+        golden_run --device cuda --compute $compute --output-dir whole.$compute \
+            --log whole.$compute.log
+        golden_run --device cuda --compute $compute --output-dir cut.$compute \
+            --log cut.$compute.log --save-steps 5
         [ -e cut.$compute/checkpoint-10.tsz ]
         rm cut.$compute/model.tsz
-        golden_run --device cuda --compute $compute --output-dir cut.$compute --log cut.$compute.log --resume --recompute
+        golden_run --device cuda --compute $compute --output-dir cut.$compute \
+            --log cut.$compute.log --resume --recompute
         cmp whole.$compute/model.tsz cut.$compute/model.tsz
         cmp <(without_speed whole.$compute.log) <(without_speed cut.$compute.log)
     done
@@ -93,9 +104,11 @@ P
     $GOLDEN trajectory run.log "$G/train/kl.json" 1e-5
 }
 
-@test "a step that is too large for the device is refused before it begins, with the options that would make it fit" {
-    python3 -c 'for i in range(64): print(*[(7 * i + j) % 83 for j in range(512)])' | "$BIN/tokenize" --ids -o long.tsz
-    run -1 --separate-stderr "$BIN/kd-train" "$STUDENT" --loss ce --data long.tsz --max-steps 1 --batch-size 8192 --device cuda --quiet -o x.tsz
+@test "a step too large for the device is refused, with the options that would make it fit" {
+    python3 -c 'for i in range(64): print(*[(7 * i + j) % 83 for j in range(512)])' |
+        "$BIN/tokenize" --ids -o long.tsz
+    run -1 --separate-stderr "$BIN/kd-train" "$STUDENT" --loss ce --data long.tsz --max-steps 1 \
+        --batch-size 8192 --device cuda --quiet -o x.tsz
     [[ $stderr == *"the device has"*"--recompute"*"--batch-size"* ]] || { echo "$stderr"; false; }
     [ ! -e x.tsz ]
     run -2 --separate-stderr "$BIN/eval-ppl" "$TEACHER" data.tsz --device cpu --compute bf16

@@ -56,17 +56,23 @@ P
     run -2 export_ shards two --max-shard-size 5XB
 }
 
-@test "the id is that of the model: not of its place, form or dtype, but of its function and values" {
+@test "the id follows function and values, not place, form or dtype" {
     first=$(id "$G/families/llama31")
     cp -r "$G/families/llama31" moved
     [ "$(id moved)" = "$first" ]
     export_ moved wide --dtype f32
     [ "$(id wide)" = "$first" ]
-    $ST edit moved value 'd, s, b = T["model.layers.1.mlp.up_proj.weight"]; T["model.layers.1.mlp.up_proj.weight"] = d, s, b"\1" + b[1:]'
+    $ST edit moved value '
+d, s, b = T["model.layers.1.mlp.up_proj.weight"]
+T["model.layers.1.mlp.up_proj.weight"] = d, s, b"\1" + b[1:]'
     [ "$(id value)" != "$first" ]
     $ST edit moved theta 'C["rope_theta"] = 20000.0'
     [ "$(id theta)" != "$first" ]
-    $ST edit moved spelling 'C["_name_or_path"] = "x"; C["transformers_version"] = "5.0"; C["dtype"] = C.pop("torch_dtype"); C.pop("mlp_bias")'
+    $ST edit moved spelling '
+C["_name_or_path"] = "x"
+C["transformers_version"] = "5.0"
+C["dtype"] = C.pop("torch_dtype")
+C.pop("mlp_bias")'
     [ "$(id spelling)" = "$first" ]
     $ST edit "$G/families/gpt_neox" serial 'C["use_parallel_residual"] = False'
     [ "$(id serial)" != "$(id "$G/families/gpt_neox")" ]
@@ -85,14 +91,19 @@ P
     export_ "$G/families/qwen3" v5 --dtype f32
     grep -q '"dtype": "float32"' v5/config.json
     run ! grep -q torch_dtype v5/config.json
-    $ST edit "$G/families/llama" large 'd, s, b = T["model.norm.weight"]; T["model.norm.weight"] = d, s, struct.pack("<f", 1e5) + b[4:]'
+    $ST edit "$G/families/llama" large '
+d, s, b = T["model.norm.weight"]
+T["model.norm.weight"] = d, s, struct.pack("<f", 1e5) + b[4:]'
     run -1 export_ large f16 --dtype f16
     [[ $output == *norm.weight*100000* ]]
     [ ! -e f16 ]
 }
 
-@test "a llama whose width is no multiple of its heads is written as mistral, with biases as smollm3" {
-    $ST edit "$G/slice/llama/hidden_odd" odd 'C["model_type"] = "llama"; C["architectures"] = ["LlamaForCausalLM"]; C.pop("sliding_window")'
+@test "a llama of a width that its heads do not divide becomes mistral, with biases smollm3" {
+    $ST edit "$G/slice/llama/hidden_odd" odd '
+C["model_type"] = "llama"
+C["architectures"] = ["LlamaForCausalLM"]
+C.pop("sliding_window")'
     run -0 --separate-stderr export_ odd twin
     [[ $stderr == *mistral* ]]
     $ST same odd twin
@@ -106,7 +117,8 @@ P
 C["hidden_size"] = 31
 for n, (d, s, b) in T.items():
     r = [b[i:i + s[-1] * 4] + bytes(4) * (s[-1] == 30) for i in range(0, len(b), s[-1] * 4)]
-    T[n] = d, [31 if x == 30 else x for x in s], b"".join(r) + bytes(31 * 4 if len(s) == 2 and s[-1] == 30 else 4 * s[-1]) * (len(s) == 2 and s[0] == 30)
+    row = bytes(31 * 4 if len(s) == 2 and s[-1] == 30 else 4 * s[-1])
+    T[n] = d, [31 if x == 30 else x for x in s], b"".join(r) + row * (len(s) == 2 and s[0] == 30)
 '
     run -0 --separate-stderr export_ biased twin2
     [[ $stderr == *smollm3* ]]
@@ -114,14 +126,16 @@ for n, (d, s, b) in T.items():
     python3 - <<'P'
 import json
 c = json.load(open("twin2/config.json"))
-assert c["model_type"] == "smollm3" and c["architectures"] == ["SmolLM3ForCausalLM"] and c["no_rope_layers"] == [1, 1, 1], c
-assert c["attention_bias"] and c["mlp_bias"] and c["tie_word_embeddings"] is False and c["rope_parameters"]["rope_theta"] == 500.0, c
+assert c["model_type"] == "smollm3" and c["architectures"] == ["SmolLM3ForCausalLM"], c
+assert c["no_rope_layers"] == [1, 1, 1] and c["rope_parameters"]["rope_theta"] == 500.0, c
+assert c["attention_bias"] and c["mlp_bias"] and c["tie_word_embeddings"] is False, c
 P
 }
 
 @test "phi3 with longrope and a cut width is written as mistral with split matrices" {
     $ST edit "$G/slice/phi3/hidden" long '
-C["rope_scaling"] = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 4.0, 5.0]}
+C["rope_scaling"] = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3],
+                     "long_factor": [2.0, 3.0, 4.0, 5.0]}
 C["original_max_position_embeddings"] = 32
 '
     run -0 --separate-stderr export_ long twin
@@ -129,7 +143,8 @@ C["original_max_position_embeddings"] = 32
     python3 - <<'P'
 import json
 c = json.load(open("twin/config.json"))
-assert c["model_type"] == "mistral" and c["rope_scaling"]["rope_type"] == "longrope" and c["original_max_position_embeddings"] == 32, c
+assert c["model_type"] == "mistral" and c["rope_scaling"]["rope_type"] == "longrope", c
+assert c["original_max_position_embeddings"] == 32, c
 assert c["sliding_window"] is None and c["head_dim"] == 8 and c["rms_norm_eps"] == 1e-5, c
 P
     [ "$(id long)" = "$(id twin)" ]
@@ -164,11 +179,13 @@ for l in range(3):
     $ST same "$G/families/gpt_neox" back3
 }
 
-@test "a head beside tied embeddings: equal it is ignored, different it unties, alone it is the embedding" {
+@test "a head beside tied embeddings: ignored if equal, untied if not, alone the embedding" {
     $ST edit "$G/families/llama31" equal 'T["lm_head.weight"] = T["model.embed_tokens.weight"]'
     export_ equal back
     $ST same "$G/families/llama31" back
-    $ST edit "$G/families/llama31" different 'd, s, b = T["model.embed_tokens.weight"]; T["lm_head.weight"] = d, s, b[:-1] + b"\1"'
+    $ST edit "$G/families/llama31" different '
+d, s, b = T["model.embed_tokens.weight"]
+T["lm_head.weight"] = d, s, b[:-1] + b"\1"'
     export_ different untied
     $ST same different untied
     grep -q '"tie_word_embeddings": false' untied/config.json
@@ -211,26 +228,51 @@ PY
 
 @test "refused: tensors that are missing, unexpected, misshapen, no reals" {
     llama=$G/families/llama
-    $ST edit $llama a 'T.pop("model.layers.2.mlp.up_proj.weight")';                 refused a "layers.2.mlp.up_proj.weight"
-    $ST edit $llama b 'T["model.layers.0.self_attn.q_proj.bias"] = ("F32", [48], bytes(192))';  refused b "layers.0.self_attn.q_proj.bias"
-    $ST edit $llama c 'd, s, b = T["model.norm.weight"]; T["model.norm.weight"] = d, [35], b[4:]';   refused c "[35]"
-    $ST edit $llama d 'd, s, b = T["model.norm.weight"]; T["model.norm.weight"] = "I32", s, b';      refused d "i32"
-    $ST edit $llama e 'C["intermediate_size"] = 44';                                refused e "[45, 36]"
-    $ST edit $llama f 'C["num_hidden_layers"] = 5';                                 refused f "layers.4."
-    $ST edit $llama g 'C["num_hidden_layers"] = 3';                                 refused g "layers.3."
-    $ST edit $llama h 'T.pop("lm_head.weight")';                                    refused h "lm_head.weight"
-    $ST edit "$G/families/phi3" i 'T.pop("model.layers.0.self_attn.qkv_proj.weight")';          refused i "qkv_proj"
+    $ST edit $llama a 'T.pop("model.layers.2.mlp.up_proj.weight")'
+    refused a "layers.2.mlp.up_proj.weight"
+    $ST edit $llama b 'T["model.layers.0.self_attn.q_proj.bias"] = ("F32", [48], bytes(192))'
+    refused b "layers.0.self_attn.q_proj.bias"
+    $ST edit $llama c 'd, s, b = T["model.norm.weight"]; T["model.norm.weight"] = d, [35], b[4:]'
+    refused c "[35]"
+    $ST edit $llama d 'd, s, b = T["model.norm.weight"]; T["model.norm.weight"] = "I32", s, b'
+    refused d "i32"
+    $ST edit $llama e 'C["intermediate_size"] = 44'
+    refused e "[45, 36]"
+    $ST edit $llama f 'C["num_hidden_layers"] = 5'
+    refused f "layers.4."
+    $ST edit $llama g 'C["num_hidden_layers"] = 3'
+    refused g "layers.3."
+    $ST edit $llama h 'T.pop("lm_head.weight")'
+    refused h "lm_head.weight"
+    $ST edit "$G/families/phi3" i 'T.pop("model.layers.0.self_attn.qkv_proj.weight")'
+    refused i "qkv_proj"
 }
 
 @test "refused: directories that are none" {
-    mkdir empty;                                                                    refused empty "config.json"
-    cp -r "$G/families/llama" bin; rm bin/model.safetensors; : > bin/pytorch_model.bin;         refused bin "pytorch_model.bin"
-    cp -r "$G/families/llama" none; rm none/model.safetensors;                      refused none "no weights"
-    cp -r "$G/families/llama" json; echo '{"model_type": "llama",' > json/config.json;          refused json "not valid JSON"
-    cp -r "$G/families/llama" array; echo '[]' > array/config.json;                 refused array "not a JSON object"
-    cp -r "$G/families/llama" deep; python3 -c 'print("[" * 100000)' > deep/config.json;        refused deep "deeper"
-    cp -r "$G/families/llama" other; echo '{"model_type": "mamba"}' > other/config.json;        refused other "mamba"
-    cp -r "$G/families/llama" key; $ST edit key key2 'C["no_such_key"] = 1';        refused key2 "no_such_key"
+    mkdir empty
+    refused empty "config.json"
+    cp -r "$G/families/llama" bin
+    rm bin/model.safetensors
+    : > bin/pytorch_model.bin
+    refused bin "pytorch_model.bin"
+    cp -r "$G/families/llama" none
+    rm none/model.safetensors
+    refused none "no weights"
+    cp -r "$G/families/llama" json
+    echo '{"model_type": "llama",' > json/config.json
+    refused json "not valid JSON"
+    cp -r "$G/families/llama" array
+    echo '[]' > array/config.json
+    refused array "not a JSON object"
+    cp -r "$G/families/llama" deep
+    python3 -c 'print("[" * 100000)' > deep/config.json
+    refused deep "deeper"
+    cp -r "$G/families/llama" other
+    echo '{"model_type": "mamba"}' > other/config.json
+    refused other "mamba"
+    cp -r "$G/families/llama" key
+    $ST edit key key2 'C["no_such_key"] = 1'
+    refused key2 "no_such_key"
     refused nowhere "No such file"
     refused "$G/families/llama/config.json" "not a directory"
     run -1 export_ "$G/families/llama/config.json" out
@@ -253,27 +295,50 @@ exec(code, v)
 open(path, "wb").write(v["B"])
 P
     }
-    patch cut 'B = B[:-1]';                                                         refused cut "truncated"
-    patch long 'B = B + b"x"';                                                      refused long "after its last tensor"
-    patch tiny 'B = B[:7]';                                                         refused tiny "too short"
-    patch head 'B = B[:100]';                                                       refused head "truncated"
-    patch huge 'B = struct.pack("<Q", 1 << 62) + B[8:]';                            refused huge "header claims"
-    patch text 'B = join(H[:-1], D)';                                               refused text "not valid JSON"
-    patch list 'B = join("[]", D)';                                                 refused list "not a JSON object"
-    patch twice 'B = join(H[:-1] + "," + H[1:], D)';                                refused twice "duplicate"
-    patch deep 'B = join("[" * 100000, D)';                                         refused deep "deeper"
-    patch many 'B = join("[" + "1," * 5000000 + "1]", b"")';                        refused many "more than"
-    patch over 'J["model.norm.weight"]["data_offsets"] = [0, 144]; B = join(json.dumps(J), D)';               refused over "overlaps"
-    patch past 'J["model.norm.weight"]["data_offsets"] = [len(D), len(D) + 144]; B = join(json.dumps(J), D)'; refused past "outside"
-    patch neg 'J["model.norm.weight"]["data_offsets"] = [-144, 0]; B = join(json.dumps(J), D)';               refused neg "outside"
-    patch back 'J["model.norm.weight"]["data_offsets"] = [144, 0]; B = join(json.dumps(J), D)';               refused back "outside"
-    patch size 'J["model.norm.weight"]["shape"] = [1 << 40, 1 << 40]; B = join(json.dumps(J), D)';            refused size "do not match"
-    patch less 'J["model.norm.weight"]["shape"] = [-36]; B = join(json.dumps(J), D)';                         refused less "not a valid size"
-    patch big 'J["model.norm.weight"]["shape"] = [1 << 70]; B = join(json.dumps(J), D)';                      refused big "not valid JSON"
-    patch dims 'J["model.norm.weight"]["shape"] = [1] * 6 + [36]; B = join(json.dumps(J), D)';                refused dims "dimensions"
-    patch f8 'J["model.norm.weight"]["dtype"] = "F8_E4M3"; B = join(json.dumps(J), D)';                       refused f8 "F8_E4M3"
-    patch name 'J["a\nb"] = J.pop("model.norm.weight"); B = join(json.dumps(J), D)';                          refused name "control"
-    patch none 'J["model.norm.weight"] = 3; B = join(json.dumps(J), D)';                                      refused none "dtype"
+    patch cut 'B = B[:-1]'
+    refused cut "truncated"
+    patch long 'B = B + b"x"'
+    refused long "after its last tensor"
+    patch tiny 'B = B[:7]'
+    refused tiny "too short"
+    patch head 'B = B[:100]'
+    refused head "truncated"
+    patch huge 'B = struct.pack("<Q", 1 << 62) + B[8:]'
+    refused huge "header claims"
+    patch text 'B = join(H[:-1], D)'
+    refused text "not valid JSON"
+    patch list 'B = join("[]", D)'
+    refused list "not a JSON object"
+    patch twice 'B = join(H[:-1] + "," + H[1:], D)'
+    refused twice "duplicate"
+    patch deep 'B = join("[" * 100000, D)'
+    refused deep "deeper"
+    patch many 'B = join("[" + "1," * 5000000 + "1]", b"")'
+    refused many "more than"
+    patch over 'J["model.norm.weight"]["data_offsets"] = [0, 144]; B = join(json.dumps(J), D)'
+    refused over "overlaps"
+    patch past '
+J["model.norm.weight"]["data_offsets"] = [len(D), len(D) + 144]
+B = join(json.dumps(J), D)'
+    refused past "outside"
+    patch neg 'J["model.norm.weight"]["data_offsets"] = [-144, 0]; B = join(json.dumps(J), D)'
+    refused neg "outside"
+    patch back 'J["model.norm.weight"]["data_offsets"] = [144, 0]; B = join(json.dumps(J), D)'
+    refused back "outside"
+    patch size 'J["model.norm.weight"]["shape"] = [1 << 40, 1 << 40]; B = join(json.dumps(J), D)'
+    refused size "do not match"
+    patch less 'J["model.norm.weight"]["shape"] = [-36]; B = join(json.dumps(J), D)'
+    refused less "not a valid size"
+    patch big 'J["model.norm.weight"]["shape"] = [1 << 70]; B = join(json.dumps(J), D)'
+    refused big "not valid JSON"
+    patch dims 'J["model.norm.weight"]["shape"] = [1] * 6 + [36]; B = join(json.dumps(J), D)'
+    refused dims "dimensions"
+    patch f8 'J["model.norm.weight"]["dtype"] = "F8_E4M3"; B = join(json.dumps(J), D)'
+    refused f8 "F8_E4M3"
+    patch name 'J["a\nb"] = J.pop("model.norm.weight"); B = join(json.dumps(J), D)'
+    refused name "control"
+    patch none 'J["model.norm.weight"] = 3; B = join(json.dumps(J), D)'
+    refused none "dtype"
 }
 
 @test "refused: indexes that lie" {
@@ -281,10 +346,13 @@ P
     index() { rm -rf "$1"; cp -r "$sharded" "$1"; sed -i "$2" "$1/model.safetensors.index.json"; }
     index a 's/model-00003-of/model-00009-of/';             refused a "model-00009-of"
     index b 's#"model-00003-of#"../model-00003-of#';        refused b "in the same directory"
-    index c 's/"model.norm.weight": "model-00003/"model.norm.weight": "model-00001/';  refused c "model.norm.weight"
+    index c 's/"model.norm.weight": "model-00003/"model.norm.weight": "model-00001/'
+    refused c "model.norm.weight"
     index d 's/weight_map/weight_mop/';                     refused d "weight_map"
     index e 's/"model.norm.weight"/"model.nope.weight"/';   refused e "model.nope.weight"
-    cp -r "$sharded" f; cp f/model-00001-of-00003.safetensors f/model-00002-of-00003.safetensors;  refused f "two files"
+    cp -r "$sharded" f
+    cp f/model-00001-of-00003.safetensors f/model-00002-of-00003.safetensors
+    refused f "two files"
 }
 
 @test "the directory appears whole or not at all" {
@@ -322,12 +390,14 @@ P
 @test "memory does not grow with the tensors, transposed ones too" {
     [ -z "$PARE_SANITIZED" ] || skip "AddressSanitizer reserves address space"
     $ST sparse big '
-C.update(model_type="gpt2", n_embd=2048, n_head=32, n_layer=1, n_inner=36864, n_positions=16, vocab_size=40000)
+C.update(model_type="gpt2", n_embd=2048, n_head=32, n_layer=1, n_inner=36864, n_positions=16,
+         vocab_size=40000)
 def lin(name, i, o):
     T[name + ".weight"] = ("BF16", [i, o]); T[name + ".bias"] = ("BF16", [o])
 def norm(name):
     T[name + ".weight"] = T[name + ".bias"] = ("BF16", [2048])
-T["transformer.wte.weight"] = ("BF16", [40000, 2048]); T["transformer.wpe.weight"] = ("BF16", [16, 2048])
+T["transformer.wte.weight"] = ("BF16", [40000, 2048])
+T["transformer.wpe.weight"] = ("BF16", [16, 2048])
 lin("transformer.h.0.attn.c_attn", 2048, 6144); lin("transformer.h.0.attn.c_proj", 2048, 2048)
 lin("transformer.h.0.mlp.c_fc", 2048, 36864); lin("transformer.h.0.mlp.c_proj", 36864, 2048)
 norm("transformer.h.0.ln_1"); norm("transformer.h.0.ln_2"); norm("transformer.ln_f")

@@ -1,4 +1,5 @@
-# Two different results never share an id: every option of every tool that writes a stream, from a table that must have them all.
+# Two different results never share an id: every option of every tool that writes a stream, from a
+# table that must have them all.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -79,33 +80,48 @@ tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
 END
-    # what never changes a result but for rounding, or only allows it; tokenize --ids and dump-logits --full are other runs
+    # what never changes a result but for rounding, or only allows it; tokenize --ids and
+    # dump-logits --full are other runs
     silent="calib-acts any-tokenizer batch-size
         dump-logits any-tokenizer full
         probe-layers any-tokenizer batch-size table
         slice-model any-model dry-run verify verify-tokens
         tokenize ids
-        kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir save-steps resume"
+        kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
+        kd-train save-steps resume"
     common=" output compress threads device compute quiet help version "
 }
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
     case $1 in
     calib-acts | dump-logits | probe-layers)
-        echo "$MODEL ${3:-tokens.tsz} $([ "$1" != dump-logits ] || echo --full) $([ "$2" != row-bos ] || echo --context=8)" ;;
+        echo "$MODEL ${3:-tokens.tsz}"
+        [ "$1" != dump-logits ] || echo --full
+        [ "$2" != row-bos ] || echo --context=8 ;;
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance) echo "${3:-acts.tsz}" ;;
-    slice-model) echo "$MODEL $([ "$2" = rank ] || echo --rank "${3:-rank.tsz}") $([ "$2" != rank ] || echo --intermediate-size 16)" ;;
-    tokenize) echo "${3:-lines} $([ "$2" = model ] || echo --model words.json) $([ "$2" != row-bos ] || echo --bos a --seq-length 3)" ;;
+    slice-model)
+        if [ "$2" = rank ]; then
+            echo "$MODEL --intermediate-size 16"
+        else
+            echo "$MODEL --rank ${3:-rank.tsz}"
+        fi ;;
+    tokenize)
+        echo "${3:-lines}"
+        [ "$2" = model ] || echo --model words.json
+        [ "$2" != row-bos ] || echo --bos a --seq-length 3 ;;
     kd-train)
-        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce+jsd temperature=3 max-steps=3 batch-size=2 learning-rate=0.01; do
+        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce+jsd temperature=3 \
+            max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"
         done
         echo "$MODEL" ;;
     esac
 }
 
-facts() {       # facts TOOL OPTION VALUE [OPERAND], VALUE on or off for one that takes none: the id of what is made, and a digest of all else in it
+# facts TOOL OPTION VALUE [OPERAND], VALUE on or off for one that takes none: the id of what is
+# made, and a digest of all else in it
+facts() {
     case $3 in
     off) set -- "$1" "$2" "" "${4:-}" ;;
     on) set -- "$1" "$2" "--$2" "${4:-}" ;;
@@ -115,10 +131,14 @@ facts() {       # facts TOOL OPTION VALUE [OPERAND], VALUE on or off for one tha
     "$BIN/$1" --quiet $3 $(base "$1" "$2" "${4:-}") | PYTHONPATH=$ROOT/tests/tools python3 -c '
 import hashlib, json, stream, sys
 head, records = stream.read(sys.stdin.buffer)
-print(head.pop("id"), hashlib.sha256((json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)).encode()).hexdigest())'
+made = head.pop("id")
+text = json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)
+print(made, hashlib.sha256(text.encode()).hexdigest())'
 }
 
-differ() {      # differ TOOL OPTION A B: the two make different things of different ids, also where an operand is named as they are
+# differ TOOL OPTION A B: the two make different things of different ids, also where an operand is
+# named as they are
+differ() {
     first=$(facts "$1" "$2" "$3") second=$(facts "$1" "$2" "$4")
     [ "${first#* }" != "${second#* }" ] || { echo "$*: the same is made"; false; }
     [ "${first% *}" != "${second% *}" ] || { echo "$*: one id for two results"; false; }
@@ -127,17 +147,23 @@ differ() {      # differ TOOL OPTION A B: the two make different things of diffe
 @test "every option of every tool that writes a stream is in the table, and none that is not" {
     for tool in "$BIN"/*; do
         tool=${tool##*/}
-        [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e '^  -o, --output' && [ "$tool" != train-tokenizer ] || continue
+        [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e '^  -o, --output' &&
+            [ "$tool" != train-tokenizer ] || continue
         for option in $("$BIN/$tool" --help | sed -nE 's/^  (-., )?--([a-z0-9-]+).*/\2/p'); do
             [[ $common == *" $option "* ]] && continue
             echo "$tool|$option"
         done
     done | sort > all
-    { cat options paths | cut -d '|' -f 1,2; echo "$silent" | while read -r tool names; do for name in $names; do echo "$tool|$name"; done; done; } | sort > known
+    {
+        cat options paths | cut -d '|' -f 1,2
+        echo "$silent" | while read -r tool names; do
+            for name in $names; do echo "$tool|$name"; done
+        done
+    } | sort > known
     diff all known
 }
 
-@test "values of an option that make different things make different ids, also where operands have their names" {
+@test "values of an option that make different things make different ids" {
     "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
     while IFS='|' read -r tool option a b; do
         differ "$tool" "$option" "$a" "$b"
@@ -151,7 +177,9 @@ differ() {      # differ TOOL OPTION A B: the two make different things of diffe
         esac
         cp "$operand" "./$a"
         cp "$operand" "./$b"
-        [ "$(facts "$tool" "$option" "$a" "$a") $(facts "$tool" "$option" "$b" "$b")" = "$first $second" ] || { echo "$tool --$option: the name of its operand counts"; false; }
+        [ "$(facts "$tool" "$option" "$a" "$a") $(facts "$tool" "$option" "$b" "$b")" \
+            = "$first $second" ] ||
+            { echo "$tool --$option: the name of its operand counts"; false; }
     done < options
 }
 
@@ -161,7 +189,8 @@ differ() {      # differ TOOL OPTION A B: the two make different things of diffe
         differ "$tool" "$option" "$a" "$b"
         renamed=renamed${a##*/*}
         cp -r "$a" "$renamed"
-        [ "$(facts "$tool" "$option" "$renamed")" = "$first" ] || { echo "$tool --$option: the name of its file counts"; false; }
+        [ "$(facts "$tool" "$option" "$renamed")" = "$first" ] ||
+            { echo "$tool --$option: the name of its file counts"; false; }
         rm -r "$renamed"
     done < paths
 }

@@ -1,4 +1,5 @@
-# What a tool writes: appears whole or not at all, replaces nothing but what it was told to, and what took hours is not lost.
+# What a tool writes: appears whole or not at all, replaces nothing but what it was told to, and
+# what took hours is not lost.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -96,7 +97,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     refused 1 "cannot write : " learn never -o ''
 }
 
-@test "what SIGKILL left goes away when the same name is written again; what another process writes stays" {
+@test "what SIGKILL left goes when the name is written again; what another process writes stays" {
     "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
     begin() {   # begin COMMAND...: as far as its output has a name, its input open on descriptor 9
         mkfifo pipe
@@ -114,14 +115,16 @@ until_there() {     # until_there PATTERN: a file of that name in out
         [ "$(find out -maxdepth 1 -name '*.part' | wc -l)" = 1 ]
         touch out/.other.0123456789abcdef.part out/.x.zzzz.part out/x.part
         "${@:1:1}" model.tsz "${@:3}"
-        [ "$(find out -maxdepth 1 -name '*.part' -printf '%f\n' | sort | tr '\n' ' ')" = ".other.0123456789abcdef.part .x.zzzz.part x.part " ]
+        [ "$(find out -maxdepth 1 -name '*.part' -printf '%f\n' | sort | tr '\n' ' ')" \
+            = ".other.0123456789abcdef.part .x.zzzz.part x.part " ]
         rm -r out
         mkdir out
     }
     killed "$BIN/slice-model" - --drop-layers 1 -o out/x
     killed "$BIN/hf-export" - out/x --quiet
     begin "$BIN/slice-model" - --drop-layers 1 -o out/x
-    "$BIN/slice-model" model.tsz --drop-layers 0 -o out/x       # the first has the name still, and is not done
+    # the first has the name still, and is not done
+    "$BIN/slice-model" model.tsz --drop-layers 0 -o out/x
     tail -c +50001 model.tsz >&9
     exec 9<&-
     wait $!
@@ -159,7 +162,9 @@ until_there() {     # until_there PATTERN: a file of that name in out
 
 @test "a model that cannot be written after the training is in a checkpoint, and --resume writes it" {
     mkfifo log
-    spoil() {   # spoil COMMAND: between the first step and the last, whose line does not fit into the pipe before
+    # spoil COMMAND: between the first step and the last, whose line does not fit into the pipe
+    # before
+    spoil() {
         {
             read -r line
             eval "$1"
@@ -169,7 +174,8 @@ until_there() {     # until_there PATTERN: a file of that name in out
     long() { train --quiet --max-steps 1000 "$@"; }
     long -o whole.tsz
     spoil 'mkdir out/x' &
-    refused 1 "cannot write out/x: Is a directory; step 1000 is saved in run: continue" long --log log --output-dir run -o out/x
+    refused 1 "cannot write out/x: Is a directory; step 1000 is saved in run: continue" long \
+        --log log --output-dir run -o out/x
     rmdir out/x
     long --output-dir run -o out/x --resume
     "$BIN/hf-export" --quiet whole.tsz whole
@@ -177,7 +183,9 @@ until_there() {     # until_there PATTERN: a file of that name in out
     diff -r whole resumed
     rm out/x
     spoil 'mkdir out/x; rm -r lost' &
-    refused 1 "cannot write out/x: Is a directory; nor can a checkpoint be saved: cannot write lost" long --log log --output-dir lost -o out/x
+    refused 1 \
+        "cannot write out/x: Is a directory; nor can a checkpoint be saved: cannot write lost" \
+        long --log log --output-dir lost -o out/x
     rmdir out/x
     spoil 'mkdir out/x' &
     refused 1 "cannot write out/x: Is a directory" long --log log -o out/x
@@ -188,7 +196,8 @@ until_there() {     # until_there PATTERN: a file of that name in out
     "$BIN/hf-export" --quiet "$MODEL" full
     mkfifo pipe
     exec 9<> pipe
-    refused 1 "not empty" timeout 60 "$BIN/hf-export" - full < pipe      # into which nothing was written yet
+    # into which nothing was written yet
+    refused 1 "not empty" timeout 60 "$BIN/hf-export" - full < pipe
     exec 9<&-
     long -o - 2> note | true || true
     grep -q "cannot write standard output: Broken pipe" note
@@ -198,16 +207,21 @@ until_there() {     # until_there PATTERN: a file of that name in out
 }
 
 @test "a target that is full is known before the training" {
-    refused 1 "cannot write /dev/full: No space left on device" train --quiet --max-steps 1000000 -o /dev/full
+    refused 1 "cannot write /dev/full: No space left on device" train --quiet --max-steps 1000000 \
+        -o /dev/full
 }
 
 @test "a log that cannot be written stops no training; what is written of it is whole lines" {
     run -1 --separate-stderr train --log /dev/full -o x.tsz
-    [ "$(grep -c 'cannot write /dev/full: No space left on device; the training goes on' <<< "$stderr")" = 1 ]
-    [[ ${stderr_lines[-1]} == *"cannot write /dev/full: No space left on device; the model is complete, the log is not" ]]
+    [ "$(grep \
+        -c 'cannot write /dev/full: No space left on device; the training goes on' <<< "$stderr")" \
+        = 1 ]
+    [[ ${stderr_lines[-1]} \
+        == *"cannot write /dev/full: No space left on device; the model is complete, the log is not" ]]
     "$BIN/ts-check" x.tsz
     status=0
-    (ulimit -f 1; train --max-steps 12 --log x.log --quiet -o - 2> note) > >(cat > y.tsz) || status=$?
+    (ulimit -f 1; train --max-steps 12 --log x.log --quiet -o - 2> note) > >(cat > y.tsz) ||
+        status=$?
     [ $status = 1 ]
     grep -q "cannot write x.log: File too large; the model is complete, the log is not" note
     [ "$(tail -c 1 x.log | od -An -tx1)" = " 0a" ]
@@ -222,12 +236,14 @@ until_there() {     # until_there PATTERN: a file of that name in out
     "$BIN/hf-import" model -o model.tsz
     find model data.tsz model.tsz text -type f -exec sha256sum {} + > before
     for name in model/config.json model/model.safetensors model.tsz data.tsz text; do
-        refused 1 "--log $name: this file is not the log of a training run" "$BIN/kd-train" model.tsz --loss ce --data data.tsz --max-steps 1 --log $name -o x.tsz
+        refused 1 "--log $name: this file is not the log of a training run" "$BIN/kd-train" \
+            model.tsz --loss ce --data data.tsz --max-steps 1 --log $name -o x.tsz
     done
     sha256sum --quiet -c before
     train --quiet --log x.log -o x.tsz
     cp x.log y.log
-    refused 1 "--log x.log and the model are the same file" train --quiet --log x.log -o "$PWD/x.log"
+    refused 1 "--log x.log and the model are the same file" train --quiet --log x.log \
+        -o "$PWD/x.log"
     cmp x.log y.log
     refused 1 "are the same file" train --quiet --log out/new -o out/new
     refused 1 "are the same file" train --quiet --log out/new -o out/../out/new
@@ -237,7 +253,9 @@ until_there() {     # until_there PATTERN: a file of that name in out
 }
 
 @test "weights that the last update made infinite are neither written nor saved" {
-    hot() { train --quiet --max-steps 1 --learning-rate 3e38 --weight-decay 1e38 --max-grad-norm 0 "$@"; }
+    hot() {
+        train --quiet --max-steps 1 --learning-rate 3e38 --weight-decay 1e38 --max-grad-norm 0 "$@"
+    }
     refused 1 "after step 1 the weights are not finite" hot -o x.tsz
     refused 1 "after step 1 the weights are not finite" hot --output-dir run --save-steps 1
     [ ! -e x.tsz ]
@@ -246,7 +264,8 @@ until_there() {     # until_there PATTERN: a file of that name in out
 
 @test "options are checked in the type that they are used in" {
     refused 2 "--learning-rate must be above 0, not 1e+39 (inf in f32)" train --learning-rate 1e39
-    refused 2 "--adam-beta2 must be at least 0 and below 1, not 0.99999999999 (1 in f32)" train --adam-beta2 0.99999999999
+    refused 2 "--adam-beta2 must be at least 0 and below 1, not 0.99999999999 (1 in f32)" train \
+        --adam-beta2 0.99999999999
     refused 2 "--adam-beta1 must be at least 0 and below 1, not 1" train --adam-beta1 1
     refused 2 "--adam-epsilon must be above 0, not 1e-60 (0 in f32)" train --adam-epsilon 1e-60
     refused 2 "--weight-decay must be 0 or above, not 1e+39 (inf in f32)" train --weight-decay 1e39

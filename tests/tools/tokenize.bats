@@ -37,16 +37,20 @@ print(json.dumps(stream.read(sys.stdin.buffer)[0][sys.argv[1]]))' "$1"
 
 @test "ids are those of the golden texts, through JSON lines" {
     for name in gpt2 spm qwen2 metaspace_first; do
-        "$PARE_BIN/tokenize" -m $small/$name.json --bos no $small/$name.jsonl --quiet | show | grep '^ids' | sed 's/^[^:]*: *//' > "$dir/got"
+        "$PARE_BIN/tokenize" -m $small/$name.json --bos no $small/$name.jsonl --quiet | show |
+            grep '^ids' | sed 's/^[^:]*: *//' > "$dir/got"
         python3 -c 'import json, sys
-for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])' $small/$name.jsonl > "$dir/want"
+for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])' \
+    $small/$name.jsonl > "$dir/want"
         cmp "$dir/got" "$dir/want"
     done
 }
 
 @test "rows join the documents, each with its BOS, and drop the rest with a note" {
     printf 'a\n---\nb\n---\n\n---\nc\n' > "$dir/a"
-    run sh -c "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no '$dir/a' | cat > '$dir/out'"
+    run sh -c \
+        "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no '$dir/a' |
+            cat > '$dir/out'"
     [ "$status" = 0 ]
     run show < "$dir/out"
     [[ "${lines[0]}" == "ids "*" 2 : 1 "* ]]
@@ -60,8 +64,10 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     begin() { "$PARE_BIN/tokenize" -m "$1" --bos "$2" "$dir/a" | head_of bos; }
     [ "$(begin $small/spm.json auto)" = '{"rule": "auto", "begin": [1], "end": [], "row": [1]}' ]
     [ "$(begin $small/spm.json no)" = '{"rule": "no", "begin": [], "end": [], "row": []}' ]
-    [ "$(begin $small/metaspace_never.json auto)" = '{"rule": "auto", "begin": [1], "end": [2], "row": [1]}' ]
-    [ "$(begin $small/gpt2.json '<|endoftext|>')" = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
+    [ "$(begin $small/metaspace_never.json auto)" \
+        = '{"rule": "auto", "begin": [1], "end": [2], "row": [1]}' ]
+    [ "$(begin $small/gpt2.json '<|endoftext|>')" \
+        = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
     run "$PARE_BIN/tokenize" -m $small/gpt2.json --bos yes "$dir/a" -o "$dir/out"
     [ "$status" = 1 ]
     [[ "$output" == *"BOS"* ]]
@@ -72,7 +78,8 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     printf 'abcde\n---\nfghij\n' > "$dir/a"
     tokens() { "$PARE_BIN/tokenize" --quiet -m "$@" --doc-sep --- "$dir/a"; }
     row() { tr ' ' '\n' <<< "${1#*: }" | grep -v '^$' | xargs -n "$2"; }
-    # the text of the rows without their BOS, and their bytes without its zeros, are those of the documents
+    # the text of the rows without their BOS, and their bytes without its zeros, are those of the
+    # documents
     tokens $small/spm.json --bos no | show > "$dir/plain"
     tokens $small/spm.json --seq-length 3 | show > "$dir/rows"
     ids=$(sed -n '/^ids/s/.*: //p' "$dir/plain" | xargs)
@@ -84,10 +91,12 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     [ "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 3 | grep -vc '^0 ')" = 0 ]
     [[ "$bytes " == "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 1 | grep -vx 0 | xargs) "* ]]
     # no: as the documents run on; a limit counts the added ones
-    [ "$(tokens $small/spm.json --seq-length 3 --row-bos no | head_of bos)" = '{"rule": "auto", "begin": [1], "end": [], "row": []}' ]
+    [ "$(tokens $small/spm.json --seq-length 3 --row-bos no | head_of bos)" \
+        = '{"rule": "auto", "begin": [1], "end": [], "row": []}' ]
     [ "$(tokens $small/spm.json --seq-length 3 --max-tokens 8 | head_of tokens)" = 6 ]
     # auto follows the post-processor; a BOS that was asked for follows --row-bos yes
-    [ "$(tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 | head_of bos)" = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
+    [ "$(tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 | head_of bos)" \
+        = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
     tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 --row-bos yes | show > "$dir/rows"
     [ "$(row "$(sed -n '/^ids/p' "$dir/rows")" 2 | grep -vc '^0 ')" = 0 ]
     run "$PARE_BIN/tokenize" -m $small/spm.json --seq-length 3 "$dir/a" -o "$dir/out"
@@ -95,7 +104,8 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     run "$PARE_BIN/tokenize" -m $small/spm.json --seq-length 1 "$dir/a" -o "$dir/out1"
     [ "$status" = 1 ]
     [[ "$output" == *"no room for text after their BOS"* ]]
-    run "$PARE_BIN/tokenize" -m $small/gpt2.json --row-bos yes --seq-length 2 "$dir/a" -o "$dir/out1"
+    run "$PARE_BIN/tokenize" -m $small/gpt2.json --row-bos yes --seq-length 2 "$dir/a" \
+        -o "$dir/out1"
     [ "$status" = 1 ]
     run "$PARE_BIN/tokenize" -m $small/gpt2.json --row-bos maybe "$dir/a"
     [ "$status" = 2 ]
@@ -103,7 +113,9 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
 
 @test "--max-tokens cuts, --field picks" {
     printf '{"other": "zz", "t": "z~^"}\n\n{"t": "z\\u007e^"}\n' > "$dir/a"
-    run sh -c "'$PARE_BIN/tokenize' -m $small/gpt2.json --field t --max-tokens 4 '$dir/a' | cat > '$dir/out'"
+    run sh -c \
+        "'$PARE_BIN/tokenize' -m $small/gpt2.json --field t --max-tokens 4 '$dir/a' |
+            cat > '$dir/out'"
     [ "$status" = 0 ]
     run show < "$dir/out"
     [ "${lines[1]}" = "bytes.0 3 : 1 1 1" ]
@@ -117,7 +129,8 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     [ "$status" = 1 ]
     [[ "$output" == *"line 3"* ]]
     # what cat makes of files that do not end in a newline, and what is nearly JSON
-    for line in '{"t": "a"}{"t": "b"}' '{"t": "a"} x' '{"t": "a", "u": tru}' '{"t": "a", "u": --5}' '{"t": "a", "t": "b"}'; do
+    for line in '{"t": "a"}{"t": "b"}' '{"t": "a"} x' '{"t": "a", "u": tru}' \
+        '{"t": "a", "u": --5}' '{"t": "a", "t": "b"}'; do
         printf '{"t": "a"}\n%s\n' "$line" > "$dir/a"
         run "$PARE_BIN/tokenize" -m $small/gpt2.json --field t "$dir/a" -o "$dir/b"
         [ "$status" = 1 ]
@@ -179,23 +192,27 @@ ids.2 1 : 7" ]
     printf 'one' > "$dir/a"
     printf 'two' > "$dir/b"
     cp "$dir/a" "$dir/c"
-    for f in a b c; do "$PARE_BIN/tokenize" -m $small/gpt2.json "$dir/$f" | head_of id > "$dir/id.$f"; done
+    for f in a b c; do "$PARE_BIN/tokenize" -m $small/gpt2.json "$dir/$f" |
+        head_of id > "$dir/id.$f"; done
     [ "$(cat "$dir/id.a")" != "$(cat "$dir/id.b")" ]
     cmp "$dir/id.a" "$dir/id.c"
 }
 
 @test "train-tokenizer: exact size, special tokens first, the same twice, readable by tokenize" {
-    for i in 1 2 3 4 5 6 7 8; do sed -n 's/.*"text":"\([^"\\]*\)".*/\1/p' $small/gpt2.jsonl; done > "$dir/text"
+    for i in 1 2 3 4 5 6 7 8; do sed -n 's/.*"text":"\([^"\\]*\)".*/\1/p' \
+        $small/gpt2.jsonl; done > "$dir/text"
     "$PARE_BIN/train-tokenizer" --vocab-size 300 "$dir/text" -o "$dir/t.json"
     "$PARE_BIN/train-tokenizer" --vocab-size 300 "$dir/text" | cmp - "$dir/t.json"
     python3 - "$dir/t.json" <<'P'
 import json, sys
 j = json.load(open(sys.argv[1], encoding="utf-8"))
 vocab = j["model"]["vocab"]
-assert sorted(vocab.values()) == list(range(300)) and vocab["<|endoftext|>"] == 0 and vocab["!"] == 1, vocab
+assert sorted(vocab.values()) == list(range(300)), vocab
+assert vocab["<|endoftext|>"] == 0 and vocab["!"] == 1, vocab
 assert len(j["model"]["merges"]) == 300 - 257
 P
-    "$PARE_BIN/train-tokenizer" --vocab-size 290 --special '<a>' --special '<b>' "$dir/text" -o "$dir/u.json"
+    "$PARE_BIN/train-tokenizer" --vocab-size 290 --special '<a>' --special '<b>' "$dir/text" \
+        -o "$dir/u.json"
     printf '<b>x<a>' > "$dir/a"
     "$PARE_BIN/tokenize" -m "$dir/u.json" "$dir/a" | show > "$dir/shown"
     grep -q '^ids.0 3 : 1 [0-9]* 0$' "$dir/shown"

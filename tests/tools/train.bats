@@ -7,12 +7,17 @@ setup() {
     GOLDEN="python3 $PWD/tests/tools/golden.py"
     STUDENT=$G/slice/llama/all TEACHER=$G/families/llama
     export OMP_WAIT_POLICY=passive              # short runs of many threads: do not spin
+    SHORT=("$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2
+        --gradient-accumulation-steps 2 --learning-rate 1e-3)
     cd "$BATS_TEST_TMPDIR" || exit
     $GOLDEN ids "$G/train/data.safetensors" tokens | "$BIN/tokenize" --ids -o data.tsz
 }
 
-golden_run() { "$BIN/kd-train" "$STUDENT" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"; }
-short_run() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet "$@"; }
+golden_run() {
+    "$BIN/kd-train" "$STUDENT" --data data.tsz --max-steps 12 --batch-size 2 --warmup-steps 3 \
+        --learning-rate 1e-3 --min-learning-rate 1e-4 --order sequential --quiet "$@"
+}
+short_run() { "${SHORT[@]}" --quiet "$@"; }
 without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
 refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
     run --separate-stderr "-$1" "${@:3}"
@@ -30,15 +35,18 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     done
 }
 
-@test "a weighted sum: the log has each loss by name, and their sum; a run of kl is the kl of any sum" {
-    golden_run --teacher "$TEACHER" --loss kl+0.5ce+0.1rkl+2jsd+0.01mse+cosine --log sum.log -o sum.tsz
+@test "a weighted sum: each loss by name, and their sum; a run of kl is the kl of any sum" {
+    golden_run --teacher "$TEACHER" --loss kl+0.5ce+0.1rkl+2jsd+0.01mse+cosine --log sum.log \
+        -o sum.tsz
     "$BIN/ts-dump" sum.tsz | grep -q -e '--jsd-beta 0.5'
     golden_run --teacher "$TEACHER" --log kl.log -o x.tsz
     "$BIN/ts-dump" x.tsz > x.txt
     run ! grep jsd-beta x.txt
     golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --log warm.log -o warm.tsz
-    golden_run --teacher "$TEACHER" --loss rkl --temperature 2 --temperature-squared --max-grad-norm 0 --log square.log -o square.tsz
-    golden_run --teacher "$TEACHER" --loss 4rkl --temperature 2 --max-grad-norm 0 --log four.log -o four.tsz
+    golden_run --teacher "$TEACHER" --loss rkl --temperature 2 \
+        --temperature-squared --max-grad-norm 0 --log square.log -o square.tsz
+    golden_run --teacher "$TEACHER" --loss 4rkl --temperature 2 --max-grad-norm 0 --log four.log \
+        -o four.tsz
     python3 - <<'P'
 import json
 read = lambda name: [json.loads(l) for l in open(name + ".log")]
@@ -61,18 +69,24 @@ P
 }
 
 @test "a run is not resumed with other losses, another mixture or another factor" {
-    run_of() { "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 2 --quiet -o x.tsz "$@"; }
+    run_of() {
+        "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --max-steps 2 \
+            --quiet -o x.tsz "$@"
+    }
     run_of --loss kl+0.5jsd --temperature-squared --output-dir run --save-steps 1
     refused 1 "loss weight of jsd" run_of --loss kl --temperature-squared --output-dir run --resume
-    refused 1 "loss weight of rkl" run_of --loss kl+0.5jsd+rkl --temperature-squared --output-dir run --resume
-    refused 1 "jsd-beta" run_of --loss kl+0.5jsd --jsd-beta 0.4 --temperature-squared --output-dir run --resume
+    refused 1 "loss weight of rkl" run_of --loss kl+0.5jsd+rkl --temperature-squared \
+        --output-dir run --resume
+    refused 1 "jsd-beta" run_of --loss kl+0.5jsd --jsd-beta 0.4 --temperature-squared \
+        --output-dir run --resume
     refused 1 "temperature-squared" run_of --loss kl+0.5jsd --output-dir run --resume
     run_of --loss kl+0.5jsd --temperature-squared --output-dir run --resume
 }
 
-@test "two micro-batches of one sequence are one of two; recomputing and f32 teachers change nothing" {
+@test "two micro-batches are one of two; recomputing and f32 teachers change nothing" {
     golden_run --teacher "$TEACHER" --log one.log -o one.tsz
-    golden_run --teacher "$TEACHER" --log two.log -o two.tsz --batch-size 1 --gradient-accumulation-steps 2
+    golden_run --teacher "$TEACHER" --log two.log -o two.tsz --batch-size 1 \
+        --gradient-accumulation-steps 2
     $GOLDEN trajectory two.log "$G/train/kl.json" 1e-5
     golden_run --teacher "$TEACHER" --log again.log -o again.tsz --recompute --teacher-dtype f32
     cmp <(without_speed one.log) <(without_speed again.log)
@@ -81,8 +95,10 @@ P
 
 @test "sequences of different lengths: the mean is over all predictions of a step" {
     printf '%s\n' '1 2 3 4 5 6 7 8 9' '10 11' | "$BIN/tokenize" --ids -o uneven.tsz
-    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 2 --order sequential --quiet --log together.log -o a.tsz
-    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 1 --gradient-accumulation-steps 2 --order sequential --quiet --log apart.log -o b.tsz
+    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 2 \
+        --order sequential --quiet --log together.log -o a.tsz
+    "$BIN/kd-train" "$STUDENT" --loss ce --data uneven.tsz --max-steps 1 --batch-size 1 \
+        --gradient-accumulation-steps 2 --order sequential --quiet --log apart.log -o b.tsz
     "$BIN/eval-ppl" --quiet "$STUDENT" uneven.tsz > eval.json
     python3 - <<'P'
 import json
@@ -95,10 +111,11 @@ P
 }
 
 @test "killed again and again, also while saving: the same bits as an uninterrupted run" {
-    short_run --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 --output-dir whole --log whole.log
+    short_run --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 \
+        --output-dir whole --log whole.log
     tries=0
-    until timeout -s KILL "$((tries / 20)).$((1 + tries % 5))" "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 \
-        --gradient-accumulation-steps 2 --learning-rate 1e-3 --quiet --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 \
+    until timeout -s KILL "$((tries / 20)).$((1 + tries % 5))" "${SHORT[@]}" --quiet \
+        --max-steps 24 --loss kl+0.5ce --eval-data data.tsz --eval-steps 8 \
         --output-dir cut --log cut.log --save-steps 1 --resume 2>> notes; do
         tries=$((tries + 1))
         [ $tries -lt 100 ]
@@ -116,31 +133,36 @@ random.seed(1)
 for i in range(64): print(*[random.randrange(83) for _ in range(257)])" > long.ids
     "$BIN/tokenize" --ids long.ids -o long.tsz
     mkdir wide
-    sed 's/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1024/; s/"max_position_embeddings": [0-9]*/"max_position_embeddings": 256/' \
+    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 384/' \
+        -e 's/"intermediate_size": [0-9]*/"intermediate_size": 1024/' \
+        -e 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 256/' \
         "$TEACHER/config.json" > wide/config.json
-    "$BIN/kd-train" wide --init random --loss ce --data long.tsz --max-steps 2 --batch-size 8 --log wide.log -o wide.tsz 2> note
+    "$BIN/kd-train" wide --init random --loss ce --data long.tsz --max-steps 2 --batch-size 8 \
+        --log wide.log -o wide.tsz 2> note
     "$BIN/eval-ppl" wide.tsz long.tsz > eval.json 2>> note
     [ -n "$PARE_SANITIZED" ] && skip "a sanitizer takes memory of its own"
     python3 - <<'PYTHON'
 import json, re
 predicted = [float(x) for x in re.findall(r"predicted memory ([0-9.]+) MB", open("note").read())]
-used = [json.loads(open("wide.log").readlines()[-1])["peak_rss"] / 1e6, json.load(open("eval.json"))["peak_rss"] / 1e6]
+records = json.loads(open("wide.log").readlines()[-1]), json.load(open("eval.json"))
+used = [r["peak_rss"] / 1e6 for r in records]
 for p, u in zip(predicted, used, strict=True):
     print(p, u)
     assert abs(p / u - 1) < 0.05, (p, u)
 PYTHON
 }
 
-@test "a save that died halfway, a damaged newest checkpoint, a log that is ahead: the one before is taken" {
+@test "a half save, a damaged newest checkpoint, a log that is ahead: the one before is taken" {
     short_run --max-steps 12 --output-dir whole --log whole.log
-    short_run --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --teacher "$TEACHER" --eval-steps 1 --eval-data data.tsz -o elsewhere.tsz
+    short_run --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --teacher "$TEACHER" \
+        --eval-steps 1 --eval-data data.tsz -o elsewhere.tsz
     [ "$(ls cut)" = "$(printf '%s\n' checkpoint-12.tsz checkpoint-9.tsz)" ]
     size=$(stat -c %s cut/checkpoint-12.tsz)
     head -c $((size / 2)) cut/checkpoint-12.tsz > cut/.checkpoint-15.tsz.0123456789abcdef.part
     printf 'xxxx' | dd of=cut/checkpoint-12.tsz bs=1 seek=$((size / 2)) conv=notrunc status=none
     printf '{"step":13,"lo' >> cut.log
-    run --separate-stderr "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 \
-        --learning-rate 1e-3 --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --resume
+    run --separate-stderr "${SHORT[@]}" --max-steps 12 --output-dir cut --log cut.log \
+        --save-steps 3 --resume
     [ "$status" = 0 ]
     [[ $stderr == *"damaged"*"checkpoint-12.tsz"*"after step 9"* ]]
     cmp whole/model.tsz cut/model.tsz
@@ -156,11 +178,11 @@ PYTHON
     [ ! -e run/model.tsz ]
 }
 
-@test "SIGTERM, SIGINT, SIGHUP and SIGUSR1: saved, status 1, and --resume goes on to the same bits" {
+@test "SIGTERM, SIGINT, SIGHUP, SIGUSR1: saved, status 1, and --resume ends in the same bits" {
     short_run --max-steps 300 --output-dir whole
     for signal in TERM INT HUP USR1; do
-        env --default-signal "$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 --learning-rate 1e-3 \
-            --max-steps 300 --output-dir $signal --log $signal.log --resume 2> notes &
+        env --default-signal "${SHORT[@]}" --max-steps 300 --output-dir $signal \
+            --log $signal.log --resume 2> notes &
         pid=$!
         for i in $(seq 200); do [ -s $signal.log ] && break; sleep 0.02; done
         kill -$signal $pid
@@ -178,14 +200,15 @@ PYTHON
 @test "--resume refuses what would be another run, and names it" {
     short_run --max-steps 4 --output-dir run --save-steps 2
     "$BIN/tokenize" --ids -o other.tsz <<< "1 2 3 4 5"
-    refused 1 'learning-rate 0.001, not 0.002' short_run --max-steps 4 --output-dir run --resume --learning-rate 2e-3
+    refused 1 'learning-rate 0.001, not 0.002' short_run --max-steps 4 --output-dir run \
+        --resume --learning-rate 2e-3
     refused 1 'max-steps 4, not 5' short_run --max-steps 5 --output-dir run --resume
     refused 1 'seed' short_run --max-steps 4 --output-dir run --resume --seed 2
     refused 1 'order' short_run --max-steps 4 --output-dir run --resume --order sequential
     refused 1 'loss weight of ce' short_run --max-steps 4 --output-dir run --resume --loss kl+0.1ce
     refused 1 'data' short_run --max-steps 4 --output-dir run --resume --data other.tsz
-    refused 1 'student' "$BIN/kd-train" "$TEACHER" --teacher "$TEACHER" --data data.tsz --batch-size 2 --gradient-accumulation-steps 2 \
-        --learning-rate 1e-3 --quiet --max-steps 4 --output-dir run --resume
+    refused 1 'student' "$BIN/kd-train" "$TEACHER" "${SHORT[@]:2}" --quiet --max-steps 4 \
+        --output-dir run --resume
     refused 1 'earlier run' short_run --max-steps 4 --output-dir run
     short_run --max-steps 4 --output-dir run --resume --recompute --save-steps 1
 }
@@ -200,11 +223,17 @@ t = json.loads(data[8:8 + n])["model.norm.weight"]["data_offsets"]
 data[8 + n + t[0]:8 + n + t[0] + 4] = struct.pack("<f", float("nan"))
 open("broken/model.safetensors", "wb").write(data)
 P
-    refused 1 "step 1: the loss is not a number" "$BIN/kd-train" broken --loss ce --data data.tsz --max-steps 4 --output-dir run --quiet
+    refused 1 "step 1: the loss is not a number" "$BIN/kd-train" broken --loss ce --data data.tsz \
+        --max-steps 4 --output-dir run --quiet
     [ -z "$(ls run)" ]
-    hot() { "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 40 --warmup-steps 40 --learning-rate 4e13 --max-grad-norm 0 --output-dir hot "$@"; }
+    hot() {
+        "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 40 --warmup-steps 40 \
+            --learning-rate 4e13 --max-grad-norm 0 --output-dir hot "$@"
+    }
     run -1 --separate-stderr hot --quiet --save-steps 1 --log hot.log
-    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "(loss|"gradient's norm")" is "(infinite|"not a number")"; the checkpoint of step "([0-9]+)" remains in hot"$ ]]
+    local what="(loss|gradient's norm) is (infinite|not a number)"
+    local kept="the checkpoint of step ([0-9]+) remains in hot"
+    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "$what"; "$kept$ ]]
     [ "${BASH_REMATCH[1]}" = $((BASH_REMATCH[4] + 1)) ]
     [ -e "hot/checkpoint-${BASH_REMATCH[4]}.tsz" ]
     [ ! -e hot/model.tsz ]
@@ -221,11 +250,13 @@ P
     short_run --max-steps 3 --log - --output-dir run --save-steps 2 | grep -c '"step"' | grep -qx 3
     rm run/model.tsz
     echo before > more.log
-    short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log      # nothing to cut off
+    # nothing to cut off
+    short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log
     [ "$(grep -o '^before\|"step":[0-9]*' more.log | tr '\n' ' ')" = 'before "step":3 ' ]
     refused 2 "write the model to a file" short_run --max-steps 3 --log -
     refused 2 "write the model to a file" short_run --max-steps 3 --log - --output-dir run -o -
-    refused 1 "standard output" bash -c '"$@" > /dev/full' - "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 1 --quiet --log - -o x.tsz
+    refused 1 "standard output" bash -c '"$@" > /dev/full' - "$BIN/kd-train" "$STUDENT" --loss ce \
+        --data data.tsz --max-steps 1 --quiet --log - -o x.tsz
     [ ! -e - ]
     "$BIN/ts-check" x.tsz
 }
@@ -234,12 +265,15 @@ P
     mkdir bare
     cp "$STUDENT/config.json" bare/
     for n in 1 2; do
-        "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 --batch-size 2 --seed 5 --quiet -o $n.tsz
+        "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 \
+            --batch-size 2 --seed 5 --quiet -o $n.tsz
     done
     cmp 1.tsz 2.tsz
-    "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 --batch-size 2 --seed 6 --quiet -o 3.tsz
+    "$BIN/kd-train" bare --init random --teacher "$TEACHER" --data data.tsz --max-steps 2 \
+        --batch-size 2 --seed 6 --quiet -o 3.tsz
     run ! cmp -s 1.tsz 3.tsz
-    refused 1 "no weights" "$BIN/kd-train" bare --teacher "$TEACHER" --data data.tsz --max-steps 2 --quiet -o 4.tsz
+    refused 1 "no weights" "$BIN/kd-train" bare --teacher "$TEACHER" --data data.tsz --max-steps 2 \
+        --quiet -o 4.tsz
     [ ! -e 4.tsz ]
 }
 
@@ -247,8 +281,10 @@ P
     cp -r "$STUDENT" named; cp -r "$TEACHER" teacher
     echo '{"model": {"type": "BPE", "vocab": {}, "merges": []}}' > named/tokenizer.json
     echo '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}' > teacher/tokenizer.json
-    refused 1 "different tokenizers" "$BIN/kd-train" named --teacher teacher --data data.tsz --max-steps 1 --quiet -o x.tsz
-    "$BIN/kd-train" named --teacher teacher --data data.tsz --max-steps 1 --any-tokenizer --quiet -o own.tsz
+    refused 1 "different tokenizers" "$BIN/kd-train" named --teacher teacher --data data.tsz \
+        --max-steps 1 --quiet -o x.tsz
+    "$BIN/kd-train" named --teacher teacher --data data.tsz --max-steps 1 \
+        --any-tokenizer --quiet -o own.tsz
     "$BIN/kd-train" "$STUDENT" --teacher teacher --data data.tsz --max-steps 1 --quiet -o given.tsz
     "$BIN/hf-export" --quiet own.tsz own
     "$BIN/hf-export" --quiet given.tsz given
@@ -261,14 +297,21 @@ P
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz
     refused 2 "--loss must be a sum" golden_run --loss l2 -o x.tsz
-    refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" --loss jsd --jsd-beta 1 -o x.tsz
-    refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 -o x.tsz
-    refused 2 "--learning-rate must be above 0, not -0.5" golden_run --loss ce --learning-rate -0.5 -o x.tsz
-    refused 2 "--adam-beta2 must be at least 0 and below 1, not 1.5" golden_run --loss ce --adam-beta2 1.5 -o x.tsz
-    refused 2 "--max-grad-norm must be 0 or above, not -2" golden_run --loss ce --max-grad-norm -2 -o x.tsz
+    refused 2 "--jsd-beta must be from 0.001 to 0.999, not 1" golden_run --teacher "$TEACHER" \
+        --loss jsd --jsd-beta 1 -o x.tsz
+    refused 2 "--jsd-beta has no effect" golden_run --teacher "$TEACHER" --loss kl --jsd-beta 0.5 \
+        -o x.tsz
+    refused 2 "--learning-rate must be above 0, not -0.5" golden_run --loss ce \
+        --learning-rate -0.5 -o x.tsz
+    refused 2 "--adam-beta2 must be at least 0 and below 1, not 1.5" golden_run --loss ce \
+        --adam-beta2 1.5 -o x.tsz
+    refused 2 "--max-grad-norm must be 0 or above, not -2" golden_run --loss ce --max-grad-norm -2 \
+        -o x.tsz
     refused 2 "--temperature has no effect" golden_run --loss ce --temperature 2 -o x.tsz
-    refused 2 "--temperature-squared has no effect" golden_run --teacher "$TEACHER" --loss mse+cosine+ce --temperature-squared -o x.tsz
-    refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
+    refused 2 "--temperature-squared has no effect" golden_run --teacher "$TEACHER" \
+        --loss mse+cosine+ce --temperature-squared -o x.tsz
+    refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run \
+        --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
     refused 2 "--loss rkl needs a --teacher" golden_run --loss rkl -o x.tsz
     refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz

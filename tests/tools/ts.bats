@@ -1,4 +1,5 @@
-# ts-check, ts-cat, ts-dump, and the stream as another language speaks it (stream.py, rank.py: Python with nothing but its own library).
+# ts-check, ts-cat, ts-dump, and the stream as another language speaks it (stream.py, rank.py:
+# Python with nothing but its own library).
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -9,7 +10,8 @@ setup() {
     cd "$BATS_TEST_TMPDIR"
 }
 
-# tokens NAME ID TOKENIZER FIRST N [LENGTH]: a stream of N rows whose ids count up from FIRST; LENGTH "documents": two documents of N ids
+# tokens NAME ID TOKENIZER FIRST N [LENGTH]: a stream of N rows whose ids count up from FIRST;
+# LENGTH "documents": two documents of N ids
 tokens() {
     python3 - "$@" <<'PY'
 import struct, sys, stream
@@ -18,11 +20,14 @@ pack = lambda ids: struct.pack("<%dI" % len(ids), *ids)
 first, n = int(first), int(n)
 if length == "documents":
     ids = list(range(first, first + n))
-    records = [(r + "." + str(i), "u32", [n], pack(ids)) for i in range(2) for r in ("ids", "bytes")]
+    records = [(r + "." + str(i), "u32", [n], pack(ids))
+               for i in range(2) for r in ("ids", "bytes")]
 else:
     ids, shape = list(range(first, first + n * int(length))), [n, int(length)]
     records = [("ids", "u32", shape, pack(ids)), ("bytes", "u32", shape, pack(ids))]
-head = {"kind": "tokens", "id": stream.digest(id.encode()), "tokenizer_id": stream.digest(tokenizer.encode()) if tokenizer else "", "bos": "no", "first": first, "tokens": 4 * n, "sources": [id], "hist": []}
+head = {"kind": "tokens", "id": stream.digest(id.encode()),
+        "tokenizer_id": stream.digest(tokenizer.encode()) if tokenizer else "", "bos": "no",
+        "first": first, "tokens": 4 * n, "sources": [id], "hist": []}
 stream.write(open(name, "wb"), head, records)
 PY
 }
@@ -35,12 +40,15 @@ random.seed(7)
 layer = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 50}
 axes = [("hidden_size", [30]), ("num_hidden_layers", [2])]
 for l in "01":
-    axes += [("intermediate_size." + l, [50]), ("num_attention_heads." + l, [2, 2]), ("num_key_value_heads." + l, [2])]
+    axes += [("intermediate_size." + l, [50]), ("num_attention_heads." + l, [2, 2]),
+             ("num_key_value_heads." + l, [2])]
 records = []
 for name, shape in axes:
     n = shape[0] * shape[-1] if len(shape) > 1 else shape[0]
-    records.append((name, "f64", shape, struct.pack("<%dd" % n, *(random.choice([random.random(), 0.5]) for _ in range(n)))))
-head = {"kind": "scores", "id": stream.digest(b"scores"), "model": stream.digest(b"model"), "sizes": {"hidden_size": 30, "layers": [layer] * 2}, "hist": []}
+    values = [random.choice([random.random(), 0.5]) for _ in range(n)]
+    records.append((name, "f64", shape, struct.pack("<%dd" % n, *values)))
+head = {"kind": "scores", "id": stream.digest(b"scores"), "model": stream.digest(b"model"),
+        "sizes": {"hidden_size": 30, "layers": [layer] * 2}, "hist": []}
 stream.write(open(sys.argv[1], "wb"), head, records)
 PY
 }
@@ -123,7 +131,10 @@ PY
 100 101 102 103
 104 105 106 107" ]
     ts-dump ab.tsz | grep -q '^bytes u32 \[5, 4\]'
-    ts-dump --head ab.tsz | python3 -c 'import json, stream, sys; assert json.load(sys.stdin)["parts"] == [stream.digest(b"aa"), stream.digest(b"bb")]'
+    ts-dump --head ab.tsz |
+        python3 -c '
+import json, stream, sys
+assert json.load(sys.stdin)["parts"] == [stream.digest(b"aa"), stream.digest(b"bb")]'
     ts-dump ab.tsz | grep -q '^bos: no'
     ts-dump ab.tsz | grep -q '^tokens: 20'
     ts-dump ab.tsz | grep -q '^sources: \["aa", "bb"\]'
@@ -144,7 +155,8 @@ PY
     tokens all.tsz aa "" 0 6
     calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 -o whole.tsz
     calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 --sequences 2 -o a.tsz
-    calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 --first-sequence 2 | ts-cat a.tsz - -o joined.tsz
+    calib-acts "$golden/llama" all.tsz --quiet --batch-size 1 --first-sequence 2 |
+        ts-cat a.tsz - -o joined.tsz
     ts-check joined.tsz
     python3 - <(zstd -dc whole.tsz) <(zstd -dc joined.tsz) <<'PY'
 import struct, sys, stream
@@ -193,7 +205,8 @@ PY
     hf-import "$golden/llama" -o a.tsz
     run ts-dump a.tsz
     [ "$status" = 0 ]
-    [[ $output == *"kind: model"*"llama, 4 layers, hidden size 36, vocabulary 83, 44172 parameters"*"made by: hf-import "*"norm.weight f32 [36]"* ]]
+    local shape="llama, 4 layers, hidden size 36, vocabulary 83, 44172 parameters"
+    [[ $output == *"kind: model"*"$shape"*"made by: hf-import "*"norm.weight f32 [36]"* ]]
     ts-dump "$golden/llama" | grep -q '^lm_head.weight f32 \[83, 36\]$'
     hf-import "$golden/gpt2" | ts-dump | grep -q '^model: gpt2'
     set -o pipefail
@@ -205,9 +218,13 @@ PY
     python3 - <<'PY'
 import struct, stream
 inf = float("inf")
-records = [("f", "f32", [2, 2], struct.pack("<4f", 1.5, -2, 0, 0.25)), ("d", "f64", [1], struct.pack("<d", 0.1)), ("i", "i32", [3], struct.pack("<3i", -1, 0, 7)),
-           ("n", "f32", [3], struct.pack("<3f", inf, float("nan"), 1)), ("l", "i64", [1], struct.pack("<q", -2**62 - 1)), ("none", "f32", [0, 5], b""),
-           ("q", "q8_0", [32], struct.pack("<e32b", 0.5, *range(-16, 16))), ("file/x", "u8", [5], b"text\n")]
+records = [("f", "f32", [2, 2], struct.pack("<4f", 1.5, -2, 0, 0.25)),
+           ("d", "f64", [1], struct.pack("<d", 0.1)),
+           ("i", "i32", [3], struct.pack("<3i", -1, 0, 7)),
+           ("n", "f32", [3], struct.pack("<3f", inf, float("nan"), 1)),
+           ("l", "i64", [1], struct.pack("<q", -2**62 - 1)), ("none", "f32", [0, 5], b""),
+           ("q", "q8_0", [32], struct.pack("<e32b", 0.5, *range(-16, 16))),
+           ("file/x", "u8", [5], b"text\n")]
 stream.write(open("a.tsz", "wb"), {"kind": "x"}, records)
 PY
     ts-check a.tsz
@@ -223,8 +240,13 @@ PY
     ts-dump --stats a.tsz | grep -q '^f f32 \[2, 2\] min -2 mean -0.0625 max 1.5$'
     ts-dump --stats a.tsz | grep -q '^n .*, 1 NaN$'
     ts-dump --stats a.tsz | grep -q '^none f32 \[0, 5\]$'
-    ts-dump --json --stats a.tsz | python3 -c 'import json, sys; x = json.load(sys.stdin)["records"]; assert x[0]["mean"] == -0.0625 and x[2]["shape"] == [3] and x[0]["bytes"] == 16'
-    ts-dump --head a.tsz | python3 -c 'import json, sys; assert json.load(sys.stdin) == {"pare": 1, "kind": "x"}'
+    ts-dump --json --stats a.tsz |
+        python3 -c '
+import json, sys
+x = json.load(sys.stdin)["records"]
+assert x[0]["mean"] == -0.0625 and x[2]["shape"] == [3] and x[0]["bytes"] == 16'
+    ts-dump --head a.tsz |
+        python3 -c 'import json, sys; assert json.load(sys.stdin) == {"pare": 1, "kind": "x"}'
     run ts-dump --values nothing a.tsz
     [ "$status" = 1 ]
     [[ $output == *'a.tsz has no record "nothing"' ]]
@@ -234,8 +256,10 @@ PY
 
 @test "ts-dump --values file/NAME gives the files of a model as they are" {
     hf-import "$golden/llama" -o a.tsz
-    ts-dump --values file/generation_config.json a.tsz | cmp - "$golden/llama/generation_config.json"
-    ts-dump --values file/generation_config.json "$golden/llama" | cmp - "$golden/llama/generation_config.json"
+    ts-dump --values file/generation_config.json a.tsz |
+        cmp - "$golden/llama/generation_config.json"
+    ts-dump --values file/generation_config.json "$golden/llama" |
+        cmp - "$golden/llama/generation_config.json"
 }
 
 @test "ts-dump --hist remakes a file to the same bytes, through named files and pipes" {
@@ -259,8 +283,10 @@ PY
 }
 
 @test "ts-dump --hist remakes a cut: sizes that were not given, ranks from <(command)" {
-    slice-model "$golden/llama" --rank <(rank --random 3 <(rank --magnitude "$golden/llama")) --intermediate-size 0:20,1-:17 --drop-attention 1 -o cut.tsz --quiet
-    slice-model - --rank <(rank --magnitude cut.tsz) --intermediate-size 9 -o small.tsz --quiet < cut.tsz
+    slice-model "$golden/llama" --rank <(rank --random 3 <(rank --magnitude "$golden/llama")) \
+        --intermediate-size 0:20,1-:17 --drop-attention 1 -o cut.tsz --quiet
+    slice-model - --rank <(rank --magnitude cut.tsz) --intermediate-size 9 -o small.tsz \
+        --quiet < cut.tsz
     ts-dump --hist small.tsz > remake
     cat remake
     run ! grep -E -e '--hidden-size|^\[ -e /dev' remake
@@ -271,20 +297,24 @@ PY
     cmp first_cut.tsz cut.tsz
 }
 
-# history NAME PYTHON: a stream whose hist is that expression; step(tool, operands, options, inputs, n) makes one with the id of number n
+# history NAME PYTHON: a stream whose hist is that expression; step(tool, operands, options, inputs,
+# n) makes one with the id of number n
 history() {
     python3 - "$@" <<'PY'
 import stream, sys
 name = lambda n: stream.digest(b"%d" % n)
 def step(tool, operands=[], options={}, inputs=[], n=0):
-    return {"id": name(n), "tool": tool, "options": options, "operands": operands, "inputs": [{"path": p, "id": i} for p, i in inputs]}
+    return {"id": name(n), "tool": tool, "options": options, "operands": operands,
+            "inputs": [{"path": p, "id": i} for p, i in inputs]}
 hist = eval(sys.argv[2])
 stream.write(open(sys.argv[1], "wb"), {"kind": "tokens", "id": name(0), "hist": hist}, [])
 PY
 }
 
 @test "ts-dump --hist quotes whatever a foreign program has written, and says whose history it is" {
-    history a.tsz 'step("rank", ["'"'; touch harm1; '"'", "`touch harm2`", "\ntouch harm3"], {"seed": "$(touch harm4)"}, [("\ntouch harm5", "")]),'
+    history a.tsz '
+step("rank", ["'"'; touch harm1; '"'", "`touch harm2`", "\ntouch harm3"],
+     {"seed": "$(touch harm4)"}, [("\ntouch harm5", "")]),'
     ts-dump --hist a.tsz > remake
     cat remake
     sh remake out.tsz || true
@@ -293,12 +323,13 @@ PY
 }
 
 @test "ts-dump --hist writes numbers as they were typed, if that is the same number" {
-    history a.tsz 'step("kd-train", ["m.tsz"], {"learning-rate": 0.003, "weight-decay": 0.1 + 0.2}),'
+    history a.tsz \
+        'step("kd-train", ["m.tsz"], {"learning-rate": 0.003, "weight-decay": 0.1 + 0.2}),'
     ts-dump --hist a.tsz > remake
     grep -q -- '--learning-rate 0.003 --weight-decay 0.30000000000000004 ' remake
 }
 
-@test "ts-dump --hist prints no command but those of tools that write streams, with options that they record" {
+@test "ts-dump --hist prints only commands of tools that write streams, with recorded options" {
     history a.tsz 'step("eval", ["touch harm; true"]),'
     run ts-dump --hist a.tsz
     [ "$status" = 1 ]
@@ -314,7 +345,9 @@ PY
     [ "$status" = 1 ]
     [[ $output == *"control characters"* ]]
     # what another program made is needed as it is
-    history a.tsz 'step("rank.py", ["; touch harm"], n=1), step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))])'
+    history a.tsz '(
+step("rank.py", ["; touch harm"], n=1),
+step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
     ts-dump --hist a.tsz > remake
     [ "$(grep -c '^# needs b.tsz, id ' remake)" = 1 ]
     run ! grep harm remake
@@ -322,24 +355,33 @@ PY
 
 @test "the tools and options that a history may name are those that --help lists" {
     history=$BATS_TEST_DIRNAME/../../lib/tool/history.c
-    listed() { sed -n "/\*const $1\[\] = {/,/};/p" "$history" | grep -o '"[a-z0-9-]*"' | tr -d '"' | sort; }
+    listed() {
+        sed -n "/\*const $1\[\] = {/,/};/p" "$history" | grep -o '"[a-z0-9-]*"' | tr -d '"' | sort
+    }
     for tool in "$BATS_TEST_DIRNAME"/../../bin/*.c; do
         "$bin/$(basename "$tool" .c)" --help > help
-        grep -q -- '--output FILE .*' help && grep -q -- '--compress' help && basename "$tool" .c >> writers
-        [ "$(tail -n 1 writers 2> none)" != "$(basename "$tool" .c)" ] || sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
+        grep -q -- '--output FILE .*' help && grep -q -- '--compress' help &&
+            basename "$tool" .c >> writers
+        [ "$(tail -n 1 writers 2> none)" != "$(basename "$tool" .c)" ] ||
+            sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
     done
     [ "$(listed tools)" = "$(sort writers)" ]
     # those left out do not change what is made, and are not recorded
+    unrecorded=" compress dry-run eval-data eval-steps help log output output-dir quiet recompute \
+resume save-steps table teacher-dtype verify verify-tokens version "
     for option in $(sort -u named); do
-        case " compress dry-run eval-data eval-steps help log output output-dir quiet recompute resume save-steps table teacher-dtype verify verify-tokens version " in
+        case $unrecorded in
         *" $option "*) ! listed options | grep -qx -- "$option" ;;
-        *) listed options | grep -qx -- "$option" || [ "$option" = threads ] || [ "$option" = device ] || [ "$option" = compute ] ;;
+        *) listed options | grep -qx -- "$option" || [ "$option" = threads ] ||
+            [ "$option" = device ] || [ "$option" = compute ] ;;
         esac || { echo "$option"; false; }
     done
 }
 
 @test "time follows the input: long histories and many shards" {
-    history a.tsz '[step("ts-cat", ["a"], inputs=[("a", name(i - 1))], n=i) for i in range(60000, 0, -1)] + [step("ts-cat", ["a"], inputs=[("a", name(i)) for i in range(60000)])]'
+    history a.tsz '
+([step("ts-cat", ["a"], inputs=[("a", name(i - 1))], n=i) for i in range(60000, 0, -1)]
+ + [step("ts-cat", ["a"], inputs=[("a", name(i)) for i in range(60000)])])'
     timeout 60 ts-dump --hist a.tsz > remake
     timeout 60 ts-dump a.tsz | tail -n 1 | grep -q 'made by: ts-cat a'
     tokens b.tsz bb t 0 3
@@ -354,15 +396,24 @@ PY
     python3 "$PYTHONPATH/rank.py" < scores.tsz > other.tsz
     ts-check other.tsz
     rank scores.tsz > own.tsz
-    for axis in hidden_size num_hidden_layers intermediate_size.1 num_attention_heads.0 num_key_value_heads.1; do
+    for axis in hidden_size num_hidden_layers intermediate_size.1 num_attention_heads.0 \
+        num_key_value_heads.1; do
         [ "$(ts-dump --values $axis own.tsz)" = "$(ts-dump --values $axis other.tsz)" ]
     done
-    rank scores.tsz | python3 -c 'import sys, stream; h, r = stream.read(sys.stdin.buffer); assert h["kind"] == "rank" and len(r) == 8, (h, r)'
+    rank scores.tsz |
+        python3 -c '
+import sys, stream
+h, r = stream.read(sys.stdin.buffer)
+assert h["kind"] == "rank" and len(r) == 8, (h, r)'
 }
 
 @test "zstd -dc gives plain msgpack that another language reads" {
     hf-import "$golden/llama" -o a.tsz
-    zstd -dc < a.tsz | python3 -c 'import sys, stream; h, r = stream.read(sys.stdin.buffer); assert h["family"] == "llama" and len(r) == 40'
+    zstd -dc < a.tsz |
+        python3 -c '
+import sys, stream
+h, r = stream.read(sys.stdin.buffer)
+assert h["family"] == "llama" and len(r) == 40'
     zstd -q -19 -c < <(zstd -dc a.tsz) | ts-check
 }
 

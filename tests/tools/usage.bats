@@ -1,4 +1,5 @@
-# What a hurried user does wrong: the same stream twice, sizes that are none, weights that are no numbers, limits of the system, two runs at once.
+# What a hurried user does wrong: the same stream twice, sizes that are none, weights that are no
+# numbers, limits of the system, two runs at once.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -35,7 +36,8 @@ END
 @test "standard input is read once" {
     "$BIN/hf-import" "$MODEL" -o model.tsz
     refused 2 "read only once" "$BIN/eval-ppl" --quiet - - data.tsz < model.tsz
-    refused 2 "read only once" "$BIN/kd-train" - --teacher - --data data.tsz --max-steps 1 < model.tsz
+    refused 2 "read only once" "$BIN/kd-train" - --teacher - --data data.tsz --max-steps 1 \
+        < model.tsz
     refused 2 "read only once" "$BIN/slice-model" - --drop-layers 1 --verify - < model.tsz
     refused 2 "read only once" "$BIN/ts-check" - - < model.tsz
     refused 2 "read only once" "$BIN/ts-cat" - - < data.tsz
@@ -45,9 +47,12 @@ END
 @test "a size of 0 is no size, an empty list no list, an unknown choice no default" {
     refused 2 "--hidden-size must be at least 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
     refused 2 "--drop-layers takes a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
-    refused 2 '--init must be keep or random, not "randm"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --init randm
-    refused 2 '--teacher-dtype must be keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
-    refused 2 "not 99999999 and 1" "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce --max-steps 1 --batch-size 99999999
+    refused 2 '--init must be keep or random, not "randm"' "$BIN/kd-train" "$MODEL" \
+        --data data.tsz --loss ce --max-steps 1 --init randm
+    refused 2 '--teacher-dtype must be keep or f32, not "f64"' "$BIN/kd-train" "$MODEL" \
+        --data data.tsz --loss ce --max-steps 1 --teacher-dtype f64
+    refused 2 "not 99999999 and 1" "$BIN/kd-train" "$MODEL" --data data.tsz --loss ce \
+        --max-steps 1 --batch-size 99999999
     refused 2 "standard output" "$BIN/hf-export" "$MODEL" -
 }
 
@@ -58,12 +63,13 @@ END
     "$BIN/calib-acts" --quiet "$MODEL" documents.tsz --seq-length 99999999999 | "$BIN/ts-check"
 }
 
-@test "weights that are no numbers do not pass a threshold, are not calibrated, probed or ranked, and generate nothing" {
+@test "weights that are not numbers pass no threshold, and no tool makes anything of them" {
     with_nan nan
     refused 1 "1 of 1 models is not finite" "$BIN/eval-ppl" --quiet nan data.tsz
     refused 1 "activations are not finite" "$BIN/calib-acts" --quiet nan data.tsz
     refused 1 "losses are not finite" "$BIN/probe-layers" --quiet nan data.tsz
-    refused 3 "exceeds --max-nll 9 or is not finite" "$BIN/eval-ppl" --quiet nan data.tsz --max-nll 9
+    refused 3 "exceeds --max-nll 9 or is not finite" "$BIN/eval-ppl" --quiet nan data.tsz \
+        --max-nll 9
     refused 1 "not finite" "$BIN/rank" --magnitude nan
     refused 1 "not finite" "$BIN/generate" nan --prompt-ids 1
 }
@@ -75,17 +81,20 @@ END
     [ -z "$(ls -A out)" ]
 }
 
-@test "a signal leaves nothing unfinished: no file, no directory, and what was to be replaced stays" {
+@test "a signal leaves no file or directory, and what was to be replaced stays" {
     "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
     mkdir out
     "$BIN/hf-export" "$MODEL" out/there --quiet
     cp -r out/there there
     mkfifo pipe
     begun() { find out -type f -name '*.part' -o -path 'out/.*/*.safetensors'; }
-    ended() {   # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to write, the signals
+    # ended SIGNALS STATUS COMMAND...: the command gets half a model and, when it has begun to
+    # write, the signals
+    ended() {
         exec 9<> pipe
         head -c 50000 model.tsz >&9
-        env --default-signal "${@:3}" < pipe 2> note 9>&- &       # also where whoever started the test ignores them, as nohup does
+        # also where whoever started the test ignores them, as nohup does
+        env --default-signal "${@:3}" < pipe 2> note 9>&- &
         for i in $(seq 500); do [ -z "$(begun)" ] || break; sleep 0.02; done
         [ -n "$(begun)" ]
         for s in $1; do kill -"$s" $!; sleep 0.1; done
@@ -100,7 +109,9 @@ END
         ended ${signal%:*} ${signal#*:} "$BIN/hf-export" - out/there --overwrite
         ended ${signal%:*} ${signal#*:} "$BIN/slice-model" - -o out/file
     done
-    ended "TERM TERM" 143 "$BIN/kd-train" "$MODEL" --teacher - --data data.tsz --max-steps 1 -o out/file      # the first would save and stop
+    # the first would save and stop
+    ended "TERM TERM" 143 "$BIN/kd-train" "$MODEL" --teacher - --data data.tsz --max-steps 1 \
+        -o out/file
     diff -r there out/there
 }
 
@@ -111,28 +122,38 @@ END
     refused 1 "Bad file descriptor" bash -c "'$BIN/ts-dump' model.tsz >&-"
     refused 1 "Bad file descriptor" bash -c "'$BIN/ts-check' - <&-"
     run -1 bash -c "'$BIN/ts-check' none.tsz 2>&-"
-    "$BIN/kd-train" - --loss ce --data data.tsz --max-steps 1 -o trained.tsz < model.tsz 2>&-       # it has notes
+    # it has notes
+    "$BIN/kd-train" - --loss ce --data data.tsz --max-steps 1 -o trained.tsz < model.tsz 2>&-
     "$BIN/ts-check" trained.tsz
 }
 
-@test "a limit on address space below what a run takes is told in a sentence: no abort in a library, nothing left behind" {
+@test "too low a limit on address space is told in a sentence: no abort, nothing left behind" {
     [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
     mkdir wide out
-    sed 's/"hidden_size": [0-9]*/"hidden_size": 384/; s/"intermediate_size": [0-9]*/"intermediate_size": 1024/' "$MODEL/config.json" > wide/config.json
+    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 384/' \
+        -e 's/"intermediate_size": [0-9]*/"intermediate_size": 1024/' \
+        "$MODEL/config.json" > wide/config.json
     for i in $(seq 16); do seq -s ' ' $i $((i + 63)); done | "$BIN/tokenize" --ids -o long.tsz
     "$BIN/kd-train" wide --init random --loss ce --data data.tsz --max-steps 1 --quiet -o wide.tsz
     within() {  # within KB COMMAND...: done or refused
         status=0
         (ulimit -c 0; ulimit -v "$1"; exec "${@:2}" --threads 2 > /dev/null 2> note) || status=$?
         echo "$status" >> statuses
-        { [ $status = 0 ] && rm -f out/x.tsz; } || { [ $status = 1 ] && [ "$(wc -l < note)" = 1 ]; } || { echo "$*: $status"; cat note; false; }
+        if [ $status = 0 ]; then
+            rm -f out/x.tsz
+        elif [ $status != 1 ] || [ "$(wc -l < note)" != 1 ]; then
+            echo "$*: $status"
+            cat note
+            false
+        fi
         [ -z "$(ls -A out)" ]
     }
     for kb in $(seq 60000 4000 160000); do
         within $kb "$BIN/eval-ppl" --quiet wide.tsz long.tsz
     done
     for kb in $(seq 132000 12000 324000); do
-        within $kb "$BIN/kd-train" --quiet wide.tsz --loss ce --data long.tsz --max-steps 1 --batch-size 8 -o out/x.tsz
+        within $kb "$BIN/kd-train" --quiet wide.tsz --loss ce --data long.tsz --max-steps 1 \
+            --batch-size 8 -o out/x.tsz
     done
     [ "$(sort -u statuses | tr '\n' ' ')" = "0 1 " ]
 }
@@ -141,9 +162,11 @@ END
     mkdir run
     exec 9< run
     flock 9
-    refused 1 "run is the output directory of another run" "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 --batch-size 2 --output-dir run
+    refused 1 "run is the output directory of another run" "$BIN/kd-train" "$MODEL" --loss ce \
+        --data data.tsz --max-steps 1 --batch-size 2 --output-dir run
     exec 9<&-
-    "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 --batch-size 2 --output-dir run --quiet
+    "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps 1 --batch-size 2 \
+        --output-dir run --quiet
 }
 
 @test "the dispatcher works behind a link, and tells its release" {
@@ -178,11 +201,12 @@ END
     refused 1 save_pretrained "$BIN/tokenize" -m spm ids.txt
 }
 
-@test "where fewer threads can be had than asked for, every computing tool gives the bytes of so many" {
+@test "where fewer threads can be had than asked for, every tool gives the bytes of so many" {
     computing() {   # computing TOOL OUT OPTION...: a small run of every tool that has --threads
         case $1 in
         calib-acts | dump-logits | probe-layers) set -- "$@" "$MODEL" data.tsz ;;
-        kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce --max-steps 2 --batch-size 4 --seed 3 ;;
+        kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce \
+            --max-steps 2 --batch-size 4 --seed 3 ;;
         eval-ppl) set -- "$@" "$MODEL" data.tsz --batch-size 2 ;;
         generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
         *) echo "$1: no run of it here"; false ;;
@@ -195,7 +219,8 @@ END
         tool=${tool##*/}
         [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e "^  --threads " || continue
         for n in 1 2 3; do computing "$tool" $n --threads $n; done
-        for limit in OMP_THREAD_LIMIT=1:1 OMP_MAX_ACTIVE_LEVELS=0:1 OMP_THREAD_LIMIT=2:2 OMP_DYNAMIC=true:3 OMP_NUM_THREADS=1:3 OMP_NESTED=true:3; do
+        for limit in OMP_THREAD_LIMIT=1:1 OMP_MAX_ACTIVE_LEVELS=0:1 OMP_THREAD_LIMIT=2:2 \
+            OMP_DYNAMIC=true:3 OMP_NUM_THREADS=1:3 OMP_NESTED=true:3; do
             export "${limit%:*}"
             computing "$tool" limited --threads 3
             unset "${limit%%=*}"
@@ -209,7 +234,8 @@ END
 }
 
 @test "threads with too small a stack are told, not met" {
-    refused 2 "--threads must be from 0 to 1024, not 1025" "$BIN/eval-ppl" --threads 1025 "$MODEL" data.tsz
+    refused 2 "--threads must be from 0 to 1024, not 1025" "$BIN/eval-ppl" --threads 1025 "$MODEL" \
+        data.tsz
     refused 1 "a stack of 16 KB" env OMP_STACKSIZE=16K "$BIN/eval-ppl" --threads 2 "$MODEL" data.tsz
 }
 
@@ -232,13 +258,14 @@ END
     [[ $("$BIN/eval-ppl" --quiet "$MODEL" data.tsz --threads 3) == *'"threads":2'* ]]
 }
 
-@test "a tool that computes starts itself again with tuned settings, under its own name; PARE_RESTART=0 keeps it from that" {
+@test "a tool that computes starts itself again with tuned settings, unless PARE_RESTART=0" {
     for restart in 1 0; do
         mkfifo pipe
         PARE_RESTART=$restart "$BIN/eval-ppl" --quiet "$MODEL" pipe &
         exec {writer}> pipe         # returns when the tool reads
         [ "$(cat /proc/$!/comm)" = eval-ppl ]
-        tuned=$(tr '\0' '\n' < /proc/$!/environ | grep -c '^GLIBC_TUNABLES=.*glibc.malloc.tcache_count=0' || true)
+        tuned=$(tr '\0' '\n' < /proc/$!/environ |
+            grep -c '^GLIBC_TUNABLES=.*glibc.malloc.tcache_count=0' || true)
         [ "$tuned" = "$restart" ]
         exec {writer}>&-
         wait $! || true
@@ -248,7 +275,8 @@ END
 
 @test "gguf-import's help lists every architecture that a family reads" {
     "$BIN/gguf-import" --help > help
-    for arch in $(sed -n 's/^GGUF(.arch = "\([a-z0-9]*\)".*/\1/p' "$ROOT"/lib/model/families/*.def); do
+    for arch in \
+        $(sed -n 's/^GGUF(.arch = "\([a-z0-9]*\)".*/\1/p' "$ROOT"/lib/model/families/*.def); do
         grep -qw "$arch" help || { echo "no $arch"; false; }
     done
 }
