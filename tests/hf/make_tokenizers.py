@@ -14,8 +14,8 @@ from tokenizers import (Regex, Tokenizer, decoders, models, normalizers, pre_tok
 
 from random_text import random_text
 
-PROSE = """In the beginning was the word, and the word was with the letters; it's what they'd all say, \
-isn't it? We're here, I'm there, you've
+PROSE = """In the beginning was the word, and the word was with the letters; it's what \
+they'd all say, isn't it? We're here, I'm there, you've
 seen 3 of 12 and 1999 of 2024. Der Fluß fließt über die Brücke, où l'été s'achève; \
 ¿dónde está la niña? Привет, мир! Как дела сегодня?
 日本語のテキストを少し、そして中文也有一些。한국어 문장도 있습니다. नमस्ते दुनिया, مرحبا بالعالم. def main(argc, argv):
