@@ -48,9 +48,8 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
 
 @test "rows join the documents, each with its BOS, and drop the rest with a note" {
     printf 'a\n---\nb\n---\n\n---\nc\n' > "$dir/a"
-    run sh -c \
-        "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no '$dir/a' |
-            cat > '$dir/out'"
+    run sh -c "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no \
+        '$dir/a' | cat > '$dir/out'"
     [ "$status" = 0 ]
     run show < "$dir/out"
     [[ "${lines[0]}" == "ids "*" 2 : 1 "* ]]
