@@ -19,7 +19,7 @@ Q := $(if $(filter 1,$(V)),,@)
 
 base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implicit \
            -fopenmp -ffp-contract=off -DBLAS_$(BLAS) $(MKL:%=-isystem %/include)
-# clang warns of loops that it leaves scalar, where NaN and -0 could come out otherwise
+# clang warns of loops that it leaves scalar because NaN and -0 could change
 ifneq ($(findstring clang,$(notdir $(CC))),)
 base    += -Wno-pass-failed
 endif
@@ -33,8 +33,8 @@ mklso    = $(firstword $(wildcard $(MKL)/lib/libmkl_$(1).so*))
 blas.mkl := $(if $(MKL),$(foreach part,$(mkl),$(call mklso,$(part))) \
                         -Wl$(comma)-rpath$(comma)$(abspath $(MKL)/lib),$(mkl:%=-lmkl_%))
 blas.none :=
-# STATIC=1: programs that run on a bare machine of another kind, with its C library (and its driver
-# and cuBLASLt) alone
+# STATIC=1: programs that run on another, bare machine, which needs only a C library (and its driver
+# and cuBLASLt)
 ifeq ($(STATIC),1)
 libs    := -Wl,-Bstatic -lgomp \
            -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
@@ -81,8 +81,8 @@ endif
         lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man teacher
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
-# Speed is bought in named files only: the kernels and the digest. The two -fno flags let loops with
-# square roots and selections become vector code; no value changes.
+# Only these files are optimised for speed: the kernels and the digest. The two -fno flags let loops
+# with square roots and selections be vectorised; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
 $(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o \
 $(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast
