@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# The demonstration in a shortened form: every step of pipelines/demo runs, and what must hold even
-# after a few steps of training holds.
+# The demonstration in a shortened form: every step of pipelines/demo runs, and the results hold
+# that must hold even after a few steps of training.
 
 setup_file() {
     cd "$BATS_TEST_DIRNAME/.." || return 1

@@ -1,4 +1,4 @@
-"""Attacks the tools for some seconds and prints what came of it, as a table of counts by class.
+"""Attacks the tools for some seconds and prints the outcomes, as a table of counts by class.
 
 usage: attack.py BIN FAIL_NTH.so [--seconds N] [--seed N] [PART...]
 
@@ -188,7 +188,7 @@ class Attack:
                 if not os.path.exists("model2"):
                     shutil.copytree("model", "model2")
                 with open(name, "wb") as f:
-                    # headers are small beside the data: half of the changes go there
+                    # headers are small compared with the data, so half of the changes go there
                     head = self.random.choice([2000, len(data)])
                     f.write(self.mutate(data[:head]) + data[head:])
                 for command in commands:

@@ -1,4 +1,4 @@
-# Tools with --device cuda: bf16 against f32, going on from checkpoints on the same and on another
+# Tools with --device cuda: bf16 against f32, resuming from checkpoints on the same and on another
 # device, refusals. PARE_BIN: a build that has the CUDA kernels, on the emulator or with a card.
 bats_require_minimum_version 1.5.0
 
@@ -81,7 +81,7 @@ assert worst < 0.01
 P
 }
 
-@test "cut off and resumed on the device: the same bits; recomputation changes nothing" {
+@test "interrupted and resumed on the device: the same bits; recomputation changes nothing" {
     for compute in bf16 f32; do
         golden_run --device cuda --compute $compute --output-dir whole.$compute \
             --log whole.$compute.log

@@ -24,8 +24,9 @@ passed = failed = 0
 
 
 def repeats(encoding, text):
-    """Where the library and pare differ on purpose: it repeats white space behind a token inside
-    stripped white space, and it orders U+07FD, a mark of Unicode 11, as if it were none."""
+    """Where the library and pare differ on purpose: the library repeats white space after a token
+    inside stripped white space, and orders U+07FD, a mark of Unicode 11, as if it were not a
+    mark."""
     overlapping = any(b[0] < a[1]
                       for a, b in zip(encoding.offsets, encoding.offsets[1:])
                       if b[1] > b[0] and b[0] >= a[0])

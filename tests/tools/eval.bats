@@ -94,7 +94,7 @@ P
     [ "$(value half.json predictions)" = 28 ]
 }
 
-@test "--row-bos: windows that begin inside of a text begin with BOS, as windows made by hand do" {
+@test "--row-bos: windows that begin inside a text begin with BOS, as windows made by hand do" {
     # BOS (1) and 56 other tokens
     {
         printf '1 '
@@ -127,11 +127,11 @@ print(r["nll"], r["windows"], r["predictions"])'
     [[ "$want" == *" 3 56" ]]
     [ "$(numbers "$LLAMA" bos.tsz --seq-length 20)" = "$want" ]
     [ "$(numbers "$LLAMA" plain.tsz --seq-length 20 --row-bos yes)" = "$want" ]
-    # ids alone tell nothing of a tokenizer
+    # ids alone do not identify a tokenizer
     [[ "$(numbers "$LLAMA" plain.tsz --seq-length 20)" == *" 3 54" ]]
     [ "$(numbers "$LLAMA" bos.tsz --seq-length 20 --row-bos no)" \
         = "$(numbers "$LLAMA" plain.tsz --seq-length 20)" ]
-    # --context leaves the last one out
+    # --context drops the last one
     head -2 cut | "$BIN/tokenize" --ids -o whole.tsz
     [ "$(numbers "$LLAMA" bos.tsz --context 20)" = "$(numbers "$LLAMA" whole.tsz)" ]
     "$BIN/eval-ppl" "$LLAMA" bos.tsz --context 20 2>&1 |
@@ -140,7 +140,7 @@ print(r["nll"], r["windows"], r["predictions"])'
         grep -q '1 of 2 windows begin with an added BOS token'
     refused 1 "leaves gaps" record "$LLAMA" bos.tsz --context 20 --stride 20
     refused 2 "must be auto, yes or no" record "$LLAMA" bos.tsz --row-bos maybe
-    # rows that have theirs are windows already
+    # rows that begin with a BOS are windows already
     printf 'abcdefghij' > words
     "$BIN/tokenize" --quiet -m "$G/tokenizers_small/spm.json" --seq-length 4 words -o rows.tsz
     refused 1 "begin with an added BOS" record "$LLAMA" rows.tsz --context 8
@@ -279,7 +279,7 @@ P
         = "$(head -n 1 records | cut -d, -f2-13)" ]
 }
 
-@test "a path that is not UTF-8, or would steer a terminal, costs no result" {
+@test "a path that is not UTF-8 or holds terminal escapes does not lose the result" {
     name=$(printf 'm\377\033[31m\302\233.tsz')
     "$BIN/hf-import" "$LLAMA" -o "$name"
     "$BIN/tokenize" --ids <(echo 1 2 3 4 5 6 7) -o "few.tsz"

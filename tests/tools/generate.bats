@@ -1,4 +1,4 @@
-# generate: kept keys and values against the logits of whole sequences, sampling, ends, text.
+# generate: cached keys and values against the logits of whole sequences, sampling, stopping, text.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -46,7 +46,7 @@ ids() { "$BIN/generate" --quiet "$1" --prompt-ids "$2" "${@:3}"; }
         = "$(ids "$G/families/llama" "5 6")" ]
 }
 
-@test "ends: end-of-sequence ids, learned positions, nothing asked for" {
+@test "stops at end-of-sequence ids and at the last learned position; no tokens requested" {
     out=$(ids "$G/families/llama" "5 6 7" --max-new-tokens 8 --ignore-eos)
     fifth=$(cut -d ' ' -f 5 <<< "$out")
     cp -r "$G/families/llama" ended

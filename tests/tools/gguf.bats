@@ -1,5 +1,5 @@
 # gguf-import and GGUF files as MODEL operands: every family against its directory, quantised files,
-# tokenizers, rope tables, what is refused.
+# tokenizers, rope tables, refusals.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -17,9 +17,9 @@ both() {        # both DIR [TYPE] [CODE]: directory and GGUF file as streams
     "$BIN/hf-import" "$1" --compress none -o hf.tsz
 }
 
-# sayable DIR: DIR, or a copy changed into what a file of its architecture can say: layers without
-# rope or a window by their fixed period, scores by key_length, norms that do not change when 1 is
-# added in f32.
+# sayable DIR: DIR, or a copy changed into what a file of its architecture can express: layers
+# without rope or a window by their fixed period, scores by key_length, norms that do not change
+# when 1 is added in f32.
 sayable() {
     local same='
 C["query_pre_attn_scalar"] = C["head_dim"]
@@ -57,14 +57,14 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
     done
 }
 
-@test "pruned shapes: heads whose size is not hidden size by heads" {
+@test "pruned shapes: a head size other than hidden size / heads" {
     for dir in "$G"/slice/{llama,qwen3,nemotron}/all; do
         both "$dir"
         $GGUF same gguf.tsz hf.tsz
     done
 }
 
-@test "quantised files: f32 or q8_0, rows of q and k in place, the id of what they hold" {
+@test "quantised files: f32 or q8_0, rows of q and k in order, the id of the values they hold" {
     $GGUF tiny tiny
     for type in F32 Q8_0 Q4_0; do
         both tiny $type
@@ -117,7 +117,7 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
     $GGUF same q8.narrow f32.narrow
     $GGUF same q8.all f32.all
     $GGUF near q8.trained f32.trained 1e-5
-    # rows stay packed, what loses columns does not; a trained model is f32
+    # tensors that lose rows stay packed, those that lose columns do not; a trained model is f32
     [ "$("$BIN/ts-dump" q8.narrow | grep -c 'down_proj.weight f32 \[64, 64\]') $("$BIN/ts-dump" \
         q8.narrow | grep -c ' q8_0 ')" = "2 13" ]
     [ "$("$BIN/ts-dump" q8.all | grep ' q8_0 ' | cut -d ' ' -f 1 | tr '\n' ' ')" \
@@ -135,7 +135,7 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
     grep -q '"rms_norm_eps": 1e-5,' back/config.json
 }
 
-@test "a tied model that stores its head all the same stays tied; another head unties it" {
+@test "a tied model that also stores its head stays tied; a different head unties it" {
     $GGUF tiny tiny
     both tiny F32 'T["output.weight"] = T["token_embd.weight"]'
     $GGUF same gguf.tsz hf.tsz
@@ -160,7 +160,7 @@ for i in range(2):
         -f 1-3,9-10)" = "0 2 4 1 3" ]
 }
 
-@test "rope scaling: linear, yarn, divisors that are no llama3" {
+@test "rope scaling: linear, yarn, divisors that are not llama3's" {
     scaling() {
         $GGUF make "$G/families/llama" m.gguf "$1"
         "$BIN/gguf-import" m.gguf --quiet | "$BIN/ts-dump" --head | tr -d ' \n' |
@@ -178,7 +178,7 @@ M["llama.rope.scaling.original_context_length"] = 16')" \
         == '{"rope_type":"longrope","short_factor":'"$list"',"long_factor":'"$list,"* ]]
 }
 
-@test "gemma: the scale of scores by the number of layers, a window is needed; olmo2 knows none" {
+@test "gemma: score scale by the number of layers, a window is required; olmo2 has none" {
     edited() {
         $GGUF make "$1" m.gguf "$2"
         "$BIN/gguf-import" m.gguf --quiet 2>&1 | "$BIN/ts-dump" --head 2>&1 | grep query_pre
@@ -222,7 +222,7 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     done
 }
 
-@test "BOS and EOS as the metadata say" {
+@test "BOS and EOS follow the metadata" {
     head_of() { "$BIN/ts-dump" "$1" | grep '^bos'; }
     $GGUF vocab "$G/tokenizers_small/spm.json" m.gguf spm
     printf a | "$BIN/tokenize" -m m.gguf -o a.tsz
@@ -233,7 +233,7 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
         = '{"bos_token_id":1,"eos_token_id":2}' ]
 }
 
-@test "a tokenizer that cannot be rebuilt is missed only where it is needed" {
+@test "a tokenizer that cannot be rebuilt is an error only where it is needed" {
     $GGUF vocab "$G/tokenizers_small/gpt2.json" m.gguf tekken
     run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
     [ "$status" = 0 ]

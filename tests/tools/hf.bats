@@ -1,4 +1,4 @@
-# hf-import and hf-export: every family there and back, what older files contain, twins, refusals.
+# hf-import and hf-export: round trips of every family, contents of older files, twins, refusals.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -56,7 +56,7 @@ P
     run -2 export_ shards two --max-shard-size 5XB
 }
 
-@test "the id follows function and values, not place, form or dtype" {
+@test "the id depends on function and values, not on path, format or dtype" {
     first=$(id "$G/families/llama31")
     cp -r "$G/families/llama31" moved
     [ "$(id moved)" = "$first" ]
@@ -99,7 +99,7 @@ T["model.norm.weight"] = d, s, struct.pack("<f", 1e5) + b[4:]'
     [ ! -e f16 ]
 }
 
-@test "a llama of a width that its heads do not divide becomes mistral, with biases smollm3" {
+@test "a llama whose heads do not divide its width becomes mistral, or smollm3 with biases" {
     $ST edit "$G/slice/llama/hidden_odd" odd '
 C["model_type"] = "llama"
 C["architectures"] = ["LlamaForCausalLM"]
@@ -150,7 +150,7 @@ P
     [ "$(id long)" = "$(id twin)" ]
 }
 
-@test "older files: no base prefix, rotary tables, masks, another name of the head" {
+@test "older files: no base prefix, rotary tables, masks, another name for the head" {
     $ST edit "$G/families/llama" bare '
 for n in list(T):
     T[n.removeprefix("model.")] = T.pop(n)
@@ -194,7 +194,7 @@ T["lm_head.weight"] = d, s, b[:-1] + b"\1"'
     $ST same "$G/families/llama31" back3
 }
 
-@test "files travel: tokenizer, templates, no stray ones" {
+@test "tokenizer files and templates are carried along, stray files are not" {
     cp -r "$G/families/llama" m
     printf '{"version": "1.0"}' > m/tokenizer.json
     printf 'x{{ y }}\n' > m/chat_template.jinja
@@ -208,7 +208,7 @@ T["lm_head.weight"] = d, s, b[:-1] + b"\1"'
     [ ! -e back/notes ]
 }
 
-@test "a stream's own files and the code that it names do not reach the disk" {
+@test "other files of a stream, and code that its config names, are not written" {
     $BIN/hf-import "$G/families/llama" --compress none -o a.tsz
     PYTHONPATH=$G/../tools python3 - <<'PY'
 import stream
@@ -226,7 +226,7 @@ PY
     run ! grep auto_map out/config.json
 }
 
-@test "refused: tensors that are missing, unexpected, misshapen, no reals" {
+@test "refused: tensors that are missing, unexpected, misshapen or not floating point" {
     llama=$G/families/llama
     $ST edit $llama a 'T.pop("model.layers.2.mlp.up_proj.weight")'
     refused a "layers.2.mlp.up_proj.weight"
@@ -248,7 +248,7 @@ PY
     refused i "qkv_proj"
 }
 
-@test "refused: directories that are none" {
+@test "refused: directories without a model" {
     mkdir empty
     refused empty "config.json"
     cp -r "$G/families/llama" bin
@@ -279,7 +279,7 @@ PY
     [[ $output == *"name the directory"* ]]
 }
 
-@test "refused: hostile and cut safetensors" {
+@test "refused: hostile and truncated safetensors" {
     llama=$G/families/llama
     patch() {   # patch NAME PYTHON: the file's bytes as B (header text as H, data as D)
         cp -r "$llama" "$1"
@@ -341,7 +341,7 @@ B = join(json.dumps(J), D)'
     refused none "dtype"
 }
 
-@test "refused: indexes that lie" {
+@test "refused: false indexes" {
     sharded=$G/families/llama31
     index() { rm -rf "$1"; cp -r "$sharded" "$1"; sed -i "$2" "$1/model.safetensors.index.json"; }
     index a 's/model-00003-of/model-00009-of/';             refused a "model-00009-of"

@@ -1,5 +1,5 @@
 # Two different results never share an id: every option of every tool that writes a stream, from a
-# table that must have them all.
+# table that must be complete.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -80,8 +80,8 @@ tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
 END
-    # what never changes a result but for rounding, or only allows it; tokenize --ids and
-    # dump-logits --full are other runs
+    # options that change a result by rounding at most, or only permit it; tokenize --ids and
+    # dump-logits --full are runs of another kind
     silent="calib-acts any-tokenizer batch-size
         dump-logits any-tokenizer full
         probe-layers any-tokenizer batch-size table
@@ -144,7 +144,7 @@ differ() {
     [ "${first% *}" != "${second% *}" ] || { echo "$*: one id for two results"; false; }
 }
 
-@test "every option of every tool that writes a stream is in the table, and none that is not" {
+@test "the table has exactly the options of the tools that write streams" {
     for tool in "$BIN"/*; do
         tool=${tool##*/}
         [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e '^  -o, --output' &&
@@ -163,7 +163,7 @@ differ() {
     diff all known
 }
 
-@test "values of an option that make different things make different ids" {
+@test "option values that change the output change the id" {
     "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
     while IFS='|' read -r tool option a b; do
         differ "$tool" "$option" "$a" "$b"
@@ -183,7 +183,7 @@ differ() {
     done < options
 }
 
-@test "an option that names a file counts by what the file holds" {
+@test "an option that names a file contributes the file's contents to the id" {
     "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
     while IFS='|' read -r tool option a b; do
         differ "$tool" "$option" "$a" "$b"
@@ -195,7 +195,7 @@ differ() {
     done < paths
 }
 
-@test "a text and the same bytes as JSON lines, by the name of the file, have two ids" {
+@test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
     read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
     read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"

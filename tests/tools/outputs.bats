@@ -1,5 +1,5 @@
-# What a tool writes: appears whole or not at all, replaces nothing but what it was told to, and
-# what took hours is not lost.
+# Outputs of tools appear whole or not at all, replace nothing but their target, and are not lost
+# after hours of work.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -42,7 +42,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     false
 }
 
-@test "a pipe or a device is written in place, behind links too" {
+@test "pipes and devices are written in place, also through links" {
     learn > plain.json
     mkfifo pipe
     ln -s pipe link
@@ -61,7 +61,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     learn -o - | cmp plain.json
 }
 
-@test "a link stays, and the file that it names is replaced, or made" {
+@test "a link is kept, and the file it names is replaced or created" {
     learn > plain.json
     mkdir there
     echo old > there/file
@@ -84,12 +84,12 @@ until_there() {     # until_there PATTERN: a file of that name in out
     refused 1 "Too many levels of symbolic links" learn -o round
 }
 
-@test "outputs have the permissions that umask leaves" {
+@test "outputs get permissions according to umask" {
     (umask 027 && tokens -o a && learn -o b && "$BIN/hf-export" --quiet "$MODEL" c)
     [ "$(stat -c %a a b c c/config.json | tr '\n' ' ')" = "640 640 750 640 " ]
 }
 
-@test "what cannot be written is known before the work is done" {
+@test "an output that cannot be written is reported before the work" {
     mkfifo never
     refused 1 "no/such: No such file or directory" learn never -o no/such
     refused 1 "out: Is a directory" learn never -o out
@@ -97,7 +97,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     refused 1 "cannot write : " learn never -o ''
 }
 
-@test "what SIGKILL left goes when the name is written again; what another process writes stays" {
+@test "remnants of SIGKILL go when the name is written again; files being written stay" {
     "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
     begin() {   # begin COMMAND...: as far as its output has a name, its input open on descriptor 9
         mkfifo pipe
@@ -132,7 +132,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     [ "$(ls -A out)" = x ]
 }
 
-@test "two processes with the same number write the same name, each whole" {
+@test "two processes with the same process id write the same name, each completely" {
     unshare -prf --kill-child true 2> /dev/null || skip "no process namespaces here"
     "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
     for n in 1 2; do

@@ -41,10 +41,10 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
 @test "losses without each layer and each contiguous block" { $prune losses $families; }
 @test "golden cuts: tensors byte for byte, logits, proof before writing" { $prune cuts $families; }
 
-@test "shards join to what one pass gives; a part joined twice is refused" {
+@test "joined shards equal one pass; a shard joined twice is refused" {
     $prune tokens llama all.tsz
     model=$GOLDEN/families/llama
-    # products round in one way for one size of batch
+    # products of one batch size round in the same way
     shard() { calib-acts --quiet "$model" all.tsz --batch-size 1 "$@"; }
     shard -o one.tsz
     shard --sequences 1 -o a.tsz
@@ -67,7 +67,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
     refused 1 "is of model" ts-cat a.tsz other-acts.tsz
 }
 
-@test "batches do not change the sums; documents of different lengths are one sample each" {
+@test "the batch size does not change the sums; each document is one sample" {
     model=$GOLDEN/families/gpt2
     $prune tokens gpt2 rows.tsz
     calib-acts --quiet "$model" rows.tsz -o a.tsz
@@ -80,7 +80,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
     grep -q '2 samples, 7 positions' note
 }
 
-@test "keeping everything keeps every byte; what is before a dropped layer keeps its ranking" {
+@test "keeping everything keeps every byte; layers before a dropped one keep their ranking" {
     for family in $families; do
         slice-model "$GOLDEN/families/$family" -o all.tsz 2> note
         grep -q 'nothing to cut' note
@@ -104,7 +104,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
 # nll MODEL: of the calibration samples
 nll() { eval-ppl --quiet "$1" tokens.tsz | sed 's/.*"nll":\([^,]*\),.*/\1/'; }
 
-@test "a layer without its attention or its MLP is one whose output projection is zero" {
+@test "a layer without its attention or its MLP equals one whose output projection is zero" {
     for family in llama gpt_neox gemma3 olmo2 gpt2; do
         $prune tokens $family tokens.tsz
         $st edit "$GOLDEN/families/$family" zeroed '
@@ -190,7 +190,7 @@ for l, n in enumerate((20, 20, 45, 31)):
     calib-acts --quiet trained.tsz tokens.tsz | score-importance | rank -o rank.tsz
     slice-model trained.tsz --rank rank.tsz --hidden-size 24 --intermediate-size 20 \
         --verify tokens.tsz -o even.tsz
-    # the columns of sizes are as wide as the widest
+    # the columns of sizes have the width of the widest
     slice-model "$llama" --rank llama.rank.tsz --intermediate-size 0:20,1:25,2:30,3:35 \
         --dry-run 2> /dev/null |
         awk '/%$/ { bad += at && length != at; at = length; rows++ } END { exit bad || rows < 8 }'
@@ -200,7 +200,7 @@ for l, n in enumerate((20, 20, 45, 31)):
     [[ $output == *"config.json for model_type llama has one number for all layers"* ]]
 }
 
-@test "a probe replaces the order of layers, and its best block is what leaves" {
+@test "a probe replaces the order of layers, and its best block is dropped" {
     ranked llama
     probe-layers --quiet "$GOLDEN/families/llama" llama.tokens.tsz --block-size 2 \
         --table -o probe.tsz 2> table
@@ -255,7 +255,7 @@ for l, n in enumerate((20, 20, 45, 31)):
         --rank llama.rank.tsz --hidden-size 24 --any-model
 }
 
-@test "targets that cannot be reached, lists that are none, wrong streams" {
+@test "refused: unreachable targets, malformed lists, wrong streams" {
     ranked llama
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"
     refused 1 "--hidden-size must be at most 36, not 37" $cut --hidden-size 37

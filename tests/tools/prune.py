@@ -81,7 +81,8 @@ def run(*command, **more):
 
 
 def piped(family, *commands):
-    """The golden samples through calib-acts and then the commands; what the last one writes."""
+    """Runs the golden samples through calib-acts and then the commands; returns the output of the
+    last."""
     tokens(family, "tokens.tsz")
     data = None
     for command in (("calib-acts", "--quiet", GOLDEN + "/families/" + family, "tokens.tsz"),

@@ -1,5 +1,5 @@
-"""A stand-in for the tool `rank` in another language: scores on standard input, the order of every
-axis on standard output."""
+"""The tool `rank` in another language: scores on standard input, the order of every axis on
+standard output."""
 import struct
 import sys
 

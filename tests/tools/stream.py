@@ -1,4 +1,4 @@
-"""The stream of formats/SPEC.md in another language: what a program needs that wants to be a stage.
+"""The stream of formats/SPEC.md in another language: all that a program needs to be a stage.
 Plain streams; `zstd -dc` undoes the rest. read(file) -> header, [(name, dtype, shape, bytes)];
 write(file, header, records). The digests come from the system's libxxhash."""
 import ctypes

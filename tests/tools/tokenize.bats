@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# tokenize and train-tokenizer: documents, rows, BOS rules, lists of ids, what is refused.
+# tokenize and train-tokenizer: documents, rows, BOS rules, lists of ids, refusals.
 
 setup() {
     PARE_BIN=${PARE_BIN:-$PWD/bin}
@@ -46,7 +46,7 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     done
 }
 
-@test "rows join the documents, each with its BOS, and drop the rest with a note" {
+@test "rows join the documents, each with its BOS, and drop an incomplete last row with a note" {
     printf 'a\n---\nb\n---\n\n---\nc\n' > "$dir/a"
     run sh -c "'$PARE_BIN/tokenize' -m $small/spm.json --doc-sep --- --seq-length 2 --row-bos no \
         '$dir/a' | cat > '$dir/out'"
@@ -89,11 +89,11 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     bytes=$(sed -n '/^bytes/s/.*: //p' "$dir/plain" | xargs)
     [ "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 3 | grep -vc '^0 ')" = 0 ]
     [[ "$bytes " == "$(row "$(sed -n '/^bytes/p' "$dir/rows")" 1 | grep -vx 0 | xargs) "* ]]
-    # no: as the documents run on; a limit counts the added ones
+    # no: documents continue across rows; a limit counts added tokens
     [ "$(tokens $small/spm.json --seq-length 3 --row-bos no | head_of bos)" \
         = '{"rule": "auto", "begin": [1], "end": [], "row": []}' ]
     [ "$(tokens $small/spm.json --seq-length 3 --max-tokens 8 | head_of tokens)" = 6 ]
-    # auto follows the post-processor; a BOS that was asked for follows --row-bos yes
+    # auto follows the post-processor; an explicit BOS follows --row-bos yes
     [ "$(tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 | head_of bos)" \
         = '{"rule": "<|endoftext|>", "begin": [0], "end": [], "row": []}' ]
     tokens $small/gpt2.json --bos '<|endoftext|>' --seq-length 2 --row-bos yes | show > "$dir/rows"
@@ -110,7 +110,7 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     [ "$status" = 2 ]
 }
 
-@test "--max-tokens cuts, --field picks" {
+@test "--max-tokens limits, --field selects" {
     printf '{"other": "zz", "t": "z~^"}\n\n{"t": "z\\u007e^"}\n' > "$dir/a"
     run sh -c \
         "'$PARE_BIN/tokenize' -m $small/gpt2.json --field t --max-tokens 4 '$dir/a' |
@@ -127,7 +127,7 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     run "$PARE_BIN/tokenize" -m $small/gpt2.json --field t "$dir/a"
     [ "$status" = 1 ]
     [[ "$output" == *"line 3"* ]]
-    # what cat makes of files that do not end in a newline, and what is nearly JSON
+    # files without a final newline joined by cat, and text that is nearly JSON
     for line in '{"t": "a"}{"t": "b"}' '{"t": "a"} x' '{"t": "a", "u": tru}' \
         '{"t": "a", "u": --5}' '{"t": "a", "t": "b"}'; do
         printf '{"t": "a"}\n%s\n' "$line" > "$dir/a"
@@ -165,7 +165,7 @@ ids.2 1 : 7" ]
     [ -z "$output" ]
 }
 
-@test "refused with one sentence: no tokenizer, no file, no tokens, binary to nothing" {
+@test "refused: no tokenizer, an unsupported one, no file, no tokens, impossible lengths" {
     printf 'a' > "$dir/a"
     printf '{"model": {"type": "Unigram", "vocab": []}}' > "$dir/t.json"
     run "$PARE_BIN/tokenize" "$dir/a"
@@ -187,7 +187,7 @@ ids.2 1 : 7" ]
     [ "$status" = 2 ]
 }
 
-@test "the id tells texts apart, and not their names" {
+@test "the id distinguishes texts, not their names" {
     printf 'one' > "$dir/a"
     printf 'two' > "$dir/b"
     cp "$dir/a" "$dir/c"

@@ -1,4 +1,4 @@
-# kd-train: golden trajectories, going on after any kind of end, refusals.
+# kd-train: golden trajectories, resuming after any kind of interruption, refusals.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -152,7 +152,7 @@ for p, u in zip(predicted, used, strict=True):
 PYTHON
 }
 
-@test "a half save, a damaged newest checkpoint, a log that is ahead: the one before is taken" {
+@test "an interrupted save, a damaged newest checkpoint, a log ahead: the previous one is used" {
     short_run --max-steps 12 --output-dir whole --log whole.log
     short_run --max-steps 12 --output-dir cut --log cut.log --save-steps 3 --teacher "$TEACHER" \
         --eval-steps 1 --eval-data data.tsz -o elsewhere.tsz
@@ -170,7 +170,7 @@ PYTHON
     [ ! -e cut/.checkpoint-15.tsz.0123456789abcdef.part ]
 }
 
-@test "all checkpoints damaged: refused, nothing started anew" {
+@test "all checkpoints damaged: refused, not restarted" {
     short_run --max-steps 2 --output-dir run --save-steps 1
     for f in run/checkpoint-*; do truncate -s -1 "$f"; done
     rm run/model.tsz
@@ -197,7 +197,7 @@ PYTHON
     done
 }
 
-@test "--resume refuses what would be another run, and names it" {
+@test "--resume refuses a different run, and names the difference" {
     short_run --max-steps 4 --output-dir run --save-steps 2
     "$BIN/tokenize" --ids -o other.tsz <<< "1 2 3 4 5"
     refused 1 'learning-rate 0.001, not 0.002' short_run --max-steps 4 --output-dir run \
@@ -213,7 +213,7 @@ PYTHON
     short_run --max-steps 4 --output-dir run --resume --recompute --save-steps 1
 }
 
-@test "a loss that is not a number stops with the step, and the last checkpoint stays" {
+@test "a NaN loss ends the run with its step, and the last checkpoint is kept" {
     python3 - "$STUDENT" <<'P'
 import json, shutil, struct, sys
 shutil.copytree(sys.argv[1], "broken")
@@ -242,7 +242,7 @@ P
     refused 1 "step ${BASH_REMATCH[1]}: " hot --quiet --resume
 }
 
-@test "--log - is standard output, where the model does not go there" {
+@test "--log - is standard output, unless the model goes there" {
     short_run --max-steps 3 --log file.log -o a.tsz
     short_run --max-steps 3 --log - -o b.tsz > out.log
     cmp <(without_speed file.log) <(without_speed out.log)
@@ -277,7 +277,7 @@ P
     [ ! -e 4.tsz ]
 }
 
-@test "the tokenizer travels: the student's, else the teacher's; different ones are refused" {
+@test "the tokenizer is the student's, else the teacher's; different ones are refused" {
     cp -r "$STUDENT" named; cp -r "$TEACHER" teacher
     echo '{"model": {"type": "BPE", "vocab": {}, "merges": []}}' > named/tokenizer.json
     echo '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}' > teacher/tokenizer.json
@@ -292,7 +292,7 @@ P
     cmp given/tokenizer.json teacher/tokenizer.json
 }
 
-@test "usage and data that cannot work" {
+@test "refused: wrong usage and unusable data" {
     refused 2 "--max-steps" short_run -o x.tsz
     refused 2 "needs a --teacher" golden_run -o x.tsz
     refused 2 "does not use --teacher" golden_run --teacher "$TEACHER" --loss ce -o x.tsz

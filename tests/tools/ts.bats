@@ -1,5 +1,5 @@
-# ts-check, ts-cat, ts-dump, and the stream as another language speaks it (stream.py, rank.py:
-# Python with nothing but its own library).
+# ts-check, ts-cat, ts-dump, and the stream in another language (stream.py, rank.py: Python with
+# only its standard library).
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -55,7 +55,7 @@ PY
 
 # ---- ts-check
 
-@test "ts-check is silent for whole streams and tells of them with --verbose" {
+@test "ts-check is silent for whole streams and lists them with --verbose" {
     hf-import "$golden/llama" -o a.tsz
     hf-import "$golden/llama" --compress none -o b.tsz
     run ts-check a.tsz b.tsz
@@ -69,7 +69,7 @@ PY
     cat b.tsz | ts-check -
 }
 
-@test "ts-check finds a cut, a changed byte and what follows, each in a sentence naming the file" {
+@test "ts-check reports truncation, a changed byte and trailing data, and names the file" {
     hf-import "$golden/llama" --compress none -o a.tsz
     size=$(stat -c %s a.tsz)
     head -c $((size - 1)) a.tsz > cut.tsz
@@ -89,7 +89,7 @@ PY
     [ "${#lines[@]}" = 2 ]
 }
 
-@test "ts-check refuses what is no stream, what claims 8 GB, and unknown versions" {
+@test "ts-check refuses files that are not streams, claims of 8 GB, and unknown versions" {
     printf 'hello, world' > text
     printf '\336\000\001\244pare\335\377\377\377\377' > huge
     printf '\202\244pare\002\244kind\241x' > later
@@ -107,7 +107,7 @@ PY
     [[ $output == *"nowhere: No such file or directory" ]]
 }
 
-@test "a stage whose input was cut does not end its output" {
+@test "a stage with truncated input writes no end map" {
     tokens a.tsz aa t 0 3
     head -c -5 a.tsz | ts-cat - > out.tsz || true
     run ts-check out.tsz
@@ -201,7 +201,7 @@ PY
 
 # ---- ts-dump
 
-@test "ts-dump shows streams, directories and pipes, and stands a reader that leaves" {
+@test "ts-dump shows streams, directories and pipes, and copes with a reader that quits" {
     hf-import "$golden/llama" -o a.tsz
     run ts-dump a.tsz
     [ "$status" = 0 ]
@@ -311,7 +311,7 @@ stream.write(open(sys.argv[1], "wb"), {"kind": "tokens", "id": name(0), "hist": 
 PY
 }
 
-@test "ts-dump --hist quotes whatever a foreign program has written, and says whose history it is" {
+@test "ts-dump --hist quotes everything that another program wrote, and says whose history it is" {
     history a.tsz '
 step("rank", ["'"'; touch harm1; '"'", "`touch harm2`", "\ntouch harm3"],
      {"seed": "$(touch harm4)"}, [("\ntouch harm5", "")]),'
@@ -366,7 +366,7 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
             sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
     done
     [ "$(listed tools)" = "$(sort writers)" ]
-    # those left out do not change what is made, and are not recorded
+    # those omitted do not change the result, and are not recorded
     unrecorded=" compress dry-run eval-data eval-steps help log output output-dir quiet recompute \
 resume save-steps table teacher-dtype verify verify-tokens version "
     for option in $(sort -u named); do
@@ -378,7 +378,7 @@ resume save-steps table teacher-dtype verify verify-tokens version "
     done
 }
 
-@test "time follows the input: long histories and many shards" {
+@test "time is proportional to the input: long histories and many shards" {
     history a.tsz '
 ([step("ts-cat", ["a"], inputs=[("a", name(i - 1))], n=i) for i in range(60000, 0, -1)]
  + [step("ts-cat", ["a"], inputs=[("a", name(i)) for i in range(60000)])])'
@@ -388,7 +388,7 @@ resume save-steps table teacher-dtype verify verify-tokens version "
     timeout 60 ts-cat b.tsz -o c.tsz
 }
 
-# ---- any language
+# ---- other languages
 
 @test "a stage in another language: Python ranks scores as the tool rank does" {
     scores scores.tsz
@@ -419,7 +419,7 @@ assert h["family"] == "llama" and len(r) == 40'
 
 # ---- outputs that fail
 
-@test "full disks, terminals and missing folders are told and leave nothing" {
+@test "full disks, terminals and missing folders are reported, and nothing is left behind" {
     tokens a.tsz aa t 0 3
     run bash -c 'ts-cat a.tsz > /dev/full'
     [ "$status" = 1 ]

@@ -1,5 +1,5 @@
-# What a hurried user does wrong: the same stream twice, sizes that are none, weights that are no
-# numbers, limits of the system, two runs at once.
+# Mistakes of a hurried user: the same stream twice, impossible sizes, NaN weights, limits of the
+# system, two runs at once.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -44,7 +44,7 @@ END
     refused 2 "read only once" "$BIN/tokenize" --ids - - < ids.txt
 }
 
-@test "a size of 0 is no size, an empty list no list, an unknown choice no default" {
+@test "refused: a size of 0, an empty list, an unknown choice" {
     refused 2 "--hidden-size must be at least 1, not 0" "$BIN/slice-model" "$MODEL" --hidden-size 0
     refused 2 "--drop-layers takes a list" "$BIN/slice-model" "$MODEL" --drop-layers ""
     refused 2 '--init must be keep or random, not "randm"' "$BIN/kd-train" "$MODEL" \
@@ -56,14 +56,14 @@ END
     refused 2 "standard output" "$BIN/hf-export" "$MODEL" -
 }
 
-@test "lengths beyond the data's are the data's; beyond memory they are refused by name" {
+@test "lengths are limited to the data's; those beyond memory are refused by name" {
     "$BIN/calib-acts" --quiet "$MODEL" data.tsz --seq-length 99999999999 | "$BIN/ts-check"
     refused 2 "lower --batch-size" "$BIN/calib-acts" "$MODEL" data.tsz --batch-size 999999999
     "$BIN/tokenize" --ids ids.txt -o documents.tsz
     "$BIN/calib-acts" --quiet "$MODEL" documents.tsz --seq-length 99999999999 | "$BIN/ts-check"
 }
 
-@test "weights that are not numbers pass no threshold, and no tool makes anything of them" {
+@test "NaN weights pass no threshold, and every tool refuses them" {
     with_nan nan
     refused 1 "1 of 1 models is not finite" "$BIN/eval-ppl" --quiet nan data.tsz
     refused 1 "activations are not finite" "$BIN/calib-acts" --quiet nan data.tsz
@@ -74,7 +74,7 @@ END
     refused 1 "not finite" "$BIN/generate" nan --prompt-ids 1
 }
 
-@test "a limit on file sizes is told in a sentence, and leaves nothing behind" {
+@test "exceeding a limit on file size is reported, and nothing is left behind" {
     mkdir out
     refused 1 "File too large" bash -c "ulimit -f 8; '$BIN/hf-export' '$MODEL' out/dir"
     refused 1 "File too large" bash -c "ulimit -f 8; '$BIN/hf-import' '$MODEL' -o out/file"
@@ -93,7 +93,7 @@ END
     ended() {
         exec 9<> pipe
         head -c 50000 model.tsz >&9
-        # also where whoever started the test ignores them, as nohup does
+        # even if the parent of the test ignores them, as nohup does
         env --default-signal "${@:3}" < pipe 2> note 9>&- &
         for i in $(seq 500); do [ -z "$(begun)" ] || break; sleep 0.02; done
         [ -n "$(begun)" ]
@@ -115,7 +115,7 @@ END
     diff -r there out/there
 }
 
-@test "with standard descriptors closed nothing goes where another thing belongs" {
+@test "with standard descriptors closed no output goes to the wrong file" {
     "$BIN/hf-import" "$MODEL" --compress none -o model.tsz
     "$BIN/hf-import" "$MODEL" --compress none -o closed.tsz 0<&- 1>&- 2>&-
     cmp model.tsz closed.tsz
@@ -127,7 +127,7 @@ END
     "$BIN/ts-check" trained.tsz
 }
 
-@test "too low a limit on address space is told in a sentence: no abort, nothing left behind" {
+@test "too low a limit on address space is reported: no abort, nothing left behind" {
     [ -z "${PARE_SANITIZED:-}" ] || skip "address space is the sanitizer's own"
     mkdir wide out
     sed -e 's/"hidden_size": [0-9]*/"hidden_size": 384/' \
@@ -169,7 +169,7 @@ END
         --output-dir run --quiet
 }
 
-@test "the dispatcher works behind a link, and tells its release" {
+@test "the dispatcher works through a link, and prints its release" {
     mkdir inst
     cp "$ROOT/pipelines/pare" "$BIN/ts-check" inst
     ln -s inst/pare p
@@ -194,14 +194,14 @@ END
     [ -e dir/model.tsz ]
 }
 
-@test "a SentencePiece model alone is told, and how to get a tokenizer.json" {
+@test "a directory with only a SentencePiece model: the message says how to get a tokenizer.json" {
     mkdir spm
     cp "$MODEL/config.json" "$MODEL/model.safetensors" spm
     echo x > spm/tokenizer.model
     refused 1 save_pretrained "$BIN/tokenize" -m spm ids.txt
 }
 
-@test "where fewer threads can be had than asked for, every tool gives the bytes of so many" {
+@test "with fewer threads than requested, every tool gives the bytes of that many" {
     computing() {   # computing TOOL OUT OPTION...: a small run of every tool that has --threads
         case $1 in
         calib-acts | dump-logits | probe-layers) set -- "$@" "$MODEL" data.tsz ;;
@@ -233,13 +233,13 @@ END
     done
 }
 
-@test "threads with too small a stack are told, not met" {
+@test "too small a thread stack is reported, not overrun" {
     refused 2 "--threads must be from 0 to 1024, not 1025" "$BIN/eval-ppl" --threads 1025 "$MODEL" \
         data.tsz
     refused 1 "a stack of 16 KB" env OMP_STACKSIZE=16K "$BIN/eval-ppl" --threads 2 "$MODEL" data.tsz
 }
 
-@test "a FIFO where a file is meant is refused at once" {
+@test "a FIFO in place of a file is refused at once" {
     cp -r "$MODEL" m
     for file in config.json model.safetensors; do
         mv m/$file kept
@@ -250,7 +250,7 @@ END
     done
 }
 
-@test "fewer threads than asked for are told, and the number had is the number written down" {
+@test "fewer threads than requested are noted, and the actual number is recorded" {
     export OMP_THREAD_LIMIT=2
     "$BIN/calib-acts" "$MODEL" data.tsz --threads 3 -o acts.tsz 2> note
     grep -q -e '--threads 3: the environment allows only 2' note
@@ -258,7 +258,7 @@ END
     [[ $("$BIN/eval-ppl" --quiet "$MODEL" data.tsz --threads 3) == *'"threads":2'* ]]
 }
 
-@test "a tool that computes starts itself again with tuned settings, unless PARE_RESTART=0" {
+@test "a computing tool restarts itself with tuned settings, unless PARE_RESTART=0" {
     for restart in 1 0; do
         mkfifo pipe
         PARE_RESTART=$restart "$BIN/eval-ppl" --quiet "$MODEL" pipe &
