@@ -163,7 +163,8 @@ print(r["nll"], r["windows"], r["predictions"])'
             grep -qF "$note"
     done
     "$BIN/eval-ppl" "$LLAMA" document.tsz --seq-length 80 > asked.json 2> notes
-    grep -qF "windows of up to 80 tokens go beyond the 64 positions of the model (max_" notes
+    note="windows of up to 80 tokens go beyond the 64 positions of the model"
+    grep -qF "$note (max_position_embeddings)" notes
     [ "$(value asked.json predictions)" = 79 ]
 }
 
