@@ -228,8 +228,7 @@ static int pack_map(msgpack_packer *pk, const json_t *v, int depth)
     const char *key;
     json_t *value;
     msgpack_pack_map(pk, json_object_size(v));
-    json_object_foreach((json_t *)v, key, value)
-    {
+    json_object_foreach((json_t *)v, key, value) {
         pack_text(pk, key, strlen(key));
         if (pack(pk, value, depth + 1))
             return -1;

@@ -139,8 +139,7 @@ static int parse_header(struct safetensors *s, const json_t *header, int64_t dat
     int first = s->n;
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)header, name, value)
-    {
+    json_object_foreach((json_t *)header, name, value) {
         if (!strcmp(name, "__metadata__"))
             continue;
         if (s->n == s->room)
@@ -224,8 +223,7 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
     int failed = index ? 0 : -1;
     if (!failed && !json_is_object(map))
         failed = err_set(e, "'%s' has no weight_map", path);
-    json_object_foreach(map, name, file)
-    {
+    json_object_foreach(map, name, file) {
         const char *f = json_string_value(file);
         if (failed || (f && json_object_get(seen, f)))
             continue;
@@ -244,8 +242,7 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
     }
     if (!failed)
         failed = index_names(s, path, e);
-    json_object_foreach(map, name, file)
-    {
+    json_object_foreach(map, name, file) {
         int i = failed ? 0 : sf_find(s, name);
         if (!failed && (i < 0 || s->entries[i].shard != json_integer_value(json_object_get(
                                                             seen, json_string_value(file)))))

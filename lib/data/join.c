@@ -80,9 +80,9 @@ static void meta_agree(json_t *meta, const json_t *head)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(meta, next, key,
-                             value) if (!json_equal(value, json_object_get(head, key)))
-        json_object_del(meta, key);
+    json_object_foreach_safe(meta, next, key, value)
+        if (!json_equal(value, json_object_get(head, key)))
+            json_object_del(meta, key);
 }
 
 /* Counts are added and sources concatenated if all inputs have them. */
@@ -133,7 +133,8 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
     json_object_del(meta, "pare");
     json_object_del(meta, "id");
     json_object_set_new(meta, "tokenizer_id", json_string(tokenizer));
-    json_object_foreach(parts, id, unused) json_array_append_new(list, json_string(id));
+    json_object_foreach(parts, id, unused)
+        json_array_append_new(list, json_string(id));
     json_decref(parts);
     json_object_set_new(meta, "parts", list);
     if (!bad)

@@ -79,8 +79,9 @@ static json_t *config_for(const struct model_spec *h, const struct family *to)
 {
     json_t *config = json_object(), *value;
     const char *key;
-    json_object_foreach(h->config, key, value) if (config_knows(to, key, value))
-        json_object_set_new(config, key, json_deep_copy(value));
+    json_object_foreach(h->config, key, value)
+        if (config_knows(to, key, value))
+            json_object_set_new(config, key, json_deep_copy(value));
     rename_rope(h, config);
     for (const struct family_key *k = to->keys; k->fact; k++)
         if (k->key && (value = fact_value(h, k->fact)))

@@ -275,8 +275,7 @@ int config_check_keys(const struct config *c)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)c->json, key, value)
-    {
+    json_object_foreach((json_t *)c->json, key, value) {
         if (is_read(c->family, key))
             continue;
         int known = listed(c->family->harmless, key, value);

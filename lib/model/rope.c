@@ -61,8 +61,7 @@ static const json_t *find_object(const struct config *c, const json_t *in, const
         err_set(c->e, "config.json: %s is %s; it must be an object", name, config_show(r, show));
         return NULL;
     }
-    json_object_foreach(r, key, v)
-    {
+    json_object_foreach(r, key, v) {
         int k = 0;
         while (known[k] && strcmp(known[k], key))
             k++;

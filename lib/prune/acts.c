@@ -113,8 +113,7 @@ static int shards_check(const json_t *shards, const char *path, struct err *e)
 {
     size_t i;
     json_t *s;
-    json_array_foreach(shards, i, s)
-    {
+    json_array_foreach(shards, i, s) {
         const char *id = json_string_value(json_array_get(s, 0));
         if (json_array_size(s) != 3 || !id || (*id && !digest_is(id)) ||
             !json_is_integer(json_array_get(s, 1)) || !json_is_integer(json_array_get(s, 2)))
@@ -132,9 +131,10 @@ static int64_t shards_list(struct shard *to, const json_t *shards)
 {
     size_t i;
     const json_t *s;
-    json_array_foreach(shards, i, s) to[i] = (struct shard){
-        json_string_value(json_array_get(s, 0)), json_integer_value(json_array_get(s, 1)),
-        json_integer_value(json_array_get(s, 2))};
+    json_array_foreach(shards, i, s)
+        to[i] = (struct shard){json_string_value(json_array_get(s, 0)),
+                               json_integer_value(json_array_get(s, 1)),
+                               json_integer_value(json_array_get(s, 2))};
     return (int64_t)json_array_size(shards);
 }
 
@@ -167,7 +167,8 @@ static int shards_join(json_t *dst, const json_t *src, const char *dst_path, con
         end = same && end > all[k].end ? end : all[k].end;
     }
     free(all);
-    json_array_foreach(src, i, shard) json_array_append(dst, shard);
+    json_array_foreach(src, i, shard)
+        json_array_append(dst, shard);
     return e->set ? -1 : 0;
 }
 

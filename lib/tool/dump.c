@@ -82,8 +82,9 @@ void dump_head(const json_t *head, FILE *f)
 {
     const char *key, *kind = json_string_value(json_object_get(head, "kind"));
     json_t *value;
-    json_object_foreach((json_t *)head, key, value) if (strcmp(key, "hist"))
-        dump_entry(key, value, f);
+    json_object_foreach((json_t *)head, key, value)
+        if (strcmp(key, "hist"))
+            dump_entry(key, value, f);
     if (kind && !strcmp(kind, "model"))
         dump_model(head, f);
     const json_t *hist = json_object_get(head, "hist");

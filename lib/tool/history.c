@@ -18,7 +18,7 @@
 #include "history.h"
 #include "steps.h"
 
-/* tests/tools/ts.bats compares both lists with the tools' --help. */
+/* tests/tools/ts.bats compares both lists, and the options of axes.def, with the tools' --help. */
 static const char *const tools[] = {
     "calib-acts", "dump-logits",      "gguf-import", "hf-import", "kd-train", "probe-layers",
     "rank",       "score-importance", "slice-model", "tokenize",  "ts-cat"};
@@ -44,10 +44,8 @@ static const char *const options[] = {
     "gradient-accumulation-steps",
     "head",
     "hidden",
-    "hidden-size",
     "ids",
     "init",
-    "intermediate-size",
     "jsd-beta",
     "learning-rate",
     "loss",
@@ -58,13 +56,11 @@ static const char *const options[] = {
     "min-learning-rate",
     "model",
     "neuron",
-    "num-attention-heads",
-    "num-hidden-layers",
-    "num-key-value-heads",
     "order",
     "random",
     "rank",
     "row-bos",
+
     "seed",
     "seq",
     "seq-length",
@@ -84,6 +80,14 @@ static int is_listed(const char *const *list, size_t n, const char *name)
     return 0;
 }
 #define IS_LISTED(list, name) is_listed(list, sizeof(list) / sizeof *(list), name)
+
+static int is_size_of_axis(const char *name)
+{
+    for (enum axis x = 0; x < AXIS_COUNT; x++)
+        if (axis_rows[x].option && !strcmp(axis_rows[x].option, name))
+            return 1;
+    return 0;
+}
 
 /* ---- one command */
 
@@ -124,10 +128,7 @@ static char *value_text(const json_t *value)
 /* The size of an axis is recorded as 0 where it is not given: see OPT_SIZES. */
 static int is_not_given(const char *name, const json_t *value)
 {
-    int is_size = 0;
-    for (enum axis x = 0; x < AXIS_COUNT; x++)
-        is_size |= axis_rows[x].option && !strcmp(axis_rows[x].option, name);
-    return is_size && json_is_integer(value) && !json_integer_value(value);
+    return json_is_integer(value) && !json_integer_value(value) && is_size_of_axis(name);
 }
 
 static void option_print(const char *name, const json_t *value, FILE *f)
@@ -157,7 +158,8 @@ void hist_command(const json_t *step, FILE *f)
     json_t *value;
     int dashes = 0;
     word_print(tool ? tool : "?", f);
-    json_object_foreach(json_object_get(step, "options"), key, value) option_print(key, value, f);
+    json_object_foreach(json_object_get(step, "options"), key, value)
+        option_print(key, value, f);
     if (device)
         option_print("device", json_object_get(step, "device"), f);
     if (json_is_string(compute))
@@ -278,12 +280,10 @@ static int options_check(const struct script *x, int64_t s, const char *path, st
 {
     const char *name;
     json_t *value;
-    json_object_foreach(
-        json_object_get(step_at(x, s), "options"), name,
-        value) if (!IS_LISTED(options, name)) return err_set(e,
-                                                             "%s: its history calls %s with --%s, "
-                                                             "which no history records",
-                                                             path, step_tool(x, s), name);
+    json_object_foreach(json_object_get(step_at(x, s), "options"), name, value)
+        if (!IS_LISTED(options, name) && !is_size_of_axis(name))
+            return err_set(e, "%s: its history calls %s with --%s, which no history records", path,
+                           step_tool(x, s), name);
     return 0;
 }
 
@@ -348,8 +348,7 @@ static void step_print(const struct script *x, int64_t s)
     const json_t *step = step_at(x, s);
     const char *path, *first = NULL;
     json_t *unused;
-    json_object_foreach(x->wanted[s], path, unused)
-    {
+    json_object_foreach(x->wanted[s], path, unused) {
         if (*path && strcmp(path, "-")) {
             fputs("[ -e ", x->f);
             word_print(path, x->f);

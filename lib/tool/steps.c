@@ -16,7 +16,8 @@ static int step_is_sound(const json_t *step)
     int sound = id && digest_is(id) && json_is_array(inputs) &&
                 json_is_string(json_object_get(step, "tool"));
     size_t i;
-    json_array_foreach(inputs, i, input) sound = sound && input_is_sound(input);
+    json_array_foreach(inputs, i, input)
+        sound = sound && input_is_sound(input);
     return sound;
 }
 
@@ -26,8 +27,7 @@ int steps_add(json_t *steps, const json_t *hist, const char *path, struct err *e
     json_t *step;
     if (hist && !json_is_array(hist))
         return err_set(e, "%s: damaged header: its hist is not a list", path);
-    json_array_foreach(hist, i, step)
-    {
+    json_array_foreach(hist, i, step) {
         if (!step_is_sound(step))
             return err_set(e,
                            "%s: damaged header: step %zu of its hist is not {id, tool, inputs: "
@@ -44,6 +44,7 @@ json_t *steps_list(const json_t *steps)
 {
     const char *id;
     json_t *list = json_array(), *step;
-    json_object_foreach((json_t *)steps, id, step) json_array_append(list, step);
+    json_object_foreach((json_t *)steps, id, step)
+        json_array_append(list, step);
     return list;
 }

@@ -137,8 +137,7 @@ static int checkpoint_same_run(const char *path, json_t *was, json_t *now, struc
     const char *key;
     json_t *either = json_copy(was), *value;
     json_object_update(either, now);
-    json_object_foreach(either, key, value)
-    {
+    json_object_foreach(either, key, value) {
         const json_t *old = json_object_get(was, key), *new = json_object_get(now, key);
         if (json_equal(old, new))
             continue;

@@ -354,9 +354,10 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
 }
 
 @test "the tools and options that a history may name are those that --help lists" {
-    history=$BATS_TEST_DIRNAME/../../lib/tool/history.c
+    lib=$BATS_TEST_DIRNAME/../../lib
     listed() {
-        sed -n "/\*const $1\[\] = {/,/};/p" "$history" | grep -o '"[a-z0-9-]*"' | tr -d '"' | sort
+        sed -n "/\*const $1\[\] = {/,/};/p" "$lib/tool/history.c" |
+            grep -o '"[a-z0-9-]*"' | tr -d '"' | sort
     }
     for tool in "$BATS_TEST_DIRNAME"/../../bin/*.c; do
         "$bin/$(basename "$tool" .c)" --help > help
@@ -366,13 +367,14 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
             sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
     done
     [ "$(listed tools)" = "$(sort writers)" ]
+    sizes=$(sed -n 's/^.*_AXIS(.*, "\([a-z-]*\)",.*/\1/p' "$lib/model/axes.def")
     # those omitted do not change the result, and are not recorded
     unrecorded=" compress dry-run eval-data eval-steps help log output output-dir quiet recompute \
 resume save-steps table teacher-dtype verify verify-tokens version "
     for option in $(sort -u named); do
         case $unrecorded in
         *" $option "*) ! listed options | grep -qx -- "$option" ;;
-        *) listed options | grep -qx -- "$option" || [ "$option" = threads ] ||
+        *) { listed options; echo "$sizes"; } | grep -qx -- "$option" || [ "$option" = threads ] ||
             [ "$option" = device ] || [ "$option" = compute ] ;;
         esac || { echo "$option"; false; }
     done

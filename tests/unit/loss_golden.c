@@ -203,8 +203,7 @@ static void check_file(const char *name, struct exec *x, int *count, int *gradie
     enum loss loss;
     if (golden_open(&g, name))
         return;
-    json_object_foreach(g.losses, key, value)
-    {
+    json_object_foreach(g.losses, key, value) {
         if (!golden_loss(key, &loss))
             continue;
         double temperature = atof(strchr(key, '@') + 1);
