@@ -60,7 +60,6 @@ static const char *const options[] = {
     "random",
     "rank",
     "row-bos",
-
     "seed",
     "seq",
     "seq-length",
