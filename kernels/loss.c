@@ -1,12 +1,9 @@
 /* The table of losses: see loss.h. */
 #include "loss_formulas.h"
 
-#define IS_YES 1
-#define IS_NO 0
-
 const struct loss_info loss_table[LOSS_COUNT] = {
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) \
-    {#name, title, IS_##teacher, ((softmaxes) & (OF_STUDENT | OF_TEACHER)) != 0},
+    {#name, teacher, ((softmaxes) & (OF_STUDENT | OF_TEACHER)) != 0},
 #include "losses.def"
 #undef LOSS
 };

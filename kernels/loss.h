@@ -19,7 +19,7 @@ struct loss_kind {
 };
 
 struct loss_info {
-    const char *name, *title;
+    const char *name;
     int needs_teacher, has_temperature;
 };
 extern const struct loss_info loss_table[LOSS_COUNT];

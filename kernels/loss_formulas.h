@@ -16,6 +16,7 @@
 
 #include "loss.h"
 
+enum { NO, YES };
 enum { OF_ALL = 1, OF_STUDENT = 2, OF_TEACHER = 4 };
 enum { WITH_NOTHING, WITH_STUDENT, WITH_TEACHER, WITH_BOTH };
 enum { LOSS_SUMS = 3, LOSS_OWN = 2 };

@@ -16,6 +16,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "../../lib/base/minmax.h"
 #include "../op.h"
 #include "vecmath.h"
 
@@ -40,14 +41,11 @@ struct block {
     int64_t seq, g, t0, n, rows, first_key, end_key;
 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 /* Enough rows for a fast matrix product, and few enough queries to waste little above the
  * diagonal. */
 static int64_t block_queries(int64_t group)
 {
-    return least(QUERIES_MAX, most(QUERIES_MIN, ROWS / group));
+    return min64(QUERIES_MAX, max64(QUERIES_MIN, ROWS / group));
 }
 
 static struct shape shape_of(const struct op_args *c)
@@ -60,7 +58,7 @@ static struct shape shape_of(const struct op_args *c)
     s.seq_len = b->seq_len;
     s.kv_rows = b->kv_len > 0 ? b->kv_len : b->seq_len;
     s.offset = b->kv_len > 0 ? b->pos0 : 0;
-    s.block = least(block_queries(s.group), s.seq_len);
+    s.block = min64(block_queries(s.group), s.seq_len);
     s.blocks = (s.seq_len + s.block - 1) / s.block;
     return s;
 }
@@ -76,7 +74,7 @@ static size_t tile_floats(int64_t group, int64_t D)
 static int64_t part_count(const struct op_args *c)
 {
     int64_t threads = c->x->threads, K = c->p.attention.kv_heads;
-    return most(1, least(4, (2 * threads + K - 1) / K));
+    return max64(1, min64(4, (2 * threads + K - 1) / K));
 }
 
 static size_t attention_scratch(const struct op_args *c)
@@ -103,10 +101,10 @@ static struct tile tile_of(const struct op_args *c, const struct shape *s)
 static struct block block_of(const struct shape *s, int64_t seq, int64_t g, int64_t i)
 {
     struct block b = {.seq = seq, .g = g, .t0 = i * s->block};
-    b.n = least(s->block, s->seq_len - b.t0);
+    b.n = min64(s->block, s->seq_len - b.t0);
     b.rows = b.n * s->group;
     b.end_key = s->offset + b.t0 + b.n;
-    b.first_key = s->a->window > 0 ? most(0, s->offset + b.t0 - s->a->window + 1) : 0;
+    b.first_key = s->a->window > 0 ? max64(0, s->offset + b.t0 - s->a->window + 1) : 0;
     return b;
 }
 
@@ -144,8 +142,8 @@ static void visible(const struct shape *s, const struct block *b, int64_t r, int
                     int64_t *from, int64_t *to)
 {
     int64_t p = s->offset + b->t0 + r % b->n;
-    *from = s->a->window > 0 ? most(0, p - s->a->window + 1 - key) : 0;
-    *to = least(n, p + 1 - key);
+    *from = s->a->window > 0 ? max64(0, p - s->a->window + 1 - key) : 0;
+    *to = min64(n, p + 1 - key);
     if (*to < *from)
         *from = *to = 0;
 }
@@ -253,7 +251,7 @@ static void forward_block(const struct op_args *c, const struct shape *s, const 
         t.l[r] = 0;
     }
     for (int64_t key = b->first_key, n; key < b->end_key; key += n) {
-        n = least(KEYS, b->end_key - key);
+        n = min64(KEYS, b->end_key - key);
         rows_dot_keys(s, b->rows, n, t.q, key_row(s, b, c->in[1].v, key), t.s);
         if (s->a->cap > 0)
             cap_scores(t.s, b->rows * n, s->a->cap);
@@ -328,7 +326,7 @@ static void backward_block(const struct op_args *c, const struct shape *s, const
     int64_t R = b->rows, D = s->D;
     backward_rows(c, s, b, &t);
     for (int64_t key = b->first_key, n; key < b->end_key; key += n) {
-        n = least(KEYS, b->end_key - key);
+        n = min64(KEYS, b->end_key - key);
         const float *k = key_row(s, b, c->in[1].v, key), *v = key_row(s, b, c->in[2].v, key);
         mm('N', 'T', R, n, D, t.q, D, k, s->ldk, 0, t.s, n);
         mm('N', 'T', R, n, D, t.x, D, v, s->ldk, 0, t.d, n);
@@ -394,7 +392,7 @@ static void add_parts(const struct op_args *c, const struct shape *s, int64_t se
 static void attention_bwd(const struct op_args *c)
 {
     struct shape s = shape_of(c);
-    int64_t heads = c->batch->n_seq * s.a->kv_heads, parts = least(part_count(c), s.blocks);
+    int64_t heads = c->batch->n_seq * s.a->kv_heads, parts = min64(part_count(c), s.blocks);
     if (heads >= 4 * c->x->threads)
         parts = 1;
 #pragma omp parallel num_threads(c->x->threads)

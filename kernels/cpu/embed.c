@@ -1,6 +1,7 @@
 /* embed: y[T,E] = scale * w[ids[t]], w[V,E] f32, bf16, f16 or q8_0. Backward: dw[ids[t]] += scale *
  * dy[t], in the order of t for any number of threads: each thread owns some columns. Ids must
  * be below V (the tape checks them). */
+#include "../../lib/base/minmax.h"
 #include "weights.h"
 
 enum { COLUMNS = 128, SERIAL = 65536 };
@@ -27,7 +28,7 @@ static void embed_bwd(const struct op_args *c)
         return;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * E > SERIAL)
     for (int64_t first = 0; first < E; first += COLUMNS) {
-        int64_t n = E - first < COLUMNS ? E - first : COLUMNS;
+        int64_t n = min64(COLUMNS, E - first);
         for (int64_t t = 0; t < c->rows; t++) {
             const float *restrict dy = c->out.g + t * E + first;
             float *restrict dw = c->w[0].g + c->batch->ids[t] * E + first;

@@ -1,5 +1,6 @@
 /* glu: y = f(a) b, any shape (the gated FFN: a from gate_proj, b from up_proj); da += dy b f'(a),
  * db += dy f(a). See act.h. */
+#include "../../lib/base/minmax.h"
 #include "act.h"
 
 static void forward(enum act f, const float *restrict a, const float *restrict b, int64_t n,
@@ -28,8 +29,7 @@ static void glu_fwd(const struct op_args *c)
     const float *a = c->in[0].v, *b = c->in[1].v;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
     for (int64_t i = 0; i < n; i += ACT_PIECE)
-        forward(c->p.act.f, a + i, b + i, n - i < ACT_PIECE ? n - i : ACT_PIECE,
-                (float *)c->out.v + i);
+        forward(c->p.act.f, a + i, b + i, min64(ACT_PIECE, n - i), (float *)c->out.v + i);
 }
 
 static void glu_bwd(const struct op_args *c)
@@ -38,7 +38,7 @@ static void glu_bwd(const struct op_args *c)
     const float *a = c->in[0].v, *b = c->in[1].v, *dy = c->out.g;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (n > 2 * ACT_PIECE)
     for (int64_t i = 0; i < n; i += ACT_PIECE) {
-        int64_t m = n - i < ACT_PIECE ? n - i : ACT_PIECE;
+        int64_t m = min64(ACT_PIECE, n - i);
         if (c->in[0].g)
             backward_a(c->p.act.f, a + i, b + i, dy + i, m, c->in[0].g + i, c->in[0].overwrite);
         if (c->in[1].g)

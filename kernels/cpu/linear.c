@@ -3,6 +3,7 @@
  * not f32 are never widened as a whole, but a panel of rows at a time, by the thread that needs it.
  * For at most ROWS_FEW rows of x (generation) weights are read once, straight from memory, without
  * a matrix product. Refuses nothing. */
+#include "../../lib/base/minmax.h"
 #include "lanes.h"
 #include "weights.h"
 
@@ -25,7 +26,7 @@ static int64_t panel_rows(const struct operand *w)
 {
     int64_t n = PANEL_BYTES / 4 / (w->cols > 0 ? w->cols : 1);
     n = n < PANEL_MIN ? PANEL_MIN : n / PANEL_MIN * PANEL_MIN;
-    return n < w->rows ? n : w->rows;
+    return min64(n, w->rows);
 }
 
 static size_t linear_scratch(const struct op_args *c)
@@ -126,9 +127,9 @@ static inline __attribute__((always_inline)) void row_times(const struct op_args
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
     for (int64_t t = 0; t < ROWS_FEW; t++) /* absent rows repeat the last one */
-        x[t] = (const float *)c->in[0].v + (t < last ? t : last) * N;
+        x[t] = (const float *)c->in[0].v + min64(t, last) * N;
     for (int64_t j = 0; j < N; j += PIECE) {
-        int64_t n = N - j < PIECE ? N - j : PIECE;
+        int64_t n = min64(PIECE, N - j);
         const void *p = w + weight_bytes(d, j);
         if (d == DT_Q8_0) {
             last == 0 ? times_blocks(p, x, 1, j, n, sum) : times_blocks(p, x, ROWS_FEW, j, n, sum);
@@ -170,7 +171,7 @@ static void forward_narrow(const struct op_args *c, float *y, int add)
     int64_t M = w->rows, N = w->cols, threads = omp_get_num_threads(), i = omp_get_thread_num();
     int64_t end = mm_share_start(M, 1, threads, i + 1), n;
     for (int64_t first = mm_share_start(M, 1, threads, i); first < end; first += n) {
-        n = end - first < panel_rows(w) ? end - first : panel_rows(w);
+        n = min64(panel_rows(w), end - first);
         mm('N', 'T', c->rows, n, N, c->in[0].v, N, panel(c, first, n), N, add, y + first, M);
     }
 }
@@ -205,7 +206,7 @@ static void backward_bias(const struct op_args *c, const float *dy, float *db)
     int64_t M = c->w[0].rows;
 #pragma omp for schedule(static) nowait
     for (int64_t first = 0; first < M; first += COLUMNS) {
-        int64_t n = M - first < COLUMNS ? M - first : COLUMNS;
+        int64_t n = min64(COLUMNS, M - first);
         double sum[COLUMNS] = {0};
         for (int64_t t = 0; t < c->rows; t++)
             for (int64_t j = 0; j < n; j++)
@@ -223,7 +224,7 @@ static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
     int64_t t = mm_share_start(c->rows, 1, threads, i),
             rows = mm_share_start(c->rows, 1, threads, i + 1) - t;
     for (int64_t first = 0, n; first < M; first += n) {
-        n = M - first < panel_rows(w) ? M - first : panel_rows(w);
+        n = min64(panel_rows(w), M - first);
         mm('N', 'N', rows, N, n, dy + t * M + first, M, panel(c, first, n), N,
            first > 0 || !c->in[0].overwrite, dx + t * N, N);
     }

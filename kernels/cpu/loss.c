@@ -20,6 +20,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "../../lib/base/minmax.h"
 #include "loss_row.h"
 #include "weights.h"
 
@@ -52,8 +53,6 @@ struct range {
     float *dx, *wide;
 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static size_t rounded(int64_t floats) { return ((size_t)floats + 15) & ~(size_t)15; }
 
 static int64_t chunk_rows(const struct op_args *c)
@@ -64,14 +63,14 @@ static int64_t chunk_rows(const struct op_args *c)
 
 static int64_t piece_for(const struct op_args *c, int64_t rows)
 {
-    int64_t piece = least(PIECE_FLOATS / most(1, rows),
-                          HEAD_FLOATS / most(1, most(c->w[0].cols, c->w[2].cols)));
-    return most(PIECE_MIN, piece / PIECE_MIN * PIECE_MIN);
+    int64_t piece = min64(PIECE_FLOATS / max64(1, rows),
+                          HEAD_FLOATS / max64(1, max64(c->w[0].cols, c->w[2].cols)));
+    return max64(PIECE_MIN, piece / PIECE_MIN * PIECE_MIN);
 }
 
 static int64_t piece_entries(const struct op_args *c) { return piece_for(c, chunk_rows(c)); }
 
-static int64_t shared_entries(const struct op_args *c) { return least(c->w[0].rows, c->w[2].rows); }
+static int64_t shared_entries(const struct op_args *c) { return min64(c->w[0].rows, c->w[2].rows); }
 
 /* A widened piece. Scratch is planned for the longest call, and pieces are largest in the shortest:
  * so both sizes here are bounds that never shrink with the number of rows. */
@@ -80,7 +79,7 @@ static size_t wide_floats(const struct op_args *c)
     int64_t floats = 0, piece = piece_for(c, 1);
     for (int i = 0; i <= 2; i += 2)
         if (c->w[i].dtype != DT_F32)
-            floats = most(floats, least(piece, c->w[i].rows) * c->w[i].cols);
+            floats = max64(floats, min64(piece, c->w[i].rows) * c->w[i].cols);
     return rounded(floats);
 }
 
@@ -96,7 +95,7 @@ static size_t logit_floats(const struct op_args *c, int64_t V)
     int64_t rows = chunk_rows(c);
     if (kept(c))
         return rounded(rows * V);
-    return rounded(c->x->threads * least(rows * V, most(PIECE_FLOATS, rows * PIECE_MIN)));
+    return rounded(c->x->threads * min64(rows * V, max64(PIECE_FLOATS, rows * PIECE_MIN)));
 }
 
 static size_t row_floats(const struct op_args *c)
@@ -122,8 +121,8 @@ static struct range range_of(const struct op_args *c, const struct work *k, int6
                       .dx = k->dx + (size_t)i * dx_floats(c),
                       .wide = k->wide + (size_t)i * wide_floats(c)};
     int64_t units = (k->student.V + PIECE_MIN - 1) / PIECE_MIN;
-    r.first = least(units * i / k->ranges * PIECE_MIN, k->student.V);
-    r.end = least(units * (i + 1) / k->ranges * PIECE_MIN, k->student.V);
+    r.first = min64(units * i / k->ranges * PIECE_MIN, k->student.V);
+    r.end = min64(units * (i + 1) / k->ranges * PIECE_MIN, k->student.V);
     return r;
 }
 
@@ -131,14 +130,14 @@ static struct range range_of(const struct op_args *c, const struct work *k, int6
  * vocabulary. */
 static int64_t piece_end(const struct work *k, const struct range *r, int64_t v)
 {
-    int64_t end = least(v + k->piece, r->end);
-    return v < k->shared ? least(end, k->shared) : end;
+    int64_t end = min64(v + k->piece, r->end);
+    return v < k->shared ? min64(end, k->shared) : end;
 }
 
 static float *piece_logits(const struct op_args *c, const struct work *k, const struct range *r,
                            const struct head *h, int64_t v)
 {
-    return h->z + k->n * (kept(c) ? v : r->index * least(h->V, k->piece));
+    return h->z + k->n * (kept(c) ? v : r->index * min64(h->V, k->piece));
 }
 
 static void head_product(const struct op_args *c, const struct work *k, const struct range *r,
@@ -200,7 +199,7 @@ static void range_values(const struct op_args *c, const struct work *k, const st
 /* After the rows were merged into those of range 0. */
 static void range_second(const struct op_args *c, const struct work *k, const struct range *r)
 {
-    for (int64_t v = r->first, width; v < least(r->end, k->shared); v += width) {
+    for (int64_t v = r->first, width; v < min64(r->end, k->shared); v += width) {
         width = piece_end(k, r, v) - v;
         const float *z = piece_logits(c, k, r, &k->student, v),
                     *zt = piece_logits(c, k, r, &k->teacher, v);
@@ -214,7 +213,7 @@ static void range_second(const struct op_args *c, const struct work *k, const st
 static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bias)
 {
     for (int64_t v = 0; v < width; v += PIECE_MIN) {
-        int64_t n = least(PIECE_MIN, width - v);
+        int64_t n = min64(PIECE_MIN, width - v);
         double sums[PIECE_MIN] = {0};
         for (int64_t t = 0; t < rows; t++)
             for (int64_t i = 0; i < n; i++)
@@ -372,7 +371,7 @@ static void loss_fwd(const struct op_args *c)
         k.labels = c->batch->labels + t;
         if (!counted(&k, 0))
             continue;
-        k.n = least(chunk_rows(c), c->rows - t);
+        k.n = min64(chunk_rows(c), c->rows - t);
         /* skip uncounted positions at both ends */
         while (!counted(&k, k.n - 1))
             k.n--;

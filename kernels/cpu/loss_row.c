@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "../../lib/base/minmax.h"
+
 /* clang leaves loops with a maximum scalar, since it does not treat a maximum of floats as a
  * reduction */
 #if defined __clang__
@@ -17,17 +19,12 @@ enum { VECTOR = 4 };
 /* RUN: each lane of a vector adds up 32 entries in f32, whatever its width */
 enum { HEADROOM = 16, RUN = 32 * VECTOR };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-#define IS_YES 1
-#define IS_NO 0
-
 /* The columns of losses.def that kernels need. */
 static const struct {
     unsigned softmaxes;
     int with, n, own;
 } rules[LOSS_COUNT] = {
-#define LOSS(name, softmaxes, sums, n, own, teacher, title) {softmaxes, sums, n, IS_##own},
+#define LOSS(name, softmaxes, sums, n, own, teacher, title) {softmaxes, sums, n, own},
 #include "../losses.def"
 #undef LOSS
 };
@@ -184,7 +181,7 @@ void row_add(const struct row_plan *k, struct row *r, const float *z, const floa
 {
     float kept[SOFTMAXES][RUN];
     for (int64_t i = 0; i < n; i += RUN) {
-        int64_t m = least(RUN, n - i);
+        int64_t m = min64(RUN, n - i);
         add_softmax(k, r, ALL, z + i, m, kept[ALL]);
         if (!zt)
             continue;
@@ -218,7 +215,7 @@ void row_add_second(const struct row_plan *k, struct row *r, const struct row *m
 {
     float s[RUN], t[RUN];
     for (int64_t i = 0; i < n; i += RUN) {
-        int64_t m = least(RUN, n - i);
+        int64_t m = min64(RUN, n - i);
         both_probabilities(k, merged, z + i, zt + i, m, s, t);
         add_terms(k, r, 1, z + i, zt + i, s, t, m);
     }
@@ -280,7 +277,7 @@ void row_end(const struct row_plan *k, struct row *r, double *values)
                w = scale * (double)k->step[LOSS_WEIGHTS + LOSS_##name] * factor; \
         *values++ = factor * \
                     name##_finish(&row, r->sums[LOSS_##name], w, &r->mix, r->own[LOSS_##name]); \
-        r->own_set |= IS_##has_own && w != 0 ? LOSS_BIT(name) : 0; \
+        r->own_set |= (has_own) && w != 0 ? LOSS_BIT(name) : 0; \
     }
 #include "../losses.def"
 #undef LOSS
@@ -372,7 +369,7 @@ void row_gradient(const struct row_plan *k, const struct row *r, int64_t at, flo
     float own[RUN];
     if (zt && r->own_set) {
         for (int64_t i = 0, m; i < n; i += m) {
-            m = least(RUN, n - i);
+            m = min64(RUN, n - i);
             own_gradients(k, r, own, z + i, zt + i, m);
             mix(k, r, z + i, zt + i, own, m);
         }

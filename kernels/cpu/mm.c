@@ -3,6 +3,7 @@
  * product; mm_share splits it. Small products use the plain loops in every build: they are as fast,
  * and a small model is finished before oneDNN has generated its kernels, which takes 50 ms in its
  * first product. */
+#include "../../lib/base/minmax.h"
 #include "../op.h"
 #include "lanes.h"
 
@@ -117,8 +118,8 @@ static void product_plain(char ta, char tb, int64_t M, int64_t N, int64_t K, con
                               .ldc = ldc};
     for (int64_t j = 0; j < N; j += WIDE)
         for (int64_t k = 0; k == 0 || k < K; k += DEPTH) {
-            p.n = N - j < WIDE ? N - j : WIDE;
-            p.depth = K - k < DEPTH ? K - k : DEPTH;
+            p.n = min64(WIDE, N - j);
+            p.depth = min64(DEPTH, K - k);
             p.a = A + k * p.step;
             p.add = add || k;
             panel_copy(tb, B + (tb == 'N' ? k * ldb + j : j * ldb + k), ldb, p.depth, p.n, panel);
@@ -154,8 +155,8 @@ static void product(char ta, char tb, int64_t M, int64_t N, int64_t K, const flo
     for (int64_t k = 0; k < K; k += step) {
         const float *a = A + k * (ta == 'N' ? 1 : lda);
         const float *b = B + k * (tb == 'N' ? ldb : 1);
-        dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, K - k < step ? K - k : step, 1, a, lda, b,
-                                          ldb, add || k, C, ldc);
+        dnnl_status_t status = dnnl_sgemm(ta, tb, M, N, min64(step, K - k), 1, a, lda, b, ldb,
+                                          add || k, C, ldc);
         assert(status == dnnl_success);
         (void)status;
     }
@@ -174,8 +175,7 @@ enum { LIBRARY_BYTES = 1500000 }; /* measured with OpenBLAS 0.3.21 */
 #include <mkl_cblas.h>
 #else
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function" /* BLIS's header carries its inline functions \
-                                                    */
+#pragma GCC diagnostic ignored "-Wunused-function" /* inline functions of BLIS's header */
 #include <cblas.h>
 #pragma GCC diagnostic pop
 #endif
@@ -232,7 +232,7 @@ static int64_t column_shares(int64_t M, int64_t N, int64_t n)
 int64_t mm_share_start(int64_t n, int64_t unit, int64_t shares, int64_t i)
 {
     int64_t start = (n + unit - 1) / unit * i / shares * unit;
-    return start < n ? start : n;
+    return min64(start, n);
 }
 
 void mm_share(char ta, char tb, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,

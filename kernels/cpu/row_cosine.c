@@ -7,6 +7,7 @@
  * memory once. */
 #include <math.h>
 
+#include "../../lib/base/minmax.h"
 #include "../op.h"
 
 enum { FOUR = 4, LANES = 8, LINE = 16 };
@@ -78,7 +79,7 @@ static void rows_at(const struct op_args *c, int64_t t, int64_t p, int64_t end,
                     const float *row[FOUR])
 {
     for (int64_t k = 0; k < FOUR; k++) {
-        row[k] = row_at(c, p + k < end ? p + k : end - 1, t);
+        row[k] = row_at(c, min64(p + k, end - 1), t);
         for (int64_t i = 0; i < c->in[0].cols; i += LINE)
             /* past the end is allowed */
             __builtin_prefetch(row[k] + c->in[0].cols + i);
@@ -94,18 +95,16 @@ static void row_cosines(const struct op_args *c, int64_t t, int64_t p, int64_t e
     rows_at(c, t, p, end, late);
     for (int k = 0; k < FOUR; k++)
         late_squares[k] = square(late[k], c->in[0].cols);
-    for (int64_t q = p > r->back ? p - r->back : 0; q < end - 1; q += FOUR) {
+    for (int64_t q = max64(0, p - r->back); q < end - 1; q += FOUR) {
         rows_at(c, t, q, end - 1, early);
         products(early, late, c->in[0].cols, xy, squares);
         for (int64_t a = 0; a < FOUR && q + a < end - 1; a++)
             for (int64_t b = 0; p + b < end; b++) {
                 int64_t n = p + b - q - a;
                 double lengths = sqrt(squares[a]) * sqrt(late_squares[b]);
+                double cosine = lengths == 0 ? 0 : xy[a][b] / lengths;
                 if (n >= 1 && n <= r->back)
-                    r->out[((p + b - r->from) * r->back + n - 1) * c->rows + t] = lengths == 0
-                                                                                      ? 0
-                                                                                      : xy[a][b] /
-                                                                                            lengths;
+                    r->out[((p + b - r->from) * r->back + n - 1) * c->rows + t] = cosine;
             }
     }
 }
@@ -116,7 +115,7 @@ static void row_cosine_fwd(const struct op_args *c)
 #pragma omp parallel for schedule(static) num_threads(c->x->threads)
     for (int64_t t = 0; t < c->rows; t++)
         for (int64_t p = r->from; p < r->to; p += FOUR)
-            row_cosines(c, t, p, p + FOUR < r->to ? p + FOUR : r->to);
+            row_cosines(c, t, p, min64(p + FOUR, r->to));
 }
 
 const struct kernel row_cosine_cpu = {.forward = row_cosine_fwd};

@@ -7,6 +7,7 @@
  * taken at a time, to load and store the sums less often. */
 #include <math.h>
 
+#include "../../lib/base/minmax.h"
 #include "../op.h"
 #include "vecmath.h"
 
@@ -123,8 +124,7 @@ static void seq_stats_fwd(const struct op_args *c)
 #pragma omp parallel for schedule(static) num_threads(c->x->threads)
     for (int64_t i = 0; i < c->batch->n_seq * blocks; i++) {
         int64_t from = i % blocks * BLOCK;
-        block_stats(c, i / blocks, from, channels - from < BLOCK ? channels - from : BLOCK,
-                    channels);
+        block_stats(c, i / blocks, from, min64(BLOCK, channels - from), channels);
     }
 }
 

@@ -80,8 +80,6 @@ template <unsigned SET> static __device__ __forceinline__ bool has(const row_par
     return SET >> loss & 1 && (SET != SET_ANY || p.kind.set >> loss & 1);
 }
 
-enum { IS_NO, IS_YES };
-
 /* Whether losses of the set read those softmaxes, have sums that are weighted so, or have a part of
  * their own in the gradient. */
 template <unsigned SET> static __device__ __forceinline__ bool reads(const row_params &p, int of)
@@ -106,7 +104,7 @@ template <unsigned SET> static __device__ __forceinline__ bool has_own(const row
 {
     bool any = false;
 #define LOSS(name, softmaxes, with, n, own, teacher, title) \
-    any |= IS_##own && has<SET>(p, LOSS_##name);
+    any |= (own) && has<SET>(p, LOSS_##name);
 #include "../losses.def"
 #undef LOSS
     return any;
@@ -315,7 +313,7 @@ static __device__ __forceinline__ float own_gradient(const row_params &p, const 
 {
     float sum = 0;
 #define LOSS(name, softmaxes, with, n, has_own, teacher, title) \
-    if (IS_##has_own && has<SET>(p, LOSS_##name)) \
+    if ((has_own) && has<SET>(p, LOSS_##name)) \
         sum += name##_gradient(x, p.kind, g.own[LOSS_##name]);
 #include "../losses.def"
 #undef LOSS

@@ -1,8 +1,7 @@
-/* Text and numbers: what every room needs and C lacks. */
+/* How a text begins and ends. */
 #ifndef PARE_TEXT_H
 #define PARE_TEXT_H
 
-#include <stdint.h>
 #include <string.h>
 
 static inline int text_begins(const char *s, const char *begin)
@@ -14,8 +13,5 @@ static inline int text_ends(const char *s, const char *end)
     size_t n = strlen(s), k = strlen(end);
     return n >= k && !strcmp(s + n - k, end);
 }
-
-static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/text.h"
+#include "../base/minmax.h"
 #include "windows.h"
 
 /* Moves on to the next record of ids: 1, 0 at the end, -1. */

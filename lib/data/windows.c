@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/mem.h"
-#include "../base/text.h"
+#include "../base/minmax.h"
 
 enum { DOCUMENT_TOKENS = 2048 };
 

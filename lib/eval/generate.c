@@ -5,7 +5,7 @@
 
 #include "../../formats/json.h"
 #include "../base/mem.h"
-#include "../base/text.h"
+#include "../base/minmax.h"
 
 enum { CHUNK = 64 }; /* tokens of the prompt per call: logits are computed for all of them */
 
@@ -13,7 +13,7 @@ int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t
                    struct err *e)
 {
     *g = (struct generator){.length = length,
-                            .chunk = length < CHUNK ? length : CHUNK,
+                            .chunk = min64(length, CHUNK),
                             .vocab = m->spec.vocab_size,
                             .spec = &m->spec,
                             .read = mem_alloc((size_t)length * sizeof *g->read)};
@@ -23,8 +23,8 @@ int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t
     return g->tape && !tape_open(g->tape, e) ? 0 : -1;
 }
 
-/* 1 if a text that grows from `from` to `to` tokens passes a length from which on all of its
- * positions turn otherwise: the keys that are kept must be made again. */
+/* 1 if a text that grows from `from` to `to` tokens passes the length beyond which all of its
+ * positions take the long rope table: the keys computed so far are then of no use. */
 static int ropes_change(const struct generator *g, int64_t from, int64_t to)
 {
     int change = 0;
@@ -60,8 +60,6 @@ const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n,
     }
     return tape_logits(g->tape, last - 1, 1);
 }
-
-int64_t generator_bytes(const struct generator *g) { return tape_bytes(g->tape); }
 
 void generator_close(struct generator *g)
 {

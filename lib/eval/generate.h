@@ -18,7 +18,6 @@ int generator_open(struct generator *g, struct exec *x, struct model *m, int64_t
 /* Reads n >= 1 more tokens; returns the logits after the last [vocab], valid until the next call,
  * or NULL. */
 const float *generator_read(struct generator *g, const uint32_t *ids, int64_t n, struct err *e);
-int64_t generator_bytes(const struct generator *g);
 void generator_close(struct generator *g);
 
 /* End-of-sequence ids from generation_config.json, else config.json (a number or a list); at most

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/mem.h"
-#include "../base/text.h"
+#include "../base/minmax.h"
 
 /* Windows may count different numbers of predictions, so the mean is a ratio of sums, and its error
  * is that of a ratio estimator (Cochran, Sampling Techniques, 6.19). */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/text.h"
+#include "../base/minmax.h"
 #include "gguf_private.h"
 #include "../model/model.h"
 

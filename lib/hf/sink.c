@@ -10,7 +10,7 @@
 #include "../../formats/safetensors.h"
 #include "../base/dir.h"
 #include "../base/file.h"
-#include "../base/text.h"
+#include "../base/minmax.h"
 #include "config.h"
 #include "hf.h"
 #include "transpose.h"

@@ -18,6 +18,7 @@
 #include "../../formats/json.h"
 #include "../../formats/safetensors.h"
 #include "../base/file.h"
+#include "../base/minmax.h"
 #include "../base/text.h"
 #include "transpose.h"
 #include "../model/model.h"

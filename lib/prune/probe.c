@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "../base/mem.h"
-#include "../base/text.h"
+#include "../base/minmax.h"
 
 struct run {
     struct probe *p;

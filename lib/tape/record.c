@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../base/minmax.h"
+
 struct recorder {
     struct tape *t;
     struct model *m;
@@ -218,7 +220,7 @@ static int64_t chunk_choose(const struct tape *t)
                         : loss_chunk(t->x, h->vocab_size,
                                      t->spec.teacher ? t->spec.teacher->spec.vocab_size : 0,
                                      h->hidden_size);
-    return chunk < t->T ? chunk : t->T;
+    return min64(chunk, t->T);
 }
 
 /* Fills in defaults. Refused: a loss whose needs the tape does not meet. */
@@ -302,8 +304,9 @@ int tape_record_lines(struct tape *t, struct err *e)
     if (t->normed < 0)
         return -1;
     struct recorder r = {.t = t, .m = s->model, .layer = t->n_layers, .e = e};
-    for (int i = 0; i < TAPE_LOSSES && s->end == TAPE_LOSS; i++)
-        if (s->losses[i].kind.set && record_loss(&r, &s->losses[i], t->normed, teacher_normed))
+    int losses = s->end == TAPE_LOSS ? TAPE_LOSSES : 0;
+    for (int i = 0; i < losses && s->losses[i].kind.set; i++)
+        if (record_loss(&r, &s->losses[i], t->normed, teacher_normed))
             return -1;
     if (s->end == TAPE_LOGITS && record_logits(&r, t->normed))
         return -1;

@@ -29,7 +29,7 @@ struct tape_spec {
     /* compute gradients of every parameter of `model` (call model_add_grads first) */
     int train;
     int recompute;
-    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: those whose set is not empty */
+    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: up to the first empty set */
     int64_t loss_chunk;                   /* 0: chosen */
     int64_t token_bytes;                  /* of each token in batch.token_data; 0: none */
 };

@@ -1,4 +1,4 @@
-/* Checkpoints and the log: see checkpoint.h. */
+/* Checkpoints: see checkpoint.h. */
 #include "checkpoint.h"
 
 #include <dirent.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "../base/mem.h"
+#include "../base/minmax.h"
 #include "../base/unfinished.h"
 
 static char *checkpoint_path(const char *dir, int64_t step)
@@ -35,7 +36,7 @@ static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const 
     if (st_record(out, &t))
         return -1;
     for (int64_t at = 0, k; at < n; at += k) {
-        k = n - at < PIECE ? n - at : PIECE;
+        k = min64(PIECE, n - at);
         exec_get(c->x, piece, from + at, (size_t)k * sizeof *piece);
         if (st_write(out, piece, k * (int64_t)sizeof *piece))
             return -1;
