@@ -37,16 +37,4 @@ int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head,
 /* Removes the checkpoints of steps before `oldest`, and leftovers of an interrupted save. */
 void checkpoint_prune(const char *dir, int64_t oldest);
 
-/* The log of a run: one JSON object a line, each with its "step". */
-struct train_log;
-/* Keeps the complete lines of steps up to `keep` (0: none) and truncates the rest. Pipes, devices
- * and standard output (-) are appended to. */
-/* Refuses an existing file that is not a log, and `model`, where the model goes; changes nothing.
- */
-int train_log_check(const char *path, const char *model, struct err *e);
-struct train_log *train_log_open(const char *path, int64_t keep, struct err *e);
-/* -1: not written, not even its beginning; the next may be again. */
-int train_log_line(struct train_log *l, const json_t *line, struct err *e);
-int train_log_close(struct train_log *l, struct err *e);
-
 #endif

@@ -1,4 +1,6 @@
-/* The log of a training run: see checkpoint.h. */
+/* The log of a training run: see log.h. */
+#include "log.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +10,6 @@
 
 #include "../base/file_out.h"
 #include "../base/mem.h"
-#include "checkpoint.h"
 
 struct train_log {
     struct file_out file;

@@ -4,8 +4,9 @@
 #define PARE_TRAIN_RUN_H
 
 #include "../base/usage.h"
-#include "checkpoint.h"
 #include "../eval/eval.h"
+#include "checkpoint.h"
+#include "log.h"
 #include "step.h"
 
 struct train_run {

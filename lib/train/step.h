@@ -13,7 +13,7 @@
 
 struct train_options {
     int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
-    int64_t seq_length; /* longer sequences are cut; 0: as window_length() says */
+    int64_t seq_length; /* longer sequences are cut; 0: as window_length_of() says */
     /* max_grad_norm 0: no clipping */
     double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
         temperature;
@@ -45,7 +45,7 @@ struct trainer {
     struct model *student, *teacher;
     const struct tokens *data;
     struct windows windows; /* of the data: its sequences, long ones in pieces */
-    char note[200];         /* what to tell of their length, or "" */
+    char note[200];         /* for the user, on their length; or "" */
     struct tape *tape;
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
      * and moments */

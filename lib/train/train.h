@@ -3,6 +3,7 @@
 #define PARE_TRAIN_H
 
 #include "checkpoint.h"
+#include "log.h"
 #include "run.h"
 #include "step.h"
 
