@@ -134,14 +134,14 @@ struct norm_params {
     int64_t groups;
     float eps, plus1;
 };
-/* cos/sin: f32 [positions, dims/2], the factor m included. Halves (i, i + dims/2) rotate together,
- * or neighbours (2i, 2i+1) if interleaved. */
+/* cos, sin: f32 [positions, dims/2], times the table's factor. Halves (i, i + dims/2) rotate
+ * together, or neighbours (2i, 2i+1) if interleaved. */
 struct rope_params {
     int64_t heads, dims, positions;
     int interleaved;
     const float *cos, *sin;
 };
-/* window 0: none; w: itself and w-1 before. cap 0: none */
+/* window: how many keys a query sees, up to its own; 0: all of them. cap 0: none */
 struct attention_params {
     int64_t heads, kv_heads, head_dim, window;
     float scale, cap;
@@ -170,13 +170,16 @@ struct loss_params {
     int gradients; /* 0: losses only */
 };
 
-/* p, m, v updated in place from g. g is multiplied by clip[0] first. lr, bias corrections and clip
- * are read from `step` (a device slot): step[0] lr, step[1] 1/(1-beta1^t), step[2] 1/(1-beta2^t),
- * step[3] clip factor. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p = p - lr*decay*p - lr *
- * (m*step1) / (sqrt(v*step2) + eps), all with the old p decay is weight_decay at edges[0] ..
- * edges[1]-1, edges[2] .. edges[3]-1 and so on (ascending, read from device memory, last one n),
- * else 0; n_edges 0: weight_decay everywhere. copy: bf16 [n], set to the new p in the same pass, or
- * NULL. */
+/* p, m and v are updated in place from g. step, a device slot: the learning rate, 1/(1-beta1^t),
+ * 1/(1-beta2^t), and the clip factor, by which g is multiplied first. Then
+ *
+ *   m = beta1 m + (1-beta1) g
+ *   v = beta2 v + (1-beta2) g^2
+ *   p = p - step[0] decay p - step[0] (m step[1]) / (sqrt(v step[2]) + eps)
+ *
+ * with the old p on the right. decay is weight_decay at edges[0] .. edges[1]-1, edges[2] ..
+ * edges[3]-1 and so on, else 0; n_edges 0: weight_decay everywhere. edges: in device memory,
+ * ascending, the last one n. copy: bf16 [n], set to the new p in the same pass, or NULL. */
 struct adamw_params {
     float *p, *m, *v;
     const float *g;

@@ -56,6 +56,7 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
         c.in[i] = tape_operand(t, l->in[i], ev->in[i], ev->in_grad[i], rows);
         if (l->in[i] != NO_SLOT && t->slots[l->in[i]].is_kv)
             c.in[i].rows = t->spec.kv_len;
+        c.in[i].overwrite = ev->in_overwrite[i];
     }
     for (int i = 0; i < OP_WEIGHTS; i++)
         if (l->w[i])
@@ -64,8 +65,6 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
                                       .dtype = l->w[i]->dtype,
                                       .rows = l->w[i]->rows,
                                       .cols = l->w[i]->cols};
-    for (int i = 0; i < OP_INPUTS; i++)
-        c.in[i].overwrite = ev->in_overwrite[i];
     c.w[0].overwrite = ev->w_overwrite && t->first_pass;
     c.out = tape_operand(t, l->out, ev->out, ev->out_grad, rows);
     if (c.out.v && t->slots[l->out].is_kv)

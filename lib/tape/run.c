@@ -169,8 +169,8 @@ static void run_parts(struct tape *t, const struct event *const *events, int n,
 
 /* ---- a direction */
 
-/* Is the line outside the blocks from .. to - 1? The lines before the first block belong to it,
- * those behind the last one to that. */
+/* Is the line outside the blocks from .. to - 1? The lines before the first block count as
+ * part of it, and those after the last one as part of that. */
 static int is_outside(const struct tape *t, const struct line *l, int64_t from, int64_t to)
 {
     if (l->layer < 0)

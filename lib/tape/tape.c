@@ -10,30 +10,33 @@
 
 /* ---- recording */
 
+/* Has the model positions for so long a sequence? */
+static int length_check(const struct model_spec *h, int64_t length, struct err *e)
+{
+    for (int i = 0; i < h->n_ropes; i++)
+        if (h->ropes[i].most && length > h->ropes[i].most)
+            return err_set(e,
+                           "a sequence of %lld tokens is longer than the %lld positions up to "
+                           "which dynamic rope scaling is supported",
+                           (long long)length, (long long)h->ropes[i].most);
+    if (h->learned_positions && length > h->max_position_embeddings)
+        return err_set(
+            e, "a sequence of %lld tokens is longer than the %lld learned positions of the model",
+            (long long)length, (long long)h->max_position_embeddings);
+    return 0;
+}
+
 static int spec_check(const struct tape_spec *s, struct err *e)
 {
     if (s->n_seq < 1 || s->seq_len < 1)
-        return err_set(e, "a batch of %lld sequences of %lld tokens is too large",
-                       (long long)s->n_seq, (long long)s->seq_len);
+        return err_set(e, "a batch of %lld sequences of %lld tokens is empty", (long long)s->n_seq,
+                       (long long)s->seq_len);
     if (s->kv_len && (s->train || s->n_seq != 1))
         return err_set(e, "a KV cache needs a batch of one sequence");
-    const struct model *models[] = {s->model, s->teacher};
     int64_t length = s->kv_len ? s->kv_len : s->seq_len;
-    for (int i = 0; i < 2; i++)
-        for (int k = 0; models[i] && k < models[i]->spec.n_ropes; k++)
-            if (models[i]->spec.ropes[k].most && length > models[i]->spec.ropes[k].most)
-                return err_set(e,
-                               "a sequence of %lld tokens is longer than the %lld positions up to "
-                               "which dynamic rope scaling is supported",
-                               (long long)length, (long long)models[i]->spec.ropes[k].most);
-    for (int i = 0; i < 2; i++)
-        if (models[i] && models[i]->spec.learned_positions &&
-            length > models[i]->spec.max_position_embeddings)
-            return err_set(
-                e,
-                "a sequence of %lld tokens is longer than the %lld learned positions of the model",
-                (long long)length, (long long)models[i]->spec.max_position_embeddings);
-    return 0;
+    if (length_check(&s->model->spec, length, e))
+        return -1;
+    return s->teacher ? length_check(&s->teacher->spec, length, e) : 0;
 }
 
 struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e)

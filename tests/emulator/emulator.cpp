@@ -173,7 +173,7 @@ const unsigned char *emulated_exchange(const void *mine, size_t bytes, unsigned 
     warp *w = &warps[f->warp];
     if (bytes > stride || (w->lanes & ~mask))
         die("a warp collective with mask %08x while lanes %08x are alive", mask, w->lanes);
-    /* two sides: who is still reading the last collective's deposits may be a step behind */
+    /* two sides: a lane may still be reading the deposits of the collective before this one */
     f->turn ^= 1;
     for (int i = 0; w->lanes != ~0u && i < LANES; i++)
         if (!(w->lanes >> i & 1))
@@ -413,7 +413,7 @@ cudaError_t cudaFree(void *p)
     cudaDeviceSynchronize();
     auto found = pieces.find((uintptr_t)p);
     if (found == pieces.end())
-        die("cudaFree of %p, which is no device memory", p);
+        die("cudaFree of %p, which is not device memory", p);
     piece gone = found->second;
     protect(gone, 1);
     for (unsigned char *at = (unsigned char *)p + gone.bytes; at < gone.base + gone.mapped - PAGE;
@@ -499,7 +499,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize()
 static void copy_check(const void *p, size_t bytes, int device)
 {
     if (device ? !emulated_is_device(p, bytes) : emulated_is_device(p, 0) != 0)
-        die("a copy of %zu bytes: %p is no %s memory of that size", bytes, p,
+        die("a copy of %zu bytes: %p is not %s memory of that size", bytes, p,
             device ? "device" : "host");
 }
 

@@ -150,8 +150,8 @@ static const char *check_overwrite(struct trial *t, struct exec *x, const struct
         const float *got = n ? test_widen(t, set.g[i], grad_dtype(&t->call, i), n) : NULL;
         for (int64_t j = 0; j < n; j++)
             if (!(want[j] == got[j]))
-                return i < W0 ? "a fresh gradient of an input is not set"
-                              : "the fresh gradient of w0 is not set";
+                return i < W0 ? "an input's gradient is not overwritten"
+                              : "the gradient of w0 is not overwritten";
     }
     return NULL;
 }

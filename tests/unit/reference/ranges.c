@@ -175,10 +175,8 @@ static const char *seq_stats_whole(struct trial *t)
     for (int64_t i = 0; i < t->call.rows * units * width; i++)
         if (t->number % 3 == 2)
             x[i] += 1000;
-        else if (t->number % 3 == 1 &&
-                 i < units *
-                         width) /* the first position differs from the others, as in real models */
-            x[i] *= 1000;
+        else if (t->number % 3 == 1 && i < units * width)
+            x[i] *= 1000; /* the first position differs from the others, as in real models */
     double *out[3];
     for (int i = 0; i < 3; i++)
         out[i] = t->number % 5 == i ? NULL : doubles(t, t->batch.n_seq * channels);
