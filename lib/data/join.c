@@ -7,6 +7,7 @@
 
 #include "../base/mem.h"
 #include "batch.h"
+#include "records.h"
 #include "tokens.h"
 
 struct joining {
@@ -26,18 +27,13 @@ static int record_copy(struct st_out *out, struct st_in *in)
     return n < 0 || r ? -1 : 0;
 }
 
-static int is_of(const char *name, const char *stem)
-{
-    size_t n = strlen(stem);
-    return !strncmp(name, stem, n) && (!name[n] || name[n] == '.');
-}
-
 /* The next record of ids or bytes. */
 static int joining_next(struct joining *j)
 {
     do
         j->more = st_next(j->in, &j->t);
-    while (j->more > 0 && !is_of(j->t.name, "ids") && !is_of(j->t.name, "bytes"));
+    while (j->more > 0 && !token_record_is(j->t.name, "ids") &&
+           !token_record_is(j->t.name, "bytes"));
     return j->more < 0 ? -1 : 0;
 }
 
@@ -188,14 +184,12 @@ static int rows_join(struct st_out *out, struct joining *j, int n, struct err *e
 static int documents_join(struct st_out *out, struct joining *j, int64_t *count, int *with_bytes,
                           struct err *e)
 {
+    struct token_order order = {0};
     int64_t first = *count, n_bytes = 0;
     for (int r = 0; !r && j->more; r = joining_next(j)) {
-        int is_ids = is_of(j->t.name, "ids");
-        char want[40];
-        snprintf(want, sizeof want, "%s.%" PRId64, is_ids ? "ids" : "bytes",
-                 *count - first - !is_ids);
-        if (strcmp(j->t.name, want))
-            return err_set(e, "%s: found record %s, expected %s", st_path(j->in), j->t.name, want);
+        int is_ids = token_record_is(j->t.name, "ids");
+        if (token_record_take(&order, &j->t, st_path(j->in), e))
+            return -1;
         snprintf(j->t.name, sizeof j->t.name, "%s.%" PRId64, is_ids ? "ids" : "bytes",
                  *count - !is_ids);
         if (st_record(out, &j->t) || record_copy(out, j->in))

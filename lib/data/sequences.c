@@ -1,9 +1,8 @@
-/* Token sequences one at a time: see sequences.h. Refused: ids that are not u32, empty rows, a
+/* Token sequences one at a time: see sequences.h. Refused: records of ids that records.h refuses, a
  * stream without ids. */
 #include "sequences.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "../base/minmax.h"
 #include "windows.h"
@@ -14,15 +13,12 @@ static int record_next(struct sequences *s)
     int more;
     while ((more = st_next(s->in, &s->record)) > 0) {
         const struct tensor *t = &s->record;
-        if (strcmp(t->name, "ids") && strncmp(t->name, "ids.", 4))
+        if (!token_record_is(t->name, "ids"))
             continue;
-        int rows = !t->name[3];
-        if (t->dtype != DT_U32 || t->ndim != (rows ? 2 : 1) ||
-            (rows && t->shape[0] && !t->shape[1]))
-            return err_set(s->e, "%s: record %s is not u32 %s", st_path(s->in), t->name,
-                           rows ? "[sequences, tokens]" : "[tokens]");
-        s->rows_left = rows ? t->shape[0] : 1;
-        s->row_len = t->shape[rows];
+        if (token_record_take(&s->order, t, st_path(s->in), s->e))
+            return -1;
+        s->rows_left = s->order.rows ? t->shape[0] : 1;
+        s->row_len = t->shape[s->order.rows];
         return 1;
     }
     s->ended = !more;

@@ -5,6 +5,7 @@
 
 #include "../../formats/stream.h"
 #include "../model/model.h"
+#include "records.h"
 
 /* Which sequences to return: `count` of them after the first `first`, ending before the one that
  * would exceed max_tokens tokens in total. 0: no limit. */
@@ -24,6 +25,7 @@ struct sequences {
     int64_t all;          /* total number of tokens, from the header */
     struct st_buffer ids; /* the last sequence returned */
     struct tensor record;
+    struct token_order order;
     int ended, is_full;
 };
 /* in: opened with tool_in. asked: sequences are cut to their first so many tokens; 0: to

@@ -5,19 +5,17 @@
 #include "tokens.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "../base/mem.h"
+#include "records.h"
 
 struct loading {
     struct tokens *t;
     struct st_in *in;
     struct err *e;
-    int64_t limit, start_room;
-    /* records of ids so far, including those beyond the limit */
-    int64_t n_bytes, records;
+    int64_t limit, start_room, n_bytes;
+    struct token_order order;    /* includes records beyond the limit */
     struct st_buffer ids, bytes; /* buffers of t's arrays */
-    int rows;                    /* the stream is one [n, N] record */
 };
 
 /* Appends `n` entries of the current record to *p, the array in b. */
@@ -26,31 +24,6 @@ static int entries_read(struct loading *l, uint32_t **p, struct st_buffer *b, in
     int failed = st_read_more(l->in, b, 4 * n);
     *p = b->data;
     return failed;
-}
-
-/* The part of a name after its stem, of "ids" or "ids.K"; NULL: another record. */
-static const char *name_suffix(const char *name, const char *stem)
-{
-    size_t n = strlen(stem);
-    return strncmp(name, stem, n) || (name[n] && name[n] != '.') ? NULL : name + n;
-}
-
-static int shape_check(struct loading *l, const struct tensor *r)
-{
-    char want[32];
-    const char *suffix = strchr(r->name, '.');
-    snprintf(want, sizeof want, ".%lld",
-             (long long)(strncmp(r->name, "ids", 3) ? l->records - 1 : l->records));
-    int rows = !suffix, fits = r->dtype == DT_U32 && r->ndim == (rows ? 2 : 1);
-    if (!fits || (rows && r->shape[0] && !r->shape[1]))
-        return err_set(l->e, "%s: record %s is not u32 %s", st_path(l->in), r->name,
-                       rows ? "[sequences, tokens]" : "[tokens]");
-    if (rows ? l->records && !l->rows : l->rows || strcmp(suffix, want))
-        return err_set(l->e,
-                       "%s: record %s is out of place: rows and documents must not be mixed, and "
-                       "documents are numbered from 0",
-                       st_path(l->in), r->name);
-    return 0;
 }
 
 static void sequence_add(struct loading *l, int64_t len)
@@ -73,13 +46,9 @@ static int64_t tokens_kept(const struct loading *l, int64_t n)
 static int ids_load(struct loading *l, const struct tensor *r)
 {
     struct tokens *t = l->t;
-    int rows = !strchr(r->name, '.');
-    if (shape_check(l, r))
+    if (token_record_take(&l->order, r, st_path(l->in), l->e))
         return -1;
-    if (rows && l->records)
-        return err_set(l->e, "%s: a second record %s", st_path(l->in), r->name);
-    l->rows = rows;
-    l->records++;
+    int rows = l->order.rows;
     int64_t n = tokens_kept(l, tensor_count(r)), at = t->start[t->n],
             width = rows ? r->shape[1] : n;
     if (entries_read(l, &t->ids, &l->ids, n))
@@ -97,13 +66,13 @@ static int ids_load(struct loading *l, const struct tensor *r)
 static int bytes_load(struct loading *l, const struct tensor *r)
 {
     struct tokens *t = l->t;
-    if (l->limit && l->n_bytes == t->start[t->n] && l->records > t->n)
+    if (l->limit && l->n_bytes == t->start[t->n] && l->order.records > t->n)
         return 0; /* a document beyond the limit */
-    int64_t first = l->rows || !t->n ? 0 : t->start[t->n - 1], want = t->start[t->n] - first,
+    int64_t first = l->order.rows || !t->n ? 0 : t->start[t->n - 1], want = t->start[t->n] - first,
             n = tensor_count(r);
-    if (shape_check(l, r))
+    if (token_record_take(&l->order, r, st_path(l->in), l->e))
         return -1;
-    if (!l->records || (l->limit ? n < want : n != want) || l->n_bytes != first)
+    if (!l->order.records || (l->limit ? n < want : n != want) || l->n_bytes != first)
         return err_set(l->e, "%s: record %s does not match the ids before it", st_path(l->in),
                        r->name);
     if (entries_read(l, &t->bytes, &l->bytes, want))
@@ -123,12 +92,12 @@ int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e
         st_head_id(t->head, "tokenizer_id", t->tokenizer_id, st_path(in), e))
         return -1;
     while ((more = st_next(in, &r)) > 0) {
-        if (name_suffix(r.name, "ids") && ids_load(&l, &r))
+        if (token_record_is(r.name, "ids") && ids_load(&l, &r))
             break;
-        if (name_suffix(r.name, "bytes") && bytes_load(&l, &r))
+        if (token_record_is(r.name, "bytes") && bytes_load(&l, &r))
             break;
     }
-    if (!more && !l.records)
+    if (!more && !l.order.records)
         err_set(e, "%s has no record ids", st_path(in));
     if (!more && t->bytes && l.n_bytes != t->start[t->n])
         err_set(e, "%s has source bytes for some of its tokens only", st_path(in));

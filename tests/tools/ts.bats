@@ -193,6 +193,12 @@ PY
     check "different tokenizers" a.tsz other.tsz
     check "sequences of 5 tokens" a.tsz long.tsz
     check "rows and documents" a.tsz documents.tsz
+    python3 - <<'PY'
+import stream
+stream.write(open("floats.tsz", "wb"), {"kind": "tokens", "id": stream.digest(b"ff"), "hist": []},
+             [("ids.0", "f32", [2], bytes(8))])
+PY
+    check "record ids.0 is not u32 [tokens]" documents.tsz floats.tsz
     check 'kind "scores"; only tokens and acts' scores.tsz a.tsz
     check 'kind "scores", not "tokens"' a.tsz scores.tsz
     run ts-cat - - < a.tsz

@@ -55,6 +55,34 @@ static int load(struct tokens *t, const struct plan *p, int64_t limit, struct er
     return r;
 }
 
+/* Reads the stream as sequences instead; -1: refused. */
+static int walk(const struct plan *p, struct err *e)
+{
+    static const struct model_spec spec = {.max_position_embeddings = 100};
+    struct sequences s;
+    const uint32_t *ids;
+    int64_t n;
+    int more = 1;
+    stream_write(p);
+    *e = (struct err){0};
+    struct st_in *in = st_open(path, e);
+    if (sequences_open(&s, in, 0, &spec, e))
+        more = -1;
+    while (more > 0)
+        more = sequences_next(&s, &ids, &n);
+    sequences_close(&s);
+    st_close(in);
+    return more;
+}
+
+static int has_bytes(const struct plan *p)
+{
+    for (int k = 0; k < PLANS && p[k].name; k++)
+        if (!strncmp(p[k].name, "bytes", 5))
+            return 1;
+    return 0;
+}
+
 /* limit, then the expected sequences, tokens and length of the last sequence */
 static void test_limits(const struct plan *p, int64_t rows[][4], int n)
 {
@@ -141,6 +169,9 @@ static void test_refusals(void)
         CHECK(load(&t, refused[i].p, 0, &e) && strstr(e.msg, refused[i].message) &&
                   strstr(e.msg, path),
               "%u: \"%s\" should tell \"%s\"", i, e.msg, refused[i].message);
+        if (!has_bytes(refused[i].p)) /* which sequences leave unread */
+            CHECK(walk(refused[i].p, &e) && strstr(e.msg, refused[i].message),
+                  "%u, as sequences: \"%s\" should tell \"%s\"", i, e.msg, refused[i].message);
     }
 }
 
