@@ -39,12 +39,21 @@ static int create_beside(struct file_out *f, const char *path)
     return unfinished_create(&f->temporary, f->target, 0) ? -1 : f->temporary.fd;
 }
 
+/* /dev/stdout names the file that standard output was redirected to; replacing that file would lose
+ * what else is written there. */
+static int is_standard_output(const struct stat *st)
+{
+    struct stat out;
+    return S_ISREG(st->st_mode) && !fstat(STDOUT_FILENO, &out) && out.st_dev == st->st_dev &&
+           out.st_ino == st->st_ino;
+}
+
 static int open_output(struct file_out *f, const char *path)
 {
     struct stat st;
-    if (!strcmp(path, "-"))
-        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     int missing = stat(path, &st);
+    if (!strcmp(path, "-") || (!missing && is_standard_output(&st)))
+        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     if (missing ? errno == ENOENT : S_ISREG(st.st_mode))
         return create_beside(f, path);
     return missing ? -1 : open(path, O_WRONLY | O_CLOEXEC);

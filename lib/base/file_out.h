@@ -1,8 +1,8 @@
 /* The one way to open a file for a tool's output.
  *
  * A regular file is written beside its place (unfinished.h) and appears there whole or not at all;
- * a symbolic link stays, and the file that it names is replaced. Standard output (-), pipes and
- * devices are written in place. */
+ * a symbolic link stays, and the file that it names is replaced. Standard output (-, /dev/stdout),
+ * pipes and devices are written in place. */
 #ifndef PARE_FILE_OUT_H
 #define PARE_FILE_OUT_H
 

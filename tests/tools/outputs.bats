@@ -61,6 +61,17 @@ until_there() {     # until_there PATTERN: a file of that name in out
     learn -o - | cmp plain.json
 }
 
+@test "/dev/stdout is standard output, also when that is a file" {
+    learn > plain.json
+    { echo before; learn -o /dev/stdout; echo after; } > all
+    echo before >> more
+    learn -o /dev/stdout >> more
+    echo after >> more
+    { echo before; cat plain.json; echo after; } | tee expected | cmp - all
+    cmp expected more
+    [ "$(learn -o /dev/stdout | cksum)" = "$(cksum < plain.json)" ]
+}
+
 @test "a link is kept, and the file it names is replaced or created" {
     learn > plain.json
     mkdir there
