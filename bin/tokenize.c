@@ -5,6 +5,7 @@
 
 #include "../formats/json.h"
 #include "../lib/base/file.h"
+#include "../lib/base/text.h"
 #include "../lib/data/data.h"
 #include "../lib/model/model.h"
 #include "../lib/tokenizer/tokenizer.h"
@@ -64,77 +65,20 @@ struct job {
     struct tokenizer *tokenizer; /* NULL with --ids */
     struct ids all;
     int64_t *ends, documents, room, vocab_size; /* vocab_size 0: not known */
-    uint32_t begin[16], finish[16];             /* ids around every document */
-    int n_begin, n_finish;
-    struct row_bos row; /* what every row begins with */
+    struct bos bos;
     json_t *meta, *sources;
 };
 
 /* ---- the tokenizer */
 
-/* The id of the token named `rule` or, if that is yes, of the model's BOS. */
-static int64_t bos_id(struct job *j, struct model_in *in, const char *rule, const char *option)
-{
-    const char *name = strcmp(rule, "yes") ? rule : NULL;
-    const json_t *id = in ? json_object_get(model_in_spec(in)->config, "bos_token_id") : NULL;
-    int64_t n;
-    const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
-    static const struct json_limits limits = {.values = 4000000, .depth = 64};
-    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json",
-                                            tool_err(j->tool))
-                          : NULL;
-    tool_check(j->tool);
-    const json_t *token = json_object_get(config, "bos_token");
-    if (!name)
-        name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
-    int64_t found = -1;
-    if (name)
-        found = tokenizer_id(j->tokenizer, name);
-    else if (json_is_integer(id))
-        found = json_integer_value(id);
-    if (found < 0 || found >= j->vocab_size)
-        tool_die(j->tool, "%s %s: %s", option, rule,
-                 name ? "no such token in the vocabulary"
-                      : "neither tokenizer nor model names a BOS token: give its text to --bos");
-    json_decref(config);
-    return found;
-}
-
-static void bos_rule(struct job *j, struct model_in *in)
-{
-    if (strcmp(o.bos, "no"))
-        j->n_begin = tokenizer_special(j->tokenizer, 0, j->begin, 16);
-    if (!strcmp(o.bos, "auto"))
-        j->n_finish = tokenizer_special(j->tokenizer, 1, j->finish, 16);
-    else if (strcmp(o.bos, "no") && (strcmp(o.bos, "yes") || !j->n_begin)) {
-        j->begin[0] = (uint32_t)bos_id(j, in, o.bos, "--bos");
-        j->n_begin = 1;
-    }
-}
-
-/* auto: what the post-processor adds. */
-static void row_bos_rule(struct job *j, struct model_in *in)
-{
-    struct row_bos *r = &j->row;
-    int is_auto = !strcmp(o.row_bos, "auto");
-    if (!strcmp(o.row_bos, "no") || (is_auto && !strcmp(o.bos, "no")))
-        return;
-    r->n = tokenizer_special(j->tokenizer, 0, r->ids, BOS_MAX);
-    if (is_auto || r->n)
-        return;
-    r->n = 1;
-    r->ids[0] = j->n_begin ? j->begin[0] : (uint32_t)bos_id(j, in, "yes", "--row-bos");
-}
-
 static void tokenizer_use(struct job *j)
 {
     struct tool *t = j->tool;
-    size_t length = strlen(o.model);
     int64_t n;
     char id[ST_DIGEST], *own = NULL;
     struct model_in *in = NULL;
     const char *text;
-    if (length > 5 && !strcmp(o.model + length - 5, ".json"))
+    if (text_ends(o.model, ".json"))
         text = own = file_read(o.model, MODEL_FILE_MAX, &n, tool_err(t));
     else
         text = model_in_tokenizer(in = tool_model(t, o.model), o.model, &n, tool_err(t));
@@ -149,10 +93,9 @@ static void tokenizer_use(struct job *j)
     j->vocab_size = tokenizer_vocab_size(j->tokenizer);
     json_object_set_new(j->meta, "tokenizer_id", json_string(id));
     json_object_set_new(j->meta, "vocab_size", json_integer(j->vocab_size));
-    if (!o.ids) {
-        bos_rule(j, in);
-        row_bos_rule(j, in);
-    }
+    if (!o.ids)
+        bos_resolve(&j->bos, o.bos, o.row_bos, j->tokenizer, in, tool_err(t));
+    tool_check(t);
     if (in)
         model_close(in);
     free(own);
@@ -160,10 +103,10 @@ static void tokenizer_use(struct job *j)
 
 /* ---- documents to ids */
 
-static void push_all(struct job *j, const uint32_t *ids, int n)
+static void push_all(struct job *j, const struct row_bos *b)
 {
-    for (int i = 0; i < n; i++)
-        ids_push(&j->all, ids[i], 0);
+    for (int64_t i = 0; i < b->n; i++)
+        ids_push(&j->all, b->ids[i], 0);
 }
 
 /* The id of a source is the digest of its bytes, and of the format if only the file's name says
@@ -186,8 +129,7 @@ static void source_parent(struct job *j, const char *path, const char *digest, i
 static void file_use(struct job *j, const char *path)
 {
     struct err *e = tool_err(j->tool);
-    size_t length = strlen(path);
-    int by_name = !o.ids && !o.field && length > 6 && !strcmp(path + length - 6, ".jsonl");
+    int by_name = !o.ids && !o.field && text_ends(path, ".jsonl");
     const char *field = by_name ? "text" : o.field, *text;
     char digest[ST_DIGEST];
     int64_t n;
@@ -197,11 +139,11 @@ static void file_use(struct job *j, const char *path)
     if (d)
         stat(path, &st);
     while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
-        push_all(j, j->begin, j->n_begin);
+        push_all(j, &j->bos.begin);
         if (o.ids ? documents_ids(d, text, n, j->vocab_size, &j->all)
                   : tokenizer_encode(j->tokenizer, text, n, &j->all, e) < 0)
             break;
-        push_all(j, j->finish, j->n_finish);
+        push_all(j, &j->bos.end);
         if (j->documents == j->room)
             j->ends = mem_grow(j->ends, (size_t)(j->room = 2 * j->room + 64) * sizeof *j->ends);
         j->ends[j->documents++] = j->all.n;
@@ -218,11 +160,11 @@ static void file_use(struct job *j, const char *path)
 
 /* ---- the stream */
 
-static json_t *ids_json(const uint32_t *ids, int64_t n)
+static json_t *ids_json(const struct row_bos *b)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer(ids[i]));
+    for (int64_t i = 0; i < b->n; i++)
+        json_array_append_new(list, json_integer(b->ids[i]));
     return list;
 }
 
@@ -231,14 +173,14 @@ static void make_rows(struct job *j)
 {
     struct tool *t = j->tool;
     int64_t N = o.seq_length, all = j->all.n;
-    if (N <= j->row.n)
+    if (N <= j->bos.row.n)
         tool_die(t, "rows of %lld tokens have no room for text after their BOS (--row-bos %s)",
                  (long long)N, o.row_bos);
-    int64_t dropped = row_bos_cut(&j->row, &j->all, N, o.max_tokens ? o.max_tokens / N : 0);
+    int64_t dropped = row_bos_cut(&j->bos.row, &j->all, N, o.max_tokens ? o.max_tokens / N : 0);
     if (!j->all.n || (o.max_tokens && o.max_tokens < N))
         tool_die(t, "the input has %lld tokens, too few for a row of %lld", (long long)all,
                  (long long)N);
-    if (j->row.n)
+    if (j->bos.row.n)
         tool_note(t, "each row begins with BOS, one of its %lld tokens (--row-bos %s)",
                   (long long)N, o.row_bos);
     if (dropped)
@@ -256,9 +198,8 @@ static void write_stream(struct job *j)
     if (!j->all.n)
         tool_die(t, "the input has 0 tokens, too few for a sequence");
     json_t *bos = json_pack("{s:o, s:o, s:o, s:o}", "rule", json_text(o.ids ? "none" : o.bos),
-                            "begin", ids_json(j->begin, j->n_begin), "end",
-                            ids_json(j->finish, j->n_finish), "row",
-                            ids_json(j->row.ids, j->row.n));
+                            "begin", ids_json(&j->bos.begin), "end", ids_json(&j->bos.end), "row",
+                            ids_json(&j->bos.row));
     json_object_set_new(j->meta, "bos", bos);
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));

@@ -1,8 +1,72 @@
-/* BOS of rows and windows: see bos.h. */
+/* BOS of documents, rows and windows: see bos.h. */
 #include "bos.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "../../formats/json.h"
+
+/* ---- of a text that is tokenized */
+
+/* The id of the token named `rule` or, if that is yes, of the model's BOS. */
+static int64_t bos_id(const char *option, const char *rule, const struct tokenizer *t,
+                      struct model_in *in, struct err *e)
+{
+    static const struct json_limits limits = {.values = 4000000, .depth = 64};
+    const char *name = strcmp(rule, "yes") ? rule : NULL;
+    const json_t *id = in ? json_object_get(model_in_spec(in)->config, "bos_token_id") : NULL;
+    int64_t n, found = -1;
+    const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
+    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json", e) : NULL;
+    const json_t *token = json_object_get(config, "bos_token");
+    if (!name)
+        name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
+    if (name)
+        found = tokenizer_id(t, name);
+    else if (json_is_integer(id))
+        found = json_integer_value(id);
+    if (found < 0 || found >= tokenizer_vocab_size(t))
+        found = err_set(e, "%s %s: %s", option, rule,
+                        name ? "no such token in the vocabulary"
+                             : "neither tokenizer nor model names a BOS token: give its text to "
+                               "--bos");
+    json_decref(config);
+    return e->set ? -1 : found;
+}
+
+static void take_special(struct row_bos *b, const struct tokenizer *t, int which)
+{
+    b->n = tokenizer_special(t, which, b->ids, BOS_MAX);
+}
+
+static int take_id(struct row_bos *b, int64_t id)
+{
+    b->n = id >= 0;
+    b->ids[0] = (uint32_t)id;
+    return id < 0 ? -1 : 0;
+}
+
+int bos_resolve(struct bos *b, const char *rule, const char *row_rule, const struct tokenizer *t,
+                struct model_in *in, struct err *e)
+{
+    int is_auto = !strcmp(rule, "auto"), none = !strcmp(rule, "no"), yes = !strcmp(rule, "yes"),
+        row_auto = !strcmp(row_rule, "auto");
+    *b = (struct bos){0};
+    if (is_auto || yes)
+        take_special(&b->begin, t, 0);
+    if (is_auto)
+        take_special(&b->end, t, 1);
+    else if (!none && !b->begin.n && take_id(&b->begin, bos_id("--bos", rule, t, in, e)))
+        return -1;
+    if (!strcmp(row_rule, "no") || (row_auto && none))
+        return 0;
+    take_special(&b->row, t, 0);
+    if (row_auto || b->row.n)
+        return 0;
+    return take_id(&b->row, b->begin.n ? b->begin.ids[0] : bos_id("--row-bos", "yes", t, in, e));
+}
+
+/* ---- of a token stream */
 
 int row_bos_check(const char *rule, struct err *e)
 {

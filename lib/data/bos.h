@@ -1,5 +1,5 @@
-/* What every row and window begins with (--row-bos): the ids of a BOS token, or those the tokenizer
- * puts before a text; none for models that are not trained that way. */
+/* What documents (--bos), rows and windows (--row-bos) begin with: the ids of a BOS token, or those
+ * the tokenizer puts before a text; none for models that are not trained that way. */
 #ifndef PARE_BOS_H
 #define PARE_BOS_H
 
@@ -11,6 +11,16 @@ struct row_bos {
     uint32_t ids[BOS_MAX];
     int64_t n; /* 0: nothing is added */
 };
+/* What is added to a text that is tokenized: around each document, and before each row. */
+struct bos {
+    struct row_bos begin, end, row;
+};
+/* rule: auto (begin and end as the tokenizer's post-processor adds them), yes, no, or the text of a
+ * token; row_rule: auto (as the post-processor begins a text, unless `rule` is no), yes or no. in:
+ * the model that the tokenizer is from, whose files may name its BOS; may be NULL. -1: no BOS is
+ * known, or it is not in the vocabulary. */
+int bos_resolve(struct bos *b, const char *rule, const char *row_rule, const struct tokenizer *t,
+                struct model_in *in, struct err *e);
 /* The rule: auto, yes or no. */
 int row_bos_check(const char *rule, struct err *e);
 /* What windows cut from a token stream begin with. auto: as its header says for rows, which is what
