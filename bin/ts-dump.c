@@ -1,9 +1,6 @@
 /* ts-dump: prints any stream, Hugging Face directory or GGUF file as text. Shapes and views:
  * lib/tool/dump.h. */
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../lib/base/utf8.h"
 #include "../lib/tool/tool.h"
@@ -36,24 +33,9 @@ static const struct tool_desc desc = {
     .max_operands = 1,
 };
 
-/* Directories and GGUF files are read as models. Pipes are not inspected: the bytes read would be
- * lost. */
-static int is_foreign_model(const char *path)
-{
-    struct stat st;
-    char magic[4] = "";
-    if (stat(path, &st) || S_ISDIR(st.st_mode))
-        return !stat(path, &st);
-    int fd = S_ISREG(st.st_mode) ? open(path, O_RDONLY) : -1;
-    int found = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
-    if (fd >= 0)
-        close(fd);
-    return found;
-}
-
 static json_t *source_open(struct tool *t, const char *path, struct dump_source *s)
 {
-    if (strcmp(path, "-") && is_foreign_model(path)) {
+    if (model_is_foreign(path)) {
         s->model = tool_model(t, path);
         return model_spec_to_json(model_in_spec(s->model));
     }

@@ -22,6 +22,14 @@ static int is_gguf(const char *path)
     return n == 4 && !memcmp(magic, "GGUF", 4);
 }
 
+int model_is_foreign(const char *path)
+{
+    struct stat st;
+    if (!strcmp(path, "-") || stat(path, &st))
+        return 0;
+    return S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && is_gguf(path));
+}
+
 static int open_operand(struct model_in *in, const char *operand, struct err *e)
 {
     struct stat st;

@@ -17,6 +17,7 @@
 #include "../model/model.h"
 #include "dump.h"
 #include "history.h"
+#include "model_open.h"
 #include "options.h"
 
 #define PARE_RELEASE "0.1.0"
