@@ -50,18 +50,6 @@ struct text {
     int64_t printed;             /* bytes, or ids */
 };
 
-static void append(struct ids *to, const uint32_t *ids, int64_t n)
-{
-    if (to->n + n > to->room) {
-        to->room = 2 * (to->n + n);
-        to->id = mem_grow(to->id, (size_t)to->room * sizeof *to->id);
-        to->bytes = mem_grow(to->bytes, (size_t)to->room * sizeof *to->bytes);
-    }
-    if (n)
-        memcpy(to->id + to->n, ids, (size_t)n * sizeof *ids);
-    to->n += n;
-}
-
 static void print_new(struct text *x)
 {
     if (!x->tokenizer) {
@@ -85,7 +73,7 @@ static void read_ids(struct tool *t, struct text *x)
         unsigned long long id = strtoull(s, &end, 10);
         if (end == s || *s < '0' || *s > '9' || id > INT32_MAX)
             tool_usage(t, "--prompt-ids takes decimal numbers, not \"%.20s\"", s);
-        append(&x->ids, &(uint32_t){(uint32_t)id}, 1);
+        ids_push(&x->ids, (uint32_t)id, 0);
     }
 }
 
@@ -100,7 +88,8 @@ static void read_prompt(struct tool *t, struct text *x, struct model_in *in)
     x->tokenizer = tokenizer_open(json, bytes, tool_err(t));
     tool_check(t);
     uint32_t special[16];
-    append(&x->ids, special, tokenizer_special(x->tokenizer, 0, special, 16));
+    for (int i = 0, n = tokenizer_special(x->tokenizer, 0, special, 16); i < n; i++)
+        ids_push(&x->ids, special[i], 0);
     tokenizer_encode(x->tokenizer, prompt, (int64_t)strlen(prompt), &x->ids, tool_err(t));
     tool_check(t);
 }
@@ -171,7 +160,7 @@ int main(int argc, char **argv)
                      (long long)x.ids.n);
         if (is_one_of(next, eos, n_eos))
             break;
-        append(&x.ids, &(uint32_t){(uint32_t)next}, 1);
+        ids_push(&x.ids, (uint32_t)next, 0);
         print_new(&x);
         logits = x.ids.n < length ? generator_read(&g, x.ids.id + x.ids.n - 1, 1, tool_err(t))
                                   : NULL;
