@@ -30,7 +30,7 @@ static const struct tool_desc desc = {
         "Splits text as GPT-2 does, then repeatedly merges the most frequent pair of adjacent "
         "tokens into a new one until there are --vocab-size tokens; of equally frequent pairs it "
         "takes the one with the smaller ids. Special tokens in the text are cut out first. Every "
-        "byte has a token, so any text can be encoded. A FILE may be -.\n\nRefuses a vocabulary "
+        "byte has a token, so any text can be encoded. One FILE may be -.\n\nRefuses a vocabulary "
         "larger than the text supports: a pair must occur at least twice.",
     .example = "  train-tokenizer --vocab-size 1024 corpus.txt -o tokenizer.json",
     .opts = opts,
@@ -43,6 +43,7 @@ static void file_count(struct tool *t, struct bpe_trainer *b, const char *path)
 {
     const char *text;
     int64_t n;
+    tool_stdin_once(t, path);
     struct documents *d = documents_open(path, o.separator, o.field, tool_err(t));
     tool_check(t);
     while (documents_next(d, &text, &n) > 0 && !bpe_train_text(b, text, n, tool_err(t)))

@@ -42,6 +42,7 @@ END
     refused 2 "read only once" "$BIN/ts-check" - - < model.tsz
     refused 2 "read only once" "$BIN/ts-cat" - - < data.tsz
     refused 2 "read only once" "$BIN/tokenize" --ids - - < ids.txt
+    refused 2 "read only once" "$BIN/train-tokenizer" --vocab-size 259 - - < ids.txt
 }
 
 @test "refused: a size of 0, an empty list, an unknown choice" {
