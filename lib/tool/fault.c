@@ -74,6 +74,8 @@ void tool_faults(void)
 {
     struct sigaction own = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, old;
     const int faults[] = {SIGSEGV, SIGBUS, SIGABRT};
+    void *place;
+    backtrace(&place, 1); /* the first call loads the unwinder, which takes memory */
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (!sigaction(faults[i], NULL, &old) && old.sa_handler == SIG_DFL)
             sigaction(faults[i], &own, NULL); /* else a sanitizer has installed its own */
