@@ -12,6 +12,7 @@
 
 #include "../lib/base/file.h"
 #include "../lib/base/mem.h"
+#include "../lib/base/text.h"
 #include "json.h"
 #include "safetensors_names.h"
 
@@ -259,9 +260,8 @@ static int open_path(struct safetensors *s, const char *path, struct err *e)
     struct stat st;
     if (stat(path, &st) < 0)
         return err_set(e, "cannot open '%s':", path);
-    size_t n = strlen(path);
     if (!S_ISDIR(st.st_mode)) {
-        if (n > 5 && !strcmp(path + n - 5, ".json"))
+        if (text_ends(path, ".json"))
             return open_index(s, path, e);
         return open_shard(s, path, e) ? -1 : index_names(s, path, e);
     }

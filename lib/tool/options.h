@@ -1,5 +1,4 @@
-/* Options of a tool: parsing, defaults, help, and their resolved values for provenance. Part of the
- * frame (tool.h); prints and exits only through the callbacks of tool.c. */
+/* Options of a tool: parsing, defaults, help, and their resolved values for provenance. */
 #ifndef PARE_OPTIONS_H
 #define PARE_OPTIONS_H
 
@@ -37,9 +36,9 @@ struct opt {
     int flags;
 };
 
-/* The tables are tried in order; each ends with {0}. */
+/* The tables, the tool's own and the common one, are tried in order; each ends with {0}. */
 struct options {
-    const struct opt *tables[3];
+    const struct opt *tables[2];
     const char **operands;
     int n_operands;
 };

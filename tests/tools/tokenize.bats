@@ -71,6 +71,9 @@ for line in open(sys.argv[1], encoding="utf-8"): print(*json.loads(line)["ids"])
     [ "$status" = 1 ]
     [[ "$output" == *"BOS"* ]]
     [ ! -e "$dir/out" ]
+    run "$PARE_BIN/tokenize" -m $small/gpt2.json --bos '<none>' "$dir/a"
+    [ "$status" = 1 ]
+    [[ "$output" == *"--bos <none>: no such token in the vocabulary" ]]
 }
 
 @test "--row-bos puts the BOS in front of every row that does not begin with it" {
