@@ -1,0 +1,198 @@
+/* Reading config.json: defaults and rules of every family, and what must be refused, by name. */
+#include <string.h>
+
+#include "spec.h"
+
+/* ---- rules of reading */
+
+static void test_rules(void)
+{
+    struct err e;
+    struct model_spec h;
+#define READS(config, condition) \
+    do { \
+        int rc_ = head_of(&h, config, &e); \
+        CHECK(!rc_ && (condition), "%s: %s %s", config, #condition, e.msg); \
+        if (!rc_) \
+            model_spec_free(&h); \
+    } while (0)
+    READS("{'model_type':'mistral'}",
+          h.layers[0].num_key_value_heads == 8 && h.layers[31].sliding_window == 4096);
+    READS("{'model_type':'mistral','num_key_value_heads':null,'sliding_window':null}",
+          h.layers[0].num_key_value_heads == 32 && !h.layers[0].sliding_window);
+    READS("{'model_type':'llama','num_attention_heads':16}",
+          h.layers[0].num_key_value_heads == 16 && h.layers[0].head_dim == 256);
+    READS("{'model_type':'qwen2','num_key_value_heads':null,'num_attention_heads':16}",
+          h.layers[0].num_key_value_heads == 16);
+    READS("{'model_type':'qwen3'}",
+          h.layers[0].head_dim == 128 && h.norm_eps == 1e-6 && !h.tie_word_embeddings);
+    READS("{'model_type':'olmo2'}",
+          h.norm_eps == 1e-5 && h.layers[0].num_key_value_heads == 32 && !h.tie_word_embeddings);
+    READS(SMALL("olmo2", ""),
+          h.tensors[model_spec_find(&h, "layers.1.q_norm.weight")].shape[0] == 48 &&
+              h.tensors[model_spec_find(&h, "layers.1.k_norm.weight")].shape[0] == 16);
+    READS("{'model_type':'smollm3'}", h.layers[0].num_key_value_heads == 4 &&
+                                          h.tie_word_embeddings && h.layers[2].rope == 0 &&
+                                          h.layers[3].rope == -1 && h.layers[34].rope == 0 &&
+                                          h.layers[35].rope == -1 && !h.layers[3].sliding_window);
+    READS(SMALL("smollm3", ",'no_rope_layers':[0,1,1,0],'no_rope_layer_interval':2"),
+          h.layers[0].rope == -1 && h.layers[1].rope == 0 && h.layers[3].rope == -1);
+    READS(SMALL("smollm3",
+                ",'use_sliding_window':true,'sliding_window':7,'no_rope_layer_interval':2"),
+          !h.layers[0].sliding_window && h.layers[1].sliding_window == 7);
+    READS("{'model_type':'gemma2'}",
+          h.layers[0].head_dim == 256 && h.layers[0].sliding_window == 4096 &&
+              !h.layers[1].sliding_window && h.attention_cap == 50 && h.logit_cap == 30 &&
+              h.embed_scale == 48 && h.layers[0].attention_scale == 0.0625 &&
+              h.activation == ACT_GELU_TANH);
+    READS(SMALL("gemma2", ",'query_pre_attn_scalar':144,'attn_logit_softcapping':null,'final_logit_"
+                          "softcapping':null,'head_dim':64"),
+          !h.attention_cap && !h.logit_cap && h.layers[3].attention_scale == 1.0 / 12);
+    READS("{'model_type':'gemma3_text'}", h.layers[4].sliding_window == 4096 &&
+                                              !h.layers[5].sliding_window &&
+                                              h.layers[6].sliding_window && !h.logit_cap);
+    READS(SMALL("gemma3_text", ",'sliding_window_pattern':2,'attn_logit_softcapping':9.0"),
+          h.layers[2].rope == 1 && h.layers[3].rope == 0 && !h.attention_cap);
+    READS("{'model_type':'gpt_neox'}", h.activation == ACT_GELU && !h.tie_word_embeddings &&
+                                           model_spec_find(&h, "layers.9.k_proj.bias") >= 0 &&
+                                           model_spec_flag(&h, "use_parallel_residual") &&
+                                           h.ropes[0].inv_freq[0] == 1);
+    READS("{'model_type':'gpt_neox','attention_bias':false,'use_parallel_residual':false}",
+          model_spec_find(&h, "layers.9.k_proj.bias") < 0 &&
+              model_spec_find(&h, "layers.9.up_proj.bias") >= 0 &&
+              model_spec_flag(&h, "!use_parallel_residual"));
+    READS("{'model_type':'granite'}", h.layers[7].attention_scale == 1 && h.embed_scale == 1 &&
+                                          h.residual_scale == 1 && h.logit_scale == 1);
+    READS(SMALL("granite", ",'attention_multiplier':0.25,'embedding_multiplier':12,"
+                           "'residual_multiplier':0.5,'logits_scaling':8"),
+          h.layers[3].attention_scale == 0.25 && h.embed_scale == 12 && h.residual_scale == 0.5 &&
+              h.logit_scale == 0.125);
+    READS("{'model_type':'starcoder2'}", !h.layers[0].sliding_window && h.tie_word_embeddings &&
+                                             h.activation == ACT_GELU_TANH &&
+                                             model_spec_find(&h, "layers.9.up_proj.bias") >= 0);
+    READS(SMALL("starcoder2", ",'use_bias':false,'sliding_window':9"),
+          h.layers[3].sliding_window == 9 && model_spec_find(&h, "layers.3.o_proj.bias") < 0);
+    READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
+    READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
+    READS("{'model_type':'gpt2'}",
+          h.tie_word_embeddings && h.learned_positions && h.activation == ACT_GELU_TANH &&
+              h.layers[0].intermediate_size == 3072 && h.layers[0].rope == -1 &&
+              h.layers[0].attention_scale == 0.125 && h.norm_eps == 1e-5);
+    READS("{'model_type':'gpt2','n_inner':null,'n_embd':96}", h.layers[0].intermediate_size == 384);
+    READS("{'model_type':'gpt2','scale_attn_weights':false}", h.layers[3].attention_scale == 1);
+    READS("{'model_type':'gpt2','scale_attn_by_inverse_layer_idx':true}",
+          h.layers[3].attention_scale == 0.03125);
+    READS(SMALL("nemotron", ""),
+          h.activation == ACT_RELU2 && h.norm_eps == 1e-5 && h.layers[0].head_dim == 8);
+    READS(SMALL("llama", ",'hidden_act':'gelu'"), h.activation == ACT_GELU);
+    READS(SMALL("llama", ",'attention_bias':true"),
+          model_spec_find(&h, "layers.3.o_proj.bias") >= 0 &&
+              model_spec_find(&h, "layers.3.up_proj.bias") < 0);
+    READS(SMALL("qwen2", ""), model_spec_find(&h, "layers.3.v_proj.bias") >= 0 &&
+                                  model_spec_find(&h, "layers.3.o_proj.bias") < 0);
+    READS(SMALL("qwen2", ",'sliding_window':16"), !h.layers[3].sliding_window);
+    READS(SMALL("qwen2", ",'sliding_window':16,'use_sliding_window':true,'max_window_layers':2"),
+          !h.layers[1].sliding_window && h.layers[2].sliding_window == 16);
+    READS(SMALL("qwen3", ",'use_sliding_window':true,'max_window_layers':0,'layer_types':['full_"
+                         "attention','sliding_attention','full_attention',"
+                         "'full_attention']"),
+          !h.layers[0].sliding_window && h.layers[1].sliding_window == 4096 &&
+              !h.layers[2].sliding_window);
+}
+
+/* ---- refusals: each names the culprit */
+
+static void test_refusals(void)
+{
+    static const struct {
+        const char *config, *says;
+    } cases[] = {
+        {"{'hidden_size':8}", "no model_type, so the family is unknown (known are llama, mistral"},
+        {"{'model_type':'bert'}", "\"bert\" is not supported (supported are llama, mistral"},
+        {SMALL("llama", ",'quantization_config':{'bits':4}"), "quantization_config"},
+        {SMALL("llama", ",'attn_logit_softcapping':30.0"),
+         "key attn_logit_softcapping (30.0) may change the function"},
+        {SMALL("llama", ",'partial_rotary_factor':0.5"), "partial_rotary_factor 0.5"},
+        {SMALL("llama", ",'rope_parameters':{'partial_rotary_factor':0.5}"),
+         "partial_rotary_factor 0.5"},
+        {SMALL("llama", ",'rope_scaling':{'type':'mrope','mrope_section':[1]}"), "mrope_section"},
+        {SMALL("llama", ",'rope_scaling':{'type':'proportional'}"), "rope type proportional"},
+        {SMALL("llama", ",'rope_scaling':{'type':'linear'}"), "no factor"},
+        {SMALL("llama", ",'rope_scaling':{'type':'linear','factor':-2}"),
+         "factor of the rope scaling is -2"},
+        {SMALL("llama", ",'rope_scaling':4"), "rope_scaling is 4"},
+        {SMALL("llama", ",'rope_theta':0"), "rope_theta is 0"},
+        {SMALL("phi3",
+               ",'rope_scaling':{'type':'su','short_factor':[1,1,1],'long_factor':[1,1,1,1]}"),
+         "short_factor"},
+        {SMALL("mistral", ",'attention_bias':true"), "attention_bias true"},
+        {SMALL("granite", ",'logits_scaling':0"), "logits_scaling is 0"},
+        {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
+        {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
+        {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0]"),
+         "no_rope_layers has 3 entries for 4 layers"},
+        {SMALL("smollm3", ",'no_rope_layers':[1,1,0,2]"), "no_rope_layers has 2"},
+        {SMALL("smollm3", ",'no_rope_layers':1"), "no_rope_layers has 0 entries"},
+        {SMALL("smollm3", ",'no_rope_layer_interval':0"), "no_rope_layer_interval is 0"},
+        {SMALL("gemma2", ",'use_bidirectional_attention':true"),
+         "use_bidirectional_attention true"},
+        {SMALL("gemma2", ",'attn_logit_softcapping':-1"), "attn_logit_softcapping is -1"},
+        {SMALL("gemma2", ",'query_pre_attn_scalar':0"), "query_pre_attn_scalar is 0"},
+        {SMALL("gemma3_text", ",'rope_scaling':{'type':'linear','factor':2},'rope_parameters':{'"
+                              "full_attention':{'rope_theta':1}}"),
+         "rope_scaling beside"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'rope_theta':1}"),
+         "key rope_theta (1) in rope_parameters"},
+        {SMALL("gemma3_text", ",'rope_parameters':{'sliding_attention':4}"),
+         "sliding_attention is 4"},
+        {SMALL("gemma3_text", ",'sliding_window':null"), "no sliding_window is in use"},
+        {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
+        {"{'model_type':'gpt_neox','head_dim':96}", "head_dim (96)"},
+        {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
+        {SMALL("gpt2", ""), "hidden_size"},
+        {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
+        {"{'model_type':'gpt2','n_embd':770}", "770 is not a multiple of n_head 12"},
+        {"{'model_type':'nemotron'}", "no num_key_value_heads"},
+        {"{'model_type':'llama','num_attention_heads':6,'hidden_size':48,'num_key_value_heads':4}",
+         "num_attention_heads 6, which is not a multiple of num_key_value_heads 4"},
+        {"{'model_type':'llama','hidden_size':42,'num_attention_heads':6}", "must be even"},
+        {"{'model_type':'llama','hidden_size':0}", "hidden_size is 0"},
+        {"{'model_type':'llama','hidden_size':-4}", "hidden_size is -4"},
+        {"{'model_type':'llama','hidden_size':'big'}", "hidden_size is \"big\""},
+        {"{'model_type':'llama','hidden_size':48.5}", "hidden_size is 48.5"},
+        {"{'model_type':'llama','vocab_size':99999999999}", "vocab_size is 99999999999"},
+        {"{'model_type':'llama','num_hidden_layers':100000}", "num_hidden_layers is 100000"},
+        {"{'model_type':'llama','num_attention_heads':4194304,'num_key_value_heads':1,'head_dim':"
+         "4194304}",
+         "more than the limit of 4194304 channels"},
+        {SMALL("llama", ",'attention_bias':1"), "attention_bias is 1"},
+        {SMALL("llama", ",'tie_word_embeddings':'yes'"), "tie_word_embeddings is \"yes\""},
+        {SMALL("llama", ",'hidden_act':'quick_gelu'"), "hidden_act \"quick_gelu\""},
+        {SMALL("llama", ",'rms_norm_eps':-1"), "rms_norm_eps is -1"},
+        {SMALL("qwen2", ",'layer_types':['full_attention']"),
+         "layer_types has 1 entries for 4 layers"},
+        {SMALL("qwen2", ",'layer_types':['chunked_attention','full_attention','full_attention','"
+                        "full_attention']"),
+         "chunked_attention"},
+        {SMALL("qwen2", ",'layer_types':['sliding_attention','full_attention','full_attention','"
+                        "full_attention']"),
+         "no sliding_window is in use"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e;
+        struct model_spec h;
+        int rc = head_of(&h, cases[i].config, &e);
+        CHECK(rc == -1 && e.set && strstr(e.msg, cases[i].says), "%s: \"%s\" does not say \"%s\"",
+              cases[i].config, e.msg, cases[i].says);
+        if (!rc)
+            model_spec_free(&h);
+    }
+}
+
+int main(void)
+{
+    test_rules();
+    test_refusals();
+    return check_report();
+}
