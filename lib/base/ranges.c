@@ -9,13 +9,15 @@
 
 static int is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* Reads the number at *at and moves past it; more than 18 digits are clamped. */
+/* What a larger number counts as: it fits nowhere, and 64 bits may not hold it. */
+static const int64_t TOO_LARGE = INT64_C(1000000000000000000);
+
+/* Reads the number at *at and moves past it. */
 static int64_t number(const char **at)
 {
-    const int64_t large = INT64_C(999999999999999999);
     int64_t n = 0;
     for (; is_digit(**at); ++*at)
-        n = n > large / 10 ? large : 10 * n + (**at - '0');
+        n = n >= TOO_LARGE / 10 ? TOO_LARGE : 10 * n + (**at - '0');
     return n;
 }
 
@@ -61,9 +63,11 @@ static int refuse_text(const char *option, const char *text, enum ranges_kind ki
                          option, text);
 }
 
-static int append(struct ranges *to, struct range r, const char *option, enum ranges_kind kind,
-                  struct err *e)
+static int append(struct ranges *to, struct range r, const char *option, const char *text,
+                  enum ranges_kind kind, struct err *e)
 {
+    if (r.value == TOO_LARGE)
+        return err_set(e, "--%s must be below 10^18, not \"%s\"", option, text);
     if (r.from > r.to)
         return err_set(e, "--%s: the range %" PRId64 "-%" PRId64 " is reversed", option, r.from,
                        r.to);
@@ -86,7 +90,7 @@ static int parse_list(struct ranges *r, const char *option, const char *text, en
         struct range one;
         if (parse_one(&one, &at, kind) || (*at && *at != ','))
             return refuse_text(option, text, kind, e);
-        if (append(r, one, option, kind, e))
+        if (append(r, one, option, text, kind, e))
             return -1;
         if (!*at)
             return 0;
@@ -101,7 +105,7 @@ int ranges_parse(struct ranges *r, const char *option, const char *text, enum ra
     *r = (struct ranges){0};
     int bad, is_number = end > text && !*end;
     if (kind != RANGES_PLAIN && is_number)
-        bad = append(r, (struct range){0, INT64_MAX, all}, option, kind, e);
+        bad = append(r, (struct range){0, INT64_MAX, all}, option, text, kind, e);
     else if (kind == RANGES_NUMBER)
         bad = refuse_text(option, text, kind, e);
     else
@@ -116,6 +120,11 @@ int ranges_check(const struct ranges *r, const char *option, int64_t layers, str
     for (int64_t i = 0; i < r->n; i++) {
         const struct range *x = &r->list[i];
         int64_t last = x->to == INT64_MAX ? x->from : x->to;
+        if (last == TOO_LARGE)
+            return err_set(e,
+                           "--%s names a layer of 10^18 or more; the model's layers are 0 to "
+                           "%" PRId64,
+                           option, layers - 1);
         if (last >= layers)
             return err_set(e, "--%s names layer %" PRId64 "; the model's layers are 0 to %" PRId64,
                            option, last, layers - 1);

@@ -67,6 +67,11 @@ static void test_mistakes(void)
     refused("4-:8", RANGES_VALUES, 4, "layers are 0 to 3");
     refused("0-99999999999999999999", RANGES_PLAIN, 4, "layers are 0 to 3");
     refused("9223372036854775807", RANGES_PLAIN, 4, "layers are 0 to 3");
+    refused("999999999999999999", RANGES_PLAIN, 4, "names layer 999999999999999999;");
+    refused("1000000000000000000", RANGES_PLAIN, 4, "names a layer of 10^18 or more;");
+    refused("0:1000000000000000000", RANGES_VALUES, 4,
+            "below 10^18, not \"0:1000000000000000000\"");
+    refused("99999999999999999999", RANGES_NUMBER, 4, "below 10^18, not \"99999999999999999999\"");
 }
 
 static void test_numbers(void)
