@@ -66,7 +66,8 @@ static const struct tool_desc desc = {
     "f32. Norm weights are cut, not rescaled; head_dim and rotary positions stay. If nothing is "
     "removed, the model is copied, with a note.\n\nWorks in constant memory, except with --verify, "
     "which holds the model and its slice. Refuses a rank of another model, sizes larger than the "
-    "model's, and heads that do not divide into KV groups.\n\nSIZES is a number, the size of every "
+    "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
+    "groups.\n\nSIZES is a number, the size of every "
     "layer, or LAYERS:SIZE for some of them, such as 0-7:896,8-:1024; layers not named keep "
     "theirs. Layers are counted from 0 and always in MODEL, also beside --drop-layers and "
     "--num-hidden-layers. Only a model stream can hold sizes that differ between layers.",

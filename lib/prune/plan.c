@@ -226,6 +226,37 @@ static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_
     }
 }
 
+/* The kinds of block whose tensors have this axis. */
+static unsigned kinds_of_axis(const struct family *f, enum axis axis)
+{
+    unsigned kinds = 0;
+    for (const struct family_tensor *t = f->tensors; t->name; t++)
+        if (t->axes[0] == axis || t->axes[1] == axis)
+            kinds |= family_tensor_kinds(f, t);
+    return kinds;
+}
+
+/* Refuses a size that concerns only layers without a block of its kind. */
+static void check_used(const struct planner *w, const struct slice_plan *p, enum axis axis,
+                       const struct range *r)
+{
+    unsigned kinds = kinds_of_axis(w->source->family, axis);
+    int64_t named = -1;
+    for (int64_t i = 0; i < p->kept[AXIS_L].n; i++) {
+        int64_t l = p->kept[AXIS_L].index[i];
+        if (l < r->from || l > r->to)
+            continue;
+        if (p->spec.layers[i].kinds & kinds)
+            return;
+        named = l;
+    }
+    if (named >= 0)
+        err_set(w->e,
+                "--%s has size %" PRId64 " for layer %" PRId64
+                ", but no %s stays there: leave that size out",
+                axis_rows[axis].option, r->value, named, block_kind_name(kinds));
+}
+
 static void plan_sizes(struct slice_plan *p, const struct model_spec *source)
 {
     struct model_spec *h = &p->spec;
@@ -247,6 +278,9 @@ static int plan_spec(const struct planner *w, struct slice_plan *p)
     plan_sizes(p, w->source);
     drop_kind(w, p, KIND_attention, "drop-attention", &w->target->drop_attention);
     drop_kind(w, p, KIND_mlp, "drop-mlp", &w->target->drop_mlp);
+    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+        for (int64_t i = 0; i < w->target->size[x].n; i++)
+            check_used(w, p, x, &w->target->size[x].list[i]);
     model_spec_update_config(h);
     model_spec_list_tensors(h, DT_F32);
     int last = -1, filled = 0;

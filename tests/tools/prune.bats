@@ -141,6 +141,13 @@ for name, (dtype, shape, data) in T.items():
     refused 1 "layer 1 has no attention" slice-model half.tsz --drop-attention 1
     refused 1 "layers are 0 to 3" slice-model half.tsz --drop-mlp 4
     refused 2 "takes a list of layers" slice-model half.tsz --drop-mlp ""
+    cut() { slice-model --rank llama.rank.tsz --dry-run "$@" > plan; }
+    refused 1 "--intermediate-size has size 20 for layer 0, but no mlp stays there" \
+        cut "$llama" --drop-mlp 0 --intermediate-size 0:20
+    refused 1 "--num-key-value-heads has size 1 for layer 2, but no attention stays there" \
+        cut "$llama" --drop-attention 1-2 --num-key-value-heads 0:1,1-2:1
+    cut "$llama" --drop-mlp 0 --intermediate-size 0-1:20
+    cut "$llama" --drop-layers 0 --intermediate-size 0:20,1:30
 }
 
 @test "sizes that differ between layers: as a model whose removed units are zero, in every tool" {
