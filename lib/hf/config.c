@@ -133,14 +133,16 @@ static int write_twin(struct model_spec *h, const char *why, char note[400], str
         if (!become(h, family_find(from->twins[i]))) {
             snprintf(note, 400,
                      "transformers' class for %s %s: written as model_type %s, which computes the "
-                     "same (hidden_size %" PRId64 ", %" PRId64 " heads of %" PRId64 ")",
+                     "same (hidden_size %" PRId64 ", num_attention_heads %" PRId64
+                     ", head_dim %" PRId64 ")",
                      from->name, why, h->family->name, h->hidden_size,
                      h->layers[0].num_attention_heads, h->layers[0].head_dim);
             return 0;
         }
     return err_set(e,
                    "transformers' class for %s %s, and no other class computes the same: "
-                   "hidden_size %" PRId64 " does not suit %" PRId64 " heads of %" PRId64,
+                   "hidden_size %" PRId64 " does not suit num_attention_heads %" PRId64
+                   " with head_dim %" PRId64,
                    from->name, why, h->hidden_size, y->num_attention_heads, y->head_dim);
 }
 
@@ -166,20 +168,22 @@ static int check_shape(const struct model_spec *h, struct err *e)
 {
     const struct layer *y = &h->layers[0];
     int64_t E = h->hidden_size, H = y->num_attention_heads, D = y->head_dim;
+    const char *width = config_key(h->family, "hidden_size"),
+               *heads = config_key(h->family, "num_attention_heads");
     if (!h->family->explicit_head_dim && E != H * D)
-        return err_set(e,
-                       "config.json for %s has no head_dim, so %s must be %s times the head size, "
-                       "but this model has %" PRId64 " and %" PRId64 " heads of %" PRId64
-                       "; what would work: hidden size %" PRId64 " with %" PRId64
-                       " heads, or any other multiple of %" PRId64 " with that many heads",
-                       h->family->name, config_key(h->family, "hidden_size"),
-                       config_key(h->family, "num_attention_heads"), E, H, D, H * D, H, D);
+        return err_set(
+            e,
+            "config.json for %s has no head_dim, so %s must be %s times the head size, "
+            "but this model has %s %" PRId64 ", %s %" PRId64 " and a head size of %" PRId64
+            "; what would work: hidden size %" PRId64 " with %" PRId64
+            " head%s, or any other multiple of %" PRId64 " with that many heads",
+            h->family->name, width, heads, width, E, heads, H, D, H * D, H, H == 1 ? "" : "s", D);
     if (!h->family->explicit_head_dim && H != y->num_key_value_heads &&
         !config_key(h->family, "num_key_value_heads"))
         return err_set(e,
-                       "config.json for %s cannot express %" PRId64 " heads with %" PRId64
-                       " KV heads: it has no KV heads",
-                       h->family->name, H, y->num_key_value_heads);
+                       "config.json for %s has no KV heads of its own, so num_key_value_heads must "
+                       "be the %s %" PRId64 ", not %" PRId64,
+                       h->family->name, heads, H, y->num_key_value_heads);
     return 0;
 }
 
