@@ -327,7 +327,7 @@ static void put_token(const struct making *m, const char *key, const char *meta)
     json_object_set_new(m->config, key, id < 0 ? json_null() : json_integer(id));
 }
 
-/* The dtype of the matrices: that of most bytes in the file. */
+/* The dtype of the embedding stands for that of all matrices. */
 static const char *torch_dtype(const struct making *m)
 {
     int d = gguf_dtype(gguf_tensor(m->g, gguf_find(m->g, "token_embd.weight"))->type);

@@ -1,7 +1,7 @@
 /* Shared by the files that read GGUF models: how metadata becomes the files of a model directory,
  * and which tensor of the file holds which canonical one. */
-#ifndef PARE_GGUF_PARTS_H
-#define PARE_GGUF_PARTS_H
+#ifndef PARE_GGUF_PRIVATE_H
+#define PARE_GGUF_PRIVATE_H
 
 #include "../../formats/gguf.h"
 #include "../model/model.h"

@@ -217,9 +217,7 @@ static char *list_architectures(void)
             seen |= families[k]->gguf->arch && !strcmp(families[k]->gguf->arch, arch);
         if (!arch || seen)
             continue;
-        char *longer = mem_format("%s%s%s", list, *list ? ", " : "", arch);
-        free(list);
-        list = longer;
+        list = mem_append(list, "%s%s", *list ? ", " : "", arch);
     }
     return list;
 }

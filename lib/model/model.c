@@ -49,7 +49,7 @@ int64_t model_memory(const struct model_spec *h, int how, int grads)
     return bytes;
 }
 
-/* Opens the arena and places every tensor of m->head. From then on its dtypes are those in
+/* Opens the arena and places every tensor of m->spec. From then on its dtypes are those in
  * memory. */
 static int place(struct model *m, int how, struct err *e)
 {
@@ -118,12 +118,14 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
 /* Matrices: normal; those that write to the residual stream smaller by sqrt(2 L), so that its
  * variance does not grow with depth (Radford et al. 2019, GPT-2, section 2.3). Each value has its
  * own position in the generator, so it does not depend on the number of threads. */
-static void draw(const struct param *p, const char *name, double std, int64_t layers,
-                 struct rng rng)
+static void draw(const struct model *m, int i, double std, struct rng rng)
 {
+    int64_t layer;
+    const struct param *p = &m->params[i];
+    const struct family_tensor *t = model_spec_axes(&m->spec, i, &layer);
     float *v = p->v;
-    if (text_ends(name, ".o_proj.weight") || text_ends(name, ".down_proj.weight"))
-        std /= sqrt(2 * (double)layers);
+    if (layer >= 0 && t->axes[0] == AXIS_E)
+        std /= sqrt(2 * (double)m->spec.num_hidden_layers);
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < p->rows * p->cols; j++) {
         struct rng r = {rng.key, 2 * (uint64_t)j};
@@ -149,7 +151,7 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
         const struct param *p = &m->params[i];
         const char *name = m->spec.tensors[i].name;
         if (m->spec.tensors[i].ndim == 2)
-            draw(p, name, std, h->num_hidden_layers, rng_open(seed, (uint64_t)i));
+            draw(m, i, std, rng_open(seed, (uint64_t)i));
         else if (text_ends(name, ".weight") && !h->family->norm_plus1)
             for (int64_t j = 0; j < p->rows; j++)
                 /* norms multiply by 1; biases, and norms that use 1 + w, stay 0 */

@@ -27,7 +27,7 @@ struct param {
 };
 struct model {
     struct model_spec spec;
-    struct param *params; /* parallel to head.tensors */
+    struct param *params; /* parallel to spec.tensors */
     struct arena weights, grads;
     /* bf16 [n_values], if a MODEL_TRAIN model computes in bf16: AdamW updates it with the
      * weights */

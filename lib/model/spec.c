@@ -144,16 +144,21 @@ const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, i
     return NULL;
 }
 
+/* Tables with a row for every token or position: embeddings, and a head that is not tied. */
+static int is_embedding(const struct model_spec *h, int i)
+{
+    int64_t layer;
+    const struct family_tensor *t = model_spec_axes(h, i, &layer);
+    return h->tensors[i].ndim == 2 && (t->axes[0] == AXIS_V || t->axes[0] == AXIS_P);
+}
+
 int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding)
 {
-    static const char *const embeddings[] = {"embed_tokens.weight", "embed_positions.weight",
-                                             "lm_head.weight"};
     int64_t total = 0, outside = 0;
-    for (int i = 0; i < h->n_tensors; i++)
-        total += tensor_count(&h->tensors[i]);
-    for (int i = 0; i < 3; i++) {
-        int at = model_spec_find(h, embeddings[i]);
-        outside += at < 0 ? 0 : tensor_count(&h->tensors[at]);
+    for (int i = 0; i < h->n_tensors; i++) {
+        int64_t n = tensor_count(&h->tensors[i]);
+        total += n;
+        outside += is_embedding(h, i) ? n : 0;
     }
     if (non_embedding)
         *non_embedding = total - outside;

@@ -18,7 +18,7 @@ struct layer {
 #define LAYER_AXIS(letter, dimension, name, ...) int64_t name;
 #include "axes.def"
     int64_t sliding_window; /* 0: none */
-    int64_t rope;           /* index into head.ropes, -1: no rope in this layer */
+    int64_t rope;           /* index into the spec's ropes, -1: no rope in this layer */
     double attention_scale;
 };
 

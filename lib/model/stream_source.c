@@ -10,7 +10,7 @@
 struct stream_in {
     struct st_in *in;
     const struct model_spec *spec;
-    char **files; /* [head->n_files], NUL-terminated */
+    char **files; /* [spec->n_files], NUL-terminated */
     int n_files;
 };
 

@@ -16,8 +16,8 @@
  *     hidden.L.residual.MATRIX where the residual stream feeds them without one; hidden.final;
  *   block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of
  *     block i+n-1); 0 where i+n > L. */
-#ifndef PARE_IMPORTANCE_H
-#define PARE_IMPORTANCE_H
+#ifndef PARE_ACTS_H
+#define PARE_ACTS_H
 
 #include "rank.h"
 

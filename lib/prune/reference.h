@@ -1,8 +1,8 @@
 /* Proof of a slice: a naive forward pass in double precision runs the source with its dropped units
  * held at zero, which must give the slice's own logits. It shares no code with tape and kernels,
  * and its masks come from the kept units, not from the cut's index lists. */
-#ifndef PARE_VERIFY_H
-#define PARE_VERIFY_H
+#ifndef PARE_PRUNE_REFERENCE_H
+#define PARE_PRUNE_REFERENCE_H
 
 #include "slice.h"
 
