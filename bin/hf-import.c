@@ -1,4 +1,5 @@
-/* hf-import: a Hugging Face directory as a model stream. Shapes and refusals: lib/hf/source.c. */
+/* hf-import: a Hugging Face directory as a model stream. Shapes and refusals: lib/hf/source.c,
+ * lib/hf/tensors.c. */
 #include <sys/stat.h>
 
 #include "../lib/tool/tool.h"

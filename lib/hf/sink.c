@@ -2,7 +2,6 @@
  * and are written where the family stores them: into their rows of fused tensors, transposed back
  * where the class has [in, out]. Keeps dtypes (quantised ones become f32) or rounds all to one.
  * Refused: models the class cannot express (hf/config.c), values beyond the range of f16. */
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
