@@ -6,7 +6,6 @@
  * whatever formats/gguf.c, gguf/config.c and gguf/tensors.c refuse, and architectures without a
  * family. */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

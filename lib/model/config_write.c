@@ -1,7 +1,6 @@
 /* struct model_spec -> config.json: the current values under the keys that were read, and whether
  * that config alone would give the same model again. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"

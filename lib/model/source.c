@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 const char *const model_file_names[] = {"tokenizer.json",
                                         "tokenizer_config.json",

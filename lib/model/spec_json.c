@@ -5,7 +5,6 @@
  * Refused: headers whose layers, tensors and config contradict each other, before anything is
  * allocated for the tensors. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"

@@ -56,7 +56,8 @@ struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units)
     return stat_append(a, name, units, mem_alloc((size_t)(2 * AGG_COUNT * units) * sizeof(double)));
 }
 
-const struct acts_stat *acts_find(const struct acts *a, const char *name)
+/* NULL: none */
+static const struct acts_stat *find_stat(const struct acts *a, const char *name)
 {
     for (int64_t i = 0; i < a->n_stats; i++)
         if (!strcmp(a->stats[i].name, name))
@@ -206,7 +207,7 @@ static int record_check(const struct acts *a, const struct tensor *t, int is_cos
                              t->shape[1] == L
                        : t->ndim == 3 && t->shape[0] == AGG_COUNT && t->shape[1] == 2 &&
                              t->shape[2] > 0 && strlen(t->name) < sizeof a->stats->name &&
-                             !acts_find(a, t->name);
+                             !find_stat(a, t->name);
     return ok && t->dtype == DT_F64
                ? 0
                : err_set(
@@ -305,7 +306,7 @@ static double *tap_score(const struct acts *a, const struct score_opts *o, const
 {
     char full[80];
     snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
-    const struct acts_stat *s = acts_find(a, full);
+    const struct acts_stat *s = find_stat(a, full);
     if (!s || s->units != units) {
         err_set(e, "%s has no activation sums %s of %" PRId64 " units", path, full, units);
         return NULL;

@@ -42,8 +42,6 @@ struct acts {
 void acts_open(struct acts *a, const struct axes *axes, int64_t block_size);
 /* valid until the next call of acts_add_stat */
 struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units);
-/* NULL: none */
-const struct acts_stat *acts_find(const struct acts *a, const char *name);
 /* Adds one sample: the three sequence aggregates of every unit, [units] each; `before`: number of
  * samples already in the stat. */
 void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const values[AGG_COUNT]);

@@ -2,13 +2,14 @@
  * slice.h. */
 #include "slice.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"
 
-const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer)
+/* The kept units of an axis; layer: of the slice, ignored for the model's axes. NULL: the axis is
+ * never cut. */
+static const struct kept *kept_of(const struct slice_plan *p, enum axis axis, int64_t layer)
 {
     const struct kept *k = axis < LAYER_AXES ? &p->kept[axis] : &p->layers[layer].kept[axis];
     return k->index ? k : NULL;
@@ -39,8 +40,8 @@ static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int
         return c;
     int64_t layer;
     const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
-    c.keep_rows = t->ndim == 2 ? only_if_cut(slice_kept(p, f->axes[0], layer)) : NULL;
-    c.keep_cols = only_if_cut(slice_kept(p, f->axes[t->ndim - 1], layer));
+    c.keep_rows = t->ndim == 2 ? only_if_cut(kept_of(p, f->axes[0], layer)) : NULL;
+    c.keep_cols = only_if_cut(kept_of(p, f->axes[t->ndim - 1], layer));
     return c;
 }
 
@@ -73,8 +74,13 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
     return out;
 }
 
-int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
-                 slice_read_fn *read, slice_write_fn *write, void *user)
+/* 0 or -1 */
+typedef int read_fn(void *user, void *buf, int64_t n);
+typedef int write_fn(void *user, const void *data, int64_t n);
+
+/* Reads the whole tensor `source` and writes what is kept of it (write NULL: nothing). */
+static int cut_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
+                      read_fn *read, write_fn *write, void *user)
 {
     struct cut c = cut_of(p, source, dest);
     int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0,
@@ -126,7 +132,7 @@ int slice_copy(const struct slice_plan *p, struct model_in *in, const struct ten
     int to = p->dest[i];
     if (to >= 0 && model_out_next(out))
         return -1;
-    return slice_tensor(p, source, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
+    return cut_tensor(p, source, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
 }
 
 /* ---- both in memory */
@@ -186,7 +192,7 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
     for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
         int dest = p->dest[i];
         struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};
-        if (slice_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b))
+        if (cut_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b))
             return -1;
     }
     return more;

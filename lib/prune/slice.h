@@ -58,20 +58,9 @@ void slice_plan_free(struct slice_plan *p);
  * between layers are lists in the syntax of ranges.h, with the layer numbers of the source. */
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
 
-/* The kept units of a tensor's axis; layer: of the slice, ignored for the model's axes. NULL: the
- * axis is never cut. */
-const struct kept *slice_kept(const struct slice_plan *p, enum axis axis, int64_t layer);
-
-/* Reads the source's tensor `source` from `read` (all of it, in row blocks of about 1 MiB) and
- * writes what is kept of it to `write` (NULL: the tensor is dropped), in the dtype that the plan's
- * spec gives it: the source's, or f32 for q8_0 that is cut inside its rows. The callbacks return 0
- * or -1. */
-typedef int slice_read_fn(void *user, void *buf, int64_t n);
-typedef int slice_write_fn(void *user, const void *data, int64_t n);
-int slice_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
-                 slice_read_fn *read, slice_write_fn *write, void *user);
-
-/* The same for tensor i of the source, from `in` to `out`, where it is not dropped. */
+/* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB, and unless its
+ * layer is dropped writes what is kept to `out`, in the dtype that the plan's spec gives it: the
+ * source's, or f32 for q8_0 that is cut inside its rows. */
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 

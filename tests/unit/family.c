@@ -4,7 +4,6 @@
  * Reads tests/golden; run from the repository root. */
 #include <dirent.h>
 #include <glob.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/safetensors.h"

@@ -1,6 +1,5 @@
 /* Rules of hf-export for models that no directory can hold: shapes that GPT-2's class cannot
  * express, layers of different sizes. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../lib/hf/config.h"

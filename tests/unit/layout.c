@@ -3,7 +3,6 @@
  * choice between rows by which tensors are present. */
 #include "../../lib/model/layout.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "check.h"

@@ -1,7 +1,6 @@
 /* Rope tables match numbers worked by hand: every kind of scaling, tables for long sequences, one
  * table for each kind of layer, partial rotation. */
 #include <math.h>
-#include <string.h>
 
 #include "spec.h"
 
