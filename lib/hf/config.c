@@ -181,7 +181,7 @@ static int check_shape(const struct model_spec *h, struct err *e)
     if (!h->family->explicit_head_dim && H != y->num_key_value_heads &&
         !config_key(h->family, "num_key_value_heads"))
         return err_set(e,
-                       "config.json for %s has no KV heads of its own, so num_key_value_heads must "
+                       "config.json for %s has no key for KV heads, so num_key_value_heads must "
                        "be the %s %" PRId64 ", not %" PRId64,
                        h->family->name, heads, H, y->num_key_value_heads);
     return 0;
