@@ -13,7 +13,6 @@
 #include "../../formats/json.h"
 #include "../base/file.h"
 #include "../base/minmax.h"
-#include "../base/text.h"
 #include "tensors.h"
 #include "transpose.h"
 #include "../model/model.h"

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/minmax.h"
 #include "../base/text.h"
 
 struct matching {
