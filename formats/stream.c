@@ -506,27 +506,3 @@ int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n)
     }
     return 0;
 }
-
-/* ---- single values */
-
-int st_encode(const json_t *value, unsigned char **bytes, size_t *n, struct err *e)
-{
-    const char *why = NULL;
-    return mpk_encode(value, bytes, n, &why) ? err_set(e, "cannot write as msgpack: %s", why) : 0;
-}
-
-json_t *st_decode(const unsigned char *bytes, size_t n, struct err *e)
-{
-    const char *why = "incomplete";
-    struct mpk_scan s = {.limits = {n, memory_limit(n)}};
-    json_t *v = NULL;
-    if (mpk_scan(&s, bytes, n, &why) == 1) {
-        if (s.at == n)
-            v = mpk_decode(bytes, n, &why);
-        else
-            why = "bytes after the object";
-    }
-    if (!v)
-        err_set(e, "not a msgpack value: %s", why);
-    return v;
-}

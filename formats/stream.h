@@ -84,13 +84,6 @@ int st_publish(struct st_out *out);
 /* close without end map, remove the temporary file; frees */
 void st_abandon(struct st_out *out);
 
-/* msgpack <-> JSON for a single value; used for headers and by tests. st_decode refuses trailing
- * bytes. */
-/* free(*bytes) */
-int st_encode(const json_t *value, unsigned char **bytes, size_t *n, struct err *e);
-/* NULL on error; json_decref it */
-json_t *st_decode(const unsigned char *bytes, size_t n, struct err *e);
-
 /* XXH3-128 of a sequence of pieces, as 32 hex digits. */
 struct digest {
     void *state;

@@ -1,11 +1,12 @@
 /* Any bytes as a stream: read to the end; read as what its header says it is (tokens, acts, scores,
- * rank, model); as a single msgpack value. */
+ * rank, model); as sequences of tokens; as a single msgpack value. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../../formats/mpk.h"
 #include "../../lib/prune/prune.h"
 #include "../../lib/data/data.h"
 
@@ -45,6 +46,26 @@ static void kind_read(struct st_in *in, struct err *e)
     model_spec_free(&model);
 }
 
+static void sequences_read(struct st_in *in, struct err *e)
+{
+    static const struct model_spec spec = {.max_position_embeddings = 100};
+    struct sequences s;
+    const uint32_t *ids;
+    int64_t n;
+    int more = sequences_open(&s, in, 0, &spec, e) ? -1 : 1;
+    while (more > 0)
+        more = sequences_next(&s, &ids, &n);
+    sequences_close(&s);
+}
+
+static void value_read(const uint8_t *data, size_t size)
+{
+    struct mpk_scan s = {.limits = {size, 64 << 20}};
+    const char *why;
+    if (mpk_scan(&s, data, size, &why) == 1)
+        json_decref(mpk_decode(data, s.at, &why));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char path[40];
@@ -52,17 +73,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (fd < 0 || write(fd, data, size) != (ssize_t)size)
         abort();
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    for (int how = 0; how < 2; how++) {
+    for (int how = 0; how < 3; how++) {
         struct err e = {0};
         struct st_in *in = st_open(path, &e);
-        if (in && how)
+        if (in && how == 2)
+            sequences_read(in, &e);
+        else if (in && how)
             kind_read(in, &e);
         else if (in)
             payload_read(in);
         st_close(in);
     }
     close(fd);
-    struct err e = {0};
-    json_decref(st_decode(data, size, &e));
+    value_read(data, size);
     return 0;
 }

@@ -505,54 +505,7 @@ static void test_header_memory(void)
     }
 }
 
-/* ---- values */
-
-static void test_values(void)
-{
-    static const char *const texts[] = {"null",
-                                        "true",
-                                        "0",
-                                        "-1",
-                                        "-33",
-                                        "127",
-                                        "128",
-                                        "65535",
-                                        "65536",
-                                        "4294967296",
-                                        "-9223372036854775808",
-                                        "0.1",
-                                        "-1e300",
-                                        "\"\"",
-                                        "\"\xc3\xa9\"",
-                                        "[]",
-                                        "{}",
-                                        "[1,[2,{\"a\":[]}],\"x\"]",
-                                        "{\"b\":1,\"a\":{\"z\":2.5,\"y\":null}}"};
-    for (unsigned i = 0; i < sizeof texts / sizeof *texts; i++) {
-        struct err e = {0};
-        unsigned char *p = NULL;
-        size_t n = 0;
-        json_t *v = json_loads(texts[i], JSON_DECODE_ANY, NULL);
-        check(!st_encode(v, &p, &n, &e), texts[i], e.msg);
-        json_t *w = st_decode(p, n, &e);
-        char *a = json_dumps(v, JSON_ENCODE_ANY), *b = w ? json_dumps(w, JSON_ENCODE_ANY) : NULL;
-        check(b && !strcmp(a, b), texts[i], e.msg);
-        for (size_t k = 0; k < n; k++) {
-            struct err cut = {0};
-            json_t *x = st_decode(p, k, &cut);
-            check(!x && cut.set, "a cut value", texts[i]);
-            json_decref(x);
-        }
-        p = mem_grow(p, n + 1);
-        p[n] = 0xc0;
-        check(!st_decode(p, n + 1, &e) && e.set, "trailing bytes", texts[i]);
-        free(a);
-        free(b);
-        free(p);
-        json_decref(v);
-        json_decref(w);
-    }
-}
+/* ---- digests */
 
 /* Test vectors of the canonical XXH3-128: the empty input, and input in any pieces. */
 static void test_digest(void)
@@ -703,7 +656,6 @@ int main(void)
         return perror(dir), 1;
     test_digest();
     test_header_memory();
-    test_values();
     test_round_trips();
     test_bytes_are_fixed();
     test_pass_header();
