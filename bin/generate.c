@@ -87,8 +87,8 @@ static void read_prompt(struct tool *t, struct text *x, struct model_in *in)
                  tool_operand(t, 0));
     x->tokenizer = tokenizer_open(json, bytes, tool_err(t));
     tool_check(t);
-    uint32_t special[16];
-    for (int i = 0, n = tokenizer_special(x->tokenizer, 0, special, 16); i < n; i++)
+    uint32_t special[SPECIAL_MAX];
+    for (int i = 0, n = tokenizer_special(x->tokenizer, 0, special, SPECIAL_MAX); i < n; i++)
         ids_push(&x->ids, special[i], 0);
     tokenizer_encode(x->tokenizer, prompt, (int64_t)strlen(prompt), &x->ids, tool_err(t));
     tool_check(t);

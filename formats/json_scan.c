@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../lib/base/mem.h"
+#include "../lib/base/text.h"
 #include "../lib/base/utf8.h"
 
 void json_scan_open(struct json_scan *j, const char *s, int64_t n)
@@ -49,21 +50,13 @@ void json_need_end(struct json_scan *j)
 
 /* ---- strings */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 32; /* lower case */
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int hex4(const char *p, const char *end)
 {
     int v = 0;
     if (end - p < 4)
         return -1;
     for (int i = 0; i < 4; i++) {
-        int d = hex_digit(p[i]);
+        int d = text_hex_digit(p[i]);
         if (d < 0)
             return -1;
         v = v * 16 + d;

@@ -36,7 +36,7 @@ static int64_t bos_id(const char *option, const char *rule, const struct tokeniz
 
 static void take_special(struct row_bos *b, const struct tokenizer *t, int which)
 {
-    b->n = tokenizer_special(t, which, b->ids, BOS_MAX);
+    b->n = tokenizer_special(t, which, b->ids, SPECIAL_MAX);
 }
 
 static int take_id(struct row_bos *b, int64_t id)
@@ -84,7 +84,7 @@ static void add(struct row_bos *b, const json_t *id)
 
 static void take(struct row_bos *b, const json_t *list)
 {
-    for (size_t i = 0; i < json_array_size(list) && b->n < BOS_MAX; i++)
+    for (size_t i = 0; i < json_array_size(list) && b->n < SPECIAL_MAX; i++)
         add(b, json_array_get(list, i));
 }
 

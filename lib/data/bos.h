@@ -6,9 +6,8 @@
 #include "../model/model.h"
 #include "../tokenizer/tokenizer.h"
 
-enum { BOS_MAX = 16 };
 struct row_bos {
-    uint32_t ids[BOS_MAX];
+    uint32_t ids[SPECIAL_MAX];
     int64_t n; /* 0: nothing is added */
 };
 /* What is added to a text that is tokenized: around each document, and before each row. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "../base/utf8.h"
 #include "tokenizer_private.h"
 
@@ -165,19 +166,11 @@ static char *decode_replace(const struct decode_step *step, const char *s, int64
     return out + (end - s);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 32; /* lower case */
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static char *decode_fallback(const char *s, int64_t n, char *out)
 {
-    if (n == 6 && !memcmp(s, "<0x", 3) && s[5] == '>' && hex_digit(s[3]) >= 0 &&
-        hex_digit(s[4]) >= 0) {
-        *out = (char)(hex_digit(s[3]) * 16 + hex_digit(s[4]));
+    if (n == 6 && !memcmp(s, "<0x", 3) && s[5] == '>' && text_hex_digit(s[3]) >= 0 &&
+        text_hex_digit(s[4]) >= 0) {
+        *out = (char)(text_hex_digit(s[3]) * 16 + text_hex_digit(s[4]));
         return out + 1;
     }
     memcpy(out, s, (size_t)n);

@@ -183,6 +183,26 @@ static int index_added(struct tokenizer *t, struct err *e)
 
 /* ---- the post-processor */
 
+/* Adds a token before (side 0) or after (1) every text. */
+static int special_add(struct tokenizer *t, int side, const char *name, const json_t *value,
+                       struct err *e)
+{
+    int64_t id = json_integer_value(value);
+    if (!json_is_integer(value))
+        return err_set(
+            e, "the tokenizer's post-processor gives \"%.80s\" an id that is not a whole number",
+            name);
+    if (id < 0 || id >= t->size)
+        return err_set(e,
+                       "the tokenizer's post-processor adds id %lld, but the vocabulary has %lld "
+                       "tokens",
+                       (long long)id, (long long)t->size);
+    if (t->special[side].n == SPECIAL_MAX)
+        return err_set(e, "the tokenizer's post-processor adds more than %d tokens", SPECIAL_MAX);
+    t->special[side].ids[t->special[side].n++] = (uint32_t)id;
+    return 0;
+}
+
 static int read_template(struct tokenizer *t, const json_t *spec, struct err *e)
 {
     const json_t *list = json_object_get(spec, "single"),
@@ -197,15 +217,9 @@ static int read_template(struct tokenizer *t, const json_t *spec, struct err *e)
             side = 1;
             continue;
         }
-        for (size_t k = 0; k < json_array_size(ids); k++) {
-            int64_t id = json_integer_value(json_array_get(ids, k));
-            if (id < 0 || id >= t->size || t->special[side].n == 16)
-                return err_set(e,
-                               "the tokenizer's post-processor adds id %lld, but the vocabulary "
-                               "has %lld tokens",
-                               (long long)id, (long long)t->size);
-            t->special[side].ids[t->special[side].n++] = (uint32_t)id;
-        }
+        for (size_t k = 0; k < json_array_size(ids); k++)
+            if (special_add(t, side, name, json_array_get(ids, k), e))
+                return -1;
         if (!json_array_size(ids))
             return err_set(e, "the tokenizer's post-processor adds \"%.80s\" without giving its id",
                            name ? name : "?");

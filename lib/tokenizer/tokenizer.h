@@ -17,7 +17,8 @@ int64_t tokenizer_vocab_size(const struct tokenizer *t);
 /* id of a token's exact text, -1 */
 int64_t tokenizer_id(const struct tokenizer *t, const char *token);
 /* The ids that the post-processor puts before (which 0) and after (which 1) an ordinary text, into
- * `ids` (at most max); returns how many. */
+ * `ids` (at most max); returns how many. A tokenizer with more than SPECIAL_MAX is refused. */
+enum { SPECIAL_MAX = 16 };
 int tokenizer_special(const struct tokenizer *t, int which, uint32_t *ids, int max);
 
 /* Ids of a text. Special tokens in the text are recognised; none are added. spans: source bytes

@@ -106,7 +106,7 @@ struct tokenizer {
     struct decoder *decoder;
     /* what the post-processor puts before and after */
     struct {
-        uint32_t ids[16];
+        uint32_t ids[SPECIAL_MAX];
         int n;
     } special[2];
     int64_t size, dropped;
