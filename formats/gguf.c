@@ -10,6 +10,7 @@
 
 #include "../lib/base/file.h"
 #include "../lib/base/mem.h"
+#include "../lib/base/names.h"
 
 enum { VALUES_MAX = 4096, TENSORS_MAX = 1 << 17, KEY_MAX = 200, HEADER_MAX = 1 << 29 };
 
@@ -42,7 +43,7 @@ struct gguf {
     int64_t loaded, at;  /* at: the cursor while parsing */
     struct gguf_value *values;
     struct gguf_tensor *tensors;
-    int *by_name; /* indices of tensors, sorted */
+    struct names names; /* of tensors */
     int n_values, n_tensors;
 };
 
@@ -315,21 +316,11 @@ static int place_tensors(struct gguf *g, struct err *e)
     return check_overlap(g, e);
 }
 
-static int name_order(const void *a, const void *b, void *tensors)
-{
-    const struct gguf_tensor *x = tensors;
-    return strcmp(x[*(const int *)a].name, x[*(const int *)b].name);
-}
-
 static int index_names(struct gguf *g, struct err *e)
 {
-    g->by_name = mem_alloc((size_t)g->n_tensors * sizeof *g->by_name);
-    for (int i = 0; i < g->n_tensors; i++)
-        g->by_name[i] = i;
-    qsort_r(g->by_name, (size_t)g->n_tensors, sizeof *g->by_name, name_order, g->tensors);
-    for (int i = 1; i < g->n_tensors; i++)
-        if (!strcmp(g->tensors[g->by_name[i]].name, g->tensors[g->by_name[i - 1]].name))
-            return err_set(e, "'%s' has tensor %s twice", g->path, g->tensors[g->by_name[i]].name);
+    int twice = names_index(&g->names, g->tensors->name, sizeof *g->tensors, g->n_tensors);
+    if (twice >= 0)
+        return err_set(e, "'%s' has tensor %s twice", g->path, g->tensors[twice].name);
     return 0;
 }
 
@@ -396,7 +387,7 @@ void gguf_close(struct gguf *g)
     free(g->head);
     free(g->values);
     free(g->tensors);
-    free(g->by_name);
+    names_free(&g->names);
     free(g->path);
     free(g);
 }
@@ -405,20 +396,7 @@ const char *gguf_path(const struct gguf *g) { return g->path; }
 int gguf_count(const struct gguf *g) { return g->n_tensors; }
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, int i) { return &g->tensors[i]; }
 
-int gguf_find(const struct gguf *g, const char *name)
-{
-    int low = 0, high = g->n_tensors;
-    while (low < high) {
-        int mid = (low + high) / 2, order = strcmp(name, g->tensors[g->by_name[mid]].name);
-        if (!order)
-            return g->by_name[mid];
-        if (order < 0)
-            high = mid;
-        else
-            low = mid + 1;
-    }
-    return -1;
-}
+int gguf_find(const struct gguf *g, const char *name) { return names_find(&g->names, name); }
 
 int gguf_read(struct gguf *g, int i, int64_t offset, void *buf, int64_t n, struct err *e)
 {

@@ -12,6 +12,7 @@
 
 #include "../lib/base/file.h"
 #include "../lib/base/mem.h"
+#include "../lib/base/names.h"
 #include "../lib/base/text.h"
 #include "json.h"
 #include "safetensors_names.h"
@@ -33,7 +34,7 @@ struct entry {
 struct safetensors {
     struct shard *shards;
     struct entry *entries;
-    int *by_name; /* indices of entries, sorted */
+    struct names names; /* of entries */
     int n_shards, n, room;
 };
 
@@ -194,23 +195,12 @@ static int open_shard(struct safetensors *s, const char *path, struct err *e)
     return failed;
 }
 
-static int by_name_order(const void *a, const void *b, void *entries)
-{
-    const struct entry *x = entries;
-    return strcmp(x[*(const int *)a].t.name, x[*(const int *)b].t.name);
-}
-
 static int index_names(struct safetensors *s, const char *path, struct err *e)
 {
-    s->by_name = mem_alloc((size_t)s->n * sizeof *s->by_name);
-    for (int i = 0; i < s->n; i++)
-        s->by_name[i] = i;
-    if (s->n)
-        qsort_r(s->by_name, (size_t)s->n, sizeof *s->by_name, by_name_order, s->entries);
-    for (int i = 1; i < s->n; i++)
-        if (!strcmp(s->entries[s->by_name[i - 1]].t.name, s->entries[s->by_name[i]].t.name))
-            return err_set(e, "'%s': tensor '%s' is in two files", path,
-                           s->entries[s->by_name[i]].t.name);
+    const char *first = s->n ? s->entries->t.name : NULL;
+    int twice = names_index(&s->names, first, sizeof *s->entries, s->n);
+    if (twice >= 0)
+        return err_set(e, "'%s': tensor '%s' is in two files", path, s->entries[twice].t.name);
     return 0;
 }
 
@@ -293,20 +283,7 @@ struct safetensors *sf_open(const char *path, struct err *e)
 int sf_count(const struct safetensors *s) { return s->n; }
 const struct tensor *sf_tensor(const struct safetensors *s, int i) { return &s->entries[i].t; }
 
-int sf_find(const struct safetensors *s, const char *name)
-{
-    int low = 0, high = s->n;
-    while (low < high) {
-        int mid = (low + high) / 2, order = strcmp(name, s->entries[s->by_name[mid]].t.name);
-        if (!order)
-            return s->by_name[mid];
-        if (order < 0)
-            high = mid;
-        else
-            low = mid + 1;
-    }
-    return -1;
-}
+int sf_find(const struct safetensors *s, const char *name) { return names_find(&s->names, name); }
 
 int sf_read(struct safetensors *s, int i, int64_t offset, void *buf, int64_t n, struct err *e)
 {
@@ -329,6 +306,6 @@ void sf_close(struct safetensors *s)
     }
     free(s->shards);
     free(s->entries);
-    free(s->by_name);
+    names_free(&s->names);
     free(s);
 }
