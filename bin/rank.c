@@ -12,7 +12,7 @@ static const struct opt opts[] = {
     {"random", OPT_INT, &seed, "SEED",
      "baseline: order every axis at random; FILE (scores, a rank or activation sums) only gives "
      "the sizes",
-     OPT_UNSET},
+     OPT_UNSET | OPT_FROM_0},
     {"magnitude", OPT_PATH, &magnitude, "MODEL",
      "baseline: order units by the L2 norm of their weights in MODEL; takes no FILE", 0},
     {0}};
@@ -92,8 +92,6 @@ int main(int argc, char **argv)
     struct rank r;
     if (seed >= 0 && magnitude)
         tool_usage(t, "--random and --magnitude are two baselines: give one");
-    if (seed < -1)
-        tool_usage(t, "--random SEED must not be negative");
     if (magnitude && tool_operands(t))
         tool_usage(t, "--magnitude takes a MODEL and no FILE");
     if (seed >= 0 && tool_operands(t) > 1)

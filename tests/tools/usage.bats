@@ -295,6 +295,7 @@ END
 @test "a whole number that must not be negative is refused with its option and value" {
     refused 2 "--max-tokens must be at least 0, not -1" "$BIN/calib-acts" m d --max-tokens -1
     refused 2 "--seq-length must be at least 0, not -2" "$BIN/tokenize" --seq-length -2
+    refused 2 "--random must be at least 0, not -1" "$BIN/rank" --random -1
     refused 2 "--batch-size must be at least 0, not -3" "$BIN/eval-ppl" m d --batch-size -3
     refused 2 "--top-p must be above 0 and at most 1, not 2" "$BIN/generate" m --prompt a --top-p 2
     refused 2 "--max-steps must be at least 1, not 0" "$BIN/kd-train" m --max-steps 0
