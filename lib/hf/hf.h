@@ -15,8 +15,8 @@ struct hf_sink_options {
     enum dtype dtype;       /* of all weights, unless keep_dtype */
     int keep_dtype, overwrite;
 };
-/* Refuses a directory that hf_sink_open would refuse, and leaves nothing; for before a model is
- * waited for. */
+/* Refuses a directory that hf_sink_open would refuse, and leaves nothing behind: for a check before
+ * the model arrives. */
 int hf_sink_check(const char *dir, const struct hf_sink_options *o, struct err *e);
 /* The directory appears whole or not at all, at model_out_end. Its note says if a class other than
  * the model's was written, and if values were rounded. NULL on error. */

@@ -11,8 +11,8 @@
 
 /* Some rows of a canonical tensor [rows, cols] in a stored one. Row r of the view is row
  *   r' / group_rows * stride + offset + r' % group_rows
- * of the stored tensor, where r' is r, or with `head` its place when the halves of every head of so
- * many rows interleave: half s, row j of it stands at 2 j + s. */
+ * of the stored tensor, where r' is r; or with `head` > 0, where the file interleaves the two
+ * halves of every head of that many rows, row j of half s is at 2 j + s. */
 struct view {
     int stored;
     int64_t rows, cols;

@@ -29,8 +29,9 @@ struct rope_table {
     double *inv_freq; /* [dims/2], scaling applied */
     /* > 0: sequences longer than this use long_inv_freq at every position (longrope) */
     int64_t long_after;
-    int64_t
-        most; /* > 0: longer sequences would turn at other frequencies each, refused (dynamic) */
+    /* > 0: longer sequences are refused, since their frequencies would depend on their length
+     * (dynamic) */
+    int64_t most;
     double *long_inv_freq, long_factor;
 };
 

@@ -1,4 +1,4 @@
-/* config.json -> struct model_spec and back. Every default and rule by layer index is resolved per
+/* config.json -> struct model_spec. Every default and rule by layer index is resolved per
  * layer on reading (head size, KV heads, 4E, window rules, score scale, rope tables), so that a cut
  * never changes what they implied. Refuses unknown families and keys, and sizes that are out of
  * bounds or contradict each other. */

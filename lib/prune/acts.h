@@ -67,8 +67,8 @@ struct tap_rule {
     const char *inputs; /* each channel of the inputs */
     const char *norms;  /* the L2 norm of each unit's channels, NULL: units have one channel */
     const char *outer;  /* the L2 norm of all channels of a unit of the axis it is nested in */
-    const char
-        *outputs; /* each channel of the outputs of lines whose output dimension is the axis */
+    /* each channel of the outputs of lines whose output dimension is the axis */
+    const char *outputs;
 };
 extern const struct tap_rule tap_rules[];
 const struct tap_rule *tap_rule_of(enum axis axis); /* NULL: none */

@@ -20,8 +20,8 @@
  *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention or mlp; any:
  *                                     one that both share
  *   BLOCK_WHEN(kind, when, out, ...)  the same, if a flag of the config or of the layer says so
- *   HARMLESS("key", "key=JSON", ...)  config keys that do not change the function, or do not with
- *                                     this value */
+ *   HARMLESS("key", "key=JSON", ...)  config keys that do not change the function, whatever their
+ *                                     value, or only if they have this one */
 #define FAMILY_JOIN2(a, b) a##_##b
 #define FAMILY_JOIN(a, b) FAMILY_JOIN2(a, b)
 #define FAMILY_TABLE(what) FAMILY_JOIN(FAMILY_ID, what)
