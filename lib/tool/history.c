@@ -124,10 +124,13 @@ static char *value_text(const json_t *value)
     return json_is_real(value) ? real_text(value) : json_dumps(value, JSON_ENCODE_ANY);
 }
 
-/* The size of an axis is recorded as 0 where it is not given: see OPT_SIZES. */
+/* An option that is not given is recorded with its default: 0 for the size of an axis (OPT_SIZES),
+ * -1 for the seed of `rank --random`. */
 static int is_not_given(const char *name, const json_t *value)
 {
-    return json_is_integer(value) && !json_integer_value(value) && is_size_of_axis(name);
+    if (!json_is_integer(value))
+        return 0;
+    return is_size_of_axis(name) ? !json_integer_value(value) : json_integer_value(value) < 0;
 }
 
 static void option_print(const char *name, const json_t *value, FILE *f)
