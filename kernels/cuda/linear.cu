@@ -61,7 +61,7 @@ static void linear_fwd(const struct op_args *c)
                  map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0,
                         fill_bias<T>{bias, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
-        n = M - first < step ? M - first : step;
+        n = min(M - first, step);
         void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);
         cuda_mm(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N,
                 bias ? 1 : 0, y, d, M);
@@ -76,7 +76,7 @@ static void linear_bwd(const struct op_args *c)
     if (refused(c) || c->rows <= 0)
         return;
     for (int64_t first = 0; c->in[0].g && first < M; first += n) {
-        n = M - first < step ? M - first : step;
+        n = min(M - first, step);
         const void *dy = (const char *)c->out.g + first * (d == DT_F32 ? 4 : 2);
         cuda_mm(c, 'N', 'N', c->rows, N, n, 1, dy, d, M, panel(c, first, n), d, N,
                 first > 0 || !c->in[0].overwrite, c->in[0].g, d, N);

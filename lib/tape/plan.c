@@ -12,18 +12,21 @@
 
 /* ---- events and buffer lifetimes */
 
-static int event_new(struct tape *t, enum event_kind kind, int line, int in_backward)
+static const struct event no_buffers = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                                        .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                                        .out = NO_BUFFER,
+                                        .out_grad = NO_BUFFER,
+                                        .memo = NO_BUFFER};
+
+/* Appends an event with the buffers of `ev`. */
+static void event_add(struct tape *t, enum event_kind kind, int line, int in_backward,
+                      struct event ev)
 {
+    ev.kind = kind;
+    ev.line = line;
+    ev.in_backward = in_backward;
     t->events = mem_grow(t->events, sizeof *t->events * (size_t)(t->n_events + 1));
-    t->events[t->n_events] = (struct event){.kind = kind,
-                                            .line = line,
-                                            .in_backward = in_backward,
-                                            .in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                                            .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                                            .out = NO_BUFFER,
-                                            .out_grad = NO_BUFFER,
-                                            .memo = NO_BUFFER};
-    return t->n_events++;
+    t->events[t->n_events++] = ev;
 }
 
 static int buffer_new(struct tape *t, int slot)
@@ -56,9 +59,9 @@ static void grad_begin(struct tape *t, int slot, int in_backward)
     struct slot *s = &t->slots[slot];
     if (s->grad != NO_BUFFER)
         return;
-    s->grad = buffer_new(t, slot);
-    int ev = event_new(t, EVENT_ZERO, s->line, in_backward);
-    t->events[ev].out_grad = s->grad;
+    struct event ev = no_buffers;
+    ev.out_grad = s->grad = buffer_new(t, slot);
+    event_add(t, EVENT_ZERO, s->line, in_backward, ev);
 }
 
 /* The inputs whose gradients the line's forward call adds. */
@@ -72,25 +75,21 @@ static void begin_gradients(struct tape *t, int line)
 
 static void schedule_forward(struct tape *t, int line, int in_backward)
 {
-    struct line *l = &t->lines[line];
-    int in[OP_INPUTS], grad[OP_INPUTS] = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                       out = buffer_new(t, l->out),
-                       memo = l->memo == NO_SLOT ? NO_BUFFER : buffer_new(t, l->memo);
-    for (int i = 0; i < OP_INPUTS; i++)
-        in[i] = l->in[i] == NO_SLOT ? NO_BUFFER : buffer_use(t, t->slots[l->in[i]].value);
-    if (ops[l->op].traits & GRADIENTS_IN_FORWARD)
-        for (int i = 0; i < OP_INPUTS; i++)
-            if (grad_wanted(t, l->in[i]))
-                grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
-    t->slots[l->out].value = out;
+    const struct line *l = &t->lines[line];
+    struct event ev = no_buffers;
+    ev.out = buffer_new(t, l->out);
     if (l->memo != NO_SLOT)
-        t->slots[l->memo].value = memo;
-    const int index = event_new(t, EVENT_FORWARD, line, in_backward);
-    struct event *ev = &t->events[index];
-    memcpy(ev->in, in, sizeof in);
-    ev->out = out;
-    ev->memo = memo;
-    memcpy(ev->in_grad, grad, sizeof grad);
+        ev.memo = buffer_new(t, l->memo);
+    for (int i = 0; i < OP_INPUTS; i++) {
+        if (l->in[i] != NO_SLOT)
+            ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);
+        if (ops[l->op].traits & GRADIENTS_IN_FORWARD && grad_wanted(t, l->in[i]))
+            ev.in_grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
+    }
+    t->slots[l->out].value = ev.out;
+    if (l->memo != NO_SLOT)
+        t->slots[l->memo].value = ev.memo;
+    event_add(t, EVENT_FORWARD, line, in_backward, ev);
 }
 
 /* Ensures that the slot's value is in a buffer: it was kept, or its line is rerun here. */
@@ -104,13 +103,10 @@ static void value_ensure(struct tape *t, int slot)
     schedule_forward(t, line, 1);
 }
 
-static void schedule_backward(struct tape *t, int line)
+/* The same for all values that the line's backward reads. */
+static void reads_ensure(struct tape *t, const struct line *l)
 {
-    const struct line *l = &t->lines[line];
     const unsigned reads = ops[l->op].reads;
-    int *out_grad = &t->slots[l->out].grad;
-    if (ops[l->op].traits & GRADIENTS_IN_FORWARD || *out_grad == NO_BUFFER)
-        return;
     for (int i = 0; i < OP_INPUTS; i++)
         if (reads & (READS_IN0 << i))
             value_ensure(t, l->in[i]);
@@ -118,23 +114,36 @@ static void schedule_backward(struct tape *t, int line)
         value_ensure(t, l->out);
     if (reads & READS_MEMO)
         value_ensure(t, l->memo);
+}
 
-    /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
-    int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_BUFFER && l->in[0] != l->in[1];
-    struct event ev = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                       .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                       .out = NO_BUFFER,
-                       .memo = NO_BUFFER};
-    for (int i = passed; i < OP_INPUTS; i++) {
+/* Gradients of the inputs from `first` on: those that do not exist yet begin as zeros, or
+ * uninitialised if the op overwrites them. */
+static void input_gradients_begin(struct tape *t, const struct line *l, int first, struct event *ev)
+{
+    for (int i = first; i < OP_INPUTS; i++) {
         if (!grad_wanted(t, l->in[i]))
             continue;
-        ev.in_overwrite[i] = t->slots[l->in[i]].grad == NO_BUFFER && op_kernel(t->x, l->op)->sets;
-        if (ev.in_overwrite[i])
-            t->slots[l->in[i]].grad = buffer_new(t, l->in[i]);
+        struct slot *s = &t->slots[l->in[i]];
+        ev->in_overwrite[i] = s->grad == NO_BUFFER && op_kernel(t->x, l->op)->sets;
+        if (ev->in_overwrite[i])
+            s->grad = buffer_new(t, l->in[i]);
         else
             grad_begin(t, l->in[i], 1);
     }
+}
 
+static void schedule_backward(struct tape *t, int line)
+{
+    const struct line *l = &t->lines[line];
+    const unsigned reads = ops[l->op].reads;
+    const int out_grad = t->slots[l->out].grad;
+    struct event ev = no_buffers;
+    if (ops[l->op].traits & GRADIENTS_IN_FORWARD || out_grad == NO_BUFFER)
+        return;
+    reads_ensure(t, l);
+    /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
+    int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_BUFFER && l->in[0] != l->in[1];
+    input_gradients_begin(t, l, passed, &ev);
     for (int i = 0; i < OP_INPUTS; i++) {
         if (l->in[i] != NO_SLOT && (reads & (READS_IN0 << i)))
             ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);
@@ -145,14 +154,10 @@ static void schedule_backward(struct tape *t, int line)
         ev.out = buffer_use(t, t->slots[l->out].value);
     if (reads & READS_MEMO)
         ev.memo = buffer_use(t, t->slots[l->memo].value);
-    ev.out_grad = buffer_use(t, *out_grad);
+    ev.out_grad = buffer_use(t, out_grad);
     if (passed)
-        t->slots[l->in[0]].grad = *out_grad;
-    int index = event_new(t, EVENT_BACKWARD, line, 1);
-    ev.kind = EVENT_BACKWARD;
-    ev.line = line;
-    ev.in_backward = 1;
-    t->events[index] = ev;
+        t->slots[l->in[0]].grad = out_grad;
+    event_add(t, EVENT_BACKWARD, line, 1, ev);
 }
 
 /* Kept for the backward pass: everything that is not cheap to rerun; with recompute, only block
