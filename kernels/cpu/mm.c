@@ -181,6 +181,14 @@ enum { LIBRARY_BYTES = 1500000 }; /* measured with OpenBLAS 0.3.21 */
 #endif
 
 #if defined BLAS_openblas
+/* Debian's usual build of OpenBLAS would start threads of its own under each of ours, and nearly
+ * stand still. Its OpenMP build heeds the region of one thread in mm(). */
+static void __attribute__((constructor)) one_thread(void)
+{
+    if (openblas_get_parallel() == OPENBLAS_THREAD)
+        openblas_set_num_threads(1);
+}
+
 const char *exec_math_library(void)
 {
     static char name[160];
