@@ -167,7 +167,7 @@ fuzz: sanitized                         ## runs every fuzz driver, or FUZZ=NAME,
 	    build/sanitized/tests/fuzz/$$f --seconds $(SECONDS) tests/fuzz/corpus/$$f || exit 1; done
 
 attack: SECONDS = 3600
-attack: all sanitized $(BUILD)/tests/attack/fail_nth.so ## injects faults, kills, fuzzes
+attack: all sanitized $(BUILD)/tests/attack/fail_nth.so ## injects failures, kills, fuzzes
 	$(Q)$(PYTHON) tests/attack/attack.py $(BINDIR) $(BUILD)/tests/attack/fail_nth.so \
 	    --seconds $$(($(SECONDS) / 2))
 	$(Q)$(MAKE) -s fuzz SECONDS=$$(($(SECONDS) / 2 / $(words $(fuzzers)) + 1))

@@ -7,9 +7,10 @@ usage: attack.py BIN FAIL_NTH.so [--seconds N] [--seed N] [PART...]
   kills      kd-train is killed at some moment and resumed, until it is done
 
 Classes. Good: `right`, status 0 and the output of an undisturbed run (of mutations: any output);
-`told`, another status and one sentence. Bad, and the run ends with status 1: `wrong`, status 0 and
-another output; `silent`, a status without a sentence; `signal`; `hang`, over 20 seconds. What was
-bad is printed as the command that does it, and the folder is kept."""
+`told`, another status, a message, and no output but the right one. Bad, and the run ends with
+status 1: `wrong`, another output, whatever the status; `silent`, a status without a message;
+`signal`; `hang`, over 20 seconds. What was bad is printed as the command that does it, and the
+folder is kept."""
 import argparse
 import collections
 import hashlib
@@ -118,6 +119,8 @@ class Attack:
             kind = "signal"
         elif status == 0:
             kind = "right" if right is None or self.digest("OUT") == right else "wrong"
+        elif os.path.exists("OUT") and (right is None or self.digest("OUT") != right):
+            kind = "wrong"
         else:
             kind = "told" if sentence else "silent"
         self.note(part, kind, how + " ".join(words))

@@ -133,8 +133,8 @@ int close(int fd)
     return hit("close", EIO) ? -1 : r;
 }
 
-int rename(const char *from, const char *to)
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-    REAL(int, rename, const char *, const char *);
-    return hit("rename", EIO) ? -1 : real(from, to);
+    REAL(int, renameat2, int, const char *, int, const char *, unsigned);
+    return hit("rename", EIO) ? -1 : real(from_dir, from, to_dir, to, flags);
 }
