@@ -16,8 +16,8 @@ static const struct opt opts[] = {
     {"max-tokens", OPT_INT, &max_tokens, "N",
      "stop before the sequence that would exceed N tokens; 0: no limit", OPT_FROM_0},
     {"seq-length", OPT_INT, &seq_length, "N",
-     "read only the first N tokens of longer sequences; 0: of documents 2048, of rows all, but no "
-     "more than max_position_embeddings",
+     "read only the first N tokens of longer sequences; 0: N is that of the rows, or 2048 for "
+     "documents, but no more than max_position_embeddings",
      OPT_FROM_0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
