@@ -129,7 +129,7 @@ class Attack:
     # ---- parts: each generator makes one trial a step
 
     def failures(self):
-        reach = {}          # the largest N known to be reached, and whether it is the end
+        reach = {}          # the largest N to try, and whether it is known to be the end
         while True:
             for call in CALLS:
                 for i, words in enumerate(self.commands):
@@ -142,9 +142,10 @@ class Attack:
                     failed = os.path.exists("mark")
                     if failed:
                         os.unlink("mark")
-                    if not ended:
-                        reach[i, call] = (2 * last,
-                                          False) if failed and 2 * n > last else (last, not failed)
+                    if not failed:
+                        reach[i, call] = max(1, n - 1), True
+                    elif not ended and 2 * n > last:
+                        reach[i, call] = 2 * last, False
                     self.judge("failures: " + call, words, status, said, self.right[i],
                                " ".join("%s=%s" % x for x in where.items()) + " ")
                     yield
