@@ -9,6 +9,7 @@
  *   vec_sigmoid(x)  1 / (1 + e^-x): within 2.5 ulp
  *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA:
  *                   70 in the far tail)
+ *   vec_log(x)      natural logarithm of a normal x > 0: within 1.5 ulp
  *   vec_widen(dst, src, dtype, n)
  *                   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
  *   FMA(a, b, c)    a * b + c, fused where the machine has it
