@@ -7,11 +7,12 @@
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
 
-static struct train_options o = {.batch_size = 8,
+static struct train_options o = {.schedule = {.warmup_steps = -1,
+                                              .decay_steps = -1,
+                                              .learning_rate = 1e-4,
+                                              .min_learning_rate = -1},
+                                 .batch_size = 8,
                                  .accumulation = 1,
-                                 .warmup_steps = -1,
-                                 .learning_rate = 1e-4,
-                                 .min_learning_rate = -1,
                                  .weight_decay = 0.1,
                                  .beta1 = 0.9,
                                  .beta2 = 0.95,
@@ -21,7 +22,8 @@ static struct train_options o = {.batch_size = 8,
                                  .jsd_beta = NAN};
 static struct train_run run;
 static const char *teacher_name, *data_name, *eval_name, *output,
-    *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep";
+    *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep",
+    *schedule = "cosine";
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
@@ -51,7 +53,8 @@ static const struct opt opts[] = {
      "weight of the teacher in the mixture that jsd compares both models with; 0.5 if not given",
      OPT_UNSET},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-steps", OPT_INT, &o.max_steps, "N", "number of optimiser steps; required", OPT_FROM_1},
+    {"max-steps", OPT_INT, &o.schedule.max_steps, "N", "number of optimiser steps; required",
+     OPT_FROM_1},
     {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},
     {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
      "forward passes per optimiser step", OPT_FROM_1},
@@ -66,10 +69,15 @@ static const struct opt opts[] = {
      "more time",
      OPT_SILENT_ID},
     {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"learning-rate", OPT_REAL, &o.learning_rate, "X", "peak learning rate", 0},
-    {"min-learning-rate", OPT_REAL, &o.min_learning_rate, "X",
-     "learning rate at the end of the cosine decay; -1: a tenth of the peak", 0},
-    {"warmup-steps", OPT_INT, &o.warmup_steps, "N",
+    {"learning-rate", OPT_REAL, &o.schedule.learning_rate, "X", "peak learning rate", 0},
+    {"min-learning-rate", OPT_REAL, &o.schedule.min_learning_rate, "X",
+     "learning rate at the end of the decay; -1: a tenth of the peak for cosine, else 0", 0},
+    {"schedule", OPT_TEXT, &schedule, "cosine|linear|wsd|constant",
+     "how the learning rate decays; wsd: linearly, after a stable phase", 0},
+    {"decay-steps", OPT_INT, &o.schedule.decay_steps, "N",
+     "steps of the decay, the last of the run; -1: all after the warm-up, for wsd a fifth of all",
+     0},
+    {"warmup-steps", OPT_INT, &o.schedule.warmup_steps, "N",
      "steps of linear warmup; -1: a twentieth of all steps", 0},
     {"weight-decay", OPT_REAL, &o.weight_decay, "X",
      "weight decay of matrices; norms and biases have none", 0},
@@ -102,16 +110,15 @@ static const struct tool_desc desc = {
     "Train a model by knowledge distillation from a teacher, or by cross-entropy.",
     "Reads models and token streams; writes the trained model as an f32 stream with the student's "
     "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
-    "predictions of an optimiser step. The learning rate rises linearly, then decays along a "
-    "cosine.\n\nLosses, of which --loss takes a weighted sum:"
+    "predictions of an optimiser step. The learning rate rises linearly, then follows the "
+    "--schedule.\n\nLosses, of which --loss takes a weighted sum:"
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
-    "would "
-    "change the run.",
+    "would change the steps already done (more --max-steps may follow a stable phase).",
     "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 \\\n      "
     "--output-dir run --save-steps 50 -o distilled.tsz",
     opts,
@@ -135,7 +142,8 @@ static void resolve_options(struct tool *t)
     o.shuffled = choice(t, "order", order, "sequential", "shuffled");
     random_init = choice(t, "init", init, "keep", "random");
     f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
-    if (train_parse_loss(loss, o.weights, &e) || train_options_resolve(&o, &e))
+    if (schedule_parse(schedule, &o.schedule.kind, &e) || train_parse_loss(loss, o.weights, &e) ||
+        train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_name)
         tool_usage(t, "--data TOKENS is required");
@@ -260,7 +268,7 @@ static void train(struct tool *t)
     char pace[200];
     int noted = 0;
     int64_t first = run.trainer.step;
-    while (run.trainer.step < o.max_steps) {
+    while (run.trainer.step < o.schedule.max_steps) {
         if (tool_check_readers(t))
             save_and_die(t, tool_err(t)->msg);
         int done = train_run_step(&run, stop, &r, tool_err(t));
@@ -268,14 +276,14 @@ static void train(struct tool *t)
             tool_die(t, "%s; the checkpoint of step %lld remains in %s", tool_err(t)->msg,
                      (long long)run.last_saved, run.dir);
         tool_check(t);
-        if (!done || (*stop && r.step < o.max_steps))
+        if (!done || (*stop && r.step < o.schedule.max_steps))
             interrupted(t);
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
         train_run_pace(&run, pace);
-        if (r.step == first + 3 || r.step == o.max_steps)
+        if (r.step == first + 3 || r.step == o.schedule.max_steps)
             tool_note(t, "step %lld: loss %.4f, %s", (long long)r.step, r.loss, pace);
-        tool_progress(t, r.step - first, o.max_steps - first, "steps");
+        tool_progress(t, r.step - first, o.schedule.max_steps - first, "steps");
     }
 }
 

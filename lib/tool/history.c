@@ -22,6 +22,7 @@
 static const char *const tools[] = {
     "calib-acts", "dump-logits",      "gguf-import", "hf-import", "kd-train", "probe-layers",
     "rank",       "score-importance", "slice-model", "tokenize",  "ts-cat"};
+/* clang-format off */
 static const char *const options[] = {
     "adam-beta1",
     "adam-beta2",
@@ -34,6 +35,7 @@ static const char *const options[] = {
     "bos",
     "context",
     "data",
+    "decay-steps",
     "doc-sep",
     "drop-attention",
     "drop-layers",
@@ -60,6 +62,7 @@ static const char *const options[] = {
     "random",
     "rank",
     "row-bos",
+    "schedule",
     "seed",
     "seq",
     "seq-length",
@@ -70,6 +73,7 @@ static const char *const options[] = {
     "warmup-steps",
     "weight-decay",
 };
+/* clang-format on */
 
 static int is_listed(const char *const *list, size_t n, const char *name)
 {

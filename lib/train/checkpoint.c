@@ -11,6 +11,7 @@
 #include "../base/mem.h"
 #include "../base/minmax.h"
 #include "../base/unfinished.h"
+#include "schedule.h"
 
 static char *checkpoint_path(const char *dir, int64_t step)
 {
@@ -132,15 +133,17 @@ static char *setting_text(const json_t *value)
 }
 
 /* Every setting that shapes the trajectory must be unchanged; one absent then must be absent
- * now. */
-static int checkpoint_same_run(const char *path, json_t *was, json_t *now, struct err *e)
+ * now. Settings of the schedule may differ in what they say of the steps after `step`. */
+static int checkpoint_same_run(const char *path, json_t *was, json_t *now, int64_t step,
+                               struct err *e)
 {
+    int same_rates = schedule_agrees(was, now, step);
     const char *key;
     json_t *either = json_copy(was), *value;
     json_object_update(either, now);
     json_object_foreach(either, key, value) {
         const json_t *old = json_object_get(was, key), *new = json_object_get(now, key);
-        if (json_equal(old, new))
+        if (json_equal(old, new) || (same_rates && schedule_has_setting(key)))
             continue;
         char *a = setting_text(old), *b = setting_text(new);
         err_set(e, "%s was written with %s %s, not %s: --resume cannot continue a different run",
@@ -243,7 +246,8 @@ static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, 
         if (!kind || strcmp(kind, "checkpoint"))
             err_set(e, "%s is a stream of kind \"%s\", not a checkpoint", path, kind ? kind : "?");
         else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"),
-                                     json_object_get(head, "run"), e))
+                                     json_object_get(head, "run"),
+                                     json_integer_value(json_object_get(st_head(in), "step")), e))
             status = -1;
         else
             status = !checkpoint_read(in, c, e);

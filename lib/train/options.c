@@ -1,5 +1,5 @@
-/* Options of training: the sum of losses, defaults and checks, the learning rate of a step, and the
- * options that a checkpoint records. See step.h. */
+/* Options of training: the sum of losses, defaults and checks, and the options that a checkpoint
+ * records. See step.h. */
 #include "step.h"
 
 #include <math.h>
@@ -72,15 +72,6 @@ unsigned train_loss_set(const struct train_options *o)
     return set;
 }
 
-double train_learning_rate(const struct train_options *o, int64_t step)
-{
-    if (step < o->warmup_steps)
-        return o->learning_rate * (double)(step + 1) / (double)o->warmup_steps;
-    double progress = (double)(step - o->warmup_steps) / (double)(o->max_steps - o->warmup_steps);
-    return o->min_learning_rate +
-           0.5 * (o->learning_rate - o->min_learning_rate) * (1 + cos(M_PI * progress));
-}
-
 /* Does a loss of the sum depend on the temperature? */
 static int temperature_matters(const struct train_options *o)
 {
@@ -121,8 +112,8 @@ static int optimiser_check(const struct train_options *o, struct err *e)
         int positive;
         double below;
         const char *rule;
-    } rows[] = {{"learning-rate", o->learning_rate, 1, INFINITY, "above 0"},
-                {"min-learning-rate", o->min_learning_rate, 0, INFINITY, "-1, 0 or above"},
+    } rows[] = {{"learning-rate", o->schedule.learning_rate, 1, INFINITY, "above 0"},
+                {"min-learning-rate", o->schedule.min_learning_rate, 0, INFINITY, "-1, 0 or above"},
                 {"weight-decay", o->weight_decay, 0, INFINITY, "0 or above"},
                 {"max-grad-norm", o->max_grad_norm, 0, INFINITY, "0 or above"},
                 {"adam-beta1", o->beta1, 0, 1, "at least 0 and below 1"},
@@ -143,21 +134,14 @@ static int optimiser_check(const struct train_options *o, struct err *e)
 
 int train_options_resolve(struct train_options *o, struct err *e)
 {
-    if (o->max_steps < 1)
-        return err_set(e, "--max-steps N is required");
-    if (o->warmup_steps == -1)
-        o->warmup_steps = (o->max_steps + 19) / 20;
-    if (o->min_learning_rate == -1)
-        o->min_learning_rate = o->learning_rate / 10;
+    if (schedule_resolve(&o->schedule, e))
+        return -1;
     if (o->batch_size < 1 || o->batch_size > 1 << 20 || o->accumulation < 1 ||
         o->accumulation > 1 << 20)
         return err_set(e,
                        "--batch-size and --gradient-accumulation-steps must be from 1 to %d, not "
                        "%lld and %lld",
                        1 << 20, (long long)o->batch_size, (long long)o->accumulation);
-    if (o->warmup_steps < 0)
-        return err_set(e, "--warmup-steps must be -1 or at least 0, not %lld",
-                       (long long)o->warmup_steps);
     if (o->seq_length < 0 || o->seq_length == 1)
         return err_set(e, "--seq-length must be at least 2 to predict a token, not %lld",
                        (long long)o->seq_length);
@@ -185,22 +169,19 @@ static void losses_json(const struct train_options *o, json_t *j)
 json_t *train_options_json(const struct train_options *o)
 {
     json_t *j = json_object();
+    schedule_to_json(&o->schedule, j);
     const struct {
         const char *name;
         int64_t value;
-    } integers[] = {{"max-steps", o->max_steps},
-                    {"batch-size", o->batch_size},
+    } integers[] = {{"batch-size", o->batch_size},
                     {"gradient-accumulation-steps", o->accumulation},
-                    {"warmup-steps", o->warmup_steps},
                     {"seed", o->seed}};
     if (o->seq_length)
         json_object_set_new(j, "seq-length", json_integer(o->seq_length));
     const struct {
         const char *name;
         double value;
-    } reals[] = {{"learning-rate", o->learning_rate},
-                 {"min-learning-rate", o->min_learning_rate},
-                 {"weight-decay", o->weight_decay},
+    } reals[] = {{"weight-decay", o->weight_decay},
                  {"adam-beta1", o->beta1},
                  {"adam-beta2", o->beta2},
                  {"adam-epsilon", o->epsilon},

@@ -112,11 +112,12 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
     struct eval_sums sums;
     int failed = 0;
-    if (r->evaluation && (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.max_steps)) {
+    if (r->evaluation &&
+        (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.schedule.max_steps)) {
         failed = eval_run(r->evaluation, &sums, NULL, NULL, e);
         json_object_set_new(line, "eval_nll", json_real(sums.nll));
     }
-    if (!failed && rec->step == r->trainer.o.max_steps)
+    if (!failed && rec->step == r->trainer.o.schedule.max_steps)
         failed = train_check_finite(&r->trainer, e);
     if (!failed && r->log)
         train_log_line(r->log, line, &r->log_err);
@@ -161,7 +162,8 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
 
 void train_run_pace(const struct train_run *r, char text[200])
 {
-    double left = r->spent / (double)r->steps * (double)(r->trainer.o.max_steps - r->trainer.step);
+    double left = r->spent / (double)r->steps *
+                  (double)(r->trainer.o.schedule.max_steps - r->trainer.step);
     snprintf(text, 200, "%.0f tokens/s, %.0f s spent, about %.0f s left",
              (double)r->predictions / r->spent, r->spent, left);
 }

@@ -271,7 +271,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
     int64_t position = t->order.position;
     *r = (struct train_record){.step = t->step + 1,
                                .predictions = train_take_rows(t),
-                               .learning_rate = train_learning_rate(&t->o, t->step)};
+                               .learning_rate = schedule_rate(&t->o.schedule, t->step)};
     int done = train_gradients(t, stop, r, e);
     if (done != 1) {
         t->order.position = position;

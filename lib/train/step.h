@@ -1,5 +1,5 @@
-/* Training and distillation: one optimiser step after the other (AdamW, warm-up, cosine decay,
- * clipping by the global norm).
+/* Training and distillation: one optimiser step after the other (AdamW, clipping by the
+ * global norm; schedule.h has the learning rate).
  *
  * Loss of a step = sum over all counted predictions of all its micro-batches of the weighted sum of
  * its losses (kernels/losses.def), divided by their number. */
@@ -10,13 +10,14 @@
 
 #include "../data/data.h"
 #include "../tape/tape.h"
+#include "schedule.h"
 
 struct train_options {
-    int64_t max_steps, batch_size, accumulation, warmup_steps, seed;
+    struct schedule schedule;
+    int64_t batch_size, accumulation, seed;
     int64_t seq_length; /* longer sequences are cut; 0: as window_length_of() says */
     /* max_grad_norm 0: no clipping */
-    double learning_rate, min_learning_rate, weight_decay, beta1, beta2, epsilon, max_grad_norm,
-        temperature;
+    double weight_decay, beta1, beta2, epsilon, max_grad_norm, temperature;
     double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
     int temperature_squared, shuffled, recompute;
@@ -27,15 +28,12 @@ int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e
 int train_needs_teacher(const struct train_options *o);
 /* The losses to compute: those with a weight, and ce, which is always in the log. */
 unsigned train_loss_set(const struct train_options *o);
-/* Sets defaults for values that are -1 (warm-up: a twentieth of the steps; lowest rate: a tenth of
- * the peak) or not given (jsd_beta: 0.5, if jsd is in the sum), and refuses invalid ones. */
+/* Sets the defaults of the schedule and of jsd_beta (0.5, if jsd is in the sum), and refuses
+ * invalid values. */
 int train_options_resolve(struct train_options *o, struct err *e);
 /* The options that shape the trajectory, by their command-line names; the caller adds the ids of
  * models and data. New reference. */
 json_t *train_options_json(const struct train_options *o);
-/* Of step 0, 1, ...: rises linearly to learning_rate at step warmup_steps - 1, then half a cosine
- * down to min_learning_rate. */
-double train_learning_rate(const struct train_options *o, int64_t step);
 
 /* sums of a step: its losses, in the order of tape_add_losses; squares of the gradient */
 enum { SUM_SQUARES = LOSS_COUNT, TRAIN_SUMS };

@@ -5,6 +5,7 @@
 #include "checkpoint.h"
 #include "log.h"
 #include "run.h"
+#include "schedule.h"
 #include "step.h"
 
 #endif

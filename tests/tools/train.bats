@@ -213,6 +213,26 @@ PYTHON
     short_run --max-steps 4 --output-dir run --resume --recompute --save-steps 1
 }
 
+@test "each schedule in the log; a stable phase goes on with more steps to the same bits" {
+    rates() { sed 's/.*"learning_rate":\([^,]*\),.*/\1/' "$1" | xargs printf '%.4g '; }
+    run_of() { short_run --max-steps 8 --warmup-steps 2 -o x.tsz --schedule "$@"; }
+    run_of linear --log linear.log
+    run_of wsd --decay-steps 4 --log wsd.log
+    mv x.tsz wsd.tsz
+    run_of constant --log constant.log
+    run_of cosine --decay-steps 2 --min-learning-rate 0 --log cosine.log
+    [ "$(rates linear.log)" = \
+        "0.0005 0.001 0.001 0.0008333 0.0006667 0.0005 0.0003333 0.0001667 " ]
+    [ "$(rates wsd.log)" = "0.0005 0.001 0.001 0.001 0.001 0.00075 0.0005 0.00025 " ]
+    [ "$(rates constant.log)" = "0.0005 0.001 0.001 0.001 0.001 0.001 0.001 0.001 " ]
+    [ "$(rates cosine.log)" = "0.0005 0.001 0.001 0.001 0.001 0.001 0.001 0.0005 " ]
+    short_run --max-steps 4 --warmup-steps 2 --schedule constant --output-dir run --save-steps 4
+    refused 1 'max-steps 4, not 8' run_of linear --output-dir run --resume
+    run_of wsd --decay-steps 4 --log on.log --output-dir run --resume
+    tail -n 4 wsd.log | cmp <(without_speed on.log) <(without_speed /dev/stdin)
+    cmp wsd.tsz x.tsz
+}
+
 @test "a NaN loss ends the run with its step, and the last checkpoint is kept" {
     python3 - "$STUDENT" <<'P'
 import json, shutil, struct, sys
@@ -313,6 +333,11 @@ P
     refused 2 "--temperature must be from 0.001 to 1000, not 1e-60" golden_run \
         --teacher "$TEACHER" --temperature 1e-60 -o x.tsz
     refused 2 "--loss rkl needs a --teacher" golden_run --loss rkl -o x.tsz
+    refused 2 "--schedule must be cosine, linear, wsd or constant" golden_run --loss ce \
+        --schedule step -o x.tsz
+    refused 2 "--decay-steps must be -1 or from 0 to 9" golden_run --loss ce --decay-steps 10 \
+        -o x.tsz
+    refused 2 "--min-learning-rate has no effect" golden_run --loss ce --schedule constant -o x.tsz
     refused 2 "--order must be sequential or shuffled" golden_run --loss ce --order random -o x.tsz
     refused 2 "--output-dir" golden_run --loss ce --save-steps 2 -o x.tsz
     "$BIN/tokenize" --ids -o beyond.tsz <<< "1 2 83"

@@ -1,4 +1,4 @@
-/* The parts of training, evaluation and sampling that need no model: schedule, AdamW, loss weights,
+/* The parts of training, evaluation and sampling that need no model: AdamW, loss weights,
  * order of the data, padding, windows, standard error. */
 #include <math.h>
 #include <stdlib.h>
@@ -13,40 +13,16 @@ static int near(double a, double b, double tolerance)
     return fabs(a - b) <= tolerance * fmax(1, fabs(b));
 }
 
-static void test_schedule(void)
-{
-    struct train_options o = {
-        .max_steps = 12, .warmup_steps = 3, .learning_rate = 1e-3, .min_learning_rate = 1e-4};
-    const double want[] = {1e-3 / 3,
-                           2e-3 / 3,
-                           1e-3,
-                           1e-3,
-                           0.0009728616793536588,
-                           0.00089471999940354,
-                           0.00077500000000000010};
-    for (int s = 0; s < 7; s++)
-        CHECK(near(train_learning_rate(&o, s), want[s], 1e-17), "step %d: %.17g, not %.17g", s,
-              train_learning_rate(&o, s), want[s]);
-    o.warmup_steps = 0;
-    CHECK(train_learning_rate(&o, 0) == 1e-3, "without warm-up the first step has the peak");
-    CHECK(near(train_learning_rate(&o, 12), 1e-4, 1e-17), "the cosine ends at the lowest rate");
-}
-
 static void test_options(void)
 {
     struct err e = {0};
-    struct train_options o = {.max_steps = 50,
-                              .warmup_steps = -1,
-                              .learning_rate = 2e-3,
-                              .min_learning_rate = -1,
+    struct train_options o = {.schedule = {.max_steps = 50, .learning_rate = 2e-3},
                               .batch_size = 1,
                               .accumulation = 1,
                               .epsilon = 1e-8,
                               .temperature = 1,
                               .jsd_beta = NAN};
-    CHECK(!train_options_resolve(&o, &e) && o.warmup_steps == 3 &&
-              near(o.min_learning_rate, 2e-4, 1e-18),
-          "defaults are filled in");
+    CHECK(!train_options_resolve(&o, &e), "sound options are taken");
     o.beta2 = 1;
     CHECK(train_options_resolve(&o, &e), "beta2 of 1 is refused");
     o.beta2 = 0.95;
@@ -321,7 +297,6 @@ static void test_sampler(void)
 
 int main(void)
 {
-    test_schedule();
     test_options();
     test_loss_sums();
     test_adamw();
