@@ -18,6 +18,13 @@ static const struct opt last[] = {
     {"drop-attention", OPT_TEXT, &shape.drop_attention, "LIST",
      "remove only the attention of these layers", 0},
     {"drop-mlp", OPT_TEXT, &shape.drop_mlp, "LIST", "remove only the MLP of these layers", 0},
+    {"Order", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"sort", OPT_FLAG, &shape.sort, NULL,
+     "write the units of every axis but the layers in the order of --rank, best first: the same "
+     "function, of which smaller models are the first units",
+     0},
+    {"in-order", OPT_FLAG, &shape.in_order, NULL,
+     "keep the first units of every axis, as for a model written with --sort; needs no --rank", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
      0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -35,7 +42,7 @@ static struct opt opts[2 + AXIS_COUNT + sizeof last / sizeof *last] = {
     {"Target shape (axes not named here keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"rank", OPT_PATH, &rank_name, "FILE",
      "order of the units, from rank; the last ones are removed. Not needed if layers are "
-     "only dropped",
+     "only dropped, or with --in-order",
      0}};
 
 static struct opt size_option(enum axis x)
@@ -62,9 +69,10 @@ static const struct tool_desc desc = {
     "MODEL",
     "Cut a model to a smaller shape, keeping the best units of every axis.",
     "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
-    "in their original order. Dtypes are kept, except that q8_0 matrices that lose columns become "
-    "f32. Norm weights are cut, not rescaled; head_dim and rotary positions stay. If nothing is "
-    "removed, the model is copied, with a note.\n\nWorks in constant memory, except with --verify, "
+    "in their original order, unless --sort puts the best first. Dtypes are kept, except that q8_0 "
+    "matrices whose columns are cut or sorted become f32. Norm weights are cut, not rescaled; "
+    "head_dim and rotary positions stay. If nothing is removed, the model is copied, with a "
+    "note.\n\nWorks in constant memory, except with --sort, which holds a matrix, and --verify, "
     "which holds the model and its slice. Refuses a rank of another model, sizes larger than the "
     "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
     "groups.\n\nSIZES is a number, the size of every "
@@ -99,7 +107,8 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h
 static void note_shape(struct tool *t, const struct model_spec *source, const struct model_spec *h)
 {
     struct err refused = {0};
-    if (!dry_run && model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
+    if (!dry_run && !shape.sort &&
+        model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
         tool_note(t, "nothing to cut, so the model is copied: give a target shape with "
                      "--hidden-size, --num-hidden-layers, ... (see --help)");
     else if (hf_check_shape(h, &refused))
@@ -177,6 +186,10 @@ int main(int argc, char **argv)
     struct slice_target target;
     struct slice_plan p;
     struct rank r = {0};
+    if (shape.in_order && rank_name)
+        tool_usage(t, "--in-order and --rank both say which units come first: give one");
+    if (shape.sort && !rank_name)
+        tool_usage(t, "--sort needs --rank FILE, in whose order units are written");
     if (slice_target_read(&target, &shape, tool_err(t)))
         tool_usage(t, "%s", tool_err(t)->msg);
     struct model_in *in = tool_model(t, tool_operand(t, 0));

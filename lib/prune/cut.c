@@ -15,16 +15,28 @@ static const struct kept *kept_of(const struct slice_plan *p, enum axis axis, in
     return k->index ? k : NULL;
 }
 
-/* A tensor as rows and columns, and which of them stay. NULL lists: all. q8_0 whose columns are cut
- * is widened first: then dtype differs from `stored`. */
+/* A tensor as rows and columns, and which of them stay. NULL lists: all, in order. q8_0 whose
+ * columns are cut is widened first: then dtype differs from `stored`. */
 struct cut {
     enum dtype stored, dtype;
+    int sorts; /* rows or columns change their order */
     /* of a row before and after the cut */
     int64_t rows, cols, stored_bytes, row_bytes;
     const struct kept *keep_rows, *keep_cols;
 };
 
-static const struct kept *only_if_cut(const struct kept *k) { return k && k->n < k->of ? k : NULL; }
+static int is_sorted(const struct kept *k)
+{
+    int sorted = 0;
+    for (int64_t i = 1; k && i < k->n; i++)
+        sorted |= k->index[i] < k->index[i - 1];
+    return sorted;
+}
+
+static const struct kept *unless_whole(const struct kept *k)
+{
+    return k && (k->n < k->of || is_sorted(k)) ? k : NULL;
+}
 
 static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int dest)
 {
@@ -40,20 +52,30 @@ static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int
         return c;
     int64_t layer;
     const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
-    c.keep_rows = t->ndim == 2 ? only_if_cut(kept_of(p, f->axes[0], layer)) : NULL;
-    c.keep_cols = only_if_cut(kept_of(p, f->axes[t->ndim - 1], layer));
+    c.keep_rows = t->ndim == 2 ? unless_whole(kept_of(p, f->axes[0], layer)) : NULL;
+    c.keep_cols = unless_whole(kept_of(p, f->axes[t->ndim - 1], layer));
+    c.sorts = is_sorted(c.keep_rows) || is_sorted(c.keep_cols);
     return c;
 }
 
-/* Is `row` the next row to keep? */
-static int row_stays(const struct kept *k, int64_t row, int64_t next)
+/* The row that comes i-th in the cut tensor; beyond the last: c->rows. */
+static int64_t row_at(const struct cut *c, int64_t i)
 {
-    return !k || (next < k->n * k->width &&
-                  k->index[next / k->width] * k->width + next % k->width == row);
+    const struct kept *k = c->keep_rows;
+    if (!k)
+        return i;
+    return i < k->n * k->width ? k->index[i / k->width] * k->width + i % k->width : c->rows;
+}
+
+/* Rows that are read at a time: sorted ones all at once, since the last may come first. */
+static int64_t rows_at_once(const struct cut *c)
+{
+    int64_t block = c->row_bytes && c->row_bytes < ST_BLOCK ? ST_BLOCK / c->row_bytes : 1;
+    return block < c->rows && !is_sorted(c->keep_rows) ? block : c->rows;
 }
 
 /* Moves the kept columns of one row to `out`; returns the end of what it wrote. out <= row is
- * allowed. */
+ * allowed where nothing is sorted. */
 static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
 {
     if (!c->keep_cols) {
@@ -83,27 +105,24 @@ static int cut_tensor(const struct slice_plan *p, const struct tensor *source, i
                       read_fn *read, write_fn *write, void *user)
 {
     struct cut c = cut_of(p, source, dest);
-    int64_t block = c.row_bytes && c.row_bytes < ST_BLOCK ? ST_BLOCK / c.row_bytes : 1, next = 0,
-            room = block < c.rows ? block : c.rows;
-    unsigned char *buf = mem_alloc((size_t)(room * c.row_bytes) + 1),
-                  *raw = c.stored == c.dtype ? buf : mem_alloc((size_t)(room * c.stored_bytes) + 1);
+    int64_t block = rows_at_once(&c), next = 0;
+    unsigned char *buf = mem_alloc((size_t)(block * c.row_bytes) + 1);
+    unsigned char *raw = c.stored == c.dtype ? NULL : mem_alloc((size_t)(block * c.stored_bytes));
+    unsigned char *made = c.sorts ? mem_alloc((size_t)(block * c.row_bytes)) : NULL;
     int bad = 0;
     for (int64_t from = 0; from < c.rows && !bad; from += block) {
         int64_t n = c.rows - from < block ? c.rows - from : block;
-        unsigned char *out = buf;
-        if ((bad = read(user, raw, n * c.stored_bytes)))
+        unsigned char *first = made ? made : buf, *out = first;
+        if ((bad = read(user, raw ? raw : buf, n * c.stored_bytes)))
             break;
-        if (raw != buf)
+        if (raw)
             to_f32((float *)buf, raw, c.stored, n * c.cols);
-        for (int64_t r = from; r < from + n && write; r++)
-            if (row_stays(c.keep_rows, r, next)) {
-                out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
-                next++;
-            }
-        bad = out > buf && write(user, buf, out - buf);
+        for (int64_t r; write && (r = row_at(&c, next)) < from + n; next++)
+            out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
+        bad = out > first && write(user, first, out - first);
     }
-    if (raw != buf)
-        free(raw);
+    free(made);
+    free(raw);
     free(buf);
     return bad ? -1 : 0;
 }

@@ -21,14 +21,18 @@ static struct kept kept_all(int64_t n)
     return k;
 }
 
-/* The best n of `of` units, in original order. */
+/* The best n of `of` units, best first. */
 static struct kept kept_best(const int32_t *order, int64_t n, int64_t of)
 {
     struct kept k = {n, of, 1, mem_alloc((size_t)n * sizeof(int64_t))};
     for (int64_t i = 0; i < n; i++)
         k.index[i] = order[i];
-    qsort(k.index, (size_t)n, sizeof *k.index, ascending);
     return k;
+}
+
+static void original_order(struct kept *k)
+{
+    qsort(k->index, (size_t)k->n, sizeof *k->index, ascending);
 }
 
 struct planner {
@@ -51,18 +55,31 @@ static const int32_t *order_of(const struct planner *w, int64_t entry)
     axes_free(&a);
     if (w->rank)
         err_set(w->e, "%s has no order of %s, which this cut needs", w->rank_path, t.name);
+    else if (w->target->in_order)
+        err_set(w->e, "the layers of a sorted model keep their places: choose those to remove with "
+                      "--drop-layers, not with --num-hidden-layers");
     else
         err_set(w->e, "this cut needs --rank FILE, which gives the order of %s", t.name);
     return NULL;
 }
 
-/* n of `of` units by an entry's order; n == of keeps all and needs no order. */
-static struct kept kept_by_rank(const struct planner *w, int64_t entry, int64_t n, int64_t of)
+/* n of the `of` units of an axis that is not nested, by its order; where no unit is removed or
+ * moved, it needs none. */
+static struct kept kept_by_rank(const struct planner *w, enum axis axis, int64_t layer, int64_t n,
+                                int64_t of, int sort)
 {
     const int32_t *order;
-    if (n == of)
-        return kept_all(of);
-    return (order = order_of(w, entry)) ? kept_best(order, n, of) : (struct kept){0};
+    if ((n == of && !sort) || (w->target->in_order && axis != AXIS_L)) {
+        struct kept k = kept_all(of);
+        k.n = n;
+        return k;
+    }
+    if (!(order = order_of(w, axes_entry(axis, layer))))
+        return (struct kept){0};
+    struct kept k = kept_best(order, n, of);
+    if (!sort)
+        original_order(&k);
+    return k;
 }
 
 /* The requested size, 0: none. Refuses more than the source has. */
@@ -118,18 +135,30 @@ static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_CO
 
 /* The best n units of a nested axis, the same number in each kept outer unit. */
 static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t layer, int64_t n,
-                               const struct kept *outer)
+                               const struct kept *outer, int sort)
 {
     int64_t of = model_spec_size(w->source, axis, layer), each = of / outer->of,
             keep = n / outer->n;
-    const int32_t *order = keep == each ? NULL : order_of(w, axes_entry(axis, layer));
+    int by_place = (keep == each && !sort) || w->target->in_order;
+    const int32_t *order = by_place ? NULL : order_of(w, axes_entry(axis, layer));
     struct kept k = {n, of, 1, mem_alloc((size_t)n * sizeof(int64_t))};
     for (int64_t i = 0; i < n && !w->e->set; i++) {
         int64_t first = outer->index[i / keep] * each;
         k.index[i] = order ? order[first + i % keep] : first + i % keep;
     }
-    qsort(k.index, (size_t)n, sizeof *k.index, ascending);
+    if (!sort)
+        original_order(&k);
     return k;
+}
+
+/* The kinds of block whose tensors have this axis. */
+static unsigned kinds_of_axis(const struct family *f, enum axis axis)
+{
+    unsigned kinds = 0;
+    for (const struct family_tensor *t = f->tensors; t->name; t++)
+        if (t->axes[0] == axis || t->axes[1] == axis)
+            kinds |= family_tensor_kinds(f, t);
+    return kinds;
 }
 
 /* The units of an axis that the slice's layer y keeps; those of the axis they are nested in come
@@ -138,18 +167,19 @@ static void keep_units(const struct planner *w, struct slice_layer *y, enum axis
                        int64_t layer, const int64_t n[AXIS_COUNT])
 {
     enum axis outer = axis_rows[axis].inside;
+    const struct layer *from = &w->source->layers[layer];
     struct kept *k = &y->kept[axis];
+    int sort = w->target->sort && from->kinds & kinds_of_axis(w->source->family, axis);
     if (axis_rows[axis].place < 0 || k->index || w->e->set)
         return;
     if (outer) {
         keep_units(w, y, outer, layer, n);
         if (!w->e->set)
-            *k = kept_inside(w, axis, layer, n[axis], &y->kept[outer]);
+            *k = kept_inside(w, axis, layer, n[axis], &y->kept[outer], sort);
     } else {
-        *k = kept_by_rank(w, axes_entry(axis, layer), n[axis],
-                          model_spec_size(w->source, axis, layer));
+        *k = kept_by_rank(w, axis, layer, n[axis], layer_size(from, axis), sort);
     }
-    k->width = layer_width(&w->source->layers[layer], axis);
+    k->width = layer_width(from, axis);
 }
 
 static void plan_layer(const struct planner *w, struct slice_layer *y, int64_t layer)
@@ -169,7 +199,7 @@ static struct kept plan_axis(const struct planner *w, enum axis axis)
     if (w->e->set)
         return (struct kept){0};
     if (axis != AXIS_L || !drop->n)
-        return kept_by_rank(w, axes_entry(axis, -1), n ? n : have, have);
+        return kept_by_rank(w, axis, -1, n ? n : have, have, w->target->sort && axis != AXIS_L);
     struct kept k = kept_all(have);
     k.n = 0;
     for (int64_t l = 0; l < have; l++)
@@ -200,12 +230,12 @@ static int dest_of(const struct slice_plan *p, const struct model_spec *source, 
     return model_spec_find(&p->spec, name);
 }
 
-/* Blocks of q8_0 cannot be cut: a tensor that loses part of its last dimension, along which they
- * run, becomes f32. */
-static enum dtype dtype_of(const struct tensor *from, const struct tensor *to)
+/* Blocks of q8_0 cannot be cut or sorted: a tensor that loses or moves part of its last dimension,
+ * along which they run, becomes f32. */
+static enum dtype dtype_of(const struct tensor *from, const struct tensor *to, int sort)
 {
-    int last = from->ndim - 1;
-    return from->dtype == DT_Q8_0 && to->shape[last] != from->shape[last] ? DT_F32 : from->dtype;
+    int last = from->ndim - 1, changed = sort || to->shape[last] != from->shape[last];
+    return from->dtype == DT_Q8_0 && changed ? DT_F32 : from->dtype;
 }
 
 /* Removes one kind of block from the listed layers. */
@@ -224,16 +254,6 @@ static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_
                     option, l);
         y->kinds &= ~kind;
     }
-}
-
-/* The kinds of block whose tensors have this axis. */
-static unsigned kinds_of_axis(const struct family *f, enum axis axis)
-{
-    unsigned kinds = 0;
-    for (const struct family_tensor *t = f->tensors; t->name; t++)
-        if (t->axes[0] == axis || t->axes[1] == axis)
-            kinds |= family_tensor_kinds(f, t);
-    return kinds;
 }
 
 /* Refuses a size that concerns only layers without a block of its kind. */
@@ -289,7 +309,7 @@ static int plan_spec(const struct planner *w, struct slice_plan *p)
         int to = p->dest[i] = dest_of(p, w->source, i);
         if (to < 0)
             continue;
-        h->tensors[to].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to]);
+        h->tensors[to].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to], w->target->sort);
         filled += to > last;
         last = to;
     }

@@ -16,11 +16,16 @@ struct slice_target {
     struct ranges size[AXIS_COUNT];
     struct ranges drop_layers;              /* or none; then size[AXIS_L] is empty */
     struct ranges drop_attention, drop_mlp; /* layers that lose only that half */
+    /* sort: kept units are written in the order of the rank, best first, instead of the model's.
+     * in_order: units are kept from the first, as in a sorted model; needs no rank. Layers keep
+     * their places in both: what they compute depends on those before. */
+    int sort, in_order;
 };
 /* The text of options, NULL if not given: a number for an axis of the model, a number or
  * LAYERS:SIZE,... for an axis of the layers, lists of layers to drop. */
 struct slice_options {
     const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp;
+    int sort, in_order;
 };
 /* -1: malformed text. */
 int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e);
@@ -28,8 +33,8 @@ int slice_target_read(struct slice_target *t, const struct slice_options *o, str
 int slice_target_check(const struct slice_target *t, int64_t layers, struct err *e);
 void slice_target_free(struct slice_target *t);
 
-/* The n of `of` units that stay: index, ascending; each is `width` channels of a tensor's
- * dimension. index NULL: the axis is never cut. */
+/* The n of `of` units that stay: index, ascending unless they are sorted; each is `width` channels
+ * of a tensor's dimension. index NULL: the axis is never cut. */
 struct kept {
     int64_t n, of, width, *index;
 };
@@ -44,12 +49,12 @@ struct slice_plan {
     /* source tensor -> tensor of spec; -1: its layer is dropped */
     int *dest;
 };
-/* rank: may be NULL or lack entries that no cut needs. Kept units stay in their original order;
- * axes without a request keep all units. With fewer query heads, every kept group loses the same
- * number. With fewer KV heads, whole groups are dropped, and the group size stays unless the number
- * of query heads is given; where every query head has its own KV head, either number sets both. The
- * same holds for every nested axis. -1: a target larger than the source, heads that do not divide,
- * entries missing from the rank, layers that do not exist. */
+/* rank: may be NULL or lack entries that no cut needs. Kept units stay in their original order
+ * unless the target sorts them; axes without a request keep all units. With fewer query heads,
+ * every kept group loses the same number. With fewer KV heads, whole groups are dropped, and the
+ * group size stays unless the number of query heads is given; where every query head has its own KV
+ * head, either number sets both. The same holds for every nested axis. -1: a target larger than the
+ * source, heads that do not divide, entries missing from the rank, layers that do not exist. */
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
                     const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
@@ -58,9 +63,9 @@ void slice_plan_free(struct slice_plan *p);
  * between layers are lists in the syntax of ranges.h, with the layer numbers of the source. */
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
 
-/* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB, and unless its
- * layer is dropped writes what is kept to `out`, in the dtype that the plan's spec gives it: the
- * source's, or f32 for q8_0 that is cut inside its rows. */
+/* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB (at once if its
+ * rows are sorted), and unless its layer is dropped writes what is kept to `out`, in the dtype that
+ * the plan's spec gives it: the source's, or f32 for q8_0 that is cut or sorted inside its rows. */
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 

@@ -106,6 +106,8 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
             --quiet --compress none -o $m.narrow
         "$BIN/slice-model" $m.tsz --rank $m.rank --hidden-size 48 --num-attention-heads 2 \
             --compress none -o $m.all
+        "$BIN/slice-model" $m.tsz --rank $m.rank --sort --verify ids.tsz \
+            --quiet --compress none -o $m.sorted
         "$BIN/kd-train" $m.narrow --teacher $m.tsz --data ids.tsz --batch-size 2 --max-steps 3 \
             --quiet --compress none -o $m.trained
     done
@@ -116,6 +118,7 @@ changed() {     # changed CODE WORDS: llama with metadata or tensors changed is 
         <("$BIN/ts-dump" --values intermediate_size.1 f32.rank)
     $GGUF same q8.narrow f32.narrow
     $GGUF same q8.all f32.all
+    $GGUF same q8.sorted f32.sorted
     $GGUF near q8.trained f32.trained 1e-5
     # tensors that lose rows stay packed, those that lose columns do not; a trained model is f32
     [ "$("$BIN/ts-dump" q8.narrow | grep -c 'down_proj.weight f32 \[64, 64\]') $("$BIN/ts-dump" \

@@ -207,6 +207,46 @@ for l, n in enumerate((20, 20, 45, 31)):
     [[ $output == *"config.json for model_type llama has one number for all layers"* ]]
 }
 
+@test "a sorted model is the same function; its first units are the best, in all families" {
+    for family in $(cd "$GOLDEN/slice" && ls -d -- */all | cut -d/ -f1); do
+        ranked "$family"
+        model=$GOLDEN/families/$family rank=$family.rank.tsz
+        sizes=$($prune target "$family" all | tr ' ' '\n' | grep -v layers)
+        cp "$family.tokens.tsz" tokens.tsz
+        slice-model --quiet "$model" --rank "$rank" --sort --verify tokens.tsz -o sorted.tsz
+        slice-model --quiet sorted.tsz --in-order $sizes --verify tokens.tsz -o prefix.tsz
+        slice-model --quiet "$model" --rank "$rank" --sort $sizes -o at-once.tsz
+        slice-model --quiet "$model" --rank "$rank" $sizes -o cut.tsz
+        $prune close prefix.tsz at-once.tsz 0
+        near "$(nll sorted.tsz)" "$(nll "$model")"
+        near "$(nll prefix.tsz)" "$(nll cut.tsz)"
+        run -1 near "$(nll cut.tsz)" "$(nll "$model")"
+    done
+}
+
+@test "sorting keeps layers in their places, and what it cannot do is refused" {
+    ranked llama
+    llama=$GOLDEN/families/llama
+    slice-model "$llama" --rank llama.rank.tsz --sort -o sorted.tsz 2> note
+    [ ! -s note ]
+    slice-model "$llama" --rank llama.rank.tsz --sort --num-hidden-layers 3 -o three.tsz
+    slice-model sorted.tsz --in-order --drop-layers "$(slice-model "$llama" --rank llama.rank.tsz \
+        --num-hidden-layers 3 --dry-run | sed -n 's/^layers dropped: //p')" -o dropped.tsz
+    hf-export --quiet three.tsz x
+    hf-export --quiet dropped.tsz y
+    $prune same x y
+    slice-model "$llama" --drop-attention 1 --drop-mlp 2 -o half.tsz
+    calib-acts --quiet half.tsz llama.tokens.tsz | score-importance | rank -o half.rank.tsz
+    slice-model half.tsz --rank half.rank.tsz --sort --verify llama.tokens.tsz -o half-sorted.tsz
+    probe-layers --quiet "$llama" llama.tokens.tsz | rank -o layers.tsz
+    refused 1 "layers.tsz has no order of hidden_size" slice-model "$llama" --rank layers.tsz --sort
+    refused 2 "--sort needs --rank" slice-model "$llama" --sort
+    refused 2 "give one" slice-model "$llama" --rank llama.rank.tsz --in-order --hidden-size 20
+    refused 1 "choose those to remove with --drop-layers" slice-model sorted.tsz --in-order \
+        --num-hidden-layers 3
+    ts-dump --hist sorted.tsz | grep -q -- '--sort'
+}
+
 @test "a probe replaces the order of layers, and its best block is dropped" {
     ranked llama
     probe-layers --quiet "$GOLDEN/families/llama" llama.tokens.tsz --block-size 2 \
