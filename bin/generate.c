@@ -171,7 +171,6 @@ int main(int argc, char **argv)
     generator_close(&g);
     tokenizer_close(x.tokenizer);
     model_free(&m);
-    free(x.ids.id);
-    free(x.ids.bytes);
+    ids_free(&x.ids);
     return tool_finish(t);
 }

@@ -50,7 +50,7 @@ static const struct tool_desc desc = {
         "--bos auto also adds what the tokenizer puts at the end of a text.\n\nSpecial "
         "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
         "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
-        "their number. Tokens are held in memory, 8 bytes each, until they are written. Refuses "
+        "their number. Tokens are held in memory, 9 bytes each, until they are written. Refuses "
         "tokenizers other than BPE, unknown parts of tokenizer.json, and ids beyond the "
         "vocabulary.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
@@ -232,8 +232,7 @@ int main(int argc, char **argv)
         tool_note(t, "left out %lld bytes of the text that the vocabulary cannot express",
                   (long long)tokenizer_dropped(j.tokenizer));
     write_stream(&j);
-    free(j.all.id);
-    free(j.all.bytes);
+    ids_free(&j.all);
     free(j.ends);
     tokenizer_close(j.tokenizer);
     return tool_finish(t);

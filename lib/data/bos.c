@@ -144,12 +144,13 @@ int64_t row_bos_cut(const struct row_bos *b, struct ids *text, int64_t N, int64_
             break;
         for (int64_t i = 0; i < front; i++)
             ids_push(&rows, b->ids[i], 0);
-        for (int64_t end = at + N - front; at < end; at++)
+        for (int64_t end = at + N - front; at < end; at++) {
             ids_push(&rows, text->id[at], text->bytes[at]);
+            rows.flags[rows.n - 1] = text->flags[at];
+        }
     }
     int64_t left = most && n_rows == most ? 0 : text->n - at;
-    free(text->id);
-    free(text->bytes);
+    ids_free(text);
     *text = rows;
     return left;
 }

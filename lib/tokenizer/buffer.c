@@ -10,9 +10,19 @@ void ids_push(struct ids *out, uint32_t id, uint32_t bytes)
         out->room = 2 * out->room + 256;
         out->id = mem_grow(out->id, (size_t)out->room * sizeof *out->id);
         out->bytes = mem_grow(out->bytes, (size_t)out->room * sizeof *out->bytes);
+        out->flags = mem_grow(out->flags, (size_t)out->room * sizeof *out->flags);
     }
     out->id[out->n] = id;
-    out->bytes[out->n++] = bytes;
+    out->bytes[out->n] = bytes;
+    out->flags[out->n++] = 0;
+}
+
+void ids_free(struct ids *ids)
+{
+    free(ids->id);
+    free(ids->bytes);
+    free(ids->flags);
+    *ids = (struct ids){0};
 }
 
 void buffer_clear(struct buffer *b, int64_t most)

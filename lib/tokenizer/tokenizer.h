@@ -27,9 +27,11 @@ int tokenizer_special(const struct tokenizer *t, int which, uint32_t *ids, int m
 struct ids {
     uint32_t *id;
     uint32_t *bytes;
+    uint8_t *flags; /* the caller's: 0 as pushed */
     int64_t n, room;
 };
 void ids_push(struct ids *out, uint32_t id, uint32_t bytes);
+void ids_free(struct ids *ids); /* empties it */
 /* appends to out */
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struct ids *out,
                          struct err *e);

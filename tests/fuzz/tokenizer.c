@@ -33,8 +33,7 @@ static void use(struct tokenizer *t, const char *text, int64_t n)
             abort();
     }
     free(tokenizer_decode(t, x.id, x.n, 0, &back));
-    free(x.id);
-    free(x.bytes);
+    ids_free(&x);
 }
 
 static void try(const char *json, size_t size, const char *text, size_t n)

@@ -26,13 +26,6 @@ static struct tokenizer *open_file(const char *path)
     return t;
 }
 
-static void ids_free(struct ids *x)
-{
-    free(x->id);
-    free(x->bytes);
-    *x = (struct ids){0};
-}
-
 /* Encodes, and checks that the spans add up to the text. */
 static struct ids encode(struct tokenizer *t, const char *s, int64_t n)
 {
