@@ -211,6 +211,18 @@ struct row_cosine_params {
     double *out;
 };
 
+/* gather: out has the values of in0 in rectangles of rows x cols values, each of which begins at
+ * value `from` of in0 and at value `to` of out, its rows so many values apart. None overlaps
+ * another in in0 or in out. Both are f32 or both bf16; gradients are f32. parts: in device memory;
+ * most: the largest rows * cols. */
+struct gather_part {
+    int64_t from, to, rows, cols, from_stride, to_stride;
+};
+struct gather_params {
+    const struct gather_part *parts;
+    int64_t n_parts, most;
+};
+
 struct op_args {
     struct exec *x;
     const struct batch *batch;
@@ -232,6 +244,7 @@ struct op_args {
         struct column_sum_params column_sum;
         struct seq_stats_params seq_stats;
         struct row_cosine_params row_cosine;
+        struct gather_params gather;
     } p;
 };
 

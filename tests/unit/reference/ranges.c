@@ -1,5 +1,5 @@
 /* The ops that are not part of a tape: AdamW, sums of squares, statistics of activations, cosines
- * of rows. */
+ * of rows, parts of a range. */
 #include "reference.h"
 
 #include <math.h>
@@ -236,3 +236,82 @@ static const char *row_cosine_whole(struct trial *t)
 }
 
 const struct op_test row_cosine_test = {.whole = row_cosine_whole};
+
+/* Parts that overlap nowhere: each is a corner of a matrix of in0, which lie one after the other
+ * there; in out too, in the reverse order, with values between them that are not written. Returns
+ * the values of both ranges. */
+static struct gather_part draw_parts(struct trial *t, struct gather_part *parts, int64_t n)
+{
+    struct gather_part end = {.from = test_size(t, 0, 3), .to = test_size(t, 0, 3)};
+    int64_t most = t->large ? 130 : 9;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t rows = test_size(t, 1, most), cols = test_size(t, 1, most);
+        int64_t left_out = test_size(t, 0, most), gap = test_size(t, 0, 2);
+        parts[i] = (struct gather_part){end.from, 0, rows, cols, cols + left_out, cols + gap};
+        end.from += rows * (cols + left_out) + gap;
+    }
+    for (int64_t i = n; i-- > 0;) {
+        parts[i].to = end.to;
+        end.to += parts[i].rows * parts[i].to_stride;
+    }
+    return end;
+}
+
+/* The value of in0 that becomes value i of out; -1: none. */
+static int64_t gathered_from(const struct gather_part *parts, int64_t n, int64_t i)
+{
+    for (int64_t k = 0; k < n; k++)
+        for (int64_t r = 0; r < parts[k].rows; r++) {
+            int64_t column = i - parts[k].to - r * parts[k].to_stride;
+            if (column >= 0 && column < parts[k].cols)
+                return parts[k].from + r * parts[k].from_stride + column;
+        }
+    return -1;
+}
+
+static const char *gather_compare(struct trial *t, const float *x, const float *y, const float *dx,
+                                  const float *dy, const struct gather_part *parts)
+{
+    int64_t n = t->call.out.cols, n_x = t->call.in[0].cols;
+    double *want = doubles(t, n_x);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t from = gathered_from(parts, t->call.p.gather.n_parts, i);
+        if (y[i] != (from < 0 ? -7 : x[from]))
+            return from < 0 ? "a value beside the parts was written" : "a value differs";
+        if (from >= 0)
+            want[from] = (double)dy[i];
+    }
+    for (int64_t i = 0; i < n_x; i++)
+        if (dx[i] != (float)(want[i] + 5))
+            return "a gradient differs";
+    return NULL;
+}
+
+static const char *gather_whole(struct trial *t)
+{
+    int64_t n = t->large ? 3 : test_size(t, 1, 7);
+    struct gather_part *parts = test_buffer(t, sizeof *parts * (size_t)n),
+                       end = draw_parts(t, parts, n);
+    struct operand *in = &t->call.in[0], *out = &t->call.out;
+    *in = test_operand(1, end.from);
+    *out = test_operand(1, end.to);
+    float *x = floats(t, end.from, 1), *y = floats(t, end.to, 1), *dy = floats(t, end.to, 1);
+    float *dx = floats(t, end.from, 1);
+    for (int64_t i = 0; i < end.from; i++)
+        dx[i] = 5;
+    for (int64_t i = 0; i < end.to; i++)
+        y[i] = -7;
+    in->v = as_activations(t, in, x);
+    out->v = as_activations(t, out, y);
+    in->g = dx;
+    out->g = dy;
+    t->call.p.gather = (struct gather_params){parts, n, 0};
+    for (int64_t i = 0; i < n; i++)
+        if (parts[i].rows * parts[i].cols > t->call.p.gather.most)
+            t->call.p.gather.most = parts[i].rows * parts[i].cols;
+    test_call(t, &t->call, 0);
+    test_call(t, &t->call, 1);
+    return gather_compare(t, x, test_widen(t, out->v, out->dtype, end.to), dx, dy, parts);
+}
+
+const struct op_test gather_test = {.whole = gather_whole};
