@@ -90,6 +90,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
                     {"bytes", w->bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
+    json_object_set_new(j, "model_digest", json_string(h->digest));
     json_object_set_new(j, "row_bos", json_string(row_bos));
     json_object_set_new(j, "nll", number_or_null(s->nll));
     json_object_set_new(j, "standard_error", number_or_null(s->standard_error));

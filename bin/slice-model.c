@@ -11,6 +11,8 @@ static struct slice_options shape;
 static const char *rank_name, *verify_name;
 static int64_t verify_tokens = 64;
 static int any_model, dry_run;
+/* of the values of the model that was ranked; "": not known, or not to be compared */
+static char ranked[ST_DIGEST];
 
 static const struct opt last[] = {
     {"drop-layers", OPT_TEXT, &shape.drop_layers, "LIST",
@@ -100,8 +102,21 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h
                  "%s is the rank of another model (id %.8s) than %s (id %.8s); use --any-model to "
                  "accept it",
                  rank_name, r->axes.model, tool_operand(t, 0), a.model);
+    if (!any_model)
+        memcpy(ranked, r->axes.digest, sizeof ranked);
     axes_free(&a);
     st_close(in);
+}
+
+/* All values have been read. */
+static void check_values(struct tool *t, struct model_in *in)
+{
+    tool_check(t);
+    if (!digest_may_equal(ranked, model_in_spec(in)->digest))
+        tool_die(t,
+                 "%s is the rank of another model than %s: both have id %.8s, but their values "
+                 "differ; use --any-model to accept it",
+                 rank_name, tool_operand(t, 0), model_in_spec(in)->id);
 }
 
 static void note_shape(struct tool *t, const struct model_spec *source, const struct model_spec *h)
@@ -128,11 +143,13 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
 {
     struct model_out *out = begin(t, p, in);
     struct tensor tensor;
+    model_digest(in);
     for (int i = 0; model_next(in, &tensor) > 0; i++) {
         slice_copy(p, in, &tensor, i, out);
         tool_check(t);
         tool_progress(t, i + 1, model_in_spec(in)->n_tensors, "tensors");
     }
+    check_values(t, in);
     model_out_end(out);
     tool_check(t);
     model_out_close(out);
@@ -168,8 +185,8 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
     /* files come before the tensors; the reader keeps them until begin() */
     for (int i = 0; i < p->spec.n_files; i++)
         model_in_file(in, p->spec.files[i].name, &bytes);
-    if (slice_load(p, in, &source, &slice, tool_err(t)))
-        tool_check(t);
+    slice_load(p, in, &source, &slice, tool_err(t));
+    check_values(t, in);
     verify(t, p, &source, &slice);
     struct model_out *out = begin(t, p, in);
     model_write(out, &slice);

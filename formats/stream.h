@@ -92,5 +92,7 @@ void digest_open(struct digest *d);
 void digest_add(struct digest *d, const void *data, size_t n);
 void digest_close(struct digest *d, char hex[ST_DIGEST]);
 int digest_is(const char *s); /* 32 lower-case hex digits */
+/* Are two digests the same, or one of them "", not known? */
+int digest_may_equal(const char *a, const char *b);
 
 #endif

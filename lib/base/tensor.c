@@ -83,15 +83,13 @@ static uint32_t f32_bits(float f)
     return u;
 }
 
+/* Without branches, so that loops over it become vector code. */
 float f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    if (exponent == 31)
-        return bits_to_f32(sign | 0x7f800000 | mantissa << 13);
-    if (exponent)
-        return bits_to_f32(sign | (exponent + 112) << 23 | mantissa << 13);
-    float f = (float)mantissa * 0x1p-24f; /* zero and subnormals: exact in f32 */
-    return sign ? -f : f;
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023,
+             widened = exponent == 31 ? 255 : exponent + 112,
+             subnormal = f32_bits((float)(int)mantissa * 0x1p-24f); /* or zero: exact in f32 */
+    return bits_to_f32(sign | (exponent ? widened << 23 | mantissa << 13 : subnormal));
 }
 
 uint16_t f32_to_f16(float f)

@@ -97,6 +97,7 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
     struct tensor t;
     void *chunk = mem_alloc(CHUNK);
     int i = 0, rc = place(m, how, e), more = 0;
+    model_digest(in);
     while (!rc && (more = model_next(in, &t)) > 0) {
         if (i == m->spec.n_tensors || strcmp(t.name, m->spec.tensors[i].name) ||
             tensor_count(&t) != m->params[i].rows * m->params[i].cols)
@@ -112,6 +113,7 @@ int model_load(struct model *m, struct model_in *in, int how, struct err *e)
         model_free(m);
         return -1;
     }
+    memcpy(m->spec.digest, model_in_spec(in)->digest, sizeof m->spec.digest);
     return 0;
 }
 

@@ -1,8 +1,11 @@
 /* Reading a model from any kind of source: see source.h. */
 #include "source.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+
+#include "../base/minmax.h"
 
 const char *const model_file_names[] = {"tokenizer.json",
                                         "tokenizer_config.json",
@@ -38,13 +41,50 @@ const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t
     return text;
 }
 
+void model_digest(struct model_in *in)
+{
+    assert(in->current < 0 && !in->with_digest);
+    in->with_digest = 1;
+    digest_open(&in->values);
+}
+
+/* A multiple of every dtype's smallest piece, and small enough for a core's own cache. */
+enum { WIDENED = 4096 };
+
+static void add_values(struct digest *d, enum dtype dtype, const void *data, int64_t bytes)
+{
+    float wide[WIDENED];
+    int64_t n = bytes * Q8_BLOCK / dtype_bytes(dtype, Q8_BLOCK);
+    assert(dtype_bytes(dtype, n) == bytes);
+    if (dtype == DT_F32) {
+        digest_add(d, data, (size_t)bytes);
+        return;
+    }
+    for (int64_t at = 0; at < n; at += WIDENED) {
+        int64_t k = min64(n - at, WIDENED);
+        to_f32(wide, (const char *)data + dtype_bytes(dtype, at), dtype, k);
+        digest_add(d, wide, (size_t)k * sizeof *wide);
+    }
+}
+
+static int end(struct model_in *in)
+{
+    if (in->source->end(in->self, in->err))
+        return -1;
+    if (in->with_digest)
+        digest_close(&in->values, in->spec.digest);
+    in->with_digest = 0;
+    return 0;
+}
+
 int model_next(struct model_in *in, struct tensor *t)
 {
     if (in->err->set)
         return -1;
+    assert(!in->with_digest || !in->left);
     if (in->current + 1 >= in->spec.n_tensors) {
         in->left = 0;
-        return in->source->end(in->self, in->err);
+        return end(in);
     }
     if (in->source->next(in->self, ++in->current, in->err))
         return -1;
@@ -63,7 +103,11 @@ int model_read(struct model_in *in, void *buf, int64_t n)
                        n);
     int64_t at = tensor_bytes(&in->spec.tensors[in->current]) - in->left;
     in->left -= n;
-    return in->source->read(in->self, in->current, at, buf, n, in->err);
+    if (in->source->read(in->self, in->current, at, buf, n, in->err))
+        return -1;
+    if (in->with_digest)
+        add_values(&in->values, in->spec.tensors[in->current].dtype, buf, n);
+    return 0;
 }
 
 void model_close(struct model_in *in)
@@ -71,6 +115,8 @@ void model_close(struct model_in *in)
     if (!in)
         return;
     in->source->close(in->self);
+    if (in->with_digest)
+        digest_close(&in->values, in->spec.digest);
     model_spec_free(&in->spec);
     free(in->note);
     free(in);

@@ -28,6 +28,8 @@ struct model_in {
     /* index of the tensor being read, -1 before the first */
     int current;
     int64_t left; /* its unread bytes */
+    int with_digest;
+    struct digest values; /* of what was read, see model_digest */
     /* of a GGUF file, see model_in_note; freed by model_close */
     char *note;
 };
@@ -45,6 +47,11 @@ const char *model_in_tokenizer(struct model_in *in, const char *operand, int64_t
                                struct err *e);
 /* 1 tensor begins (order of spec.tensors), 0 end (digests fine), -1 error */
 int model_next(struct model_in *in, struct tensor *t);
+/* Before the first model_next: from here on every value read, widened to f32, goes into a digest,
+ * which stands in the spec once model_next has returned 0. Pieces must then be of whole values
+ * (q8_0: of whole blocks), and every tensor must be read to its end. It tells models with the same
+ * id apart whose values differ where the id does not look. */
+void model_digest(struct model_in *in);
 /* exactly n more bytes of the current tensor: 0 or -1 */
 int model_read(struct model_in *in, void *buf, int64_t n);
 void model_close(struct model_in *in);
@@ -62,8 +69,10 @@ enum { MODEL_FILE_MAX = 256 << 20 };
  * windows, rotary frequencies, scales of every layer (reals to five digits: GGUF keeps them as
  * f32), names and shapes of the tensors and the first 1024 values of each, widened to f32. So a
  * directory, the stream made from it and an unquantised GGUF have the same id, whatever dtype or
- * spelling of config.json. peek: the first n bytes of tensor i (n never beyond its end): 0 or -1;
- * NULL: no values (a config without weights). */
+ * spelling of config.json. It is known before the data, and blind to a change beyond the first
+ * values of a tensor: whoever reads them all compares digests too (model_digest). peek: the first n
+ * bytes of tensor i (n never beyond its end): 0 or -1; NULL: no values (a config without weights).
+ */
 typedef int model_peek(void *self, int i, void *bytes, int64_t n, struct err *e);
 int model_root_id(struct model_spec *h, model_peek *peek, void *self, struct err *e);
 /* Digest of tokenizer.json's bytes, for h->tokenizer_id. */

@@ -40,6 +40,7 @@ struct model_spec {
     /* config.json as read, rewritten by cuts; spelling kept */
     json_t *config;
     char id[ST_DIGEST];           /* identifies this model (source.h: model_root_id) */
+    char digest[ST_DIGEST];       /* of all its values (source.h: model_digest); "": not known */
     char tokenizer_id[ST_DIGEST]; /* digest of tokenizer.json, "" without one */
     json_t *hist;                 /* the steps that made it; empty for a root */
 #define MODEL_AXIS(letter, dimension, name, ...) int64_t name;

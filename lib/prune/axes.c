@@ -19,6 +19,7 @@ void axes_from_model(struct axes *a, const struct model_spec *h)
 {
     *a = (struct axes){0};
     snprintf(a->model, sizeof a->model, "%s", h->id);
+    snprintf(a->digest, sizeof a->digest, "%s", h->digest);
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
         a->size[x] = axis_rows[x].place < 0 ? 0 : model_spec_size(h, x, 0);
     a->layers = mem_alloc((size_t)h->num_hidden_layers * sizeof *a->layers);
@@ -55,6 +56,8 @@ void axes_to_json(const struct axes *a, json_t *head)
         json_array_append_new(layers, layer_sizes_to_json(&a->layers[l]));
     json_object_set_new(sizes, "layers", layers);
     json_object_set_new(head, "model", json_string(a->model));
+    if (a->digest[0])
+        json_object_set_new(head, "model_digest", json_string(a->digest));
     json_object_set_new(head, "sizes", sizes);
 }
 
@@ -77,7 +80,8 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
     *a = (struct axes){0};
     if (!json_object_get(head, "model") || !json_is_array(layers))
         return err_set(e, "%s: the header does not give the model's id and sizes", path);
-    if (st_head_id(head, "model", a->model, path, e))
+    if (st_head_id(head, "model", a->model, path, e) ||
+        st_head_id(head, "model_digest", a->digest, path, e))
         return -1;
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
         if (is_key(x))
@@ -101,6 +105,9 @@ int axes_same(const struct axes *a, const struct axes *b, int model, const char 
     if (model && strcmp(a->model, b->model))
         return err_set(e, "%s is of model %s, but %s is of model %s", path_b, b->model, path_a,
                        a->model);
+    if (model && !digest_may_equal(a->digest, b->digest))
+        return err_set(e, "%s is of a model with the id %s, as %s is, but with other values",
+                       path_b, b->model, path_a);
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
         if (a->size[x] != b->size[x])
             return err_set(e, "%s is of a model with %s %" PRId64 ", but %s of one with %" PRId64,

@@ -208,6 +208,7 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
     *slice = (struct model){0};
     if (params_open(source, model_in_spec(in), e) || params_open(slice, &p->spec, e))
         return -1;
+    model_digest(in);
     for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
         int dest = p->dest[i];
         struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};

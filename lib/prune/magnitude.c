@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/mem.h"
 #include "rank.h"
@@ -89,6 +90,7 @@ int scores_magnitude(struct scores *s, struct model_in *in, struct err *e)
     axes_from_model(&a, model_in_spec(in));
     scores_open(s, &a);
     axes_free(&a);
+    model_digest(in);
     for (int i = 0; (more = model_next(in, &t)) > 0; i++)
         if (tensor_add(s, in, &t, i))
             return -1;
@@ -102,5 +104,6 @@ int scores_magnitude(struct scores *s, struct model_in *in, struct err *e)
                     "the model has weights that are not finite: the norm of unit %" PRId64 " of %s",
                     j, t.name);
     }
+    memcpy(s->axes.digest, model_in_spec(in)->digest, sizeof s->axes.digest);
     return more || e->set ? -1 : 0;
 }

@@ -15,6 +15,7 @@
 
 struct axes {
     char model[ST_DIGEST];    /* id of the model that the units belong to */
+    char digest[ST_DIGEST];   /* of its values; "": they were not read */
     int64_t size[LAYER_AXES]; /* of the model's axes that can be cut */
     struct layer *layers;     /* their sizes; other fields are 0 */
 };
@@ -22,12 +23,12 @@ struct axes {
 void axes_from_model(struct axes *a, const struct model_spec *h);
 void axes_copy(struct axes *dst, const struct axes *src);
 void axes_free(struct axes *a);
-/* Keys "model", "sizes" of a header. Sizes beyond the limits of axes.def, or that do not divide: -1
- * with `path` named. */
+/* Keys "model", "model_digest" (if known), "sizes" of a header. Sizes beyond the limits of
+ * axes.def, or that do not divide: -1 with `path` named. */
 void axes_to_json(const struct axes *a, json_t *head);
 int axes_from_json(struct axes *a, const json_t *head, const char *path, struct err *e);
 /* 0 if both have the same sizes (and, with `model`, the same model); else -1, naming both paths and
- * what differs. */
+ * what differs. Digests are compared where both are known. */
 int axes_same(const struct axes *a, const struct axes *b, int model, const char *path_a,
               const char *path_b, struct err *e);
 int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer);

@@ -19,6 +19,13 @@ static struct checkpoint run_state(const struct train_run *r)
                                t->v};
 }
 
+/* What the id of a model does not see; not known where the values were not read. */
+static void add_digest(json_t *run, const char *key, const struct model *m)
+{
+    if (m && m->spec.digest[0])
+        json_object_set_new(run, key, json_string(m->spec.digest));
+}
+
 json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
                        const char *teacher)
 {
@@ -26,6 +33,8 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
     json_object_set_new(run, "init", json_string(init));
     json_object_set_new(run, "student", json_string(student));
     json_object_set_new(run, "teacher", json_string(teacher));
+    add_digest(run, "student_digest", r->trainer.student);
+    add_digest(run, "teacher_digest", r->trainer.teacher);
     json_object_set_new(run, "data", json_string(r->trainer.data->id));
     return json_pack("{s:i, s:i, s:i, s:o, s:o}", "step", 0, "position", 0, "predictions", 0, "run",
                      run, "model", model_spec_to_json(&r->trainer.student->spec));

@@ -28,8 +28,8 @@ struct train_run {
 };
 
 /* The entries of a checkpoint's header: how far the run is, what a resumed run must share (the
- * options, how the student was initialised, the ids of models and data; teacher may be ""), and the
- * student's spec. New reference */
+ * options, how the student was initialised, the ids of models and data and the digests of the
+ * models' values; teacher may be ""), and the student's spec. New reference */
 json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
                        const char *teacher);
 /* Makes the directory, loads the newest checkpoint if `resume` is set, and truncates the log to its

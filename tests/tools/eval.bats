@@ -268,7 +268,8 @@ assert max(a) - min(a) < 1e-6, a'
     python3 - <<'P'
 import json
 a, b, c = map(json.loads, open("records"))
-assert a["model_id"] == b["model_id"] != c["model_id"] and a["nll"] == b["nll"] != c["nll"]
+for key in "model_id", "model_digest", "nll":
+    assert a[key] == b[key] != c[key], key
 assert a["parameters"] > c["parameters"] and a["bits_per_byte"] is None
 assert a["peak_rss"] > 1e6 and a["family"] == "llama"
 P

@@ -302,6 +302,38 @@ for l, n in enumerate((20, 20, 45, 31)):
         --rank llama.rank.tsz --hidden-size 24 --any-model
 }
 
+@test "a model with the same id and another value is another model wherever values are read" {
+    ranked llama
+    model=$GOLDEN/families/llama
+    cp -r "$model" other
+    $prune other other model.embed_tokens.weight
+    calib-acts --quiet "$model" llama.tokens.tsz --sequences 1 -o a.tsz
+    calib-acts --quiet other llama.tokens.tsz --first-sequence 1 -o b.tsz
+    [ "$(ts-dump a.tsz | grep -c ^model_digest:)" = 1 ]
+    [ "$(ts-dump a.tsz | grep ^model:)" = "$(ts-dump b.tsz | grep ^model:)" ]
+    refused 1 "but with other values" ts-cat a.tsz b.tsz
+    refused 1 "but with other values" rank llama.scores.tsz <(score-importance b.tsz)
+    refused 1 "but with other values" rank llama.scores.tsz <(probe-layers --quiet other \
+        llama.tokens.tsz)
+    rank --magnitude "$model" -o magnitude.tsz
+    for rank in llama.rank magnitude; do
+        cut="--rank $rank.tsz --hidden-size 24"
+        refused 1 "both have id" slice-model other $cut
+        refused 1 "both have id" slice-model other $cut --verify llama.tokens.tsz
+        slice-model other $cut --any-model -o any.tsz
+        for same in "$model" <(hf-import "$model"); do
+            slice-model "$same" $cut --verify llama.tokens.tsz --quiet -o same.tsz
+        done
+    done
+    # a stream of an earlier release has no digest
+    rank llama.scores.tsz | python3 -c '
+import stream, sys
+header, records = stream.read(sys.stdin.buffer)
+del header["model_digest"]
+stream.write(sys.stdout.buffer, header, records)' > old.tsz
+    slice-model other --rank old.tsz --hidden-size 24 -o old-cut.tsz
+}
+
 @test "refused: unreachable targets, malformed lists, wrong streams" {
     ranked llama
     cut="slice-model $GOLDEN/families/llama --rank llama.rank.tsz"

@@ -13,7 +13,8 @@ prune.py same DIR DIR                   two directories hold the same tensors, b
 prune.py close A B RTOL                 two streams hold the same numbers
 prune.py orders RANK                    every order is a permutation inside its row; prints a digest
                                         of all
-prune.py other DIR                      changes one weight of a directory's model
+prune.py other DIR [TENSOR]             changes one weight of a directory's model: the first of all,
+                                        or the last of TENSOR, which the model's id does not see
 prune.py big DIR                        a model with one tensor of over 2 GB (a sparse file)
 prune.py magnitude DIR RANK             FFN and head orders of layer 0 follow from the norms of the
                                         weights (llama, f32)"""
@@ -218,10 +219,12 @@ def orders(path):
     print(stream.digest(repr(sorted(found.items())).encode()))
 
 
-def other(directory):
+def other(directory, tensor=None):
     path = directory + "/model.safetensors"
     data = bytearray(open(path, "rb").read())
-    data[8 + struct.unpack("<Q", data[:8])[0]] ^= 1
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    end = json.loads(data[8:start])[tensor]["data_offsets"][1] if tensor else 1
+    data[start + end - 1] ^= 1
     open(path, "wb").write(data)
 
 

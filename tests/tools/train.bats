@@ -3,8 +3,9 @@ bats_require_minimum_version 1.5.0
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
-    G=$PWD/tests/golden
-    GOLDEN="python3 $PWD/tests/tools/golden.py"
+    G=$PWD/tests/golden TOOLS=$PWD/tests/tools
+    GOLDEN="python3 $TOOLS/golden.py"
+    PRUNE="env GOLDEN=$G python3 $TOOLS/prune.py"
     STUDENT=$G/slice/llama/all TEACHER=$G/families/llama
     export OMP_WAIT_POLICY=passive              # short runs of many threads: do not spin
     SHORT=("$BIN/kd-train" "$STUDENT" --teacher "$TEACHER" --data data.tsz --batch-size 2
@@ -231,6 +232,29 @@ PYTHON
     run_of wsd --decay-steps 4 --log on.log --output-dir run --resume
     tail -n 4 wsd.log | cmp <(without_speed on.log) <(without_speed /dev/stdin)
     cmp wsd.tsz x.tsz
+}
+
+@test "--resume refuses a student or teacher with the same id and another value" {
+    cp -r "$STUDENT" student
+    cp -r "$TEACHER" teacher
+    run_of() {
+        "$BIN/kd-train" student --teacher teacher "${SHORT[@]:4}" --quiet --max-steps 4 "$@"
+    }
+    run_of --output-dir run --save-steps 2
+    for model in student teacher; do
+        $PRUNE other $model model.embed_tokens.weight
+        refused 1 "${model}_digest" run_of --output-dir run --resume
+        $PRUNE other $model model.embed_tokens.weight     # and back
+    done
+    run_of --output-dir run --resume
+    # a checkpoint of an earlier release has no digests
+    PYTHONPATH=$TOOLS python3 - run/checkpoint-4.tsz <<'P'
+import stream, sys
+header, records = stream.read(open(sys.argv[1], "rb"))
+assert header["run"].pop("student_digest") != header["run"].pop("teacher_digest")
+stream.write(open(sys.argv[1], "wb"), header, records)
+P
+    run_of --output-dir run --resume
 }
 
 @test "a NaN loss ends the run with its step, and the last checkpoint is kept" {

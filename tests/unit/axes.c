@@ -11,7 +11,8 @@
 static struct layer layers[] = {
     {.num_attention_heads = 6, .num_key_value_heads = 2, .head_dim = 8, .intermediate_size = 5},
     {.num_attention_heads = 4, .num_key_value_heads = 4, .head_dim = 8, .intermediate_size = 7}};
-static struct axes two = {"0123456789abcdef0123456789abcdef", {[AXIS_E] = 3, [AXIS_L] = 2}, layers};
+static struct axes two = {
+    "0123456789abcdef0123456789abcdef", "", {[AXIS_E] = 3, [AXIS_L] = 2}, layers};
 
 static void test_entries(void)
 {

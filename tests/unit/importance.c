@@ -41,7 +41,7 @@ static void test_batch_aggregates(void)
 /* A model of one layer: E 2, F 2, four heads of 1 channel in two groups. */
 static struct layer layer = {
     .num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 1, .intermediate_size = 2};
-static struct axes small = {"m", {[AXIS_E] = 2, [AXIS_L] = 1}, &layer};
+static struct axes small = {"m", "", {[AXIS_E] = 2, [AXIS_L] = 1}, &layer};
 
 /* Sums after one sample whose aggregates are `mean` per unit (l2 and var alike: only mean is looked
  * at). */

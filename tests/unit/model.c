@@ -115,6 +115,26 @@ static void test_load(void)
           "a missing directory: %s", e.msg);
 }
 
+/* The digest is that of all values as f32, whatever they were stored as and however read. */
+static void test_digest(void)
+{
+    static const char *const dirs[] = {GOLDEN "qwen3", GOLDEN "mistral", GOLDEN "gpt2"};
+    for (int i = 0; i < 3; i++) {
+        struct model wide, stored;
+        struct digest d;
+        char want[ST_DIGEST];
+        CHECK(!load(&wide, dirs[i], MODEL_TRAIN) && !load(&stored, dirs[i], MODEL_FROZEN), "%s",
+              e.msg);
+        digest_open(&d);
+        digest_add(&d, wide.weights.base, (size_t)wide.n_values * sizeof(float));
+        digest_close(&d, want);
+        CHECK(!strcmp(wide.spec.digest, want) && !strcmp(stored.spec.digest, want),
+              "%s: digests %s and %s, not %s", dirs[i], wide.spec.digest, stored.spec.digest, want);
+        model_free(&wide);
+        model_free(&stored);
+    }
+}
+
 /* mean and standard deviation */
 static void moments(const struct param *p, double *mean, double *std)
 {
@@ -252,6 +272,7 @@ static void test_q8(void)
 int main(void)
 {
     test_load();
+    test_digest();
     test_random("llama", 0.02, 1);
     test_random("nemotron", 0.0134, 0);
     test_streams();
