@@ -55,7 +55,7 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
     for (int i = 0; i < OP_INPUTS; i++) {
         c.in[i] = tape_operand(t, l->in[i], ev->in[i], ev->in_grad[i], rows);
         if (l->in[i] != NO_SLOT && t->slots[l->in[i]].is_kv)
-            c.in[i].rows = t->spec.kv_len;
+            c.in[i].rows = t->spec.n_seq * t->spec.kv_len;
         c.in[i].overwrite = ev->in_overwrite[i];
     }
     for (int i = 0; i < OP_WEIGHTS; i++)
@@ -67,8 +67,8 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
                                       .cols = l->w[i]->cols};
     c.w[0].overwrite = ev->w_overwrite && t->first_pass;
     c.out = tape_operand(t, l->out, ev->out, ev->out_grad, rows);
-    if (c.out.v && t->slots[l->out].is_kv)
-        c.out.v = (char *)c.out.v + dtype_bytes(c.out.dtype, b->pos0 * c.out.cols);
+    if (t->slots[l->out].is_kv)
+        c.out.rows = t->spec.n_seq * t->spec.kv_len;
     c.step = t->step && l->n_step ? t->step + l->step : NULL;
     if (l->rope >= 0)
         call_rope(t, l, b, &c.p.rope);

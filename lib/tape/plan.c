@@ -32,7 +32,7 @@ static void event_add(struct tape *t, enum event_kind kind, int line, int in_bac
 static int buffer_new(struct tape *t, int slot)
 {
     const struct slot *s = &t->slots[slot];
-    int64_t rows = s->is_kv ? t->spec.kv_len : t->T,
+    int64_t rows = s->is_kv ? t->spec.n_seq * t->spec.kv_len : t->T,
             bytes = dtype_bytes(tape_slot_dtype(t, slot), rows * s->cols);
     t->buffers = mem_grow(t->buffers, sizeof *t->buffers * (size_t)(t->n_buffers + 1));
     t->buffers[t->n_buffers] = (struct buffer){

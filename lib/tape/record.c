@@ -145,6 +145,21 @@ static int line_add(struct recorder *r, struct line l, const char *out, int64_t 
     return name_set(r, out, l.out);
 }
 
+/* *slot becomes one that keeps its rows between calls. */
+static int cache_add(struct recorder *r, const char *name, int *slot)
+{
+    struct line l = {.op = OP_cache,
+                     .layer = r->layer,
+                     .is_teacher = r->is_teacher,
+                     .in = {*slot, NO_SLOT, NO_SLOT},
+                     .rope = -1};
+    if (line_add(r, l, name, r->t->slots[*slot].cols))
+        return -1;
+    *slot = r->t->lines[r->t->n_lines - 1].out;
+    r->t->slots[*slot].is_kv = 1;
+    return 0;
+}
+
 static int record_line(struct recorder *r, const struct family_line *f)
 {
     const struct model_spec *h = &r->m->spec;
@@ -166,8 +181,9 @@ static int record_line(struct recorder *r, const struct family_line *f)
                            h->family->name, f->in[i] ? f->in[i] : "");
     }
     int64_t cols = line_params(r, &l, l.in[0] == NO_SLOT ? 0 : r->t->slots[l.in[0]].cols);
-    if (f->op == OP_attention && r->t->spec.kv_len)
-        r->t->slots[l.in[1]].is_kv = r->t->slots[l.in[2]].is_kv = 1;
+    if (f->op == OP_attention && r->t->spec.kv_len &&
+        (cache_add(r, "cached k", &l.in[1]) || cache_add(r, "cached v", &l.in[2])))
+        return -1;
     return line_add(r, l, f->out, cols);
 }
 

@@ -31,8 +31,8 @@ static int spec_check(const struct tape_spec *s, struct err *e)
     if (s->n_seq < 1 || s->seq_len < 1)
         return err_set(e, "a batch of %lld sequences of %lld tokens is empty", (long long)s->n_seq,
                        (long long)s->seq_len);
-    if (s->kv_len && (s->train || s->n_seq != 1))
-        return err_set(e, "a KV cache needs a batch of one sequence");
+    if (s->kv_len && s->train)
+        return err_set(e, "a tape with a KV cache is forward only");
     int64_t length = s->kv_len ? s->kv_len : s->seq_len;
     if (length_check(&s->model->spec, length, e))
         return -1;
@@ -170,6 +170,18 @@ void tape_close(struct tape *t)
 void *tape_boundary(struct tape *t, int64_t block)
 {
     return tape_buffer(t, t->slots[t->boundary[block]].value);
+}
+
+void tape_move_cache(struct tape *t, int64_t to, int64_t from)
+{
+    for (int i = 0; i < t->n_slots; i++) {
+        const struct slot *s = &t->slots[i];
+        if (!s->is_kv)
+            continue;
+        int64_t bytes = dtype_bytes(tape_slot_dtype(t, i), t->spec.kv_len * s->cols);
+        char *base = tape_buffer(t, s->value);
+        exec_copy(t->x, base + to * bytes, base + from * bytes, (size_t)bytes);
+    }
 }
 
 static float *loss_step(const struct tape *t, int line)

@@ -23,7 +23,8 @@ enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 struct tape_spec {
     struct model *model, *teacher; /* teacher: only with TAPE_LOSS; NULL without */
     int64_t n_seq, seq_len;        /* the largest batch */
-    /* > 0: k and v are kept between calls for that many positions (generation); forward only */
+    /* > 0: k and v are kept between calls for that many places of each sequence (generation);
+     * forward only */
     int64_t kv_len;
     enum tape_end end;
     /* compute gradients of every parameter of `model` (call model_add_grads first) */
@@ -64,6 +65,9 @@ const double *tape_losses(struct tape *t, int line);
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
 /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows);
+
+/* Sequence `to` gets what the cache holds of sequence `from`. */
+void tape_move_cache(struct tape *t, int64_t to, int64_t from);
 
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the
  * end lines and head / loss. The input of block `from` must be in tape_boundary(t, from). For

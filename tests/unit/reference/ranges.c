@@ -1,5 +1,5 @@
-/* The ops that are not part of a tape: AdamW, sums of squares, statistics of activations, cosines
- * of rows, parts of a range. */
+/* Ops that are forward only: AdamW, sums of squares, statistics of activations, cosines of rows,
+ * parts of a range, the cache of keys and values. */
 #include "reference.h"
 
 #include <math.h>
@@ -78,6 +78,36 @@ static const char *adamw_whole(struct trial *t)
             return (const char *[]){"p differs", "m differs", "v differs"}[i];
     return NULL;
 }
+
+/* The rows of the call get to their places, and no others change. */
+static const char *cache_whole(struct trial *t)
+{
+    int64_t n_seq = test_size(t, 1, 4), T = t->large ? 300 : test_size(t, 1, 9), pos0 = 0,
+            cols = test_size(t, 1, 40);
+    if (t->number % 3)
+        pos0 = test_size(t, 1, 20);
+    test_rows(t, n_seq, T, pos0);
+    t->batch.kv_len = pos0 + T + (int64_t)rng_below(&t->rng, 5);
+    int64_t kept = n_seq * t->batch.kv_len;
+    float *x = floats(t, n_seq * T * cols, 1), *y = floats(t, kept * cols, 1);
+    t->call.in[0] = test_operand(t->call.rows, cols);
+    t->call.out = test_operand(kept, cols);
+    t->call.in[0].v = as_activations(t, &t->call.in[0], x);
+    t->call.out.v = as_activations(t, &t->call.out, y);
+    double *want = doubles(t, kept * cols);
+    for (int64_t i = 0; i < kept * cols; i++)
+        want[i] = y[i];
+    for (int64_t i = 0; i < n_seq * T * cols; i++)
+        want[(i / (T * cols) * t->batch.kv_len + pos0) * cols + i % (T * cols)] = x[i];
+    test_call(t, &t->call, 0);
+    float *got = test_widen(t, t->call.out.v, t->call.out.dtype, kept * cols);
+    for (int64_t i = 0; i < kept * cols; i++)
+        if (got[i] != want[i])
+            return "a row is not where it should be";
+    return NULL;
+}
+
+const struct op_test cache_test = {.whole = cache_whole};
 
 const struct op_test adamw_test = {.whole = adamw_whole};
 
