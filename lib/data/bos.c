@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../formats/json.h"
+#include "tokenizer_config.h"
 
 /* ---- of a text that is tokenized */
 
@@ -12,15 +12,12 @@
 static int64_t bos_id(const char *option, const char *rule, const struct tokenizer *t,
                       struct model_in *in, struct err *e)
 {
-    static const struct json_limits limits = {.values = 4000000, .depth = 64};
     const char *name = strcmp(rule, "yes") ? rule : NULL;
     const json_t *id = in ? json_object_get(model_in_spec(in)->config, "bos_token_id") : NULL;
-    int64_t n, found = -1;
-    const char *text = in && !name ? model_in_file(in, "tokenizer_config.json", &n) : NULL;
-    json_t *config = text ? json_parse_text(text, n, &limits, "tokenizer_config.json", e) : NULL;
-    const json_t *token = json_object_get(config, "bos_token");
+    int64_t found = -1;
+    json_t *config = name ? NULL : tokenizer_config(in, e);
     if (!name)
-        name = json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
+        name = tokenizer_config_token(config, "bos_token");
     if (name)
         found = tokenizer_id(t, name);
     else if (json_is_integer(id))

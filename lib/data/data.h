@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "bos.h"
+#include "chat.h"
 #include "documents.h"
 #include "sequences.h"
 #include "tokens.h"

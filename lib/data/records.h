@@ -6,6 +6,12 @@
 #include "../base/err.h"
 #include "../base/tensor.h"
 
+/* Bits of a token's flags. */
+enum token_flag {
+    /* no prediction of this token is counted in a loss */
+    TOKEN_UNCOUNTED = 1
+};
+
 /* The records of ids so far; rows: the stream is one record [sequences, tokens]. */
 struct token_order {
     int64_t records;

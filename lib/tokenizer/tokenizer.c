@@ -112,6 +112,16 @@ int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struc
     return out->n - before;
 }
 
+int64_t tokenizer_covers(struct tokenizer *t, const char *text, int64_t n, struct err *e)
+{
+    struct ids ids = {0};
+    int64_t before = t->dropped, failed = tokenizer_encode(t, text, n, &ids, e) < 0,
+            lost = t->dropped - before;
+    t->dropped = before;
+    ids_free(&ids);
+    return failed ? -1 : n - lost;
+}
+
 /* ---- decoding */
 
 static const struct added_token *added_by_id(const struct tokenizer *t, uint32_t id)

@@ -37,6 +37,8 @@ int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struc
                          struct err *e);
 /* bytes dropped so far because the vocabulary cannot express them */
 int64_t tokenizer_dropped(const struct tokenizer *t);
+/* The bytes of a text that would not be dropped; -1 on error. */
+int64_t tokenizer_covers(struct tokenizer *t, const char *text, int64_t n, struct err *e);
 /* The bytes of a sequence, without special tokens if skip_special. malloc'd, NUL-terminated, *n its
  * length. */
 char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n_ids,
