@@ -201,6 +201,10 @@ static void write_stream(struct job *j)
                             "begin", ids_json(&j->bos.begin), "end", ids_json(&j->bos.end), "row",
                             ids_json(&j->bos.row));
     json_object_set_new(j->meta, "bos", bos);
+    if (j->tokenizer) { /* what a model's id does not cover, whichever of its files says it */
+        tool_identify(t, "tokenizer_id", json_incref(json_object_get(j->meta, "tokenizer_id")));
+        tool_identify(t, "bos", json_incref(bos));
+    }
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
     json_object_set_new(j->meta, "documents", json_integer(j->documents));

@@ -13,6 +13,13 @@ void tool_parent(struct tool *t, const char *path, const char *id)
     json_array_append_new(t->inputs, json_pack("{s:o, s:s}", "path", json_text(path), "id", id));
 }
 
+void tool_identify(struct tool *t, const char *key, json_t *value)
+{
+    if (!t->facts)
+        t->facts = json_object();
+    json_object_set_new(t->facts, key, value);
+}
+
 void tool_stdin_once(struct tool *t, const char *path)
 {
     if (!strcmp(path, "-") && t->stdin_taken++)
@@ -71,6 +78,8 @@ static void step_id(struct tool *t, char id[ST_DIGEST])
         json_array_append(parents, json_object_get(input, "id"));
     json_t *all = json_pack("{s:s, s:s, s:o, s:o}", "tool", t->desc->name, "release", PARE_RELEASE,
                             "options", options, "parents", parents);
+    if (t->facts)
+        json_object_set(all, "facts", t->facts);
     char *text = json_dumps(all, JSON_SORT_KEYS | JSON_COMPACT);
     digest_text(text, id);
     free(text);

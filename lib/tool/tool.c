@@ -247,6 +247,7 @@ int tool_finish(struct tool *t)
     tool_clear_progress(t);
     json_decref(t->inputs);
     json_decref(t->steps);
+    json_decref(t->facts);
     free(t->options.operands);
     free(t);
     return 0;

@@ -67,6 +67,9 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
 struct model_in *tool_model(struct tool *t, const char *operand);
 /* A parent that is not a stream, such as a text file; `id` is a digest of what was read. */
 void tool_parent(struct tool *t, const char *path, const char *id);
+/* What else shapes the output than options and the parents' ids, such as the tokenizer of a model,
+ * which the model's id does not cover: part of the ids of outputs. value: stolen. */
+void tool_identify(struct tool *t, const char *key, json_t *value);
 /* call before opening an operand: a second - is a usage error. tool_in and tool_model do so */
 void tool_stdin_once(struct tool *t, const char *path);
 /* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after

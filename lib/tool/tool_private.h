@@ -17,6 +17,7 @@ struct tool {
     const char *output, *compress, *device, *compute;
     struct opt common[9];
     json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
+    json_t *facts;          /* see tool_identify; NULL: none */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     double progress_start, progress_last;

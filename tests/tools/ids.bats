@@ -195,6 +195,25 @@ differ() {
     done < paths
 }
 
+@test "tokenize: every file of a model that shapes its tokens is in the id" {
+    made() { "$BIN/tokenize" -m model lines "$@" | "$BIN/ts-dump" - | grep ^id: >> ids; }
+    cp -r "$MODEL" model
+    cp words.json model/tokenizer.json
+    for bos in a b; do
+        echo "{\"bos_token\": \"$bos\"}" > model/tokenizer_config.json
+        made --bos yes
+    done
+    made
+    cp more.json model/tokenizer.json
+    made
+    [ "$(sort -u ids | wc -l)" = 4 ]
+    cp -r model copy
+    rm -r model
+    mv copy model
+    made
+    [ "$(sort -u ids | wc -l)" = 4 ]
+}
+
 @test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
     read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
