@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/base/file.h"
+#include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
 
@@ -21,7 +23,7 @@ static struct train_options o = {.schedule = {.warmup_steps = -1,
                                  .temperature = 1,
                                  .jsd_beta = NAN};
 static struct train_run run;
-static const char *teacher_name, *data_name, *eval_name, *output,
+static const char *teacher_name, *data_name, *eval_name, *widths_name, *output,
     *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep",
     *schedule = "cosine";
 static int any_tokenizer, random_init, f32_teacher;
@@ -38,6 +40,10 @@ static const struct opt opts[] = {
     {"teacher-dtype", OPT_TEXT, &teacher_dtype, "keep|f32",
      "dtype of the teacher in memory; f32 is faster but takes more memory than bf16, f16 or q8_0",
      OPT_SILENT_ID},
+    {"widths", OPT_PATH, &widths_name, "FILE",
+     "train smaller models within STUDENT in one run: a line of FILE for each shape, one of which "
+     "is drawn for each step (see above)",
+     0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -63,7 +69,8 @@ static const struct opt opts[] = {
      "documents, but no more than max_position_embeddings",
      0},
     {"order", OPT_TEXT, &order, "shuffled|sequential", "order of the sequences within an epoch", 0},
-    {"seed", OPT_INT, &o.seed, "N", "seed of the shuffle and of random weights", 0},
+    {"seed", OPT_INT, &o.seed, "N",
+     "seed of the shuffle, of random weights, and of the --widths drawn", 0},
     {"recompute", OPT_FLAG, &o.recompute, NULL,
      "keep only the inputs of blocks and recompute the rest; saves memory, costs up to a third "
      "more time",
@@ -115,7 +122,11 @@ static const struct tool_desc desc = {
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS
-    "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
+    "\n\nShapes, in FILE of --widths: each line has the options of slice-model, as in "
+    "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or full, the whole model; weight=2 "
+    "draws a shape twice as often. They are what slice-model --in-order cuts out of the result; "
+    "STUDENT should have been written by slice-model --sort.\n\nSIGTERM, SIGINT, SIGHUP and "
+    "SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
     "would change the steps already done (more --max-steps may follow a stable phase).",
@@ -183,6 +194,43 @@ static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
     tool_check(t);
 }
 
+/* Does a step of the model's history say that its units are in the order of a rank? */
+static int is_sorted(const struct model_spec *h)
+{
+    size_t i;
+    json_t *step;
+    json_array_foreach(h->hist, i, step)
+        if (json_is_true(json_object_get(json_object_get(step, "options"), "sort")))
+            return 1;
+    return 0;
+}
+
+static void open_widths(struct tool *t)
+{
+    const struct model_spec *student_spec = model_in_spec(student_in);
+    struct model_spec whole;
+    struct digest d;
+    char id[ST_DIGEST], *text;
+    int64_t n;
+    if (!(text = file_read(widths_name, 1 << 20, &n, tool_err(t))))
+        tool_check(t);
+    digest_open(&d);
+    digest_add(&d, text, (size_t)n);
+    digest_close(&d, id);
+    tool_parent(t, widths_name, id);
+    model_spec_copy(&whole, student_spec);
+    model_spec_list_tensors(&whole, DT_F32);
+    nested_parse(&o.nested, text, widths_name, &whole, tool_err(t));
+    tool_check(t);
+    if (!random_init && !is_sorted(student_spec))
+        tool_note(t,
+                  "no step in the history of %s is slice-model --sort: the smaller models begin "
+                  "with its first units, which need not be its best",
+                  tool_operand(t, 0));
+    model_spec_free(&whole);
+    free(text);
+}
+
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
@@ -194,6 +242,8 @@ static void open_inputs(struct tool *t)
     open_tokens(t, data_name, &data);
     if (eval_name)
         open_tokens(t, eval_name, &eval_data);
+    if (widths_name)
+        open_widths(t);
     train_run_check(&run, tool_err(t));
     tool_check(t);
 }
@@ -227,11 +277,8 @@ static void open_run(struct tool *t)
     tool_check(t);
     if (run.trainer.note[0])
         tool_note(t, "%s", run.trainer.note);
-    struct eval_options held_out = {0};
-    if (eval_name &&
-        !train_cut(&held_out.windows, &eval_data, o.seq_length, &student, run.trainer.teacher, e))
-        run.evaluation = eval_open(tool_exec(t), &student, &eval_data, &held_out, e);
-    tool_check(t);
+    if (eval_name && train_run_evaluate_on(&run, &eval_data, e))
+        tool_check(t);
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
     tool_predict_memory(t, NULL, parts);

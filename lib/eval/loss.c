@@ -30,9 +30,18 @@ struct eval {
     struct tape *tape;
     struct windows windows;
     struct data_batch batch;
-    int64_t batch_size, *counts;
+    int64_t batch_size, bytes, *counts;
     double *nll;
 };
+
+/* In memory of its own, or that of another. */
+static int open_tape(struct eval *v, const struct eval *beside, struct err *e)
+{
+    int64_t working = tape_working_bytes(v->tape);
+    int fits = beside && working <= tape_working_bytes(beside->tape);
+    v->bytes = tape_bytes(v->tape) - (fits ? working : 0);
+    return tape_open_beside(v->tape, fits ? beside->tape : NULL, e);
+}
 
 struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                        const struct eval_options *o, struct err *e)
@@ -53,7 +62,7 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                              .end = TAPE_LOSS,
                              .losses = {{.kind.set = LOSS_BIT(ce)}}};
     v->tape = tape_record(x, &spec, e);
-    if (!v->tape || tape_open(v->tape, e)) {
+    if (!v->tape || open_tape(v, o->beside, e)) {
         eval_close(v);
         return NULL;
     }
@@ -61,7 +70,7 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
 }
 
 const struct windows *eval_windows(const struct eval *v) { return &v->windows; }
-int64_t eval_bytes(const struct eval *v) { return tape_bytes(v->tape); }
+int64_t eval_bytes(const struct eval *v) { return v->bytes; }
 
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,
              struct err *e)

@@ -8,6 +8,9 @@
 struct eval_options {
     struct window_options windows;
     int64_t batch_size; /* windows per batch; 0: as many as make about 1024 tokens */
+    /* another evaluation, which never runs at the same time, whose memory for activations is used
+     * if it suffices; or NULL */
+    const struct eval *beside;
 };
 /* nats per counted prediction; standard error of that mean over windows (ratio estimator), NAN for
  * one window */
@@ -24,7 +27,7 @@ struct eval;
 struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                        const struct eval_options *o, struct err *e);
 const struct windows *eval_windows(const struct eval *v);
-int64_t eval_bytes(const struct eval *v); /* of its activations */
+int64_t eval_bytes(const struct eval *v); /* of its activations, unless they lie in another's */
 typedef void eval_progress(void *user, int64_t done, int64_t windows);
 /* progress may be NULL */
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,

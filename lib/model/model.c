@@ -49,27 +49,39 @@ int64_t model_memory(const struct model_spec *h, int how, int grads)
     return bytes;
 }
 
-/* Opens the arena and places every tensor of m->spec. From then on its dtypes are those in
- * memory. */
-static int place(struct model *m, int how, struct err *e)
+/* Lists the params of m->spec, without values. From then on its dtypes are those in memory. */
+static void list_params(struct model *m, int how)
 {
     struct model_spec *h = &m->spec;
     m->how = how;
     m->n_values = count_values(h);
     m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
-    if (arena_open(&m->weights, (size_t)model_memory(h, how, 0), e))
-        return -1;
     for (int i = 0; i < h->n_tensors; i++) {
         struct tensor *t = &h->tensors[i];
-        int64_t bytes = bytes_in_memory(h, i, how);
         t->dtype = dtype_in_memory(h, i, how);
-        m->params[i] = (struct param){.v = m->weights.base + m->weights.used,
-                                      .dtype = t->dtype,
-                                      .rows = t->shape[0],
-                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
-        m->weights.used += (size_t)bytes;
+        m->params[i] = (struct param){
+            .dtype = t->dtype, .rows = t->shape[0], .cols = t->ndim == 2 ? t->shape[1] : 1};
+    }
+}
+
+/* Opens the arena and places every tensor of m->spec. */
+static int place(struct model *m, int how, struct err *e)
+{
+    if (arena_open(&m->weights, (size_t)model_memory(&m->spec, how, 0), e))
+        return -1;
+    list_params(m, how);
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        m->params[i].v = m->weights.base + m->weights.used;
+        m->weights.used += (size_t)bytes_in_memory(&m->spec, i, how);
     }
     return 0;
+}
+
+void model_open_planned(struct model *m, const struct model_spec *h)
+{
+    *m = (struct model){0};
+    model_spec_copy(&m->spec, h);
+    list_params(m, MODEL_TRAIN);
 }
 
 /* Reads one tensor, stored as `from`, converting piece by piece where the dtypes differ. */
@@ -229,6 +241,25 @@ static int move_frozen(struct model *m, struct exec *x, struct arena *there, str
     return 0;
 }
 
+void model_lend(struct model *m, void *weights, void *copies)
+{
+    for (int64_t i = 0, at = 0; i < m->spec.n_tensors; i++) {
+        struct param *p = &m->params[i];
+        int is_copy = copies && p->cols > 1;
+        p->dtype = is_copy ? DT_BF16 : DT_F32;
+        p->v = is_copy ? (char *)copies + 2 * at : (char *)weights + 4 * at;
+        at += p->rows * p->cols;
+    }
+}
+
+void model_lend_grads(struct model *m, float *grads)
+{
+    for (int i = 0; i < m->spec.n_tensors; i++) {
+        m->params[i].g = grads;
+        grads += m->params[i].rows * m->params[i].cols;
+    }
+}
+
 /* Trained: one f32 range, and where the compute type is bf16, a range of bf16 copies. */
 static int move_trained(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
@@ -241,13 +272,7 @@ static int move_trained(struct model *m, struct exec *x, struct arena *there, st
     m->weights = *there;
     model_weights_put(m, 0, (const float *)host.base, m->n_values);
     m->weights = host;
-    for (int64_t i = 0, at = 0; i < m->spec.n_tensors; i++) {
-        struct param *p = &m->params[i];
-        int is_copy = m->copies.base && p->cols > 1;
-        p->dtype = is_copy ? DT_BF16 : DT_F32;
-        p->v = is_copy ? m->copies.base + 2 * at : there->base + 4 * at;
-        at += p->rows * p->cols;
-    }
+    model_lend(m, there->base, m->copies.base);
     return 0;
 }
 
@@ -285,11 +310,7 @@ int model_add_grads(struct model *m, struct err *e)
     size_t bytes = (size_t)m->n_values * sizeof(float);
     if (m->x ? exec_arena(m->x, &m->grads, bytes, e) : arena_open(&m->grads, bytes, e))
         return -1;
-    float *g = arena_take(&m->grads, bytes);
-    for (int i = 0; i < m->spec.n_tensors; i++) {
-        m->params[i].g = g;
-        g += m->params[i].rows * m->params[i].cols;
-    }
+    model_lend_grads(m, arena_take(&m->grads, bytes));
     return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "config.h"
 #include "family.h"
 #include "layout.h"
+#include "nested.h"
 #include "row_block.h"
 #include "sink.h"
 #include "source.h"
@@ -56,6 +57,12 @@ int model_move(struct model *m, struct exec *x, struct err *e);
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);
 /* one contiguous f32 range m->grads.base, order and length of the weights */
 int model_add_grads(struct model *m, struct err *e);
+/* A MODEL_TRAIN model whose values are in memory of the caller's, on any device: opened without
+ * them, so that model_plan and tape_record know its sizes, then lent f32 weights and, where the
+ * device computes in bf16, copies (else NULL), and gradients; [n_values] each, as above. */
+void model_open_planned(struct model *m, const struct model_spec *h);
+void model_lend(struct model *m, void *weights, void *copies);
+void model_lend_grads(struct model *m, float *grads);
 /* bytes that loading will take */
 int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */

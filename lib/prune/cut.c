@@ -1,5 +1,6 @@
 /* The cut itself: rows and columns of each tensor by its axes, in constant memory (row blocks). See
  * slice.h. */
+#include "nested.h"
 #include "slice.h"
 
 #include <stdlib.h>
@@ -74,6 +75,15 @@ static int64_t rows_at_once(const struct cut *c)
     return block < c->rows && !is_sorted(c->keep_rows) ? block : c->rows;
 }
 
+/* How many consecutive units are kept from the i-th kept one on. */
+static int64_t run_at(const struct kept *k, int64_t i)
+{
+    int64_t run = 1;
+    while (i + run < k->n && k->index[i + run] == k->index[i] + run)
+        run++;
+    return run;
+}
+
 /* Moves the kept columns of one row to `out`; returns the end of what it wrote. out <= row is
  * allowed where nothing is sorted. */
 static unsigned char *cut_row(const struct cut *c, const unsigned char *row, unsigned char *out)
@@ -85,13 +95,10 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
     }
     const struct kept *k = c->keep_cols;
     size_t unit = (size_t)dtype_bytes(c->dtype, k->width);
-    for (int64_t i = 0; i < k->n;) {
-        int64_t run = 1;
-        while (i + run < k->n && k->index[i + run] == k->index[i] + run)
-            run++;
+    for (int64_t i = 0, run; i < k->n; i += run) {
+        run = run_at(k, i);
         memmove(out, row + (size_t)k->index[i] * unit, (size_t)run * unit);
         out += (size_t)run * unit;
-        i += run;
     }
     return out;
 }
@@ -216,4 +223,70 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
             return -1;
     }
     return more;
+}
+
+/* ---- as parts of the values of a model */
+
+struct parts {
+    struct gather_part *list;
+    int64_t n;
+};
+
+/* The run of kept channels that begins with the i-th kept unit; k NULL: all n of them. */
+struct run {
+    int64_t units, from, to, n;
+};
+static struct run run_of(const struct kept *k, int64_t i, int64_t n)
+{
+    if (!k)
+        return (struct run){1, 0, 0, n};
+    int64_t units = run_at(k, i);
+    return (struct run){units, k->index[i] * k->width, i * k->width, units * k->width};
+}
+
+/* A tensor whose values begin at `from` in the source and at `to` in the slice. */
+static void add_parts(struct parts *to_list, const struct cut *c, int64_t from, int64_t to)
+{
+    const struct kept *rows = c->keep_rows, *cols = c->keep_cols;
+    int64_t width = cols ? cols->n * cols->width : c->cols;
+    for (int64_t i = 0; i < (rows ? rows->n : 1);) {
+        struct run r = run_of(rows, i, c->rows);
+        for (int64_t j = 0; j < (cols ? cols->n : 1);) {
+            struct run s = run_of(cols, j, c->cols);
+            to_list->list = mem_grow(to_list->list,
+                                     (size_t)(to_list->n + 1) * sizeof *to_list->list);
+            to_list->list[to_list->n++] = (struct gather_part){from + r.from * c->cols + s.from,
+                                                               to + r.to * width + s.to,
+                                                               r.n,
+                                                               s.n,
+                                                               c->cols,
+                                                               width};
+            j += s.units;
+        }
+        i += r.units;
+    }
+}
+
+struct gather_part *slice_parts(const struct slice_plan *p, const struct model_spec *source,
+                                int64_t *n)
+{
+    struct parts parts = {0};
+    int whole = 1;
+    int64_t from = 0, to = 0;
+    for (int i = 0; i < source->n_tensors; from += tensor_count(&source->tensors[i++])) {
+        int dest = p->dest[i];
+        if (dest >= 0) {
+            struct cut c = cut_of(p, &source->tensors[i], dest);
+            whole &= !c.keep_rows && !c.keep_cols;
+            add_parts(&parts, &c, from, to);
+            to += tensor_count(&p->spec.tensors[dest]);
+        } else
+            whole = 0;
+    }
+    if (whole) {
+        free(parts.list);
+        parts = (struct parts){0};
+    }
+    *n = parts.n;
+    return parts.list;
 }

@@ -5,6 +5,7 @@
 
 #include "acts.h"
 #include "calibrate.h"
+#include "nested.h"
 #include "probe.h"
 #include "rank.h"
 #include "reference.h"

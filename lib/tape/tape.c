@@ -76,11 +76,15 @@ static size_t token_data_bytes(const struct tape *t)
     return (size_t)(t->T * t->spec.token_bytes);
 }
 
+int64_t tape_working_bytes(const struct tape *t)
+{
+    return t->shared_bytes + (int64_t)arena_round(t->scratch_bytes);
+}
+
 int64_t tape_bytes(const struct tape *t)
 {
-    size_t bytes = (size_t)t->shared_bytes + arena_round(t->scratch_bytes) +
-                   2 * arena_round(ids_bytes(t)) + arena_round(token_data_bytes(t)) +
-                   arena_round(step_bytes(t));
+    size_t bytes = (size_t)tape_working_bytes(t) + 2 * arena_round(ids_bytes(t)) +
+                   arena_round(token_data_bytes(t)) + arena_round(step_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
@@ -124,12 +128,15 @@ static void tables_open(struct tape *t, int is_teacher)
     }
 }
 
-int tape_open(struct tape *t, struct err *e)
+int tape_open(struct tape *t, struct err *e) { return tape_open_beside(t, NULL, e); }
+
+int tape_open_beside(struct tape *t, const struct tape *other, struct err *e)
 {
-    if (exec_arena(t->x, &t->arena, (size_t)tape_bytes(t), e))
+    size_t lent = other ? (size_t)tape_working_bytes(t) : 0;
+    if (exec_arena(t->x, &t->arena, (size_t)tape_bytes(t) - lent, e))
         return -1;
-    t->shared = arena_take(&t->arena, (size_t)t->shared_bytes);
-    t->scratch = arena_take(&t->arena, t->scratch_bytes);
+    t->shared = other ? other->shared : arena_take(&t->arena, (size_t)t->shared_bytes);
+    t->scratch = other ? t->shared + t->shared_bytes : arena_take(&t->arena, t->scratch_bytes);
     t->ids = arena_take(&t->arena, ids_bytes(t));
     t->labels = arena_take(&t->arena, ids_bytes(t));
     t->token_data = arena_take(&t->arena, token_data_bytes(t));

@@ -43,6 +43,10 @@ int64_t tape_bytes(const struct tape *t);
 /* of that, values and gradients of lines; most of the rest is the logits of a chunk */
 int64_t tape_activation_bytes(const struct tape *t);
 int tape_open(struct tape *t, struct err *e);
+/* Of tape_bytes, what holds nothing from one step to the next; two tapes that never run at the same
+ * time can share it: as tape_open, but in that memory of `other`, which is open and has as much. */
+int64_t tape_working_bytes(const struct tape *t);
+int tape_open_beside(struct tape *t, const struct tape *other, struct err *e);
 void tape_close(struct tape *t);
 
 /* ids and labels are in host memory; labels are needed for TAPE_LOSS. Positions beyond the learned

@@ -74,6 +74,7 @@ static const char *const options[] = {
     "temperature-squared",
     "warmup-steps",
     "weight-decay",
+    "widths",
 };
 /* clang-format on */
 

@@ -3,10 +3,30 @@
 
 #include <stdio.h>
 
-int64_t train_activation_bytes(const struct trainer *t) { return tape_bytes(t->tape); }
+int64_t train_activation_bytes(const struct trainer *t)
+{
+    return t->nested ? nested_tape_bytes(t->nested) : tape_bytes(t->tape);
+}
 int64_t train_bytes(const struct trainer *t)
 {
-    return t->moved_bytes + t->state_bytes + tape_bytes(t->tape);
+    return t->moved_bytes + t->state_bytes + train_activation_bytes(t);
+}
+
+/* What the activations of such a step would take; INT64_MAX if it cannot be. */
+static int64_t bytes_of(const struct trainer *t, const struct tape_spec *spec)
+{
+    struct err e = {0};
+    struct trainer other = *t;
+    if (t->nested)
+        other.nested = nested_plan(t->x, &t->o.nested, t->student, spec, &e);
+    else
+        other.tape = tape_record(t->x, spec, &e);
+    int64_t bytes = e.set ? INT64_MAX : train_activation_bytes(&other);
+    if (t->nested)
+        nested_close(other.nested);
+    else
+        tape_close(other.tape);
+    return bytes;
 }
 
 static double gigabytes(int64_t bytes) { return 1e-9 * (double)bytes; }
@@ -18,10 +38,7 @@ static int64_t batch_that_fits(const struct trainer *t, struct tape_spec spec, i
 {
     *bytes = 0;
     for (; spec.n_seq > 0; spec.n_seq /= 2) {
-        struct err e = {0};
-        struct tape *tape = tape_record(t->x, &spec, &e);
-        *bytes = tape ? tape_bytes(tape) : INT64_MAX;
-        tape_close(tape);
+        *bytes = bytes_of(t, &spec);
         if (*bytes <= room)
             break;
     }
@@ -58,7 +75,7 @@ static const char *last_resort(int64_t room)
 int train_check_memory(const struct trainer *t, const struct tape_spec *spec, struct err *e)
 {
     int64_t n = t->student->n_values, teacher = t->teacher ? t->moved_bytes - t->student_bytes : 0,
-            others = train_bytes(t) - tape_bytes(t->tape);
+            others = train_bytes(t) - train_activation_bytes(t);
     int64_t available = exec_available(t->x), room = available - others;
     char lean[200] = "", less[200] = "";
     if (train_bytes(t) <= available)
@@ -72,6 +89,6 @@ int train_check_memory(const struct trainer *t, const struct tape_spec *spec, st
                    "%.2f), but the device has %.2f GB left%s%s%s",
                    gigabytes(train_bytes(t)), gigabytes(n), gigabytes(others - teacher),
                    gigabytes(teacher), (long long)spec->n_seq, (long long)spec->seq_len,
-                   gigabytes(tape_bytes(t->tape)), gigabytes(available), lean, less,
+                   gigabytes(train_activation_bytes(t)), gigabytes(available), lean, less,
                    fits ? "" : last_resort(room));
 }

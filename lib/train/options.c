@@ -166,6 +166,14 @@ static void losses_json(const struct train_options *o, json_t *j)
         json_object_set_new(j, "jsd-beta", json_real(o->jsd_beta));
 }
 
+static json_t *nested_json(const struct nested_list *l)
+{
+    json_t *j = json_array();
+    for (int64_t i = 0; i < l->n; i++)
+        json_array_append_new(j, json_pack("[s, f]", l->models[i].name, l->models[i].weight));
+    return j;
+}
+
 json_t *train_options_json(const struct train_options *o)
 {
     json_t *j = json_object();
@@ -191,6 +199,8 @@ json_t *train_options_json(const struct train_options *o)
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         json_object_set_new(j, reals[i].name, json_real(reals[i].value));
     losses_json(o, j);
+    if (o->nested.n)
+        json_object_set_new(j, "widths", nested_json(&o->nested));
     json_object_set_new(j, "order", json_string(o->shuffled ? "shuffled" : "sequential"));
     return j;
 }

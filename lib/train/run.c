@@ -109,6 +109,48 @@ int train_run_save(struct train_run *r, struct err *e)
     return 0;
 }
 
+static int64_t count_evaluations(const struct train_run *r)
+{
+    return r->trainer.nested ? r->trainer.o.nested.n : 1;
+}
+
+int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, struct err *e)
+{
+    struct trainer *t = &r->trainer;
+    struct eval_options o = {0};
+    if (train_cut(&o.windows, held_out, t->o.seq_length, t->student, t->teacher, e))
+        return -1;
+    int64_t n = count_evaluations(r), first = t->nested ? nested_largest(t->nested) : 0;
+    r->evaluations = mem_alloc((size_t)n * sizeof *r->evaluations);
+    for (int64_t k = 0; k < n; k++) {
+        int64_t i = (first + k) % n;
+        struct model *m = t->nested ? nested_model(t->nested, i) : t->student;
+        if (!(r->evaluations[i] = eval_open(t->x, m, held_out, &o, e)))
+            return -1;
+        o.beside = r->evaluations[first];
+    }
+    return 0;
+}
+
+/* "eval_nll" of the line: a number, or one by the name of each nested model. */
+static int run_evaluate(struct train_run *r, json_t *line, struct err *e)
+{
+    const struct trainer *t = &r->trainer;
+    json_t *all = t->nested ? json_object() : NULL, *nll = NULL;
+    for (int64_t i = 0; i < count_evaluations(r); i++) {
+        struct eval_sums sums;
+        if (t->nested)
+            nested_enter(t->nested, i);
+        if (eval_run(r->evaluations[i], &sums, NULL, NULL, e))
+            break;
+        nll = json_real(sums.nll);
+        if (all)
+            json_object_set_new(all, t->o.nested.models[i].name, nll);
+    }
+    json_object_set_new(line, "eval_nll", all ? all : nll);
+    return e->set ? -1 : 0;
+}
+
 static int due(int64_t step, int64_t every) { return every && step % every == 0; }
 
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
@@ -119,13 +161,10 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     if (done != 1)
         return done;
     json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
-    struct eval_sums sums;
     int failed = 0;
-    if (r->evaluation &&
-        (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.schedule.max_steps)) {
-        failed = eval_run(r->evaluation, &sums, NULL, NULL, e);
-        json_object_set_new(line, "eval_nll", json_real(sums.nll));
-    }
+    if (r->evaluations &&
+        (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.schedule.max_steps))
+        failed = run_evaluate(r, line, e);
     if (!failed && rec->step == r->trainer.o.schedule.max_steps)
         failed = train_check_finite(&r->trainer, e);
     if (!failed && r->log)
@@ -144,7 +183,9 @@ int train_run_close(struct train_run *r, struct err *e)
     int failed = r->log && train_log_close(r->log, &r->log_err);
     if (r->log_err.set)
         failed = err_set(e, "%s", r->log_err.msg);
-    eval_close(r->evaluation);
+    for (int64_t i = 0; r->evaluations && i < count_evaluations(r); i++)
+        eval_close(r->evaluations[i]);
+    free(r->evaluations);
     train_close(&r->trainer);
     json_decref(r->head);
     if (r->lock > 0)
@@ -163,9 +204,12 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
         *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
     *p++ = (struct memory_part){"gradients", 4 * n, 0};
     *p++ = (struct memory_part){"moments", 8 * n, 0};
-    *p++ = (struct memory_part){
-        "activations", train_activation_bytes(t) + (r->evaluation ? eval_bytes(r->evaluation) : 0),
-        0};
+    if (t->nested)
+        *p++ = (struct memory_part){"nested copies", nested_model_bytes(t->nested), 0};
+    int64_t activations = train_activation_bytes(t);
+    for (int64_t i = 0; r->evaluations && i < count_evaluations(r); i++)
+        activations += eval_bytes(r->evaluations[i]);
+    *p++ = (struct memory_part){"activations", activations, 0};
     *p = (struct memory_part){0};
 }
 

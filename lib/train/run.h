@@ -11,7 +11,7 @@
 
 struct train_run {
     struct trainer trainer;         /* opened by the caller */
-    struct eval *evaluation;        /* NULL: none */
+    struct eval **evaluations;      /* one, or one of each nested model; NULL: none; freed */
     const char *dir, *log_path;     /* NULL: no checkpoints, no log */
     const char *output;             /* the model's name, which must not be the log's */
     int64_t save_steps, eval_steps; /* 0: none; after the last step only */
@@ -39,6 +39,8 @@ int train_run_open(struct train_run *r, char note[900], struct err *e);
 /* Refuses a file for the log that is not a log, and an output directory that has checkpoints, is in
  * use by another run, or cannot be created. Cheap: call it before loading models. */
 int train_run_check(struct train_run *r, struct err *e);
+/* Evaluations on held-out text, of the student or of each nested model; before train_run_open. */
+int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, struct err *e);
 /* One step, its line in the log (evaluation included), and its checkpoint when one is due. 1: done;
  * 0: stopped before the step was complete; -1: error. */
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
@@ -48,7 +50,7 @@ int train_run_save(struct train_run *r, struct err *e);
 /* Log, evaluation, trainer. -1: the log lacks lines */
 int train_run_close(struct train_run *r, struct err *e);
 
-enum { TRAIN_PARTS = 6 };
+enum { TRAIN_PARTS = 7 };
 /* what the run will take; models are loaded */
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
 /* For people: "1234 tokens/s, ... s spent, about ... s left". */

@@ -89,6 +89,11 @@ static int train_plan(struct trainer *t, const struct tape_spec *spec, struct er
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
     t->state_bytes = moments_bytes(t) + 4 * t->student->n_values;
+    if (t->o.nested.n) {
+        t->nested = nested_plan(t->x, &t->o.nested, t->student, spec, e);
+        t->state_bytes += t->nested ? nested_model_bytes(t->nested) : 0;
+        return t->nested ? 0 : -1;
+    }
     t->tape = tape_record(t->x, spec, e);
     return t->tape ? 0 : -1;
 }
@@ -99,7 +104,7 @@ static int train_allocate(struct trainer *t, struct err *e)
         return -1;
     if (model_add_grads(t->student, e) || train_open_moments(t, e))
         return -1;
-    return tape_open(t->tape, e);
+    return t->nested ? nested_open(t->nested, e) : tape_open(t->tape, e);
 }
 
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
@@ -131,8 +136,9 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
 
 void train_close(struct trainer *t)
 {
-    if (t->tape)
+    if (!t->nested)
         tape_close(t->tape);
+    nested_close(t->nested);
     arena_close(&t->moments);
     data_order_close(&t->order);
     data_batch_close(&t->batch);
@@ -249,10 +255,21 @@ int train_check_finite(const struct trainer *t, struct err *e)
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
+/* Chooses the nested model of this step. */
+static void train_draw(struct trainer *t, struct train_record *r)
+{
+    int64_t i = nested_draw(t->nested, (uint64_t)t->o.seed, t->step);
+    r->shape = t->o.nested.models[i].name;
+    nested_enter(t->nested, i);
+    t->tape = nested_tape(t->nested, i);
+}
+
 /* Gradients and losses of all micro-batches. 1: done; 0: stopped; -1: error. */
 static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
                            struct train_record *r, struct err *e)
 {
+    if (t->nested)
+        train_draw(t, r);
     tape_clear_gradients(t->tape);
     tape_loss_scale(t->tape, (float)(1 / (double)r->predictions));
     exec_zero(t->x, t->sums, TRAIN_SUMS * sizeof *t->sums);
@@ -262,6 +279,8 @@ static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
         if (train_micro_batch(t, t->rows + i * t->o.batch_size, e))
             return -1;
     }
+    if (t->nested)
+        nested_leave(t->nested);
     return train_measure(t, r, e) ? -1 : 1;
 }
 
@@ -289,6 +308,8 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 json_t *train_record_json(const struct trainer *t, const struct train_record *r, double seconds)
 {
     json_t *j = json_pack("{s:I, s:f}", "step", (json_int_t)r->step, "loss", r->loss);
+    if (r->shape)
+        json_object_set_new(j, "shape", json_string(r->shape));
     for (int i = 0; i < LOSS_COUNT; i++)
         if (train_loss_set(&t->o) >> i & 1)
             json_object_set_new(j, loss_table[i].name, json_real(r->losses[i]));

@@ -10,6 +10,7 @@
 
 #include "../data/data.h"
 #include "../tape/tape.h"
+#include "nested.h"
 #include "schedule.h"
 
 struct train_options {
@@ -21,6 +22,7 @@ struct train_options {
     double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
     int temperature_squared, shuffled, recompute;
+    struct nested_list nested; /* models to train instead of the whole student; borrowed */
 };
 
 /* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*rkl": the weight of each loss. */
@@ -44,7 +46,8 @@ struct trainer {
     const struct tokens *data;
     struct windows windows; /* of the data: its sequences, long ones in pieces */
     char note[200];         /* for the user, on their length; or "" */
-    struct tape *tape;
+    struct nested *nested;  /* NULL: the student is trained as a whole */
+    struct tape *tape;      /* of the student, or of the nested model drawn for this step */
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
      * and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
@@ -82,6 +85,7 @@ struct train_record {
     int64_t step, predictions;
     /* means per counted prediction; the norm before clipping */
     double loss, losses[LOSS_COUNT], grad_norm, learning_rate;
+    const char *shape; /* of the nested model that was trained; NULL: the student */
 };
 /* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1
  * error, for instance a loss or a gradient that is not finite: weights and moments are those of the
