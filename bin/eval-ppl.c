@@ -69,7 +69,9 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
                       const struct tokens *tokens, const struct windows *w,
                       const struct eval_sums *s, double seconds)
 {
-    int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding);
+    int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding),
+                           bytes = windows_bytes(w, tool_err(t));
+    tool_check(t);
     json_t *j = json_pack("{s:o, s:s, s:s, s:s}", "model", json_text(name), "model_id", h->id,
                           "family", h->family->name, "tokens_id", tokens->id);
     const struct {
@@ -87,7 +89,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
                     {"tokens", w->tokens},
                     {"tokens_left_out", w->left_out},
                     {"predictions", w->predictions},
-                    {"bytes", w->bytes}};
+                    {"bytes", bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "model_digest", json_string(h->digest));
@@ -97,8 +99,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     json_object_set_new(j, "ppl", number_or_null(exp(s->nll)));
     json_object_set_new(
         j, "bits_per_byte",
-        number_or_null(w->bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)w->bytes
-                                    : NAN));
+        number_or_null(bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)bytes : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)w->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));

@@ -210,8 +210,9 @@ static void write_stream(struct job *j)
     json_object_set_new(j->meta, "documents", json_integer(j->documents));
     json_object_set_new(j->meta, "tokens", json_integer(j->all.n));
     json_object_set_new(j->meta, "sources", j->sources);
-    tokens_write(tool_out(t, "tokens", j->meta), j->all.id, o.ids ? NULL : j->all.bytes, j->all.n,
-                 j->ends, j->documents, o.seq_length);
+    struct token_arrays all = {.ids = j->all.id, .bytes = o.ids ? NULL : j->all.bytes};
+    tokens_write(tool_out(t, "tokens", j->meta), &all, j->all.n, j->ends, j->documents,
+                 o.seq_length);
 }
 
 int main(int argc, char **argv)

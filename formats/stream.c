@@ -16,6 +16,7 @@
 #include <zstd.h>
 
 #include "../lib/base/mem.h"
+#include "chunk.h"
 #include "mpk.h"
 
 enum { ROOM = 64 << 10, ZROOM = 256 << 10, MAGIC = 4 };
@@ -28,6 +29,7 @@ struct st_in {
     int fd;
     uint64_t size;  /* bytes of a plain regular file; unknown: the largest number */
     uint64_t taken; /* from the source so far */
+    off_t start;    /* of the source in its file */
     /* decoded bytes [pos, len) not yet consumed */
     unsigned char *buf;
     size_t pos, len, room;
@@ -204,6 +206,7 @@ static int input_open(struct st_in *in, const char *path)
         (void)fcntl(in->fd, F_SETPIPE_SZ, ST_CHUNK);
     if (S_ISREG(st.st_mode)) {
         in->size = (uint64_t)st.st_size;
+        in->start = lseek(in->fd, 0, SEEK_CUR);
         posix_fadvise(in->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     }
     return 0;
@@ -418,19 +421,18 @@ static int chunk_begin(struct st_in *in)
 {
     if (buffer_need(in, 2))
         return -1;
-    unsigned type = in->buf[in->pos], size = 1u << (type & 3); /* bin 8, bin 16, bin 32 */
-    int64_t n = 0, want = in->left < ST_CHUNK ? in->left : ST_CHUNK;
-    if (type < 0xc4 || type > 0xc6)
+    int frame = chunk_frame_bytes(in->buf[in->pos]);
+    int64_t want = in->left < ST_CHUNK ? in->left : ST_CHUNK;
+    if (!frame)
         return err_set(in->e, "%s is damaged: a chunk of record %s is missing", in->path,
                        in->t.name);
-    if (buffer_need(in, 1 + size))
+    if (buffer_need(in, (size_t)frame))
         return -1;
-    for (unsigned i = 1; i <= size; i++)
-        n = n << 8 | in->buf[in->pos + i];
+    int64_t n = chunk_length(in->buf + in->pos);
     if (n != want)
         return err_set(in->e, "%s is damaged: a chunk of %lld bytes in record %s should have %lld",
                        in->path, (long long)n, in->t.name, (long long)want);
-    in->pos += 1 + size;
+    in->pos += (size_t)frame;
     in->chunk = n;
     return 0;
 }
@@ -455,6 +457,13 @@ int64_t st_read(struct st_in *in, void *buf, int64_t n)
             return -1;
     }
     return got;
+}
+
+int64_t st_at(const struct st_in *in, int *fd)
+{
+    *fd = in->fd;
+    return in->size == UINT64_MAX ? -1
+                                  : in->start + (int64_t)in->taken - (int64_t)(in->len - in->pos);
 }
 
 static int record_skip(struct st_in *in)

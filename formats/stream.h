@@ -58,6 +58,18 @@ struct st_buffer {
 /* Appends exactly n more bytes of the current record: 0 or -1. */
 int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n);
 void st_close(struct st_in *in);
+/* Data by position. Where in its file the chunks of the record begin that st_next has just
+ * returned, and the descriptor of the file (borrowed); -1: the input is compressed, or is not a
+ * regular file. */
+int64_t st_at(const struct st_in *in, int *fd);
+/* n bytes of a record's data, from byte `offset` of it on, once the record has been read to its end
+ * and so verified. at: of its chunks; path: for messages. Threads may call it at the same time. */
+int st_pread(int fd, const char *path, int64_t at, int64_t offset, void *to, int64_t n,
+             struct err *e);
+/* Writes a chunk of at most ST_CHUNK bytes that st_pread can read; all but the last of a record are
+ * full. Returns the bytes it takes in the file, or -1. */
+int64_t st_pwrite(int fd, const char *path, int64_t at, const void *chunk, int64_t n,
+                  struct err *e);
 /* The id under a header's `key`, "" if absent. Anything but a digest: -1, and e names `path` and
  * the key. st_open has checked "id" itself. */
 int st_head_id(const json_t *head, const char *key, char id[ST_DIGEST], const char *path,

@@ -15,6 +15,7 @@
 
 #include "../lib/base/file_out.h"
 #include "../lib/base/mem.h"
+#include "chunk.h"
 #include "mpk.h"
 #include "stream.h"
 
@@ -250,12 +251,9 @@ int st_record(struct st_out *out, const struct tensor *t)
 
 static int chunk_begin(struct st_out *out)
 {
-    uint32_t n = (uint32_t)(out->chunk = out->left < ST_CHUNK ? out->left : ST_CHUNK);
-    int k = (n > 0xff) + (n > 0xffff), size = 1 << k;
-    unsigned char h[5] = {(unsigned char)(0xc4 + k)}; /* bin 8, bin 16, bin 32 */
-    for (int i = size; i > 0; i--, n >>= 8)
-        h[i] = n & 255;
-    return write_bytes(out, h, 1 + (size_t)size);
+    unsigned char frame[CHUNK_FRAME];
+    out->chunk = out->left < ST_CHUNK ? out->left : ST_CHUNK;
+    return write_bytes(out, frame, (size_t)chunk_frame(frame, out->chunk));
 }
 
 int st_write(struct st_out *out, const void *data, int64_t n)

@@ -95,3 +95,18 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
         failed = err_set(e, "cannot write '%s':", path);
     return failed;
 }
+
+int file_temporary(struct err *e)
+{
+    const char *dir = getenv("TMPDIR");
+    if (!dir || !*dir)
+        dir = access("/var/tmp", W_OK) ? "/tmp" : "/var/tmp";
+    char *path = mem_format("%s/pare-XXXXXX", dir);
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        err_set(e, "cannot create a file in %s (TMPDIR):", dir);
+    else
+        unlink(path);
+    free(path);
+    return fd;
+}

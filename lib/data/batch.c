@@ -5,52 +5,73 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/minmax.h"
 #include "../base/rng.h"
 
-int64_t data_predictions(const struct data_row *r)
-{
-    int64_t n = r->n - (r->first > 1 ? r->first : 1);
-    return n > 0 ? n : 0;
-}
+int64_t data_row_text(const struct data_row *r) { return r->n - (r->bos ? r->bos->n : 0); }
 
-static int32_t row_id(const struct data_row *r, int64_t i)
+int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struct err *e)
 {
-    int64_t front = r->bos ? r->bos->n : 0;
-    return (int32_t)(i < front ? r->bos->ids[i] : r->ids[i - front]);
+    int64_t text = data_row_text(r), front = r->n - text;
+    if (front)
+        memcpy(ids, r->bos->ids, (size_t)front * sizeof *ids);
+    if (flags)
+        memset(flags, 0, (size_t)front);
+    return tokens_read(r->from, TOKEN_IDS, r->at, text, ids + front, e) ||
+                   (flags && tokens_read(r->from, TOKEN_FLAGS, r->at, text, flags + front, e))
+               ? -1
+               : 0;
 }
 
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
 {
     size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
+    d->rows = mem_alloc((size_t)n_seq * sizeof *d->rows);
     d->ids = mem_alloc(room * sizeof *d->ids);
     d->labels = mem_alloc(room * sizeof *d->labels);
     d->lengths = mem_alloc((size_t)n_seq * sizeof *d->lengths);
+    d->row = mem_alloc((size_t)n * sizeof *d->row);
+    d->flags = mem_alloc((size_t)n);
     d->b = (struct batch){.ids = d->ids, .labels = d->labels, .lengths = d->lengths};
 }
 
-void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq)
+/* Row `i` of a batch of rows of `len` positions. */
+static int row_fill(struct data_batch *d, const struct data_row *r, int64_t i, int64_t len,
+                    struct err *e)
+{
+    int32_t *ids = d->ids + i * len, *labels = d->labels + i * len;
+    if (data_row_read(r, d->row, d->flags, e))
+        return -1;
+    for (int64_t t = 0; t < len; t++) {
+        int is_label = t + 1 < r->n && t + 1 >= r->first && !(d->flags[t + 1] & TOKEN_UNCOUNTED);
+        ids[t] = t + 1 < r->n ? (int32_t)d->row[t] : 0;
+        labels[t] = is_label ? (int32_t)d->row[t + 1] : -100;
+    }
+    d->lengths[i] = r->n;
+    return 0;
+}
+
+int data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq, struct err *e)
 {
     int64_t len = 1;
     for (int64_t i = 0; i < n_seq; i++)
-        len = rows[i].n - 1 > len ? rows[i].n - 1 : len;
+        len = max64(len, rows[i].n - 1);
     for (int64_t i = 0; i < n_seq; i++)
-        for (int64_t t = 0; t < len; t++) {
-            const struct data_row *r = &rows[i];
-            int64_t at = i * len + t;
-            d->ids[at] = t + 1 < r->n ? row_id(r, t) : 0;
-            d->labels[at] = t + 1 < r->n && t + 1 >= r->first ? row_id(r, t + 1) : -100;
-        }
-    for (int64_t i = 0; i < n_seq; i++)
-        d->lengths[i] = rows[i].n;
+        if (row_fill(d, &rows[i], i, len, e))
+            return -1;
     d->b.n_seq = n_seq;
     d->b.seq_len = len;
+    return 0;
 }
 
 void data_batch_close(struct data_batch *d)
 {
+    free(d->rows);
     free(d->ids);
     free(d->labels);
     free(d->lengths);
+    free(d->row);
+    free(d->flags);
     *d = (struct data_batch){0};
 }
 

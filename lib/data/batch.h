@@ -10,23 +10,33 @@
 #include "bos.h"
 #include "tokens.h"
 
+/* n tokens: those of `bos`, if any, and then of a stream, from its token `at` on. */
 struct data_row {
-    const uint32_t *ids; /* borrowed, [n] */
-    int64_t n, first;    /* tokens; index of the first token whose prediction counts, >= 1 */
-    /* NULL, or ids to precede `ids`: n and first include them */
-    const struct row_bos *bos;
+    const struct tokens *from;
+    int64_t at, n;
+    /* index in the row of the first token whose prediction counts, >= 1; predictions that count */
+    int64_t first, predictions;
+    const struct row_bos *bos; /* NULL, or ids to precede the others */
 };
-int64_t data_predictions(const struct data_row *r); /* that count */
+/* How many of its tokens are the stream's. */
+int64_t data_row_text(const struct data_row *r);
+/* Fetches what a row consists of: ids[n], and flags[n], which added tokens do not have. flags may
+ * be NULL. */
+int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struct err *e);
 
 /* A batch with room for `n_seq` rows of `n` tokens. Shorter rows are padded at the end: token 0,
- * label -100. */
+ * label -100, which uncounted tokens have too. */
 struct data_batch {
     struct batch b;
+    struct data_row *rows; /* [n_seq], for the caller */
     int32_t *ids, *labels;
     int64_t *lengths;
+    uint32_t *row; /* of one row, as it was read */
+    uint8_t *flags;
 };
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n);
-void data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq);
+int data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq,
+                    struct err *e);
 void data_batch_close(struct data_batch *d);
 
 /* Sequences 0..n-1 in epochs. Sequential: in order; shuffled: a new permutation for each epoch,

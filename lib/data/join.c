@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/minmax.h"
 #include "batch.h"
 #include "records.h"
 #include "tokens.h"
@@ -14,6 +15,7 @@ struct joining {
     struct st_in *in;
     struct tensor t; /* the open record, if `more` is 1 */
     int more;
+    struct token_order order;
 };
 
 static int record_copy(struct st_out *out, struct st_in *in)
@@ -27,13 +29,12 @@ static int record_copy(struct st_out *out, struct st_in *in)
     return n < 0 || r ? -1 : 0;
 }
 
-/* The next record of ids or bytes. */
+/* The next record of ids, bytes or flags. */
 static int joining_next(struct joining *j)
 {
     do
         j->more = st_next(j->in, &j->t);
-    while (j->more > 0 && !token_record_is(j->t.name, "ids") &&
-           !token_record_is(j->t.name, "bytes"));
+    while (j->more > 0 && token_record_of(j->t.name) < 0);
     return j->more < 0 ? -1 : 0;
 }
 
@@ -141,38 +142,76 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
 
 /* ---- records */
 
-static int rows_write(struct st_out *out, struct joining *j, int n, const char *name, struct err *e)
+static int zeros_write(struct st_out *out, int64_t n)
 {
-    struct tensor all = {.dtype = DT_U32, .ndim = 2, .shape = {0, j[0].t.shape[1]}};
-    snprintf(all.name, sizeof all.name, "%s", name);
+    unsigned char *block = mem_alloc(ST_BLOCK);
+    int failed = 0;
+    for (int64_t part; n > 0 && !failed; n -= part) {
+        part = min64(n, ST_BLOCK);
+        failed = st_write(out, block, part);
+    }
+    free(block);
+    return failed;
+}
+
+static int joining_has(const struct joining *j, enum token_record which)
+{
+    return j->more > 0 && token_record_of(j->t.name) == (int)which;
+}
+
+/* Takes the record of a stream of rows, if it is there. */
+static int rows_take(struct joining *j, const struct joining *first, enum token_record which,
+                     struct err *e)
+{
+    const char *name = token_records[which].name;
+    if (joining_has(j, which)) {
+        if (token_record_take(&j->order, which, &j->t, st_path(j->in), e))
+            return -1;
+    } else if (which != TOKEN_FLAGS) {
+        return err_set(e, "%s has no record %s, as %s does", st_path(j->in), name,
+                       st_path(first->in));
+    }
+    if (j->order.shape[1] != first->order.shape[1])
+        return err_set(e, "%s has sequences of %" PRId64 " tokens, but %s of %" PRId64,
+                       st_path(j->in), j->order.shape[1], st_path(first->in),
+                       first->order.shape[1]);
+    return 0;
+}
+
+/* Writes a record with the rows of all; flags that a stream lacks are zeros. */
+static int rows_write(struct st_out *out, struct joining *j, int n, enum token_record which,
+                      struct err *e)
+{
+    struct tensor all = {.dtype = token_records[which].dtype, .ndim = 2};
+    snprintf(all.name, sizeof all.name, "%s", token_records[which].name);
     for (int i = 0; i < n; i++) {
-        const struct tensor *t = &j[i].t;
-        if (!j[i].more || strcmp(t->name, name) || t->dtype != DT_U32 || t->ndim != 2)
-            return err_set(e, "%s has no record %s, u32 [sequences, tokens], as %s does",
-                           st_path(j[i].in), name, st_path(j[0].in));
-        if (t->shape[1] != all.shape[1])
-            return err_set(e, "%s has sequences of %" PRId64 " tokens, but %s of %" PRId64,
-                           st_path(j[i].in), t->shape[1], st_path(j[0].in), all.shape[1]);
-        if (__builtin_add_overflow(all.shape[0], t->shape[0], &all.shape[0]))
+        if (rows_take(&j[i], &j[0], which, e))
+            return -1;
+        if (__builtin_add_overflow(all.shape[0], j[i].order.shape[0], &all.shape[0]))
             return err_set(e, "%s: too many sequences", st_path(j[i].in));
     }
+    all.shape[1] = j[0].order.shape[1];
     if (st_record(out, &all))
         return -1;
-    for (int i = 0; i < n; i++)
-        if (record_copy(out, j[i].in) || joining_next(&j[i]))
+    for (int i = 0; i < n; i++) {
+        int failed = joining_has(&j[i], which)
+                         ? record_copy(out, j[i].in) || joining_next(&j[i])
+                         : zeros_write(out, j[i].order.shape[0] * j[i].order.shape[1]);
+        if (failed)
             return -1;
+    }
     return 0;
 }
 
 static int rows_join(struct st_out *out, struct joining *j, int n, struct err *e)
 {
-    int with_bytes = 0;
-    if (rows_write(out, j, n, "ids", e))
-        return -1;
-    for (int i = 0; i < n; i++)
-        with_bytes += j[i].more;
-    if (with_bytes && rows_write(out, j, n, "bytes", e))
-        return -1;
+    for (int which = 0; which < TOKEN_RECORDS; which++) {
+        int with = which == TOKEN_IDS;
+        for (int i = 0; i < n; i++)
+            with |= joining_has(&j[i], (enum token_record)which);
+        if (with && rows_write(out, j, n, (enum token_record)which, e))
+            return -1;
+    }
     for (int i = 0; i < n; i++)
         if (j[i].more)
             return err_set(e, "%s: record %s is out of place", st_path(j[i].in), j[i].t.name);
@@ -184,18 +223,16 @@ static int rows_join(struct st_out *out, struct joining *j, int n, struct err *e
 static int documents_join(struct st_out *out, struct joining *j, int64_t *count, int *with_bytes,
                           struct err *e)
 {
-    struct token_order order = {0};
     int64_t first = *count, n_bytes = 0;
     for (int r = 0; !r && j->more; r = joining_next(j)) {
-        int is_ids = token_record_is(j->t.name, "ids");
-        if (token_record_take(&order, &j->t, st_path(j->in), e))
+        enum token_record which = (enum token_record)token_record_of(j->t.name);
+        if (token_record_take(&j->order, which, &j->t, st_path(j->in), e))
             return -1;
-        snprintf(j->t.name, sizeof j->t.name, "%s.%" PRId64, is_ids ? "ids" : "bytes",
-                 *count - !is_ids);
+        *count += which == TOKEN_IDS;
+        n_bytes += which == TOKEN_BYTES;
+        snprintf(j->t.name, sizeof j->t.name, "%s.%" PRId64, token_records[which].name, *count - 1);
         if (st_record(out, &j->t) || record_copy(out, j->in))
             return -1;
-        *count += is_ids;
-        n_bytes += !is_ids;
     }
     if (n_bytes && n_bytes != *count - first)
         return err_set(e, "%s has source bytes for some of its documents only", st_path(j->in));

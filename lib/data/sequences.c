@@ -13,10 +13,12 @@ static int record_next(struct sequences *s)
     int more;
     while ((more = st_next(s->in, &s->record)) > 0) {
         const struct tensor *t = &s->record;
-        if (!token_record_is(t->name, "ids"))
-            continue;
-        if (token_record_take(&s->order, t, st_path(s->in), s->e))
+        int which = token_record_of(t->name);
+        if (which >= 0 &&
+            token_record_take(&s->order, (enum token_record)which, t, st_path(s->in), s->e))
             return -1;
+        if (which != TOKEN_IDS)
+            continue;
         s->rows_left = s->order.rows ? t->shape[0] : 1;
         s->row_len = t->shape[s->order.rows];
         return 1;

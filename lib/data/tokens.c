@@ -1,115 +1,280 @@
-/* Token streams in memory: see tokens.h. In: records `ids` u32 [n, N] and perhaps `bytes` of the
- * same shape, or `ids.0`, `bytes.0`, `ids.1`, ... u32 [len]; other records are skipped. Memory
- * grows with the bytes that arrive, not with what a shape claims. Refused: both forms in one
- * stream, documents out of order, bytes for some sequences only, empty rows, no ids at all. */
+/* Token streams by position: see tokens.h. Opening reads the stream once, which verifies it, and
+ * notes where its records lie; what cannot be read by position is copied then, chunk by chunk.
+ * Other records are skipped. Refused: what records.h refuses, bytes for some sequences only,
+ * unknown flags, no ids at all; later, a file that is no longer as it was when it was opened. */
 #include "tokens.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "../base/file.h"
 #include "../base/mem.h"
-#include "records.h"
+#include "../base/minmax.h"
+
+/* A list that grows, of -1 where nothing was put. */
+struct list {
+    int64_t **p, room;
+};
+
+static void list_put(struct list *l, int64_t i, int64_t value)
+{
+    if (i >= l->room) {
+        int64_t before = l->room;
+        l->room = 2 * i + 64;
+        *l->p = mem_grow(*l->p, (size_t)l->room * sizeof **l->p);
+        memset(*l->p + before, -1, (size_t)(l->room - before) * sizeof **l->p);
+    }
+    (*l->p)[i] = value;
+}
 
 struct loading {
     struct tokens *t;
     struct st_in *in;
     struct err *e;
-    int64_t limit, start_room, n_bytes;
-    struct token_order order;    /* includes records beyond the limit */
-    struct st_buffer ids, bytes; /* buffers of t's arrays */
+    int64_t limit;
+    struct token_order order; /* includes records beyond the limit */
+    int64_t with_bytes;       /* records of bytes */
+    int64_t kept;             /* tokens of the last record of ids that count */
+    int64_t copied;           /* bytes of the copy */
+    unsigned char *chunk;
+    struct list start, place[TOKEN_RECORDS];
 };
 
-/* Appends `n` entries of the current record to *p, the array in b. */
-static int entries_read(struct loading *l, uint32_t **p, struct st_buffer *b, int64_t n)
+/* ---- the file that is read by position */
+
+static int file_use(struct loading *l, int fd)
 {
-    int failed = st_read_more(l->in, b, 4 * n);
-    *p = b->data;
-    return failed;
+    struct stat s;
+    if ((l->t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0 || fstat(l->t->fd, &s))
+        return err_set(l->e, "cannot read %s:", st_path(l->in));
+    l->t->size = s.st_size;
+    l->t->modified = s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec;
+    return 0;
 }
 
-static void sequence_add(struct loading *l, int64_t len)
+static int copy_failed(struct loading *l, const struct err *why)
+{
+    return err_set(l->e,
+                   "%s cannot be read by position, and its tokens cannot be copied: %s; set TMPDIR "
+                   "to a directory with room, or give a file written with --compress none",
+                   st_path(l->in), why->msg);
+}
+
+/* Finds out where the chunks of the record lie that has just begun, or will lie in the copy. */
+static int place_of(struct loading *l, int64_t *place)
+{
+    struct err why = {0};
+    int fd;
+    *place = st_at(l->in, &fd);
+    if (*place >= 0)
+        return l->t->fd < 0 ? file_use(l, fd) : 0;
+    *place = l->copied;
+    if (l->t->fd < 0 && (l->t->fd = file_temporary(&why)) < 0)
+        return copy_failed(l, &why);
+    l->t->size = -1;
+    return 0;
+}
+
+static int chunk_copy(struct loading *l, int64_t n)
+{
+    struct err why = {0};
+    if (l->t->size >= 0)
+        return 0;
+    int64_t written = st_pwrite(l->t->fd, "the copy", l->copied, l->chunk, n, &why);
+    l->copied += written;
+    return written < 0 ? copy_failed(l, &why) : 0;
+}
+
+/* ---- loading */
+
+static int values_check(struct loading *l, enum token_record which, int64_t n)
 {
     struct tokens *t = l->t;
-    if (t->n + 2 > l->start_room) {
-        l->start_room = 2 * t->n + 64;
-        t->start = mem_grow(t->start, (size_t)l->start_room * sizeof *t->start);
+    const uint32_t *ids = (const uint32_t *)l->chunk;
+    if (which == TOKEN_IDS)
+        for (int64_t i = 0; i < n; i++)
+            t->max_id = ids[i] > t->max_id ? ids[i] : t->max_id;
+    if (which == TOKEN_FLAGS)
+        for (int64_t i = 0; i < n; i++)
+            t->flags |= l->chunk[i];
+    if (t->flags & ~(unsigned)TOKEN_FLAG_ALL)
+        return err_set(l->e, "%s has a token with flags %u, of which this release knows only %u",
+                       st_path(l->in), t->flags, TOKEN_FLAG_ALL);
+    return 0;
+}
+
+/* Reads the first n entries of the record. */
+static int entries_read(struct loading *l, enum token_record which, int64_t n)
+{
+    int64_t size = dtype_bytes(token_records[which].dtype, 1);
+    for (int64_t left = n * size, part; left > 0; left -= part) {
+        part = min64(left, ST_CHUNK);
+        if (st_read(l->in, l->chunk, part) != part || values_check(l, which, part / size) ||
+            chunk_copy(l, part))
+            return -1;
     }
-    t->start[t->n + 1] = t->start[t->n] + len;
-    t->n++;
-}
-
-static int64_t tokens_kept(const struct loading *l, int64_t n)
-{
-    int64_t room = l->limit - l->t->start[l->t->n];
-    return l->limit && n > room ? room : n;
-}
-
-static int ids_load(struct loading *l, const struct tensor *r)
-{
-    struct tokens *t = l->t;
-    if (token_record_take(&l->order, r, st_path(l->in), l->e))
-        return -1;
-    int rows = l->order.rows;
-    int64_t n = tokens_kept(l, tensor_count(r)), at = t->start[t->n],
-            width = rows ? r->shape[1] : n;
-    if (entries_read(l, &t->ids, &l->ids, n))
-        return -1;
-    for (int64_t i = 0; i < n; i++)
-        if (t->ids[at + i] > t->max_id)
-            t->max_id = t->ids[at + i];
-    if (!rows && (n || !l->limit))
-        sequence_add(l, n);
-    for (int64_t i = 0; rows && i < n; i += width)
-        sequence_add(l, n - i < width ? n - i : width);
     return 0;
 }
 
-static int bytes_load(struct loading *l, const struct tensor *r)
+/* How many of the n tokens of a new record count. */
+static void sequences_add(struct loading *l, int64_t n)
 {
     struct tokens *t = l->t;
-    if (l->limit && l->n_bytes == t->start[t->n] && l->order.records > t->n)
-        return 0; /* a document beyond the limit */
-    int64_t first = l->order.rows || !t->n ? 0 : t->start[t->n - 1], want = t->start[t->n] - first,
-            n = tensor_count(r);
-    if (token_record_take(&l->order, r, st_path(l->in), l->e))
+    int64_t room = l->limit ? l->limit - t->total : n, kept = min64(n, room);
+    l->kept = kept;
+    if (l->order.rows) {
+        t->row = l->order.shape[1];
+        t->n = t->row ? (kept + t->row - 1) / t->row : 0;
+        t->longest = min64(kept, t->row);
+    } else if (kept || !l->limit) {
+        list_put(&l->start, t->n++, t->total);
+        t->longest = max64(t->longest, kept);
+    }
+    t->total += kept;
+}
+
+static int record_load(struct loading *l, enum token_record which, const struct tensor *r)
+{
+    int64_t place;
+    if (token_record_take(&l->order, which, r, st_path(l->in), l->e))
         return -1;
-    if (!l->order.records || (l->limit ? n < want : n != want) || l->n_bytes != first)
-        return err_set(l->e, "%s: record %s does not match the ids before it", st_path(l->in),
-                       r->name);
-    if (entries_read(l, &t->bytes, &l->bytes, want))
+    if (which == TOKEN_IDS)
+        sequences_add(l, tensor_count(r));
+    l->with_bytes += which == TOKEN_BYTES;
+    if (!l->kept)
+        return 0;
+    if (place_of(l, &place))
         return -1;
-    l->n_bytes = first + want;
+    list_put(&l->place[which], l->order.rows ? 0 : l->t->n - 1, place);
+    return entries_read(l, which, l->kept);
+}
+
+static int records_load(struct loading *l)
+{
+    struct tensor r;
+    int more, which;
+    while ((more = st_next(l->in, &r)) > 0)
+        if ((which = token_record_of(r.name)) >= 0 && record_load(l, (enum token_record)which, &r))
+            return -1;
+    if (more < 0)
+        return -1;
+    if (!l->order.records)
+        return err_set(l->e, "%s has no record ids", st_path(l->in));
+    if (l->with_bytes && l->with_bytes != l->order.records)
+        return err_set(l->e, "%s has source bytes for some of its tokens only", st_path(l->in));
     return 0;
+}
+
+/* Lists end with the last document, whatever records it has. */
+static void lists_end(struct loading *l)
+{
+    int64_t n = l->order.rows ? 1 : l->t->n;
+    for (int i = 0; i < TOKEN_RECORDS; i++)
+        if (n && l->place[i].room && l->place[i].room < n)
+            list_put(&l->place[i], n - 1, -1);
 }
 
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e)
 {
-    struct loading l = {.t = t, .in = in, .e = e, .limit = limit};
-    struct tensor r;
-    int more;
-    *t = (struct tokens){.start = mem_alloc(sizeof *t->start), .head = json_incref(st_head(in))};
-    l.start_room = 1;
-    if (st_head_id(t->head, "id", t->id, st_path(in), e) ||
-        st_head_id(t->head, "tokenizer_id", t->tokenizer_id, st_path(in), e))
-        return -1;
-    while ((more = st_next(in, &r)) > 0) {
-        if (token_record_is(r.name, "ids") && ids_load(&l, &r))
-            break;
-        if (token_record_is(r.name, "bytes") && bytes_load(&l, &r))
-            break;
+    *t = (struct tokens){.fd = -1, .head = json_incref(st_head(in))};
+    t->path = mem_string(st_path(in));
+    struct loading l = {.t = t, .in = in, .e = e, .limit = limit, .start.p = &t->start};
+    for (int i = 0; i < TOKEN_RECORDS; i++)
+        l.place[i].p = &t->place[i];
+    l.chunk = mem_alloc(ST_CHUNK);
+    int failed = st_head_id(t->head, "id", t->id, t->path, e) ||
+                 st_head_id(t->head, "tokenizer_id", t->tokenizer_id, t->path, e) ||
+                 records_load(&l);
+    lists_end(&l);
+    t->has_bytes = l.with_bytes > 0;
+    free(l.chunk);
+    if (failed)
+        tokens_free(t);
+    return failed ? -1 : 0;
+}
+
+/* ---- by position */
+
+int64_t tokens_start(const struct tokens *t, int64_t i)
+{
+    if (t->row)
+        return min64(i * t->row, t->total);
+    return i < t->n ? t->start[i] : t->total;
+}
+
+/* The last document that begins at or before a token, and so has it. */
+static int64_t document_of(const struct tokens *t, int64_t at)
+{
+    int64_t low = 0, high = t->n;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (t->start[middle] <= at)
+            low = middle;
+        else
+            high = middle;
     }
-    if (!more && !l.order.records)
-        err_set(e, "%s has no record ids", st_path(in));
-    if (!more && t->bytes && l.n_bytes != t->start[t->n])
-        err_set(e, "%s has source bytes for some of its tokens only", st_path(in));
-    if (!e->set)
+    return low;
+}
+
+static int file_check(const struct tokens *t, struct err *e)
+{
+    struct stat s;
+    if (t->size < 0)
         return 0;
-    tokens_free(t);
-    return -1;
+    if (fstat(t->fd, &s))
+        return err_set(e, "cannot read %s:", t->path);
+    if (s.st_size == t->size &&
+        s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec == t->modified)
+        return 0;
+    return err_set(e, "%s has changed while it was read", t->path);
+}
+
+/* Reads n entries from token `at` on, all of record i, which begins with token `first`. */
+static int part_read(const struct tokens *t, enum token_record which, int64_t i, int64_t first,
+                     int64_t at, int64_t n, void *to, struct err *e)
+{
+    int64_t size = dtype_bytes(token_records[which].dtype, 1);
+    int64_t place = t->place[which] ? t->place[which][i] : -1;
+    if (place < 0)
+        memset(to, 0, (size_t)(n * size));
+    else if (st_pread(t->fd, t->path, place, (at - first) * size, to, n * size, e))
+        return -1;
+    for (int64_t k = 0; which == TOKEN_FLAGS && k < n; k++)
+        ((uint8_t *)to)[k] &= (uint8_t)t->flags;
+    for (int64_t k = 0; which == TOKEN_IDS && k < n; k++)
+        if (((uint32_t *)to)[k] > t->max_id)
+            return err_set(e, "%s has changed while it was read", t->path);
+    return 0;
+}
+
+int tokens_read(const struct tokens *t, enum token_record which, int64_t at, int64_t n, void *to,
+                struct err *e)
+{
+    if (n > 0 && file_check(t, e))
+        return -1;
+    while (n > 0) {
+        int64_t i = 0, first = 0, end = t->total;
+        if (!t->row) {
+            i = document_of(t, at);
+            first = t->start[i];
+            end = tokens_start(t, i + 1);
+        }
+        int64_t part = min64(n, end - at);
+        if (part_read(t, which, i, first, at, part, to, e))
+            return -1;
+        to = (char *)to + dtype_bytes(token_records[which].dtype, part);
+        at += part;
+        n -= part;
+    }
+    return 0;
 }
 
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e)
 {
-    if (!t->start[t->n])
+    if (!t->total)
         return err_set(e, "%s has no tokens", path);
     if (t->max_id >= vocab_size)
         return err_set(e, "%s has token id %u, but the model's vocabulary has only %lld tokens",
@@ -119,9 +284,12 @@ int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, s
 
 void tokens_free(struct tokens *t)
 {
+    if (t->path && t->fd >= 0)
+        close(t->fd);
+    free(t->path);
     free(t->start);
-    free(t->ids);
-    free(t->bytes);
+    for (int i = 0; i < TOKEN_RECORDS; i++)
+        free(t->place[i]);
     json_decref(t->head);
-    *t = (struct tokens){0};
+    *t = (struct tokens){.fd = -1};
 }

@@ -24,18 +24,21 @@ struct window_options {
     struct row_bos bos;
 };
 struct windows {
-    struct data_row *rows; /* of at least one prediction each */
-    /* tokens: of the text, without added ones; bytes: source bytes of the counted tokens, -1
-     * unknown; bos_added: rows that got a BOS */
-    int64_t n, tokens, left_out, predictions, bytes, bos_added;
-    struct row_bos bos;
+    /* tokens: of the text, without added ones; longest: tokens of a window; bos_added: windows that
+     * got a BOS */
+    int64_t n, longest, tokens, left_out, predictions, bos_added;
+    /* private */
+    const struct tokens *from;
+    struct window_options o;
+    struct window *table; /* NULL: they are cut at regular places */
+    int64_t each;         /* windows of a whole row */
 };
 
 /* The length that longer sequences are cut to. asked: by an option, 0: not given. Else it is that
  * of the stream's rows (0: documents), or 2048 tokens, but never more than the model's positions.
  */
 int64_t window_length(int64_t asked, int64_t row, const struct model_spec *h);
-/* The same of tokens in memory; 0 if nobody asked and none is longer. */
+/* The same of a stream; 0 if nobody asked and none is longer. */
 int64_t window_length_of(const struct tokens *t, int64_t asked, const struct model_spec *h);
 /* What to tell of windows of `length` tokens (0: uncut): that they go beyond the positions of the
  * model, or, where nobody asked for them, that sequences are cut. 0: nothing, text is left as it
@@ -44,10 +47,18 @@ int window_note(char text[200], int64_t length, int asked, const struct model_sp
 
 /* refuses options that contradict each other */
 int window_options_check(const struct window_options *o, struct err *e);
-/* The rows point into t and w. -1: nothing to predict. */
+/* Windows of rows that need no BOS, or of joined text without one, take no memory; others 24 bytes
+ * each. The tokens are borrowed. Windows of which no prediction counts are left out. -1: nothing to
+ * predict. */
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,
                  struct err *e);
-int64_t windows_longest(const struct windows *w); /* tokens of the longest, at least 2 */
+/* Window i, borrowing from w. */
+struct data_row windows_row(const struct windows *w, int64_t i);
+/* A batch of the `n` windows from `first` on: data_batch_fill of d->rows. */
+int windows_fill(const struct windows *w, int64_t first, int64_t n, struct data_batch *d,
+                 struct err *e);
+/* Source bytes of the counted tokens; -1: unknown, or an error. */
+int64_t windows_bytes(const struct windows *w, struct err *e);
 void windows_close(struct windows *w);
 
 #endif

@@ -51,7 +51,7 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
         eval_close(v);
         return NULL;
     }
-    int64_t n = windows_longest(&v->windows), windows = v->windows.n;
+    int64_t n = v->windows.longest, windows = v->windows.n;
     v->batch_size = min64(o->batch_size ? o->batch_size : max64(1, 1024 / n), windows);
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
@@ -76,15 +76,14 @@ int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void 
              struct err *e)
 {
     const struct batch *b = &v->batch.b;
-    const struct data_row *rows = v->windows.rows;
     int64_t windows = v->windows.n;
     for (int64_t done = 0; done < windows; done += b->n_seq) {
-        data_batch_fill(&v->batch, rows + done, min64(v->batch_size, windows - done));
-        if (tape_forward(v->tape, b, e))
+        int64_t n = min64(v->batch_size, windows - done);
+        if (windows_fill(&v->windows, done, n, &v->batch, e) || tape_forward(v->tape, b, e))
             return -1;
         const double *losses = tape_losses(v->tape, 0);
         for (int64_t i = 0; i < b->n_seq; i++) {
-            v->counts[done + i] = data_predictions(&rows[done + i]);
+            v->counts[done + i] = v->batch.rows[i].predictions;
             v->nll[done + i] = 0;
             for (int64_t t = 0; t < b->seq_len; t++)
                 v->nll[done + i] += losses[i * b->seq_len + t];

@@ -80,7 +80,7 @@ static void probe_means(struct probe *p)
 int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
               int64_t batch_size, probe_progress *progress, void *user, struct err *e)
 {
-    int64_t most = windows_longest(w), n_rows = w->n;
+    int64_t most = w->longest, n_rows = w->n;
     batch_size = min64(batch_size ? batch_size : max64(1, 1024 / most), n_rows);
     struct tape_spec spec = {.model = m,
                              .n_seq = batch_size,
@@ -103,9 +103,10 @@ int probe_run(struct probe *p, struct exec *x, struct model *m, const struct win
                     e)) {
         r.x = r.memory.base;
         for (int64_t done = 0; done < n_rows && !e->set; done += batch.b.n_seq) {
-            data_batch_fill(&batch, w->rows + done, min64(batch_size, n_rows - done));
+            if (windows_fill(w, done, min64(batch_size, n_rows - done), &batch, e))
+                break;
             for (int64_t i = 0; i < batch.b.n_seq; i++)
-                p->predictions += data_predictions(&w->rows[done + i]);
+                p->predictions += batch.rows[i].predictions;
             if (!probe_batch(&r) && progress)
                 progress(user, done + batch.b.n_seq, n_rows);
         }

@@ -117,7 +117,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
         windows_open(&t->windows, data, &w, e))
         return -1;
     window_note(t->note, w.seq_length, o->seq_length > 0, &student->spec);
-    int64_t n = windows_longest(&t->windows);
+    int64_t n = t->windows.longest;
     struct tape_spec spec = {.model = student,
                              .teacher = teacher,
                              .n_seq = o->batch_size,
@@ -152,8 +152,8 @@ static int64_t train_take_rows(struct trainer *t)
 {
     int64_t counted = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
-        t->rows[i] = t->windows.rows[data_order_next(&t->order)];
-        counted += data_predictions(&t->rows[i]);
+        t->rows[i] = windows_row(&t->windows, data_order_next(&t->order));
+        counted += t->rows[i].predictions;
     }
     return counted;
 }
@@ -162,9 +162,9 @@ static int64_t train_take_rows(struct trainer *t)
  * queued. */
 static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
-    data_batch_fill(&t->batch, rows, t->o.batch_size);
     const struct batch *b = &t->batch.b;
-    if (tape_forward(t->tape, b, e) || tape_backward(t->tape, b, e))
+    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) || tape_forward(t->tape, b, e) ||
+        tape_backward(t->tape, b, e))
         return -1;
     tape_add_losses(t->tape, b, t->sums);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;

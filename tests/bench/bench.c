@@ -21,6 +21,7 @@
 #include "../../lib/train/train.h"
 #include "../../lib/tape/tape.h"
 #include "../../lib/tool/restart.h"
+#include "../unit/token_stream.h"
 #include "fma.h"
 #include "profile.h"
 
@@ -105,15 +106,12 @@ static void make_tokens(struct row *r)
 {
     const struct shape *s = r->s;
     int64_t n = s->B * (s->T + 1);
-    r->tokens = (struct tokens){.n = s->B,
-                                .start = mem_alloc(sizeof(int64_t) * (size_t)(s->B + 1)),
-                                .ids = mem_alloc((size_t)n * 4)};
+    uint32_t *ids = mem_alloc((size_t)n * sizeof *ids);
     struct rng g = rng_open(7, 0);
-    for (int64_t i = 0; i <= s->B; i++)
-        r->tokens.start[i] = i * (s->T + 1);
     for (int64_t i = 0; i < n; i++)
-        r->tokens.ids[i] = (uint32_t)rng_below(&g, (uint64_t)s->V);
-    r->tokens.max_id = (uint32_t)s->V - 1;
+        ids[i] = (uint32_t)rng_below(&g, (uint64_t)s->V);
+    token_stream(&r->tokens, &(struct token_arrays){.ids = ids}, n, NULL, 0, s->T + 1);
+    free(ids);
 }
 
 static void open_eval(struct row *r)
@@ -131,13 +129,11 @@ static void open_eval(struct row *r)
     r->predicted += tape_bytes(r->tape);
     r->predicted_there += tape_bytes(r->tape);
     must(tape_open(r->tape, &e));
-    struct data_row *rows = mem_alloc(sizeof *rows * (size_t)s->B);
-    for (int64_t i = 0; i < s->B; i++)
-        rows[i] = (struct data_row){
-            .ids = r->tokens.ids + r->tokens.start[i], .n = s->T + 1, .first = 1};
+    struct windows w;
+    must(windows_open(&w, &r->tokens, &(struct window_options){0}, &e));
     data_batch_open(&r->batch, s->B, s->T + 1);
-    data_batch_fill(&r->batch, rows, s->B);
-    free(rows);
+    must(windows_fill(&w, 0, s->B, &r->batch, &e));
+    windows_close(&w);
 }
 
 static void open_training(struct row *r, int recompute)

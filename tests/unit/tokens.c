@@ -1,5 +1,5 @@
-/* Token streams in memory: rows and documents, limits, source bytes, refusals. Prints "N passed, N
- * failed". */
+/* Token streams by position: rows and documents, limits, source bytes, flags, refusals. Prints "N
+ * passed, N failed". */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,12 +75,23 @@ static int walk(const struct plan *p, struct err *e)
     return more;
 }
 
-static int has_bytes(const struct plan *p)
+/* Do they count up from `first` (flags: stay 0), however they are read? */
+static int values_are(const struct tokens *t, enum token_record which, uint32_t first)
 {
-    for (int k = 0; k < PLANS && p[k].name; k++)
-        if (!strncmp(p[k].name, "bytes", 5))
-            return 1;
-    return 0;
+    struct err e = {0};
+    int same = 1;
+    for (int64_t at = 0; at < t->total; at++)
+        for (int64_t n = 1; at + n <= t->total; n++) {
+            union {
+                uint32_t words[100];
+                uint8_t flags[400];
+            } got;
+            same &= !tokens_read(t, which, at, n, &got, &e);
+            for (int64_t i = 0; i < n; i++)
+                same &= which == TOKEN_FLAGS ? !got.flags[i]
+                                             : got.words[i] == first + (uint32_t)(at + i);
+        }
+    return same;
 }
 
 /* limit, then the expected sequences, tokens and length of the last sequence */
@@ -93,14 +104,13 @@ static void test_limits(const struct plan *p, int64_t rows[][4], int n)
             CHECK(0, "limit %lld: %s", (long long)rows[i][0], e.msg);
             continue;
         }
-        int64_t total = t.start[t.n], last = t.n ? total - t.start[t.n - 1] : 0, bad = 0;
+        int64_t total = t.total, last = t.n ? total - tokens_start(&t, t.n - 1) : 0;
         CHECK(t.n == rows[i][1] && total == rows[i][2] && last == rows[i][3],
               "limit %lld: %lld sequences, %lld tokens, %lld in the last", (long long)rows[i][0],
               (long long)t.n, (long long)total, (long long)last);
-        for (int64_t j = 0; j < total; j++)
-            bad += t.ids[j] != 100 + (uint32_t)j || t.bytes[j] != 500 + (uint32_t)j;
-        CHECK(!bad && (!total || t.max_id == 99 + (uint32_t)total), "limit %lld: values",
-              (long long)rows[i][0]);
+        CHECK(values_are(&t, TOKEN_IDS, 100) && values_are(&t, TOKEN_BYTES, 500) &&
+                  values_are(&t, TOKEN_FLAGS, 0) && t.max_id == 99 + (uint32_t)total,
+              "limit %lld: values", (long long)rows[i][0]);
         CHECK(!strcmp(t.id, some_id) && !strcmp(t.tokenizer_id, other_id), "ids");
         tokens_free(&t);
     }
@@ -127,7 +137,7 @@ static void test_without_bytes(void)
                              none[PLANS] = {{"ids.0", 0, 0, 0, 0}};
     struct tokens t;
     struct err e;
-    CHECK(!load(&t, rows, 0, &e) && !t.bytes && t.n == 3, "%s", e.msg);
+    CHECK(!load(&t, rows, 0, &e) && !t.has_bytes && t.n == 3, "%s", e.msg);
     CHECK(!tokens_check(&t, 112, "x", &e), "%s", e.msg);
     CHECK(
         tokens_check(&t, 111, "x.tsz", &e) &&
@@ -137,6 +147,34 @@ static void test_without_bytes(void)
     CHECK(!load(&t, none, 0, &e) && t.n == 1 && tokens_check(&t, 10, "x.tsz", &e) &&
               strstr(e.msg, "no tokens"),
           "%s", e.msg);
+    tokens_free(&t);
+}
+
+/* Flags of some documents only; unknown ones; ignored ones; what they do to windows. */
+static void test_flags(void)
+{
+    static const struct plan some[PLANS] = {
+        {"ids.0", 3, 0, 5, 0}, {"ids.1", 3, 0, 8, 0}, {"flags.1", 3, 0, 0x010300, DT_U8}};
+    static const struct plan unknown[PLANS] = {{"ids.0", 3, 0, 5, 0},
+                                               {"flags.0", 3, 0, 0x000400, DT_U8}};
+    static const uint8_t expected[] = {0, 0, 0, 0, 3, 1}, begins[] = {0, 0, 0, 0, 2, 0};
+    struct tokens t;
+    struct err e;
+    struct windows w;
+    uint8_t flags[6];
+    CHECK(load(&t, unknown, 0, &e) && strstr(e.msg, "flags 4"), "unknown flags: %s", e.msg);
+    CHECK(!load(&t, some, 0, &e) && t.flags == 3, "%s", e.msg);
+    CHECK(!tokens_read(&t, TOKEN_FLAGS, 0, 6, flags, &e) && !memcmp(flags, expected, 6),
+          "flags of the second document");
+    CHECK(!windows_open(&w, &t, &(struct window_options){0}, &e) && w.n == 1 && w.predictions == 2,
+          "%lld windows, %lld predictions", (long long)w.n, (long long)w.predictions);
+    windows_close(&w);
+    t.flags &= ~(unsigned)TOKEN_UNCOUNTED;
+    CHECK(!tokens_read(&t, TOKEN_FLAGS, 0, 6, flags, &e) && !memcmp(flags, begins, 6),
+          "an ignored flag");
+    CHECK(!windows_open(&w, &t, &(struct window_options){0}, &e) && w.n == 2 && w.predictions == 4,
+          "%lld windows, %lld predictions of all", (long long)w.n, (long long)w.predictions);
+    windows_close(&w);
     tokens_free(&t);
 }
 
@@ -159,7 +197,12 @@ static void test_refusals(void)
         {"does not match", {{"bytes", 4, 4, 0, 0}}},
         {"does not match", {{"ids", 4, 4, 0, 0}, {"bytes", 3, 3, 0, 0}}},
         {"does not match", {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 5, 0, 0, 0}}},
-        {"does not match", {{"ids.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}, {"bytes.1", 4, 0, 0, 0}}},
+        {"does not match", {{"ids", 4, 4, 0, 0}, {"flags", 4, 2, 0, DT_U8}}},
+        {"does not match",
+         {{"ids.0", 4, 0, 0, 0}, {"flags.0", 4, 0, 0, DT_U8}, {"bytes.0", 4, 0, 0, 0}}},
+        {"flags is not u8 [sequences, tokens]", {{"ids", 4, 4, 0, 0}, {"flags", 4, 4, 0, 0}}},
+        {"some of its tokens only",
+         {{"ids.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}, {"bytes.1", 4, 0, 0, 0}}},
         {"some of its tokens only",
          {{"ids.0", 4, 0, 0, 0}, {"bytes.0", 4, 0, 0, 0}, {"ids.1", 4, 0, 0, 0}}},
     };
@@ -169,7 +212,7 @@ static void test_refusals(void)
         CHECK(load(&t, refused[i].p, 0, &e) && strstr(e.msg, refused[i].message) &&
                   strstr(e.msg, path),
               "%u: \"%s\" should tell \"%s\"", i, e.msg, refused[i].message);
-        if (!has_bytes(refused[i].p)) /* which sequences leave unread */
+        if (!strstr(refused[i].message, "some of its tokens")) /* sequences do not read bytes */
             CHECK(walk(refused[i].p, &e) && strstr(e.msg, refused[i].message),
                   "%u, as sequences: \"%s\" should tell \"%s\"", i, e.msg, refused[i].message);
     }
@@ -183,6 +226,7 @@ int main(void)
     close(fd);
     test_loading();
     test_without_bytes();
+    test_flags();
     test_refusals();
     unlink(path);
     return check_report();

@@ -7,6 +7,7 @@
 #include "../../lib/eval/eval.h"
 #include "../../lib/train/train.h"
 #include "check.h"
+#include "token_stream.h"
 
 static int near(double a, double b, double tolerance)
 {
@@ -132,19 +133,21 @@ static void test_order(void)
 
 static void test_batch(void)
 {
-    const uint32_t a[] = {5, 6, 7, 8}, b[] = {9, 10};
-    const struct data_row rows[] = {{a, 4, 2, NULL}, {b, 2, 1, NULL}};
+    const uint32_t tokens[] = {5, 6, 7, 8, 9, 10};
+    const int64_t ends[] = {4, 6};
+    struct tokens from;
+    token_stream(&from, &(struct token_arrays){.ids = tokens}, 6, ends, 2, 0);
+    const struct data_row rows[] = {{&from, 0, 4, 2, 2, NULL}, {&from, 4, 2, 1, 1, NULL}};
     const int32_t ids[] = {5, 6, 7, 9, 0, 0}, labels[] = {-100, 7, 8, 10, -100, -100};
     struct data_batch d;
     data_batch_open(&d, 2, 4);
-    data_batch_fill(&d, rows, 2);
+    CHECK(!data_batch_fill(&d, rows, 2, &(struct err){0}), "a batch");
     CHECK(d.b.n_seq == 2 && d.b.seq_len == 3, "the batch is %lld x %lld", (long long)d.b.n_seq,
           (long long)d.b.seq_len);
     CHECK(!memcmp(d.ids, ids, sizeof ids) && !memcmp(d.labels, labels, sizeof labels),
           "shifted, masked and padded");
-    CHECK(data_predictions(&rows[0]) == 2 && data_predictions(&rows[1]) == 1,
-          "predictions of rows");
     data_batch_close(&d);
+    tokens_free(&from);
 }
 
 /* Windows, predictions and tokens of the recipes that published perplexities use. */
@@ -166,21 +169,24 @@ static void test_windows(void)
     for (int i = 0; i < 65536; i++)
         bytes[i] = 2;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int64_t start[2] = {0, cases[i].tokens};
-        struct tokens t = {.n = 1, .start = start, .ids = ids, .bytes = bytes};
+        int64_t end = cases[i].tokens, n_bytes;
+        struct tokens t;
+        token_stream(&t, &(struct token_arrays){.ids = ids, .bytes = bytes}, end, &end, 1, 0);
         struct window_options o = {.context = cases[i].context,
                                    .stride = cases[i].stride,
                                    .score_from = cases[i].score_from};
         struct windows w;
         struct err e = {0};
         CHECK(!windows_open(&w, &t, &o, &e), "case %zu: %s", i, e.msg);
+        n_bytes = windows_bytes(&w, &e);
         CHECK(w.n == cases[i].windows && w.predictions == cases[i].predictions &&
-                  w.left_out == cases[i].left_out && w.bytes == 2 * w.predictions,
+                  w.left_out == cases[i].left_out && n_bytes == 2 * w.predictions,
               "case %zu: %lld windows, %lld predictions, %lld left out, %lld bytes", i,
-              (long long)w.n, (long long)w.predictions, (long long)w.left_out, (long long)w.bytes);
+              (long long)w.n, (long long)w.predictions, (long long)w.left_out, (long long)n_bytes);
         CHECK(w.tokens + w.left_out == cases[i].tokens, "case %zu: %lld tokens used", i,
               (long long)w.tokens);
         windows_close(&w);
+        tokens_free(&t);
     }
     static const struct window_options bad[] = {{.context = 1},
                                                 {.stride = 4},
@@ -204,8 +210,9 @@ static void test_windows(void)
 static void test_window_bos(void)
 {
     uint32_t ids[] = {9, 1, 2, 3, 4, 9, 5, 6, 7, 8}, bytes[] = {0, 1, 1, 1, 1, 0, 1, 1, 1, 1};
-    int64_t start[] = {0, 5, 10};
-    struct tokens t = {.n = 2, .start = start, .ids = ids, .bytes = bytes};
+    int64_t ends[] = {5, 10};
+    struct tokens t;
+    token_stream(&t, &(struct token_arrays){.ids = ids, .bytes = bytes}, 10, ends, 2, 0);
     static const struct {
         int64_t seq_length, context, stride, n, tokens, predictions, bytes, added;
         const char *batch; /* of the windows' tokens; their last is a label */
@@ -225,8 +232,8 @@ static void test_window_bos(void)
         char got[200] = "";
         CHECK(!windows_open(&w, &t, &o, &e), "case %zu: %s", i, e.msg);
         for (int64_t r = 0; r < w.n; r++) {
-            data_batch_open(&d, 1, w.rows[r].n);
-            data_batch_fill(&d, &w.rows[r], 1);
+            data_batch_open(&d, 1, w.longest);
+            windows_fill(&w, r, 1, &d, &e);
             for (int64_t k = 0; k < d.b.seq_len; k++)
                 sprintf(got + strlen(got), "%d ", d.ids[k]);
             sprintf(got + strlen(got), "%d/", d.labels[d.b.seq_len - 1]);
@@ -234,16 +241,17 @@ static void test_window_bos(void)
         }
         CHECK(!strcmp(got, cases[i].batch), "case %zu: windows %s", i, got);
         CHECK(w.n == cases[i].n && w.tokens == cases[i].tokens && !w.left_out &&
-                  w.predictions == cases[i].predictions && w.bytes == cases[i].bytes &&
-                  w.bos_added == cases[i].added,
+                  w.predictions == cases[i].predictions &&
+                  windows_bytes(&w, &e) == cases[i].bytes && w.bos_added == cases[i].added,
               "case %zu: %lld windows, %lld tokens, %lld predictions, %lld bytes, %lld added", i,
-              (long long)w.n, (long long)w.tokens, (long long)w.predictions, (long long)w.bytes,
-              (long long)w.bos_added);
+              (long long)w.n, (long long)w.tokens, (long long)w.predictions,
+              (long long)windows_bytes(&w, &e), (long long)w.bos_added);
         windows_close(&w);
     }
     struct window_options gap = {.context = 4, .stride = 4, .bos = {{9}, 1}};
     struct windows w;
     CHECK(windows_open(&w, &t, &gap, &(struct err){0}) == -1, "a stride with a gap was taken");
+    tokens_free(&t);
 }
 
 static void test_statistics(void)
