@@ -1,10 +1,12 @@
-/* The formulas of losses.def, the same for both devices. Each loss NAME has three functions:
+/* The formulas of losses.def, the same for both devices. Each loss NAME has four functions:
  *
  * NAME_terms(entry, kind): what an entry of the vocabulary adds to the loss's sums.
  * NAME_finish(row, sums, w, mix, own): the loss of a position from its sums; adds w times its
  *   gradient to `mix`, or stores in `own` what NAME_gradient needs.
  * NAME_gradient(entry, kind, own): the part of the gradient with respect to an entry's logit of the
  *   student that `mix` does not hold.
+ * NAME_bin(bin, kind): where the teacher lists some entries only (enum teacher_form), what one of
+ *   them adds to the loss.
  *
  * The includer defines FORMULA, how a function is declared, and formula_log, the logarithm of an
  * f32. */
@@ -51,7 +53,25 @@ struct loss_mix {
     float all, student, teacher, label;
 };
 
+/* An entry that the teacher lists, or all others as one: probabilities of student and teacher, t >
+ * 0, and their logarithms. */
+struct loss_bin {
+    double s, log_s, t, log_t;
+};
+/* What it adds to the loss, and the derivative of that with respect to s, times s. With M the sum
+ * of these slopes, the gradient with respect to the logit of a listed entry is (slope - s M) /
+ * temperature. */
+struct loss_bin_terms {
+    double value, slope;
+};
+
 #ifdef FORMULA
+
+FORMULA struct loss_bin_terms bin_terms_of(double value, double slope)
+{
+    struct loss_bin_terms terms = {value, slope};
+    return terms;
+}
 
 FORMULA struct loss_terms terms_of(float a, float b, float c)
 {
@@ -82,6 +102,12 @@ FORMULA float ce_gradient(struct loss_entry v, struct loss_kind kind, const floa
     return 0;
 }
 
+FORMULA struct loss_bin_terms ce_bin(struct loss_bin v, struct loss_kind kind)
+{
+    (void)v, (void)kind;
+    return bin_terms_of(0, 0); /* it is not the teacher's */
+}
+
 /* ---- kl: gradient (p_s - p_t) / temperature */
 
 FORMULA struct loss_terms kl_terms(struct loss_entry v, struct loss_kind kind)
@@ -103,6 +129,12 @@ FORMULA float kl_gradient(struct loss_entry v, struct loss_kind kind, const floa
 {
     (void)v, (void)kind, (void)own;
     return 0;
+}
+
+FORMULA struct loss_bin_terms kl_bin(struct loss_bin v, struct loss_kind kind)
+{
+    (void)kind;
+    return bin_terms_of(v.t * (v.log_t - v.log_s), -v.t);
 }
 
 /* ---- rkl: gradient p_s (log p_s - log p_t - rkl) / temperature */
@@ -127,6 +159,13 @@ FORMULA float rkl_gradient(struct loss_entry v, struct loss_kind kind, const flo
 {
     (void)kind;
     return v.s * (own[0] * (v.zs - v.zt) + own[1]);
+}
+
+FORMULA struct loss_bin_terms rkl_bin(struct loss_bin v, struct loss_kind kind)
+{
+    double of_s = v.s == 0 ? 0 : v.s * (v.log_s - v.log_t);
+    (void)kind;
+    return bin_terms_of(of_s, of_s + v.s);
 }
 
 /* ---- jsd: gradient (1 - b) p_s (log(p_s / m) - sum p_s log(p_s / m)) / temperature */
@@ -164,6 +203,13 @@ FORMULA float jsd_gradient(struct loss_entry v, struct loss_kind kind, const flo
     return own[0] * v.s * (log_ratio(v.s, jsd_middle(v, kind)) - own[1]);
 }
 
+FORMULA struct loss_bin_terms jsd_bin(struct loss_bin v, struct loss_kind kind)
+{
+    double b = (double)kind.jsd_beta, log_m = log(b * v.t + (1 - b) * v.s);
+    double of_s = v.s == 0 ? 0 : (1 - b) * v.s * (v.log_s - log_m);
+    return bin_terms_of(b * v.t * (v.log_t - log_m) + of_s, of_s);
+}
+
 /* ---- mse: gradient 2 (z_s - z_t) / entries */
 
 FORMULA struct loss_terms mse_terms(struct loss_entry v, struct loss_kind kind)
@@ -184,6 +230,12 @@ FORMULA float mse_gradient(struct loss_entry v, struct loss_kind kind, const flo
 {
     (void)kind;
     return own[0] * (v.zs - v.zt);
+}
+
+FORMULA struct loss_bin_terms mse_bin(struct loss_bin v, struct loss_kind kind)
+{
+    (void)v, (void)kind;
+    return bin_terms_of(0, 0); /* it cannot be had from them */
 }
 
 /* ---- cosine: gradient cos z_s / |z_s|^2 - z_t / (|z_s| |z_t|) */
@@ -209,6 +261,12 @@ FORMULA float cosine_gradient(struct loss_entry v, struct loss_kind kind, const 
 {
     (void)kind;
     return own[0] * v.zs - own[1] * v.zt;
+}
+
+FORMULA struct loss_bin_terms cosine_bin(struct loss_bin v, struct loss_kind kind)
+{
+    (void)v, (void)kind;
+    return bin_terms_of(0, 0); /* it cannot be had from them */
 }
 
 #endif

@@ -162,10 +162,12 @@ struct scale_params {
  * are f64. */
 struct loss_params {
     struct loss_kind kind;
+    /* where it is not a model, in1, w2 and w3 are absent and batch.token_data is read */
+    struct loss_teacher teacher;
     /* as softcap: cap 0 means scale only */
     float logit_scale, logit_cap, teacher_logit_scale, teacher_logit_cap;
     /* tokens at a time; scratch with gradients or jsd: chunk * (V + min(V,Vt)) floats and little
-     * more, else a few MB */
+     * more (listings: chunk * V), else a few MB */
     int64_t chunk;
     int gradients; /* 0: losses only */
 };

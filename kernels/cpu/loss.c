@@ -21,7 +21,7 @@
 #include <string.h>
 
 #include "../../lib/base/minmax.h"
-#include "loss_row.h"
+#include "loss_listing.h"
 #include "weights.h"
 
 enum { PIECE_FLOATS = 1 << 17, HEAD_FLOATS = 1 << 20, PIECE_MIN = 64 };
@@ -39,9 +39,12 @@ struct work {
     struct row_plan plan;
     struct row *rows; /* [ranges][n] */
     float *dx, *wide; /* [ranges][n, E], [ranges][piece, E] */
+    float *points;    /* [n, listed entries] */
     /* rows of this chunk; entries that both vocabularies have; entries of a piece */
     int64_t n, shared, piece, ranges;
     const int32_t *labels;
+    const char *token_data; /* of this chunk */
+    int64_t token_bytes;
     double *out;
     int columns;
 };
@@ -70,7 +73,14 @@ static int64_t piece_for(const struct op_args *c, int64_t rows)
 
 static int64_t piece_entries(const struct op_args *c) { return piece_for(c, chunk_rows(c)); }
 
-static int64_t shared_entries(const struct op_args *c) { return min64(c->w[0].rows, c->w[2].rows); }
+/* Does the teacher come with the tokens, as logits or as listed entries? */
+static int is_given(const struct op_args *c) { return c->p.loss.teacher.form == TEACHER_LOGITS; }
+static int is_listing(const struct op_args *c) { return loss_is_listing(c->p.loss.teacher); }
+
+static int64_t shared_entries(const struct op_args *c)
+{
+    return min64(c->w[0].rows, is_given(c) ? c->p.loss.teacher.n : c->w[2].rows);
+}
 
 /* A widened piece. Scratch is planned for the longest call, and pieces are largest in the shortest:
  * so both sizes here are bounds that never shrink with the number of rows. */
@@ -86,7 +96,7 @@ static size_t wide_floats(const struct op_args *c)
 /* Is a second pass over the logits needed? */
 static int kept(const struct op_args *c)
 {
-    return c->p.loss.gradients || row_second_walk(c->p.loss.kind.set);
+    return c->p.loss.gradients || row_second_walk(&c->p.loss);
 }
 
 /* Number of logits of a head of V entries kept at a time: all, or a piece of each range. */
@@ -107,11 +117,16 @@ static size_t dx_floats(const struct op_args *c)
     return c->p.loss.gradients ? rounded(chunk_rows(c) * c->w[0].cols) : 0;
 }
 
+static size_t point_floats(const struct op_args *c)
+{
+    return is_listing(c) ? rounded(chunk_rows(c) * c->p.loss.teacher.n) : 0;
+}
+
 static size_t loss_scratch(const struct op_args *c)
 {
     size_t range = row_floats(c) + dx_floats(c) + wide_floats(c);
     return sizeof(float) * ((size_t)c->x->threads * range + logit_floats(c, c->w[0].rows) +
-                            logit_floats(c, shared_entries(c)));
+                            logit_floats(c, shared_entries(c)) + point_floats(c));
 }
 
 static struct range range_of(const struct op_args *c, const struct work *k, int64_t i)
@@ -147,6 +162,16 @@ static void head_product(const struct op_args *c, const struct work *k, const st
        piece_logits(c, k, r, h, v), width);
 }
 
+/* Entries v .. v + width - 1 of the teacher's logits that came with the tokens. */
+static void given_logits(const struct op_args *c, const struct work *k, const struct range *r,
+                         int64_t v, int64_t width)
+{
+    float *z = piece_logits(c, k, r, &k->teacher, v);
+    for (int64_t t = 0; t < k->n; t++)
+        memcpy(z + t * width, (const float *)(k->token_data + t * k->token_bytes) + v,
+               (size_t)width * sizeof *z);
+}
+
 /* Bias, scale and cap of n logits from entry v on. */
 static void finish_logits(const struct head *h, int64_t v, float *restrict z, int64_t n)
 {
@@ -164,6 +189,12 @@ static void finish_logits(const struct head *h, int64_t v, float *restrict z, in
     }
 }
 
+static struct row_listing listing_of(const struct work *k, int64_t t)
+{
+    return row_listing(k->plan.teacher, k->token_data + t * k->token_bytes,
+                       k->points + t * k->plan.teacher.n);
+}
+
 /* Entries v .. v + width - 1 of row t. zt: of the teacher, or NULL. */
 static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v, int64_t width,
                        float *z, float *zt)
@@ -174,6 +205,10 @@ static void row_values(const struct work *k, struct row *r, int64_t t, int64_t v
         finish_logits(&k->teacher, v, zt, width);
     if (at >= 0 && at < width)
         r->label = z[at];
+    if (loss_is_listing(k->plan.teacher)) {
+        struct row_listing l = listing_of(k, t);
+        row_hide(&l, z, v, width);
+    }
     row_add(&k->plan, r, z, zt, width);
 }
 
@@ -188,7 +223,9 @@ static void range_values(const struct op_args *c, const struct work *k, const st
         float *z = piece_logits(c, k, r, &k->student, v),
               *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
         head_product(c, k, r, &k->student, v, width);
-        if (zt)
+        if (zt && is_given(c))
+            given_logits(c, k, r, v, width);
+        else if (zt)
             head_product(c, k, r, &k->teacher, v, width);
         for (int64_t t = 0; t < k->n; t++)
             if (counted(k, t))
@@ -223,6 +260,21 @@ static void bias_gradient(const float *g, int64_t rows, int64_t width, float *bi
     }
 }
 
+/* Logits of row t become gradients. */
+static void piece_gradient(const struct work *k, int64_t t, int64_t v, int64_t width, float *g,
+                           const float *zt)
+{
+    if (!counted(k, t)) {
+        memset(g, 0, (size_t)width * sizeof *g);
+        return;
+    }
+    row_gradient(&k->plan, &k->rows[t], k->labels[t] - v, g, zt, width);
+    if (loss_is_listing(k->plan.teacher)) {
+        struct row_listing l = listing_of(k, t);
+        row_show(&l, g, v, width);
+    }
+}
+
 /* add: add to the gradient of the head instead of overwriting it */
 static void range_gradients(const struct op_args *c, const struct work *k, const struct range *r,
                             int add)
@@ -233,11 +285,7 @@ static void range_gradients(const struct op_args *c, const struct work *k, const
         float *g = piece_logits(c, k, r, h, v),
               *zt = v < k->shared ? piece_logits(c, k, r, &k->teacher, v) : NULL;
         for (int64_t t = 0; t < k->n; t++)
-            if (counted(k, t))
-                row_gradient(&k->plan, &k->rows[t], k->labels[t] - v, g + t * width,
-                             zt ? zt + t * width : NULL, width);
-            else
-                memset(g + t * width, 0, (size_t)width * sizeof *g);
+            piece_gradient(k, t, v, width, g + t * width, zt ? zt + t * width : NULL);
         if (c->in[0].g)
             mm('N', 'N', k->n, h->E, width, g, width, weight_rows(h->w, v, width, r->wide), h->E,
                v > r->first, r->dx, h->E);
@@ -265,6 +313,17 @@ static void merge_row(const struct work *k, int64_t t, int second)
         (second ? row_merge_second : row_merge)(&k->plan, &k->rows[t], &k->rows[i * k->n + t]);
 }
 
+static void end_row(const struct work *k, int64_t t)
+{
+    double *values = k->out + t * k->columns;
+    if (!loss_is_listing(k->plan.teacher)) {
+        row_end(&k->plan, &k->rows[t], values);
+        return;
+    }
+    struct row_listing l = listing_of(k, t);
+    row_end_listing(&k->plan, &k->rows[t], &l, k->labels[t], values);
+}
+
 /* The threads of a region share the ranges, however many threads there are. */
 #define EACH_RANGE(r) \
     for (int64_t index = omp_get_thread_num(); index < k->ranges; index += omp_get_num_threads()) \
@@ -289,7 +348,7 @@ static void chunk_values(const struct op_args *c, const struct work *k)
     for (int64_t t = 0; t < k->n; t++)
         if (counted(k, t)) {
             merge_row(k, t, k->plan.second_walk);
-            row_end(&k->plan, &k->rows[t], k->out + t * k->columns);
+            end_row(k, t);
         }
 }
 
@@ -331,19 +390,22 @@ static struct work work_of(const struct op_args *c)
     int64_t ranges = c->x->threads;
     float *dx = (float *)c->scratch + (size_t)ranges * row_floats(c),
           *wide = dx + (size_t)ranges * dx_floats(c);
-    float *z = wide + (size_t)ranges * wide_floats(c), *zt = z + logit_floats(c, c->w[0].rows);
+    float *z = wide + (size_t)ranges * wide_floats(c), *zt = z + logit_floats(c, c->w[0].rows),
+          *points = zt + logit_floats(c, shared_entries(c));
     struct work k = {.student = head_of(c, 0, z),
                      .teacher = head_of(c, 1, zt),
                      .rows = c->scratch,
                      .dx = dx,
                      .wide = wide,
+                     .points = points,
+                     .token_bytes = c->batch->token_bytes,
                      .ranges = ranges,
                      .piece = piece_entries(c)};
-    if (c->in[1].v && c->w[2].v)
+    if (is_given(c) || (c->in[1].v && c->w[2].v))
         k.shared = shared_entries(c);
     k.teacher.V = k.shared; /* entries beyond it do not count */
     k.columns = loss_columns(p->kind.set);
-    k.plan = row_plan(p->kind, k.student.V, k.shared);
+    k.plan = row_plan(p, k.student.V, k.shared);
     k.plan.step = c->step;
     k.plan.slope = k.student.cap > 0 ? 1 / k.student.cap : 0;
     k.plan.gain = k.student.scale;
@@ -376,7 +438,8 @@ static void loss_fwd(const struct op_args *c)
         while (!counted(&k, k.n - 1))
             k.n--;
         k.student.x = x + t * k.student.E;
-        k.teacher.x = k.shared ? xt + t * k.teacher.E : NULL;
+        k.teacher.x = xt ? xt + t * k.teacher.E : NULL;
+        k.token_data = (const char *)c->batch->token_data + t * k.token_bytes;
         k.out = (double *)c->out.v + k.columns * t;
         run_chunk(c, &k, with_gradient, add, c->in[0].g ? c->in[0].g + t * k.student.E : NULL);
         add |= with_gradient;

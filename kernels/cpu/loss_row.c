@@ -31,11 +31,11 @@ static const struct {
 
 static int in_set(const struct row_plan *k, int loss) { return k->kind.set >> loss & 1; }
 
-int row_second_walk(unsigned set)
+int row_second_walk(const struct loss_params *p)
 {
     int needed = 0;
-    for (int i = 0; i < LOSS_COUNT; i++)
-        needed |= (set >> i & 1) && rules[i].with == WITH_BOTH;
+    for (int i = 0; i < LOSS_COUNT && !loss_is_listing(p->teacher); i++)
+        needed |= (p->kind.set >> i & 1) && rules[i].with == WITH_BOTH;
     return needed;
 }
 
@@ -49,20 +49,22 @@ static int weight_of(const struct row_plan *k, int loss)
     }
 }
 
-struct row_plan row_plan(struct loss_kind kind, int64_t vocabulary, int64_t shared)
+struct row_plan row_plan(const struct loss_params *p, int64_t vocabulary, int64_t shared)
 {
-    struct row_plan k = {.kind = kind,
+    struct row_plan k = {.kind = p->kind,
+                         .teacher = p->teacher,
                          .student = STUDENT,
-                         .second_walk = row_second_walk(kind.set),
+                         .second_walk = row_second_walk(p),
                          .shared = shared,
-                         .inv_temperature = 1 / kind.temperature};
+                         .inv_temperature = 1 / p->kind.temperature};
+    int listing = loss_is_listing(p->teacher);
     for (int i = 0; i < LOSS_COUNT; i++)
         k.softmaxes |= in_set(&k, i) ? rules[i].softmaxes : 0;
-    if (k.softmaxes & OF_STUDENT && shared == vocabulary && kind.temperature == 1) {
+    if (k.softmaxes & OF_STUDENT && (shared == vocabulary || listing) && p->kind.temperature == 1) {
         k.student = ALL;
         k.softmaxes = (k.softmaxes & ~(unsigned)OF_STUDENT) | OF_ALL;
     }
-    for (int i = 0; i < LOSS_COUNT; i++)
+    for (int i = 0; i < LOSS_COUNT && !listing; i++)
         if (in_set(&k, i) && weight_of(&k, i) >= 0)
             k.weights |= 1u << weight_of(&k, i);
     return k;
@@ -111,6 +113,8 @@ FORMULA double add_exponentials(struct soft *s, const float *z, int64_t n, float
     double factor = 1;
     if (s->base == -INFINITY)
         s->base = largest(z, n) * s->inv_temperature;
+    if (s->base == -INFINITY) /* all hidden (loss_listing.h) */
+        return 1;
     float sum = exponentials(s, z, n, e, &top);
     if (top > HEADROOM) {
         double before = s->base;
@@ -183,10 +187,12 @@ void row_add(const struct row_plan *k, struct row *r, const float *z, const floa
     for (int64_t i = 0; i < n; i += RUN) {
         int64_t m = min64(RUN, n - i);
         add_softmax(k, r, ALL, z + i, m, kept[ALL]);
-        if (!zt)
+        if (!zt && !loss_is_listing(k->teacher))
             continue;
         if (k->student == STUDENT)
             add_softmax(k, r, STUDENT, z + i, m, kept[STUDENT]);
+        if (!zt)
+            continue;
         add_softmax(k, r, TEACHER, zt + i, m, kept[TEACHER]);
         add_terms(k, r, 0, z + i, zt + i, kept[k->student], kept[TEACHER], m);
     }
@@ -255,11 +261,6 @@ void row_merge_second(const struct row_plan *k, struct row *r, const struct row 
 
 /* ---- values */
 
-static struct loss_softmax softmax_of(const struct soft *s)
-{
-    return (struct loss_softmax){s->sum, (double)s->base + log(s->sum)};
-}
-
 void row_end(const struct row_plan *k, struct row *r, double *values)
 {
     double scale = (double)k->step[LOSS_SCALE],
@@ -319,13 +320,15 @@ static void mix(const struct row_plan *k, const struct row *r, float *z, const f
                 const float *own, int64_t n)
 {
     unsigned of = r->mix.all != 0 ? OF_ALL : 0;
-    if (zt && r->mix.student != 0)
+    if ((zt || loss_is_listing(k->teacher)) && r->mix.student != 0)
         of |= OF_STUDENT;
     if (zt && r->mix.teacher != 0)
         of |= OF_TEACHER;
     switch (of) {
     case 0: MIX(0u); break;
     case OF_ALL: MIX(OF_ALL); break;
+    case OF_STUDENT: MIX(OF_STUDENT); break;
+    case OF_ALL | OF_STUDENT: MIX(OF_ALL | OF_STUDENT); break;
     case OF_ALL | OF_TEACHER: MIX(OF_ALL | OF_TEACHER); break;
     case OF_STUDENT | OF_TEACHER: MIX(OF_STUDENT | OF_TEACHER); break;
     default: MIX(OF_ALL | OF_STUDENT | OF_TEACHER);

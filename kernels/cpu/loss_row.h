@@ -7,6 +7,7 @@
 #ifndef PARE_LOSS_ROW_H
 #define PARE_LOSS_ROW_H
 
+#include "../op.h"
 #include "vecmath.h"
 
 #define FORMULA static inline __attribute__((always_inline))
@@ -18,6 +19,7 @@ enum { ALL, STUDENT, TEACHER, SOFTMAXES }; /* 1 << them: OF_ALL, OF_STUDENT, OF_
 /* Shared by the positions of a call. */
 struct row_plan {
     struct loss_kind kind;
+    struct loss_teacher teacher;
     const float *step;                  /* scale and weights */
     unsigned softmaxes;                 /* to sum up */
     unsigned weights;                   /* of those, whose exponentials weight the sums of a loss */
@@ -44,9 +46,9 @@ struct row {
     float own[LOSS_COUNT][LOSS_OWN];
 };
 
-struct row_plan row_plan(struct loss_kind kind, int64_t vocabulary, int64_t shared);
+struct row_plan row_plan(const struct loss_params *p, int64_t vocabulary, int64_t shared);
 /* is a second pass over the logits needed for values? */
-int row_second_walk(unsigned set);
+int row_second_walk(const struct loss_params *p);
 
 /* In this order: each range begins its own row and adds its logits (finished; zt NULL where the
  * teacher has none), rows of the ranges are merged into the first one's; where a second walk is
@@ -57,6 +59,10 @@ void row_merge(const struct row_plan *k, struct row *r, const struct row *other)
 void row_add_second(const struct row_plan *k, struct row *r, const struct row *merged,
                     const float *z, const float *zt, int64_t n);
 void row_merge_second(const struct row_plan *k, struct row *r, const struct row *other);
+FORMULA struct loss_softmax softmax_of(const struct soft *s)
+{
+    return (struct loss_softmax){s->sum, (double)s->base + log(s->sum)};
+}
 /* values: loss_columns(set) */
 void row_end(const struct row_plan *k, struct row *r, double *values);
 /* n logits become d loss / d (x w^T); at: where the label is among them, outside of 0 .. n - 1 if

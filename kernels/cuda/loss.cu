@@ -4,12 +4,12 @@
  * device knows which positions are counted, so all are computed. Heads are of the type of the
  * activations, or with f32 activations f32, bf16 or f16, then widened block by block. Refuses
  * others. */
-#include "loss_row.h"
+#include "loss_listing.h"
 #include "weights.h"
 
 enum { WIDE = 1 << 24 }; /* floats in a widened block of a head */
 
-/* ---- scratch: student's logits, teacher's, one widened block */
+/* ---- scratch: student's logits, teacher's, those of listed entries, one widened block */
 
 /* Each chunk reads and writes the whole f32 gradient of the head, 8 bytes an entry for 2 * chunk
  * FLOP: on an H100 (700 TFLOP/s, 3 TB/s) about 930 tokens make that no longer than the product
@@ -33,10 +33,15 @@ static int64_t chunk_rows(const struct op_args *c)
     return chunk > 0 && chunk < c->rows ? chunk : c->rows;
 }
 
+/* Does the teacher come with the tokens, as logits or as listed entries? */
+static bool is_given(const struct op_args *c) { return c->p.loss.teacher.form == TEACHER_LOGITS; }
+static bool is_listing(const struct op_args *c) { return loss_is_listing(c->p.loss.teacher); }
+
 /* Logits of a token: the student's (0), or of the teacher's (1) those that the student has too. */
 static int64_t logits_count(const struct op_args *c, int who)
 {
-    return who ? min(c->w[0].rows, c->w[2].rows) : c->w[0].rows;
+    int64_t teacher = is_given(c) ? c->p.loss.teacher.n : c->w[2].rows;
+    return who ? min(c->w[0].rows, teacher) : c->w[0].rows;
 }
 
 /* Rows of logits start at whole vectors. */
@@ -63,10 +68,17 @@ static size_t wide_bytes(const struct op_args *c, const struct operand *w)
     return w->dtype != c->in[0].dtype ? (size_t)(wide_rows(c, w) * w->cols) * sizeof(float) : 0;
 }
 
+static size_t points_bytes(const struct op_args *c)
+{
+    size_t bytes = is_listing(c) ? (size_t)(chunk_rows(c) * c->p.loss.teacher.n) * 4 : 0;
+    return (bytes + 63) & ~(size_t)63;
+}
+
 static size_t loss_scratch(const struct op_args *c)
 {
     size_t student = wide_bytes(c, &c->w[0]), teacher = wide_bytes(c, &c->w[2]);
-    return logits_bytes(c, 0) + logits_bytes(c, 1) + (student > teacher ? student : teacher);
+    return logits_bytes(c, 0) + logits_bytes(c, 1) + points_bytes(c) +
+           (student > teacher ? student : teacher);
 }
 
 /* ---- a chunk */
@@ -101,6 +113,29 @@ template <class T> static logits<T> logits_of(const struct op_args *c, int who, 
             logits_ld(c, who),
             who ? p->teacher_logit_scale : p->logit_scale,
             who ? p->teacher_logit_cap : p->logit_cap};
+}
+
+static const char *token_data(const struct op_args *c, int64_t from)
+{
+    return (const char *)c->batch->token_data + from * c->batch->token_bytes;
+}
+
+template <class T>
+static void given_logits(const struct op_args *c, void *zt, int64_t from, int64_t n)
+{
+    LAUNCH(c, fill_logits<T>, (unsigned)n, THREADS_FEW, 0,
+           (const float *)(const void *)token_data(c, from), c->p.loss.teacher.n, (T *)zt,
+           logits_count(c, 1), logits_ld(c, 1));
+}
+
+template <class T>
+static void listing_values(const struct op_args *c, const row_params &p, void *z, float *points,
+                           int64_t from, int64_t n)
+{
+    int columns = loss_columns(p.kind.set);
+    LAUNCH(c, row_listings<T>, (unsigned)n, THREADS_FEW, 0, logits_of<T>(c, 0, z),
+           c->batch->labels + from, p, token_data(c, from), points, columns,
+           (double *)c->out.v + columns * from);
 }
 
 template <class T>
@@ -152,13 +187,15 @@ static void zero_overwrite(const struct op_args *c)
 static void loss_fwd(const struct op_args *c)
 {
     const struct loss_params *p = &c->p.loss;
-    int has_teacher = c->in[1].v && c->w[2].v;
+    int has_teacher = is_given(c) || (c->in[1].v && c->w[2].v);
     enum dtype d = c->in[0].dtype;
     char *z = (char *)c->scratch, *zt = z + logits_bytes(c, 0);
-    float *wide = (float *)(void *)(zt + logits_bytes(c, 1));
-    row_params r = {p->kind, c->step, has_teacher ? logits_count(c, 1) : 0, 1 / p->kind.temperature,
-                    false,   false};
-    r.one_softmax = r.shared == c->w[0].rows && p->kind.temperature == 1;
+    float *points = (float *)(void *)(zt + logits_bytes(c, 1)),
+          *wide = (float *)(void *)((char *)points + points_bytes(c));
+    row_params r = {
+        p->kind, p->teacher, c->step, has_teacher ? logits_count(c, 1) : 0, 1 / p->kind.temperature,
+        false,   false};
+    r.one_softmax = (r.shared == c->w[0].rows || is_listing(c)) && p->kind.temperature == 1;
     r.want_gradient = p->gradients && (c->in[0].g || c->w[0].g || c->w[1].g);
     if (weights_refused(c, "loss", &c->w[0], d) || weights_refused(c, "loss", &c->w[2], d))
         return;
@@ -167,9 +204,14 @@ static void loss_fwd(const struct op_args *c)
     for (int64_t t = 0, n; t < c->rows; t += n) {
         n = min(c->rows - t, chunk_rows(c));
         head_products(c, 0, z, wide, t, n);
-        if (has_teacher)
+        if (is_given(c))
+            BY_DTYPE(d, T, given_logits<T>(c, zt, t, n));
+        else if (has_teacher)
             head_products(c, 1, zt, wide, t, n);
-        BY_DTYPE(d, T, chunk_values<T>(c, r, z, zt, t, n));
+        if (is_listing(c))
+            BY_DTYPE(d, T, listing_values<T>(c, r, z, points, t, n));
+        else
+            BY_DTYPE(d, T, chunk_values<T>(c, r, z, zt, t, n));
         if (r.want_gradient)
             chunk_gradients(c, z, wide, t, n);
     }

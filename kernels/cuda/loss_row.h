@@ -40,7 +40,8 @@ template <class T>
 static __device__ __forceinline__ float finish(const logits<T> &h, float z, int64_t v)
 {
     z += h.bias ? h.bias[v] : 0;
-    return h.cap > 0 ? h.cap * tanh_as(h.scale / h.cap * z, T()) : h.scale * z;
+    /* what is hidden stays so: loss_listing.h */
+    return h.cap > 0 && z > -INFINITY ? h.cap * tanh_as(h.scale / h.cap * z, T()) : h.scale * z;
 }
 
 /* Logits i .. i + N - 1 of a row, bias, scale and cap done; -infinity from V on. */
@@ -65,6 +66,7 @@ static __device__ __forceinline__ void load_logits(const logits<T> &h, const T *
 /* The temperature's softmax of the student is that of all entries where these are the same. */
 struct row_params {
     struct loss_kind kind;
+    struct loss_teacher teacher;
     const float *step; /* scale and weights */
     int64_t shared;    /* entries that both vocabularies have */
     float inv_temperature;
@@ -150,6 +152,8 @@ static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[
 #pragma unroll
     for (int k = 0; k < N; k++)
         top = k < n ? fmaxf(top, z[k]) : top;
+    if (top == -INFINITY) /* all hidden */
+        return factor;
     if (top > s.max) {
         factor = exp_of<T>((s.max - top) * s.inv_temperature);
         s.sum *= (long_sum<T>)factor;
@@ -392,6 +396,17 @@ static __device__ void end_row(const row_params &p, const struct loss_row &row,
     }
 }
 
+/* The label is negative: losses and gradients are 0. */
+template <class T>
+static __device__ void skip_row(const logits<T> &h, T *z, const row_params &p, int columns,
+                                double *out)
+{
+    for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += blockDim.x)
+        z[i] = narrow<T>(0);
+    for (int i = (int)threadIdx.x; i < columns; i += (int)blockDim.x)
+        out[i] = 0;
+}
+
 /* One block a token. out [., columns]. */
 template <class T, unsigned SET>
 static __global__ void __launch_bounds__(THREADS_MOST)
@@ -404,10 +419,7 @@ static __global__ void __launch_bounds__(THREADS_MOST)
     const T *zt = SET == SET_CE ? NULL : ht.z + blockIdx.x * ht.ld;
     out += blockIdx.x * (int64_t)columns;
     if (label < 0) {
-        for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += blockDim.x)
-            z[i] = narrow<T>(0);
-        for (int i = (int)threadIdx.x; i < columns; i += (int)blockDim.x)
-            out[i] = 0;
+        skip_row(h, z, p, columns, out);
         return;
     }
     row_sums<T> r = walk_row<T, SET>(h, ht, z, zt, p);

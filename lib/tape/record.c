@@ -231,11 +231,11 @@ static void head_scales(const struct model_spec *h, float *scale, float *cap)
 static int64_t chunk_choose(const struct tape *t)
 {
     const struct model_spec *h = &t->spec.model->spec;
-    int64_t chunk = t->spec.loss_chunk
-                        ? t->spec.loss_chunk
-                        : loss_chunk(t->x, h->vocab_size,
-                                     t->spec.teacher ? t->spec.teacher->spec.vocab_size : 0,
-                                     h->hidden_size);
+    int64_t teacher = t->spec.teacher ? t->spec.teacher->spec.vocab_size : 0;
+    if (t->spec.given.form == TEACHER_LOGITS)
+        teacher = t->spec.given.n;
+    int64_t chunk = t->spec.loss_chunk ? t->spec.loss_chunk
+                                       : loss_chunk(t->x, h->vocab_size, teacher, h->hidden_size);
     return min64(chunk, t->T);
 }
 
@@ -246,9 +246,19 @@ static int loss_kind_check(struct recorder *r, struct loss_kind *kind)
         kind->temperature = 1;
     if (kind->jsd_beta == 0)
         kind->jsd_beta = 0.5f;
-    for (int i = 0; i < LOSS_COUNT; i++)
-        if (kind->set >> i & 1 && loss_table[i].needs_teacher && !r->t->spec.teacher)
+    const struct tape_spec *s = &r->t->spec;
+    int is_given = s->given.form != TEACHER_MODEL, has_teacher = s->teacher || is_given;
+    if (s->teacher && is_given)
+        return err_set(r->e, "a teacher and another that comes with the tokens");
+    for (int i = 0; i < LOSS_COUNT; i++) {
+        if (!(kind->set >> i & 1))
+            continue;
+        if (loss_table[i].needs_teacher && !has_teacher)
             return err_set(r->e, "loss %s needs a teacher", loss_table[i].name);
+        if (!loss_possible((enum loss)i, s->given.form))
+            return err_set(r->e, "loss %s needs more of the teacher than comes with the tokens",
+                           loss_table[i].name);
+    }
     return 0;
 }
 
@@ -265,8 +275,10 @@ static int record_loss(struct recorder *r, struct tape_loss *loss, int normed, i
                      .n_step = LOSS_STEP};
     if (loss_kind_check(r, &loss->kind))
         return -1;
-    struct loss_params p = {
-        .kind = loss->kind, .teacher_logit_scale = 1, .gradients = t->spec.train};
+    struct loss_params p = {.kind = loss->kind,
+                            .teacher = t->spec.given,
+                            .teacher_logit_scale = 1,
+                            .gradients = t->spec.train};
     l.w[0] = head_weight(m);
     l.w[1] = model_param(m, -1, "lm_head.bias");
     head_scales(&m->spec, &p.logit_scale, &p.logit_cap);

@@ -47,6 +47,8 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
     t->x = x;
     t->spec = *spec;
     t->T = spec->n_seq * spec->seq_len;
+    if (spec->given.form != TEACHER_MODEL)
+        t->spec.token_bytes = loss_token_bytes(spec->given);
     t->positions = spec->kv_len ? spec->kv_len : spec->seq_len;
     if (tape_record_lines(t, e)) {
         tape_close(t);

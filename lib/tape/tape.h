@@ -32,7 +32,9 @@ struct tape_spec {
     int recompute;
     struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: up to the first empty set */
     int64_t loss_chunk;                   /* 0: chosen */
-    int64_t token_bytes;                  /* of each token in batch.token_data; 0: none */
+    /* with TAPE_LOSS and without `teacher`: how the teacher comes with the tokens, if it does */
+    struct loss_teacher given;
+    int64_t token_bytes; /* of each token in batch.token_data; 0: none, or what `given` takes */
 };
 
 struct tape;

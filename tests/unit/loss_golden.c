@@ -79,11 +79,14 @@ static void golden_close(struct golden *g)
     sf_close(g->file);
 }
 
-/* One loss on given logits [n,V] through identity heads. */
+/* One loss on given logits [n,V] through identity heads. data: of a teacher whose form is not a
+ * model. */
 struct problem {
     int64_t n, V, counted;
     const float *student, *teacher, *identity;
     const int32_t *labels;
+    struct loss_teacher form;
+    const void *data;
 };
 
 static void *there(struct exec *x, struct arena *a, const void *here, size_t bytes)
@@ -106,19 +109,32 @@ static double run_loss(const struct problem *g, struct exec *x, struct loss_kind
     struct err e = {0};
     for (int i = 0; i < LOSS_COUNT; i++)
         step[LOSS_WEIGHTS + i] = kind.set >> i & 1;
-    c.p.loss = (struct loss_params){kind, 1, 0, 1, 0, 3, 1};
-    for (int i = 0; i < 2; i++) {
+    c.p.loss = (struct loss_params){.kind = kind,
+                                    .teacher = g->form,
+                                    .logit_scale = 1,
+                                    .teacher_logit_scale = 1,
+                                    .chunk = 3,
+                                    .gradients = 1};
+    b.token_bytes = loss_token_bytes(g->form);
+    for (int i = 0; i < (g->data ? 1 : 2); i++) {
         c.in[i] = (struct operand){.dtype = DT_F32, .rows = g->n, .cols = g->V};
         c.w[2 * i] = (struct operand){.dtype = DT_F32, .rows = g->V, .cols = g->V};
     }
     c.out = (struct operand){.dtype = DT_F64, .rows = g->n, .cols = 1};
     size_t scratch = op_scratch(OP_loss, &c);
-    CHECK(!exec_arena(x, &a, 4 * logits + 2 * square + scratch + (size_t)g->n * 16 + 4096, &e),
+    CHECK(!exec_arena(
+              x, &a,
+              4 * logits + 2 * square + scratch + (size_t)(g->n * (16 + b.token_bytes)) + 4096, &e),
           "%s", e.msg);
     c.in[0].v = there(x, &a, g->student, logits);
-    c.in[1].v = there(x, &a, g->teacher, logits);
     c.in[0].g = there(x, &a, NULL, logits);
-    c.w[0].v = c.w[2].v = there(x, &a, g->identity, square);
+    c.w[0].v = there(x, &a, g->identity, square);
+    if (g->data) {
+        b.token_data = there(x, &a, g->data, (size_t)(g->n * b.token_bytes));
+    } else {
+        c.in[1].v = there(x, &a, g->teacher, logits);
+        c.w[2].v = c.w[0].v;
+    }
     b.labels = there(x, &a, g->labels, (size_t)g->n * sizeof *g->labels);
     c.step = there(x, &a, step, sizeof step);
     c.out.v = there(x, &a, NULL, (size_t)g->n * sizeof *out);
@@ -151,12 +167,59 @@ static double gradient_distance(const float *dz, const double *want, double fact
     return worst / (largest > 0 ? largest : 1);
 }
 
-/* One entry of the JSON, `name`@`temperature`, without the factor temperature^2 or with it. Returns
- * 1 if the file has a gradient too. */
-static int check_loss(struct golden *g, struct exec *x, const char *name, enum loss loss,
-                      double temperature, int squared)
+/* ---- a teacher that comes with the tokens */
+
+/* The k largest logits, of equal ones those of lower ids, by id; and their logarithms of
+ * probability, with that of the rest. */
+static void list_top(const float *z, int64_t V, int64_t k, double temperature, int32_t *ids,
+                     float *log_p)
 {
-    struct problem p = {g->n, g->V, g->counted, g->student, g->teacher, g->identity, g->labels};
+    double sum = 0, rest = 0, largest = -INFINITY;
+    int64_t n = 0;
+    for (int64_t v = 0; v < V; v++)
+        largest = fmax(largest, (double)z[v]);
+    for (int64_t v = 0; v < V; v++)
+        sum += exp(((double)z[v] - largest) / temperature);
+    for (int64_t v = 0; v < V; v++) {
+        int64_t before = 0;
+        for (int64_t u = 0; u < V; u++)
+            before += z[u] > z[v] || (z[u] == z[v] && u < v);
+        double log_of = ((double)z[v] - largest) / temperature - log(sum);
+        if (before >= k) {
+            rest += exp(log_of);
+        } else {
+            ids[n] = (int32_t)v;
+            log_p[n++] = (float)log_of;
+        }
+    }
+    log_p[k] = (float)log(rest);
+}
+
+/* What a batch holds of the teacher's logits in that form; to be freed. */
+static void *token_data(const struct golden *g, struct loss_teacher t, double temperature)
+{
+    int64_t bytes = loss_token_bytes(t);
+    char *data = malloc((size_t)(g->n * bytes));
+    for (int64_t i = 0; i < g->n; i++) {
+        void *token = data + i * bytes;
+        if (t.form == TEACHER_LOGITS)
+            memcpy(token, g->teacher + i * g->V, (size_t)bytes);
+        else
+            list_top(g->teacher + i * g->V, g->V, t.n, temperature, token, (float *)token + t.n);
+    }
+    return data;
+}
+
+/* ---- golden files */
+
+/* One entry of the JSON, `name`@`temperature`, without the factor temperature^2 or with it, of a
+ * teacher in that form. Returns 1 if the file has a gradient too. */
+static int check_loss(struct golden *g, struct exec *x, const char *name, enum loss loss,
+                      struct loss_teacher form, double temperature, int squared)
+{
+    void *data = form.form == TEACHER_MODEL ? NULL : token_data(g, form, temperature);
+    struct problem p = {g->n,        g->V,      g->counted, g->student, g->teacher,
+                        g->identity, g->labels, form,       data};
     const json_t *entry = json_object_get(g->losses, name);
     const json_t *expected = json_object_get(entry, squared ? "value_times_t2" : "value");
     double value = json_number_value(expected), allowed = strcmp(g->name, "extreme") ? 1e-5 : 1e-4;
@@ -180,6 +243,7 @@ static int check_loss(struct golden *g, struct exec *x, const char *name, enum l
     int had = want != NULL;
     free(want);
     free(dz);
+    free(data);
     return had;
 }
 
@@ -195,6 +259,22 @@ static int golden_loss(const char *name, enum loss *loss)
     return 0;
 }
 
+/* top8_renormalised and the like are kl of a teacher that lists its largest entries. */
+static int golden_listing(const char *name, struct loss_teacher *form)
+{
+    static const char *const names[] = {[TEACHER_TERMS] = "truncated",
+                                        [TEACHER_TOP] = "renormalised",
+                                        [TEACHER_REST] = "tail_bucket"};
+    long long k;
+    char rest[20];
+    if (sscanf(name, "top%lld_%19[a-z_]", &k, rest) != 2)
+        return 0;
+    for (enum teacher_form f = TEACHER_TERMS; f <= TEACHER_REST; f++)
+        if (!strcmp(rest, names[f]))
+            return *form = (struct loss_teacher){f, k}, 1;
+    return 0;
+}
+
 static void check_file(const char *name, struct exec *x, int *count, int *gradients)
 {
     struct golden g;
@@ -204,13 +284,19 @@ static void check_file(const char *name, struct exec *x, int *count, int *gradie
     if (golden_open(&g, name))
         return;
     json_object_foreach(g.losses, key, value) {
-        if (!golden_loss(key, &loss))
+        struct loss_teacher form = {TEACHER_MODEL, 0}, given = {TEACHER_LOGITS, g.V};
+        int listing = golden_listing(key, &form);
+        if (listing)
+            loss = LOSS_kl;
+        else if (!golden_loss(key, &loss))
             continue;
         double temperature = atof(strchr(key, '@') + 1);
         ++*count;
-        *gradients += check_loss(&g, x, key, loss, temperature, 0);
+        *gradients += check_loss(&g, x, key, loss, form, temperature, 0);
         if (json_object_get(value, "value_times_t2"))
-            check_loss(&g, x, key, loss, temperature, 1);
+            check_loss(&g, x, key, loss, form, temperature, 1);
+        if (!listing)
+            check_loss(&g, x, key, loss, given, temperature, 0);
     }
     golden_close(&g);
 }
@@ -250,7 +336,8 @@ static void check_by_hand(struct exec *x)
     CHECK(covered == (1u << LOSS_COUNT) - 1, "a loss has no numbers worked by hand");
     for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++)
         for (int mode = 0; mode < (loss_table[by_hand[i].loss].has_temperature ? 3 : 1); mode++) {
-            const struct problem p = {1, 2, 1, student, mode ? doubled : same, identity, label};
+            const struct problem p = {
+                1, 2, 1, student, mode ? doubled : same, identity, label, {TEACHER_MODEL, 0}, NULL};
             float dz[2];
             double square = mode == 2 ? 4 : 1;
             double gradient = mode ? square / 2 : 1;
@@ -262,11 +349,61 @@ static void check_by_hand(struct exec *x)
         }
 }
 
+/* Three entries, of which the student (0, 0, 0) gives each 1/3, and the teacher lists one with 1/2,
+ * or that and one with 1/4. s and t: of the listed ones and the rest.
+ * terms of kl      1/2 ln(3/2); gradient 1/2 p_s - t = (1/6 - 1/2, 1/6, 1/6)
+ * kl, rest         1/2 ln(3/2) + 1/2 ln(3/4), s = (1/3, 2/3), t = (1/2, 1/2); gradient s - t =
+ *                  (-1/6, 1/6), the second in equal parts
+ * kl, renormalised of both, s = (1/2, 1/2), t = (2/3, 1/3): 2/3 ln(4/3) + 1/3 ln(2/3); gradient
+ *                  s - t
+ * rkl, rest        1/3 ln(2/3) + 2/3 ln(4/3); gradient s (ln(s/t) - rkl), the first 1/3 (ln(2/3) -
+ *                  rkl)
+ * jsd, rest        m = (5/12, 7/12): half of 1/2 ln(6/5) + 1/2 ln(6/7), and of k = 1/3 ln(4/5) +
+ * 2/3 ln(8/7); gradient 1/2 s (ln(s/m) - k), the first 1/6 (ln(4/5) - k) */
+static const struct {
+    enum loss loss;
+    struct loss_teacher teacher;
+    double value, gradient[3];
+} listings_by_hand[] = {
+    {LOSS_kl, {TEACHER_TERMS, 1}, 0.20273255405, {-1 / 3.0, 1 / 6.0, 1 / 6.0}},
+    {LOSS_kl, {TEACHER_REST, 1}, 0.05889151783, {-1 / 6.0, 1 / 12.0, 1 / 12.0}},
+    {LOSS_kl, {TEACHER_TOP, 2}, 0.05663301227, {-1 / 6.0, 1 / 6.0, 0}},
+    {LOSS_rkl, {TEACHER_REST, 1}, 0.05663301227, {-0.15403270679, 0.0770163534, 0.0770163534}},
+    {LOSS_jsd, {TEACHER_REST, 1}, 0.01436259156, {-0.03963054933, 0.01981527466, 0.01981527466}},
+};
+
+static void check_listings_by_hand(struct exec *x)
+{
+    static const float identity[] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, student[3] = {0};
+    static const int32_t label[] = {2};
+    const float half = logf(0.5f), quarter = logf(0.25f);
+    const struct {
+        int32_t id;
+        float log_p[2];
+    } one = {0, {half, half}};
+    const struct {
+        int32_t ids[2];
+        float log_p[3];
+    } two = {{0, 1}, {half, quarter, quarter}};
+    for (size_t i = 0; i < sizeof listings_by_hand / sizeof *listings_by_hand; i++) {
+        struct loss_teacher teacher = listings_by_hand[i].teacher;
+        const struct problem p = {1,       3,       1,
+                                  student, NULL,    identity,
+                                  label,   teacher, teacher.n == 1 ? (const void *)&one : &two};
+        float dz[3];
+        double value = run_loss(&p, x, kind_of(listings_by_hand[i].loss, 1, 0), dz);
+        CHECK(fabs(value - listings_by_hand[i].value) < 1e-7 &&
+                  gradient_distance(dz, listings_by_hand[i].gradient, 1, 3) < 1e-6,
+              "listing %zu by hand: %.9f, gradient %.9f %.9f %.9f", i, value, (double)dz[0],
+              (double)dz[1], (double)dz[2]);
+    }
+}
+
 /* The last files are skipped on an emulator, where an identity head of 4,095 ids takes minutes. */
 static void check_device(struct exec *x, int left_out)
 {
     static const char *const files[] = {"plain", "ignored", "extreme", "wide"};
-    static const int all[] = {15, 9, 15, 15};
+    static const int all[] = {39, 15, 27, 39};
     int count = 0, gradients = 0, expected = 0;
     for (int i = 0; i < 4 - left_out; i++) {
         check_file(files[i], x, &count, &gradients);
@@ -275,6 +412,7 @@ static void check_device(struct exec *x, int left_out)
     CHECK(count == expected && gradients > count / 2, "%d losses and %d gradients found", count,
           gradients);
     check_by_hand(x);
+    check_listings_by_hand(x);
     CHECK(!x->err.set, "%s", x->err.msg);
     exec_close(x);
 }

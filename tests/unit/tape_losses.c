@@ -60,18 +60,20 @@ static struct tape *open_tape(struct tape_spec s)
 }
 
 /* The gradient of a step, to be freed. */
-static float *step(struct tape *t)
+static float *step_of(struct tape *t, const struct batch *b)
 {
     size_t bytes = (size_t)student.n_values * sizeof(float);
     float *g = malloc(bytes);
     tape_clear_gradients(t);
     tape_loss_scale(t, 1.0f / T);
-    tape_forward(t, &batch, &e);
-    tape_backward(t, &batch, &e);
+    tape_forward(t, b, &e);
+    tape_backward(t, b, &e);
     stop_on_error("a step");
     exec_get(&x, g, student.grads.base, bytes);
     return g;
 }
+
+static float *step(struct tape *t) { return step_of(t, &batch); }
 
 static double distance(const float *a, const float *b)
 {
@@ -229,6 +231,51 @@ static void check_token_data(void)
     check_refused(s, &with, "bytes of data a token");
 }
 
+/* The teacher's logits of the batch, to be freed. */
+static float *teacher_logits(void)
+{
+    struct tape_spec s = {
+        .model = &teacher, .n_seq = N_SEQ, .seq_len = SEQ_LEN, .end = TAPE_LOGITS};
+    struct tape *t = tape_record(&x, &s, &e);
+    stop_on_error("recording the teacher");
+    tape_open(t, &e);
+    tape_forward(t, &batch, &e);
+    stop_on_error("the teacher's logits");
+    size_t bytes = (size_t)(T * teacher.spec.vocab_size) * sizeof(float);
+    float *logits = memcpy(malloc(bytes), tape_logits(t, 0, T), bytes);
+    tape_close(t);
+    return logits;
+}
+
+/* The teacher's logits with the tokens are as good as the teacher. */
+static void check_given(void)
+{
+    static const float weights[LOSS_COUNT] = {[LOSS_kl] = 1, [LOSS_mse] = 0.3f, [LOSS_jsd] = 0.5f};
+    const unsigned set = LOSS_BIT(kl) | LOSS_BIT(mse) | LOSS_BIT(jsd);
+    struct tape_spec s = {.given = {TEACHER_LOGITS, teacher.spec.vocab_size},
+                          .losses = {{.kind.set = set}}};
+    memcpy(s.losses[0].weights, weights, sizeof weights);
+    float *logits = teacher_logits(), *want = recorded(set, weights), *g = NULL;
+    struct batch with = batch;
+    with.token_data = logits;
+    with.token_bytes = loss_token_bytes(s.given);
+    struct tape *t = open_tape(s);
+    for (int i = 0; i < STEPS; i++) {
+        free(g);
+        g = step_of(t, &with);
+    }
+    CHECK(distance(g, want) < 1e-5, "logits with the tokens: the gradient is off by %g",
+          distance(g, want));
+    tape_close(t);
+    s.given.form = TEACHER_TERMS;
+    check_refused(s, &with, "loss jsd needs more of the teacher");
+    s.given.form = TEACHER_REST;
+    check_refused(s, &with, "loss mse needs more of the teacher");
+    free(logits);
+    free(want);
+    free(g);
+}
+
 int main(int argc, char **argv)
 {
     int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
@@ -247,6 +294,7 @@ int main(int argc, char **argv)
     check_refused((struct tape_spec){.losses = {{.kind.set = LOSS_BIT(kl)}}}, &batch,
                   "loss kl needs a teacher");
     check_token_data();
+    check_given();
     model_free(&student);
     model_free(&teacher);
     exec_close(&x);

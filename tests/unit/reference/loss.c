@@ -1,6 +1,6 @@
 /* The loss against logits, softmaxes and gradients in double precision, one position after the
  * other. */
-#include "reference.h"
+#include "listing.h"
 
 #include <math.h>
 #include <omp.h>
@@ -13,7 +13,7 @@ struct naive {
     double *z[2], *g, *out, *dx, *dw, *db;
     double *log_p[2], *moved, *direction, *slope; /* rows of logits */
     double largest;                               /* logit before scale and cap */
-    int64_t label;
+    int64_t row, label;
     int slopes_differ; /* rows where the gradient here is not that of the values here */
 };
 
@@ -23,8 +23,9 @@ static int is_bf16(const struct trial *t) { return t->call.x->compute == DT_BF16
  * of the exponentials has to move. */
 static int has_step(const struct trial *t) { return t->number == 16 || t->number == 18; }
 
-/* ce and kl, each loss alone, all of them, and others that are drawn. */
-static struct loss_kind draw_kind(struct trial *t, int teacher)
+/* ce and kl, each loss alone, all of them, and others that are drawn, of those that the teacher
+ * allows. */
+static struct loss_kind draw_kind(struct trial *t, int teacher, enum teacher_form form)
 {
     struct loss_kind kind = {.temperature = (float[]){1, 2, 0.5f}[t->number / 2 % 3],
                              .jsd_beta = t->number % 2 ? 0.5f : 0.2f,
@@ -36,14 +37,21 @@ static struct loss_kind draw_kind(struct trial *t, int teacher)
         kind.set = 1u << (t->number - 4);
     else
         kind.set = t->number % 2 ? all : 1 + (unsigned)rng_below(&t->rng, all);
-    for (int i = 0; i < LOSS_COUNT && !teacher; i++)
-        if (loss_table[i].needs_teacher)
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (teacher ? !loss_possible((enum loss)i, form) : loss_table[i].needs_teacher)
             kind.set &= ~(1u << i);
-    kind.set |= kind.set ? 0 : LOSS_BIT(ce);
+    kind.set |= kind.set ? 0 : LOSS_BIT(ce) | (teacher ? LOSS_BIT(kl) : 0);
     return kind;
 }
 
-static void loss_shape(struct trial *t)
+/* Entries of the teacher's vocabulary. */
+static int64_t teacher_entries(const struct op_args *c)
+{
+    const struct loss_teacher *given = &c->p.loss.teacher;
+    return given->form == TEACHER_LOGITS ? given->n : c->w[2].rows;
+}
+
+static void loss_shape(struct trial *t, enum teacher_form form)
 {
     int64_t E = test_size(t, 1, 30), Et = test_size(t, 1, 30),
             V = t->large ? 3001 : test_size(t, 1, 150), Vt = V;
@@ -62,11 +70,12 @@ static void loss_shape(struct trial *t)
     if (t->number % 3 == 2 && t->call.x->device == DEVICE_CPU)
         Et = Q8_BLOCK * (t->large ? 50 : 1 + t->number % 2);
     test_rows(t, 1, test_size(t, 1, 40), 0);
-    int teacher = t->number % 5 != 4;
+    int model = form == TEACHER_MODEL && t->number % 5 != 4;
+    int teacher = model || form != TEACHER_MODEL;
     c->in[0] = test_operand(c->rows, E);
-    c->in[1] = test_operand(teacher ? c->rows : 0, Et);
+    c->in[1] = test_operand(model ? c->rows : 0, Et);
     c->w[0] = test_operand(V, E);
-    c->w[2] = test_operand(teacher ? Vt : 0, Et);
+    c->w[2] = test_operand(model ? Vt : 0, Et);
     int biases = t->number % 3 == 0 || has_step(t);
     c->w[1] = test_operand(biases ? V : 0, 1);
     c->w[3] = test_operand(biases ? c->w[2].rows : 0, 1);
@@ -77,13 +86,14 @@ static void loss_shape(struct trial *t)
     if (is_bf16(t))
         c->in[0].dtype = c->in[1].dtype = c->w[0].dtype = c->w[2].dtype = DT_BF16;
     int64_t chunk = t->number % 2 ? test_size(t, 1, c->rows) : 0;
-    c->p.loss = (struct loss_params){draw_kind(t, teacher),
-                                     t->number % 7 == 3 ? 0.6f : 1,
-                                     t->number % 4 == 3 ? 6 : 0,
-                                     1.2f,
-                                     t->number % 4 == 2 ? 5 : 0,
-                                     chunk,
-                                     1};
+    c->p.loss = (struct loss_params){.kind = draw_kind(t, teacher, form),
+                                     .teacher = {form, form == TEACHER_LOGITS ? Vt : LISTED},
+                                     .logit_scale = t->number % 7 == 3 ? 0.6f : 1,
+                                     .logit_cap = t->number % 4 == 3 ? 6 : 0,
+                                     .teacher_logit_scale = model ? 1.2f : 1,
+                                     .teacher_logit_cap = model && t->number % 4 == 2 ? 5 : 0,
+                                     .chunk = chunk,
+                                     .gradients = 1};
     c->out = test_operand(c->rows, loss_columns(c->p.loss.kind.set));
     c->out.dtype = DT_F64;
 }
@@ -103,6 +113,28 @@ static void draw_labels(struct trial *t)
     for (int i = 0; i < LOSS_COUNT; i++)
         step[LOSS_WEIGHTS + i] = (float[]){0.8f, 1.5f, 0, 0.1f}[(3 * t->number + i) % 4];
     t->call.step = step;
+}
+
+static void draw_token_data(struct trial *t)
+{
+    struct loss_teacher form = t->call.p.loss.teacher;
+    t->batch.token_bytes = loss_token_bytes(form);
+    if (!t->batch.token_bytes)
+        return;
+    char *data = test_buffer(t, (size_t)(t->call.rows * t->batch.token_bytes));
+    t->batch.token_data = data;
+    for (int64_t i = 0; i < t->call.rows; i++) {
+        void *token = data + i * t->batch.token_bytes;
+        if (form.form == TEACHER_LOGITS)
+            test_fill(t, token, form.n, 2);
+        else
+            listing_draw(&t->rng, t->call.w[0].rows, token, (float *)token + LISTED);
+    }
+}
+
+static const float *token_data(const struct trial *t, int64_t row)
+{
+    return (const float *)((const char *)t->batch.token_data + row * t->batch.token_bytes);
 }
 
 static double *doubles(struct trial *t, int64_t n)
@@ -158,6 +190,16 @@ static void naive_logits(struct naive *k, int who, int64_t row)
     }
 }
 
+/* The teacher's, where they come with the tokens. */
+static void given_logits(struct naive *k, int64_t row)
+{
+    const float *given = token_data(k->t, row);
+    for (int64_t v = 0; v < teacher_entries(&k->t->call); v++) {
+        k->z[1][v] = (double)(is_bf16(k->t) ? bf16_to_f32(f32_to_bf16(given[v])) : given[v]);
+        k->largest = fmax(k->largest, fabs(k->z[1][v]));
+    }
+}
+
 static double naive_log_sum(const double *z, int64_t n, double temperature)
 {
     double max = -INFINITY, sum = 0;
@@ -183,13 +225,6 @@ static double dot(const double *a, const double *b, int64_t n)
         sum += a[i] * b[i];
     return sum;
 }
-
-/* A row of logits of student and teacher, the logarithms of their softmaxes, the label. */
-struct pair {
-    const double *z, *zt, *s, *t;
-    int64_t n, label;
-    double temperature, beta;
-};
 
 /* Each returns the loss by its definition in losses.def, and its gradient with respect to z in
  * d. */
@@ -265,6 +300,13 @@ static double (*const naive_losses[])(const struct pair *p, double *d) = {
 #undef LOSS
 };
 
+static double listed_loss(const struct naive *k, enum loss loss, const struct pair *p)
+{
+    const float *data = token_data(k->t, k->row);
+    const struct loss_listing l = {(const int32_t *)data, data + LISTED};
+    return listing_loss(&l, k->t->call.p.loss.teacher.form, loss, p, k->slope);
+}
+
 /* A loss at the student's logits z; g: += w times its gradient with respect to them, unless NULL.
  */
 static double naive_loss(const struct naive *k, enum loss loss, const double *z, double w,
@@ -272,20 +314,21 @@ static double naive_loss(const struct naive *k, enum loss loss, const double *z,
 {
     const struct op_args *c = &k->t->call;
     const struct loss_kind *kind = &c->p.loss.kind;
-    int64_t V = c->w[0].rows, shared = c->w[2].rows < V ? c->w[2].rows : V;
+    int64_t V = c->w[0].rows, shared = teacher_entries(c) < V ? teacher_entries(c) : V;
+    int listing = loss_is_listing(c->p.loss.teacher) && loss_table[loss].needs_teacher;
     int warm = loss_table[loss].has_temperature;
     double square = warm && kind->squared ? pow(kind->temperature, 2) : 1;
     struct pair p = {z,
                      k->z[1],
                      k->log_p[0],
                      k->log_p[1],
-                     loss_table[loss].needs_teacher ? shared : V,
+                     loss_table[loss].needs_teacher && !listing ? shared : V,
                      k->label,
                      warm ? kind->temperature : 1,
                      kind->jsd_beta};
     naive_softmax(z, p.n, p.temperature, k->log_p[0]);
     naive_softmax(p.zt, shared, p.temperature, k->log_p[1]);
-    double value = square * naive_losses[loss](&p, k->slope);
+    double value = square * (listing ? listed_loss(k, loss, &p) : naive_losses[loss](&p, k->slope));
     for (int64_t v = 0; g && v < p.n; v++)
         g[v] += w * square * k->slope[v];
     return value;
@@ -325,6 +368,7 @@ static void naive_row(struct naive *k, int64_t row, int32_t label)
     int64_t V = c->w[0].rows;
     double *value = k->out + row * c->out.cols;
     k->label = label;
+    k->row = row;
     memset(k->g, 0, (size_t)V * sizeof *k->g);
     for (int i = 0; i < LOSS_COUNT; i++)
         if (p->kind.set >> i & 1)
@@ -441,12 +485,13 @@ static const char *run_twice(struct naive *k)
                : "a NaN in in0 leaves no trace in the loss";
 }
 
-static const char *loss_whole(struct trial *t)
+static const char *loss_trial(struct trial *t, enum teacher_form form)
 {
     struct op_args *c = &t->call;
     struct naive k = {.t = t};
-    loss_shape(t);
+    loss_shape(t, form);
     draw_labels(t);
+    draw_token_data(t);
     double **gradients[] = {&k.dx, NULL, &k.dw, &k.db, NULL, NULL};
     struct operand *operands[] = {&c->in[0], &c->in[1], &c->w[0], &c->w[1], &c->w[2], &c->w[3]};
     double **exact[] = {&t->v[IN0], &t->v[IN1], &t->v[W0], &t->v[W1], &t->v[W2], &t->v[W3]};
@@ -461,10 +506,10 @@ static const char *loss_whole(struct trial *t)
         memset(k.dw, 0, n * sizeof *k.dw);
     }
     k.z[0] = doubles(t, c->w[0].rows);
-    k.z[1] = doubles(t, c->w[2].rows);
+    k.z[1] = doubles(t, teacher_entries(c));
     double **rows[] = {&k.g, &k.log_p[0], &k.log_p[1], &k.moved, &k.direction, &k.slope};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        *rows[i] = doubles(t, c->w[0].rows + c->w[2].rows);
+        *rows[i] = doubles(t, c->w[0].rows + teacher_entries(c));
     k.out = doubles(t, c->rows * c->out.cols);
     c->out.v = doubles(t, c->rows * c->out.cols);
     for (int64_t row = 0; row < c->rows; row++) {
@@ -473,10 +518,24 @@ static const char *loss_whole(struct trial *t)
         naive_logits(&k, 0, row);
         if (t->v[W2])
             naive_logits(&k, 1, row);
+        if (form == TEACHER_LOGITS)
+            given_logits(&k, row);
         naive_row(&k, row, t->batch.labels[row]);
         naive_gradients(&k, row);
     }
     return run_twice(&k);
+}
+
+static const char *loss_whole(struct trial *t)
+{
+    struct op_args drawn = t->call;
+    const char *wrong = loss_trial(t, TEACHER_MODEL);
+    for (enum teacher_form form = TEACHER_LOGITS; form <= TEACHER_REST && !wrong; form++) {
+        t->call = drawn;
+        memset(t->v, 0, sizeof t->v);
+        wrong = loss_trial(t, form);
+    }
+    return wrong;
 }
 
 const struct op_test loss_test = {.whole = loss_whole};
