@@ -224,6 +224,17 @@ struct gather_params {
     const struct gather_part *parts;
     int64_t n_parts, most;
 };
+/* in0: logits [T,V]. out: for each row a listing of n entries (loss.h) at the temperature: the n
+ * largest, of equal ones those of lower ids, and the mass of the rest; or, with uniform [T,n] in
+ * device memory, ascending numbers of [0,1), the n entries whose shares of the cumulated
+ * distribution these fall into, with their shares of the draws, and as mass of the rest 0. Where a
+ * logit is no number, the mass of the rest is none either. */
+struct pick_params {
+    int64_t n; /* <= V, unless drawn */
+    float temperature;
+    const double *uniform; /* NULL: the largest */
+    void *out;
+};
 
 struct op_args {
     struct exec *x;
@@ -247,6 +258,7 @@ struct op_args {
         struct seq_stats_params seq_stats;
         struct row_cosine_params row_cosine;
         struct gather_params gather;
+        struct pick_params pick;
     } p;
 };
 

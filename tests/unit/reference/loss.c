@@ -40,7 +40,8 @@ static struct loss_kind draw_kind(struct trial *t, int teacher, enum teacher_for
     for (int i = 0; i < LOSS_COUNT; i++)
         if (teacher ? !loss_possible((enum loss)i, form) : loss_table[i].needs_teacher)
             kind.set &= ~(1u << i);
-    kind.set |= kind.set ? 0 : LOSS_BIT(ce) | (teacher ? LOSS_BIT(kl) : 0);
+    if (!kind.set)
+        kind.set = teacher ? LOSS_BIT(ce) | LOSS_BIT(kl) : LOSS_BIT(ce);
     return kind;
 }
 

@@ -1,5 +1,5 @@
 /* Ops that are forward only: AdamW, sums of squares, statistics of activations, cosines of rows,
- * parts of a range, the cache of keys and values. */
+ * parts of a range, the cache of keys and values, picked entries. */
 #include "reference.h"
 
 #include <math.h>
@@ -345,3 +345,89 @@ static const char *gather_whole(struct trial *t)
 }
 
 const struct op_test gather_test = {.whole = gather_whole};
+
+/* Is entry b of z after entry a, in the order by size and then id? */
+static int is_after(const float *z, int64_t a, int64_t b)
+{
+    return z[b] < z[a] || (z[b] == z[a] && b > a);
+}
+
+/* A listing of the n largest entries of row z, with probabilities p. */
+static const char *largest_compare(const float *z, const double *p, int64_t V, int64_t n,
+                                   const int32_t *ids, const float *log_p)
+{
+    double rest = 0;
+    int64_t at = 0;
+    for (int64_t v = 0; v < V; v++) {
+        int64_t before = 0;
+        for (int64_t u = 0; u < V; u++)
+            before += is_after(z, u, v);
+        if (before >= n) {
+            rest += p[v];
+            continue;
+        }
+        if (ids[at] != v || !(fabs((double)log_p[at] - log(p[v])) < 1e-5))
+            return "a largest entry or its probability differs";
+        at++;
+    }
+    int is_right = rest > 0 ? fabs((double)log_p[n] - log(rest)) < 1e-5 : log_p[n] == -INFINITY;
+    return is_right ? NULL : "the rest differs";
+}
+
+/* Each of the n draws must fall into its entry's share of the distribution. */
+static const char *drawn_compare(const double *p, int64_t V, int64_t n, const double *u,
+                                 const int32_t *ids, const float *log_p)
+{
+    double below = 0;
+    int64_t at = 0, v = 0;
+    for (int64_t k = 0; k < n && ids[k] < INT32_MAX; k++) {
+        if (k && ids[k] <= ids[k - 1])
+            return "ids do not ascend";
+        for (; v < ids[k]; v++)
+            below += p[v];
+        int64_t count = llrint((double)n * exp((double)log_p[k]));
+        for (; count > 0; count--, at++)
+            if (at == n || u[at] < below - 1e-6 || u[at] > below + p[v] + 1e-6)
+                return "a draw is not that of its number";
+    }
+    return at == n && v < V && log_p[n] == -INFINITY ? NULL : "draws are missing";
+}
+
+static const char *pick_whole(struct trial *t)
+{
+    int64_t V = t->large ? 3001 : test_size(t, 1, 600), drawn = t->number % 2,
+            n = test_size(t, 1, !drawn && V < 20 ? V : 20);
+    test_rows(t, 1, test_size(t, 1, 9), 0);
+    float *z = floats(t, t->call.rows * V, t->number % 5 ? 3 : 30);
+    for (int64_t i = 0; i < t->call.rows * V; i++)
+        if (t->number % 4 < 2) /* many equal ones */
+            z[i] = roundf(z[i]);
+    t->call.in[0] = test_operand(t->call.rows, V);
+    t->call.in[0].v = as_activations(t, &t->call.in[0], z);
+    double *u = doubles(t, t->call.rows * n), *p = doubles(t, V);
+    for (int64_t i = 0; i < t->call.rows; i++)
+        for (int64_t k = 0; k < n; k++) /* ascending */
+            u[i * n + k] = ((double)k + rng_uniform(&t->rng)) / (double)n;
+    float temperature = (float[]){1, 2, 0.5f}[t->number % 3];
+    int32_t *out = test_buffer(t, (size_t)(t->call.rows * (8 * n + 4)));
+    t->call.p.pick = (struct pick_params){n, temperature, drawn ? u : NULL, out};
+    test_call(t, &t->call, 0);
+    for (int64_t i = 0; i < t->call.rows; i++) {
+        const int32_t *ids = out + i * (2 * n + 1);
+        const float *log_p = (const float *)(ids + n), *row = z + i * V;
+        double sum = 0, max = -INFINITY;
+        for (int64_t v = 0; v < V; v++)
+            max = fmax(max, (double)row[v]);
+        for (int64_t v = 0; v < V; v++)
+            sum += p[v] = exp(((double)row[v] - max) / (double)temperature);
+        for (int64_t v = 0; v < V; v++)
+            p[v] /= sum;
+        const char *wrong = drawn ? drawn_compare(p, V, n, u + i * n, ids, log_p)
+                                  : largest_compare(row, p, V, n, ids, log_p);
+        if (wrong)
+            return wrong;
+    }
+    return NULL;
+}
+
+const struct op_test pick_test = {.whole = pick_whole};
