@@ -146,6 +146,7 @@ check-hf: all           ## checks against transformers and tokenizers (PYTHON= h
 	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
 	$(PYTHON) tests/hf/encode.py $(BINDIR) \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
+	$(PYTHON) tests/hf/chat.py $(BINDIR) $(CHAT_TEMPLATES)
 
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)

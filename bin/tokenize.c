@@ -12,7 +12,7 @@
 #include "../lib/tool/tool.h"
 
 static struct {
-    const char *model, *field, *separator, *bos, *row_bos;
+    const char *model, *field, *template, *separator, *bos, *row_bos;
     int64_t seq_length, max_tokens;
     int ids;
 } o = {.bos = "auto", .row_bos = "auto"};
@@ -23,8 +23,15 @@ static const struct opt opts[] = {
      "join the documents and cut rows of N tokens (default: one sequence per document)",
      OPT_FROM_0},
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
-    {"field", OPT_TEXT, &o.field, "KEY",
-     "read JSON lines and take the text from KEY (default \"text\" for *.jsonl files)", 0},
+    {"field", OPT_TEXT, &o.field, "KEY|PROMPT+COMPLETION",
+     "read JSON lines and take the text or the list of messages from KEY, or from two members, a "
+     "prompt and its completion (default for *.jsonl files: messages, prompt+completion or text, "
+     "whichever a line has)",
+     0},
+    {"chat-template", OPT_TEXT, &o.template, "auto|NAME",
+     "how conversations are written (listed above); auto, the default: as the model's own chat "
+     "template does, if it is one of those",
+     0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
     {"bos", OPT_TEXT, &o.bos, "auto|yes|no|TOKEN",
      "what each document begins with: what the tokenizer's post-processor adds, always a BOS "
@@ -47,7 +54,24 @@ static const struct tool_desc desc = {
         "empty pieces skipped. Each document is one sequence; with --seq-length, documents are "
         "joined, each with its BOS token, and cut into rows, which begin with BOS themselves where "
         "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. "
-        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nSpecial "
+        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON lines a "
+        "document may also be a conversation, a list of {\"role\": \"system\", \"user\" or "
+        "\"assistant\", \"content\": TEXT}, or a prompt with its completion. A conversation is "
+        "written with a chat template, as apply_chat_template of transformers does; two texts are "
+        "joined as they are, with BOS (--bos) before and the end-of-sequence token after. Each "
+        "token "
+        "carries whether it counts in a loss: all tokens of a text do, but of conversations only "
+        "the answers (unless \"weight\" is 0) and of pairs only the completion, with the token "
+        "that "
+        "ends them. Chat templates:"
+#define TEMPLATE(name, models, ...) "\n- " name ": " models
+#define KNOWN(digest, name)
+#define SIGN(text, name)
+#include "../lib/data/chat_templates.def"
+#undef TEMPLATE
+#undef KNOWN
+#undef SIGN
+        "\n\nSpecial "
         "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
         "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
         "their number. Tokens are held in memory, 9 bytes each, until they are written. Refuses "
@@ -65,7 +89,7 @@ struct job {
     struct tokenizer *tokenizer; /* NULL with --ids */
     struct ids all;
     int64_t *ends, documents, room, vocab_size; /* vocab_size 0: not known */
-    struct bos bos;
+    struct examples examples;                   /* has the tokenizer and the rules for BOS */
     json_t *meta, *sources;
 };
 
@@ -93,9 +117,11 @@ static void tokenizer_use(struct job *j)
     j->vocab_size = tokenizer_vocab_size(j->tokenizer);
     json_object_set_new(j->meta, "tokenizer_id", json_string(id));
     json_object_set_new(j->meta, "vocab_size", json_integer(j->vocab_size));
+    struct bos bos = {0};
     if (!o.ids)
-        bos_resolve(&j->bos, o.bos, o.row_bos, j->tokenizer, in, tool_err(t));
+        bos_resolve(&bos, o.bos, o.row_bos, j->tokenizer, in, tool_err(t));
     tool_check(t);
+    examples_open(&j->examples, j->tokenizer, &bos, o.field, o.template, in);
     if (in)
         model_close(in);
     free(own);
@@ -103,10 +129,15 @@ static void tokenizer_use(struct job *j)
 
 /* ---- documents to ids */
 
-static void push_all(struct job *j, const struct row_bos *b)
+/* json: its documents are lines of JSON. */
+static int document_use(struct job *j, struct documents *d, int json, const char *text, int64_t n)
 {
-    for (int64_t i = 0; i < b->n; i++)
-        ids_push(&j->all, b->ids[i], 0);
+    struct err *e = tool_err(j->tool);
+    if (o.ids)
+        return documents_ids(d, text, n, j->vocab_size, &j->all);
+    if (json)
+        return examples_line(&j->examples, documents_where(d), text, n, &j->all, e);
+    return examples_text(&j->examples, text, n, &j->all, e);
 }
 
 /* The id of a source is the digest of its bytes, and of the format if only the file's name says
@@ -129,21 +160,18 @@ static void source_parent(struct job *j, const char *path, const char *digest, i
 static void file_use(struct job *j, const char *path)
 {
     struct err *e = tool_err(j->tool);
-    int by_name = !o.ids && !o.field && text_ends(path, ".jsonl");
-    const char *field = by_name ? "text" : o.field, *text;
+    int by_name = !o.ids && !o.field && text_ends(path, ".jsonl"), json = by_name || o.field;
+    const char *text;
     char digest[ST_DIGEST];
     int64_t n;
     struct stat st = {0};
     tool_stdin_once(j->tool, path);
-    struct documents *d = documents_open(path, o.ids ? "\n" : o.separator, field, e);
+    struct documents *d = documents_open(path, o.ids || json ? "\n" : o.separator, NULL, e);
     if (d)
         stat(path, &st);
     while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
-        push_all(j, &j->bos.begin);
-        if (o.ids ? documents_ids(d, text, n, j->vocab_size, &j->all)
-                  : tokenizer_encode(j->tokenizer, text, n, &j->all, e) < 0)
+        if (document_use(j, d, json, text, n))
             break;
-        push_all(j, &j->bos.end);
         if (j->documents == j->room)
             j->ends = mem_grow(j->ends, (size_t)(j->room = 2 * j->room + 64) * sizeof *j->ends);
         j->ends[j->documents++] = j->all.n;
@@ -173,19 +201,37 @@ static void make_rows(struct job *j)
 {
     struct tool *t = j->tool;
     int64_t N = o.seq_length, all = j->all.n;
-    if (N <= j->bos.row.n)
+    if (N <= j->examples.bos.row.n)
         tool_die(t, "rows of %lld tokens have no room for text after their BOS (--row-bos %s)",
                  (long long)N, o.row_bos);
-    int64_t dropped = row_bos_cut(&j->bos.row, &j->all, N, o.max_tokens ? o.max_tokens / N : 0);
+    int64_t dropped = row_bos_cut(&j->examples.bos.row, &j->all, N,
+                                  o.max_tokens ? o.max_tokens / N : 0);
     if (!j->all.n || (o.max_tokens && o.max_tokens < N))
         tool_die(t, "the input has %lld tokens, too few for a row of %lld", (long long)all,
                  (long long)N);
-    if (j->bos.row.n)
+    if (j->examples.bos.row.n)
         tool_note(t, "each row begins with BOS, one of its %lld tokens (--row-bos %s)",
                   (long long)N, o.row_bos);
     if (dropped)
         tool_note(t, "dropped the last %lld tokens, which do not fill a row of %lld",
                   (long long)dropped, (long long)N);
+}
+
+/* What the header and the id say of conversations, and a note if some have nothing that counts. */
+static void write_chat(struct job *j)
+{
+    const struct examples *x = &j->examples;
+    int64_t all = x->conversations + x->pairs;
+    if (x->conversations) {
+        json_t *name = json_string(chat_name(&x->chat));
+        json_object_set_new(j->meta, "chat_template", name);
+        tool_identify(j->tool, "chat", json_pack("[O, s, s]", name, x->chat.bos, x->chat.eos));
+    }
+    if (x->pairs)
+        tool_identify(j->tool, "eos", json_string(x->pair.eos));
+    if (x->answers < all)
+        tool_note(j->tool, "%lld of the %lld conversations have no answer that counts in a loss",
+                  (long long)(all - x->answers), (long long)all);
 }
 
 static void write_stream(struct job *j)
@@ -198,19 +244,22 @@ static void write_stream(struct job *j)
     if (!j->all.n)
         tool_die(t, "the input has 0 tokens, too few for a sequence");
     json_t *bos = json_pack("{s:o, s:o, s:o, s:o}", "rule", json_text(o.ids ? "none" : o.bos),
-                            "begin", ids_json(&j->bos.begin), "end", ids_json(&j->bos.end), "row",
-                            ids_json(&j->bos.row));
+                            "begin", ids_json(&j->examples.bos.begin), "end",
+                            ids_json(&j->examples.bos.end), "row", ids_json(&j->examples.bos.row));
     json_object_set_new(j->meta, "bos", bos);
     if (j->tokenizer) { /* what a model's id does not cover, whichever of its files says it */
         tool_identify(t, "tokenizer_id", json_incref(json_object_get(j->meta, "tokenizer_id")));
         tool_identify(t, "bos", json_incref(bos));
     }
+    write_chat(j);
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
     json_object_set_new(j->meta, "documents", json_integer(j->documents));
     json_object_set_new(j->meta, "tokens", json_integer(j->all.n));
     json_object_set_new(j->meta, "sources", j->sources);
-    struct token_arrays all = {.ids = j->all.id, .bytes = o.ids ? NULL : j->all.bytes};
+    struct token_arrays all = {.ids = j->all.id,
+                               .bytes = o.ids ? NULL : j->all.bytes,
+                               .flags = ids_flagged(&j->all) ? j->all.flags : NULL};
     tokens_write(tool_out(t, "tokens", j->meta), &all, j->all.n, j->ends, j->documents,
                  o.seq_length);
 }
@@ -222,10 +271,12 @@ int main(int argc, char **argv)
     if (!o.ids && !o.model)
         tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
     struct err usage = {0};
-    if (row_bos_check(o.row_bos, &usage))
+    if (row_bos_check(o.row_bos, &usage) || chat_check_name(o.template, &usage))
         tool_usage(t, "%s", usage.msg);
-    if (o.ids && (o.field || o.separator || strcmp(o.bos, "auto") || !strcmp(o.row_bos, "yes")))
-        tool_usage(t, "--ids cannot be combined with --field, --doc-sep, --bos or --row-bos");
+    if (o.ids && (o.field || o.template || o.separator || strcmp(o.bos, "auto") ||
+                  !strcmp(o.row_bos, "yes")))
+        tool_usage(t, "--ids cannot be combined with --field, --chat-template, --doc-sep, --bos or "
+                      "--row-bos");
     if (o.field && o.separator)
         tool_usage(
             t, "--field and --doc-sep cannot be combined: with --field, each line is a document");
@@ -239,6 +290,7 @@ int main(int argc, char **argv)
     write_stream(&j);
     ids_free(&j.all);
     free(j.ends);
+    examples_close(&j.examples);
     tokenizer_close(j.tokenizer);
     return tool_finish(t);
 }

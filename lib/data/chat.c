@@ -72,12 +72,18 @@ static int open_with(struct chat *c, const struct chat_template *form, struct to
                       "eos_token in its tokenizer_config.json");
 }
 
+static int is_auto(const char *name) { return !name || !strcmp(name, "auto"); }
+
+int chat_check_name(const char *name, struct err *e)
+{
+    return is_auto(name) || chat_template_named(name, e) ? 0 : -1;
+}
+
 int chat_open(struct chat *c, const char *name, struct tokenizer *t, struct model_in *in,
               struct err *e)
 {
-    int is_auto = !name || !strcmp(name, "auto");
-    const struct chat_template *form = is_auto ? chat_template_of(in, e)
-                                               : chat_template_named(name, e);
+    const struct chat_template *form = is_auto(name) ? chat_template_of(in, e)
+                                                     : chat_template_named(name, e);
     *c = (struct chat){0};
     return form ? open_with(c, form, t, in, e) : -1;
 }

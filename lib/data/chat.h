@@ -17,6 +17,8 @@ struct chat {
     char *bos, *eos;      /* texts of tokens; "": none is known, or none is needed */
     struct row_bos begin; /* what a text begins with that no template writes */
 };
+/* Refuses the name of a template that is not known; NULL and "auto" are. */
+int chat_check_name(const char *name, struct err *e);
 /* Takes the template by its name or, if that is NULL or "auto", the model's own, with the model's
  * special tokens. in: the model that t is from; may be NULL. -1: the template is not known, or its
  * markers are not tokens of t. Call before the tensors are read. */

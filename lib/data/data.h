@@ -7,6 +7,7 @@
 #include "bos.h"
 #include "chat.h"
 #include "documents.h"
+#include "examples.h"
 #include "sequences.h"
 #include "tokens.h"
 #include "windows.h"

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../formats/json_scan.h"
 #include "../base/mem.h"
+#include "examples.h"
 
 enum { READ_BYTES = 1 << 20 };
 
@@ -20,6 +20,7 @@ struct documents {
     int64_t from, n, room, bytes, line;
     struct digest digest;
     struct json_scan scan; /* holds the text of the current line */
+    char *where;           /* the place of the last document, as documents_where says it */
     struct err *e;
 };
 
@@ -49,6 +50,7 @@ void documents_close(struct documents *d, char digest[ST_DIGEST])
     if (d->fd != STDIN_FILENO)
         close(d->fd);
     free(d->buffer);
+    free(d->where);
     free(d);
 }
 
@@ -111,20 +113,17 @@ static void text_strip(const char **text, int64_t *n)
         ++*text, --*n;
 }
 
+const char *documents_where(struct documents *d)
+{
+    free(d->where);
+    return d->where = mem_format("%s: line %lld", d->path, (long long)d->line);
+}
+
 static int line_field(struct documents *d, const char **text, int64_t *n)
 {
-    struct json_range value;
-    const char *why;
-    if (json_members((struct json_range){*text, *n}, &d->field, &value, 1, &why))
-        return err_set(d->e, "%s: line %lld %s", d->path, (long long)d->line, why);
     json_scan_close(&d->scan);
-    json_scan_open(&d->scan, value.s, value.n);
-    const char *s = value.n ? json_string_text(&d->scan, n) : NULL;
-    if (!s)
-        return err_set(d->e, "%s: line %lld has no text under \"%s\"", d->path, (long long)d->line,
-                       d->field);
-    *text = s;
-    return 1;
+    *text = json_line_text(&d->scan, documents_where(d), *text, d->field, n, d->e);
+    return *text ? 1 : -1;
 }
 
 int documents_next(struct documents *d, const char **text, int64_t *n)

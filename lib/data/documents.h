@@ -15,6 +15,8 @@ struct documents *documents_open(const char *path, const char *separator, const 
 /* 1: the next document, its bytes valid until the next call; 0: none left; -1: error (names file
  * and line). */
 int documents_next(struct documents *d, const char **text, int64_t *n);
+/* "FILE: line N", the place of the last document in a file of lines; valid until the next call. */
+const char *documents_where(struct documents *d);
 /* bytes of the source read for the documents so far */
 int64_t documents_bytes(const struct documents *d);
 /* Appends the ids of a document that is a line of decimal numbers. Refuses ids from vocab_size on

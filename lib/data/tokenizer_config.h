@@ -4,7 +4,8 @@
 
 #include "../model/model.h"
 
-/* The parsed file, NULL if the model has none (in: may be NULL) or on error. json_decref it. */
+/* Of the file, what is used here: "bos_token", "eos_token", "chat_template"; NULL if the model has
+ * no such file (in: may be NULL) or on error. json_decref it. */
 json_t *tokenizer_config(struct model_in *in, struct err *e);
 /* The text of a special token, such as "bos_token", which the file gives as a string or as an
  * object; NULL: it names none. */

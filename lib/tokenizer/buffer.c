@@ -17,6 +17,14 @@ void ids_push(struct ids *out, uint32_t id, uint32_t bytes)
     out->flags[out->n++] = 0;
 }
 
+int ids_flagged(const struct ids *ids)
+{
+    for (int64_t i = 0; i < ids->n; i++)
+        if (ids->flags[i])
+            return 1;
+    return 0;
+}
+
 void ids_free(struct ids *ids)
 {
     free(ids->id);

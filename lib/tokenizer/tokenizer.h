@@ -31,7 +31,8 @@ struct ids {
     int64_t n, room;
 };
 void ids_push(struct ids *out, uint32_t id, uint32_t bytes);
-void ids_free(struct ids *ids); /* empties it */
+int ids_flagged(const struct ids *ids); /* 1 if any has a flag */
+void ids_free(struct ids *ids);         /* empties it */
 /* appends to out */
 int64_t tokenizer_encode(struct tokenizer *t, const char *text, int64_t n, struct ids *out,
                          struct err *e);

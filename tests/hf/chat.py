@@ -8,9 +8,11 @@ chat.py --write DIR BIN TEMPLATES - writes tests/golden/chat: conversations.json
 has a digit a token, and the tokenizers.
 Needs the Python package transformers; ends with "N passed, N failed"."""
 import argparse
+import io
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -19,6 +21,8 @@ import tempfile
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
+import encode
+from encode import check, repeats
 from random_text import random_text
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -227,10 +231,83 @@ def write(templates, folder):
             f.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
+# ---- through tokenize
+
+def random_content(r):
+    markers = [m for m in MARKERS if "INST" not in m]  # by which answers are found
+    return random_text(r, markers if r.random() < .3 else (), r.choice((1, 3, 12)))
+
+
+def random_messages(r):
+    """Mostly in an order that all templates take."""
+    messages = [say("system", random_content(r))] if r.random() < .4 else []
+    for i in range(r.randint(1, 6)):
+        messages.append(say(("user", "assistant")[i % 2], random_content(r)))
+    if r.random() < .1:
+        messages.insert(r.randint(1, len(messages)), say(r.choice(("user", "assistant")), "again"))
+    if r.random() < .2:
+        messages[-1]["weight"] = 0
+    return messages
+
+
+def model_folder(folder, template, library):
+    """A model's directory with the tokenizer and its template."""
+    path, llama = f"{folder}/{template}", f"{here}/../golden/families/llama"
+    os.makedirs(path)
+    for name in "config.json", "model.safetensors":
+        shutil.copy(f"{llama}/{name}", path)
+    library.save_pretrained(path)
+    return path
+
+
+def tokenize(tools, model, options, conversations, folder):
+    """(ids, counted) of each conversation; nothing if they are refused."""
+    lines = f"{folder}/lines.jsonl"
+    with open(lines, "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"messages": c}) + "\n" for c in conversations)
+    done = subprocess.run(
+        [f"{tools}/tokenize", "-m", model, "--quiet", "--compress", "none", *options, lines],
+        capture_output=True)
+    if done.returncode:
+        return
+    records = {r[0]: r[3] for r in stream.read(io.BytesIO(done.stdout))[1]}
+    for i in range(len(conversations)):
+        ids = records[f"ids.{i}"]
+        yield list(struct.unpack("<%dI" % (len(ids) // 4), ids)), [
+            1 - (f & 1) for f in records.get(f"flags.{i}", bytes(len(ids) // 4))]
+
+
+def compare(tools, template, text, options, n, r):
+    tokenizer = "spm" if "mistral" in template and r.random() < .5 else "smollm"
+    with tempfile.TemporaryDirectory() as folder:
+        library = open_library(folder, tokenizer, template, text)
+        model = model_folder(folder, template, library)
+        taken = []
+        for _ in range(n):
+            messages = random_messages(r)
+            want = None
+            if not refused_here(messages, template):
+                want = expected(library, messages, False, template)
+            if want:
+                taken.append((messages, want))
+            else:
+                check(not list(tokenize(tools, model, options, [messages], folder)),
+                      f"{template}: not refused: {ascii(messages)}")
+        got = list(tokenize(tools, model, options, [t[0] for t in taken], folder))
+        check(len(got) == len(taken), f"{template}: refused")
+        for (messages, want), (ids, counted) in zip(taken, got):
+            if ids != want[1] and repeats(library.backend_tokenizer.encode(want[0]), want[0]):
+                continue
+            check(ids == want[1], f"{template}: other ids for {ascii(messages)}")
+            check(counted == want[2], f"{template}: others count in {ascii(messages)}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("bin")
     p.add_argument("templates", nargs="?")
+    p.add_argument("--conversations", type=int, default=100)
+    p.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     p.add_argument("--write", metavar="DIR")
     a = p.parse_args()
     templates = OWN
@@ -239,6 +316,13 @@ def main():
             templates = {k: v for k, v in json.load(f).items() if k in OWN}
     if a.write:
         return write(templates, a.write)
+    print("seed", a.seed)
+    r = random.Random(a.seed)
+    for template, text in templates.items():
+        options = [] if a.templates else ["--chat-template", template]
+        compare(a.bin, template, text, options, a.conversations, r)
+    print(f"{encode.passed} passed, {encode.failed} failed")
+    return encode.failed != 0
 
 
 if __name__ == "__main__":

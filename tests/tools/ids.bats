@@ -17,6 +17,7 @@ setup() {
     "$BIN/rank" scores.tsz -o rank.tsz
     "$BIN/rank" --random 1 scores.tsz -o random.tsz
     printf '{"text": "a b", "other": "b a"}\n{"text": "c", "other": "d"}\n' > lines
+    echo '{"messages": [{"role": "user", "content": "a"}]}' > chats
     words=$PWD/words.json
     "$BIN/train-tokenizer" --vocab-size 258 "$ROOT/README.md" -o "$words"
     "$BIN/train-tokenizer" --vocab-size 300 "$ROOT/README.md" -o more.json
@@ -50,6 +51,7 @@ slice-model|drop-mlp|0|1
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
+tokenize|chat-template|chatml|llama3
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
 tokenize|row-bos|no|yes
@@ -107,6 +109,10 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
             echo "$MODEL --rank ${3:-rank.tsz}"
         fi ;;
     tokenize)
+        if [ "$2" = chat-template ]; then
+            echo "${3:-chats} --field messages --model $ROOT/tests/golden/chat/smollm.json"
+            return
+        fi
         echo "${3:-lines}"
         [ "$2" = model ] || echo --model words.json
         [ "$2" != row-bos ] || echo --bos a --seq-length 3 ;;
