@@ -21,14 +21,19 @@ static inline int64_t chunk_length(const unsigned char *frame)
     return n;
 }
 
-/* Makes the shortest frame for n bytes; returns its own. */
-static inline int chunk_frame(unsigned char frame[CHUNK_FRAME], int64_t n)
+/* Makes a frame of `size` bytes of length for n bytes; returns its own bytes. */
+static inline int chunk_frame_sized(unsigned char frame[CHUNK_FRAME], int64_t n, int size)
 {
-    int k = (n > 0xff) + (n > 0xffff), size = 1 << k;
-    frame[0] = (unsigned char)(0xc4 + k);
+    frame[0] = (unsigned char)(0xc4 + (size > 1) + (size > 2));
     for (int i = size; i > 0; i--, n >>= 8)
         frame[i] = n & 255;
     return 1 + size;
+}
+
+/* The shortest. */
+static inline int chunk_frame(unsigned char frame[CHUNK_FRAME], int64_t n)
+{
+    return chunk_frame_sized(frame, n, 1 << ((n > 0xff) + (n > 0xffff)));
 }
 
 #endif

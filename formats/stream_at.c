@@ -30,7 +30,8 @@ int st_pread(int fd, const char *path, int64_t at, int64_t offset, void *to, int
 int64_t st_pwrite(int fd, const char *path, int64_t at, const void *chunk, int64_t n, struct err *e)
 {
     unsigned char frame[CHUNK_FRAME];
-    int bytes = chunk_frame(frame, n);
+    /* the longest, so that a whole one can be read even at the end of the file */
+    int bytes = chunk_frame_sized(frame, n, CHUNK_FRAME - 1);
     return file_pwrite(fd, path, frame, bytes, at, e) ||
                    file_pwrite(fd, path, chunk, n, at + bytes, e)
                ? -1

@@ -19,12 +19,14 @@ struct plan {
     enum dtype dtype;
 };
 enum { PLANS = 6 };
+/* level of zstd; 0: plain, read in place and not from a copy */
+static int compress;
 
 static void stream_write(const struct plan *p)
 {
     static uint64_t buf[2000];
     struct err e = {0};
-    struct st_out *out = st_create(path, 0, &e);
+    struct st_out *out = st_create(path, compress, &e);
     json_t *head = json_pack("{s:s, s:s, s:s, s:[]}", "kind", "tokens", "id", some_id,
                              "tokenizer_id", other_id, "hist");
     st_begin(out, head);
@@ -224,10 +226,12 @@ int main(void)
     if (fd < 0)
         return perror(path), 1;
     close(fd);
-    test_loading();
-    test_without_bytes();
-    test_flags();
-    test_refusals();
+    for (compress = 0; compress < 2; compress++) {
+        test_loading();
+        test_without_bytes();
+        test_flags();
+        test_refusals();
+    }
     unlink(path);
     return check_report();
 }
