@@ -4,32 +4,9 @@
  * space beside the token, as in the tokenizers library. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "../base/utf8.h"
 #include "tokenizer_private.h"
-
-static int by_first_byte(const void *a, const void *b)
-{
-    const struct added_token *x = *(struct added_token *const *)a,
-                             *y = *(struct added_token *const *)b;
-    if (x->text[0] != y->text[0])
-        return (unsigned char)x->text[0] - (unsigned char)y->text[0];
-    return x->n != y->n ? (x->n < y->n) - (x->n > y->n) : memcmp(x->text, y->text, (size_t)x->n);
-}
-
-void added_set_index(struct added_set *set)
-{
-    if (set->count)
-        qsort(set->tokens, (size_t)set->count, sizeof *set->tokens, by_first_byte);
-    int at = 0;
-    for (int c = 0; c < 257; c++) {
-        while (at < set->count && (unsigned char)set->tokens[at]->text[0] < c)
-            at++;
-        set->begin[c] = at;
-    }
-}
 
 static int is_space(uint32_t c)
 {
@@ -91,22 +68,11 @@ static int64_t space_after(struct text t, int64_t at)
     return at;
 }
 
-static const struct added_token *token_at(const struct added_set *set, struct text t, int64_t at)
-{
-    unsigned char c = (unsigned char)t.s[at];
-    for (int i = set->begin[c]; i < set->begin[c + 1]; i++) {
-        const struct added_token *a = set->tokens[i];
-        if (a->n <= t.n - at && !memcmp(a->text, t.s + at, (size_t)a->n))
-            return a;
-    }
-    return NULL;
-}
-
-int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from,
+int added_find(struct added_set *set, struct text t, int64_t *at, int64_t from,
                struct added_match *m)
 {
     while (set->count && *at < t.n) {
-        const struct added_token *a = token_at(set, t, *at);
+        const struct added_token *a = added_at(set, t, *at);
         if (!a) {
             ++*at;
             continue;

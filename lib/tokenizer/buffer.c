@@ -36,7 +36,7 @@ void ids_free(struct ids *ids)
 void buffer_clear(struct buffer *b, int64_t most)
 {
     b->n = b->owed = 0;
-    b->full = 0;
+    b->full = b->late = 0;
     b->most = most;
 }
 
@@ -50,6 +50,7 @@ void buffer_add(struct buffer *b, const char *s, int64_t n, const uint32_t *weig
 {
     if (!n) {
         *(b->n ? &b->weight[b->n - 1] : &b->owed) += total;
+        b->late |= b->owed > 0;
         return;
     }
     if (b->full || n > b->most - b->n) {

@@ -38,6 +38,7 @@ struct buffer {
     int full; /* more than `most` bytes came; the rest was dropped */
     /* weight removed at the very beginning, to be added to the first byte that comes */
     uint32_t owed;
+    int late; /* some was: it does not begin where its source does */
 };
 /* empties it; `most`: the bytes it may hold */
 void buffer_clear(struct buffer *b, int64_t most);

@@ -118,6 +118,7 @@ static int read_added_token(struct tokenizer *t, const json_t *o, struct err *e)
                        t->n_added + 1);
     struct added_token a = {.id = (uint32_t)json_integer_value(id),
                             .n = (int64_t)json_string_length(content),
+                            .order = t->n_added,
                             .special = json_is_true(json_object_get(o, "special")),
                             .lstrip = json_is_true(json_object_get(o, "lstrip")),
                             .rstrip = json_is_true(json_object_get(o, "rstrip")),
@@ -140,6 +141,8 @@ static int read_added(struct tokenizer *t, const json_t *list, struct err *e)
     for (size_t i = 0; i < n; i++)
         if (read_added_token(t, json_array_get(list, i), e))
             return -1;
+    for (int i = 0; i < t->n_added; i++)
+        t->added[i].order += t->added[i].special ? 0 : t->n_added;
     qsort(t->added, (size_t)t->n_added, sizeof *t->added, by_id);
     t->size = bpe_size(t->bpe);
     for (int i = 0; i < t->n_added; i++)
@@ -176,9 +179,7 @@ static int index_added(struct tokenizer *t, struct err *e)
         copy->n = content.n;
         t->normal.tokens[t->normal.count++] = copy;
     }
-    added_set_index(&t->raw);
-    added_set_index(&t->normal);
-    return 0;
+    return added_set_index(&t->raw, e) || added_set_index(&t->normal, e) ? -1 : 0;
 }
 
 /* ---- the post-processor */

@@ -68,6 +68,8 @@ static void replace(struct buffer *out, struct text t, const char *from, const c
     for (const char *p; at < t.n && (p = memmem(t.s + at, (size_t)(t.n - at), from, (size_t)n));
          at = p - t.s + n) {
         int64_t start = p - t.s;
+        if (!start && utf8_length(from, n) < n) /* in the library the last character is replaced */
+            out->late = 1;
         buffer_add_text(out, text_part(t, at, start));
         buffer_add(out, to, (int64_t)strlen(to), NULL,
                    (uint32_t)text_weight(text_part(t, start, start + n)));
@@ -141,7 +143,7 @@ int norm_apply(struct norm *n, struct text *t, struct err *e)
         if (out->full)
             return err_set(e, "the tokenizer's normalizers make more than %lld bytes of %lld",
                            (long long)out->most, (long long)n_before);
-        *t = (struct text){out->s, out->n, out->weight, t->first};
+        *t = (struct text){out->s, out->n, out->weight, t->first && !out->late};
     }
     return 0;
 }

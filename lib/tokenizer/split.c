@@ -33,7 +33,7 @@ struct split {
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
     enum behaviour behaviour;
-    int invert;
+    int invert, may_be_empty; /* matches of the pattern */
     /* replaces spaces by `space`; puts `prefix` before a piece that does not begin with it */
     char *space, *prefix;
     enum prefix when;
@@ -94,6 +94,9 @@ static int split_compile(struct split *s, const char *pattern, int literal, stru
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
         return err_set(e, "the tokenizer's pattern \"%.200s\" is not valid: %s", pattern, why);
     }
+    uint32_t may_be_empty = 0;
+    pcre2_pattern_info(s->code, PCRE2_INFO_MATCHEMPTY, &may_be_empty);
+    s->may_be_empty = may_be_empty != 0;
     pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* where there is no JIT, PCRE2 interprets */
     s->match = pcre2_match_data_create(1, pattern_memory());
     s->context = pcre2_match_context_create(pattern_memory());
@@ -229,8 +232,8 @@ struct run { /* a text passing through the steps from `step` on */
     void *context;
     struct err *e;
     struct text text;
-    int64_t start, end; /* the last stretch, which the next may still join; empty at first */
-    int matched;        /* the last stretch was a match */
+    int64_t start, end; /* the last stretch, which the next may still join */
+    int some, matched;  /* there is one; it was a match */
 };
 
 static int run_text(struct split_list *l, int step, struct text t, split_use *use, void *context,
@@ -245,12 +248,11 @@ static int run_emit(struct run *r)
                                       r->use, r->context, r->e);
 }
 
-/* The next stretch, up to `end`: a match of the pattern or the text between matches. */
+/* The next stretch, up to `end`: a match of the pattern, which may be empty, or the text between
+ * matches. */
 static int run_stretch(struct run *r, int64_t end, int match)
 {
-    int joins = 0, was = r->matched, some = r->end > r->start;
-    if (end == r->end)
-        return 0;
+    int joins = 0, was = r->matched;
     switch (r->list->steps[r->step].behaviour) {
     case MERGED_WITH_PREVIOUS: joins = match && !was; break;
     case MERGED_WITH_NEXT: joins = !match && was; break;
@@ -258,41 +260,49 @@ static int run_stretch(struct run *r, int64_t end, int match)
     default: break;
     }
     r->matched = match;
-    if (!(joins && some) && run_emit(r))
+    if (!(joins && r->some) && run_emit(r))
         return -1;
     r->end = end;
+    r->some = 1;
     if (match && r->list->steps[r->step].behaviour == REMOVED)
         r->start = end;
     return 0;
 }
 
-/* Runs the pattern over the well-formed stretch [from, to) of the text. */
+/* Finds the next match at or after `at`: 1, 0 none, -1 error. */
+static int find(const struct split *s, const char *base, PCRE2_SIZE n, PCRE2_SIZE at, struct err *e)
+{
+    int found = pcre2_match(s->code, (PCRE2_SPTR)base, n, at, PCRE2_NO_UTF_CHECK, s->match,
+                            s->context);
+    if (found >= 0 || found == PCRE2_ERROR_NOMATCH)
+        return found >= 0;
+    char why[160];
+    pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
+    return err_set(e, "the tokenizer's pattern failed on a text of %lld bytes: %s", (long long)n,
+                   why);
+}
+
+/* Runs the pattern over the well-formed stretch [from, to) of the text. An empty match cuts, too,
+ * unless the match before it ends there. */
 static int run_pattern(struct run *r, int64_t from, int64_t to)
 {
     const struct split *s = &r->list->steps[r->step];
     const char *base = r->text.s + from;
-    PCRE2_SIZE n = (PCRE2_SIZE)(to - from), at = 0;
-    while (at < n) {
-        int found = pcre2_match(s->code, (PCRE2_SPTR)base, n, at, PCRE2_NO_UTF_CHECK, s->match,
-                                s->context);
-        if (found == PCRE2_ERROR_NOMATCH)
-            break;
-        if (found < 0) {
-            char why[160];
-            pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
-            return err_set(r->e, "the tokenizer's pattern failed on a text of %lld bytes: %s",
-                           (long long)n, why);
+    const PCRE2_SIZE *match = pcre2_get_ovector_pointer(s->match);
+    PCRE2_SIZE n = (PCRE2_SIZE)(to - from), at = 0, done = 0, last = PCRE2_UNSET;
+    int found = 0;
+    while (at < n + (PCRE2_SIZE)s->may_be_empty && (found = find(s, base, n, at, r->e)) > 0) {
+        PCRE2_SIZE start = match[0], end = match[1];
+        if (end == start && end == last) {
+            at += at < n ? (PCRE2_SIZE)utf8_length(base + at, (int64_t)(n - at)) : 1;
+            continue;
         }
-        const PCRE2_SIZE *where = pcre2_get_ovector_pointer(s->match);
-        PCRE2_SIZE start = where[0], end = where[1];
-        at = end > at ? end : at + (PCRE2_SIZE)utf8_length(base + at, (int64_t)(n - at));
-        if (end == start)
-            continue; /* an empty match cuts nothing */
-        if (run_stretch(r, from + (int64_t)start, s->invert) ||
+        if ((start > done && run_stretch(r, from + (int64_t)start, s->invert)) ||
             run_stretch(r, from + (int64_t)end, !s->invert))
             return -1;
+        at = done = last = end;
     }
-    return run_stretch(r, to, s->invert);
+    return found < 0 || (done < n && run_stretch(r, to, s->invert)) ? -1 : 0;
 }
 
 static int run_cut(struct split_list *l, int step, struct text t, split_use *use, void *context,

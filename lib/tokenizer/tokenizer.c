@@ -27,8 +27,8 @@ void tokenizer_close(struct tokenizer *t)
         free(t->normal.tokens[i]);
     }
     free(t->added);
-    free(t->raw.tokens);
-    free(t->normal.tokens);
+    added_set_free(&t->raw);
+    added_set_free(&t->normal);
     norm_free(&t->norm);
     split_free(&t->split);
     decoder_free(t->decoder);
@@ -70,13 +70,17 @@ typedef int part_use(struct encoding *c, struct text part, struct err *e);
 
 /* Cuts the tokens of `set` out of a text; the text between them goes to `rest`. White space
  * consumed by rstrip may itself hold a token, which is then output too, covering no bytes, as in
- * the tokenizers library (which may also repeat white space then; that is not reproduced). */
-static int encode_around(struct encoding *c, const struct added_set *set, struct text t,
-                         part_use *rest, struct err *e)
+ * the tokenizers library (which may also repeat white space then; that is not reproduced), unless
+ * it is stripped on its left, too: then nothing is left of it. */
+static int encode_around(struct encoding *c, struct added_set *set, struct text t, part_use *rest,
+                         struct err *e)
 {
     struct added_match m;
     int64_t at = 0, from = 0;
+    added_begin(set);
     while (added_find(set, t, &at, from, &m)) {
+        if (m.token->lstrip && m.end <= from)
+            continue;
         if (m.start > from && rest(c, text_part(t, from, m.start), e))
             return -1;
         if (m.start < from)

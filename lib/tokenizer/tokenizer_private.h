@@ -40,23 +40,32 @@ struct added_token {
     char *text;
     int64_t n;
     uint32_t id;
+    int order; /* of several with one text, the lowest counts: special ones first, as listed */
     int special, lstrip, rstrip, single_word, normalized;
 };
-/* by first byte, long ones first */
 struct added_set {
     struct added_token **tokens;
     int count;
-    int begin[257];
+    int64_t longest;          /* bytes */
+    struct added_node *nodes; /* added_index.c */
+    /* for the places [from, to) of a text: the longest token that begins there, -1 none */
+    int32_t *found;
+    int64_t from, to, room;
 };
 /* including white space taken by lstrip and rstrip */
 struct added_match {
     int64_t start, end;
     const struct added_token *token;
 };
-void added_set_index(struct added_set *set); /* after tokens and count are set */
+/* after tokens and count are set; refuses tokens of very many bytes together */
+int added_set_index(struct added_set *set, struct err *e);
+void added_set_free(struct added_set *set); /* tokens themselves stay */
+void added_begin(struct added_set *set);    /* another text */
+/* The longest token that begins at this place of the text, or NULL; places never go back. */
+const struct added_token *added_at(struct added_set *set, struct text t, int64_t at);
 /* 1: the next match at or after *at, which moves past the token itself; text before `from` is
  * already consumed. 0: none. */
-int added_find(const struct added_set *set, struct text t, int64_t *at, int64_t from,
+int added_find(struct added_set *set, struct text t, int64_t *at, int64_t from,
                struct added_match *m);
 
 /* ---- normalizers */

@@ -103,6 +103,7 @@ int bpe_train_text(struct bpe_trainer *b, const char *s, int64_t n, struct err *
     struct text t = {s, n, NULL, 1};
     struct added_match m;
     int64_t at = 0, from = 0;
+    added_begin(&b->special);
     while (added_find(&b->special, t, &at, from, &m)) {
         if (split_apply(&b->split, text_part(t, from, m.start), word_count, b, e))
             return -1;
@@ -397,7 +398,7 @@ struct bpe_trainer *bpe_train_open(const char *const *special, int n_special, st
                                                     .special = 1};
         b->special.tokens[b->special.count++] = &b->special_tokens[i];
     }
-    added_set_index(&b->special);
+    failed = failed || added_set_index(&b->special, e);
     words_index(b, 1 << 16);
     b->pair_mask = 1023;
     b->pair_slots = mem_alloc((b->pair_mask + 1) * sizeof *b->pair_slots);
@@ -415,9 +416,10 @@ void bpe_train_close(struct bpe_trainer *b)
         free(b->tokens[i].text);
     for (int i = 0; i < b->special.count; i++)
         free(b->special_tokens[i].text);
-    void *all[] = {b->special_tokens, b->special.tokens, b->bytes,      b->words, b->slots,
-                   b->symbols,        b->pairs,          b->pair_slots, b->heap,  b->grown,
-                   b->tokens,         b->token_slots,    b->merges,     b};
+    added_set_free(&b->special);
+    void *all[] = {b->special_tokens, b->bytes,      b->words, b->slots, b->symbols,
+                   b->pairs,          b->pair_slots, b->heap,  b->grown, b->tokens,
+                   b->token_slots,    b->merges,     b};
     split_free(&b->split);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);

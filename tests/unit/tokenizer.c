@@ -504,6 +504,57 @@ static void test_trainer(void)
     bpe_train_close(b);
 }
 
+/* What random tokenizers found to differ from the library, which gives these ids. */
+#define SPLIT(pattern, behaviour) \
+    "\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"" pattern \
+    "\"}, \"behavior\": \"" behaviour "\"}"
+#define REMOVE_SPACES "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\"}"
+#define METASPACE \
+    "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"_\", " \
+    "\"prepend_scheme\": \"first\"}"
+static void test_found(void)
+{
+    static const struct {
+        const char *parts, *text, *ids;
+    } cases[] = {
+        /* empty matches cut */
+        {SPLIT("x*", "Isolated"), "ab", "0 1 "},
+        {SPLIT("x*", "MergedWithNext"), "abab", "0 1 0 1 "},
+        {SPLIT("x*", "MergedWithPrevious"), "abab", "0 1 0 1 "},
+        {SPLIT("x*", "Contiguous"), "abab", "0 1 0 1 "},
+        {SPLIT("b|x*", "Removed"), "abaab", "0 0 0 "},
+        /* a token within the white space that one before it took */
+        {"\"added_tokens\": [{\"id\": 4, \"content\": \"\\n\", \"lstrip\": true, \"rstrip\": "
+         "true}]",
+         "a\n\nb\n", "0 4 1 4 "},
+        /* the beginning of the source, or only of what is left of it */
+        {"\"normalizer\": " REMOVE_SPACES ", " METASPACE, "a b", "3 2 "},
+        {"\"normalizer\": " REMOVE_SPACES ", " METASPACE, " ab", "2 "},
+        {"\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" REMOVE_SPACES
+         ", {\"type\": \"Prepend\", \"prepend\": \"a\"}]}, " METASPACE,
+         " ab", "0 2 "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        char *json = mem_format("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, "
+                                "\"ab\": 2, \"_\": 3, \"\\n\": 4}, \"merges\": [\"a b\"]}, %s}",
+                                cases[i].parts),
+             *got = mem_string("");
+        struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
+        CHECK(t != NULL, "%s: %s", cases[i].parts, e.msg);
+        struct ids x = {0};
+        if (t)
+            x = encode(t, cases[i].text, (int64_t)strlen(cases[i].text));
+        for (int64_t k = 0; k < x.n; k++)
+            got = mem_append(got, "%u ", x.id[k]);
+        CHECK(!strcmp(got, cases[i].ids), "%s: %s, not %s", cases[i].parts, got, cases[i].ids);
+        tokenizer_close(t);
+        ids_free(&x);
+        free(json);
+        free(got);
+    }
+}
+
 int main(void)
 {
     test_golden();
@@ -516,5 +567,6 @@ int main(void)
     test_growth();
     test_refused();
     test_trainer();
+    test_found();
     return check_report();
 }
