@@ -1,4 +1,4 @@
-/* Batches and their order: see data.h. */
+/* Batches: see batch.h. */
 #include "batch.h"
 
 #include <stdlib.h>
@@ -6,7 +6,6 @@
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
-#include "../base/rng.h"
 
 int64_t data_row_text(const struct data_row *r) { return r->n - (r->bos ? r->bos->n : 0); }
 
@@ -73,45 +72,6 @@ void data_batch_close(struct data_batch *d)
     free(d->row);
     free(d->flags);
     *d = (struct data_batch){0};
-}
-
-void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t seed)
-{
-    *o = (struct data_order){.n = n, .shuffled = shuffled, .seed = seed, .epoch = -1};
-    if (shuffled)
-        o->permutation = mem_alloc((size_t)n * sizeof *o->permutation);
-}
-
-/* Fisher and Yates. The low streams of a seed draw initial weights. */
-static void data_shuffle(struct data_order *o, int64_t epoch)
-{
-    struct rng rng = rng_open(o->seed, ((uint64_t)1 << 32) + (uint64_t)epoch);
-    int64_t *p = o->permutation;
-    for (int64_t i = 0; i < o->n; i++)
-        p[i] = i;
-    for (int64_t i = o->n - 1; i > 0; i--) {
-        int64_t j = (int64_t)rng_below(&rng, (uint64_t)i + 1), swap = p[i];
-        p[i] = p[j];
-        p[j] = swap;
-    }
-    o->epoch = epoch;
-}
-
-int64_t data_order_next(struct data_order *o)
-{
-    int64_t epoch = o->position / o->n, at = o->position % o->n;
-    o->position++;
-    if (!o->shuffled)
-        return at;
-    if (o->epoch != epoch)
-        data_shuffle(o, epoch);
-    return o->permutation[at];
-}
-
-void data_order_close(struct data_order *o)
-{
-    free(o->permutation);
-    o->permutation = NULL;
 }
 
 int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_name,

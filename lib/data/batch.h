@@ -1,4 +1,4 @@
-/* Rows of tokens as batches for a tape, and the order in which training sees the sequences.
+/* Rows of tokens as batches for a tape.
  *
  * A row of n tokens gives n - 1 predictions: the batch holds its first n - 1 tokens, and position t
  * is labelled with token t + 1. */
@@ -38,19 +38,6 @@ void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n);
 int data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n_seq,
                     struct err *e);
 void data_batch_close(struct data_batch *d);
-
-/* Sequences 0..n-1 in epochs. Sequential: in order; shuffled: a new permutation for each epoch,
- * determined by seed and epoch. The whole state is `position`, the number of sequences taken so
- * far. */
-struct data_order {
-    int64_t n, position;
-    int shuffled;
-    uint64_t seed;
-    int64_t epoch, *permutation; /* the epoch of `permutation`, -1: none yet */
-};
-void data_order_open(struct data_order *o, int64_t n, int shuffled, uint64_t seed); /* n > 0 */
-int64_t data_order_next(struct data_order *o);
-void data_order_close(struct data_order *o);
 
 /* Ids mean the same to a model and to tokens if their tokenizers have the same digest; "" is
  * unknown and agrees with all. */

@@ -8,6 +8,7 @@
 #include "chat.h"
 #include "documents.h"
 #include "examples.h"
+#include "order.h"
 #include "sequences.h"
 #include "tokens.h"
 #include "windows.h"

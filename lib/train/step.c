@@ -128,7 +128,8 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .losses = {tape_loss_of(o)}};
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
-    data_order_open(&t->order, t->windows.n, o->shuffled, (uint64_t)o->seed);
+    t->order = (struct data_order){
+        .n = t->windows.n, .shuffled = o->shuffled, .seed = (uint64_t)o->seed};
     data_batch_open(&t->batch, o->batch_size, n);
     t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
     return 0;
@@ -140,7 +141,6 @@ void train_close(struct trainer *t)
         tape_close(t->tape);
     nested_close(t->nested);
     arena_close(&t->moments);
-    data_order_close(&t->order);
     data_batch_close(&t->batch);
     free(t->rows);
     windows_close(&t->windows);

@@ -103,32 +103,75 @@ static void test_adamw(void)
 static void test_order(void)
 {
     enum { N = 10, EPOCHS = 4 };
-    struct data_order o, again;
+    struct data_order o = {.n = N, .shuffled = 1, .seed = 7}, again;
     int64_t taken[N * EPOCHS];
-    data_order_open(&o, N, 1, 7);
     for (int i = 0; i < N * EPOCHS; i++)
         taken[i] = data_order_next(&o);
-    for (int epoch = 0; epoch < EPOCHS; epoch++) {
-        int seen[N] = {0}, once = 1;
-        for (int i = 0; i < N; i++)
-            seen[taken[epoch * N + i]]++;
-        for (int i = 0; i < N; i++)
-            once &= seen[i] == 1;
-        CHECK(once, "epoch %d is not a permutation", epoch);
-    }
     CHECK(memcmp(taken, taken + N, N * sizeof *taken), "two epochs have the same order");
     for (int at = 0; at < N * EPOCHS; at += 7) {
-        data_order_open(&again, N, 1, 7);
-        again.position = at;
+        again = (struct data_order){.n = N, .shuffled = 1, .seed = 7, .position = at};
         CHECK(data_order_next(&again) == taken[at] && again.position == at + 1,
               "going on at %d gives another sequence", at);
-        data_order_close(&again);
     }
-    data_order_close(&o);
-    data_order_open(&o, 3, 0, 7);
+    o = (struct data_order){.n = 3, .seed = 7};
     for (int i = 0; i < 7; i++)
         CHECK(data_order_next(&o) == i % 3, "sequential order at %d", i);
-    data_order_close(&o);
+}
+
+static void test_permutations(void)
+{
+    for (int64_t n = 1; n < 400; n += n < 20 ? 1 : 37)
+        for (uint64_t key = 0; key < 50; key++) {
+            char seen[400] = "";
+            int64_t once = 0, same = 0;
+            for (int64_t i = 0; i < n; i++) {
+                int64_t p = permutation_at(key, key % 3, n, i);
+                once += p >= 0 && p < n && !seen[p]++;
+                same += p == permutation_at(key, key % 3 + 1, n, i);
+            }
+            CHECK(once == n, "of %lld: no permutation", (long long)n);
+            CHECK(n < 20 || same < n / 2, "of %lld: two epochs have the same order", (long long)n);
+        }
+    int64_t n = INT64_C(5000000000), i = n - 1, p = permutation_at(1, 2, n, i);
+    CHECK(p >= 0 && p < n && p != permutation_at(1, 2, n, i - 1) && p != permutation_at(2, 2, n, i),
+          "of billions");
+}
+
+/* By how many of its standard deviations the chi-squared of counts that should be equal exceeds its
+ * mean, the degrees of freedom. */
+static double chi_squared(const int *counts, int cells, double total)
+{
+    double sum = 0, expected = total / cells;
+    for (int i = 0; i < cells; i++)
+        sum += (counts[i] - expected) * (counts[i] - expected) / expected;
+    return (sum - (cells - 1)) / sqrt(2.0 * (cells - 1));
+}
+
+/* Over seeds: where each entry goes, and where its successor goes from there. */
+static void test_uniform(void)
+{
+    enum { MOST = 70, SEEDS = 20000 };
+    static const int sizes[] = {3, 6, 12, 33, 64, 70};
+    static int places[MOST * MOST], steps[MOST * MOST], orders[6];
+    for (int k = 0; k < 6; k++) {
+        int n = sizes[k];
+        memset(places, 0, sizeof places);
+        memset(steps, 0, sizeof steps);
+        for (uint64_t seed = 0; seed < SEEDS; seed++) {
+            int64_t p[MOST];
+            for (int i = 0; i < n; i++)
+                places[i * n + (p[i] = permutation_at(seed, 0, n, i))]++;
+            for (int i = 0; i + 1 < n; i++)
+                steps[i * (n - 1) + (p[i + 1] - p[i] + n) % n - 1]++;
+            if (n == 3)
+                orders[2 * p[0] + (p[1] > p[2])]++;
+        }
+        double place = chi_squared(places, n * n, (double)n * SEEDS),
+               step = chi_squared(steps, (n - 1) * (n - 1), (n - 1.0) * SEEDS);
+        CHECK(place < 4 && step < 4, "of %d: places %.2f, steps %.2f", n, place, step);
+    }
+    CHECK(chi_squared(orders, 6, SEEDS) < 4, "the orders of three: %.2f",
+          chi_squared(orders, 6, SEEDS));
 }
 
 static void test_batch(void)
@@ -309,6 +352,8 @@ int main(void)
     test_loss_sums();
     test_adamw();
     test_order();
+    test_permutations();
+    test_uniform();
     test_batch();
     test_windows();
     test_window_bos();
