@@ -23,16 +23,21 @@ static struct train_options o = {.schedule = {.warmup_steps = -1,
                                  .temperature = 1,
                                  .jsd_beta = NAN};
 static struct train_run run;
-static const char *teacher_name, *data_name, *eval_name, *widths_name, *output,
+static struct data_sources data;
+static const char *teacher_name, *eval_name, *widths_name, *output,
     *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep",
     *schedule = "cosine";
+static struct opt_list data_names;
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
     {"teacher", OPT_PATH, &teacher_name, "MODEL",
      "model whose distribution the student learns; not with --loss ce", 0},
-    {"data", OPT_PATH, &data_name, "TOKENS", "training sequences", 0},
+    {"data", OPT_PATHS, &data_names, "TOKENS[:WEIGHT]",
+     "training sequences; a pattern such as 'shards/*.tsz' names one source of several files; may "
+     "be repeated, and then sequences are drawn in proportion to the weights, 1 if not given",
+     0},
     {"init", OPT_TEXT, &init, "keep|random",
      "start from the student's weights or from random ones; for random weights, a directory with "
      "only config.json suffices",
@@ -156,8 +161,11 @@ static void resolve_options(struct tool *t)
     if (schedule_parse(schedule, &o.schedule.kind, &e) || train_parse_loss(loss, o.weights, &e) ||
         train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
-    if (!data_name)
+    if (!data_names.n)
         tool_usage(t, "--data TOKENS is required");
+    for (int i = 0; i < data_names.n; i++)
+        if (data_sources_add(&data, data_names.text[i], &e))
+            tool_usage(t, "%s", e.msg);
     if (teacher_name && !train_needs_teacher(&o))
         tool_usage(t, "--loss %s does not use --teacher", loss);
     if (!teacher_name && train_needs_teacher(&o))
@@ -176,9 +184,12 @@ static void resolve_options(struct tool *t)
         tool_usage(t, "--save-steps and --resume need --output-dir");
 }
 
-static struct tokens data, eval_data;
+static struct tokens eval_data;
 static struct model_in *student_in, *teacher_in;
 static struct model student, teacher;
+
+/* Sequences that the run draws. */
+static int64_t all_sequences(void) { return o.schedule.max_steps * o.batch_size * o.accumulation; }
 
 static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
 {
@@ -231,6 +242,26 @@ static void open_widths(struct tool *t)
     free(text);
 }
 
+/* Opens every stream. How many sequences of each source there will be is known before. */
+static void open_data(struct tool *t)
+{
+    json_t *shares = json_array();
+    file_raise_limit();
+    for (int i = 0; i < data.n; i++) {
+        const struct data_source *s = &data.all[i];
+        for (int64_t k = 0; k < s->n_streams; k++)
+            open_tokens(t, s->streams[k].path, &s->streams[k].tokens);
+        json_array_append_new(shares,
+                              json_pack("[I, I]", (json_int_t)s->weight, (json_int_t)s->n_streams));
+    }
+    if (data.n > 1 || data.all->n_streams > 1)
+        tool_identify(t, "data", shares);
+    else
+        json_decref(shares);
+    if (data.n > 1)
+        tool_record(t, "sequences", data_sources_counts(&data, all_sequences()));
+}
+
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
@@ -239,7 +270,7 @@ static void open_inputs(struct tool *t)
         data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
                               teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));
     tool_check(t);
-    open_tokens(t, data_name, &data);
+    open_data(t);
     if (eval_name)
         open_tokens(t, eval_name, &eval_data);
     if (widths_name)
@@ -277,6 +308,11 @@ static void open_run(struct tool *t)
     tool_check(t);
     if (run.trainer.note[0])
         tool_note(t, "%s", run.trainer.note);
+    for (int i = 0; data.n > 1 && i < data.n; i++) {
+        int64_t n = data_sources_drawn(&data, i, all_sequences());
+        tool_note(t, "%s: %lld sequences, %.2f epochs of its %lld", data.all[i].name, (long long)n,
+                  (double)n / (double)data.all[i].n, (long long)data.all[i].n);
+    }
     if (eval_name && train_run_evaluate_on(&run, &eval_data, e))
         tool_check(t);
     struct memory_part parts[TRAIN_PARTS];

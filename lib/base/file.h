@@ -20,6 +20,8 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
 /* A new file without a name, in the directory TMPDIR, or else /var/tmp or /tmp: gone once it is
  * closed. Descriptor, or -1. */
 int file_temporary(struct err *e);
+/* Lets the process open as many files as the system permits. */
+void file_raise_limit(void);
 /* Exactly `n` bytes at `offset`, however few the kernel returns at a time. -1 if the file ends
  * before. */
 int file_pread(int fd, const char *path, void *buf, int64_t n, int64_t offset, struct err *e);

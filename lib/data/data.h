@@ -10,6 +10,7 @@
 #include "examples.h"
 #include "order.h"
 #include "sequences.h"
+#include "sources.h"
 #include "tokens.h"
 #include "windows.h"
 

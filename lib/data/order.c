@@ -28,10 +28,9 @@ static uint64_t feistel(struct rng key, int bits, uint64_t x)
     return high << low_bits | low;
 }
 
-int64_t permutation_at(uint64_t seed, uint64_t epoch, int64_t n, int64_t i)
+int64_t permutation_at(uint64_t seed, uint64_t stream, int64_t n, int64_t i)
 {
-    /* the low streams of a seed draw initial weights */
-    struct rng key = rng_open(seed, (UINT64_C(1) << 32) + epoch);
+    struct rng key = rng_open(seed, stream);
     uint64_t x = (uint64_t)i;
     int bits = 2;
     while (n > INT64_C(1) << bits && bits < 62)
@@ -46,5 +45,9 @@ int64_t data_order_next(struct data_order *o)
 {
     int64_t epoch = o->position / o->n, at = o->position % o->n;
     o->position++;
-    return o->shuffled ? permutation_at(o->seed, (uint64_t)epoch, o->n, at) : at;
+    if (!o->shuffled)
+        return at;
+    /* the low streams of a seed draw initial weights */
+    uint64_t stream = ((o->source + 1) << 32) + (uint64_t)epoch;
+    return permutation_at(o->seed, stream, o->n, at);
 }

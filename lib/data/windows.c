@@ -310,7 +310,7 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
     if (w->predictions)
         return 0;
     windows_close(w);
-    return err_set(e, "the %lld tokens have no window with a prediction to score",
+    return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->path,
                    (long long)t->total);
 }
 

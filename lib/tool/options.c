@@ -206,7 +206,8 @@ json_t *options_resolved(const struct options *o, int with_paths)
     json_t *all = json_object();
     for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
         for (const struct opt *p = o->tables[t]; p && p->name; p++) {
-            int counts = p->type != OPT_GROUP && (p->type != OPT_PATH || with_paths);
+            int is_path = p->type == OPT_PATH || p->type == OPT_PATHS,
+                counts = p->type != OPT_GROUP && (!is_path || with_paths);
             json_t *v = counts && !(p->flags & OPT_SILENT_ID) ? option_value(p) : NULL;
             if (v)
                 json_object_set_new(all, p->name, v);

@@ -7,11 +7,21 @@
 
 #include "../base/err.h"
 
-/* Of int, int64_t, double, const char * (TEXT, PATH, SIZES), struct opt_list (may be repeated).
- * PATH: the name of a file or directory; SIZES: a number, or text that the tool parses
- * (lib/base/ranges.h), recorded as a number where it is one, as 0 where it is not given; GROUP: a
- * heading in --help (name = text). */
-enum opt_type { OPT_FLAG, OPT_INT, OPT_REAL, OPT_TEXT, OPT_PATH, OPT_SIZES, OPT_LIST, OPT_GROUP };
+/* Of int, int64_t, double, const char * (TEXT, PATH, SIZES), struct opt_list (LIST, PATHS: may be
+ * repeated). PATH: the name of a file or directory; PATHS: those of several; SIZES: a number, or
+ * text that the tool parses (lib/base/ranges.h), recorded as a number where it is one, as 0 where
+ * it is not given; GROUP: a heading in --help (name = text). */
+enum opt_type {
+    OPT_FLAG,
+    OPT_INT,
+    OPT_REAL,
+    OPT_TEXT,
+    OPT_PATH,
+    OPT_SIZES,
+    OPT_LIST,
+    OPT_PATHS,
+    OPT_GROUP
+};
 struct opt_list {
     const char **text;
     int n;
@@ -19,8 +29,9 @@ struct opt_list {
 /* What an option is, and with it what it does to provenance:
  * - OPT_SILENT_ID: it does not change what is made (--threads, --quiet, --output, --log): neither
  * in hist nor in the id.
- * - of type OPT_PATH: in hist; the id has what the file holds instead of its name, as one of the
- *   parents: the tool opens it with tool_in or tool_model, or registers it with tool_parent.
+ * - of type OPT_PATH or OPT_PATHS: in hist; the id has what the file holds instead of its name, as
+ *   one of the parents: the tool opens it with tool_in or tool_model, or registers it with
+ * tool_parent.
  * - all others are in both.
  * OPT_FROM_0, OPT_FROM_1: a given whole number is at least 0, or 1. OPT_UNSET: the default stands
  * for an option that is not given, and --help does not show it; a REAL that is NaN is left out of

@@ -20,6 +20,13 @@ void tool_identify(struct tool *t, const char *key, json_t *value)
     json_object_set_new(t->facts, key, value);
 }
 
+void tool_record(struct tool *t, const char *key, json_t *value)
+{
+    if (!t->recorded)
+        t->recorded = json_object();
+    json_object_set_new(t->recorded, key, value);
+}
+
 void tool_stdin_once(struct tool *t, const char *path)
 {
     if (!strcmp(path, "-") && t->stdin_taken++)
@@ -96,6 +103,8 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
     json_t *step = json_pack("{s:s, s:s, s:s, s:o, s:o, s:O}", "id", id, "tool", t->desc->name,
                              "release", PARE_RELEASE, "options", options, "operands", operands,
                              "inputs", t->inputs);
+    if (t->recorded)
+        json_object_update(step, t->recorded);
     if (t->desc->uses & TOOL_COMPUTE) {
         struct exec *x = tool_exec(t);
         json_object_set_new(step, "device", json_string(t->device));

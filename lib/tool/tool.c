@@ -248,6 +248,7 @@ int tool_finish(struct tool *t)
     json_decref(t->inputs);
     json_decref(t->steps);
     json_decref(t->facts);
+    json_decref(t->recorded);
     free(t->options.operands);
     free(t);
     return 0;

@@ -70,6 +70,9 @@ void tool_parent(struct tool *t, const char *path, const char *id);
 /* What else shapes the output than options and the parents' ids, such as the tokenizer of a model,
  * which the model's id does not cover: part of the ids of outputs. value: stolen. */
 void tool_identify(struct tool *t, const char *key, json_t *value);
+/* An entry of this run's step in hist that is for information only. value: stolen. Before the first
+ * output. */
+void tool_record(struct tool *t, const char *key, json_t *value);
 /* call before opening an operand: a second - is a usage error. tool_in and tool_model do so */
 void tool_stdin_once(struct tool *t, const char *path);
 /* Output at -o or stdout: header = kind, id, the entries of meta (stolen), hist; begun. Call after

@@ -18,6 +18,7 @@ struct tool {
     struct opt common[9];
     json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
     json_t *facts;          /* see tool_identify; NULL: none */
+    json_t *recorded;       /* see tool_record; NULL: none */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     double progress_start, progress_last;

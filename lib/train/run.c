@@ -15,7 +15,7 @@
 static struct checkpoint run_state(const struct train_run *r)
 {
     const struct trainer *t = &r->trainer;
-    return (struct checkpoint){t->step, t->order.position, t->predictions, t->x, t->student, t->m,
+    return (struct checkpoint){t->step, t->data->position, t->predictions, t->x, t->student, t->m,
                                t->v};
 }
 
@@ -35,7 +35,7 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
     json_object_set_new(run, "teacher", json_string(teacher));
     add_digest(run, "student_digest", r->trainer.student);
     add_digest(run, "teacher_digest", r->trainer.teacher);
-    json_object_set_new(run, "data", json_string(r->trainer.data->id));
+    json_object_set_new(run, "data", data_sources_id(r->trainer.data));
     return json_pack("{s:i, s:i, s:i, s:o, s:o}", "step", 0, "position", 0, "predictions", 0, "run",
                      run, "model", model_spec_to_json(&r->trainer.student->spec));
 }
@@ -71,7 +71,7 @@ static int run_resume(struct train_run *r, char note[900], struct err *e)
         return -1;
     if (found) {
         r->trainer.step = c.step;
-        r->trainer.order.position = c.position;
+        r->trainer.data->position = c.position;
         r->trainer.predictions = c.predictions;
         r->last_saved = c.step;
         if (train_check_finite(&r->trainer, e))

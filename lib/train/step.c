@@ -107,17 +107,33 @@ static int train_allocate(struct trainer *t, struct err *e)
     return t->nested ? nested_open(t->nested, e) : tape_open(t->tape, e);
 }
 
+/* Cuts every stream of the data; notes the first length that is worth a note. */
+static int cut_all(struct trainer *t, struct err *e)
+{
+    for (int i = 0; i < t->data->n; i++)
+        for (int64_t k = 0; k < t->data->all[i].n_streams; k++) {
+            struct data_stream *s = &t->data->all[i].streams[k];
+            struct window_options w;
+            if (train_cut(&w, &s->tokens, t->o.seq_length, t->student, t->teacher, e) ||
+                windows_open(&s->windows, &s->tokens, &w, e))
+                return -1;
+            if (!t->note[0])
+                window_note(t->note, w.seq_length, t->o.seq_length > 0, &t->student->spec);
+        }
+    data_sources_ready(t->data);
+    t->data->shuffled = t->o.shuffled;
+    t->data->seed = (uint64_t)t->o.seed;
+    return 0;
+}
+
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
-               struct model *student, struct model *teacher, const struct tokens *data,
+               struct model *student, struct model *teacher, struct data_sources *data,
                struct err *e)
 {
     *t = (struct trainer){.o = *o, .x = x, .student = student, .teacher = teacher, .data = data};
-    struct window_options w;
-    if (train_cut(&w, data, o->seq_length, student, teacher, e) ||
-        windows_open(&t->windows, data, &w, e))
+    if (cut_all(t, e))
         return -1;
-    window_note(t->note, w.seq_length, o->seq_length > 0, &student->spec);
-    int64_t n = t->windows.longest;
+    int64_t n = data_sources_longest(data);
     struct tape_spec spec = {.model = student,
                              .teacher = teacher,
                              .n_seq = o->batch_size,
@@ -128,8 +144,6 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .losses = {tape_loss_of(o)}};
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
-    t->order = (struct data_order){
-        .n = t->windows.n, .shuffled = o->shuffled, .seed = (uint64_t)o->seed};
     data_batch_open(&t->batch, o->batch_size, n);
     t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
     return 0;
@@ -143,7 +157,6 @@ void train_close(struct trainer *t)
     arena_close(&t->moments);
     data_batch_close(&t->batch);
     free(t->rows);
-    windows_close(&t->windows);
     *t = (struct trainer){0};
 }
 
@@ -152,7 +165,7 @@ static int64_t train_take_rows(struct trainer *t)
 {
     int64_t counted = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
-        t->rows[i] = windows_row(&t->windows, data_order_next(&t->order));
+        t->rows[i] = data_sources_next(t->data);
         counted += t->rows[i].predictions;
     }
     return counted;
@@ -287,13 +300,13 @@ static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
                struct err *e)
 {
-    int64_t position = t->order.position;
+    int64_t position = t->data->position;
     *r = (struct train_record){.step = t->step + 1,
                                .predictions = train_take_rows(t),
                                .learning_rate = schedule_rate(&t->o.schedule, t->step)};
     int done = train_gradients(t, stop, r, e);
     if (done != 1) {
-        t->order.position = position;
+        t->data->position = position;
         return done;
     }
     double max = t->o.max_grad_norm, clip = max > 0 ? fmin(1, max / (r->grad_norm + 1e-6)) : 1;
@@ -316,6 +329,8 @@ json_t *train_record_json(const struct trainer *t, const struct train_record *r,
     json_object_set_new(j, "grad_norm", json_real(r->grad_norm));
     json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
     json_object_set_new(j, "tokens", json_integer(t->predictions));
+    if (t->data->n > 1)
+        json_object_set_new(j, "sequences", data_sources_counts(t->data, t->data->position));
     json_object_set_new(j, "tokens_per_second",
                         json_integer(llround((double)r->predictions / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));

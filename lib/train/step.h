@@ -43,11 +43,10 @@ struct trainer {
     struct train_options o;
     struct exec *x;
     struct model *student, *teacher;
-    const struct tokens *data;
-    struct windows windows; /* of the data: its sequences, long ones in pieces */
-    char note[200];         /* for the user, on their length; or "" */
-    struct nested *nested;  /* NULL: the student is trained as a whole */
-    struct tape *tape;      /* of the student, or of the nested model drawn for this step */
+    struct data_sources *data; /* its windows: whole sequences, long ones in pieces */
+    char note[200];            /* for the user, on their length; or "" */
+    struct nested *nested;     /* NULL: the student is trained as a whole */
+    struct tape *tape;         /* of the student, or of the nested model drawn for this step */
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
      * and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
@@ -57,7 +56,6 @@ struct trainer {
     int64_t *edges, n_edges; /* ranges of values that decay */
     double *sums;            /* TRAIN_SUMS: sums of a step, in device memory */
     void *norm_scratch;
-    struct data_order order;
     struct data_batch batch;
     struct data_row *rows;     /* of one optimiser step */
     int64_t step, predictions; /* steps done; predictions trained on so far */
@@ -66,11 +64,11 @@ struct trainer {
  */
 int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
               const struct model *student, const struct model *teacher, struct err *e);
-/* The student must be loaded as MODEL_TRAIN, the teacher (or NULL) in any way; both and the data
- * are borrowed. Allocates gradients, moments and activations; their pages are first touched by the
- * steps. */
+/* The student must be loaded as MODEL_TRAIN, the teacher (or NULL) in any way; both and the data,
+ * whose windows are opened, are borrowed. Allocates gradients, moments and activations; their pages
+ * are first touched by the steps. */
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
-               struct model *student, struct model *teacher, const struct tokens *data,
+               struct model *student, struct model *teacher, struct data_sources *data,
                struct err *e);
 int64_t train_activation_bytes(const struct trainer *t);
 /* all device memory that train_open takes, including that of models that had to be moved there */

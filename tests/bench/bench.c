@@ -94,6 +94,7 @@ struct row {
     const struct shape *s, *teacher_shape;
     struct model model, teacher;
     struct tokens tokens;
+    struct data_sources data;
     struct trainer trainer;
     struct tape *tape; /* of an evaluation */
     struct data_batch batch;
@@ -157,8 +158,9 @@ static void open_training(struct row *r, int recompute)
         .weights = {[LOSS_ce] = !r->teacher_shape, [LOSS_kl] = r->teacher_shape != NULL},
         .recompute = recompute};
     must(train_options_resolve(&o, &e));
-    must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL,
-                    &r->tokens, &e));
+    data_sources_one(&r->data, &r->tokens);
+    must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->data,
+                    &e));
     /* gradients and two moments */
     r->predicted += 12 * r->model.n_values + train_activation_bytes(&r->trainer);
     r->predicted_there = train_bytes(&r->trainer);
