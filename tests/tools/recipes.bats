@@ -1,0 +1,47 @@
+# The recipes in pipelines/: each runs in a shortened form, has its table, and does nothing twice.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    export PARE_BIN=${PARE_BIN:-$PWD/bin} OMP_WAIT_POLICY=passive
+    export STEPS=2 BATCH=2 SEQ=32 SEEDS=1 WORK=$BATS_TEST_TMPDIR/work
+    export TRAIN=$PWD/README.md HELDOUT=$BATS_TEST_TMPDIR/heldout.txt
+    head -n 12 LICENSE > "$HELDOUT"
+}
+
+# again NAME: the recipe as before; it must not have made a file anew
+again() {
+    cp "$WORK/table.txt" "$BATS_TEST_TMPDIR/before"
+    touch "$BATS_TEST_TMPDIR/mark"
+    sh "pipelines/$1" > /dev/null
+    cmp "$BATS_TEST_TMPDIR/before" "$WORK/table.txt"
+    made=$(find "$WORK" -name '*.tsz' -newer "$BATS_TEST_TMPDIR/mark")
+    [ -z "$made" ] || { echo "made again: $made"; false; }
+}
+rows() { grep -c '^| .* | [0-9.]* |' "$WORK/table.txt"; }
+
+@test "losses: a row for each variant, the mean over seeds; other settings are refused" {
+    export SEEDS="1 2" VARIANTS='ce --loss ce
+kl,linear --loss kl --schedule linear'
+    sh pipelines/losses > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 4 ]
+    grep -q '^| kl,linear | [0-9.]* | [0-9.]* | 2 |$' "$WORK/table.txt"
+    mean=$(cat "$WORK"/ce-?.nll | awk '{ s += $1 } END { printf "| ce | %.4f |", s / 2 }')
+    grep -qF "$mean" "$WORK/table.txt"
+    again losses
+    STEPS=3 run -1 --separate-stderr sh pipelines/losses
+    [[ $stderr == *"results of other settings"* ]]
+}
+
+@test "iterative: a row for each way" {
+    sh pipelines/iterative > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 8 ]
+    again iterative
+}
+
+@test "teacher-correction: the teacher moves, and teaches" {
+    sh pipelines/teacher-correction > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 6 ]
+    [ "$(cat "$WORK/original.nll")" != "$(cat "$WORK/teacher.nll")" ]
+    [ "$(cat "$WORK/plain-1.nll")" != "$(cat "$WORK/corrected-1.nll")" ]
+    again teacher-correction
+}
