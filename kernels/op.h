@@ -114,13 +114,17 @@ struct operand {
 };
 
 /* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence
- * is at position pos0 + j. With kv_len > 0 (generation) the k and v operands of attention hold
- * kv_len rows a sequence, of which the first pos0 + seq_len are valid, and this call's rows were
- * just written at pos0. */
+ * is at place pos0 + j, and that, less where its document starts, is its position. With kv_len > 0
+ * (generation) the k and v operands of attention hold kv_len rows a sequence, of which the first
+ * pos0 + seq_len are valid, and this call's rows were just written at pos0. */
 struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
     const int32_t *ids;    /* [n_seq * seq_len] */
     const int32_t *labels; /* [n_seq * seq_len], negative: not counted; only for losses */
+    /* [n_seq * seq_len]: where in its sequence the document of each token begins, ascending and at
+     * most the token's own place; NULL: 0 everywhere. Attention does not cross the beginning of a
+     * document, and positions count from it. */
+    const int32_t *starts;
     /* [n_seq * seq_len][token_bytes]: other data that a loss reads per token, or NULL and 0 */
     const void *token_data;
     int64_t token_bytes;

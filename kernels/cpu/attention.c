@@ -2,12 +2,12 @@
  * memo: log-sum-exp of the scores, [T,H].
  *
  * score(t, j) = cap(scale * q_t . k_j), cap(s) = cap * tanh(s / cap) where a cap is set; a query at
- * position p sees keys p - window + 1 .. p. Forward is the online softmax (Milakov and Gimelshein
- * 2018; Dao et al. 2022, algorithm 1): a block of queries of all heads that share a kv head is
- * packed as R rows, runs over blocks of KEYS keys and keeps a running maximum and sum a row, so
- * no T x T matrix exists and blocks that no query sees are skipped. Backward recomputes
- * probabilities from the log-sum-exp; with delta = rowsum(do * o): dv = P^T do, ds = P (do v^T -
- * delta) cap', dq = scale ds k, dk = scale ds^T q.
+ * place p sees keys p - window + 1 .. p, those before the start of its document excepted. Forward
+ * is the online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1): a block of
+ * queries of all heads that share a kv head is packed as R rows, runs over blocks of KEYS keys and
+ * keeps a running maximum and sum a row, so no T x T matrix exists and blocks that no query sees
+ * are skipped. Backward recomputes probabilities from the log-sum-exp; with delta = rowsum(do * o):
+ * dv = P^T do, ds = P (do v^T - delta) cap', dq = scale ds k, dk = scale ds^T q.
  *
  * Forward work is split over sequence, kv head and query block. Backward work is split over
  * sequence, kv head and, where these are fewer than the threads, over interleaved query blocks with
@@ -29,6 +29,7 @@ struct shape {
     int64_t group, D, ldq, ldk; /* query heads a kv head; row strides of q and k */
     /* query j of a sequence sees keys up to offset + j of the sequence's kv_rows */
     int64_t seq_len, offset, kv_rows;
+    const int32_t *starts; /* of the batch, or NULL */
     int64_t block, blocks; /* queries a block, blocks a sequence */
 };
 
@@ -58,6 +59,7 @@ static struct shape shape_of(const struct op_args *c)
     s.seq_len = b->seq_len;
     s.kv_rows = b->kv_len > 0 ? b->kv_len : b->seq_len;
     s.offset = b->kv_len > 0 ? b->pos0 : 0;
+    s.starts = b->starts;
     s.block = min64(block_queries(s.group), s.seq_len);
     s.blocks = (s.seq_len + s.block - 1) / s.block;
     return s;
@@ -98,13 +100,20 @@ static struct tile tile_of(const struct op_args *c, const struct shape *s)
     return t;
 }
 
+/* The first key that query t of a sequence sees: later for later queries. */
+static int64_t first_key(const struct shape *s, int64_t seq, int64_t t)
+{
+    int64_t start = s->starts ? s->starts[seq * s->seq_len + t] : 0;
+    return s->a->window > 0 ? max64(start, s->offset + t - s->a->window + 1) : start;
+}
+
 static struct block block_of(const struct shape *s, int64_t seq, int64_t g, int64_t i)
 {
     struct block b = {.seq = seq, .g = g, .t0 = i * s->block};
     b.n = min64(s->block, s->seq_len - b.t0);
     b.rows = b.n * s->group;
     b.end_key = s->offset + b.t0 + b.n;
-    b.first_key = s->a->window > 0 ? max64(0, s->offset + b.t0 - s->a->window + 1) : 0;
+    b.first_key = first_key(s, seq, b.t0);
     return b;
 }
 
@@ -141,9 +150,9 @@ static void pack_rows(const struct shape *s, const struct block *b, const float 
 static void visible(const struct shape *s, const struct block *b, int64_t r, int64_t key, int64_t n,
                     int64_t *from, int64_t *to)
 {
-    int64_t p = s->offset + b->t0 + r % b->n;
-    *from = s->a->window > 0 ? max64(0, p - s->a->window + 1 - key) : 0;
-    *to = min64(n, p + 1 - key);
+    int64_t query = b->t0 + r % b->n;
+    *from = max64(0, first_key(s, b->seq, query) - key);
+    *to = min64(n, s->offset + query + 1 - key);
     if (*to < *from)
         *from = *to = 0;
 }

@@ -1,7 +1,8 @@
-/* rope: rotates the first `dims` channels of each head by the angle of its position pos0 + j (Su et
- * al. 2021, eq. 34; the cos and sin tables are given): channels (i, i + dims/2) together, or
- * neighbours (2i, 2i+1) if interleaved; the other channels are copied. x, y [T, heads*D]. Backward
- * rotates the other way. Positions must be inside the tables (the tape checks them). */
+/* rope: rotates the first `dims` channels of each head by the angle of its position, pos0 + j less
+ * the start of its document (Su et al. 2021, eq. 34; the cos and sin tables are given): channels
+ * (i, i + dims/2) together, or neighbours (2i, 2i+1) if interleaved; the other channels are copied.
+ * x, y [T, heads*D]. Backward rotates the other way. Positions must be inside the tables (the tape
+ * checks them). */
 #include "../op.h"
 
 #include <string.h>
@@ -37,7 +38,8 @@ static void rotate_rows(const struct op_args *c, const float *from, float *to, f
     int64_t cols = c->in[0].cols, D = cols / p->heads, half = p->dims / 2;
 #pragma omp parallel for schedule(static) num_threads(c->x->threads) if (c->rows * cols > SERIAL)
     for (int64_t t = 0; t < c->rows; t++) {
-        int64_t at = (c->batch->pos0 + t % c->batch->seq_len) * half;
+        int64_t start = c->batch->starts ? c->batch->starts[t] : 0;
+        int64_t at = (c->batch->pos0 + t % c->batch->seq_len - start) * half;
         for (int64_t h = 0; h < p->heads; h++) {
             const float *x = from + t * cols + h * D;
             float *y = to + t * cols + h * D;

@@ -64,6 +64,8 @@ static void run_ropes(const struct tape *t, const struct event *ev, const struct
         struct batch b = *c->batch;
         b.n_seq = 1;
         b.lengths += i;
+        if (b.starts)
+            b.starts += i * b.seq_len;
         struct op_args own = *c, table = tape_args(t, ev, &b);
         own.batch = &b;
         own.rows = b.seq_len;
@@ -121,6 +123,8 @@ static struct part part_of(const struct tape *t, const struct batch *b, int64_t 
         p.b.ids += p.row;
     if (b->labels)
         p.b.labels += p.row;
+    if (b->starts)
+        p.b.starts += p.row;
     if (b->lengths)
         p.b.lengths += first;
     if (b->token_data)
@@ -221,6 +225,11 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
     }
 }
 
+static int has_shape(const struct tape_capture *c, const struct batch *b)
+{
+    return c->n_seq == b->n_seq && c->seq_len == b->seq_len && c->documents == (b->starts != NULL);
+}
+
 /* 1: the whole direction was run as one graph; 0: it must be run event by event. */
 static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 {
@@ -228,8 +237,9 @@ static int run_captured(struct tape *t, const struct batch *b, int in_backward)
     if (!c->runs) {
         c->n_seq = b->n_seq;
         c->seq_len = b->seq_len;
+        c->documents = b->starts != NULL;
     }
-    if (c->n_seq != b->n_seq || c->seq_len != b->seq_len || !c->runs++)
+    if (!has_shape(c, b) || !c->runs++)
         return 0;
     if (!c->graph) {
         if (!exec_capture(t->x))
@@ -243,6 +253,28 @@ static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 }
 
 /* ---- a batch */
+
+/* Documents of a sequence share its rope tables. */
+static int document_ropes_check(const struct tape *t, const struct batch *b, struct err *e)
+{
+    for (int i = 0; i < t->n_lines; i++)
+        for (int64_t k = 0; t->lines[i].rope >= 0 && k < b->n_seq; k++)
+            if (tape_rope_is_long(t, &t->lines[i], b, k))
+                return err_set(e, "rows of this length cannot be packed: the model's rotary "
+                                  "embeddings depend on the length of each document");
+    return 0;
+}
+
+static int documents_check(const struct tape *t, const struct batch *b, struct err *e)
+{
+    for (int64_t i = 0; i < b->n_seq * b->seq_len; i++) {
+        int64_t j = i % b->seq_len, start = b->starts[i];
+        if (start < (j ? b->starts[i - 1] : 0) || start > b->pos0 + j)
+            return err_set(e, "the document of token %lld cannot start at %lld", (long long)i,
+                           (long long)start);
+    }
+    return document_ropes_check(t, b, e);
+}
 
 static int batch_check(const struct tape *t, const struct batch *b, struct err *e)
 {
@@ -267,7 +299,7 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
             return err_set(e, "label %d is outside the vocabulary of %lld tokens", b->labels[i],
                            (long long)vocab);
     }
-    return 0;
+    return b->starts ? documents_check(t, b, e) : 0;
 }
 
 static void batch_put(struct tape *t, const struct batch *b)
@@ -276,6 +308,8 @@ static void batch_put(struct tape *t, const struct batch *b)
     exec_put(t->x, t->ids, b->ids, bytes);
     if (b->labels)
         exec_put(t->x, t->labels, b->labels, bytes);
+    if (b->starts)
+        exec_put(t->x, t->starts, b->starts, bytes);
     if (b->token_data)
         exec_put(t->x, t->token_data, b->token_data, tokens * (size_t)b->token_bytes);
 }
@@ -302,6 +336,7 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
         batch_put(t, b);
     batch.ids = t->ids;
     batch.labels = t->labels;
+    batch.starts = b->starts ? t->starts : NULL;
     batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
     int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len && !ropes_change(t);
     if (!whole || !run_captured(t, &batch, in_backward))

@@ -85,7 +85,7 @@ int64_t tape_working_bytes(const struct tape *t)
 
 int64_t tape_bytes(const struct tape *t)
 {
-    size_t bytes = (size_t)tape_working_bytes(t) + 2 * arena_round(ids_bytes(t)) +
+    size_t bytes = (size_t)tape_working_bytes(t) + 3 * arena_round(ids_bytes(t)) +
                    arena_round(token_data_bytes(t)) + arena_round(step_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
@@ -141,6 +141,7 @@ int tape_open_beside(struct tape *t, const struct tape *other, struct err *e)
     t->scratch = other ? t->shared + t->shared_bytes : arena_take(&t->arena, t->scratch_bytes);
     t->ids = arena_take(&t->arena, ids_bytes(t));
     t->labels = arena_take(&t->arena, ids_bytes(t));
+    t->starts = arena_take(&t->arena, ids_bytes(t));
     t->token_data = arena_take(&t->arena, token_data_bytes(t));
     t->step = arena_take(&t->arena, step_bytes(t));
     tape_loss_scale(t, 1);

@@ -69,6 +69,7 @@ struct tap_row {
  * first run is an ordinary one, in which libraries choose their algorithms. */
 struct tape_capture {
     int64_t n_seq, seq_len;
+    int documents; /* the sequences were split into some */
     int runs;
     struct exec_graph *graph;
 };
@@ -97,9 +98,9 @@ struct tape {
     struct arena arena;
     unsigned char *shared;
     void *scratch;
-    int32_t *ids, *labels; /* of the batch, in device memory */
-    void *token_data;      /* likewise */
-    float *step;           /* step values that ops read, in device memory */
+    int32_t *ids, *labels, *starts; /* of the batch, in device memory */
+    void *token_data;               /* likewise */
+    float *step;                    /* step values that ops read, in device memory */
     int n_step;
     /* for each parameter: its gradient must be zeroed before a step, since no op overwrites it */
     char *cleared;

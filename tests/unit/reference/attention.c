@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Heads in groups, windows, caps, head sizes of pruned models, full and partial blocks of queries
- * and keys, rows of a longer cache. */
+/* Heads in groups, windows, caps, documents, head sizes of pruned models, full and partial blocks
+ * of queries and keys, rows of a longer cache. */
 static void attention_shape(struct trial *t)
 {
     static const int64_t sizes[] = {7, 8, 64, 80, 128, 1, 256, 96, 33},
@@ -22,6 +22,10 @@ static void attention_shape(struct trial *t)
         test_rows(t, n_seq, T, 0);
     t->batch.kv_len = cached ? t->batch.pos0 + t->batch.seq_len + (int64_t)rng_below(&t->rng, 5)
                              : 0;
+    t->spread = t->number % 6 == 5 ? 4 : 1;
+    /* queries that see only themselves have no gradient, only the rounding of large values */
+    if (t->number % 6 != 5)
+        test_documents(t);
     t->call.in[0] = t->call.out = test_operand(t->call.rows, H * D);
     t->call.in[1] = t->call.in[2] = test_operand(
         n_seq * (cached ? t->batch.kv_len : t->batch.seq_len), K * D);
@@ -31,7 +35,6 @@ static void attention_shape(struct trial *t)
                                                     t->number % 3 == 1 ? test_size(t, 1, T) : 0,
                                                     1 / sqrtf((float)D),
                                                     t->number % 5 == 2 ? 3 : 0};
-    t->spread = t->number % 6 == 5 ? 4 : 1;
 }
 
 static double score(const struct trial *t, const double *q, const double *k)
@@ -44,21 +47,21 @@ static double score(const struct trial *t, const double *q, const double *k)
     return p->cap != 0 ? p->cap * tanh(s / p->cap) : s;
 }
 
-/* One query of one head; k and v point at key 0 of its sequence and kv head. */
+/* One query of one head, which sees keys first .. last; k and v point at key 0 of its sequence and
+ * kv head. */
 static void attend(const struct trial *t, const double *q, const double *k, const double *v,
-                   int64_t position, double *w, double *out)
+                   int64_t first, int64_t last, double *w, double *out)
 {
     const struct attention_params *p = &t->call.p.attention;
-    int64_t D = p->head_dim, stride = p->kv_heads * D,
-            first = p->window && position >= p->window ? position - p->window + 1 : 0;
+    int64_t D = p->head_dim, stride = p->kv_heads * D;
     double max = -INFINITY, sum = 0;
-    for (int64_t j = first; j <= position; j++)
+    for (int64_t j = first; j <= last; j++)
         max = fmax(max, w[j] = score(t, q, k + j * stride));
-    for (int64_t j = first; j <= position; j++)
+    for (int64_t j = first; j <= last; j++)
         sum += w[j] = exp(w[j] - max);
     for (int64_t i = 0; i < D; i++)
         out[i] = 0;
-    for (int64_t j = first; j <= position; j++)
+    for (int64_t j = first; j <= last; j++)
         for (int64_t i = 0; i < D; i++)
             out[i] += w[j] / sum * v[j * stride + i];
 }
@@ -69,12 +72,16 @@ static void attention_reference(const struct trial *t, double *out)
     int64_t T = t->batch.seq_len, length = t->batch.kv_len ? t->batch.kv_len : T,
             start = t->batch.kv_len ? t->batch.pos0 : 0, D = p->head_dim;
     double *w = calloc((size_t)length, sizeof *w);
-    for (int64_t r = 0; r < t->call.rows; r++)
+    for (int64_t r = 0; r < t->call.rows; r++) {
+        int64_t last = start + r % T, first = test_start(t, r);
+        if (p->window && first <= last - p->window)
+            first = last - p->window + 1;
         for (int64_t h = 0; h < p->heads; h++) {
             int64_t q = (r * p->heads + h) * D,
                     kv = (r / T * length * p->kv_heads + h / (p->heads / p->kv_heads)) * D;
-            attend(t, t->v[IN0] + q, t->v[IN1] + kv, t->v[IN2] + kv, start + r % T, w, out + q);
+            attend(t, t->v[IN0] + q, t->v[IN1] + kv, t->v[IN2] + kv, first, last, w, out + q);
         }
+    }
     free(w);
 }
 

@@ -69,6 +69,32 @@ void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0)
     t->call.rows = n_seq * seq_len;
 }
 
+void test_documents(struct trial *t)
+{
+    struct batch *b = &t->batch;
+    int64_t longest = test_size(t, 1, b->pos0 + b->seq_len);
+    if (rng_below(&t->rng, 2))
+        return;
+    int32_t *starts = test_buffer(t, (size_t)t->call.rows * sizeof *starts);
+    for (int64_t i = 0; i < b->n_seq; i++) {
+        int64_t start = 0, end = test_size(t, 1, longest);
+        for (int64_t place = 0; place < b->pos0 + b->seq_len; place++) {
+            if (place == end) {
+                start = place;
+                end = start + test_size(t, 1, longest);
+            }
+            if (place >= b->pos0)
+                starts[i * b->seq_len + place - b->pos0] = (int32_t)start;
+        }
+    }
+    b->starts = starts;
+}
+
+int64_t test_start(const struct trial *t, int64_t row)
+{
+    return t->batch.starts ? t->batch.starts[row] : 0;
+}
+
 struct operand test_operand(int64_t rows, int64_t cols)
 {
     return (struct operand){.dtype = DT_F32, .rows = rows, .cols = cols};

@@ -57,18 +57,18 @@ static void position_shape(struct trial *t)
 {
     elementwise_shape(t, 1);
     t->batch.pos0 = (int64_t)rng_below(&t->rng, 5);
+    test_documents(t);
     t->call.w[0] = test_operand(t->batch.pos0 + t->batch.seq_len + 2, t->call.in[0].cols);
 }
 
 static void position_reference(const struct trial *t, double *out)
 {
     int64_t E = t->call.out.cols;
-    for (int64_t s = 0; s < t->batch.n_seq; s++)
-        for (int64_t j = 0; j < t->batch.seq_len; j++)
-            for (int64_t i = 0; i < E; i++) {
-                int64_t at = (s * t->batch.seq_len + j) * E + i;
-                out[at] = t->v[IN0][at] + t->v[W0][(t->batch.pos0 + j) * E + i];
-            }
+    for (int64_t r = 0; r < t->call.rows; r++) {
+        int64_t position = t->batch.pos0 + r % t->batch.seq_len - test_start(t, r);
+        for (int64_t i = 0; i < E; i++)
+            out[r * E + i] = t->v[IN0][r * E + i] + t->v[W0][position * E + i];
+    }
 }
 
 const struct op_test position_test = {position_shape, position_reference, .tolerance = 1e-6,
@@ -170,6 +170,7 @@ static void rope_shape(struct trial *t)
             D = 2 * half + (t->number % 3 ? test_size(t, 1, 9) : 0);
     test_rows(t, test_size(t, 1, 3), t->large ? 400 : test_size(t, 1, 20),
               (int64_t)rng_below(&t->rng, 7));
+    test_documents(t);
     t->call.in[0] = t->call.out = test_operand(t->call.rows, heads * D);
     int64_t positions = t->batch.pos0 + t->batch.seq_len;
     float *cosine = test_buffer(t, (size_t)(positions * half) * 4),
@@ -191,8 +192,8 @@ static void rope_reference(const struct trial *t, double *out)
     for (int64_t r = 0; r < t->call.rows; r++)
         for (int64_t h = 0; h < p->heads; h++)
             for (int64_t i = 0; i < half; i++) {
-                int64_t table = (t->batch.pos0 + r % t->batch.seq_len) * half + i,
-                        head = r * cols + h * D;
+                int64_t position = t->batch.pos0 + r % t->batch.seq_len - test_start(t, r),
+                        table = position * half + i, head = r * cols + h * D;
                 int64_t a = head + (p->interleaved ? 2 * i : i),
                         b = head + (p->interleaved ? 2 * i + 1 : i + half);
                 out[a] = t->v[IN0][a] * p->cos[table] - t->v[IN0][b] * p->sin[table];
