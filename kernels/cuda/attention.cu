@@ -50,6 +50,7 @@ static attention_shape shape_of(const struct op_args *c)
     s.seq_len = (int)b->seq_len;
     s.kv_rows = (int)(b->kv_len > 0 ? b->kv_len : b->seq_len);
     s.offset = b->kv_len > 0 ? (int)b->pos0 : 0;
+    s.starts = b->starts;
     s.rows = s.seq_len * s.group;
     s.group_inverse = s.group > 1 ? (unsigned)((((uint64_t)1 << 32) + (uint64_t)s.group - 1) /
                                                (uint64_t)s.group)

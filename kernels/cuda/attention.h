@@ -15,6 +15,7 @@ struct attention_shape {
     int seq_len, kv_rows, offset, rows;
     /* r / group = high half of r * inverse; 0: group is 1 */
     unsigned group_inverse;
+    const int32_t *starts;    /* of the batch, or NULL */
     int64_t ldq, ldk;         /* row strides of q and k */
     float scale, cap;         /* scale > 0 */
     int items;                /* sequences * kv heads */
@@ -37,6 +38,13 @@ static __device__ __forceinline__ int row_token(const attention_shape &s, int r)
 static __device__ __forceinline__ int row_position(const attention_shape &s, int r)
 {
     return s.offset + row_token(s, r);
+}
+
+/* The first key that row r of sequence seq sees: later for later rows. */
+static __device__ __forceinline__ int row_start(const attention_shape &s, int seq, int r)
+{
+    int t = row_token(s, r), from = s.window > 0 ? s.offset + t - s.window + 1 : 0;
+    return s.starts && r < s.rows ? max(from, s.starts[seq * s.seq_len + t]) : from;
 }
 
 /* Index of the first value of row r in q, and of its log-sum-exp in memo. */
@@ -65,7 +73,7 @@ static __device__ __forceinline__ row_tile row_tile_of(const attention_shape &s,
     row_tile t = {
         item, item / s.kv_heads, item % s.kv_heads, (tiles - 1 - (int)blockIdx.x / s.items) * n, 0,
         0};
-    t.from = s.window > 0 ? max(0, row_position(s, t.first) - s.window + 1) : 0;
+    t.from = max(0, row_start(s, t.seq, t.first));
     t.end = row_position(s, min(t.first + n, s.rows) - 1) + 1;
     return t;
 }
@@ -78,31 +86,70 @@ static __device__ __forceinline__ void split_keys(row_tile *t, int splits, int n
     t->end = min(t->end, t->from + each);
 }
 
-/* Visibility of a rectangle: rows at positions p0 .. p1 against keys k0 .. k1. */
-static __device__ __forceinline__ bool nothing_seen(const attention_shape &s, int p0, int p1,
-                                                    int k0, int k1)
+/* Which keys a row sees, from first to last; of several rows, which keys any of them sees (`any`)
+ * and which all of them see (`all`). */
+struct key_range {
+    int first, last;
+};
+struct rows_range {
+    key_range any, all;
+};
+
+static __device__ __forceinline__ key_range row_keys(const attention_shape &s, int seq, int r)
 {
-    return k0 > p1 || (s.window > 0 && k1 <= p0 - s.window);
+    return key_range{row_start(s, seq, r), row_position(s, r)};
 }
 
-static __device__ __forceinline__ bool all_seen(const attention_shape &s, int p0, int p1, int k0,
-                                                int k1)
+static __device__ __forceinline__ bool is_seen(const key_range &k, int key)
 {
-    return k1 <= p0 && (s.window <= 0 || k0 > p1 - s.window);
+    return key >= k.first && key <= k.last;
 }
 
-static __device__ __forceinline__ bool is_seen(const attention_shape &s, int p, int key)
+/* Of rows first .. end - 1; none: no keys. */
+static __device__ __forceinline__ rows_range rows_keys(const attention_shape &s, int seq, int first,
+                                                       int end)
 {
-    return key <= p && (s.window <= 0 || key > p - s.window);
+    key_range a = row_keys(s, seq, first), b = row_keys(s, seq, min(end, s.rows) - 1);
+    if (first >= s.rows)
+        b.last = -1;
+    return rows_range{{a.first, b.last}, {b.first, a.last}};
+}
+
+/* Against keys k0 .. k1. */
+static __device__ __forceinline__ bool nothing_seen(const rows_range &r, int k0, int k1)
+{
+    return k0 > r.any.last || k1 < r.any.first;
+}
+
+static __device__ __forceinline__ bool all_seen(const rows_range &r, int k0, int k1)
+{
+    return k1 <= r.all.last && k0 >= r.all.first;
+}
+
+/* The first token of a sequence whose document starts after a key; seq_len: none. */
+static __device__ __forceinline__ int next_document(const attention_shape &s, int seq, int key)
+{
+    const int32_t *starts = s.starts + seq * s.seq_len;
+    int end = s.seq_len;
+    for (int low = max(0, key + 1 - s.offset); low < end;) {
+        int middle = low + (end - low) / 2;
+        if (starts[middle] > key)
+            end = middle;
+        else
+            low = middle + 1;
+    }
+    return end;
 }
 
 /* The rows that see any of the keys first .. first + n - 1: *from .. *end - 1. */
-static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, int first, int n,
-                                                    int *from, int *end)
+static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, int seq, int first,
+                                                    int n, int *from, int *end)
 {
-    int last = s.window > 0 ? first + n - 1 + s.window - 1 - s.offset : s.seq_len - 1;
+    int last = first + n - 1, token_end = s.starts ? next_document(s, seq, last) : s.seq_len;
+    if (s.window > 0)
+        token_end = min(token_end, last + s.window - s.offset);
     *from = max(0, first - s.offset) * s.group;
-    *end = (min(last, s.seq_len - 1) + 1) * s.group;
+    *end = token_end * s.group;
 }
 
 /* What backward needs of a row, packed like the rows: log-sum-exp, and delta = sum of do * o. */

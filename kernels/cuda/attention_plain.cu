@@ -151,16 +151,16 @@ struct plain_softmax {
 template <int DP>
 static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][2],
                                                     plain_softmax &state, float (&o)[4][DP / 64][4],
-                                                    int first, int key, int end)
+                                                    int seq, int first, int key, int end)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        int p = row_position(s, first + i);
+        key_range seen = row_keys(s, seq, first + i);
         float old = state.max[i], max = old, sum = 0;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int at = key + (int)threadIdx.x % 16 + 16 * j;
-            x[i][j] = at < end && is_seen(s, p, at) ? score_of(s, x[i][j]) : -INFINITY;
+            x[i][j] = at < end && is_seen(seen, at) ? score_of(s, x[i][j]) : -INFINITY;
             max = fmaxf(max, x[i][j]);
         }
         max = row_max(max);
@@ -233,7 +233,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         load_keys<DP, F::BN>(s, vs, v, t.seq, t.g, key, t.end);
         __syncthreads();
         rows_times_rows<DP>(x, qs, ks);
-        softmax_step<DP>(s, x, state, o, first, key, t.end);
+        softmax_step<DP>(s, x, state, o, t.seq, first, key, t.end);
         share_weights<DP>(ws, x);
         weights_times_rows<DP>(o, ws, vs);
     }
@@ -298,13 +298,14 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         rows_times_rows<DP>(x, qs, ks);
         rows_times_rows<DP>(d, dos, vs);
 #pragma unroll
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
+            key_range seen = row_keys(s, t.seq, first + i);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int at = key + (int)threadIdx.x % 16 + 16 * j;
-                score_gradient(s, x[i][j], d[i][j], stats[i],
-                               at < t.end && is_seen(s, row_position(s, first + i), at));
+                score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(seen, at));
             }
+        }
         share_weights<DP>(ws, d);
         weights_times_rows<DP>(sums, ws, ks);
     }
@@ -328,7 +329,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         tile = (int)blockIdx.x / s.items * F::ROWS, from, end;
     int first = tile + (int)threadIdx.x / 16 * 4, keys = s.offset + s.seq_len;
     float dks[4][F::DT][4] = {}, dvs[4][F::DT][4] = {};
-    rows_of_keys(s, tile, F::ROWS, &from, &end);
+    rows_of_keys(s, seq, tile, F::ROWS, &from, &end);
     load_keys<DP, F::ROWS>(s, ks, k, seq, g, tile, keys);
     load_keys<DP, F::ROWS>(s, vs, v, seq, g, tile, keys);
     for (int row = from; row < end; row += F::BN) {
@@ -341,11 +342,12 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         rows_times_rows<DP>(d, vs, dos);
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            int r = row + (int)threadIdx.x % 16 + 16 * j, p = row_position(s, r);
+            int r = row + (int)threadIdx.x % 16 + 16 * j;
+            key_range seen = row_keys(s, seq, r);
             float2 stats = row_stats(s, all_stats, item, r);
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                score_gradient(s, x[i][j], d[i][j], stats, r < s.rows && is_seen(s, p, first + i));
+                score_gradient(s, x[i][j], d[i][j], stats, r < s.rows && is_seen(seen, first + i));
         }
         share_weights<DP>(ws, x);
         if (dv)

@@ -34,7 +34,7 @@ template <int MT> struct softmax_state {
  * visible, or from `end` on, become `hidden`. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4],
-                                                 int row, int key, int end, float hidden)
+                                                 int seq, int row, int key, int end, float hidden)
 {
     int lane = (int)threadIdx.x % WARP;
     forget(row);
@@ -42,13 +42,13 @@ static __device__ __forceinline__ void hide_keys(const attention_shape &s, float
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int side = 0; side < 2; side++) {
-            int p = row_position(s, row + m * 16 + side * 8 + lane / 4);
+            key_range seen = row_keys(s, seq, row + m * 16 + side * 8 + lane / 4);
 #pragma unroll
             for (int n = 0; n < NT; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     int j = key + n * 8 + lane % 4 * 2 + e;
-                    if (j >= end || !is_seen(s, p, j))
+                    if (j >= end || !is_seen(seen, j))
                         x[m][n][2 * side + e] = hidden;
                 }
         }
@@ -147,8 +147,7 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         split_keys(&t, splits, BN);
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
-    int idle = row >= s.rows, p0 = row_position(s, row),
-        p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
+    rows_range range = rows_keys(s, t.seq, row, row + 16 * MT);
     score_rule rule = score_rule_of(s);
     softmax_state<MT> state;
     float o[MT][DT][4];
@@ -162,7 +161,7 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
     if (t.from < t.end)
         load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, t.from, t.end);
     for (int key = t.from; key < t.end; key += BN) {
-        bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1);
+        bool busy = !nothing_seen(range, key, key + BN - 1);
         float x[MT][NT][4];
         async_wait();
         /* keys have arrived, the values of the step before have been read */
@@ -177,8 +176,8 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         if (!busy)
             continue;
         cap_scores(rule, x);
-        if (!all_seen(s, p0, p1, key, key + BN - 1) || key + BN > t.end)
-            hide_keys(s, x, row, key, t.end, MINUS_INFINITY);
+        if (!all_seen(range, key, key + BN - 1) || key + BN > t.end)
+            hide_keys(s, x, t.seq, row, key, t.end, MINUS_INFINITY);
         softmax_step(rule.factor, x, state, o);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, x);
@@ -269,8 +268,7 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     row_tile t = row_tile_of(s, F::ROWS);
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
-    int idle = row >= s.rows, p0 = row_position(s, row),
-        p1 = idle ? -1 : row_position(s, min(row + 16 * MT, s.rows) - 1);
+    rows_range range = rows_keys(s, t.seq, row, row + 16 * MT);
     score_rule rule = score_rule_of(s);
     float2 *stats = (float2 *)(keys + 2 * BN * LD);
     float sums[MT][DT][4];
@@ -282,7 +280,7 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     load_keys<DP, BN, THREADS, ALIGNED>(s, keys, k, t.seq, t.g, t.from, t.end);
     load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, t.from, t.end);
     for (int key = t.from, stage = 0; key < t.end; key += BN, stage ^= 1) {
-        bool busy = !idle && !nothing_seen(s, p0, p1, key, key + BN - 1), more = key + BN < t.end;
+        bool busy = !nothing_seen(range, key, key + BN - 1), more = key + BN < t.end;
         float x[MT][NT][4], d[MT][NT][4];
         async_wait();
         /* keys and values have arrived, the other keys have been read */
@@ -301,8 +299,8 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
             continue;
         cap_scores(rule, x);
         query_gradients(rule, x, d, stats + mine + lane / 4);
-        if (!all_seen(s, p0, p1, key, key + BN - 1))
-            hide_keys(s, d, row, key, t.end, 0);
+        if (!all_seen(range, key, key + BN - 1))
+            hide_keys(s, d, t.seq, row, key, t.end, 0);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, d);
         weights_times_rows<MT, DT, NT / 2, LD>(sums, weights, keys + stage * BN * LD);
@@ -350,17 +348,17 @@ static __device__ __forceinline__ void key_gradients(const score_rule &rule, flo
  * the key. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_rows(const attention_shape &s, float (&x)[MT][NT][4],
-                                                 float (&d)[MT][NT][4], int key, int row)
+                                                 float (&d)[MT][NT][4], int seq, int key, int row)
 {
     int lane = (int)threadIdx.x % WARP;
 #pragma unroll
     for (int n = 0; n < NT; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            int p = row_position(s, row + n * 8 + lane % 4 * 2 + e % 2);
+            key_range seen = row_keys(s, seq, row + n * 8 + lane % 4 * 2 + e % 2);
 #pragma unroll
             for (int m = 0; m < MT; m++)
-                if (!is_seen(s, p, key + m * 16 + e / 2 * 8 + lane / 4))
+                if (!is_seen(seen, key + m * 16 + e / 2 * 8 + lane / 4))
                     x[m][n][e] = d[m][n][e] = 0;
         }
 }
@@ -393,7 +391,7 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     float dks[MT][DT][4], dvs[MT][DT][4];
     clear(dks);
     clear(dvs);
-    rows_of_keys(s, first, F::BN, &from, &end);
+    rows_of_keys(s, seq, first, F::BN, &from, &end);
     load_keys<DP, F::BN, THREADS, ALIGNED>(s, ks, k, seq, g, first, s.offset + s.seq_len);
     load_keys<DP, F::BN, THREADS, ALIGNED>(s, vs, v, seq, g, first, s.offset + s.seq_len);
     load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries, q, seq, g, from);
@@ -401,8 +399,8 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     if (threadIdx.x < ROWS)
         stats[threadIdx.x] = row_stats2(s, all_stats, item, from + (int)threadIdx.x);
     for (int row = from, stage = 0; row < end; row += ROWS, stage ^= 1) {
-        int p0 = row_position(s, row), p1 = row_position(s, min(row + ROWS, s.rows) - 1);
-        bool busy = !nothing_seen(s, p0, p1, key, key + 16 * MT - 1), more = row + ROWS < end;
+        rows_range range = rows_keys(s, seq, row, row + ROWS);
+        bool busy = !nothing_seen(range, key, key + 16 * MT - 1), more = row + ROWS < end;
         float x[MT][NT][4], d[MT][NT][4];
         uint32_t weights[MT][NT / 2][4];
         async_wait();
@@ -420,8 +418,8 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
             rows_times_rows<MT, NT, DP / 16, LD>(d, vs + mine * LD, dos);
             cap_scores(rule, x);
             key_gradients(rule, x, d, stats + stage * ROWS);
-            if (!all_seen(s, p0, p1, key, key + 16 * MT - 1))
-                hide_rows(s, x, d, key, row);
+            if (!all_seen(range, key, key + 16 * MT - 1))
+                hide_rows(s, x, d, seq, key, row);
             to_fragments(weights, x);
             if (dv)
                 weights_times_rows<MT, DT, NT / 2, LD>(dvs, weights, dos + column);

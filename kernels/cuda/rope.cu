@@ -7,6 +7,7 @@ template <class T> struct rotation {
     const T *from;
     T *to;
     const float *cosine, *sine; /* of pos0 on */
+    const int32_t *starts;      /* of the batch, or NULL */
     /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
     unsigned seq_len, heads, D, half, each;
     float sign;
@@ -37,7 +38,7 @@ template <class T> struct rotation {
         }
         unsigned first = interleaved ? 2 * i : i;
         unsigned second = interleaved ? 2 * i + 1 : i + half;
-        int64_t angle = (int64_t)(row % seq_len) * half + i;
+        int64_t angle = ((int64_t)(row % seq_len) - (starts ? starts[row] : 0)) * half + i;
         load(x + first, a);
         load(x + second, b);
         load(cosine + angle, c);
@@ -61,6 +62,7 @@ static void rotate_rows(const struct op_args *c, const void *from, void *to, flo
                      (T *)to,
                      p->cos + c->batch->pos0 * half,
                      p->sin + c->batch->pos0 * half,
+                     c->batch->starts,
                      (unsigned)c->batch->seq_len,
                      (unsigned)p->heads,
                      (unsigned)D,

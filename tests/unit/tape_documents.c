@@ -1,7 +1,8 @@
 /* Sequences that are split into documents (batch.starts): every family gives the logits, losses and
  * gradients of the documents run one by one, also where a device replays a graph with other
  * documents in it, and token by token with kept keys; and what a tape refuses. Reads tests/golden;
- * run from the repository root. On the CPU, or with --cuda in f32 on a device. */
+ * run from the repository root. usage: tape_documents [--cuda] [FAMILY]...: all families, on the
+ * CPU or in f32 on the CUDA device. */
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -249,9 +250,19 @@ static void check_family(const char *name)
     free(dir);
 }
 
+static int is_chosen(const char *family, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], family))
+            return 1;
+    return argc < 2 && family[0] != '.';
+}
+
 int main(int argc, char **argv)
 {
     int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
+    argc -= cuda;
+    argv += cuda;
     if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
         printf("%s\n", x.err.msg);
         return 1;
@@ -259,7 +270,7 @@ int main(int argc, char **argv)
     x.compute = DT_F32;
     DIR *d = opendir("tests/golden/families");
     for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
-        if (f->d_name[0] != '.')
+        if (is_chosen(f->d_name, argc, argv))
             check_family(f->d_name);
     if (d)
         closedir(d);

@@ -69,19 +69,27 @@ void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0)
     t->call.rows = n_seq * seq_len;
 }
 
+/* Random ones; in one large trial they end one token after a tile of a device's kernel. */
+static int64_t document_tokens(struct trial *t, int64_t start, int64_t longest)
+{
+    if (t->number == 18)
+        return start ? 64 : 65;
+    return test_size(t, 1, longest);
+}
+
 void test_documents(struct trial *t)
 {
     struct batch *b = &t->batch;
     int64_t longest = test_size(t, 1, b->pos0 + b->seq_len);
-    if (rng_below(&t->rng, 2))
+    if (!t->large && rng_below(&t->rng, 2))
         return;
     int32_t *starts = test_buffer(t, (size_t)t->call.rows * sizeof *starts);
     for (int64_t i = 0; i < b->n_seq; i++) {
-        int64_t start = 0, end = test_size(t, 1, longest);
+        int64_t start = 0, end = document_tokens(t, 0, longest);
         for (int64_t place = 0; place < b->pos0 + b->seq_len; place++) {
             if (place == end) {
                 start = place;
-                end = start + test_size(t, 1, longest);
+                end = start + document_tokens(t, start, longest);
             }
             if (place >= b->pos0)
                 starts[i * b->seq_len + place - b->pos0] = (int32_t)start;

@@ -41,7 +41,7 @@ void *test_buffer(struct trial *t, size_t bytes);
 int64_t test_size(struct trial *t, int64_t low, int64_t high);
 /* batch and call.rows */
 void test_rows(struct trial *t, int64_t n_seq, int64_t seq_len, int64_t pos0);
-/* after test_rows: in some trials, splits the sequences into documents (batch.starts) */
+/* after test_rows: in large trials and some others, splits the sequences into documents */
 void test_documents(struct trial *t);
 int64_t test_start(const struct trial *t, int64_t row);  /* where the document of a row begins */
 struct operand test_operand(int64_t rows, int64_t cols); /* f32 */
