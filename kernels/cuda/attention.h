@@ -7,6 +7,8 @@
 #ifndef PARE_CUDA_ATTENTION_H
 #define PARE_CUDA_ATTENTION_H
 
+#include <limits.h>
+
 #include "cuda.h"
 
 struct attention_shape {
@@ -40,11 +42,14 @@ static __device__ __forceinline__ int row_position(const attention_shape &s, int
     return s.offset + row_token(s, r);
 }
 
-/* The first key that row r of sequence seq sees: later for later rows. */
-static __device__ __forceinline__ int row_start(const attention_shape &s, int seq, int r)
+/* The first key that row r of sequence seq sees: later for later rows; none for rows beyond the
+ * last. */
+static __device__ __forceinline__ int first_key(const attention_shape &s, int seq, int r)
 {
-    int t = row_token(s, r), from = s.window > 0 ? s.offset + t - s.window + 1 : 0;
-    return s.starts && r < s.rows ? max(from, s.starts[seq * s.seq_len + t]) : from;
+    if (r >= s.rows)
+        return INT_MAX;
+    int t = row_token(s, r), start = s.starts ? s.starts[seq * s.seq_len + t] : 0;
+    return s.window > 0 ? max(start, s.offset + t - s.window + 1) : start;
 }
 
 /* Index of the first value of row r in q, and of its log-sum-exp in memo. */
@@ -73,7 +78,7 @@ static __device__ __forceinline__ row_tile row_tile_of(const attention_shape &s,
     row_tile t = {
         item, item / s.kv_heads, item % s.kv_heads, (tiles - 1 - (int)blockIdx.x / s.items) * n, 0,
         0};
-    t.from = max(0, row_start(s, t.seq, t.first));
+    t.from = first_key(s, t.seq, t.first);
     t.end = row_position(s, min(t.first + n, s.rows) - 1) + 1;
     return t;
 }
@@ -86,44 +91,10 @@ static __device__ __forceinline__ void split_keys(row_tile *t, int splits, int n
     t->end = min(t->end, t->from + each);
 }
 
-/* Which keys a row sees, from first to last; of several rows, which keys any of them sees (`any`)
- * and which all of them see (`all`). */
-struct key_range {
-    int first, last;
-};
-struct rows_range {
-    key_range any, all;
-};
-
-static __device__ __forceinline__ key_range row_keys(const attention_shape &s, int seq, int r)
+/* Does the row at place p see the key, if it sees none before `first`? */
+static __device__ __forceinline__ bool is_seen(int p, int first, int key)
 {
-    return key_range{row_start(s, seq, r), row_position(s, r)};
-}
-
-static __device__ __forceinline__ bool is_seen(const key_range &k, int key)
-{
-    return key >= k.first && key <= k.last;
-}
-
-/* Of rows first .. end - 1; none: no keys. */
-static __device__ __forceinline__ rows_range rows_keys(const attention_shape &s, int seq, int first,
-                                                       int end)
-{
-    key_range a = row_keys(s, seq, first), b = row_keys(s, seq, min(end, s.rows) - 1);
-    if (first >= s.rows)
-        b.last = -1;
-    return rows_range{{a.first, b.last}, {b.first, a.last}};
-}
-
-/* Against keys k0 .. k1. */
-static __device__ __forceinline__ bool nothing_seen(const rows_range &r, int k0, int k1)
-{
-    return k0 > r.any.last || k1 < r.any.first;
-}
-
-static __device__ __forceinline__ bool all_seen(const rows_range &r, int k0, int k1)
-{
-    return k1 <= r.all.last && k0 >= r.all.first;
+    return key <= p && key >= first;
 }
 
 /* The first token of a sequence whose document starts after a key; seq_len: none. */

@@ -155,12 +155,12 @@ static __device__ __forceinline__ void softmax_step(const attention_shape &s, fl
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        key_range seen = row_keys(s, seq, first + i);
+        int p = row_position(s, first + i), from = first_key(s, seq, first + i);
         float old = state.max[i], max = old, sum = 0;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int at = key + (int)threadIdx.x % 16 + 16 * j;
-            x[i][j] = at < end && is_seen(seen, at) ? score_of(s, x[i][j]) : -INFINITY;
+            x[i][j] = at < end && is_seen(p, from, at) ? score_of(s, x[i][j]) : -INFINITY;
             max = fmaxf(max, x[i][j]);
         }
         max = row_max(max);
@@ -299,11 +299,11 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         rows_times_rows<DP>(d, dos, vs);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            key_range seen = row_keys(s, t.seq, first + i);
+            int p = row_position(s, first + i), from = first_key(s, t.seq, first + i);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int at = key + (int)threadIdx.x % 16 + 16 * j;
-                score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(seen, at));
+                score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(p, from, at));
             }
         }
         share_weights<DP>(ws, d);
@@ -343,11 +343,11 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int r = row + (int)threadIdx.x % 16 + 16 * j;
-            key_range seen = row_keys(s, seq, r);
+            int p = row_position(s, r), from = first_key(s, seq, r);
             float2 stats = row_stats(s, all_stats, item, r);
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                score_gradient(s, x[i][j], d[i][j], stats, r < s.rows && is_seen(seen, first + i));
+                score_gradient(s, x[i][j], d[i][j], stats, is_seen(p, from, first + i));
         }
         share_weights<DP>(ws, x);
         if (dv)

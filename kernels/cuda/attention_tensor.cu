@@ -30,11 +30,12 @@ template <int MT> struct softmax_state {
     float max[MT][2], sum[MT][2];
 };
 
-/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`. Entries of keys that are not
- * visible, or from `end` on, become `hidden`. */
+/* x: [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`; first_keys: of those rows.
+ * Entries of keys that are not visible, or from `end` on, become `hidden`. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_keys(const attention_shape &s, float (&x)[MT][NT][4],
-                                                 int seq, int row, int key, int end, float hidden)
+                                                 const int *first_keys, int row, int key, int end,
+                                                 float hidden)
 {
     int lane = (int)threadIdx.x % WARP;
     forget(row);
@@ -42,13 +43,13 @@ static __device__ __forceinline__ void hide_keys(const attention_shape &s, float
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int side = 0; side < 2; side++) {
-            key_range seen = row_keys(s, seq, row + m * 16 + side * 8 + lane / 4);
+            int i = m * 16 + side * 8 + lane / 4, p = row_position(s, row + i);
 #pragma unroll
             for (int n = 0; n < NT; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     int j = key + n * 8 + lane % 4 * 2 + e;
-                    if (j >= end || !is_seen(seen, j))
+                    if (j >= end || !is_seen(p, first_keys[i], j))
                         x[m][n][2 * side + e] = hidden;
                 }
         }
@@ -142,12 +143,13 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
     };
     SHARED_DYNAMIC(bf16, qs);
     bf16 *ks = qs + F::ROWS * LD, *vs = ks + BN * LD;
+    int *first_keys = (int *)(vs + BN * LD);
     row_tile t = row_tile_of(s, F::ROWS);
     if (splits > 1)
         split_keys(&t, splits, BN);
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
-    rows_range range = rows_keys(s, t.seq, row, row + 16 * MT);
+    int p0 = row_position(s, row), p1 = row_position(s, min(row + 16 * MT, s.rows) - 1);
     score_rule rule = score_rule_of(s);
     softmax_state<MT> state;
     float o[MT][DT][4];
@@ -157,15 +159,17 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         state.max[i / 2][i % 2] = MINUS_INFINITY;
         state.sum[i / 2][i % 2] = 0;
     }
+    load_first_keys<F::ROWS, THREADS>(s, first_keys, t.seq, t.first);
+    first_keys += mine;
     load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, qs, q, t.seq, t.g, t.first);
     if (t.from < t.end)
         load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, t.from, t.end);
     for (int key = t.from; key < t.end; key += BN) {
-        bool busy = !nothing_seen(range, key, key + BN - 1);
         float x[MT][NT][4];
         async_wait();
         /* keys have arrived, the values of the step before have been read */
         __syncthreads();
+        bool busy = key <= p1 && key + BN > first_keys[0];
         load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key, t.end);
         if (busy)
             rows_times_rows<MT, NT, DP / 16, LD>(x, qs + mine * LD, ks);
@@ -176,8 +180,8 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         if (!busy)
             continue;
         cap_scores(rule, x);
-        if (!all_seen(range, key, key + BN - 1) || key + BN > t.end)
-            hide_keys(s, x, t.seq, row, key, t.end, MINUS_INFINITY);
+        if (key + BN - 1 > p0 || key < first_keys[16 * MT - 1] || key + BN > t.end)
+            hide_keys(s, x, first_keys, row, key, t.end, MINUS_INFINITY);
         softmax_step(rule.factor, x, state, o);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, x);
@@ -268,23 +272,27 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     row_tile t = row_tile_of(s, F::ROWS);
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
-    rows_range range = rows_keys(s, t.seq, row, row + 16 * MT);
+    int p0 = row_position(s, row), p1 = row_position(s, min(row + 16 * MT, s.rows) - 1);
     score_rule rule = score_rule_of(s);
     float2 *stats = (float2 *)(keys + 2 * BN * LD);
+    int *first_keys = (int *)(stats + F::ROWS);
     float sums[MT][DT][4];
     clear(sums);
     for (int i = (int)threadIdx.x; i < F::ROWS; i += THREADS)
         stats[i] = row_stats2(s, all_stats, t.item, t.first + i);
+    load_first_keys<F::ROWS, THREADS>(s, first_keys, t.seq, t.first);
+    first_keys += mine;
     load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, qs, q, t.seq, t.g, t.first);
     load_rows<DP, F::ROWS, THREADS, ALIGNED>(s, dos, dout, t.seq, t.g, t.first);
     load_keys<DP, BN, THREADS, ALIGNED>(s, keys, k, t.seq, t.g, t.from, t.end);
     load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, t.from, t.end);
     for (int key = t.from, stage = 0; key < t.end; key += BN, stage ^= 1) {
-        bool busy = !nothing_seen(range, key, key + BN - 1), more = key + BN < t.end;
+        bool more = key + BN < t.end;
         float x[MT][NT][4], d[MT][NT][4];
         async_wait();
         /* keys and values have arrived, the other keys have been read */
         __syncthreads();
+        bool busy = key <= p1 && key + BN > first_keys[0];
         if (more)
             load_keys<DP, BN, THREADS, ALIGNED>(s, keys + (stage ^ 1) * BN * LD, k, t.seq, t.g,
                                                 key + BN, t.end);
@@ -299,8 +307,8 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
             continue;
         cap_scores(rule, x);
         query_gradients(rule, x, d, stats + mine + lane / 4);
-        if (!all_seen(range, key, key + BN - 1))
-            hide_keys(s, d, t.seq, row, key, t.end, 0);
+        if (key + BN - 1 > p0 || key < first_keys[16 * MT - 1])
+            hide_keys(s, d, first_keys, row, key, t.end, 0);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, d);
         weights_times_rows<MT, DT, NT / 2, LD>(sums, weights, keys + stage * BN * LD);
@@ -345,20 +353,21 @@ static __device__ __forceinline__ void key_gradients(const score_rule &rule, flo
 }
 
 /* x, d: [16 MT, 8 NT] of keys from `key` on and rows from `row` on; zero where the row does not see
- * the key. */
+ * the key. first_keys: of the rows. */
 template <int MT, int NT>
 static __device__ __forceinline__ void hide_rows(const attention_shape &s, float (&x)[MT][NT][4],
-                                                 float (&d)[MT][NT][4], int seq, int key, int row)
+                                                 float (&d)[MT][NT][4], const int *first_keys,
+                                                 int key, int row)
 {
     int lane = (int)threadIdx.x % WARP;
 #pragma unroll
     for (int n = 0; n < NT; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            key_range seen = row_keys(s, seq, row + n * 8 + lane % 4 * 2 + e % 2);
+            int i = n * 8 + lane % 4 * 2 + e % 2, p = row_position(s, row + i);
 #pragma unroll
             for (int m = 0; m < MT; m++)
-                if (!is_seen(seen, key + m * 16 + e / 2 * 8 + lane / 4))
+                if (!is_seen(p, first_keys[i], key + m * 16 + e / 2 * 8 + lane / 4))
                     x[m][n][e] = d[m][n][e] = 0;
         }
 }
@@ -383,6 +392,7 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     SHARED_DYNAMIC(bf16, ks);
     bf16 *vs = ks + F::BN * LD, *dos = vs + F::BN * LD, *queries = dos + ROWS * LD;
     float2 *stats = (float2 *)(queries + 2 * ROWS * LD);
+    int *first_keys = (int *)(stats + 2 * ROWS);
     int item = (int)blockIdx.x % s.items, seq = item / s.kv_heads, g = item % s.kv_heads,
         first = (int)blockIdx.x / s.items * F::BN, from, end;
     int mine = (int)threadIdx.x / WARP * 16 * MT, key = first + mine,
@@ -398,15 +408,19 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
     load_rows<DP, ROWS, THREADS, ALIGNED>(s, dos, dout, seq, g, from);
     if (threadIdx.x < ROWS)
         stats[threadIdx.x] = row_stats2(s, all_stats, item, from + (int)threadIdx.x);
+    load_first_keys<ROWS, THREADS>(s, first_keys, seq, from);
     for (int row = from, stage = 0; row < end; row += ROWS, stage ^= 1) {
-        rows_range range = rows_keys(s, seq, row, row + ROWS);
-        bool busy = !nothing_seen(range, key, key + 16 * MT - 1), more = row + ROWS < end;
+        int p0 = row_position(s, row), p1 = row_position(s, min(row + ROWS, s.rows) - 1);
+        const int *firsts = first_keys + stage * ROWS;
+        bool more = row + ROWS < end;
         float x[MT][NT][4], d[MT][NT][4];
         uint32_t weights[MT][NT / 2][4];
         async_wait();
         /* rows have arrived, the queries before them have been read */
         __syncthreads();
+        bool busy = key <= p1 && key + 16 * MT > firsts[0];
         if (more) {
+            load_first_keys<ROWS, THREADS>(s, first_keys + (stage ^ 1) * ROWS, seq, row + ROWS);
             load_rows<DP, ROWS, THREADS, ALIGNED>(s, queries + (stage ^ 1) * ROWS * LD, q, seq, g,
                                                   row + ROWS);
             if (threadIdx.x < ROWS)
@@ -418,8 +432,8 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
             rows_times_rows<MT, NT, DP / 16, LD>(d, vs + mine * LD, dos);
             cap_scores(rule, x);
             key_gradients(rule, x, d, stats + stage * ROWS);
-            if (!all_seen(range, key, key + 16 * MT - 1))
-                hide_rows(s, x, d, seq, key, row);
+            if (key + 16 * MT - 1 > p0 || key < firsts[ROWS - 1])
+                hide_rows(s, x, d, firsts, key, row);
             to_fragments(weights, x);
             if (dv)
                 weights_times_rows<MT, DT, NT / 2, LD>(dvs, weights, dos + column);
@@ -454,7 +468,7 @@ template <int DP, bool ALIGNED> static void launch_forward(const attention_launc
     typedef forward_tiling<DP> F;
     const struct op_args *c = l->c;
     forward_output to = {(bf16 *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
-    size_t shared = (size_t)(F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16);
+    size_t shared = (size_t)(F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16) + F::ROWS * sizeof(int);
     LAUNCH(c, (forward<DP, ALIGNED>),
            dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits),
            F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v, (const bf16 *)c->in[1].v,
@@ -471,9 +485,9 @@ template <int DP, bool ALIGNED> static void launch_backward(const attention_laun
     bf16 *dq = (bf16 *)(void *)c->in[0].g, *dk = (bf16 *)(void *)c->in[1].g,
          *dv = (bf16 *)(void *)c->in[2].g;
     size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) +
-                     Q::ROWS * sizeof(float2);
+                     Q::ROWS * (sizeof(float2) + sizeof(int));
     size_t keys = (size_t)(2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) +
-                  2 * K::ROWS * sizeof(float2);
+                  2 * K::ROWS * (sizeof(float2) + sizeof(int));
     if (dq)
         LAUNCH(c, (backward_queries<DP, ALIGNED>),
                blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s,

@@ -56,6 +56,15 @@ static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 
     }
 }
 
+/* The first keys of N rows, to shared memory: a block has no registers left for them. */
+template <int N, int THREADS>
+static __device__ __forceinline__ void load_first_keys(const attention_shape &s, int *to, int seq,
+                                                       int first)
+{
+    for (int i = (int)threadIdx.x; i < N; i += THREADS)
+        to[i] = first_key(s, seq, first + i);
+}
+
 /* Hides v's value from the compiler, so that it does not keep rarely used results of it in
  * registers throughout a loop. */
 static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
