@@ -123,7 +123,10 @@ static const struct tool_desc desc = {
     "Reads models and token streams; writes the trained model as an f32 stream with the student's "
     "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
     "predictions of an optimiser step. The learning rate rises linearly, then follows the "
-    "--schedule.\n\nLosses, of which --loss takes a weighted sum:"
+    "--schedule.\n\nTokens are not held in memory: a plain file is read where it is, what is "
+    "compressed or comes through a pipe is copied to a file in TMPDIR (/var/tmp) that has no name, "
+    "4 bytes a token. Of several sources, each is drawn from in epochs of its own, and the log "
+    "counts them.\n\nLosses, of which --loss takes a weighted sum:"
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS

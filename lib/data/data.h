@@ -1,5 +1,5 @@
-/* Text and tokens: documents of a text, token streams in memory and one sequence at a time, joining
- * them, windows, batches and their order. */
+/* Text and tokens: documents of a text, token streams by position and one sequence at a time,
+ * joining them, windows, batches, sources of training and their order. */
 #ifndef PARE_DATA_H
 #define PARE_DATA_H
 

@@ -140,14 +140,15 @@ static void open_eval(struct row *r)
 static void open_training(struct row *r, int recompute)
 {
     struct train_options o = {
-        .max_steps = 1000,
+        .schedule = {.max_steps = 1000,
+                     .warmup_steps = 10,
+                     .decay_steps = -1,
+                     .learning_rate = 1e-4,
+                     .min_learning_rate = 1e-5},
         .batch_size = r->s->B,
         .seq_length = r->s->T + 1,
         .accumulation = 1,
-        .warmup_steps = 10,
         .seed = 1,
-        .learning_rate = 1e-4,
-        .min_learning_rate = 1e-5,
         .weight_decay = 0.1,
         .beta1 = 0.9,
         .beta2 = 0.95,

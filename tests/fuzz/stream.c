@@ -21,6 +21,21 @@ static void payload_read(struct st_in *in)
             ;
 }
 
+/* Loads tokens, and reads what was accepted by position. */
+static void tokens_read_all(struct tokens *t, struct st_in *in, struct err *e)
+{
+    uint32_t entries[64];
+    if (tokens_load(t, in, 0, e))
+        return;
+    for (int which = 0; which < TOKEN_RECORDS; which++)
+        for (int64_t at = 0; at < t->total; at += 64) {
+            int64_t n = t->total - at < 64 ? t->total - at : 64;
+            if ((which != TOKEN_BYTES || t->has_bytes) &&
+                tokens_read(t, (enum token_record)which, at, n, entries, e))
+                abort();
+        }
+}
+
 static void kind_read(struct st_in *in, struct err *e)
 {
     const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
@@ -30,7 +45,7 @@ static void kind_read(struct st_in *in, struct err *e)
     struct rank rank = {0};
     struct model_spec model = {0};
     if (!strcmp(kind, "tokens"))
-        tokens_load(&tokens, in, 0, e);
+        tokens_read_all(&tokens, in, e);
     else if (!strcmp(kind, "acts"))
         acts_read(&acts, in, e);
     else if (!strcmp(kind, "scores"))
