@@ -100,6 +100,11 @@ void chat_close(struct chat *c)
     *c = (struct chat){0};
 }
 
+int64_t chat_answer_end(const struct chat *c, const struct tokenizer *t)
+{
+    return tokenizer_id(t, answer_end(c));
+}
+
 const char *chat_name(const struct chat *c) { return c->form ? c->form->name : "plain"; }
 
 /* ---- messages */

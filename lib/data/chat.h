@@ -28,6 +28,8 @@ int chat_open(struct chat *c, const char *name, struct tokenizer *t, struct mode
 int chat_open_pair(struct chat *c, struct tokenizer *t, struct model_in *in, struct err *e);
 void chat_close(struct chat *c);
 const char *chat_name(const struct chat *c);
+/* The token that ends an answer. */
+int64_t chat_answer_end(const struct chat *c, const struct tokenizer *t);
 
 /* Appends the ids of a conversation. Flags: TOKEN_UNCOUNTED for all but the answers with the token
  * that ends each. A token that is only partly of an answer is counted. */

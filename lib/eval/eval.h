@@ -4,6 +4,7 @@
 
 #include "generate.h"
 #include "loss.h"
+#include "prompts.h"
 #include "sample.h"
 
 #endif

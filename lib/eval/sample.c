@@ -10,14 +10,9 @@ struct sample_entry {
     int64_t id;
 };
 
-void sample_open(struct sampler *s, double temperature, double top_p, int64_t top_k, uint64_t seed,
-                 int64_t n)
+void sample_open(struct sampler *s, double temperature, double top_p, int64_t top_k, int64_t n)
 {
-    *s = (struct sampler){.temperature = temperature,
-                          .top_p = top_p,
-                          .top_k = top_k,
-                          .rng = rng_open(seed, 0),
-                          .n = n};
+    *s = (struct sampler){.temperature = temperature, .top_p = top_p, .top_k = top_k, .n = n};
     s->entries = mem_alloc((size_t)n * sizeof *s->entries);
 }
 
@@ -46,7 +41,7 @@ static int compare_entries(const void *a, const void *b)
 }
 
 /* The entries that may be drawn, *mass their total probability; returns how many. */
-static int64_t sample_candidates(struct sampler *s, const float *logits, double *mass)
+static int64_t sample_candidates(const struct sampler *s, const float *logits, double *mass)
 {
     struct sample_entry *p = s->entries;
     double best = logits[largest(logits, s->n)], total = 0;
@@ -68,13 +63,13 @@ static int64_t sample_candidates(struct sampler *s, const float *logits, double 
     return n;
 }
 
-int64_t sample_token(struct sampler *s, const float *logits)
+int64_t sample_token(const struct sampler *s, struct rng *rng, const float *logits)
 {
     if (s->temperature <= 0)
         return largest(logits, s->n);
     double mass;
     int64_t n = sample_candidates(s, logits, &mass), i = 0;
-    for (double left = rng_uniform(&s->rng) * mass; i < n - 1; i++) {
+    for (double left = rng_uniform(rng) * mass; i < n - 1; i++) {
         left -= s->entries[i].p;
         if (left < 0)
             break;

@@ -12,14 +12,12 @@ struct sampler {
     double temperature; /* 0: always the largest, the lowest id among equals */
     double top_p;       /* in (0, 1]; 1: all */
     int64_t top_k;      /* 0: all */
-    struct rng rng;
     int64_t n;
     struct sample_entry *entries; /* [n], scratch */
 };
-void sample_open(struct sampler *s, double temperature, double top_p, int64_t top_k, uint64_t seed,
-                 int64_t n);
-/* [n] -> an id; logits that are not numbers are never chosen */
-int64_t sample_token(struct sampler *s, const float *logits);
+void sample_open(struct sampler *s, double temperature, double top_p, int64_t top_k, int64_t n);
+/* [n] -> an id; logits that are not numbers are never chosen. rng: of the text that is sampled */
+int64_t sample_token(const struct sampler *s, struct rng *rng, const float *logits);
 void sample_close(struct sampler *s);
 
 #endif

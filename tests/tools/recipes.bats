@@ -38,6 +38,15 @@ kl,linear --loss kl --schedule linear'
     again iterative
 }
 
+@test "on-policy: answers, tokens and a training in each round, and the teacher's judgement" {
+    export ROUNDS=2 ANSWERS=3 NEW=5
+    sh pipelines/on-policy > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 7 ]
+    [ "$(cat "$WORK"/round-?-1.prompts.jsonl | sort -u | wc -l)" = 6 ]
+    [ "$(grep -c '"completion"' "$WORK/round-2-1.own.answers.jsonl")" = 3 ]
+    again on-policy
+}
+
 @test "teacher-correction: the teacher moves, and teaches" {
     sh pipelines/teacher-correction > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 6 ]

@@ -317,29 +317,30 @@ static void test_sampler(void)
     const float logits[] = {1, NAN, 3, 3, -INFINITY, 2};
     const double weights[] = {exp(-2), 0, 1, 1, 0, exp(-1)};
     struct sampler s;
-    sample_open(&s, 0, 1, 0, 1, 6);
-    CHECK(sample_token(&s, logits) == 2, "greedy takes the lowest of equal ids");
+    struct rng rng = rng_open(1, 0);
+    sample_open(&s, 0, 1, 0, 6);
+    CHECK(sample_token(&s, &rng, logits) == 2, "greedy takes the lowest of equal ids");
     sample_close(&s);
     int counts[6] = {0}, narrow = 1, two = 1;
-    sample_open(&s, 1, 1, 0, 1, 6);
+    sample_open(&s, 1, 1, 0, 6);
     for (int i = 0; i < DRAWS; i++)
-        counts[sample_token(&s, logits)]++;
+        counts[sample_token(&s, &rng, logits)]++;
     for (int i = 0; i < 6; i++) {
         double p = weights[i] / (2 + exp(-1) + exp(-2));
         CHECK(fabs(counts[i] - p * DRAWS) <= 5 * sqrt(p * (1 - p) * DRAWS),
               "id %d was drawn %d times of %d, p %g", i, counts[i], DRAWS, p);
     }
     sample_close(&s);
-    sample_open(&s, 1, 0.5, 0, 1, 6);
+    sample_open(&s, 1, 0.5, 0, 6);
     for (int i = 0; i < 1000; i++) {
-        int64_t id = sample_token(&s, logits);
+        int64_t id = sample_token(&s, &rng, logits);
         narrow &= id == 2 || id == 3;
     }
     CHECK(narrow, "top-p 0.5 leaves the two largest");
     sample_close(&s);
-    sample_open(&s, 5, 1, 2, 1, 6);
+    sample_open(&s, 5, 1, 2, 6);
     for (int i = 0; i < 1000; i++) {
-        int64_t id = sample_token(&s, logits);
+        int64_t id = sample_token(&s, &rng, logits);
         two &= id == 2 || id == 3;
     }
     CHECK(two, "top-k 2 leaves the two largest");
