@@ -163,6 +163,9 @@ static void test_flags(void)
     struct tokens t;
     struct err e;
     struct windows w;
+    /* the last record of a file, shorter than the longest frame of a chunk */
+    static const struct plan shortest[PLANS] = {{"ids.0", 2, 0, 5, 0},
+                                                {"flags.0", 2, 0, 0x0103, DT_U8}};
     uint8_t flags[6];
     CHECK(load(&t, unknown, 0, &e) && strstr(e.msg, "flags 4"), "unknown flags: %s", e.msg);
     CHECK(!load(&t, some, 0, &e) && t.flags == 3, "%s", e.msg);
@@ -177,6 +180,10 @@ static void test_flags(void)
     CHECK(!windows_open(&w, &t, &(struct window_options){0}, &e) && w.n == 2 && w.predictions == 4,
           "%lld windows, %lld predictions of all", (long long)w.n, (long long)w.predictions);
     windows_close(&w);
+    tokens_free(&t);
+    CHECK(!load(&t, shortest, 0, &e) && !tokens_read(&t, TOKEN_FLAGS, 0, 2, flags, &e) &&
+              flags[0] == 3 && flags[1] == 1,
+          "flags of two tokens: %s", e.msg);
     tokens_free(&t);
 }
 
