@@ -14,7 +14,7 @@ static struct eval_options o;
 static int64_t max_tokens, seq_length; /* as given */
 static int table, any_tokenizer;
 static double max_nll;
-static const char *row_bos = "auto";
+static const char *row_bos = "auto", *loss_on = "completion";
 
 static const struct opt opts[] = {
     {"seq-length", OPT_INT, &seq_length, "N",
@@ -35,6 +35,8 @@ static const struct opt opts[] = {
      "whether windows that begin inside a text begin with a BOS token, which counts as one of "
      "their N tokens and is never predicted; auto: if the tokenizer puts one before a text",
      0},
+    {"loss-on", OPT_TEXT, &loss_on, "completion|all",
+     "whether the tokens of prompts are scored too, where TOKENS has conversations", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
      OPT_FROM_0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
@@ -94,6 +96,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "model_digest", json_string(h->digest));
     json_object_set_new(j, "row_bos", json_string(row_bos));
+    json_object_set_new(j, "loss_on", json_string(loss_on));
     json_object_set_new(j, "nll", number_or_null(s->nll));
     json_object_set_new(j, "standard_error", number_or_null(s->standard_error));
     json_object_set_new(j, "ppl", number_or_null(exp(s->nll)));
@@ -173,6 +176,11 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     if (eval_windows(v)->bos_added)
         tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
                   (long long)eval_windows(v)->bos_added, (long long)eval_windows(v)->n, row_bos);
+    struct loss_on_counts counts = {0};
+    char text[200];
+    loss_on_add(&counts, eval_windows(v));
+    if (loss_on_note(text, &counts))
+        tool_note(t, "%s", text);
     tool_predict_memory(t, name,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
                                                {"activations", eval_bytes(v), 0},
@@ -200,13 +208,15 @@ int main(int argc, char **argv)
     struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     o.windows.seq_length = seq_length;
-    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage))
+    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
+        loss_on_check(loss_on, &usage))
         tool_usage(t, "%s", usage.msg);
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && o.windows.context)
         row_bos_check_join(tokens.head, tokens_name, tool_err(t));
     tool_check(t);
+    loss_on_apply(loss_on, &tokens);
     st_close(in);
     if (table)
         printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token",

@@ -21,7 +21,8 @@ static struct train_options o = {.schedule = {.warmup_steps = -1,
                                  .epsilon = 1e-8,
                                  .max_grad_norm = 1,
                                  .temperature = 1,
-                                 .jsd_beta = NAN};
+                                 .jsd_beta = NAN,
+                                 .loss_on = "completion"};
 static struct train_run run;
 static struct data_sources data;
 static const char *teacher_name, *eval_name, *widths_name, *output,
@@ -54,6 +55,8 @@ static const struct opt opts[] = {
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
     {"loss", OPT_TEXT, &loss, "SUM",
      "a loss, or a weighted sum of several such as kl+0.5ce (listed above)", 0},
+    {"loss-on", OPT_TEXT, &o.loss_on, "completion|all",
+     "whether the tokens of prompts count too, where the data has conversations", 0},
     {"temperature", OPT_REAL, &o.temperature, "X",
      "softmax temperature of teacher and student; ce and losses of logits have none", 0},
     {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
@@ -161,8 +164,8 @@ static void resolve_options(struct tool *t)
     o.shuffled = choice(t, "order", order, "sequential", "shuffled");
     random_init = choice(t, "init", init, "keep", "random");
     f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
-    if (schedule_parse(schedule, &o.schedule.kind, &e) || train_parse_loss(loss, o.weights, &e) ||
-        train_options_resolve(&o, &e))
+    if (loss_on_check(o.loss_on, &e) || schedule_parse(schedule, &o.schedule.kind, &e) ||
+        train_parse_loss(loss, o.weights, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_names.n)
         tool_usage(t, "--data TOKENS is required");
@@ -200,6 +203,7 @@ static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
     tokens_load(tokens, in, 0, tool_err(t));
     tool_check(t);
     st_close(in);
+    loss_on_apply(o.loss_on, tokens);
     data_check_model(tokens, name, model_in_spec(student_in), tool_operand(t, 0), any_tokenizer,
                      tool_err(t));
     if (teacher_in)
@@ -316,6 +320,10 @@ static void open_run(struct tool *t)
         tool_note(t, "%s: %lld sequences, %.2f epochs of its %lld", data.all[i].name, (long long)n,
                   (double)n / (double)data.all[i].n, (long long)data.all[i].n);
     }
+    struct loss_on_counts counts = {0};
+    loss_on_add_sources(&counts, &data);
+    if (loss_on_note(text, &counts))
+        tool_note(t, "%s", text);
     if (eval_name && train_run_evaluate_on(&run, &eval_data, e))
         tool_check(t);
     struct memory_part parts[TRAIN_PARTS];

@@ -8,6 +8,7 @@
 #include "chat.h"
 #include "documents.h"
 #include "examples.h"
+#include "loss_on.h"
 #include "order.h"
 #include "sequences.h"
 #include "sources.h"

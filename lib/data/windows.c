@@ -310,6 +310,9 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
     if (w->predictions)
         return 0;
     windows_close(w);
+    if (t->flags & TOKEN_UNCOUNTED)
+        return err_set(e, "%s: nothing counts in a loss among its %lld tokens, prompts alone",
+                       t->path, (long long)t->total);
     return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->path,
                    (long long)t->total);
 }

@@ -53,6 +53,7 @@ static const char *const options[] = {
     "jsd-beta",
     "learning-rate",
     "loss",
+    "loss-on",
     "magnitude",
     "max-grad-norm",
     "max-steps",

@@ -201,6 +201,7 @@ json_t *train_options_json(const struct train_options *o)
     losses_json(o, j);
     if (o->nested.n)
         json_object_set_new(j, "widths", nested_json(&o->nested));
+    json_object_set_new(j, "loss-on", json_string(o->loss_on));
     json_object_set_new(
         j, "order", json_string(o->shuffled ? "shuffled by a keyed permutation" : "sequential"));
     return j;

@@ -21,6 +21,7 @@ struct train_options {
     double weight_decay, beta1, beta2, epsilon, max_grad_norm, temperature;
     double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
+    const char *loss_on; /* as in data/loss_on.h, by which the data's flags are read already */
     int temperature_squared, shuffled, recompute;
     struct nested_list nested; /* models to train instead of the whole student; borrowed */
 };

@@ -1,9 +1,11 @@
 #!/usr/bin/env bats
 # Conversations, and prompts with completions: which template, what counts in a loss, refusals. That
 # ids are those of transformers is tested in tests/unit/chat.c and tests/hf/chat.py.
+bats_require_minimum_version 1.5.0
 
 setup() {
     PARE_BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden TOOLS=$PWD/tests/tools
     dir=$BATS_TEST_TMPDIR
     chat="[{\"role\": \"user\", \"content\": \"the\"},
         {\"role\": \"assistant\", \"content\": \"word\"}]"
@@ -138,4 +140,78 @@ json.dump({"eos_token": {"content": "<|im_end|>"}, "chat_template": [
     sed -i 's/<|im_end|>/<|eot_id|>/' "$dir/m/tokenizer_config.json"
     "$PARE_BIN/tokenize" -m "$dir/m" "$dir/a.jsonl" --chat-template plain --quiet -o "$dir/d.tsz"
     [ "$(for i in a b c d; do id "$dir/$i.tsz"; done | sort -u | wc -l)" = 4 ]
+}
+
+# rows FILE LENGTH FIRST END: rows of the golden tokens, of which those at FIRST to END - 1 do not
+# count
+rows() {
+    python3 "$TOOLS/golden.py" ids "$G/train/data.safetensors" tokens |
+        PYTHONPATH=$TOOLS python3 -c '
+import stream, struct, sys
+length, first, end = map(int, sys.argv[2:])
+rows = [list(map(int, line.split()))[:length] for line in sys.stdin]
+ids = b"".join(struct.pack("<%dI" % length, *r) for r in rows)
+flags = bytes(first <= i < end for i in range(length)) * len(rows)
+shape = [len(rows), length]
+records = [("ids", "u32", shape, ids)] + [("flags", "u8", shape, flags)] * (first < end)
+stream.write(open(sys.argv[1], "wb"), {"kind": "tokens", "id": "%032x" % 1, "hist": []}, records)
+' "$@"
+}
+train() {
+    "$PARE_BIN/kd-train" "$G/slice/llama/all" --teacher "$G/families/llama" --loss kl+ce \
+        --order sequential --max-steps 3 --batch-size 2 --quiet "$@"
+}
+losses() { sed 's/.*"loss":\([0-9.]*\).*"grad_norm":\([0-9.]*\).*/\1 \2/' "$1"; }
+
+@test "training counts what is not flagged, and --loss-on all everything" {
+    cd "$dir"
+    rows plain.tsz 33 0 0
+    rows cut.tsz 20 0 0
+    rows tail.tsz 33 20 33
+    for name in plain cut tail; do train --data $name.tsz --log $name.log -o $name.model; done
+    # tokens after the last that counts change nothing: attention is causal
+    python3 - << 'P'
+import json
+read = lambda name: [json.loads(line) for line in open(name + ".log")]
+for a, b in zip(read("cut"), read("tail")):
+    for key in "loss", "kl", "ce", "grad_norm":
+        assert abs(a[key] - b[key]) < 1e-5 * b[key], (key, a, b)
+P
+    run ! cmp -s <(losses plain.log) <(losses tail.log)
+    train --data tail.tsz --loss-on all --log all.log -o all.model
+    cmp <(losses all.log) <(losses plain.log)
+    run train --data tail.tsz --loss-on some -o x
+    [ "$status" = 2 ]
+    [[ "$output" == *"--loss-on must be completion or all"* ]]
+}
+
+@test "a run is resumed with the same --loss-on, to the same bits" {
+    cd "$dir"
+    rows data.tsz 33 0 9
+    train --data data.tsz --output-dir whole --save-steps 1 --eval-data data.tsz -o whole.tsz
+    cp -r whole cut
+    rm cut/checkpoint-3.tsz cut/model.tsz 2> /dev/null || true
+    run train --data data.tsz --output-dir cut --resume --loss-on all --eval-data data.tsz -o x
+    [ "$status" = 1 ]
+    [[ "$output" == *"loss-on"* ]]
+    train --data data.tsz --output-dir cut --resume --eval-data data.tsz -o cut.tsz
+    cmp whole.tsz cut.tsz
+}
+
+@test "evaluation scores answers alone: the same as from that position on" {
+    cd "$dir"
+    rows data.tsz 33 0 12
+    rows plain.tsz 33 0 0
+    rows none.tsz 33 0 33
+    score() {
+        "$PARE_BIN/eval-ppl" "$G/slice/llama/all" "$@" --quiet |
+            sed 's/.*\("predictions":[0-9]*\).*\("nll":[^,]*\).*/\1 \2/'
+    }
+    [ "$(score data.tsz)" = "$(score plain.tsz --score-from 12)" ]
+    [ "$(score data.tsz --loss-on all)" = "$(score plain.tsz)" ]
+    run "$PARE_BIN/eval-ppl" "$G/slice/llama/all" data.tsz
+    [[ "$output" == *"504 of 792 tokens count in the loss (--loss-on completion)"* ]]
+    run "$PARE_BIN/eval-ppl" "$G/slice/llama/all" none.tsz
+    [ "$status" = 1 ]
+    [[ "$output" == *"nothing counts in a loss among the 792 tokens"* ]]
 }

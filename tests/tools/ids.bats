@@ -12,6 +12,12 @@ setup() {
     for i in 1 2 3 4; do echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; done > ids.txt
     "$BIN/tokenize" --ids --seq-length 16 ids.txt -o tokens.tsz
     sed "s/ 9 / 20 /" ids.txt | "$BIN/tokenize" --ids --seq-length 16 -o others.tsz
+    PYTHONPATH=$ROOT/tests/tools python3 -c '
+import stream, sys
+head, (ids,) = stream.read(sys.stdin.buffer)
+stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
+             [ids, ("flags", "u8", ids[2], bytes([1] * 8 + [0] * 8) * ids[2][0])])
+' < <("$BIN/tokenize" --ids --seq-length 16 ids.txt) > flagged.tsz
     "$BIN/calib-acts" --quiet "$MODEL" tokens.tsz -o acts.tsz
     "$BIN/score-importance" acts.tsz -o scores.tsz
     "$BIN/rank" scores.tsz -o rank.tsz
@@ -57,6 +63,7 @@ tokenize|bos|auto|a
 tokenize|row-bos|no|yes
 kd-train|init|keep|random
 kd-train|loss|kl|kl+ce
+kd-train|loss-on|completion|all
 kd-train|temperature|1|2
 kd-train|temperature-squared|off|on
 kd-train|jsd-beta|0.25|0.5
@@ -117,7 +124,9 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         [ "$2" = model ] || echo --model words.json
         [ "$2" != row-bos ] || echo --bos a --seq-length 3 ;;
     kd-train)
-        for row in teacher=cut.tsz data="${3:-tokens.tsz}" loss=kl+0.5ce+jsd temperature=3 \
+        data=tokens.tsz
+        [ "$2" != loss-on ] || data=flagged.tsz
+        for row in teacher=cut.tsz data="${3:-$data}" loss=kl+0.5ce+jsd temperature=3 \
             max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"
         done
@@ -178,7 +187,8 @@ differ() {
         score-importance) operand=acts.tsz ;;
         rank) operand=scores.tsz ;;
         slice-model) operand=rank.tsz ;;
-        tokenize) operand=lines ;;
+        tokenize) [ "$option" = chat-template ] && operand=chats || operand=lines ;;
+        kd-train) [ "$option" = loss-on ] && operand=flagged.tsz || operand=tokens.tsz ;;
         *) operand=tokens.tsz ;;
         esac
         cp "$operand" "./$a"
