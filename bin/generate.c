@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/json.h"
 #include "../lib/base/minmax.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tokenizer/tokenizer.h"
@@ -12,7 +13,7 @@
 static const char *prompt, *prompt_ids, *data_name, *output, *chat_name_given = "auto";
 static int64_t max_new_tokens = 100, seed, top_k, batch_size = 8;
 static double temperature, top_p = 1;
-static int ignore_eos, resume;
+static int ignore_eos, resume, is_chat;
 
 static const struct opt opts[] = {
     {"One prompt", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -20,7 +21,13 @@ static const struct opt opts[] = {
      0},
     {"prompt-ids", OPT_TEXT, &prompt_ids, "IDS",
      "token ids to continue, in decimal; prints ids and needs no tokenizer", 0},
+    {"chat", OPT_FLAG, &is_chat, NULL,
+     "TEXT is what a user says: it is written with the chat template, and only the answer is "
+     "printed",
+     0},
     {"Continuation", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"chat-template", OPT_TEXT, &chat_name_given, "auto|NAME",
+     "how messages are written, as in tokenize; auto: as the model's own template does", 0},
     {"max-new-tokens", OPT_INT, &max_new_tokens, "N", "generate at most N tokens", 0},
     {"temperature", OPT_REAL, &temperature, "X",
      "sampling temperature; 0: always take the most probable token", 0},
@@ -39,15 +46,14 @@ static const struct opt opts[] = {
      "add the answers to FILE, each as soon as it may be, instead of standard output", 0},
     {"resume", OPT_FLAG, &resume, NULL, "leave out the prompts that FILE has answers to", 0},
     {"batch-size", OPT_INT, &batch_size, "N", "prompts at a time", OPT_FROM_1},
-    {"chat-template", OPT_TEXT, &chat_name_given, "auto|NAME",
-     "how messages are written, as in tokenize; auto: as the model's own template does", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "generate",
     "MODEL",
     "Continue a text with a model.",
-    "Prints the prompt and its continuation. Stops at an end-of-sequence token of "
+    "Prints the prompt and its continuation, or with --chat the answer alone. Stops at an "
+    "end-of-sequence token of "
     "generation_config.json or config.json, after --max-new-tokens, or at the end of the model's "
     "learned positions.\n\nWith --data, each line {\"prompt\": ...} or {\"messages\": ...} is "
     "written again with its answer: a \"completion\", or one more message; other members are "
@@ -131,9 +137,27 @@ static void read_ids(struct tool *t, struct ids *ids)
     }
 }
 
+/* The prompt as a conversation of one message, of which nothing is printed. */
+static void read_chat(struct tool *t, struct ids *ids, struct model_in *in)
+{
+    struct chat c;
+    json_t *messages = json_pack("[{s:s, s:o}]", "role", "user", "content", json_text(prompt));
+    if (!chat_open(&c, chat_name_given, tokenizer, in, tool_err(t)))
+        chat_encode_prompt(&c, tokenizer, messages, ids, tool_err(t));
+    tool_check(t);
+    stop_ids_add(&stop, chat_answer_end(&c, tokenizer));
+    free(tokenizer_decode(tokenizer, ids->id, ids->n, 1, &printed));
+    json_decref(messages);
+    chat_close(&c);
+}
+
 static void read_prompt(struct tool *t, struct ids *ids, struct model_in *in)
 {
     open_tokenizer(t, in);
+    if (is_chat) {
+        read_chat(t, ids, in);
+        return;
+    }
     uint32_t special[SPECIAL_MAX];
     for (int i = 0, n = tokenizer_special(tokenizer, 0, special, SPECIAL_MAX); i < n; i++)
         ids_push(ids, special[i], 0);
@@ -146,13 +170,13 @@ static void continue_one(struct tool *t, struct model_in *in)
     struct text x = {.rng = rng_open((uint64_t)seed, 0)}, *only = &x;
     struct generator g;
     struct sampler s;
+    stop_ids_read(&stop, in, tool_err(t));
     if (prompt_ids)
         read_ids(t, &x.ids);
     else
         read_prompt(t, &x.ids, in);
     if (!x.ids.n)
         tool_die(t, "the prompt is empty, and the model's tokenizer adds no token before a text");
-    stop_ids_read(&stop, in, tool_err(t));
     load_model(t, in);
     x.prompt = x.ids.n;
     x.most = text_most(&model.spec, x.prompt, max_new_tokens);
@@ -242,6 +266,11 @@ static void check_options(struct tool *t)
 {
     if ((prompt != NULL) + (prompt_ids != NULL) + (data_name != NULL) != 1)
         tool_usage(t, "give one of --prompt TEXT, --prompt-ids IDS and --data FILE");
+    struct err e = {0};
+    if (chat_check_name(chat_name_given, &e))
+        tool_usage(t, "%s", e.msg);
+    if (is_chat && !prompt)
+        tool_usage(t, "--chat needs --prompt TEXT");
     if (!data_name && output)
         tool_usage(t, "--output is for the answers to --data");
     if (resume && !output)

@@ -215,3 +215,29 @@ P
     [ "$status" = 1 ]
     [[ "$output" == *"nothing counts in a loss among the 792 tokens"* ]]
 }
+
+@test "generate --chat writes the prompt with the template, and prints the answer alone" {
+    cd "$dir"
+    cp -r "$G/families/llama" m
+    python3 - << 'P'
+import json
+letters = [chr(i) for i in range(97, 123)] + ["\u010a", "\u0120"]
+json.dump({"model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(letters)}, "merges": []},
+           "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+           "decoder": {"type": "ByteLevel"},
+           "added_tokens": [{"id": 30 + i, "content": "<|im_%s|>" % s, "special": True}
+                            for i, s in enumerate(("start", "end"))]},
+          open("m/tokenizer.json", "w"))
+P
+    say() { "$PARE_BIN/generate" m --max-new-tokens 9 --ignore-eos --quiet --prompt "$@"; }
+    whole=$(say $'<|im_start|>user\nthe<|im_end|>\n<|im_start|>assistant\n')
+    answer=$(say the --chat --chat-template chatml)
+    [ -n "$answer" ]
+    [ "$whole" = $'user\nthe\nassistant\n'"$answer" ]
+    run say the --chat
+    [ "$status" = 1 ]
+    [[ "$output" == *"no chat template"* ]]
+    run say the --chat --chat-template other
+    [ "$status" = 2 ]
+    [[ "$output" == *"must be auto, chatml, "* ]]
+}
