@@ -213,7 +213,7 @@ P
     [[ "$output" == *"504 of 792 tokens count in the loss (--loss-on completion)"* ]]
     run "$PARE_BIN/eval-ppl" "$G/slice/llama/all" none.tsz
     [ "$status" = 1 ]
-    [[ "$output" == *"nothing counts in a loss among the 792 tokens"* ]]
+    [[ "$output" == *"nothing counts in a loss among its 792 tokens"* ]]
 }
 
 @test "generate --chat writes the prompt with the template, and prints the answer alone" {
