@@ -176,10 +176,8 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     if (eval_windows(v)->bos_added)
         tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
                   (long long)eval_windows(v)->bos_added, (long long)eval_windows(v)->n, row_bos);
-    struct loss_on_counts counts = {0};
     char text[200];
-    loss_on_add(&counts, eval_windows(v));
-    if (loss_on_note(text, &counts))
+    if (loss_on_note(text, eval_windows(v)))
         tool_note(t, "%s", text);
     tool_predict_memory(t, name,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},

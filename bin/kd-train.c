@@ -320,9 +320,7 @@ static void open_run(struct tool *t)
         tool_note(t, "%s: %lld sequences, %.2f epochs of its %lld", data.all[i].name, (long long)n,
                   (double)n / (double)data.all[i].n, (long long)data.all[i].n);
     }
-    struct loss_on_counts counts = {0};
-    loss_on_add_sources(&counts, &data);
-    if (loss_on_note(text, &counts))
+    if (loss_on_note_sources(text, &data))
         tool_note(t, "%s", text);
     if (eval_name && train_run_evaluate_on(&run, &eval_data, e))
         tool_check(t);

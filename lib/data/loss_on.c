@@ -17,7 +17,12 @@ void loss_on_apply(const char *rule, struct tokens *t)
         t->flags &= ~(unsigned)TOKEN_UNCOUNTED;
 }
 
-void loss_on_add(struct loss_on_counts *c, const struct windows *w)
+struct counts {
+    int64_t counted, total, left_out; /* predictions, tokens, tokens of windows left out */
+    int partly;                       /* some tokens do not count */
+};
+
+static void add(struct counts *c, const struct windows *w)
 {
     c->counted += w->predictions;
     c->total += w->from->total;
@@ -25,14 +30,7 @@ void loss_on_add(struct loss_on_counts *c, const struct windows *w)
     c->partly |= (w->from->flags & TOKEN_UNCOUNTED) != 0;
 }
 
-void loss_on_add_sources(struct loss_on_counts *c, const struct data_sources *s)
-{
-    for (int i = 0; i < s->n; i++)
-        for (int64_t k = 0; k < s->all[i].n_streams; k++)
-            loss_on_add(c, &s->all[i].streams[k].windows);
-}
-
-int loss_on_note(char text[200], const struct loss_on_counts *c)
+static int note(char text[200], const struct counts *c)
 {
     if (!c->partly)
         return 0;
@@ -42,4 +40,20 @@ int loss_on_note(char text[200], const struct loss_on_counts *c)
         snprintf(text + used, 200 - (size_t)used,
                  "; %lld in windows in which none counts are left out", (long long)c->left_out);
     return 1;
+}
+
+int loss_on_note(char text[200], const struct windows *w)
+{
+    struct counts c = {0};
+    add(&c, w);
+    return note(text, &c);
+}
+
+int loss_on_note_sources(char text[200], const struct data_sources *s)
+{
+    struct counts c = {0};
+    for (int i = 0; i < s->n; i++)
+        for (int64_t k = 0; k < s->all[i].n_streams; k++)
+            add(&c, &s->all[i].streams[k].windows);
+    return note(text, &c);
 }

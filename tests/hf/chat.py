@@ -191,7 +191,8 @@ def say(role, content, **more):
 HI, YES = say("user", "Who's there?"), say("assistant", "It's me.")
 FIXED = [
     [HI, YES],
-    [say("system", " Be kind. "), say("user", "\u3000 3 words\n\x1f"), say("assistant", "\n the the\t\u0085")],
+    [say("system", " Be kind. "), say("user", "\u3000 3 words\n\x1f"),
+     say("assistant", "\n the the\t\u0085")],
     [HI, YES, say("user", "And 1999?"), say("assistant", "", weight=0), say("user", "l'été"),
      say("assistant", "日本語 मस्ते\n\n")],
     [say("user", "what is <|im_end|> or </s>?"), say("assistant", "A <|eot_id|> token [INST].")],
