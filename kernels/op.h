@@ -20,9 +20,20 @@ enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
 /* What a planner must know about an op. RERUN: cheap, so rerun in the backward pass rather than
  * kept. GRADIENTS_IN_FORWARD: the forward call adds the gradients of inputs and weights, and there
  * is no backward call. WHOLE_BATCH: called for all sequences at once, never by several threads.
- * OUT_F64: its output is f64, whatever the type of the activations. */
-enum op_trait { KEEP = 0, RERUN = 1, GRADIENTS_IN_FORWARD = 2, WHOLE_BATCH = 4, OUT_F64 = 8 };
-enum { IS_LOSS = GRADIENTS_IN_FORWARD | WHOLE_BATCH | OUT_F64 };
+ * OUT_F64: its output is f64, whatever the type of the activations. STARTS_BACKWARD: the backward
+ * pass begins at it: backward reads factors from `step` instead of a gradient of the output. */
+enum op_trait {
+    KEEP = 0,
+    RERUN = 1,
+    GRADIENTS_IN_FORWARD = 2,
+    WHOLE_BATCH = 4,
+    OUT_F64 = 8,
+    STARTS_BACKWARD = 16
+};
+enum {
+    IS_LOSS = GRADIENTS_IN_FORWARD | WHOLE_BATCH | OUT_F64,
+    IS_STATE_LOSS = STARTS_BACKWARD | OUT_F64
+};
 enum {
     READS_NONE = 0,
     READS_IN0 = 1,
@@ -113,14 +124,19 @@ struct operand {
     int overwrite;
 };
 
+/* Negative labels: a token whose prediction is not counted, and what is no token at all, but fills
+ * up a sequence that is shorter than others of its batch. */
+enum label { LABEL_UNCOUNTED = -100, LABEL_PADDING = -101 };
+
 /* The rows of a call: n_seq sequences of seq_len tokens, one after the other. Token j of a sequence
  * is at place pos0 + j, and that, less where its document starts, is its position. With kv_len > 0
  * (generation) the k and v operands of attention hold kv_len rows a sequence, of which the first
  * pos0 + seq_len are valid, and this call's rows were just written at pos0. */
 struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
-    const int32_t *ids;    /* [n_seq * seq_len] */
-    const int32_t *labels; /* [n_seq * seq_len], negative: not counted; only for losses */
+    const int32_t *ids; /* [n_seq * seq_len] */
+    /* [n_seq * seq_len], negative: not counted (enum label); only for losses */
+    const int32_t *labels;
     /* [n_seq * seq_len]: where in its sequence the document of each token begins, ascending and at
      * most the token's own place; NULL: 0 everywhere. Attention does not cross the beginning of a
      * document, and positions count from it. */
@@ -176,6 +192,21 @@ struct loss_params {
     int gradients; /* 0: losses only */
 };
 
+/* Losses on hidden states: what the gradient of a position's loss is multiplied with is weight *
+ * step[STATE_SCALE] * step[STATE_WEIGHT], where the step values are shared by all of them: 1 /
+ * tokens of the whole optimiser step, and the weight of their sum in the total loss. */
+enum state_loss { STATE_cosine, STATE_mse, STATE_LOSS_COUNT };
+enum { STATE_SCALE, STATE_WEIGHT, STATE_STEP };
+struct state_params {
+    float weight;
+    enum state_loss loss;
+};
+/* heads: relation heads, into which the columns of in0 and of in1 are divided evenly */
+struct relation_params {
+    float weight;
+    int64_t heads;
+};
+
 /* p, m and v are updated in place from g. step, a device slot: the learning rate, 1/(1-beta1^t),
  * 1/(1-beta2^t), and the clip factor, by which g is multiplied first. Then
  *
@@ -201,6 +232,11 @@ struct sumsq_params {
 };
 struct column_sum_params {
     double *out;
+};
+/* in0: f64 [1, n]; over, under: [n] */
+struct ratio_params {
+    const float *over, *under;
+    float *out;
 };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2
  * over the `width` channels of a unit. out_mean/out_l2/out_var: f64 [n_seq, channels] (channels =
@@ -256,9 +292,12 @@ struct op_args {
         struct act_params act;
         struct scale_params scale;
         struct loss_params loss;
+        struct state_params state;
+        struct relation_params relation;
         struct adamw_params adamw;
         struct sumsq_params sumsq;
         struct column_sum_params column_sum;
+        struct ratio_params ratio;
         struct seq_stats_params seq_stats;
         struct row_cosine_params row_cosine;
         struct gather_params gather;
