@@ -54,14 +54,19 @@ void mem_stream_close(FILE *f)
 
 enum { HUGE = 2 << 20 };
 
+/* The bytes of an arena for so many; 0: too many. */
+static size_t arena_size(size_t bytes)
+{
+    size_t size = (bytes + HUGE - 1) / HUGE * HUGE;
+    return size || bytes ? size : HUGE;
+}
+
 int arena_open(struct arena *a, size_t bytes, struct err *e)
 {
     *a = (struct arena){0};
-    size_t size = (bytes + HUGE - 1) / HUGE * HUGE;
+    size_t size = arena_size(bytes);
     if (size < bytes)
         return err_set(e, "cannot reserve %zu bytes of memory", bytes);
-    if (!size)
-        size = HUGE;
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
     if (p == MAP_FAILED)
@@ -70,6 +75,19 @@ int arena_open(struct arena *a, size_t bytes, struct err *e)
         /* advice: a kernel without huge pages is only slower */
         madvise(p, size, MADV_HUGEPAGE);
     *a = (struct arena){.base = p, .size = size};
+    return 0;
+}
+
+int arena_grow(struct arena *a, size_t bytes, struct err *e)
+{
+    size_t size = arena_size(bytes);
+    if (bytes <= a->size)
+        return 0;
+    void *p = size < bytes ? MAP_FAILED : mremap(a->base, a->size, size, MREMAP_MAYMOVE);
+    if (p == MAP_FAILED)
+        return err_set(e, "cannot reserve %zu bytes of memory", bytes);
+    a->base = p;
+    a->size = size;
     return 0;
 }
 

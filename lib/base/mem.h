@@ -35,6 +35,8 @@ struct arena {
 };
 /* -1: the error names the bytes requested */
 int arena_open(struct arena *a, size_t bytes, struct err *e);
+/* Makes room for `bytes` in all, of the process's own memory; what is there may move. */
+int arena_grow(struct arena *a, size_t bytes, struct err *e);
 /* NULL only if the arena was opened too small, a bug of the caller */
 void *arena_take(struct arena *a, size_t bytes);
 void arena_close(struct arena *a);

@@ -22,6 +22,15 @@ int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struc
                : 0;
 }
 
+/* The label of position t of a row that was read. */
+static int32_t label_of(const struct data_batch *d, const struct data_row *r, int64_t t)
+{
+    if (t + 1 >= r->n)
+        return LABEL_PADDING;
+    int is_counted = t + 1 >= r->first && !(d->flags[t + 1] & TOKEN_UNCOUNTED);
+    return is_counted ? (int32_t)d->row[t + 1] : LABEL_UNCOUNTED;
+}
+
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
 {
     size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
@@ -42,9 +51,8 @@ static int row_fill(struct data_batch *d, const struct data_row *r, int64_t i, i
     if (data_row_read(r, d->row, d->flags, e))
         return -1;
     for (int64_t t = 0; t < len; t++) {
-        int is_label = t + 1 < r->n && t + 1 >= r->first && !(d->flags[t + 1] & TOKEN_UNCOUNTED);
         ids[t] = t + 1 < r->n ? (int32_t)d->row[t] : 0;
-        labels[t] = is_label ? (int32_t)d->row[t + 1] : -100;
+        labels[t] = label_of(d, r, t);
     }
     d->lengths[i] = r->n;
     return 0;

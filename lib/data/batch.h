@@ -25,7 +25,7 @@ int64_t data_row_text(const struct data_row *r);
 int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struct err *e);
 
 /* A batch with room for `n_seq` rows of `n` tokens. Shorter rows are padded at the end: token 0,
- * label -100, which uncounted tokens have too. */
+ * LABEL_PADDING. Tokens that are not counted are LABEL_UNCOUNTED. */
 struct data_batch {
     struct batch b;
     struct data_row *rows; /* [n_seq], for the caller */

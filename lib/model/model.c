@@ -174,6 +174,28 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
     return 0;
 }
 
+/* ---- a matrix of its own */
+
+static int count_params(const struct model *m) { return m->spec.n_tensors + m->n_added; }
+
+struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e)
+{
+    int n = count_params(m);
+    int64_t at = 0;
+    if (arena_grow(&m->weights, (size_t)(m->n_values + rows * cols) * sizeof(float), e))
+        return NULL;
+    m->params = mem_grow(m->params, (size_t)(n + 1) * sizeof *m->params);
+    m->params[n] = (struct param){.dtype = DT_F32, .rows = rows, .cols = cols};
+    m->n_added++;
+    m->n_values += rows * cols;
+    m->weights.used = (size_t)m->n_values * sizeof(float);
+    for (int i = 0; i <= n; i++) {
+        m->params[i].v = (float *)m->weights.base + at;
+        at += m->params[i].rows * m->params[i].cols;
+    }
+    return &m->params[n];
+}
+
 /* ---- to another device */
 
 /* values copied at once; values a thread converts at a time */
@@ -212,7 +234,7 @@ int64_t model_plan(struct model *m, const struct exec *x)
     int64_t bytes = 0, is_trained = m->how == MODEL_TRAIN;
     if (x->device == DEVICE_CPU)
         return 0;
-    for (int i = 0; i < m->spec.n_tensors; i++) {
+    for (int i = 0; i < count_params(m); i++) {
         struct param *p = &m->params[i];
         int is_matrix = is_trained ? p->cols > 1 : m->spec.tensors[i].ndim == 2;
         if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
@@ -243,7 +265,7 @@ static int move_frozen(struct model *m, struct exec *x, struct arena *there, str
 
 void model_lend(struct model *m, void *weights, void *copies)
 {
-    for (int64_t i = 0, at = 0; i < m->spec.n_tensors; i++) {
+    for (int64_t i = 0, at = 0; i < count_params(m); i++) {
         struct param *p = &m->params[i];
         int is_copy = copies && p->cols > 1;
         p->dtype = is_copy ? DT_BF16 : DT_F32;
@@ -254,7 +276,7 @@ void model_lend(struct model *m, void *weights, void *copies)
 
 void model_lend_grads(struct model *m, float *grads)
 {
-    for (int i = 0; i < m->spec.n_tensors; i++) {
+    for (int i = 0; i < count_params(m); i++) {
         m->params[i].g = grads;
         grads += m->params[i].rows * m->params[i].cols;
     }

@@ -28,13 +28,14 @@ struct param {
 };
 struct model {
     struct model_spec spec;
-    struct param *params; /* parallel to spec.tensors */
+    struct param *params; /* parallel to spec.tensors, then those of model_add_matrix */
+    int n_added;
     struct arena weights, grads;
     /* bf16 [n_values], if a MODEL_TRAIN model computes in bf16: AdamW updates it with the
      * weights */
     struct arena copies;
     int how; /* MODEL_TRAIN or MODEL_FROZEN */
-    /* entries of all tensors together (each range starts at its running sum: no padding) */
+    /* entries of all params together (each range starts at its running sum: no padding) */
     int64_t n_values;
     struct exec *x; /* the device that holds weights and gradients; NULL: the host */
 };
@@ -47,6 +48,10 @@ enum {
 int model_load(struct model *m, struct model_in *in, int how, struct err *e);
 /* normal(0, initializer_range 0.02), output projections by 1/sqrt(2L), norms 1, biases 0. */
 int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed, struct err *e);
+/* MODEL_TRAIN: a matrix of zeros that is trained with the model, behind its tensors, but is no part
+ * of it: the spec does not list it, and model_write leaves it out. Call it once the model is
+ * loaded, before model_plan; it moves the params. */
+struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e);
 /* Bytes of device memory that model_move will take. Sets the params to their types there, so that a
  * tape can be recorded first. */
 int64_t model_plan(struct model *m, const struct exec *x);

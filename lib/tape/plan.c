@@ -138,7 +138,8 @@ static void schedule_backward(struct tape *t, int line)
     const unsigned reads = ops[l->op].reads;
     const int out_grad = t->slots[l->out].grad;
     struct event ev = no_buffers;
-    if (ops[l->op].traits & GRADIENTS_IN_FORWARD || out_grad == NO_BUFFER)
+    if (ops[l->op].traits & GRADIENTS_IN_FORWARD ||
+        (out_grad == NO_BUFFER && !(ops[l->op].traits & STARTS_BACKWARD)))
         return;
     reads_ensure(t, l);
     /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
@@ -170,13 +171,20 @@ static void choose_kept(struct tape *t)
         t->slots[i].keep |= t->slots[i].is_result;
     }
     for (int64_t b = 0; b <= t->n_layers; b++)
-        t->slots[t->boundary[b]].keep = 1;
+        t->slots[t->boundary[0][b]].keep = 1;
+    /* the teacher is never rerun */
+    for (int i = 0; i < t->n_lines; i++)
+        for (int k = 0; k < OP_INPUTS && ops[t->lines[i].op].traits & STARTS_BACKWARD; k++)
+            if (t->lines[i].in[k] != NO_SLOT && !grad_wanted(t, t->lines[i].in[k]))
+                t->slots[t->lines[i].in[k]].keep = 1;
 }
 
 void tape_schedule(struct tape *t)
 {
     choose_kept(t);
     for (int i = 0; i < t->n_lines; i++) {
+        if (t->lines[i].unread)
+            continue;
         begin_gradients(t, i);
         schedule_forward(t, i, 0);
     }
@@ -201,7 +209,7 @@ static int adds_gradients(const struct event *ev, const struct line *l)
 void tape_plan_weights(struct tape *t)
 {
     const struct model *m = t->spec.model;
-    int n = m->spec.n_tensors;
+    int n = m->spec.n_tensors + m->n_added;
     char *seen = mem_alloc((size_t)n + 1);
     t->cleared = mem_alloc((size_t)n + 1);
     memset(t->cleared, 1, (size_t)n);

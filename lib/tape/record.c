@@ -3,6 +3,7 @@
 #include "tape_private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../base/minmax.h"
@@ -19,14 +20,6 @@ struct recorder {
     int n_names;
     struct err *e;
 };
-
-static int slot_new(struct tape *t, const char *name, int64_t cols, int line)
-{
-    t->slots = mem_grow(t->slots, sizeof *t->slots * (size_t)(t->n_slots + 1));
-    t->slots[t->n_slots] = (struct slot){
-        .name = name, .cols = cols, .line = line, .value = NO_BUFFER, .grad = NO_BUFFER};
-    return t->n_slots++;
-}
 
 static int name_get(const struct recorder *r, const char *name)
 {
@@ -113,36 +106,11 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     }
 }
 
-static int device_has(const struct recorder *r, enum op op)
-{
-    const struct tape *t = r->t;
-    int backward = t->spec.train && !r->is_teacher && !(ops[op].traits & GRADIENTS_IN_FORWARD);
-    const struct kernel *k = op_kernel(t->x, op);
-    if (k->forward && (!backward || k->backward))
-        return 1;
-    err_set(r->e, "op \"%s\" has no %s kernel for device %s", ops[op].name,
-            backward ? "training" : "forward", exec_device_name(t->x));
-    return 0;
-}
-
-/* Appends the line; creates its output (and memo) slots. */
+/* Appends the line; the name of its output means it from now on. */
 static int line_add(struct recorder *r, struct line l, const char *out, int64_t out_cols)
 {
-    struct tape *t = r->t;
-    if (!device_has(r, l.op))
-        return -1;
-    int index = t->n_lines;
-    l.out = slot_new(t, out, out_cols, index);
-    l.memo = NO_SLOT;
-    l.sizes.x = t->x;
-    int64_t memo = op_memo(l.op, &l.sizes);
-    if (memo) {
-        l.memo = slot_new(t, "memo", memo, index);
-        t->slots[l.memo].is_memo = 1;
-    }
-    t->lines = mem_grow(t->lines, sizeof *t->lines * (size_t)(t->n_lines + 1));
-    t->lines[t->n_lines++] = l;
-    return name_set(r, out, l.out);
+    int slot = tape_line_add(r->t, l, out, out_cols, r->e);
+    return slot < 0 ? -1 : name_set(r, out, slot);
 }
 
 /* *slot becomes one that keeps its rows between calls. */
@@ -195,22 +163,28 @@ static int record_lines(struct recorder *r, const struct family_line *lines)
     return 0;
 }
 
-/* One model up to the input of its head; returns that slot, or -1. */
+/* One model up to the input of its head, with the states of the student; returns that slot, or
+ * -1. */
 static int record_model(struct tape *t, struct model *m, int is_teacher, struct err *e)
 {
     struct recorder r = {.t = t, .m = m, .is_teacher = is_teacher, .layer = -1, .e = e};
     const struct family *f = m->spec.family;
+    int64_t L = m->spec.num_hidden_layers;
+    int *boundary = mem_alloc(sizeof *boundary * (size_t)(L + 1));
+    t->boundary[is_teacher] = boundary;
+    for (int64_t i = 0; i <= L; i++)
+        boundary[i] = NO_SLOT;
     if (record_lines(&r, f->start))
         return -1;
-    for (r.layer = 0; r.layer < m->spec.num_hidden_layers; r.layer++) {
-        if (!is_teacher)
-            t->boundary[r.layer] = name_get(&r, "x");
+    boundary[0] = name_get(&r, "x");
+    for (r.layer = 0; r.layer < L; r.layer++) {
         if (record_lines(&r, f->block))
             return -1;
+        boundary[r.layer + 1] = name_get(&r, "x");
+        if (!is_teacher && tape_record_states(t, 0, e))
+            return -1;
     }
-    if (!is_teacher)
-        t->boundary[r.layer] = name_get(&r, "x");
-    if (record_lines(&r, f->end))
+    if (record_lines(&r, f->end) || (!is_teacher && tape_record_states(t, 1, e)))
         return -1;
     return name_get(&r, "n");
 }
@@ -262,14 +236,24 @@ static int loss_kind_check(struct recorder *r, struct loss_kind *kind)
     return 0;
 }
 
+/* Does the loss line read the teacher's logits? */
+static int loss_has_teacher(const struct tape *t, const struct loss_kind *kind)
+{
+    int needed = 0;
+    for (int i = 0; i < LOSS_COUNT && t->spec.teacher; i++)
+        needed |= (kind->set >> i & 1) && loss_table[i].needs_teacher;
+    return needed;
+}
+
 static int record_loss(struct recorder *r, struct tape_loss *loss, int normed, int teacher_normed)
 {
     struct tape *t = r->t;
-    struct model *m = t->spec.model, *teacher = t->spec.teacher;
+    struct model *m = t->spec.model,
+                 *teacher = loss_has_teacher(t, &loss->kind) ? t->spec.teacher : NULL;
     struct line l = {.op = OP_loss,
                      .stem = "lm_head",
                      .layer = t->n_layers,
-                     .in = {normed, teacher_normed, NO_SLOT},
+                     .in = {normed, teacher ? teacher_normed : NO_SLOT, NO_SLOT},
                      .rope = -1,
                      .step = t->n_step,
                      .n_step = LOSS_STEP};
@@ -320,11 +304,25 @@ static int record_logits(struct recorder *r, int normed)
     return line_add(r, cap, "logits", l.w[0]->rows);
 }
 
+/* The teacher's lines behind the last one that a loss reads. */
+static void mark_unread(struct tape *t)
+{
+    char *read = mem_alloc((size_t)t->n_slots + 1);
+    for (int i = t->n_lines - 1; i >= 0; i--) {
+        struct line *l = &t->lines[i];
+        l->unread = l->is_teacher && !read[l->out];
+        for (int k = 0; k < OP_INPUTS && !l->unread; k++)
+            if (l->in[k] != NO_SLOT)
+                read[l->in[k]] = 1;
+    }
+    free(read);
+}
+
 int tape_record_lines(struct tape *t, struct err *e)
 {
     struct tape_spec *s = &t->spec;
     t->n_layers = s->model->spec.num_hidden_layers;
-    t->boundary = mem_alloc(sizeof *t->boundary * (size_t)(t->n_layers + 1));
+    t->n_step = s->states[0].place ? STATE_STEP : 0;
     int teacher_normed = NO_SLOT;
     if (s->teacher && (teacher_normed = record_model(t, s->teacher, 1, e)) < 0)
         return -1;
@@ -340,5 +338,6 @@ int tape_record_lines(struct tape *t, struct err *e)
         return -1;
     t->last = t->lines[t->n_lines - 1].out;
     t->slots[t->last].is_result = 1;
+    mark_unread(t);
     return 0;
 }

@@ -276,6 +276,11 @@ static int documents_check(const struct tape *t, const struct batch *b, struct e
     return document_ropes_check(t, b, e);
 }
 
+static int label_is_valid(int32_t label, int64_t vocabulary)
+{
+    return label >= 0 ? label < vocabulary : label == LABEL_UNCOUNTED || label == LABEL_PADDING;
+}
+
 static int batch_check(const struct tape *t, const struct batch *b, struct err *e)
 {
     int64_t rows = b->n_seq * b->seq_len, vocab = t->spec.model->spec.vocab_size;
@@ -295,7 +300,7 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
         if (b->ids[i] < 0 || b->ids[i] >= vocab)
             return err_set(e, "token id %d is outside the vocabulary of %lld tokens", b->ids[i],
                            (long long)vocab);
-        if (b->labels && b->labels[i] != -100 && (b->labels[i] < 0 || b->labels[i] >= vocab))
+        if (b->labels && !label_is_valid(b->labels[i], vocab))
             return err_set(e, "label %d is outside the vocabulary of %lld tokens", b->labels[i],
                            (long long)vocab);
     }
@@ -359,7 +364,7 @@ int tape_backward(struct tape *t, const struct batch *b, struct err *e)
 void tape_clear_gradients(struct tape *t)
 {
     const struct param *p = t->spec.model->params;
-    int n = t->spec.model->spec.n_tensors;
+    int n = t->spec.model->spec.n_tensors + t->spec.model->n_added;
     for (int i = 0, first; i < n; i++) {
         int64_t values = 0;
         /* adjacent parameters are cleared together */

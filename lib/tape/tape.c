@@ -147,6 +147,8 @@ int tape_open_beside(struct tape *t, const struct tape *other, struct err *e)
     tape_loss_scale(t, 1);
     for (int i = 0; i < t->n_losses; i++)
         tape_loss_weights(t, i, t->spec.losses[i].weights);
+    if (t->states[0].n)
+        tape_state_step(t, 1, 1);
     tables_open(t, 0);
     if (t->spec.teacher)
         tables_open(t, 1);
@@ -167,7 +169,8 @@ void tape_close(struct tape *t)
     free(t->events);
     free(t->buffers);
     free(t->taps);
-    free(t->boundary);
+    free(t->boundary[0]);
+    free(t->boundary[1]);
     free(t->cleared);
     free(t->selected);
     free(t->host);
@@ -179,7 +182,7 @@ void tape_close(struct tape *t)
 
 void *tape_boundary(struct tape *t, int64_t block)
 {
-    return tape_buffer(t, t->slots[t->boundary[block]].value);
+    return tape_buffer(t, t->slots[t->boundary[0][block]].value);
 }
 
 void tape_move_cache(struct tape *t, int64_t to, int64_t from)
@@ -210,27 +213,43 @@ void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT]
     exec_put(t->x, loss_step(t, line) + LOSS_WEIGHTS, weights, LOSS_COUNT * sizeof *weights);
 }
 
-/* Values of a loss line. */
-static struct operand loss_values(const struct tape *t, int line, int64_t rows)
+void tape_state_step(struct tape *t, float scale, float weight)
 {
-    int slot = t->lines[t->losses[line]].out;
+    const float values[STATE_STEP] = {[STATE_SCALE] = scale, [STATE_WEIGHT] = weight};
+    exec_put(t->x, t->step + t->state_step, values, sizeof values);
+}
+
+float *tape_state_weight(struct tape *t) { return t->step + t->state_step + STATE_WEIGHT; }
+
+/* What a line with losses has written. */
+static struct operand line_values(const struct tape *t, int line, int64_t rows)
+{
+    int slot = t->lines[line].out;
     return tape_operand(t, slot, t->slots[slot].value, NO_BUFFER, rows);
 }
 
 const double *tape_losses(struct tape *t, int line)
 {
-    struct operand o = loss_values(t, line, t->T);
+    struct operand o = line_values(t, t->losses[line], t->T);
     return exec_view(t->x, &t->host, o.v, (size_t)dtype_bytes(o.dtype, o.rows * o.cols));
+}
+
+/* Adds up each column of losses; returns the sum after them. */
+static double *add_line(struct tape *t, int line, const struct batch *b, double *sums)
+{
+    struct op_args c = {.x = t->x, .rows = b->n_seq * b->seq_len, .p.column_sum.out = sums};
+    c.in[0] = line_values(t, line, c.rows);
+    op_forward(OP_column_sum, &c);
+    return sums + c.in[0].cols;
 }
 
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums)
 {
-    for (int i = 0; i < t->n_losses; i++) {
-        struct op_args c = {.x = t->x, .rows = b->n_seq * b->seq_len, .p.column_sum.out = sums};
-        c.in[0] = loss_values(t, i, c.rows);
-        op_forward(OP_column_sum, &c);
-        sums += c.in[0].cols;
-    }
+    for (int i = 0; i < t->n_losses; i++)
+        sums = add_line(t, t->losses[i], b, sums);
+    for (int i = 0; i < TAPE_STATES && t->states[i].n; i++, sums++)
+        for (int k = 0; k < t->states[i].n; k++)
+            add_line(t, t->states[i].line[k], b, sums);
 }
 
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows)
@@ -278,7 +297,7 @@ int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap
                        stem ? stem : "its input");
     const struct line *l = &t->lines[line];
     int after = what == TAP_OUTPUT_OF || (what != TAP_BLOCK_INPUT && l->out == t->normed);
-    if (what == TAP_BLOCK_INPUT && l->in[0] != t->boundary[layer])
+    if (what == TAP_BLOCK_INPUT && l->in[0] != t->boundary[0][layer])
         return err_set(e, "layer %lld does not begin with the residual stream", (long long)layer);
     t->taps = mem_grow(t->taps, sizeof *t->taps * (size_t)(t->n_taps + 1));
     t->taps[t->n_taps++] = (struct tap_row){line, after, fn, user};

@@ -18,6 +18,27 @@ struct tape_loss {
 };
 enum { TAPE_LOSSES = 4 };
 
+/* A loss on hidden states: how far the student's are from the teacher's, after a forward pass of
+ * both over the same tokens (Muralidharan et al. 2024, arXiv 2407.14679, section 3.2). Blocks are
+ * numbered from 0. Of the first three places, `loss` (kernels/op.h) compares the channels of each
+ * token; of qkv, the relations among the queries, among the keys and among the values that
+ * attention reads are compared head by head, or, where the numbers of heads differ, in as many
+ * relation heads as divide both (op relation); their three losses are added up. */
+enum state_place {
+    STATE_NONE,
+    STATE_EMB,    /* what enters block 0 */
+    STATE_BLOCK,  /* what leaves the block */
+    STATE_MLP_IN, /* what the MLP's first matrix reads */
+    STATE_QKV,
+    STATE_PLACES
+};
+struct tape_state {
+    enum state_place place;
+    int64_t teacher, student; /* blocks; of STATE_EMB none */
+    float weight;             /* in the sum of all states */
+};
+enum { TAPE_STATES = 8 };
+
 enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 
 struct tape_spec {
@@ -32,6 +53,14 @@ struct tape_spec {
     int recompute;
     struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: up to the first empty set */
     int64_t loss_chunk;                   /* 0: chosen */
+    /* with a teacher, and training; up to the first STATE_NONE */
+    struct tape_state states[TAPE_STATES];
+    enum state_loss state_loss;
+    /* STATE_EMB and STATE_BLOCK: take x itself, not the output of the norm that reads it */
+    int raw_states;
+    /* [channels of the teacher, of the student]: a trained matrix that the student's states are
+     * multiplied by first, those of STATE_QKV not; NULL: none, the widths are equal */
+    struct param *lift;
     /* with TAPE_LOSS and without `teacher`: how the teacher comes with the tokens, if it does */
     struct loss_teacher given;
     int64_t token_bytes; /* of each token in batch.token_data; 0: none, or what `given` takes */
@@ -64,10 +93,16 @@ void tape_clear_gradients(struct tape *t);
 void tape_loss_scale(struct tape *t, float scale);
 void tape_loss_weights(struct tape *t, int line, const float weights[LOSS_COUNT]);
 
-/* [T][loss_columns(set)]: the losses of each position in one loss line, 0 where label = -100 */
+/* [T][loss_columns(set)]: the losses of each position in one loss line, 0 where the label is
+ * negative */
 const double *tape_losses(struct tape *t, int line);
-/* sums, one for each loss of each line in turn, in device memory: += the losses of all positions;
- * does not synchronise */
+/* The step values of all states (enum in kernels/op.h): scale is 1 / tokens of the whole optimiser
+ * step, weight that of the sum of all states in the total loss; 1 and 1 until set. */
+void tape_state_step(struct tape *t, float scale, float weight);
+/* where that weight is, in device memory: it may be computed there between forward and backward */
+float *tape_state_weight(struct tape *t);
+/* sums, one for each loss of each line in turn, then one for each state, in device memory: += the
+ * losses of all positions; does not synchronise */
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
 /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows);

@@ -1,5 +1,7 @@
 /* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies.
  *
+ *   line.c    adding a line, with its slots
+ *   states.c  lines of losses on hidden states
  *   record.c  family lines -> lines
  *   plan.c    lines -> events and buffers
  *   place.c   segments of events, places of buffers, scratch
@@ -35,6 +37,7 @@ struct line {
     int is_teacher;
     int in[OP_INPUTS], out, memo;
     struct param *w[OP_WEIGHTS];
+    int unread;       /* of the teacher, for nothing that is computed: never run */
     int rope;         /* index of the rope table, -1 */
     int step, n_step; /* offset and number of its values among the tape's step values: op_args */
     struct op_args sizes; /* params and column counts; no pointers */
@@ -57,6 +60,12 @@ struct event {
 struct buffer {
     int64_t bytes, offset; /* offset in the shared range */
     int first, last;       /* events */
+};
+
+/* Of a state: one line, or for queries, keys and values one each. */
+enum { STATE_LINES = 3 };
+struct state_lines {
+    int line[STATE_LINES], n;
 };
 
 struct tap_row {
@@ -85,10 +94,12 @@ struct tape {
     const struct event **selected; /* room for the events of a run */
     struct tap_row *taps;
     int n_slots, n_lines, n_events, n_buffers, n_taps;
-    int *boundary;                     /* [L + 1] slots of x entering each block */
-    int normed, last;                  /* slots: input of the head; logits */
+    int *boundary[2]; /* student, teacher: [L + 1] slots of x entering each block */
+    int normed, last; /* slots: input of the head; logits */
     int losses[TAPE_LOSSES], n_losses; /* lines */
-    int64_t shared_bytes;              /* what buffers take together once placed */
+    struct state_lines states[TAPE_STATES];
+    int state_step;       /* offset of the step values that all states share */
+    int64_t shared_bytes; /* what buffers take together once placed */
     size_t scratch_bytes, part_scratch_bytes;
     /* rope tables of student and teacher: short and long */
     struct {
@@ -115,6 +126,13 @@ static inline const struct model_spec *tape_model_spec(const struct tape *t, int
 {
     return is_teacher ? &t->spec.teacher->spec : &t->spec.model->spec;
 }
+
+/* line.c: adds the line and its output, [T, cols]; the slot, or -1 where the device lacks the op */
+int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, struct err *e);
+
+/* states.c: adds lines for the states whose slots have been recorded since the last call; is_last:
+ * refuses those that are still missing */
+int tape_record_states(struct tape *t, int is_last, struct err *e);
 
 /* record.c: fills lines, slots, boundary, normed, last */
 int tape_record_lines(struct tape *t, struct err *e);

@@ -181,7 +181,8 @@ static void test_batch(void)
     struct tokens from;
     token_stream(&from, &(struct token_arrays){.ids = tokens}, 6, ends, 2, 0);
     const struct data_row rows[] = {{&from, 0, 4, 2, 2, NULL}, {&from, 4, 2, 1, 1, NULL}};
-    const int32_t ids[] = {5, 6, 7, 9, 0, 0}, labels[] = {-100, 7, 8, 10, -100, -100};
+    const int32_t ids[] = {5, 6, 7, 9, 0, 0},
+                  labels[] = {LABEL_UNCOUNTED, 7, 8, 10, LABEL_PADDING, LABEL_PADDING};
     struct data_batch d;
     data_batch_open(&d, 2, 4);
     CHECK(!data_batch_fill(&d, rows, 2, &(struct err){0}), "a batch");

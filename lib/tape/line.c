@@ -1,0 +1,40 @@
+/* Adding lines to a tape, with the slots that they write: see tape_private.h. */
+#include "tape_private.h"
+
+static int slot_new(struct tape *t, const char *name, int64_t cols, int line)
+{
+    t->slots = mem_grow(t->slots, sizeof *t->slots * (size_t)(t->n_slots + 1));
+    t->slots[t->n_slots] = (struct slot){
+        .name = name, .cols = cols, .line = line, .value = NO_BUFFER, .grad = NO_BUFFER};
+    return t->n_slots++;
+}
+
+static int device_has(const struct tape *t, const struct line *l, struct err *e)
+{
+    enum op op = l->op;
+    int backward = t->spec.train && !l->is_teacher && !(ops[op].traits & GRADIENTS_IN_FORWARD);
+    const struct kernel *k = op_kernel(t->x, op);
+    if (k->forward && (!backward || k->backward))
+        return 1;
+    err_set(e, "op \"%s\" has no %s kernel for device %s", ops[op].name,
+            backward ? "training" : "forward", exec_device_name(t->x));
+    return 0;
+}
+
+int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, struct err *e)
+{
+    if (!device_has(t, &l, e))
+        return -1;
+    int index = t->n_lines;
+    l.out = slot_new(t, out, cols, index);
+    l.memo = NO_SLOT;
+    l.sizes.x = t->x;
+    int64_t memo = op_memo(l.op, &l.sizes);
+    if (memo) {
+        l.memo = slot_new(t, "memo", memo, index);
+        t->slots[l.memo].is_memo = 1;
+    }
+    t->lines = mem_grow(t->lines, sizeof *t->lines * (size_t)(t->n_lines + 1));
+    t->lines[t->n_lines++] = l;
+    return l.out;
+}
