@@ -4,7 +4,8 @@
  * Header: `step` (optimiser steps done), `position` (sequences taken from the data), `predictions`
  * (trained on so far), `run` (the resolved options and the ids of student, teacher and data),
  * `model` (the spec of the model in training), hist. Records: `weights`, `m`, `v`, each f32
- * [n_values], in the order of the model's tensors. */
+ * [n_values], in the order of the model's tensors; at the end what is trained but is no part of it
+ * (model_add_matrix). */
 #ifndef PARE_CHECKPOINT_H
 #define PARE_CHECKPOINT_H
 

@@ -56,12 +56,17 @@ int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e
                    names, text);
 }
 
-int train_needs_teacher(const struct train_options *o)
+static int losses_need_teacher(const struct train_options *o)
 {
     int needed = 0;
     for (int i = 0; i < LOSS_COUNT; i++)
         needed |= o->weights[i] != 0 && loss_table[i].needs_teacher;
     return needed;
+}
+
+int train_needs_teacher(const struct train_options *o)
+{
+    return o->states.n || losses_need_teacher(o);
 }
 
 unsigned train_loss_set(const struct train_options *o)
@@ -145,6 +150,9 @@ int train_options_resolve(struct train_options *o, struct err *e)
     if (o->seq_length < 0 || o->seq_length == 1)
         return err_set(e, "--seq-length must be at least 2 to predict a token, not %lld",
                        (long long)o->seq_length);
+    if (o->states.n && o->states.balanced && !losses_need_teacher(o))
+        return err_set(e, "--states-weight auto balances the states with losses on the teacher's "
+                          "logits, of which --loss has none: give a number");
     if (optimiser_check(o, e))
         return -1;
     return losses_resolve(o, e);
@@ -201,6 +209,7 @@ json_t *train_options_json(const struct train_options *o)
     losses_json(o, j);
     if (o->nested.n)
         json_object_set_new(j, "widths", nested_json(&o->nested));
+    train_states_to_json(&o->states, j);
     json_object_set_new(j, "loss-on", json_string(o->loss_on));
     json_object_set_new(
         j, "order", json_string(o->shuffled ? "shuffled by a keyed permutation" : "sequential"));

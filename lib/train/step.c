@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/usage.h"
 
@@ -28,12 +29,14 @@ static struct op_args norm_call(const struct trainer *t)
 
 /* Offsets where runs of decaying values begin and end, alternately: matrices decay, vectors (norms,
  * biases) do not. Free it. */
-static int64_t *train_decayed(const struct model_spec *h, int64_t *n)
+static int64_t *train_decayed(const struct model *m, int64_t *n)
 {
-    int64_t *edges = mem_alloc(sizeof *edges * (size_t)(h->n_tensors + 2)), at = 0;
+    const struct model_spec *h = &m->spec;
+    int count = h->n_tensors + m->n_added;
+    int64_t *edges = mem_alloc(sizeof *edges * (size_t)(count + 2)), at = 0;
     *n = 0;
-    for (int i = 0; i < h->n_tensors; at += tensor_count(&h->tensors[i++]))
-        if ((h->tensors[i].ndim >= 2) != *n % 2)
+    for (int i = 0; i < count; at += m->params[i].rows * m->params[i].cols, i++)
+        if ((i >= h->n_tensors || h->tensors[i].ndim >= 2) != *n % 2)
             edges[(*n)++] = at;
     if (*n % 2 || !*n)
         edges[(*n)++] = at;
@@ -44,9 +47,10 @@ static int64_t *train_decayed(const struct model_spec *h, int64_t *n)
 static int64_t moments_bytes(struct trainer *t)
 {
     struct op_args c = norm_call(t);
-    free(train_decayed(&t->student->spec, &t->n_edges));
+    free(train_decayed(t->student, &t->n_edges));
     return (int64_t)(2 * arena_round((size_t)t->student->n_values * sizeof(float)) +
-                     arena_round(4 * sizeof(float)) + arena_round(TRAIN_SUMS * sizeof(double)) +
+                     arena_round(4 * sizeof(float)) + 2 * arena_round(TRAIN_SUMS * sizeof(double)) +
+                     arena_round(2 * TRAIN_SUMS * sizeof(float)) +
                      arena_round(op_scratch(OP_sumsq, &c)) +
                      arena_round((size_t)t->n_edges * sizeof *t->edges));
 }
@@ -61,8 +65,10 @@ static int train_open_moments(struct trainer *t, struct err *e)
     t->v = arena_take(&t->moments, bytes);
     t->step_slot = arena_take(&t->moments, 4 * sizeof(float));
     t->sums = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
+    t->micro = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
+    t->factors = arena_take(&t->moments, 2 * TRAIN_SUMS * sizeof(float));
     t->norm_scratch = arena_take(&t->moments, op_scratch(OP_sumsq, &c));
-    int64_t *edges = train_decayed(&t->student->spec, &t->n_edges);
+    int64_t *edges = train_decayed(t->student, &t->n_edges);
     size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
     t->edges = arena_take(&t->moments, edges_bytes);
     exec_put(t->x, t->edges, edges, edges_bytes);
@@ -133,6 +139,10 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
     *t = (struct trainer){.o = *o, .x = x, .student = student, .teacher = teacher, .data = data};
     if (cut_all(t, e))
         return -1;
+    struct param *lift = NULL;
+    if (o->states.needs_lift &&
+        !(lift = train_states_add_lift(&o->states, student, &teacher->spec, o->seed, e)))
+        return -1;
     int64_t n = data_sources_longest(data);
     struct tape_spec spec = {.model = student,
                              .teacher = teacher,
@@ -141,7 +151,11 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .end = TAPE_LOSS,
                              .train = 1,
                              .recompute = o->recompute,
-                             .losses = {tape_loss_of(o)}};
+                             .losses = {tape_loss_of(o)},
+                             .state_loss = o->states.loss,
+                             .raw_states = o->states.is_raw,
+                             .lift = lift};
+    memcpy(spec.states, o->states.terms, sizeof spec.states);
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
     data_batch_open(&t->batch, o->batch_size, n);
@@ -160,15 +174,14 @@ void train_close(struct trainer *t)
     *t = (struct trainer){0};
 }
 
-/* Takes the sequences of one step from the order; returns the predictions in them. */
-static int64_t train_take_rows(struct trainer *t)
+/* Takes the sequences of one step from the order, and counts what is in them. */
+static void train_take_rows(struct trainer *t, struct train_record *r)
 {
-    int64_t counted = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
         t->rows[i] = data_sources_next(t->data);
-        counted += t->rows[i].predictions;
+        r->predictions += t->rows[i].predictions;
+        r->tokens += t->rows[i].n - 1;
     }
-    return counted;
 }
 
 /* Nothing here waits for the device: while it works on one batch, the next is prepared and
@@ -176,10 +189,11 @@ static int64_t train_take_rows(struct trainer *t)
 static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     const struct batch *b = &t->batch.b;
-    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) || tape_forward(t->tape, b, e) ||
-        tape_backward(t->tape, b, e))
+    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) || tape_forward(t->tape, b, e))
         return -1;
-    tape_add_losses(t->tape, b, t->sums);
+    train_states_losses(t, b);
+    if (tape_backward(t->tape, b, e))
+        return -1;
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
@@ -239,6 +253,7 @@ static int train_measure(struct trainer *t, struct train_record *r, struct err *
             r->losses[i] = sums[loss_column(set, (enum loss)i)] / n;
             r->loss += t->o.weights[i] * r->losses[i];
         }
+    train_states_measure(t, sums, r);
     r->grad_norm = sqrt(sums[SUM_SQUARES]);
     return train_finite(r->loss, "loss", r->step, e) ||
                    train_finite(r->grad_norm, "gradient's norm", r->step, e)
@@ -285,6 +300,7 @@ static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
         train_draw(t, r);
     tape_clear_gradients(t->tape);
     tape_loss_scale(t->tape, (float)(1 / (double)r->predictions));
+    train_states_begin(t, r);
     exec_zero(t->x, t->sums, TRAIN_SUMS * sizeof *t->sums);
     for (int64_t i = 0; i < t->o.accumulation; i++) {
         if (*stop)
@@ -302,8 +318,8 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
 {
     int64_t position = t->data->position;
     *r = (struct train_record){.step = t->step + 1,
-                               .predictions = train_take_rows(t),
                                .learning_rate = schedule_rate(&t->o.schedule, t->step)};
+    train_take_rows(t, r);
     int done = train_gradients(t, stop, r, e);
     if (done != 1) {
         t->data->position = position;
@@ -326,6 +342,7 @@ json_t *train_record_json(const struct trainer *t, const struct train_record *r,
     for (int i = 0; i < LOSS_COUNT; i++)
         if (train_loss_set(&t->o) >> i & 1)
             json_object_set_new(j, loss_table[i].name, json_real(r->losses[i]));
+    train_states_log(t, r, j);
     json_object_set_new(j, "grad_norm", json_real(r->grad_norm));
     json_object_set_new(j, "learning_rate", json_real(r->learning_rate));
     json_object_set_new(j, "tokens", json_integer(t->predictions));

@@ -2,7 +2,8 @@
  * global norm; schedule.h has the learning rate).
  *
  * Loss of a step = sum over all counted predictions of all its micro-batches of the weighted sum of
- * its losses (kernels/losses.def), divided by their number. */
+ * its losses (kernels/losses.def), divided by their number; with states (states.h), plus their
+ * weighted mean over all tokens. */
 #ifndef PARE_STEP_H
 #define PARE_STEP_H
 
@@ -12,6 +13,7 @@
 #include "../tape/tape.h"
 #include "nested.h"
 #include "schedule.h"
+#include "states.h"
 
 struct train_options {
     struct schedule schedule;
@@ -21,6 +23,7 @@ struct train_options {
     double weight_decay, beta1, beta2, epsilon, max_grad_norm, temperature;
     double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
+    struct train_states states;
     const char *loss_on; /* as in data/loss_on.h, by which the data's flags are read already */
     int temperature_squared, shuffled, recompute;
     struct nested_list nested; /* models to train instead of the whole student; borrowed */
@@ -38,8 +41,9 @@ int train_options_resolve(struct train_options *o, struct err *e);
  * models and data. New reference. */
 json_t *train_options_json(const struct train_options *o);
 
-/* sums of a step: its losses, in the order of tape_add_losses; squares of the gradient */
-enum { SUM_SQUARES = LOSS_COUNT, TRAIN_SUMS };
+/* sums of a step: its losses and states, in the order of tape_add_losses; squares of the gradient
+ */
+enum { SUM_SQUARES = LOSS_COUNT + TAPE_STATES, TRAIN_SUMS };
 struct trainer {
     struct train_options o;
     struct exec *x;
@@ -56,6 +60,9 @@ struct trainer {
     float *step_slot;        /* step values that adamw reads */
     int64_t *edges, n_edges; /* ranges of values that decay */
     double *sums;            /* TRAIN_SUMS: sums of a step, in device memory */
+    /* of balanced states: sums of a micro-batch; factors of these whose ratio is alpha, [2] */
+    double *micro;
+    float *factors;
     void *norm_scratch;
     struct data_batch batch;
     struct data_row *rows;     /* of one optimiser step */
@@ -80,17 +87,28 @@ int train_check_memory(const struct trainer *t, const struct tape_spec *spec, st
 void train_close(struct trainer *t);
 
 struct train_record {
-    /* steps done, this one included; predictions of this step */
-    int64_t step, predictions;
+    /* steps done, this one included; predictions of this step; tokens that have a state */
+    int64_t step, predictions, tokens;
     /* means per counted prediction; the norm before clipping */
     double loss, losses[LOSS_COUNT], grad_norm, learning_rate;
     const char *shape; /* of the nested model that was trained; NULL: the student */
+    /* weighted sum of the states, and what it counts in the loss; each one's mean per token */
+    double states, alpha, state[TAPE_STATES];
 };
 /* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1
  * error, for instance a loss or a gradient that is not finite: weights and moments are those of the
  * step before. */
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
                struct err *e);
+
+/* What step.c leaves to balance.c: before the first micro-batch; between the forward and the
+ * backward pass of each, adding its losses to the sums of the step; after the last, from those
+ * sums; the entries of the log. */
+void train_states_begin(struct trainer *t, const struct train_record *r);
+void train_states_losses(struct trainer *t, const struct batch *b);
+void train_states_measure(const struct trainer *t, const double sums[TRAIN_SUMS],
+                          struct train_record *r);
+void train_states_log(const struct trainer *t, const struct train_record *r, json_t *j);
 
 /* Refuses weights and moments that are not finite: they are neither saved nor written. */
 int train_check_finite(const struct trainer *t, struct err *e);

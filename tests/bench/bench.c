@@ -9,6 +9,8 @@
  * show what the machine could do at that moment; a run with a reading under 90 % of the best is
  * repeated.
  *
+ * --states adds losses on hidden states to kd, as of kd-train.
+ *
  * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of
  * the square, and no FMA loop runs; --ops adds a line for each op, compared with the device's
  * limits measured in the same run. */
@@ -90,6 +92,14 @@ static void make_model(struct model *m, const struct shape *s)
     model_spec_free(&h);
 }
 
+struct options {
+    char task[16], first[16], second[16];
+    int steps, recompute, threads, ops, profile;
+    int64_t batch, length;
+    enum device device;
+    const char *compute, *states; /* NULL: none */
+};
+
 struct row {
     const struct shape *s, *teacher_shape;
     struct model model, teacher;
@@ -137,7 +147,7 @@ static void open_eval(struct row *r)
     windows_close(&w);
 }
 
-static void open_training(struct row *r, int recompute)
+static void open_training(struct row *r, const struct options *asked)
 {
     struct train_options o = {
         .schedule = {.max_steps = 1000,
@@ -157,8 +167,11 @@ static void open_training(struct row *r, int recompute)
         .temperature = 1,
         .jsd_beta = NAN,
         .weights = {[LOSS_ce] = !r->teacher_shape, [LOSS_kl] = r->teacher_shape != NULL},
-        .recompute = recompute};
-    must(train_options_resolve(&o, &e));
+        .recompute = asked->recompute};
+    struct states_options states = {.sum = asked->states};
+    must(train_states_resolve(&o.states, &states, &e) || train_options_resolve(&o, &e));
+    if (states.sum)
+        must(train_states_check(&o.states, &r->model.spec, &r->teacher.spec, NULL, &e));
     data_sources_one(&r->data, &r->tokens);
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->data,
                     &e));
@@ -289,14 +302,6 @@ static void profile(struct row *r, int steps)
             1e3 * rest * all / steps, 100 * rest, 1e3 * all / steps);
 }
 
-struct options {
-    char task[16], first[16], second[16];
-    int steps, recompute, threads, ops, profile;
-    int64_t batch, length;
-    enum device device;
-    const char *compute;
-};
-
 static int is_task(const struct options *o, int words)
 {
     return !strcmp(o->task, "fma") || !strcmp(o->task, "bf16") ||
@@ -325,6 +330,8 @@ static void parse(struct options *o, int argc, char **argv)
             o->length = atoi(value);
         else if (!strcmp(argv[i], "--compute"))
             o->compute = value;
+        else if (!strcmp(argv[i], "--states"))
+            o->states = value;
         else if (!strcmp(argv[i], "--device"))
             o->device = strcmp(value, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
     }
@@ -333,7 +340,7 @@ static void parse(struct options *o, int argc, char **argv)
         return;
     fprintf(stderr,
             "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | bf16 | "
-            "library [--steps N] [--threads N] [--recompute] [--profile]\n"
+            "library [--steps N] [--threads N] [--recompute] [--profile] [--states SUM]\n"
             "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
     exit(2);
 }
@@ -372,7 +379,7 @@ static void open_row(struct row *r, const struct options *o)
     if (is_eval)
         open_eval(r);
     else
-        open_training(r, o->recompute);
+        open_training(r, o);
 }
 
 static void print_row(struct row *r, const char *name, const struct options *o)

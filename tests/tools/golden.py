@@ -1,6 +1,10 @@
 """Reads golden files for the tests of training and evaluation, and compares what the tools made
 with them. python3's own library only.
 golden.py ids FILE.safetensors TENSOR           prints a sequence of ids a line
+golden.py uncounted STREAM OUT                  a plain stream of rows of tokens, whose last token
+                                                is no longer counted
+golden.py lift CHECKPOINT GOLDEN.safetensors ATOL  the last of a plain checkpoint's weights against
+                                                the tensor `lift`
 golden.py trajectory LOG GOLDEN.json RTOL       losses, gradient norms, learning rates of a log
 golden.py weights DIR GOLDEN.safetensors ATOL   every tensor of a model directory
 golden.py logits STREAM GOLDEN.safetensors ATOL a plain logits stream against the tensor `logits`
@@ -43,6 +47,19 @@ def ids(path, name):
         print(*values[i:i + shape[-1]])
 
 
+def uncounted(path, out):
+    header, records = stream.read(open(path, "rb"))
+    (rows, n), = [shape for name, _, shape, _ in records if name == "ids"]
+    flags = (bytes(n - 1) + b"\1") * rows
+    stream.write(open(out, "wb"), header, records + [("flags", "u8", [rows, n], flags)])
+
+
+def lift(checkpoint, golden, atol):
+    want = tensors(golden)["lift"][1]
+    data = stream.read(open(checkpoint, "rb"))[1][0][3][-4 * len(want):]
+    assert worst(struct.unpack("<%df" % len(want), data), want) <= float(atol)
+
+
 def trajectory(log, golden, rtol):
     lines, want = [json.loads(line) for line in open(log)], json.load(open(golden))["log"]
     assert len(lines) == len(want), (len(lines), len(want))
@@ -54,6 +71,7 @@ def trajectory(log, golden, rtol):
 
 def weights(directory, golden, atol):
     got, want = tensors(directory + "/model.safetensors"), tensors(golden)
+    want.pop("lift", None)
     assert sorted(got) == sorted(want), sorted(set(got) ^ set(want))
     for name in want:
         off = worst(got[name][1], want[name][1])

@@ -1,0 +1,52 @@
+/* Losses on hidden states as options of a training run: --states and what belongs to it. Formulas:
+ * struct tape_state, kernels/op.h. */
+#ifndef PARE_TRAIN_STATES_H
+#define PARE_TRAIN_STATES_H
+
+#include <jansson.h>
+
+#include "../tape/tape.h"
+
+/* L = losses on logits + alpha * states, states = the weighted sum of the terms, each a mean over
+ * all tokens of the optimiser step, padding left out. alpha is `weight`, or with `balanced` the
+ * weighted sum of those losses that compare with a teacher, as they enter the step's total, over
+ * the sum of the states: a constant of the backward pass (Muralidharan et al. 2024, arXiv
+ * 2407.14679, section 3.2). Each micro-batch has an alpha of its own, from its own forward pass, so
+ * both sums weigh the same in each; the log has that of the whole step, their mean weighted by
+ * states. Where the states do not differ at all it is 0. */
+struct train_states {
+    struct tape_state terms[TAPE_STATES];
+    char names[TAPE_STATES][40]; /* as they were typed, without weights */
+    int n;                       /* 0: none */
+    const char *text;            /* the sum, as it was typed; borrowed */
+    enum state_loss loss;
+    int is_raw, balanced;
+    double weight;
+    /* train_states_check: states of different widths are compared */
+    int needs_lift;
+    /* what the lift begins with, [channels of the teacher, of the student], and its digest; NULL:
+     * random values */
+    float *lift;
+    char lift_id[ST_DIGEST];
+};
+
+/* --states and the options that go with it, as typed; NULL: not given */
+struct states_options {
+    const char *sum, *loss, *norm, *weight, *lift;
+};
+
+/* "block:-3:-3", "emb+0.5*block:7:3+qkv:-1:-1"; cosine or mse; next or none; auto or a number. Sets
+ * the defaults of options that are not given, if there is a sum; refuses them without one. */
+int train_states_resolve(struct train_states *s, struct states_options *o, struct err *e);
+/* Counts negative blocks from the end, and refuses those that the models do not have; sets
+ * needs_lift. lift: NULL, or a safetensors file whose tensor "lift" it begins with, refused where
+ * none is needed. */
+int train_states_check(struct train_states *s, const struct model_spec *student,
+                       const struct model_spec *teacher, const char *lift, struct err *e);
+/* Appends the lift to the student, if one is needed; its param or NULL. */
+struct param *train_states_add_lift(const struct train_states *s, struct model *student,
+                                    const struct model_spec *teacher, int64_t seed, struct err *e);
+/* Adds the settings by their command-line names. */
+void train_states_to_json(const struct train_states *s, json_t *run);
+
+#endif
