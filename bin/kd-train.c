@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../lib/base/file.h"
+#include "../lib/base/text.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
@@ -68,25 +69,10 @@ static const struct opt opts[] = {
      "weight of the teacher in the mixture that jsd compares both models with; 0.5 if not given",
      OPT_UNSET},
     {"Hidden states", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"states", OPT_TEXT, &states.sum, "SUM",
-     "add losses on hidden states: a weighted sum of emb, block:T:S, mlp_in:T:S and qkv:T:S, which "
-     "compare block T of the teacher with block S of the student (below)",
-     OPT_UNSET},
-    {"states-loss", OPT_TEXT, &states.loss, "cosine|mse",
-     "1 - cosine similarity, or mean squared error, of emb, block and mlp_in; cosine if not given",
-     OPT_UNSET},
-    {"states-norm", OPT_TEXT, &states.norm, "next|none",
-     "take emb and block after the norm that reads them, or as they are; next if not given",
-     OPT_UNSET},
-    {"states-weight", OPT_TEXT, &states.weight, "auto|X",
-     "weight of that sum; auto, if not given: as much as makes it equal to the losses on the "
-     "teacher's logits in every forward pass",
-     OPT_UNSET},
-    {"lift", OPT_PATH, &states.lift, "FILE",
-     "safetensors file whose tensor \"lift\", [teacher's width, student's width], the lift begins "
-     "with; random values if not given",
-     0},
-    {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
+#define ROW(name, type, field, arg, help) {name, type, &states.field, arg, help, OPT_UNSET},
+    STATES_OPTIONS(ROW)
+#undef ROW
+        {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-steps", OPT_INT, &o.schedule.max_steps, "N", "number of optimiser steps; required",
      OPT_FROM_1},
     {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},
@@ -156,13 +142,7 @@ static const struct tool_desc desc = {
     "\n\nShapes, in FILE of --widths: each line has the options of slice-model, as in "
     "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or full, the whole model; weight=2 "
     "draws a shape twice as often. They are what slice-model --in-order cuts out of the result; "
-    "STUDENT should have been written by slice-model --sort."
-    "\n\nStates, of which --states takes a weighted sum; blocks are numbered from 0, or from the "
-    "end as -1, -2:\n- emb: what enters the first block\n- block:T:S: what leaves a block; "
-    "block:-3:-3 is the choice of the papers\n- mlp_in:T:S: what the MLP of a block reads\n- "
-    "qkv:T:S: relations among the queries, keys and values of a block (MiniLM)\nIf the models "
-    "differ in width, one matrix, the lift, is trained with the student and widens its states; it "
-    "is kept in checkpoints, and is no part of the model that is written."
+    "STUDENT should have been written by slice-model --sort." STATES_HELP
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
@@ -176,20 +156,12 @@ static const struct tool_desc desc = {
 
 static const volatile sig_atomic_t *stop;
 
-static int choice(struct tool *t, const char *option, const char *value, const char *no,
-                  const char *yes)
-{
-    if (strcmp(value, no) && strcmp(value, yes))
-        tool_usage(t, "--%s must be %s or %s, not \"%s\"", option, no, yes, value);
-    return !strcmp(value, yes);
-}
-
 static void resolve_options(struct tool *t)
 {
     struct err e = {0};
-    o.shuffled = choice(t, "order", order, "sequential", "shuffled");
-    random_init = choice(t, "init", init, "keep", "random");
-    f32_teacher = choice(t, "teacher-dtype", teacher_dtype, "keep", "f32");
+    o.shuffled = text_choice("order", order, "sequential", "shuffled", &e);
+    random_init = text_choice("init", init, "keep", "random", &e);
+    f32_teacher = text_choice("teacher-dtype", teacher_dtype, "keep", "f32", &e);
     if (loss_on_check(o.loss_on, &e) || schedule_parse(schedule, &o.schedule.kind, &e) ||
         train_parse_loss(loss, o.weights, &e) || train_states_resolve(&o.states, &states, &e) ||
         train_options_resolve(&o, &e))
@@ -201,12 +173,11 @@ static void resolve_options(struct tool *t)
             tool_usage(t, "%s", e.msg);
     if (teacher_name && !train_needs_teacher(&o))
         tool_usage(t, "--loss %s does not use --teacher", loss);
-    if (states.sum && !teacher_name)
-        tool_usage(t, "--states needs a --teacher");
     if (states.sum && widths_name)
         tool_usage(t, "--states compares one student with the teacher, --widths trains several");
     if (!teacher_name && train_needs_teacher(&o))
-        tool_usage(t, "--loss %s needs a --teacher", loss);
+        tool_usage(t, "--%s needs a --teacher",
+                   states.sum ? "states" : mem_format("loss %s", loss));
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
         tool_usage(t, "--save-steps and --eval-steps must not be negative, and --eval-steps needs "
                       "--eval-data");
@@ -307,7 +278,6 @@ static void open_inputs(struct tool *t)
     if (teacher_in && !any_tokenizer)
         data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
                               teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));
-    tool_check(t);
     if (states.sum)
         train_states_check(&o.states, model_in_spec(student_in), model_in_spec(teacher_in),
                            states.lift, tool_err(t));

@@ -1,5 +1,6 @@
 /* score-importance: turns calibration sums (kind "acts") into a score for every unit of every axis
  * (kind "scores"). */
+#include "../lib/base/text.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
@@ -46,14 +47,6 @@ static int choose(struct tool *t, const char *option, const char *value)
     return a;
 }
 
-static int choose_between(struct tool *t, const char *option, const char *value, const char *no,
-                          const char *yes)
-{
-    if (strcmp(value, no) && strcmp(value, yes))
-        tool_usage(t, "--%s must be %s or %s, not \"%s\"", option, no, yes, value);
-    return !strcmp(value, yes);
-}
-
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -61,8 +54,10 @@ int main(int argc, char **argv)
     struct score_opts o = {.batch = (enum aggregate)choose(t, "batch", batch),
                            .seq = (enum aggregate)choose(t, "seq", seq),
                            .neuron = neuron};
-    o.head_norm = choose_between(t, "head", head, "head_channel", "head_norm");
-    o.with_final = choose_between(t, "hidden", hidden, "no_final", "with_final");
+    o.head_norm = text_choice("head", head, "head_channel", "head_norm", e);
+    o.with_final = text_choice("hidden", hidden, "no_final", "with_final", e);
+    if (e->set)
+        tool_usage(t, "%s", e->msg);
     if (strncmp(neuron, "neuron_", 7))
         tool_usage(t,
                    "--neuron must be neuron_in2, neuron_first, neuron_first_gate or "

@@ -1,8 +1,10 @@
-/* How a text begins and ends. */
+/* How a text begins and ends; values of options. */
 #ifndef PARE_TEXT_H
 #define PARE_TEXT_H
 
 #include <string.h>
+
+#include "err.h"
 
 static inline int text_begins(const char *s, const char *begin)
 {
@@ -20,6 +22,14 @@ static inline int text_hex_digit(char c)
         return c - '0';
     c |= 32; /* lower case */
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+/* The value of an option that takes one of two words: 0 or 1; -1 for any other. */
+static inline int text_choice(const char *option, const char *value, const char *no,
+                              const char *yes, struct err *e)
+{
+    if (!strcmp(value, no) || !strcmp(value, yes))
+        return !strcmp(value, yes);
+    return err_set(e, "--%s must be %s or %s, not \"%s\"", option, no, yes, value);
 }
 
 #endif

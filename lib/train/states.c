@@ -8,6 +8,7 @@
 
 #include "../../formats/safetensors.h"
 #include "../base/rng.h"
+#include "../base/text.h"
 
 /* ---- the sum */
 
@@ -89,15 +90,6 @@ static int parse_weight(const char *text, struct train_states *s, struct err *e)
                    text);
 }
 
-/* Is `value` the second of two words? -1: it is neither */
-static int parse_choice(const char *option, const char *value, const char *first,
-                        const char *second, struct err *e)
-{
-    if (!strcmp(value, first) || !strcmp(value, second))
-        return !strcmp(value, second);
-    return err_set(e, "--%s must be %s or %s, not \"%s\"", option, first, second, value);
-}
-
 static void set_default(const char **value, const char *otherwise)
 {
     *value = *value ? *value : otherwise;
@@ -113,9 +105,9 @@ int train_states_resolve(struct train_states *s, struct states_options *o, struc
     set_default(&o->loss, "cosine");
     set_default(&o->norm, "next");
     set_default(&o->weight, "auto");
-    int is_mse = parse_choice("states-loss", o->loss, "cosine", "mse", e);
+    int is_mse = text_choice("states-loss", o->loss, "cosine", "mse", e);
     s->loss = is_mse ? STATE_mse : STATE_cosine;
-    s->is_raw = parse_choice("states-norm", o->norm, "next", "none", e);
+    s->is_raw = text_choice("states-norm", o->norm, "next", "none", e);
     return is_mse < 0 || s->is_raw < 0 || parse_sum(o->sum, s, e) || parse_weight(o->weight, s, e)
                ? -1
                : 0;

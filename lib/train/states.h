@@ -35,6 +35,31 @@ struct states_options {
     const char *sum, *loss, *norm, *weight, *lift;
 };
 
+/* The options as ROW(name, type, field of states_options, argument, help), for a tool's table of
+ * options (lib/tool/options.h); and what its --help says of states. */
+#define STATES_OPTIONS(ROW) \
+    ROW("states", OPT_TEXT, sum, "SUM", \
+        "add losses on hidden states: a weighted sum of emb, block:T:S, mlp_in:T:S and qkv:T:S, " \
+        "which compare block T of the teacher with block S of the student (listed above)") \
+    ROW("states-loss", OPT_TEXT, loss, "cosine|mse", \
+        "1 - cosine similarity, or mean squared error, of emb, block and mlp_in; cosine if not " \
+        "given") \
+    ROW("states-norm", OPT_TEXT, norm, "next|none", \
+        "take emb and block after the norm that reads them, or as they are; next if not given") \
+    ROW("states-weight", OPT_TEXT, weight, "auto|X", \
+        "weight of that sum; auto, if not given: as much as makes it equal to the losses on the " \
+        "teacher's logits in every forward pass") \
+    ROW("lift", OPT_PATH, lift, "FILE", \
+        "safetensors file whose tensor \"lift\", [teacher's width, student's width], the lift " \
+        "begins with; random values if not given")
+#define STATES_HELP \
+    "\n\nStates, of which --states takes a weighted sum; blocks are numbered from 0, or from the " \
+    "end as -1, -2:\n- emb: what enters the first block\n- block:T:S: what leaves a block; " \
+    "block:-3:-3 is the choice of the papers\n- mlp_in:T:S: what the MLP of a block reads\n- " \
+    "qkv:T:S: relations among the queries, keys and values of a block (MiniLM)\nIf the models " \
+    "differ in width, one matrix, the lift, is trained with the student and widens its states; " \
+    "it is kept in checkpoints, and is no part of the model that is written."
+
 /* "block:-3:-3", "emb+0.5*block:7:3+qkv:-1:-1"; cosine or mse; next or none; auto or a number. Sets
  * the defaults of options that are not given, if there is a sum; refuses them without one. */
 int train_states_resolve(struct train_states *s, struct states_options *o, struct err *e);
