@@ -164,7 +164,7 @@ static void resolve_options(struct tool *t)
     f32_teacher = text_choice("teacher-dtype", teacher_dtype, "keep", "f32", &e);
     if (loss_on_check(o.loss_on, &e) || schedule_parse(schedule, &o.schedule.kind, &e) ||
         train_parse_loss(loss, o.weights, &e) || train_states_resolve(&o.states, &states, &e) ||
-        train_options_resolve(&o, &e))
+        train_options_resolve(&o, &e) || e.set)
         tool_usage(t, "%s", e.msg);
     if (!data_names.n)
         tool_usage(t, "--data TOKENS is required");
