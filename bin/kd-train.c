@@ -6,7 +6,6 @@
 
 #include "../lib/base/file.h"
 #include "../lib/base/text.h"
-#include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
 
@@ -199,9 +198,9 @@ static struct model student, teacher;
 /* Sequences that the run draws. */
 static int64_t all_sequences(void) { return o.schedule.max_steps * o.batch_size * o.accumulation; }
 
-static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
+/* in: as opened by tool_in; closed */
+static void open_tokens(struct tool *t, const char *name, struct st_in *in, struct tokens *tokens)
 {
-    struct st_in *in = tool_in(t, name, "tokens");
     tokens_load(tokens, in, 0, tool_err(t));
     tool_check(t);
     st_close(in);
@@ -214,43 +213,6 @@ static void open_tokens(struct tool *t, const char *name, struct tokens *tokens)
     tool_check(t);
 }
 
-/* Does a step of the model's history say that its units are in the order of a rank? */
-static int is_sorted(const struct model_spec *h)
-{
-    size_t i;
-    json_t *step;
-    json_array_foreach(h->hist, i, step)
-        if (json_is_true(json_object_get(json_object_get(step, "options"), "sort")))
-            return 1;
-    return 0;
-}
-
-static void open_widths(struct tool *t)
-{
-    const struct model_spec *student_spec = model_in_spec(student_in);
-    struct model_spec whole;
-    struct digest d;
-    char id[ST_DIGEST], *text;
-    int64_t n;
-    if (!(text = file_read(widths_name, 1 << 20, &n, tool_err(t))))
-        tool_check(t);
-    digest_open(&d);
-    digest_add(&d, text, (size_t)n);
-    digest_close(&d, id);
-    tool_parent(t, widths_name, id);
-    model_spec_copy(&whole, student_spec);
-    model_spec_list_tensors(&whole, DT_F32);
-    nested_parse(&o.nested, text, widths_name, &whole, tool_err(t));
-    tool_check(t);
-    if (!random_init && !is_sorted(student_spec))
-        tool_note(t,
-                  "no step in the history of %s is slice-model --sort: the smaller models begin "
-                  "with its first units, which need not be its best",
-                  tool_operand(t, 0));
-    model_spec_free(&whole);
-    free(text);
-}
-
 /* Opens every stream. How many sequences of each source there will be is known before. */
 static void open_data(struct tool *t)
 {
@@ -259,7 +221,8 @@ static void open_data(struct tool *t)
     for (int i = 0; i < data.n; i++) {
         const struct data_source *s = &data.all[i];
         for (int64_t k = 0; k < s->n_streams; k++)
-            open_tokens(t, s->streams[k].path, &s->streams[k].tokens);
+            open_tokens(t, s->streams[k].path, tool_in(t, s->streams[k].path, "tokens"),
+                        &s->streams[k].tokens);
         json_array_append_new(shares,
                               json_pack("[I, I]", (json_int_t)s->weight, (json_int_t)s->n_streams));
     }
@@ -286,9 +249,9 @@ static void open_inputs(struct tool *t)
         tool_parent(t, states.lift, o.states.lift_id);
     open_data(t);
     if (eval_name)
-        open_tokens(t, eval_name, &eval_data);
+        open_tokens(t, eval_name, tool_in_aside(t, eval_name, "tokens"), &eval_data);
     if (widths_name)
-        open_widths(t);
+        tool_nested(t, widths_name, student_in, !random_init, &o.nested);
     train_run_check(&run, tool_err(t));
     tool_check(t);
 }
@@ -381,7 +344,8 @@ static void train(struct tool *t)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
         train_run_pace(&run, pace);
         if (r.step == first + 3 || r.step == o.schedule.max_steps)
-            tool_note(t, "step %lld: loss %.4f, %s", (long long)r.step, r.loss, pace);
+            tool_note(t, "step %lld: loss %.4f%s%s, %s", (long long)r.step, r.loss,
+                      r.shape ? " of " : "", r.shape ? r.shape : "", pace);
         tool_progress(t, r.step - first, o.schedule.max_steps - first, "steps");
     }
 }

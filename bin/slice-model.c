@@ -159,10 +159,7 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
                    const struct model *slice)
 {
     struct verdict v;
-    tool_stdin_once(t, verify_name);
-    /* not a parent: the tokens to verify with do not affect the output */
-    struct st_in *in = st_open(verify_name, tool_err(t));
-    tool_check(t);
+    struct st_in *in = tool_in_aside(t, verify_name, "tokens");
     slice_verify_stream(p, source, slice, in, verify_tokens, &v, tool_err(t));
     tool_check(t);
     if (!v.agrees)

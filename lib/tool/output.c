@@ -33,17 +33,23 @@ void tool_stdin_once(struct tool *t, const char *path)
         tool_usage(t, "standard input (-) can be read only once");
 }
 
-struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
+struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
 {
     tool_stdin_once(t, path);
     struct st_in *in = st_open(path, &t->err);
     tool_check(t);
-    const json_t *head = st_head(in);
-    const char *found = json_string_value(json_object_get(head, "kind")),
-               *id = json_string_value(json_object_get(head, "id"));
+    const char *found = json_string_value(json_object_get(st_head(in), "kind"));
     if (kind && (!found || strcmp(found, kind)))
         tool_die(t, "%s is a stream of kind \"%s\", not \"%s\"", st_path(in), found ? found : "?",
                  kind);
+    return in;
+}
+
+struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
+{
+    struct st_in *in = tool_in_aside(t, path, kind);
+    const json_t *head = st_head(in);
+    const char *id = json_string_value(json_object_get(head, "id"));
     steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
     tool_check(t);
     tool_parent(t, path, id ? id : "");

@@ -63,8 +63,14 @@ void tool_note(const struct tool *t, const char *format, ...) __attribute__((for
 struct exec *tool_exec(struct tool *t);
 /* opens, checks the kind (a wrong one: an error that names both), registers a parent */
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
+/* the same for a stream that does not affect what is made, which is no parent */
+struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind);
 /* the same for a MODEL operand */
 struct model_in *tool_model(struct tool *t, const char *operand);
+/* The shapes of models nested in the one at `in`, operand 0, from a text (lib/prune/nested.h),
+ * which is a parent. sorted: notes if the model's history does not say that it is. */
+void tool_nested(struct tool *t, const char *path, struct model_in *in, int sorted,
+                 struct nested_list *l);
 /* A parent that is not a stream, such as a text file; `id` is a digest of what was read. */
 void tool_parent(struct tool *t, const char *path, const char *id);
 /* What else shapes the output than options and the parents' ids, such as the tokenizer of a model,

@@ -54,6 +54,7 @@ slice-model|num-hidden-layers|1|2
 slice-model|drop-layers|0|1
 slice-model|drop-attention|0|1
 slice-model|drop-mlp|0|1
+slice-model|sort|off|on
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
@@ -73,6 +74,8 @@ kd-train|gradient-accumulation-steps|1|2
 kd-train|seq-length|3|4
 kd-train|order|shuffled|sequential
 kd-train|seed|1|2
+kd-train|schedule|cosine|linear
+kd-train|decay-steps|1|2
 kd-train|learning-rate|0.1|0.2
 kd-train|min-learning-rate|0.001|0.002
 kd-train|warmup-steps|1|2
@@ -88,13 +91,16 @@ slice-model|rank|rank.tsz|random.tsz
 tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
+kd-train|widths|one|two
 END
-    # options that change a result by rounding at most, or only permit it; tokenize --ids and
-    # dump-logits --full are runs of another kind
+    echo hidden-size=16 > one
+    echo hidden-size=24 > two
+    # options that change a result by rounding at most, or only permit it; tokenize --ids,
+    # dump-logits --full and slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
         dump-logits any-tokenizer full
         probe-layers any-tokenizer batch-size table
-        slice-model any-model dry-run verify verify-tokens
+        slice-model any-model dry-run in-order verify verify-tokens
         tokenize ids
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume"

@@ -104,7 +104,7 @@ P
     sed 's/weight=2/weight=3/' three > four
     refused 1 'was written with widths [["full", 0.5], ["hidden-size=24 intermediate-size=30", 2' \
         train four parts --max-steps 42 --output-dir b --resume
-    train three short --max-steps 3
+    train three short --max-steps 3 --eval-data tokens.tsz
     ts-dump --hist short.tsz > script
     grep -q -e '--widths three' script
     sh script again.tsz
