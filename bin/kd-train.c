@@ -324,10 +324,19 @@ static _Noreturn void interrupted(struct tool *t)
                                strsignal(*stop)));
 }
 
+static void note_step(struct tool *t, const struct train_record *r)
+{
+    char pace[200];
+    train_run_pace(&run, pace);
+    if (r->shape)
+        tool_note(t, "step %lld: loss %.4f of %s, %s", (long long)r->step, r->loss, r->shape, pace);
+    else
+        tool_note(t, "step %lld: loss %.4f, %s", (long long)r->step, r->loss, pace);
+}
+
 static void train(struct tool *t)
 {
     struct train_record r;
-    char pace[200];
     int noted = 0;
     int64_t first = run.trainer.step;
     while (run.trainer.step < o.schedule.max_steps) {
@@ -342,10 +351,8 @@ static void train(struct tool *t)
             interrupted(t);
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
-        train_run_pace(&run, pace);
         if (r.step == first + 3 || r.step == o.schedule.max_steps)
-            tool_note(t, "step %lld: loss %.4f%s%s, %s", (long long)r.step, r.loss,
-                      r.shape ? " of " : "", r.shape ? r.shape : "", pace);
+            note_step(t, &r);
         tool_progress(t, r.step - first, o.schedule.max_steps - first, "steps");
     }
 }
