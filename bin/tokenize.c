@@ -25,8 +25,8 @@ static const struct opt opts[] = {
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
     {"field", OPT_TEXT, &o.field, "KEY|PROMPT+COMPLETION",
      "read JSON lines and take the text or the list of messages from KEY, or from two members, a "
-     "prompt and its completion (default for *.jsonl files: messages, prompt+completion or text, "
-     "whichever a line has)",
+     "prompt and its completion (default for *.jsonl files: the first of messages, "
+     "prompt+completion and text that a line has)",
      0},
     {"chat-template", OPT_TEXT, &o.template, "auto|NAME",
      "how conversations are written (listed above); auto, the default: as the model's own chat "

@@ -92,12 +92,14 @@ static const struct chat_template *recognise(const char *text, struct err *e)
     const char *like = resembled(text);
     if (like)
         err_set(e,
-                "the model's chat template is not one of those known (--help lists them); it "
-                "resembles %s: if you want that, give --chat-template %s",
-                like, like);
+                "the model's chat template, of digest %s, is not one of those known (--help lists "
+                "them); it resembles %s: if you want that, give --chat-template %s",
+                digest, like, like);
     else
-        err_set(e, "the model's chat template is not one of those known: choose one that --help "
-                   "lists with --chat-template");
+        err_set(e,
+                "the model's chat template, of digest %s, is not one of those known: choose one "
+                "that --help lists with --chat-template",
+                digest);
     return NULL;
 }
 

@@ -51,6 +51,9 @@ static int members(const char *where, const char *line, int64_t n, const char *c
     const char *why;
     if (json_members((struct json_range){line, n}, names, values, count, &why))
         return err_set(e, "%s %s", where, why);
+    for (int i = 0; i < count; i++)
+        if (values[i].n == 4 && !memcmp(values[i].s, "null", 4)) /* as tables are written out */
+            values[i].n = 0;
     return 0;
 }
 

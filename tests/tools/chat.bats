@@ -127,6 +127,13 @@ json.dump({"eos_token": {"content": "<|im_end|>"}, "chat_template": [
     done
 }
 
+@test "members that are null are not there" {
+    model "$dir/m" smollm "$chatml" "<|im_end|>"
+    echo '{"messages": null, "prompt": null, "completion": null, "text": "the"}' > "$dir/a.jsonl"
+    echo '{"text": "the"}' > "$dir/b.jsonl"
+    [ "$(tokens "$dir/m" "$dir/a.jsonl")" = "$(tokens "$dir/m" "$dir/b.jsonl")" ]
+}
+
 @test "a conversation without an answer is noted; the template and its tokens are part of the id" {
     model "$dir/m" smollm "$chatml" "<|im_end|>"
     echo '{"messages": [{"role": "user", "content": "the"}]}' > "$dir/a.jsonl"
