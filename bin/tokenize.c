@@ -14,7 +14,7 @@
 static struct {
     const char *model, *field, *template, *separator, *bos, *row_bos;
     int64_t seq_length, max_tokens;
-    int ids;
+    int ids, pack;
 } o = {.bos = "auto", .row_bos = "auto"};
 static const struct opt opts[] = {
     {"model", OPT_PATH, &o.model, "MODEL",
@@ -22,6 +22,11 @@ static const struct opt opts[] = {
     {"seq-length", OPT_INT, &o.seq_length, "N",
      "join the documents and cut rows of N tokens (default: one sequence per document)",
      OPT_FROM_0},
+    {"pack", OPT_FLAG, &o.pack, NULL,
+     "put whole documents side by side in the rows of --seq-length, instead of cutting them: "
+     "neither attention nor positions cross from one to another; longer ones are cut, and what is "
+     "left of a row is padding",
+     0},
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
     {"field", OPT_TEXT, &o.field, "KEY|PROMPT+COMPLETION",
      "read JSON lines and take the text or the list of messages from KEY, or from two members, a "
@@ -39,7 +44,8 @@ static const struct opt opts[] = {
      0},
     {"row-bos", OPT_TEXT, &o.row_bos, "auto|yes|no",
      "whether every row of --seq-length begins with a BOS token, which counts as one of its N "
-     "tokens; auto: if the tokenizer's post-processor puts one before a text, unless --bos is no",
+     "tokens, with --pack every piece of a long document; auto: if the tokenizer's post-processor "
+     "puts one before a text, unless --bos is no",
      0},
     {"ids", OPT_FLAG, &o.ids, NULL,
      "read decimal token ids, one sequence per line; needs no tokenizer", 0},
@@ -53,7 +59,8 @@ static const struct tool_desc desc = {
         "file, or a piece between separators (--doc-sep), with surrounding white space removed and "
         "empty pieces skipped. Each document is one sequence; with --seq-length, documents are "
         "joined, each with its BOS token, and cut into rows, which begin with BOS themselves where "
-        "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. "
+        "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. With "
+        "--pack, rows hold whole documents, and nothing is dropped. "
         "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON lines a "
         "document may also be a conversation, a list of {\"role\": \"system\", \"user\" or "
         "\"assistant\", \"content\": TEXT}, or a prompt with its completion. A conversation is "
@@ -196,14 +203,25 @@ static json_t *ids_json(const struct row_bos *b)
     return list;
 }
 
+/* Whole documents side by side in rows. */
+static void pack_rows(struct job *j)
+{
+    int64_t N = o.seq_length;
+    if (!j->all.n)
+        tool_die(j->tool, "the input has 0 tokens, too few for a row");
+    struct packed p = pack_documents(&j->all, j->ends, j->documents, N, &j->examples.bos.row);
+    double full = 100 - 100 * (double)p.padding / (double)j->all.n;
+    tool_note(j->tool, "%lld documents in %lld rows of %lld tokens, %.1f %% full",
+              (long long)j->documents, (long long)p.rows, (long long)N, full);
+    json_object_set_new(j->meta, "packed", json_true());
+    json_object_set_new(j->meta, "padding", json_integer(p.padding));
+}
+
 /* The joined documents as whole rows. */
-static void make_rows(struct job *j)
+static void cut_rows(struct job *j)
 {
     struct tool *t = j->tool;
     int64_t N = o.seq_length, all = j->all.n;
-    if (N <= j->examples.bos.row.n)
-        tool_die(t, "rows of %lld tokens have no room for text after their BOS (--row-bos %s)",
-                 (long long)N, o.row_bos);
     int64_t dropped = row_bos_cut(&j->examples.bos.row, &j->all, N,
                                   o.max_tokens ? o.max_tokens / N : 0);
     if (!j->all.n || (o.max_tokens && o.max_tokens < N))
@@ -234,6 +252,18 @@ static void write_chat(struct job *j)
                   (long long)(all - x->answers), (long long)all);
 }
 
+static void make_rows(struct job *j)
+{
+    if (o.seq_length <= j->examples.bos.row.n)
+        tool_die(j->tool,
+                 "rows of %lld tokens have no room for text after their BOS (--row-bos %s)",
+                 (long long)o.seq_length, o.row_bos);
+    if (o.pack)
+        pack_rows(j);
+    else
+        cut_rows(j);
+}
+
 static void write_stream(struct job *j)
 {
     struct tool *t = j->tool;
@@ -255,7 +285,8 @@ static void write_stream(struct job *j)
     if (o.seq_length)
         json_object_set_new(j->meta, "seq_length", json_integer(o.seq_length));
     json_object_set_new(j->meta, "documents", json_integer(j->documents));
-    json_object_set_new(j->meta, "tokens", json_integer(j->all.n));
+    int64_t padding = json_integer_value(json_object_get(j->meta, "padding"));
+    json_object_set_new(j->meta, "tokens", json_integer(j->all.n - padding));
     json_object_set_new(j->meta, "sources", j->sources);
     struct token_arrays all = {.ids = j->all.id,
                                .bytes = o.ids ? NULL : j->all.bytes,
@@ -270,6 +301,8 @@ int main(int argc, char **argv)
     struct job j = {.tool = t, .meta = json_object(), .sources = json_array()};
     if (!o.ids && !o.model)
         tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
+    if (o.pack && !o.seq_length)
+        tool_usage(t, "--pack needs --seq-length N, the length of the rows");
     struct err usage = {0};
     if (row_bos_check(o.row_bos, &usage) || chat_check_name(o.template, &usage))
         tool_usage(t, "%s", usage.msg);

@@ -27,7 +27,9 @@ static int32_t label_of(const struct data_batch *d, const struct data_row *r, in
 {
     if (t + 1 >= r->n)
         return LABEL_PADDING;
-    int is_counted = t + 1 >= r->first && !(d->flags[t + 1] & TOKEN_UNCOUNTED);
+    if (d->flags[t] & d->flags[t + 1] & TOKEN_BEGINS)
+        return LABEL_PADDING;
+    int is_counted = t + 1 >= r->first && !d->flags[t + 1];
     return is_counted ? (int32_t)d->row[t + 1] : LABEL_UNCOUNTED;
 }
 
@@ -37,6 +39,7 @@ void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
     d->rows = mem_alloc((size_t)n_seq * sizeof *d->rows);
     d->ids = mem_alloc(room * sizeof *d->ids);
     d->labels = mem_alloc(room * sizeof *d->labels);
+    d->starts = mem_alloc(room * sizeof *d->starts);
     d->lengths = mem_alloc((size_t)n_seq * sizeof *d->lengths);
     d->row = mem_alloc((size_t)n * sizeof *d->row);
     d->flags = mem_alloc((size_t)n);
@@ -47,13 +50,17 @@ void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
 static int row_fill(struct data_batch *d, const struct data_row *r, int64_t i, int64_t len,
                     struct err *e)
 {
-    int32_t *ids = d->ids + i * len, *labels = d->labels + i * len;
+    int32_t *ids = d->ids + i * len, *labels = d->labels + i * len, *starts = d->starts + i * len;
     if (data_row_read(r, d->row, d->flags, e))
         return -1;
     for (int64_t t = 0; t < len; t++) {
+        int begins = t < r->n && d->flags[t] & TOKEN_BEGINS;
         ids[t] = t + 1 < r->n ? (int32_t)d->row[t] : 0;
         labels[t] = label_of(d, r, t);
+        starts[t] = begins || !t ? (int32_t)t : starts[t - 1];
     }
+    if (starts[len - 1])
+        d->b.starts = d->starts;
     d->lengths[i] = r->n;
     return 0;
 }
@@ -63,6 +70,7 @@ int data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n
     int64_t len = 1;
     for (int64_t i = 0; i < n_seq; i++)
         len = max64(len, rows[i].n - 1);
+    d->b.starts = NULL;
     for (int64_t i = 0; i < n_seq; i++)
         if (row_fill(d, &rows[i], i, len, e))
             return -1;
@@ -76,6 +84,7 @@ void data_batch_close(struct data_batch *d)
     free(d->rows);
     free(d->ids);
     free(d->labels);
+    free(d->starts);
     free(d->lengths);
     free(d->row);
     free(d->flags);

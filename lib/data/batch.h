@@ -25,11 +25,12 @@ int64_t data_row_text(const struct data_row *r);
 int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struct err *e);
 
 /* A batch with room for `n_seq` rows of `n` tokens. Shorter rows are padded at the end: token 0,
- * LABEL_PADDING. Tokens that are not counted are LABEL_UNCOUNTED. */
+ * LABEL_PADDING, which packed documents of one token have too. Tokens that are not counted are
+ * LABEL_UNCOUNTED. b.starts is NULL unless a document begins within a row. */
 struct data_batch {
     struct batch b;
     struct data_row *rows; /* [n_seq], for the caller */
-    int32_t *ids, *labels;
+    int32_t *ids, *labels, *starts;
     int64_t *lengths;
     uint32_t *row; /* of one row, as it was read */
     uint8_t *flags;

@@ -10,6 +10,7 @@
 #include "examples.h"
 #include "loss_on.h"
 #include "order.h"
+#include "pack.h"
 #include "sequences.h"
 #include "sources.h"
 #include "tokens.h"

@@ -102,14 +102,16 @@ static void meta_add(json_t *meta, const char *key, const json_t *head, int firs
 
 json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
 {
-    static const char *const added[] = {"documents", "tokens", "sources"};
+    static const char *const added[] = {"documents", "tokens", "padding", "sources"};
+    const size_t n_added = sizeof added / sizeof *added;
     json_t *meta = json_copy(st_head(in[0])), *sums = json_copy(meta), *parts = json_object(),
            *list = json_array();
     const char *tokenizer = "", *from = "", *id;
     json_t *unused;
-    int bad = 0;
+    int bad = 0, packed = 0;
     for (int i = 0; i < n && !bad; i++) {
         const json_t *head = st_head(in[i]);
+        packed |= json_is_true(json_object_get(head, "packed"));
         const char *own = text_of(head, "tokenizer_id");
         char checked[ST_DIGEST];
         bad = st_head_id(head, "tokenizer_id", checked, st_path(in[i]), e) ||
@@ -117,11 +119,11 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
               parts_add(parts, head, st_path(in[i]), e);
         if (*own)
             tokenizer = own, from = st_path(in[i]);
-        for (int k = 0; k < 3; k++)
+        for (size_t k = 0; k < n_added; k++)
             meta_add(sums, added[k], head, i == 0);
         meta_agree(meta, head);
     }
-    for (int k = 0; k < 3; k++) {
+    for (size_t k = 0; k < n_added; k++) {
         json_object_del(meta, added[k]);
         if (json_object_get(sums, added[k]))
             json_object_set(meta, added[k], json_object_get(sums, added[k]));
@@ -130,6 +132,8 @@ json_t *tokens_join_meta(struct st_in *const *in, int n, struct err *e)
     json_object_del(meta, "pare");
     json_object_del(meta, "id");
     json_object_set_new(meta, "tokenizer_id", json_string(tokenizer));
+    if (packed)
+        json_object_set_new(meta, "packed", json_true());
     json_object_foreach(parts, id, unused)
         json_array_append_new(list, json_string(id));
     json_decref(parts);

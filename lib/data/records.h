@@ -13,11 +13,12 @@ extern const struct token_record_row {
     enum dtype dtype;
 } token_records[TOKEN_RECORDS];
 
-/* Bits of a token's flags. */
+/* Bits of a token's flags. A token that has any is not predicted. */
 enum token_flag {
     /* no prediction of this token is counted in a loss */
     TOKEN_UNCOUNTED = 1,
-    /* in rows of packed documents, the first token of one: attention and positions begin anew */
+    /* in rows of packed documents, the first token of one: attention and positions begin anew;
+     * every token of padding */
     TOKEN_BEGINS = 2,
     TOKEN_FLAG_ALL = 3
 };

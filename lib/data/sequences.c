@@ -1,5 +1,5 @@
 /* Token sequences one at a time: see sequences.h. Refused: records of ids that records.h refuses, a
- * stream without ids. */
+ * stream without ids, packed documents (their flags come after all ids). */
 #include "sequences.h"
 
 #include <stdlib.h>
@@ -47,6 +47,11 @@ int sequences_open(struct sequences *s, struct st_in *in, int64_t asked, const s
                    struct err *e)
 {
     *s = (struct sequences){.in = in, .e = e};
+    if (json_is_true(json_object_get(st_head(in), "packed")))
+        return err_set(e,
+                       "%s has packed documents, of which several share a row; give tokens that "
+                       "were made without --pack",
+                       st_path(in));
     int more = record_next(s);
     if (more <= 0)
         return more ? -1 : err_set(e, "%s has no record ids", st_path(in));

@@ -29,7 +29,7 @@ struct sequences {
     int ended, is_full;
 };
 /* in: opened with tool_in. asked: sequences are cut to their first so many tokens; 0: to
- * window_length() for the model. Reads up to the first ids. */
+ * window_length() for the model. Reads up to the first ids. Refuses packed documents. */
 int sequences_open(struct sequences *s, struct st_in *in, int64_t asked, const struct model_spec *h,
                    struct err *e);
 /* 1: *ids (valid until the next call) and *n >= 1 tokens; 0: no more; -1: error, or no sequence at

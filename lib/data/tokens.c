@@ -165,6 +165,9 @@ static int records_load(struct loading *l)
         return err_set(l->e, "%s has no record ids", st_path(l->in));
     if (l->with_bytes && l->with_bytes != l->order.records)
         return err_set(l->e, "%s has source bytes for some of its tokens only", st_path(l->in));
+    if (l->t->flags & TOKEN_BEGINS && !json_is_true(json_object_get(l->t->head, "packed")))
+        return err_set(l->e, "%s has packed documents, but its header does not say so",
+                       st_path(l->in));
     return 0;
 }
 

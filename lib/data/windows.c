@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
@@ -133,28 +134,37 @@ static struct window window_at(const struct cutting *c, int64_t at, int64_t shif
     return r;
 }
 
-/* Predictions that count in a window. */
-static int32_t predictions(struct cutting *c, const struct window *r)
+/* Predictions that count in a window, from the flags of its text. */
+static int32_t predictions(const struct cutting *c, const struct window *r, int64_t text)
 {
-    int64_t front = r->bos ? c->w->o.bos.n : 0, n = max64(0, r->n - r->first);
-    if (!n || !(c->t->flags & TOKEN_UNCOUNTED))
-        return (int32_t)n;
-    c->flags = mem_grow(c->flags, (size_t)n);
-    if (tokens_read(c->t, TOKEN_FLAGS, r->at + r->first - front, n, c->flags, c->e))
-        return 0;
-    int64_t counted = 0;
-    for (int64_t i = 0; i < n; i++)
-        counted += !(c->flags[i] & TOKEN_UNCOUNTED);
+    int64_t front = r->n - text, counted = 0;
+    for (int64_t i = r->first; i < r->n; i++)
+        counted += !c->flags[i - front];
     return (int32_t)counted;
+}
+
+/* How many of n tokens with these flags are documents of one token. */
+static int64_t single_tokens(const uint8_t *flags, int64_t n)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        count += flags[i] & TOKEN_BEGINS && (i + 1 == n || flags[i + 1] & TOKEN_BEGINS);
+    return count;
 }
 
 /* Adds a window to the table, if anything counts in it. */
 static void window_add(struct cutting *c, struct window r)
 {
     struct windows *w = c->w;
-    r.predictions = predictions(c, &r);
+    int64_t text = text_tokens(w, &r);
+    c->flags = mem_grow(c->flags, (size_t)text);
+    memset(c->flags, 0, (size_t)text);
+    if (c->t->flags && tokens_read(c->t, TOKEN_FLAGS, r.at, text, c->flags, c->e))
+        return;
+    r.predictions = predictions(c, &r, text);
     if (!r.predictions)
         return;
+    w->padding += single_tokens(c->flags, text);
     if (w->n == c->room)
         w->table = mem_grow(w->table, (size_t)(c->room = 2 * w->n + 64) * sizeof *w->table);
     w->table[w->n++] = r;
@@ -216,7 +226,7 @@ static int cut_table(struct windows *w, struct err *e)
 static int is_regular(const struct windows *w)
 {
     const struct tokens *t = w->from;
-    if (t->flags & TOKEN_UNCOUNTED)
+    if (t->flags)
         return 0;
     if (w->o.context)
         return !w->o.bos.n;
@@ -294,13 +304,33 @@ static void count(struct windows *w)
         w->bos_added += r.bos != NULL;
     }
     w->left_out = w->from->total - w->tokens;
+    w->tokens -= w->padding;
+}
+
+/* Packed documents keep to their rows. */
+static int packed_check(const struct tokens *t, const struct window_options *o, struct err *e)
+{
+    if (!(t->flags & TOKEN_BEGINS))
+        return 0;
+    if (o->context || o->score_from)
+        return err_set(e,
+                       "%s has packed documents: --context, --stride and --score-from need "
+                       "tokens that were made without --pack",
+                       t->path);
+    if (o->seq_length && o->seq_length < t->longest)
+        return err_set(e,
+                       "%s has packed rows of %lld tokens, which cannot be cut to %lld: make it "
+                       "with tokenize --pack --seq-length %lld",
+                       t->path, (long long)t->longest, (long long)o->seq_length,
+                       (long long)o->seq_length);
+    return 0;
 }
 
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,
                  struct err *e)
 {
     *w = (struct windows){.from = t, .o = *o};
-    if (window_options_check(o, e) || bos_check(o, e))
+    if (window_options_check(o, e) || bos_check(o, e) || packed_check(t, o, e))
         return -1;
     if (is_regular(w))
         count_regular(w);
@@ -338,7 +368,7 @@ int64_t windows_bytes(const struct windows *w, struct err *e)
         tokens_read(w->from, TOKEN_BYTES, at, n, bytes, e);
         tokens_read(w->from, TOKEN_FLAGS, at, n, flags, e);
         for (int64_t j = 0; j < n; j++)
-            sum += flags[j] & TOKEN_UNCOUNTED ? 0 : bytes[j];
+            sum += flags[j] ? 0 : bytes[j];
     }
     free(bytes);
     free(flags);

@@ -25,8 +25,9 @@ struct window_options {
 };
 struct windows {
     /* tokens: of the text, without added ones; longest: tokens of a window; bos_added: windows that
-     * got a BOS */
-    int64_t n, longest, tokens, left_out, predictions, bos_added;
+     * got a BOS; padding: tokens that are packed documents of their own, which are in neither
+     * `tokens` nor `left_out` */
+    int64_t n, longest, tokens, left_out, predictions, bos_added, padding;
     /* private */
     const struct tokens *from;
     struct window_options o;
@@ -49,7 +50,7 @@ int window_note(char text[200], int64_t length, int asked, const struct model_sp
 int window_options_check(const struct window_options *o, struct err *e);
 /* Windows of rows that need no BOS, or of joined text without one, take no memory; others 24 bytes
  * each. The tokens are borrowed. Windows of which no prediction counts are left out. -1: nothing to
- * predict. */
+ * predict, or packed rows that would have to be joined or cut. */
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,
                  struct err *e);
 /* Window i, borrowing from w. */

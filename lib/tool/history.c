@@ -63,6 +63,7 @@ static const char *const options[] = {
     "model",
     "neuron",
     "order",
+    "pack",
     "random",
     "rank",
     "row-bos",

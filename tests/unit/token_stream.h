@@ -19,6 +19,9 @@ static inline void token_stream(struct tokens *t, const struct token_arrays *fro
     json_t *head = json_pack("{s:s, s:s, s:[]}", "kind", "tokens", "id", "", "hist");
     if (seq_length)
         json_object_set_new(head, "seq_length", json_integer(seq_length));
+    for (int64_t i = 0; from->flags && i < total; i++)
+        if (from->flags[i] & TOKEN_BEGINS)
+            json_object_set_new(head, "packed", json_true());
     st_begin(out, head);
     tokens_write(out, from, total, ends, documents, seq_length);
     st_end(out);
