@@ -10,10 +10,10 @@ struct packed {
 };
 /* Turns a text of `documents` documents, which end at ends[], into rows of N > bos->n tokens.
  * Documents of more than N tokens are cut as windows.h cuts sequences: all pieces but the first
- * begin with `bos`, unless it is there already. A document goes to the row with the least room for
- * it among those that are open, the last few dozen; so rows follow each other as their first
- * documents do. The flags of the text stay; TOKEN_BEGINS is added where a document begins, and to
- * all padding, so that each of its tokens is a document of its own. */
+ * begin with `bos`, unless it is there already. Documents that are near each other in the text
+ * share rows so that little room is left, and rows follow each other as their first documents do.
+ * The flags of the text stay; TOKEN_BEGINS is added where a document begins, and to all padding, so
+ * that each of its tokens is a document of its own. */
 struct packed pack_documents(struct ids *text, const int64_t *ends, int64_t documents, int64_t N,
                              const struct row_bos *bos);
 

@@ -19,9 +19,8 @@ static int ids_are(const struct ids *got, const uint32_t *want, int64_t n)
     return got->n == n && !memcmp(got->id, want, (size_t)n * sizeof *want);
 }
 
-/* Documents of 3, 4, 2, 1 and 12 tokens in rows of 5: 4 does not fit after 3, 2 does, 1 goes after
- * 4, and 12 is cut in 5, 5 and 2, or with a BOS of two tokens before all pieces but the first in 5,
- * 3, 3 and 1. */
+/* Documents of 3, 4, 2, 1 and 12 tokens in rows of 5: 12 is cut in 5, 5 and 2, or with a BOS of two
+ * tokens before all pieces but the first in 5, 5, 5 and 3; 1 goes with 4, 2 with the earlier 3. */
 static void test_rows(void)
 {
     static const uint32_t rows[][35] = {
