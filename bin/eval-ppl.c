@@ -55,7 +55,10 @@ static const struct tool_desc desc = {
     "Prints one JSON object per model. Each window is evaluated in a fresh context: a window of N "
     "tokens gives N - 1 predictions, and its first token is read but not predicted. Windows are "
     "whole sequences, pieces of them (--seq-length), or pieces of the joined text "
-    "(--context). A remainder of one token is left out and counted in tokens_left_out.\n\nnll is "
+    "(--context); the documents of packed rows (tokenize --pack) are evaluated as if by "
+    "themselves. "
+    "A remainder of one token is left out and counted in tokens_left_out, or in padding if it is a "
+    "packed document.\n\nnll is "
     "the mean over all scored predictions, in nats; standard_error is that of the mean over "
     "windows; bits_per_byte divides by the source bytes of the predicted tokens. Sums are "
     "accumulated in f64.",
@@ -79,19 +82,14 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     const struct {
         const char *name;
         int64_t value;
-    } integers[] = {{"parameters", parameters},
-                    {"non_embedding_parameters", non_embedding},
-                    {"seq_length", o.windows.seq_length},
-                    {"context", o.windows.context},
-                    {"stride", o.windows.stride},
-                    {"score_from", o.windows.score_from},
-                    {"max_tokens", max_tokens},
-                    {"windows", w->n},
-                    {"bos_added", w->bos_added},
-                    {"tokens", w->tokens},
-                    {"tokens_left_out", w->left_out},
-                    {"predictions", w->predictions},
-                    {"bytes", bytes}};
+    } integers[] = {
+        {"parameters", parameters},           {"non_embedding_parameters", non_embedding},
+        {"seq_length", o.windows.seq_length}, {"context", o.windows.context},
+        {"stride", o.windows.stride},         {"score_from", o.windows.score_from},
+        {"max_tokens", max_tokens},           {"windows", w->n},
+        {"bos_added", w->bos_added},          {"tokens", w->tokens},
+        {"tokens_left_out", w->left_out},     {"padding", w->padding},
+        {"predictions", w->predictions},      {"bytes", bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "model_digest", json_string(h->digest));
