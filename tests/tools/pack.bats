@@ -46,7 +46,8 @@ records = {name: (shape, data) for name, dtype, shape, data in records}
 ids = struct.unpack("<96I", records["ids"][1])
 flags = records["flags"][1]
 assert list(records["ids"][0]) == list(records["flags"][0]) == [4, 24]
-assert head["packed"] is True and (head["documents"], head["tokens"], head["padding"]) == (8, 76, 20)
+assert head["packed"] is True
+assert (head["documents"], head["tokens"], head["padding"]) == (8, 76, 20)
 starts = [i for i in range(96) if flags[i] & 2] + [96]
 got = sorted(ids[a:b] for a, b in zip(starts, starts[1:]))
 want = [tuple(map(int, line.split())) for line in open("ids")]

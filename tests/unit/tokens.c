@@ -174,7 +174,6 @@ static void test_flags(void)
     CHECK(load(&t, some, 0, &e) && strstr(e.msg, "header does not say so"), "packed: %s", e.msg);
     packed = 1;
     CHECK(!load(&t, some, 0, &e) && t.flags == 3, "%s", e.msg);
-    packed = 0;
     CHECK(!tokens_read(&t, TOKEN_FLAGS, 0, 6, flags, &e) && !memcmp(flags, expected, 6),
           "flags of the second document");
     CHECK(!windows_open(&w, &t, &(struct window_options){0}, &e) && w.n == 1 && w.predictions == 2,
@@ -191,6 +190,7 @@ static void test_flags(void)
               flags[0] == 3 && flags[1] == 1,
           "flags of two tokens: %s", e.msg);
     tokens_free(&t);
+    packed = 0;
 }
 
 static void test_refusals(void)
