@@ -96,6 +96,20 @@ P
     done
 }
 
+@test "a nested model in bf16 takes the steps of the cut one" {
+    "$BIN/rank" --magnitude "$TEACHER" | "$BIN/slice-model" "$TEACHER" --rank - --sort -o sorted.tsz
+    echo "hidden-size=24 num-attention-heads=4" > one
+    "$BIN/slice-model" sorted.tsz --in-order --hidden-size 24 --num-attention-heads 4 -o cut.tsz
+    STUDENT=sorted.tsz golden_run --widths one --device cuda --log nested.log -o nested.tsz
+    STUDENT=cut.tsz golden_run --device cuda --log alone.log -o alone.tsz
+    "$BIN/slice-model" nested.tsz --in-order --hidden-size 24 --num-attention-heads 4 -o out.tsz
+    env GOLDEN="$G" python3 "$G/../tools/prune.py" close out.tsz alone.tsz 1e-4
+    cmp <(cut -d , -f 1,2 alone.log | head -n 1) <(cut -d , -f 1,2 nested.log | head -n 1)
+    "$BIN/eval-ppl" alone.tsz out.tsz data.tsz --device cuda --quiet |
+        sed 's/.*"nll":\([^,]*\),.*/\1/' > nll
+    awk 'NR == 1 { a = $1 } END { exit !(a > 0 && (a - $1) ^ 2 < 1e-6) }' nll
+}
+
 @test "begun on the device, finished on the CPU: the golden trajectory" {
     golden_run --device cuda --compute f32 --output-dir run --log run.log --save-steps 5
     rm run/model.tsz
