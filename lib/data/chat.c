@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "../base/mem.h"
-#include "../base/utf8.h"
 #include "chat_template.h"
+#include "chat_text.h"
 #include "records.h"
 #include "tokenizer_config.h"
 
@@ -30,12 +30,6 @@ static char *first_of(const char *a, const char *b)
     if (a)
         return mem_string(a);
     return mem_string(b ? b : "");
-}
-
-/* The end of an answer, which is one token. */
-static const char *answer_end(const struct chat *c)
-{
-    return c->form && c->form->answer[2] && *c->form->answer[2] ? c->form->answer[2] : c->eos;
 }
 
 /* -1: a marker that must be one token is none in this vocabulary. */
@@ -64,9 +58,9 @@ static int open_with(struct chat *c, const struct chat_template *form, struct to
     if (!c->eos)
         c->eos = first_of(NULL, form ? form->eos : NULL);
     json_decref(config);
-    if (e->set || check_token(c, t, c->bos, e) || check_token(c, t, answer_end(c), e))
+    if (e->set || check_token(c, t, c->bos, e) || check_token(c, t, chat_end(c), e))
         return -1;
-    if (*answer_end(c))
+    if (*chat_end(c))
         return 0;
     return err_set(e, "the model names no end-of-sequence token, with which an answer ends: "
                       "eos_token in its tokenizer_config.json");
@@ -102,215 +96,10 @@ void chat_close(struct chat *c)
 
 int64_t chat_answer_end(const struct chat *c, const struct tokenizer *t)
 {
-    return tokenizer_id(t, answer_end(c));
+    return tokenizer_id(t, chat_end(c));
 }
 
 const char *chat_name(const struct chat *c) { return c->form ? c->form->name : "plain"; }
-
-/* ---- messages */
-
-struct message {
-    enum chat_role role;
-    const char *s;
-    int64_t n;
-    int counted;
-};
-
-/* Python's str.strip, which the templates' trim is: white space is what str.isspace says. */
-static int is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
-static void strip(struct message *m)
-{
-    for (int len; m->n && is_space(utf8_point(m->s, len = utf8_length(m->s, m->n)));)
-        m->s += len, m->n -= len;
-    for (int len = 1; m->n; m->n -= len, len = 1) {
-        while (len < 4 && (m->s[m->n - len] & 0xc0) == 0x80)
-            len++;
-        if (!is_space(utf8_point(m->s + m->n - len, len)))
-            return;
-    }
-}
-
-/* A content is a text, or a list of one text part. */
-static const json_t *content_text(const json_t *content)
-{
-    const json_t *part = json_array_get(content, 0);
-    const char *type = json_string_value(json_object_get(part, "type"));
-    if (json_is_array(content) && json_array_size(content) == 1 && type && !strcmp(type, "text"))
-        content = json_object_get(part, "text");
-    return json_is_string(content) ? content : NULL;
-}
-
-static int role_of(const char *name)
-{
-    if (!strcmp(name, "user"))
-        return CHAT_USER;
-    if (!strcmp(name, "assistant"))
-        return CHAT_ASSISTANT;
-    return strcmp(name, "system") ? 0 : CHAT_SYSTEM;
-}
-
-static int message_read(struct message *m, const json_t *list, size_t i, struct err *e)
-{
-    static const char *const calls[] = {"tool_calls", "function_call"};
-    const json_t *o = json_array_get(list, i), *weight = json_object_get(o, "weight"),
-                 *text = content_text(json_object_get(o, "content"));
-    const char *role = json_string_value(json_object_get(o, "role"));
-    if (!role)
-        return err_set(e, "message %zu has no \"role\", a text", i + 1);
-    if (!role_of(role))
-        return err_set(e,
-                       "message %zu has the role \"%.40s\"; only system, user and assistant are "
-                       "known",
-                       i + 1, role);
-    for (int k = 0; k < 2; k++)
-        if (json_is_object(json_object_get(o, calls[k])) ||
-            json_array_size(json_object_get(o, calls[k])))
-            return err_set(e, "message %zu has %s, which no known chat template covers", i + 1,
-                           calls[k]);
-    if (!text)
-        return err_set(e, "message %zu has no \"content\" that is a text, or one text part", i + 1);
-    *m = (struct message){.role = (enum chat_role)role_of(role),
-                          .s = json_string_value(text),
-                          .n = (int64_t)json_string_length(text),
-                          .counted = !json_is_number(weight) || json_number_value(weight) != 0};
-    return 0;
-}
-
-/* Is message i, with `turns` of user and assistant before it, in its place? */
-static int order_check(const struct chat_template *f, const struct message *m, size_t i,
-                       int64_t turns, struct err *e)
-{
-    if (m->role == CHAT_SYSTEM && f->system_place == CHAT_SYSTEM_REFUSED)
-        return err_set(e,
-                       "message %zu is a system prompt, which chat template %s has not: let the "
-                       "first question begin with it",
-                       i + 1, f->name);
-    if (m->role == CHAT_SYSTEM && i)
-        return err_set(e, "message %zu is a system prompt, which only the first may be", i + 1);
-    if (m->role != CHAT_SYSTEM && f->alternate && (m->role == CHAT_USER) == turns % 2)
-        return err_set(e,
-                       "message %zu is the %s's, but chat template %s needs user and assistant in "
-                       "turns, the user first",
-                       i + 1, m->role == CHAT_USER ? "user" : "assistant", f->name);
-    return 0;
-}
-
-/* ---- a conversation as one text */
-
-struct written {
-    char *s;
-    int64_t n, room;
-    int64_t *marks, n_marks; /* ranges that count: from, to, from, to, ... */
-};
-
-static void put(struct written *w, const char *s, int64_t n)
-{
-    if (w->room - w->n < n)
-        w->s = mem_grow(w->s, (size_t)(w->room = 2 * w->room + n + 256));
-    if (n)
-        memcpy(w->s + w->n, s, (size_t)n);
-    w->n += n;
-}
-
-static void put_text(struct written *w, const char *s)
-{
-    if (s)
-        put(w, s, (int64_t)strlen(s));
-}
-
-/* A range that counts begins or ends here. */
-static void mark(struct written *w)
-{
-    w->marks = mem_grow(w->marks, (size_t)(w->n_marks + 1) * sizeof *w->marks);
-    w->marks[w->n_marks++] = w->n;
-}
-
-static void put_answer(struct written *w, const struct chat *c, const struct message *m)
-{
-    const char *const *part = c->form->answer;
-    put_text(w, part[0]);
-    if (m->counted)
-        mark(w);
-    put_text(w, part[1]);
-    put(w, m->s, m->n);
-    put_text(w, answer_end(c));
-    if (m->counted)
-        mark(w);
-    put_text(w, part[3]);
-}
-
-/* held: a system prompt that belongs into this turn, or NULL. */
-static void put_turn(struct written *w, const char *const around[2], const struct message *held,
-                     const struct message *m)
-{
-    put_text(w, around[0]);
-    if (held) {
-        put(w, held->s, held->n);
-        put_text(w, "\n\n");
-    }
-    put(w, m->s, m->n);
-    put_text(w, around[1]);
-}
-
-struct writing {
-    struct written *w;
-    const struct chat *c;
-    const struct message *held; /* a system prompt that waits for its question */
-    struct message system;
-    int64_t turns; /* of user and assistant */
-};
-
-/* last: no message follows. */
-static void write_message(struct writing *x, const struct message *m, int last)
-{
-    const struct chat_template *f = x->c->form;
-    if (m->role == CHAT_ASSISTANT) {
-        put_answer(x->w, x->c, m);
-    } else if (m->role == CHAT_USER) {
-        int here = last || f->system_place == CHAT_SYSTEM_IN_FIRST;
-        put_turn(x->w, f->user, here ? x->held : NULL, m);
-        x->held = here ? NULL : x->held;
-    } else if (f->system_place == CHAT_SYSTEM_TURN) {
-        put_turn(x->w, f->system, NULL, m);
-    } else {
-        x->system = *m;
-        x->held = &x->system;
-    }
-    x->turns += m->role != CHAT_SYSTEM;
-}
-
-static int write_messages(struct written *w, const struct chat *c, const json_t *list,
-                          struct err *e)
-{
-    const struct chat_template *f = c->form;
-    struct writing x = {.w = w, .c = c};
-    struct message m;
-    size_t count = json_array_size(list);
-    for (size_t i = 0; i < count; i++) {
-        if (message_read(&m, list, i, e) || order_check(f, &m, i, x.turns, e))
-            return -1;
-        if (!i && m.role != CHAT_SYSTEM && f->default_system)
-            write_message(&x,
-                          &(struct message){CHAT_SYSTEM, f->default_system,
-                                            (int64_t)strlen(f->default_system), 0},
-                          0);
-        if (m.role & f->trimmed)
-            strip(&m);
-        write_message(&x, &m, i + 1 == count);
-    }
-    if (!x.held)
-        return 0;
-    return err_set(e,
-                   "the system prompt belongs to the last question in chat template %s, and would "
-                   "vanish before an answer: let the first question begin with it",
-                   f->name);
-}
 
 /* ---- to ids */
 
@@ -339,7 +128,7 @@ static int flag(struct tokenizer *t, const struct written *w, int lossy, struct 
     return e->set ? -1 : 0;
 }
 
-static int encode(const struct chat *c, struct tokenizer *t, struct written *w, int as_text,
+static int encode(const struct chat *c, struct tokenizer *t, const struct written *w, int as_text,
                   struct ids *out, struct err *e)
 {
     int64_t dropped = tokenizer_dropped(t);
@@ -348,28 +137,19 @@ static int encode(const struct chat *c, struct tokenizer *t, struct written *w, 
         out->flags[out->n - 1] = TOKEN_UNCOUNTED;
     }
     int64_t first = out->n;
-    int failed = tokenizer_encode(t, w->s, w->n, out, e) < 0 ||
-                 flag(t, w, tokenizer_dropped(t) != dropped, out, first, e);
-    free(w->s);
-    free(w->marks);
-    return failed ? -1 : 0;
+    if (tokenizer_encode(t, w->s, w->n, out, e) < 0)
+        return -1;
+    return flag(t, w, tokenizer_dropped(t) != dropped, out, first, e);
 }
 
 static int encode_messages(const struct chat *c, struct tokenizer *t, const json_t *messages,
                            int prompt, struct ids *out, struct err *e)
 {
     struct written w = {0};
-    put_text(&w, c->bos);
-    int failed = !json_array_size(messages)
-                     ? err_set(e, "the conversation is no list of messages, or an empty one")
-                     : write_messages(&w, c, messages, e);
-    if (prompt)
-        put_text(&w, c->form->answer[0]);
-    if (!failed)
-        return encode(c, t, &w, c->form->begins_as_text, out, e);
-    free(w.s);
-    free(w.marks);
-    return -1;
+    int failed = chat_write(&w, c, messages, prompt, e) ||
+                 encode(c, t, &w, c->form->begins_as_text, out, e);
+    written_free(&w);
+    return failed ? -1 : 0;
 }
 
 int chat_encode(const struct chat *c, struct tokenizer *t, const json_t *messages, struct ids *out,
@@ -381,13 +161,6 @@ int chat_encode(const struct chat *c, struct tokenizer *t, const json_t *message
 int chat_encode_prompt(const struct chat *c, struct tokenizer *t, const json_t *messages,
                        struct ids *out, struct err *e)
 {
-    size_t n = json_array_size(messages);
-    struct message last;
-    if (n && message_read(&last, messages, n - 1, e))
-        return -1;
-    if (n && last.role != CHAT_USER)
-        return err_set(e, "message %zu, the last, is not the user's: there is nothing to answer",
-                       n);
     return encode_messages(c, t, messages, 1, out, e);
 }
 
@@ -395,10 +168,12 @@ int chat_encode_pair(const struct chat *c, struct tokenizer *t, struct chat_text
                      struct chat_text completion, struct ids *out, struct err *e)
 {
     struct written w = {0};
-    put(&w, prompt.s, prompt.n);
-    mark(&w);
-    put(&w, completion.s, completion.n);
-    put_text(&w, c->eos);
-    mark(&w);
-    return encode(c, t, &w, 1, out, e);
+    written_put(&w, prompt.s, prompt.n);
+    written_mark(&w);
+    written_put(&w, completion.s, completion.n);
+    written_put(&w, c->eos, (int64_t)strlen(c->eos));
+    written_mark(&w);
+    int failed = encode(c, t, &w, 1, out, e);
+    written_free(&w);
+    return failed;
 }

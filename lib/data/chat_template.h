@@ -18,6 +18,10 @@ struct chat_template {
     /* An answer: before it, where a prompt ends; then what is counted in a loss: a lead-in, the
      * content and the end of the turn (eos, if it is not set); then what follows uncounted. */
     const char *answer[4];
+    /* What the last answer begins with, after the line feeds before it are removed: an empty
+     * thought. Such a template also takes reasoning out of answers; those that have any are
+     * refused. NULL: answers are as they are. */
+    const char *thought;
     const char *default_system; /* if the conversation has no system prompt; NULL: none is added */
     int trimmed;                /* roles whose content loses white space at both ends */
     int alternate;              /* user and assistant must alternate, the user first */

@@ -59,6 +59,15 @@ def chatml(default=None):
         "{% if add_generation_prompt %}" + before.replace("ROLE", "assistant") + "{% endif %}")
 
 
+def qwen3():
+    answer = "<|im_start|>assistant{{ '\n' }}{{ m.content }}"
+    last = "{{ '<think>\n\n</think>\n\n' + m.content.lstrip('\n') }}"
+    return "{% set seen = namespace(user=false) %}" + chatml().replace(
+        answer, answer.replace("{{ m.content }}", "{% if loop.last and seen.user %}" + last
+                               + "{% else %}{{ m.content }}{% endif %}")).replace(
+            "{% if m.role == 'user' %}", "{% if m.role == 'user' %}{% set seen.user = true %}")
+
+
 def llama3(date=""):
     before, after = "<|start_header_id|>ROLE<|end_header_id|>{{ '\n\n' }}", "<|eot_id|>"
     rest = turns(before, after, after, " | trim")
@@ -94,6 +103,7 @@ OWN = {
     "smollm2": chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
     "qwen2": chatml("You are a helpful assistant."),
     "qwen2.5": chatml("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
+    "qwen3": qwen3(),
     "llama3": llama3(),
     "llama3.1": llama3("Cutting Knowledge Date: December 2023" + LINE + "Today Date: 26 Jul 2024"
                        + LINE + LINE),
@@ -153,10 +163,16 @@ def answer_ranges(library, messages, text, template):
         if m["role"] != "assistant":
             continue
         part = rendered(library, messages[:i], True)
+        if template == "qwen3":     # writes an answer otherwise where it is the last message
+            part = rendered(library, messages[:i] + [say("user", "")], False).removesuffix(
+                "<|im_start|>user\n<|im_end|>\n") + "<|im_start|>assistant\n"
         at = len(part) if text.startswith(part) else text.index("[/INST]", at) + len("[/INST]")
         content = m["content"]
         if template in ("mistral-v3",) or "llama" in template or "gemma" in template:
             content = content.strip()
+        if template == "qwen3" and i + 1 == len(messages) and any(
+                n["role"] == "user" for n in messages):
+            content = "<think>\n\n</think>\n\n" + content.lstrip("\n")
         if template in ("mistral-v1", "mistral-v3"):
             content = " " + content
         assert text[at:].startswith(content + eos), (template, text[at:], content)

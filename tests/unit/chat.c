@@ -206,6 +206,12 @@ static void check_refusals(void)
     refuse("mistral-v1", "[" ANSWER "]", 0, "message 1 is the assistant's, but");
     refuse("mistral-v3", "[" SYSTEM "," USER "," ANSWER "]", 0, "would vanish before an answer");
     refuse("chatml", "[" USER "," ANSWER "]", 1, "message 2, the last, is not the user's");
+    refuse("qwen3", "[" USER ", {\"role\": \"assistant\", \"content\": \"<think>a</think>b\"}]", 0,
+           "message 2 has \"</think>\", of which");
+    refuse("qwen3",
+           "[" USER ", {\"role\": \"assistant\", \"content\": \"b\", \"reasoning_content\": "
+           "\"a\"}]",
+           0, "message 2 has reasoning_content");
     refuse("plain", "[" USER "]", 0, "names no end-of-sequence token");
 }
 
