@@ -88,14 +88,55 @@ static int64_t nfc_stretch(const char *s, int64_t n, int *plain)
     return i;
 }
 
-static int nfc_changed(struct buffer *out, struct text t, struct err *e)
+static int class_of(int32_t point) { return utf8proc_get_property(point)->combining_class; }
+
+/* Orders a run of combining marks by their classes, stably, as NFC demands. utf8proc would take the
+ * square of its length. */
+static void sort_marks(int32_t *points, int64_t n, int32_t *room)
 {
-    utf8proc_uint8_t *composed;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)t.s, (utf8proc_ssize_t)t.n,
-                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0)
-        return err_set(e, "cannot normalise the text to NFC: %s", utf8proc_errmsg(n));
-    const char *s = (const char *)composed;
+    int64_t place[257] = {0};
+    for (int64_t i = 0; i < n; i++)
+        place[class_of(points[i]) + 1]++;
+    for (int c = 0; c < 256; c++)
+        place[c + 1] += place[c];
+    for (int64_t i = 0; i < n; i++)
+        room[place[class_of(points[i])]++] = points[i];
+    memcpy(points, room, (size_t)n * sizeof *points);
+}
+
+static void sort_all_marks(int32_t *points, int64_t n)
+{
+    int32_t *room = mem_alloc((size_t)(n + 1) * sizeof *room);
+    for (int64_t i = 0, end; i < n; i = end + 1) {
+        for (end = i; end < n && class_of(points[end]);)
+            end++;
+        if (end - i > 1)
+            sort_marks(points + i, end - i, room);
+    }
+    free(room);
+}
+
+/* The text in NFC, *n bytes; free() it. No character becomes more than two for each of its bytes.
+ */
+static char *compose(struct text t, int64_t *n)
+{
+    int64_t most = 2 * t.n + 8, count = 0;
+    int32_t *points = mem_alloc((size_t)most * sizeof *points), point;
+    int boundary = 0;
+    for (int64_t i = 0; i < t.n;) {
+        i += utf8proc_iterate((const utf8proc_uint8_t *)t.s + i, t.n - i, &point);
+        count += utf8proc_decompose_char(point, points + count, most - count,
+                                         UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &boundary);
+    }
+    sort_all_marks(points, count);
+    *n = utf8proc_reencode(points, count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    return (char *)points;
+}
+
+static void nfc_changed(struct buffer *out, struct text t)
+{
+    int64_t n;
+    char *s = compose(t, &n);
     int64_t same = 0, tail = 0, least = n < t.n ? n : t.n;
     while (same < least && s[same] == t.s[same])
         same++;
@@ -105,11 +146,10 @@ static int nfc_changed(struct buffer *out, struct text t, struct err *e)
     buffer_add(out, s + same, n - same - tail, NULL,
                (uint32_t)text_weight(text_part(t, same, t.n - tail)));
     buffer_add_text(out, text_part(t, t.n - tail, t.n));
-    free(composed);
-    return 0;
+    free(s);
 }
 
-static int nfc(struct buffer *out, struct text t, struct err *e)
+static void nfc(struct buffer *out, struct text t)
 {
     for (int64_t i = 0; i < t.n;) {
         int valid, plain;
@@ -118,11 +158,10 @@ static int nfc(struct buffer *out, struct text t, struct err *e)
             n = valid ? nfc_stretch(t.s + i, end - i, &plain) : end - i;
             if (!valid || plain)
                 buffer_add_text(out, text_part(t, i, i + n));
-            else if (nfc_changed(out, text_part(t, i, i + n), e))
-                return -1;
+            else
+                nfc_changed(out, text_part(t, i, i + n));
         }
     }
-    return 0;
 }
 
 int norm_apply(struct norm *n, struct text *t, struct err *e)
@@ -137,8 +176,8 @@ int norm_apply(struct norm *n, struct text *t, struct err *e)
             buffer_add_text(out, *t);
         } else if (s->kind == NORM_REPLACE) {
             replace(out, *t, s->from, s->to);
-        } else if (nfc(out, *t, e)) {
-            return -1;
+        } else {
+            nfc(out, *t);
         }
         if (out->full)
             return err_set(e, "the tokenizer's normalizers make more than %lld bytes of %lld",
