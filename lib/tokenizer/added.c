@@ -71,12 +71,8 @@ static int64_t space_after(struct text t, int64_t at)
 int added_find(struct added_set *set, struct text t, int64_t *at, int64_t from,
                struct added_match *m)
 {
-    while (set->count && *at < t.n) {
-        const struct added_token *a = added_at(set, t, *at);
-        if (!a) {
-            ++*at;
-            continue;
-        }
+    const struct added_token *a;
+    while ((a = added_next(set, t, at))) {
         m->token = a;
         m->start = *at;
         m->end = *at += a->n;

@@ -95,6 +95,7 @@ int added_set_index(struct added_set *set, struct err *e)
     for (int i = 0; i < set->count; i++) {
         total += set->tokens[i]->n;
         set->longest = max64(set->longest, set->tokens[i]->n);
+        set->is_last[byte_back(set->tokens[i], 0)] = 1;
     }
     if (total > ADDED_MOST)
         return err_set(e, "the added tokens of the tokenizer have %lld bytes; at most %d are read",
@@ -124,7 +125,8 @@ static void fill(struct added_set *set, struct text t, int64_t at)
     int64_t end = min64(t.n, at + set->room), i = min64(t.n, end + set->longest - 1);
     int32_t state = 0;
     while (i-- > at) {
-        state = step(set->nodes, state, (unsigned char)t.s[i]);
+        unsigned char byte = (unsigned char)t.s[i];
+        state = state || set->is_last[byte] ? step(set->nodes, state, byte) : 0;
         if (i < end)
             set->found[i - at] = set->nodes[state].token;
     }
@@ -134,12 +136,17 @@ static void fill(struct added_set *set, struct text t, int64_t at)
 
 void added_begin(struct added_set *set) { set->from = set->to = 0; }
 
-const struct added_token *added_at(struct added_set *set, struct text t, int64_t at)
+const struct added_token *added_next(struct added_set *set, struct text t, int64_t *at)
 {
-    if (!set->count)
-        return NULL;
-    if (at >= set->to)
-        fill(set, t, at);
-    int32_t token = set->found[at - set->from];
-    return token < 0 ? NULL : set->tokens[token];
+    for (int64_t i = *at; set->count && i < t.n; i++) {
+        if (i >= set->to)
+            fill(set, t, i);
+        int32_t token = set->found[i - set->from];
+        if (token >= 0) {
+            *at = i;
+            return set->tokens[token];
+        }
+    }
+    *at = t.n;
+    return NULL;
 }

@@ -1,10 +1,7 @@
 /* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece from the step
  * before it. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five behaviours),
- * Digits, Metaspace, Sequence. Patterns run in PCRE2, with its JIT compiler; stretches that are not
- * UTF-8 become pieces of their own and are never matched against a pattern. Refuses every other
- * pre-tokenizer by name. */
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+ * Digits, Metaspace, Sequence. Stretches that are not UTF-8 become pieces of their own and are never
+ * matched against a pattern. Refuses every other pre-tokenizer by name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +9,9 @@
 #include "vocab.h"
 #include "tokenizer_private.h"
 
-enum { SPLIT_STEPS = 32, JIT_STACK = 32 << 20 };
+enum { SPLIT_STEPS = 32 };
+/* seconds that wide searches of patterns may take, and for each byte of text */
+static const double allowance = 0.3, allowance_per_byte = 1e-6;
 
 enum behaviour {
     REMOVED,
@@ -28,12 +27,9 @@ static const char *const behaviour_names[] = {"Removed", "Isolated", "MergedWith
 enum prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS };
 
 struct split {
-    pcre2_code *code; /* NULL: does not cut */
-    pcre2_match_data *match;
-    pcre2_match_context *context;
-    pcre2_jit_stack *stack;
+    struct pattern *pattern; /* NULL: does not cut */
     enum behaviour behaviour;
-    int invert, may_be_empty; /* matches of the pattern */
+    int invert;
     /* replaces spaces by `space`; puts `prefix` before a piece that does not begin with it */
     char *space, *prefix;
     enum prefix when;
@@ -44,26 +40,6 @@ static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /* ---- reading the specification */
-
-static void *memory_take(size_t n, void *unused)
-{
-    (void)unused;
-    return mem_grow(NULL, n);
-}
-
-static void memory_give(void *p, void *unused)
-{
-    (void)unused;
-    free(p);
-}
-
-pcre2_general_context *pattern_memory(void)
-{
-    static pcre2_general_context *context;
-    if (!context)
-        context = pcre2_general_context_create(memory_take, memory_give, NULL);
-    return context;
-}
 
 static struct split *split_add(struct split_list *l, struct err *e)
 {
@@ -77,32 +53,8 @@ static struct split *split_add(struct split_list *l, struct err *e)
 
 static int split_compile(struct split *s, const char *pattern, int literal, struct err *e)
 {
-    int code;
-    PCRE2_SIZE at;
-    char *translated = literal ? mem_string(pattern) : split_pattern_translate(pattern, e);
-    if (!translated)
-        return -1;
-    pcre2_compile_context *compile = pcre2_compile_context_create(pattern_memory());
-    s->code = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF |
-                                (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE),
-                            &code, &at, compile);
-    pcre2_compile_context_free(compile);
-    free(translated);
-    if (!s->code) {
-        char why[160];
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return err_set(e, "the tokenizer's pattern \"%.200s\" is not valid: %s", pattern, why);
-    }
-    uint32_t may_be_empty = 0;
-    pcre2_pattern_info(s->code, PCRE2_INFO_MATCHEMPTY, &may_be_empty);
-    s->may_be_empty = may_be_empty != 0;
-    pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* where there is no JIT, PCRE2 interprets */
-    s->match = pcre2_match_data_create(1, pattern_memory());
-    s->context = pcre2_match_context_create(pattern_memory());
-    s->stack = pcre2_jit_stack_create(32 << 10, JIT_STACK, pattern_memory());
-    pcre2_jit_stack_assign(s->context, NULL, s->stack);
-    return 0;
+    s->pattern = pattern_open(pattern, literal, e);
+    return s->pattern ? 0 : -1;
 }
 
 static int read_split(struct split_list *l, const json_t *spec, struct err *e)
@@ -205,6 +157,7 @@ static int read_one(struct split_list *l, const json_t *spec, int depth, struct 
 
 int split_read(struct split_list *l, const json_t *spec, struct err *e)
 {
+    l->seconds = allowance;
     return !spec || json_is_null(spec) ? 0 : read_one(l, spec, 0, e);
 }
 
@@ -212,10 +165,7 @@ void split_free(struct split_list *l)
 {
     for (int i = 0; i < l->count; i++) {
         struct split *s = &l->steps[i];
-        pcre2_code_free(s->code);
-        pcre2_match_data_free(s->match);
-        pcre2_match_context_free(s->context);
-        pcre2_jit_stack_free(s->stack);
+        pattern_close(s->pattern);
         free(s->space);
         free(s->prefix);
         buffer_free(&s->work);
@@ -269,36 +219,23 @@ static int run_stretch(struct run *r, int64_t end, int match)
     return 0;
 }
 
-/* Finds the next match at or after `at`: 1, 0 none, -1 error. */
-static int find(const struct split *s, const char *base, PCRE2_SIZE n, PCRE2_SIZE at, struct err *e)
-{
-    int found = pcre2_match(s->code, (PCRE2_SPTR)base, n, at, PCRE2_NO_UTF_CHECK, s->match,
-                            s->context);
-    if (found >= 0 || found == PCRE2_ERROR_NOMATCH)
-        return found >= 0;
-    char why[160];
-    pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
-    return err_set(e, "the tokenizer's pattern failed on a text of %lld bytes: %s", (long long)n,
-                   why);
-}
-
 /* Runs the pattern over the well-formed stretch [from, to) of the text. An empty match cuts, too,
  * unless the match before it ends there. */
 static int run_pattern(struct run *r, int64_t from, int64_t to)
 {
     const struct split *s = &r->list->steps[r->step];
     const char *base = r->text.s + from;
-    const PCRE2_SIZE *match = pcre2_get_ovector_pointer(s->match);
-    PCRE2_SIZE n = (PCRE2_SIZE)(to - from), at = 0, done = 0, last = PCRE2_UNSET;
-    int found = 0;
-    while (at < n + (PCRE2_SIZE)s->may_be_empty && (found = find(s, base, n, at, r->e)) > 0) {
-        PCRE2_SIZE start = match[0], end = match[1];
+    int64_t n = to - from, at = 0, done = 0, last = -1, match[2];
+    int found = 0, may_be_empty = pattern_may_be_empty(s->pattern);
+    while (at < n + may_be_empty &&
+           (found = pattern_find(s->pattern, base, n, at, match, &r->list->seconds, r->e)) > 0) {
+        int64_t start = match[0], end = match[1];
         if (end == start && end == last) {
-            at += at < n ? (PCRE2_SIZE)utf8_length(base + at, (int64_t)(n - at)) : 1;
+            at += at < n ? utf8_length(base + at, n - at) : 1;
             continue;
         }
-        if ((start > done && run_stretch(r, from + (int64_t)start, s->invert)) ||
-            run_stretch(r, from + (int64_t)end, !s->invert))
+        if ((start > done && run_stretch(r, from + start, s->invert)) ||
+            run_stretch(r, from + end, !s->invert))
             return -1;
         at = done = last = end;
     }
@@ -356,7 +293,7 @@ static int run_text(struct split_list *l, int step, struct text t, split_use *us
     for (; step < l->count; step++) {
         if (split_insert(l, &l->steps[step], &t, e))
             return -1;
-        if (l->steps[step].code)
+        if (l->steps[step].pattern)
             return run_cut(l, step, t, use, context, e);
     }
     return use(context, t, e);
@@ -365,5 +302,6 @@ static int run_text(struct split_list *l, int step, struct text t, split_use *us
 int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e)
 {
     l->left = text_most(t.n);
+    l->seconds += allowance_per_byte * (double)t.n;
     return t.n ? run_text(l, 0, t, use, context, e) : 0;
 }

@@ -47,6 +47,7 @@ struct added_set {
     struct added_token **tokens;
     int count;
     int64_t longest;          /* bytes */
+    char is_last[256];        /* some token ends with this byte */
     struct added_node *nodes; /* added_index.c */
     /* for the places [from, to) of a text: the longest token that begins there, -1 none */
     int32_t *found;
@@ -61,8 +62,9 @@ struct added_match {
 int added_set_index(struct added_set *set, struct err *e);
 void added_set_free(struct added_set *set); /* tokens themselves stay */
 void added_begin(struct added_set *set);    /* another text */
-/* The longest token that begins at this place of the text, or NULL; places never go back. */
-const struct added_token *added_at(struct added_set *set, struct text t, int64_t at);
+/* The longest token that begins at the first place from *at on where one does, which *at becomes;
+ * NULL: none. Places never go back. */
+const struct added_token *added_next(struct added_set *set, struct text t, int64_t *at);
 /* 1: the next match at or after *at, which moves past the token itself; text before `from` is
  * already consumed. 0: none. */
 int added_find(struct added_set *set, struct text t, int64_t *at, int64_t from,
@@ -84,26 +86,38 @@ int norm_read(struct norm *n, const json_t *spec, struct err *e);
 int norm_apply(struct norm *n, struct text *t, struct err *e);
 void norm_free(struct norm *n);
 
+/* ---- patterns */
+struct pattern;
+/* Oniguruma's syntax, as in tokenizer.json, or literal text; NULL on error */
+struct pattern *pattern_open(const char *text, int literal, struct err *e);
+void pattern_close(struct pattern *p);
+int pattern_may_be_empty(const struct pattern *p); /* may a match? */
+/* The first match [match[0], match[1]) that begins at or after `at` in the UTF-8 s[0, n): 1, 0
+ * none, -1 error. *seconds: what searches for long or difficult matches may still take; less than 0
+ * is an error. */
+int pattern_find(const struct pattern *p, const char *s, int64_t n, int64_t at, int64_t match[2],
+                 double *seconds, struct err *e);
+/* Translates a pattern of tokenizer.json (Oniguruma's syntax) into PCRE2's, with the same meaning;
+ * NULL: refused, the error names the construct. free() it. */
+char *split_pattern_translate(const char *pattern, struct err *e);
+/* For PCRE2: an allocator that ends the process when out of memory, so that PCRE2 never returns
+ * NULL for want of it. Lives as long as the process. */
+struct pcre2_real_general_context_8 *pattern_memory(void);
+
 /* ---- splits */
 struct split;
 struct split_list {
     struct split *steps;
     int count;
     int byte_level;
-    int64_t left; /* bytes that may still be inserted into the current text */
+    int64_t left;   /* bytes that may still be inserted into the current text */
+    double seconds; /* that wide searches of patterns may still take */
 };
 int split_read(struct split_list *l, const json_t *spec, struct err *e);
 typedef int split_use(void *context, struct text piece, struct err *e);
 /* calls `use` for every non-empty piece */
 int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e);
 void split_free(struct split_list *l);
-/* Translates a pattern of tokenizer.json (Oniguruma's syntax) into PCRE2's, with the same meaning;
- * NULL: refused, the error names the construct. free() it. */
-/* For PCRE2: an allocator that ends the process when out of memory, so that PCRE2 never returns
- * NULL for want of it. Lives as long as the process. */
-struct pcre2_real_general_context_8 *pattern_memory(void);
-char *split_pattern_translate(const char *pattern, struct err *e);
-
 /* ---- reading tokenizer.json (json.c) */
 struct tokenizer {
     struct bpe *bpe;

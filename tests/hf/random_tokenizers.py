@@ -11,7 +11,7 @@ from random_text import MARKS, SPACES
 
 PATTERNS = [
     LLAMA3, GPT4O, CL100K, r"\s+", r"\p{N}{1,3}", r"\d", r"[a-z]+", r"(?i:the)", r" ?\p{L}+",
-    r"\w+|[^\w\s]+", r"\s+(?!\S)|\s+", r"[\r\n]", r"$", r"^a", r"\p{M}", r"[一-龥]+", r"x*"]
+    r"\w+|[^\w\s]+", r"\s+(?!\S)|\s+", r"[\r\n]", r"$", r"^a", r"\p{M}", r"[一-龥]+", r"x+|y"]
 STRINGS = [" ", "▁", "a", "the", "\n", "  ", "é", "'", "1", "日", "e\u0301"]
 BEHAVIOURS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
 CONTENTS = [

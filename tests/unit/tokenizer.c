@@ -555,6 +555,42 @@ static void test_found(void)
     }
 }
 
+/* What takes the square of a text, or more, where it is done in the simplest way. */
+static void test_linear(void)
+{
+    enum { N = 300000 };
+    static const struct {
+        const char *parts, *unit, *end, *why; /* why: refused */
+    } cases[] = {
+        {"\"normalizer\": {\"type\": \"NFC\"}", "\u0323\u0301", "", NULL},
+        {"\"normalizer\": {\"type\": \"NFC\"}", "\u0301\u0323", "", NULL},
+        {SPLIT("\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+", "Isolated"), " ", "a", NULL},
+        {SPLIT("(?:a|aa)+[bc]", "Isolated"), "a", "", "takes more time"},
+        {SPLIT("[ab]*[ac]*d|a", "Isolated"), "a", "", "takes more time"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        struct ids x = {0};
+        size_t unit = strlen(cases[i].unit), n = unit * N + strlen(cases[i].end);
+        char *json = mem_format(
+                 "{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": []}, %s}",
+                 cases[i].parts),
+             *text = mem_alloc(n + 1);
+        for (size_t k = 0; k < N; k++)
+            memcpy(text + k * unit, cases[i].unit, unit);
+        strcpy(text + N * unit, cases[i].end);
+        struct tokenizer *t = tokenizer_open(json, (int64_t)strlen(json), &e);
+        CHECK(t != NULL, "%s: %s", cases[i].parts, e.msg);
+        int failed = t && tokenizer_encode(t, text, (int64_t)n, &x, &e) < 0;
+        CHECK(failed == (cases[i].why != NULL) && (!failed || strstr(e.msg, cases[i].why)),
+              "%s: %s", cases[i].parts, e.msg);
+        tokenizer_close(t);
+        ids_free(&x);
+        free(json);
+        free(text);
+    }
+}
+
 int main(void)
 {
     test_golden();
@@ -568,5 +604,6 @@ int main(void)
     test_refused();
     test_trainer();
     test_found();
+    test_linear();
     return check_report();
 }
