@@ -1,7 +1,7 @@
 /* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece from the step
  * before it. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five behaviours),
- * Digits, Metaspace, Sequence. Stretches that are not UTF-8 become pieces of their own and are never
- * matched against a pattern. Refuses every other pre-tokenizer by name. */
+ * Digits, Metaspace, Sequence. Stretches that are not UTF-8 become pieces of their own and are
+ * never matched against a pattern. Refuses every other pre-tokenizer by name. */
 #include <stdlib.h>
 #include <string.h>
 
