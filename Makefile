@@ -200,7 +200,7 @@ ROWS    ?= eval S135, train S135, kd S135 S90, train B06, kd B1 B06, kd B8 B4
 BENCH_OPTIONS ?= --device cuda --ops
 endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, \
-           train S135, kd L110 L15, kd S135 S90
+           train S135, train S90, kd L110 L15, kd S135 S90, kd-stream S135 S90
 STEPS   ?= 5
 bench: $(BUILD)/tests/bench/bench ## times evaluation, training and distillation; prints JSON lines
 	$(Q)echo '$(ROWS)' | tr ',' '\n' | { failed=0; while read -r row; do \

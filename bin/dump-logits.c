@@ -1,99 +1,124 @@
-/* dump-logits: a model's logits at every position. Model and tokens in; a stream of kind "logits"
- * out: for each sequence a record `logits.I`, f32 [tokens, vocabulary]. One sequence at a time, so
- * memory does not grow with their number. */
-#include <stdlib.h>
-
-#include "../lib/data/data.h"
-#include "../lib/tape/tape.h"
+/* dump-logits: what a model says at every position of a text. Model and tokens in; a stream of kind
+ * "logits" out (lib/data/logits.h). */
+#include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
+static struct logits_spec spec = {.temperature = 1};
 static int full, any_tokenizer;
-static int64_t max_tokens, seq_length;
+static int64_t top, sample, seq_length, first, windows, batch_size, max_tokens;
 
 static const struct opt opts[] = {
-    {"full", OPT_FLAG, &full, NULL,
-     "write the logits of the whole vocabulary; required, as there is no other form yet", 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N",
-     "stop before the sequence that would exceed N tokens; 0: no limit", OPT_FROM_0},
-    {"seq-length", OPT_INT, &seq_length, "N",
-     "read only the first N tokens of longer sequences; 0: N is that of the rows, or 2048 for "
-     "documents, but no more than max_position_embeddings",
+    {"What to write", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"sample", OPT_INT, &sample, "N",
+     "N tokens drawn from the model's distribution at every position: an unbiased teacher, and the "
+     "smallest",
      OPT_FROM_0},
+    {"top-k", OPT_INT, &top, "K", "the K largest probabilities of every position", OPT_FROM_0},
+    {"tail", OPT_FLAG, &spec.tail, NULL, "with --top-k: also the mass of all others together", 0},
+    {"full", OPT_FLAG, &full, NULL, "the logits of the whole vocabulary", 0},
+    {"temperature", OPT_REAL, &spec.temperature, "X",
+     "softmax temperature of --sample and --top-k; training from them needs the same", 0},
+    {"seed", OPT_INT, &spec.seed, "N",
+     "seed of the draws, which depend on it and on their position alone", OPT_FROM_0},
+    {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"seq-length", OPT_INT, &seq_length, "N",
+     "cut longer sequences into pieces of N tokens, as kd-train does; 0: N is that of the rows, or "
+     "2048 for documents, but no more than max_position_embeddings",
+     OPT_FROM_0},
+    {"first-window", OPT_INT, &first, "N",
+     "skip the first N windows; with --windows, this selects a shard, which ts-cat joins",
+     OPT_FROM_0},
+    {"windows", OPT_INT, &windows, "N", "at most N windows; 0: no limit", OPT_FROM_0},
+    {"max-tokens", OPT_INT, &max_tokens, "N",
+     "stop before the window that would exceed N tokens; 0: no limit", OPT_FROM_0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
+    {"Computation", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"batch-size", OPT_INT, &batch_size, "N",
+     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID | OPT_FROM_0},
     {0}};
 
 static const struct tool_desc desc = {
     "dump-logits",
     "MODEL TOKENS",
-    "Write a model's logits at every position of every sequence.",
-    "Reads a model and a token stream; writes a stream of kind \"logits\" with a record logits.I, "
-    "f32 [tokens, vocabulary], for sequence I. Row t predicts the token that follows token t. A "
-    "sequence of N tokens takes 4 N V bytes for a vocabulary of V, so 100,000 tokens of a "
-    "vocabulary of 49,152 take 20 GB.",
-    "  dump-logits teacher/ test.tsz --full --max-tokens 4096 -o logits.tsz",
+    "Write what a model predicts at every position of a text.",
+    "Reads a model and a token stream; writes a stream of kind \"logits\" with a record for each "
+    "window: a sequence, or a piece of a long one. Row t predicts the token that follows token t. "
+    "A "
+    "vocabulary of 49,152 takes 2 bytes for an id: 24 bytes a position with --sample 12, 202 with "
+    "--top-k 50 --tail, 196,608 with --full.\n\nkd-train --teacher-logits distils from the stream, "
+    "and from a pipe while it is made: one teacher for several students.",
+    "  dump-logits teacher/ train.tsz --sample 12 -o teacher.tsz\n"
+    "  kd-train student.tsz --teacher-logits teacher.tsz --data train.tsz \\\n"
+    "      --max-steps 200 -o distilled.tsz",
     opts,
     2,
     2,
     TOOL_OUTPUT | TOOL_COMPUTE};
 
-static void dump_sequence(struct tool *t, struct tape *tape, struct st_out *out,
-                          const uint32_t *ids, int64_t n, int64_t index, int64_t vocab)
+static void resolve_options(struct tool *t)
 {
-    int32_t *input = mem_alloc((size_t)n * sizeof *input);
-    for (int64_t i = 0; i < n; i++)
-        input[i] = ids[i] > INT32_MAX ? INT32_MAX : (int32_t)ids[i];
-    struct batch b = {.n_seq = 1, .seq_len = n, .ids = input};
-    tape_forward(tape, &b, tool_err(t));
-    free(input);
-    tool_check(t);
-    struct tensor r = {.dtype = DT_F32, .ndim = 2, .shape = {n, vocab}};
-    snprintf(r.name, sizeof r.name, "logits.%lld", (long long)index);
-    st_put(out, &r, tape_logits(tape, 0, n));
-    tool_check(t);
+    if ((sample > 0) + (top > 0) + full != 1)
+        tool_usage(t, "one of --sample N, --top-k K and --full is required");
+    if (spec.tail && !top)
+        tool_usage(t, "--tail needs --top-k, of which it is the rest");
+    if (sample + top > LOGITS_MOST)
+        tool_usage(t, "--sample and --top-k must be from 1 to %d, not %lld", LOGITS_MOST,
+                   (long long)(sample + top));
+    if (!(spec.temperature >= 1e-3 && spec.temperature <= 1e3))
+        tool_usage(t, "--temperature must be from 0.001 to 1000, not %g", spec.temperature);
+    if (full && spec.temperature != 1)
+        tool_usage(t, "--temperature has no effect on --full: kd-train divides logits by its own");
+    if (!sample && spec.seed)
+        tool_usage(t, "--seed has no effect without --sample");
+    if (seq_length == 1)
+        tool_usage(t, "--seq-length must be at least 2 to predict a token, not 1");
+    spec.form = full ? LOGITS_FULL : LOGITS_SAMPLE;
+    if (top)
+        spec.form = LOGITS_TOP;
+    spec.n = sample + top;
+    spec.first = first;
+    spec.count = windows;
+}
+
+static void progress(void *user, int64_t done, int64_t total)
+{
+    tool_progress(user, done, total, "windows");
 }
 
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err *e = tool_err(t);
-    if (!full)
-        tool_usage(t, "--full is required: no other form of logits is supported");
-    struct model_in *in = tool_model(t, tool_operand(t, 0));
-    struct st_in *tokens = tool_in(t, tool_operand(t, 1), "tokens");
-    const char *tokenizer = json_string_value(json_object_get(st_head(tokens), "tokenizer_id"));
-    if (!any_tokenizer)
-        data_check_tokenizers(tool_operand(t, 0), model_in_spec(in)->tokenizer_id,
-                              tool_operand(t, 1), tokenizer ? tokenizer : "", e);
-    tool_check(t);
-    struct sequences s;
-    char text[200];
+    struct tokens tokens;
     struct model m;
-    if (sequences_open(&s, tokens, seq_length, model_in_spec(in), e) ||
-        model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
+    char text[200];
+    resolve_options(t);
+    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    struct st_in *tokens_in = tool_in(t, tool_operand(t, 1), "tokens");
+    if (tokens_load(&tokens, tokens_in, 0, e) ||
+        data_check_model(&tokens, tool_operand(t, 1), model_in_spec(in), tool_operand(t, 0),
+                         any_tokenizer, e))
         tool_check(t);
-    s.part.max_tokens = max_tokens;
-    int64_t vocab = m.spec.vocab_size, n;
-    struct tape_spec spec = {.model = &m, .n_seq = 1, .seq_len = s.max_len, .end = TAPE_LOGITS};
-    struct tape *tape = tape_record(tool_exec(t), &spec, e);
-    if (!tape || tape_open(tape, e))
+    st_close(tokens_in);
+    if (top > model_in_spec(in)->vocab_size)
+        tool_usage(t, "--top-k %lld exceeds the vocabulary of %lld tokens", (long long)top,
+                   (long long)model_in_spec(in)->vocab_size);
+    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
+    struct dump *d = dump_open(tool_exec(t), &m, &tokens, &spec, seq_length, batch_size, max_tokens,
+                               e);
+    tool_check(t);
     tool_predict_memory(t, NULL,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
-                                               {"activations and logits", tape_bytes(tape), 0},
+                                               {"activations and logits", dump_bytes(d), 0},
                                                {0}});
-    struct st_out *out = tool_out(t, "logits",
-                                  json_pack("{s:s, s:I, s:b}", "tokenizer_id", m.spec.tokenizer_id,
-                                            "vocab_size", (json_int_t)vocab, "full", 1));
-    const uint32_t *ids;
-    while (sequences_next(&s, &ids, &n) > 0)
-        dump_sequence(t, tape, out, ids, n, s.index - 1, vocab);
-    tool_check(t);
-    if (window_note(text, s.cut ? s.max_len : 0, seq_length > 0, &m.spec))
+    if (window_note(text, spec.seq_length, seq_length > 0, &m.spec))
         tool_note(t, "%s", text);
-    tape_close(tape);
-    sequences_close(&s);
-    st_close(tokens);
+    if (dump_run(d, tool_out(t, "logits", logits_meta(&spec)), progress, t, e))
+        tool_check(t);
+    dump_close(d);
+    tokens_free(&tokens);
     model_free(&m);
     model_close(in);
     return tool_finish(t);

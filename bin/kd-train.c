@@ -25,8 +25,8 @@ static struct train_options o = {.schedule = {.warmup_steps = -1,
                                  .loss_on = "completion"};
 static struct train_run run;
 static struct data_sources data;
-static const char *teacher_name, *eval_name, *widths_name, *output,
-    *loss = "kl", *order = "shuffled", *init = "keep", *teacher_dtype = "keep",
+static const char *teacher_name, *eval_name, *widths_name, *output, *logits_name,
+    *rest = "auto", *loss = "kl", *order, *init = "keep", *teacher_dtype = "keep",
     *schedule = "cosine";
 static struct opt_list data_names;
 static struct states_options states;
@@ -36,6 +36,12 @@ static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
     {"teacher", OPT_PATH, &teacher_name, "MODEL",
      "model whose distribution the student learns; not with --loss ce alone", 0},
+    {"teacher-logits", OPT_PATH, &logits_name, "LOGITS",
+     "a teacher as dump-logits wrote it; -: from a pipe, in its order", 0},
+    {"teacher-rest", OPT_TEXT, &rest, "auto|bin|renormalise|drop",
+     "the mass that --top-k left out: one more entry, shared among the K, or ignored; auto: bin "
+     "where LOGITS has it, else renormalise",
+     0},
     {"data", OPT_PATHS, &data_names, "TOKENS[:WEIGHT]",
      "training sequences; a pattern such as 'shards/*.tsz' names one source of several files; may "
      "be repeated, and then sequences are drawn in proportion to the weights, 1 if not given",
@@ -81,7 +87,8 @@ static const struct opt opts[] = {
      "cut longer sequences into pieces of N tokens; 0: N is that of the rows, or 2048 for "
      "documents, but no more than max_position_embeddings",
      0},
-    {"order", OPT_TEXT, &order, "shuffled|sequential", "order of the sequences within an epoch", 0},
+    {"order", OPT_TEXT, &order, "shuffled|sequential",
+     "order within an epoch; if not given, shuffled, but that of LOGITS from a pipe", 0},
     {"seed", OPT_INT, &o.seed, "N",
      "seed of the shuffle, of random weights, and of the --widths drawn", 0},
     {"recompute", OPT_FLAG, &o.recompute, NULL,
@@ -158,7 +165,7 @@ static const volatile sig_atomic_t *stop;
 static void resolve_options(struct tool *t)
 {
     struct err e = {0};
-    o.shuffled = text_choice("order", order, "sequential", "shuffled", &e);
+    o.shuffled = !order || text_choice("order", order, "sequential", "shuffled", &e);
     random_init = text_choice("init", init, "keep", "random", &e);
     f32_teacher = text_choice("teacher-dtype", teacher_dtype, "keep", "f32", &e);
     if (loss_on_check(o.loss_on, &e) || schedule_parse(schedule, &o.schedule.kind, &e) ||
@@ -170,13 +177,10 @@ static void resolve_options(struct tool *t)
     for (int i = 0; i < data_names.n; i++)
         if (data_sources_add(&data, data_names.text[i], &e))
             tool_usage(t, "%s", e.msg);
-    if (teacher_name && !train_needs_teacher(&o))
-        tool_usage(t, "--loss %s does not use --teacher", loss);
     if (states.sum && widths_name)
         tool_usage(t, "--states compares one student with the teacher, --widths trains several");
-    if (!teacher_name && train_needs_teacher(&o))
-        tool_usage(t, "--%s needs a --teacher",
-                   states.sum ? "states" : mem_format("loss %s", loss));
+    if (train_teacher_check(&o, loss, teacher_name, logits_name, rest, &e))
+        tool_usage(t, "%s", e.msg);
     if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
         tool_usage(t, "--save-steps and --eval-steps must not be negative, and --eval-steps needs "
                       "--eval-data");
@@ -192,6 +196,7 @@ static void resolve_options(struct tool *t)
 }
 
 static struct tokens eval_data;
+static struct train_stream stream;
 static struct model_in *student_in, *teacher_in;
 static struct model student, teacher;
 
@@ -234,6 +239,19 @@ static void open_data(struct tool *t)
         tool_record(t, "sequences", data_sources_counts(&data, all_sequences()));
 }
 
+static void open_logits(struct tool *t)
+{
+    struct err *e = tool_err(t);
+    const char *student_name = any_tokenizer ? NULL : tool_operand(t, 0);
+    if (train_stream_open(&stream, tool_in(t, logits_name, "logits"), rest, e) ||
+        train_stream_order(&stream, &o, !order, e) ||
+        train_stream_check(&stream, &o, &data, model_in_spec(student_in), student_name, e))
+        tool_check(t);
+    if (logits_is_pipe(&stream.in))
+        tool_note(t, "%s is a pipe: its sequences are taken in their order, once", stream.in.path);
+    o.stream = &stream;
+}
+
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
@@ -252,6 +270,9 @@ static void open_inputs(struct tool *t)
         open_tokens(t, eval_name, tool_in_aside(t, eval_name, "tokens"), &eval_data);
     if (widths_name)
         tool_nested(t, widths_name, student_in, !random_init, &o.nested);
+    if (logits_name)
+        open_logits(t);
+    order = o.shuffled ? "shuffled" : "sequential";
     train_run_check(&run, tool_err(t));
     tool_check(t);
 }
@@ -299,7 +320,7 @@ static void open_run(struct tool *t)
     tool_predict_memory(t, NULL, parts);
     run.head = tool_head(t, "checkpoint",
                          train_run_meta(&run, init, model_in_spec(student_in)->id,
-                                        teacher_in ? model_in_spec(teacher_in)->id : ""));
+                                        teacher_in ? model_in_spec(teacher_in)->id : stream.in.id));
     train_run_open(&run, text, e);
     tool_check(t);
     if (text[0])
@@ -316,12 +337,6 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
         tool_die(t, "%s; nor can a checkpoint be saved: %s", why, e.msg);
     tool_die(t, "%s; step %lld is saved in %s: continue with the same command and --resume", why,
              (long long)run.trainer.step, run.dir);
-}
-
-static _Noreturn void interrupted(struct tool *t)
-{
-    save_and_die(t, mem_format("stopped after step %lld (%s)", (long long)run.trainer.step,
-                               strsignal(*stop)));
 }
 
 static void note_step(struct tool *t, const struct train_record *r)
@@ -348,7 +363,8 @@ static void train(struct tool *t)
                      (long long)run.last_saved, run.dir);
         tool_check(t);
         if (!done || (*stop && r.step < o.schedule.max_steps))
-            interrupted(t);
+            save_and_die(t, mem_format("stopped after step %lld (%s)", (long long)run.trainer.step,
+                                       strsignal(*stop)));
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
         if (r.step == first + 3 || r.step == o.schedule.max_steps)
@@ -367,6 +383,8 @@ int main(int argc, char **argv)
     struct model_out *out = open_output(t);
     open_run(t);
     train(t);
+    if (logits_end(&stream.in, tool_err(t)))
+        save_and_die(t, tool_err(t)->msg);
     model_write(out, &student);
     model_out_close(out);
     if (tool_publish(t))

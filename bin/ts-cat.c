@@ -1,5 +1,5 @@
-/* ts-cat: joins token streams, or the calibration sums of shards. Rules: lib/data/tokens.h,
- * lib/prune/acts.h. */
+/* ts-cat: joins token streams, the calibration sums of shards, or the logits of shards. Rules:
+ * lib/data/tokens.h, lib/prune/acts.h, lib/data/logits.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +12,12 @@ static const struct opt opts[] = {{0}};
 static const struct tool_desc desc = {
     .name = "ts-cat",
     .operands = "FILE...",
-    .summary = "Join token streams of one tokenizer, or activation sums of one model.",
+    .summary = "Join token streams of one tokenizer, activation sums of one model, or parts of its "
+               "logits.",
     .description =
         "Token streams are concatenated; their rows must have the same length. Activation sums are "
-        "merged into what one calibration over all sequences would have given. One FILE may be -. "
+        "merged into what one calibration over all sequences would have given. Logits of shards "
+        "(dump-logits --first-window) are joined in the order given. One FILE may be -. "
         "Memory does not grow with the number of tokens.\n\nRefuses other kinds of streams, "
         "different tokenizers or models, and a shard that appears twice.",
     .example = "  ts-cat acts-1.tsz acts-2.tsz | score-importance > scores.tsz",
@@ -49,6 +51,13 @@ static void join_acts(struct tool *t, struct st_in *const *in, int n)
     acts_free(&sum);
 }
 
+static void join_logits(struct tool *t, struct st_in *const *in, int n)
+{
+    json_t *meta = logits_join_meta(in, n, tool_err(t));
+    tool_check(t);
+    logits_join(tool_out(t, "logits", meta), in, n, tool_err(t));
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -58,12 +67,14 @@ int main(int argc, char **argv)
     for (int i = 0; i < n; i++) {
         in[i] = tool_in(t, tool_operand(t, i), kind);
         kind = json_string_value(json_object_get(st_head(in[0]), "kind"));
-        if (strcmp(kind, "tokens") && strcmp(kind, "acts"))
-            tool_die(t, "%s is a stream of kind \"%s\"; only tokens and acts can be joined",
+        if (strcmp(kind, "tokens") && strcmp(kind, "acts") && strcmp(kind, "logits"))
+            tool_die(t, "%s is a stream of kind \"%s\"; only tokens, acts and logits can be joined",
                      st_path(in[0]), kind);
     }
     if (!strcmp(kind, "tokens"))
         join_tokens(t, in, n);
+    else if (!strcmp(kind, "logits"))
+        join_logits(t, in, n);
     else
         join_acts(t, in, n);
     tool_check(t);

@@ -35,7 +35,8 @@ static int32_t label_of(const struct data_batch *d, const struct data_row *r, in
 
 void data_batch_open(struct data_batch *d, int64_t n_seq, int64_t n)
 {
-    size_t room = (size_t)(n_seq * (n > 1 ? n - 1 : 1));
+    size_t room = (size_t)(n_seq * n);
+    *d = (struct data_batch){.whole = 0};
     d->rows = mem_alloc((size_t)n_seq * sizeof *d->rows);
     d->ids = mem_alloc(room * sizeof *d->ids);
     d->labels = mem_alloc(room * sizeof *d->labels);
@@ -55,7 +56,7 @@ static int row_fill(struct data_batch *d, const struct data_row *r, int64_t i, i
         return -1;
     for (int64_t t = 0; t < len; t++) {
         int begins = t < r->n && d->flags[t] & TOKEN_BEGINS;
-        ids[t] = t + 1 < r->n ? (int32_t)d->row[t] : 0;
+        ids[t] = t + !d->whole < r->n ? (int32_t)d->row[t] : 0;
         labels[t] = label_of(d, r, t);
         starts[t] = begins || !t ? (int32_t)t : starts[t - 1];
     }
@@ -69,7 +70,7 @@ int data_batch_fill(struct data_batch *d, const struct data_row *rows, int64_t n
 {
     int64_t len = 1;
     for (int64_t i = 0; i < n_seq; i++)
-        len = max64(len, rows[i].n - 1);
+        len = max64(len, rows[i].n - !d->whole);
     d->b.starts = NULL;
     for (int64_t i = 0; i < n_seq; i++)
         if (row_fill(d, &rows[i], i, len, e))

@@ -17,6 +17,7 @@ struct data_row {
     /* index in the row of the first token whose prediction counts, >= 1; predictions that count */
     int64_t first, predictions;
     const struct row_bos *bos; /* NULL, or ids to precede the others */
+    int64_t window;            /* its number, of those that its stream is cut into (windows.h) */
 };
 /* How many of its tokens are the stream's. */
 int64_t data_row_text(const struct data_row *r);
@@ -28,6 +29,7 @@ int data_row_read(const struct data_row *r, uint32_t *ids, uint8_t *flags, struc
  * LABEL_PADDING, which packed documents of one token have too. Tokens that are not counted are
  * LABEL_UNCOUNTED. b.starts is NULL unless a document begins within a row. */
 struct data_batch {
+    int whole; /* the last token of a row is in the batch too, without a label */
     struct batch b;
     struct data_row *rows; /* [n_seq], for the caller */
     int32_t *ids, *labels, *starts;

@@ -8,6 +8,8 @@
 #include "chat.h"
 #include "documents.h"
 #include "examples.h"
+#include "logits.h"
+#include "logits_in.h"
 #include "loss_on.h"
 #include "order.h"
 #include "pack.h"

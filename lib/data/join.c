@@ -18,7 +18,7 @@ struct joining {
     struct token_order order;
 };
 
-static int record_copy(struct st_out *out, struct st_in *in)
+int record_copy(struct st_out *out, struct st_in *in)
 {
     unsigned char *block = mem_alloc(ST_BLOCK);
     int64_t n;

@@ -3,6 +3,7 @@
 #ifndef PARE_RECORDS_H
 #define PARE_RECORDS_H
 
+#include "../../formats/stream.h"
 #include "../base/err.h"
 #include "../base/tensor.h"
 
@@ -38,5 +39,7 @@ int token_record_of(const char *name);
  * documents out of order; bytes or flags that do not follow ids of their shape. */
 int token_record_take(struct token_order *o, enum token_record which, const struct tensor *t,
                       const char *path, struct err *e);
+/* Passes on the data of the current record. */
+int record_copy(struct st_out *out, struct st_in *in);
 
 #endif

@@ -42,7 +42,7 @@ static void streams_add(struct data_source *s, char *const *paths, int64_t n)
     s->n_streams = n;
     s->streams = mem_alloc((size_t)n * sizeof *s->streams);
     for (int64_t i = 0; i < n; i++)
-        s->streams[i] = (struct data_stream){.path = mem_string(paths[i]), .tokens.fd = -1};
+        s->streams[i] = (struct data_stream){.path = mem_string(paths[i]), .tokens.file.fd = -1};
 }
 
 /* A pattern is one only where no file has its name. */
@@ -78,13 +78,13 @@ int data_sources_add(struct data_sources *s, const char *text, struct err *e)
 
 void data_sources_one(struct data_sources *s, struct tokens *tokens)
 {
-    char *name = tokens->path;
+    char *name = tokens->file.path;
     s->all = mem_alloc(sizeof *s->all);
     s->all[0] = (struct data_source){.name = mem_string(name), .weight = MILLION};
     s->n = 1;
     streams_add(s->all, &name, 1);
     s->all->streams->tokens = *tokens;
-    *tokens = (struct tokens){.fd = -1};
+    *tokens = (struct tokens){.file.fd = -1};
 }
 
 void data_sources_ready(struct data_sources *s)

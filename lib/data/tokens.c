@@ -4,13 +4,9 @@
  * unknown flags, no ids at all; later, a file that is no longer as it was when it was opened. */
 #include "tokens.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "../base/file.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
 
@@ -38,55 +34,9 @@ struct loading {
     struct token_order order; /* includes records beyond the limit */
     int64_t with_bytes;       /* records of bytes */
     int64_t kept;             /* tokens of the last record of ids that count */
-    int64_t copied;           /* bytes of the copy */
     unsigned char *chunk;
     struct list start, place[TOKEN_RECORDS];
 };
-
-/* ---- the file that is read by position */
-
-static int file_use(struct loading *l, int fd)
-{
-    struct stat s;
-    if ((l->t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0 || fstat(l->t->fd, &s))
-        return err_set(l->e, "cannot read %s:", st_path(l->in));
-    l->t->size = s.st_size;
-    l->t->modified = s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec;
-    return 0;
-}
-
-static int copy_failed(struct loading *l, const struct err *why)
-{
-    return err_set(l->e,
-                   "%s cannot be read by position, and its tokens cannot be copied: %s; set TMPDIR "
-                   "to a directory with room, or give a file written with --compress none",
-                   st_path(l->in), why->msg);
-}
-
-/* Finds out where the chunks of the record lie that has just begun, or will lie in the copy. */
-static int place_of(struct loading *l, int64_t *place)
-{
-    struct err why = {0};
-    int fd;
-    *place = st_at(l->in, &fd);
-    if (*place >= 0)
-        return l->t->fd < 0 ? file_use(l, fd) : 0;
-    *place = l->copied;
-    if (l->t->fd < 0 && (l->t->fd = file_temporary(&why)) < 0)
-        return copy_failed(l, &why);
-    l->t->size = -1;
-    return 0;
-}
-
-static int chunk_copy(struct loading *l, int64_t n)
-{
-    struct err why = {0};
-    if (l->t->size >= 0)
-        return 0;
-    int64_t written = st_pwrite(l->t->fd, "the copy", l->copied, l->chunk, n, &why);
-    l->copied += written;
-    return written < 0 ? copy_failed(l, &why) : 0;
-}
 
 /* ---- loading */
 
@@ -113,7 +63,7 @@ static int entries_read(struct loading *l, enum token_record which, int64_t n)
     for (int64_t left = n * size, part; left > 0; left -= part) {
         part = min64(left, ST_CHUNK);
         if (st_read(l->in, l->chunk, part) != part || values_check(l, which, part / size) ||
-            chunk_copy(l, part))
+            records_file_take(&l->t->file, l->chunk, part, l->e))
             return -1;
     }
     return 0;
@@ -146,7 +96,7 @@ static int record_load(struct loading *l, enum token_record which, const struct 
     l->with_bytes += which == TOKEN_BYTES;
     if (!l->kept)
         return 0;
-    if (place_of(l, &place))
+    if (records_file_place(&l->t->file, l->in, &place, l->e))
         return -1;
     list_put(&l->place[which], l->order.rows ? 0 : l->t->n - 1, place);
     return entries_read(l, which, l->kept);
@@ -182,14 +132,14 @@ static void lists_end(struct loading *l)
 
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e)
 {
-    *t = (struct tokens){.fd = -1, .head = json_incref(st_head(in))};
-    t->path = mem_string(st_path(in));
+    *t = (struct tokens){.head = json_incref(st_head(in))};
+    records_file_open(&t->file, st_path(in));
     struct loading l = {.t = t, .in = in, .e = e, .limit = limit, .start.p = &t->start};
     for (int i = 0; i < TOKEN_RECORDS; i++)
         l.place[i].p = &t->place[i];
     l.chunk = mem_alloc(ST_CHUNK);
-    int failed = st_head_id(t->head, "id", t->id, t->path, e) ||
-                 st_head_id(t->head, "tokenizer_id", t->tokenizer_id, t->path, e) ||
+    int failed = st_head_id(t->head, "id", t->id, t->file.path, e) ||
+                 st_head_id(t->head, "tokenizer_id", t->tokenizer_id, t->file.path, e) ||
                  records_load(&l);
     lists_end(&l);
     t->has_bytes = l.with_bytes > 0;
@@ -222,19 +172,6 @@ static int64_t document_of(const struct tokens *t, int64_t at)
     return low;
 }
 
-static int file_check(const struct tokens *t, struct err *e)
-{
-    struct stat s;
-    if (t->size < 0)
-        return 0;
-    if (fstat(t->fd, &s))
-        return err_set(e, "cannot read %s:", t->path);
-    if (s.st_size == t->size &&
-        s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec == t->modified)
-        return 0;
-    return err_set(e, "%s has changed while it was read", t->path);
-}
-
 /* Reads n entries from token `at` on, all of record i, which begins with token `first`. */
 static int part_read(const struct tokens *t, enum token_record which, int64_t i, int64_t first,
                      int64_t at, int64_t n, void *to, struct err *e)
@@ -243,21 +180,19 @@ static int part_read(const struct tokens *t, enum token_record which, int64_t i,
     int64_t place = t->place[which] ? t->place[which][i] : -1;
     if (place < 0)
         memset(to, 0, (size_t)(n * size));
-    else if (st_pread(t->fd, t->path, place, (at - first) * size, to, n * size, e))
+    else if (records_file_read(&t->file, place, (at - first) * size, to, n * size, e))
         return -1;
     for (int64_t k = 0; which == TOKEN_FLAGS && k < n; k++)
         ((uint8_t *)to)[k] &= (uint8_t)t->flags;
     for (int64_t k = 0; which == TOKEN_IDS && k < n; k++)
         if (((uint32_t *)to)[k] > t->max_id)
-            return err_set(e, "%s has changed while it was read", t->path);
+            return err_set(e, "%s has changed while it was read", t->file.path);
     return 0;
 }
 
 int tokens_read(const struct tokens *t, enum token_record which, int64_t at, int64_t n, void *to,
                 struct err *e)
 {
-    if (n > 0 && file_check(t, e))
-        return -1;
     while (n > 0) {
         int64_t i = 0, first = 0, end = t->total;
         if (!t->row) {
@@ -287,12 +222,10 @@ int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, s
 
 void tokens_free(struct tokens *t)
 {
-    if (t->path && t->fd >= 0)
-        close(t->fd);
-    free(t->path);
+    records_file_close(&t->file);
     free(t->start);
     for (int i = 0; i < TOKEN_RECORDS; i++)
         free(t->place[i]);
     json_decref(t->head);
-    *t = (struct tokens){.fd = -1};
+    *t = (struct tokens){.file.fd = -1};
 }

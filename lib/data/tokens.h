@@ -8,6 +8,7 @@
 
 #include "../../formats/stream.h"
 #include "records.h"
+#include "records_file.h"
 
 struct tokens {
     int64_t n, total; /* sequences, tokens */
@@ -19,10 +20,7 @@ struct tokens {
     unsigned flags;
     char id[ST_DIGEST], tokenizer_id[ST_DIGEST];
     json_t *head;
-    /* private: the file with the records, and what tells that it has changed */
-    int fd;
-    char *path;
-    int64_t size, modified;
+    struct records_file file; /* private, as is what follows */
     /* of documents: the first token of each, [n] */
     int64_t *start;
     /* where the chunks of each record lie in the file; -1, or NULL: it is absent */

@@ -280,7 +280,7 @@ static struct data_row regular_row(const struct windows *w, int64_t i)
 
 /* ---- both */
 
-struct data_row windows_row(const struct windows *w, int64_t i)
+static struct data_row row_of(const struct windows *w, int64_t i)
 {
     if (!w->table)
         return regular_row(w, i);
@@ -291,6 +291,13 @@ struct data_row windows_row(const struct windows *w, int64_t i)
                              .first = r->first,
                              .predictions = r->predictions,
                              .bos = r->bos ? &w->o.bos : NULL};
+}
+
+struct data_row windows_row(const struct windows *w, int64_t i)
+{
+    struct data_row r = row_of(w, i);
+    r.window = i;
+    return r;
 }
 
 static void count(struct windows *w)
@@ -316,12 +323,12 @@ static int packed_check(const struct tokens *t, const struct window_options *o, 
         return err_set(e,
                        "%s has packed documents: --context, --stride and --score-from need "
                        "tokens that were made without --pack",
-                       t->path);
+                       t->file.path);
     if (o->seq_length && o->seq_length < t->longest)
         return err_set(e,
                        "%s has packed rows of %lld tokens, which cannot be cut to %lld: make it "
                        "with tokenize --pack --seq-length %lld",
-                       t->path, (long long)t->longest, (long long)o->seq_length,
+                       t->file.path, (long long)t->longest, (long long)o->seq_length,
                        (long long)o->seq_length);
     return 0;
 }
@@ -342,8 +349,8 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
     windows_close(w);
     if (t->flags & TOKEN_UNCOUNTED)
         return err_set(e, "%s: nothing counts in a loss among its %lld tokens, prompts alone",
-                       t->path, (long long)t->total);
-    return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->path,
+                       t->file.path, (long long)t->total);
+    return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->file.path,
                    (long long)t->total);
 }
 

@@ -2,6 +2,7 @@
 #ifndef PARE_EVAL_H
 #define PARE_EVAL_H
 
+#include "dump.h"
 #include "generate.h"
 #include "loss.h"
 #include "prompts.h"

@@ -252,6 +252,11 @@ void tape_add_losses(struct tape *t, const struct batch *b, double *sums)
             add_line(t, t->states[i].line[k], b, sums);
 }
 
+struct operand tape_logits_there(const struct tape *t, int64_t rows)
+{
+    return tape_operand(t, t->last, t->slots[t->last].value, NO_BUFFER, rows);
+}
+
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows)
 {
     int64_t cols = t->slots[t->last].cols, n = rows * cols;

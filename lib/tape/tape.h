@@ -106,6 +106,8 @@ float *tape_state_weight(struct tape *t);
 void tape_add_losses(struct tape *t, const struct batch *b, double *sums);
 /* [rows, V] from row `first` on, TAPE_LOGITS; until the next call */
 const float *tape_logits(struct tape *t, int64_t first, int64_t rows);
+/* the first rows of them in device memory */
+struct operand tape_logits_there(const struct tape *t, int64_t rows);
 
 /* Sequence `to` gets what the cache holds of sequence `from`. */
 void tape_move_cache(struct tape *t, int64_t to, int64_t from);

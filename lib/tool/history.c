@@ -43,6 +43,7 @@ static const char *const options[] = {
     "drop-mlp",
     "field",
     "first-sequence",
+    "first-window",
     "full",
     "gradient-accumulation-steps",
     "head",
@@ -67,6 +68,7 @@ static const char *const options[] = {
     "random",
     "rank",
     "row-bos",
+    "sample",
     "schedule",
     "seed",
     "seq",
@@ -77,12 +79,17 @@ static const char *const options[] = {
     "states-loss",
     "states-norm",
     "states-weight",
+    "tail",
     "teacher",
+    "teacher-logits",
+    "teacher-rest",
     "temperature",
     "temperature-squared",
+    "top-k",
     "warmup-steps",
     "weight-decay",
     "widths",
+    "windows",
 };
 /* clang-format on */
 

@@ -69,6 +69,23 @@ int train_needs_teacher(const struct train_options *o)
     return o->states.n || losses_need_teacher(o);
 }
 
+int train_teacher_check(const struct train_options *o, const char *loss, const char *model,
+                        const char *logits, const char *rest, struct err *e)
+{
+    if (model && logits)
+        return err_set(e, "--teacher and --teacher-logits are both teachers: give one");
+    if (o->states.n && !model)
+        return err_set(e, "--states needs a --teacher%s",
+                       logits ? ": logits have no hidden states" : "");
+    if ((model || logits) && !train_needs_teacher(o))
+        return err_set(e, "--loss %s does not use --teacher%s", loss, logits ? "-logits" : "");
+    if (!model && !logits && train_needs_teacher(o))
+        return err_set(e, "--loss %s needs a --teacher, or --teacher-logits", loss);
+    if (!logits && strcmp(rest, "auto"))
+        return err_set(e, "--teacher-rest %s has no effect without --teacher-logits", rest);
+    return 0;
+}
+
 unsigned train_loss_set(const struct train_options *o)
 {
     unsigned set = LOSS_BIT(ce);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../base/usage.h"
+#include "stream.h"
 
 static struct checkpoint run_state(const struct train_run *r)
 {
@@ -33,6 +34,9 @@ json_t *train_run_meta(const struct train_run *r, const char *init, const char *
     json_object_set_new(run, "init", json_string(init));
     json_object_set_new(run, "student", json_string(student));
     json_object_set_new(run, "teacher", json_string(teacher));
+    if (r->trainer.o.stream)
+        json_object_set_new(run, "teacher-form",
+                            json_string(train_stream_form(r->trainer.o.stream)));
     add_digest(run, "student_digest", r->trainer.student);
     add_digest(run, "teacher_digest", r->trainer.teacher);
     json_object_set_new(run, "data", data_sources_id(r->trainer.data));
@@ -206,7 +210,9 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     *p++ = (struct memory_part){"moments", 8 * n, 0};
     if (t->nested)
         *p++ = (struct memory_part){"nested copies", nested_model_bytes(t->nested), 0};
-    int64_t activations = train_activation_bytes(t);
+    int64_t activations = train_activation_bytes(t) +
+                          train_stream_bytes(t->o.stream, t->o.batch_size,
+                                             data_sources_longest(t->data));
     for (int64_t i = 0; r->evaluations && i < count_evaluations(r); i++)
         activations += eval_bytes(r->evaluations[i]);
     *p++ = (struct memory_part){"activations", activations, 0};

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/usage.h"
+#include "stream.h"
 
 int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
               const struct model *student, const struct model *teacher, struct err *e)
@@ -120,11 +121,13 @@ static int cut_all(struct trainer *t, struct err *e)
         for (int64_t k = 0; k < t->data->all[i].n_streams; k++) {
             struct data_stream *s = &t->data->all[i].streams[k];
             struct window_options w;
-            if (train_cut(&w, &s->tokens, t->o.seq_length, t->student, t->teacher, e) ||
-                windows_open(&s->windows, &s->tokens, &w, e))
+            int64_t asked = train_stream_length(t->o.stream, t->o.seq_length);
+            if (train_cut(&w, &s->tokens, asked, t->student, t->teacher, e) ||
+                windows_open(&s->windows, &s->tokens, &w, e) ||
+                train_stream_check_windows(t->o.stream, &s->windows, &w, e))
                 return -1;
             if (!t->note[0])
-                window_note(t->note, w.seq_length, t->o.seq_length > 0, &t->student->spec);
+                window_note(t->note, w.seq_length, asked > 0, &t->student->spec);
         }
     data_sources_ready(t->data);
     t->data->shuffled = t->o.shuffled;
@@ -156,10 +159,14 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                              .raw_states = o->states.is_raw,
                              .lift = lift};
     memcpy(spec.states, o->states.terms, sizeof spec.states);
+    if (o->stream)
+        spec.given = o->stream->form;
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
     data_batch_open(&t->batch, o->batch_size, n);
     t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
+    if (o->stream)
+        train_stream_room(o->stream, o->batch_size, n);
     return 0;
 }
 
@@ -189,7 +196,9 @@ static void train_take_rows(struct trainer *t, struct train_record *r)
 static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     const struct batch *b = &t->batch.b;
-    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) || tape_forward(t->tape, b, e))
+    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) ||
+        (t->o.stream && train_stream_fill(t->o.stream, &t->batch, rows, e)) ||
+        tape_forward(t->tape, b, e))
         return -1;
     train_states_losses(t, b);
     if (tape_backward(t->tape, b, e))

@@ -7,5 +7,6 @@
 #include "run.h"
 #include "schedule.h"
 #include "step.h"
+#include "stream.h"
 
 #endif

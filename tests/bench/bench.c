@@ -1,4 +1,5 @@
-/* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" ... prints one JSON
+/* One row of `make bench`: bench "eval L15" | "train S135" | "kd L110 L15" | "kd-stream S135 S90"
+ * (the student taught by 12 drawn tokens a position in place of the teacher) ... prints one JSON
  * line. Each row is a process of its own, so that its memory can be measured. `bench fma` and
  * `bench bf16` print the speed of loops on registers, `bench library` the name of the matrix
  * library.
@@ -104,6 +105,8 @@ struct row {
     const struct shape *s, *teacher_shape;
     struct model model, teacher;
     struct tokens tokens;
+    struct train_stream stream; /* of kd-stream */
+    int has_stream;
     struct data_sources data;
     struct trainer trainer;
     struct tape *tape; /* of an evaluation */
@@ -123,6 +126,48 @@ static void make_tokens(struct row *r)
         ids[i] = (uint32_t)rng_below(&g, (uint64_t)s->V);
     token_stream(&r->tokens, &(struct token_arrays){.ids = ids}, n, NULL, 0, s->T + 1);
     free(ids);
+}
+
+/* Draws of a teacher that gives all tokens the same probability. */
+static void make_stream(struct row *r)
+{
+    enum { DRAWS = 12 };
+    struct logits_spec s = {.form = LOGITS_SAMPLE,
+                            .n = DRAWS,
+                            .temperature = 1,
+                            .vocab_size = r->s->V,
+                            .seq_length = r->s->T + 1,
+                            .count = r->s->B};
+    char path[] = "/tmp/pare-logits-XXXXXX";
+    double u[DRAWS];
+    close(mkstemp(path));
+    struct st_out *out = st_create(path, 0, &e);
+    json_t *head = json_pack("{s:s, s:s, s:[]}", "kind", "logits", "id", "", "hist"),
+           *meta = logits_meta(&s);
+    json_object_update(head, meta);
+    st_begin(out, head);
+    unsigned char *rows = mem_alloc((size_t)(s.seq_length * logits_row_bytes(&s)));
+    for (int64_t w = 0; w < s.count; w++) {
+        for (int64_t t = 0; t < s.seq_length; t++) {
+            int32_t ids[DRAWS];
+            float log_p[DRAWS + 1];
+            logits_uniform(&s, w, t, u);
+            for (int i = 0; i < DRAWS; i++) {
+                ids[i] = (int32_t)(u[i] * (double)s.vocab_size);
+                log_p[i] = logf(1.0f / DRAWS);
+            }
+            logits_pack(&s, &(struct loss_listing){ids, log_p}, rows + t * logits_row_bytes(&s));
+        }
+        struct tensor record = logits_record(&s, w, s.seq_length);
+        st_put(out, &record, rows);
+    }
+    st_end(out);
+    must(st_publish(out));
+    must(train_stream_open(&r->stream, st_open(path, &e), "auto", &e));
+    unlink(path);
+    json_decref(head);
+    json_decref(meta);
+    free(rows);
 }
 
 static void open_eval(struct row *r)
@@ -169,6 +214,11 @@ static void open_training(struct row *r, const struct options *asked)
         .weights = {[LOSS_ce] = !r->teacher_shape, [LOSS_kl] = r->teacher_shape != NULL},
         .recompute = asked->recompute};
     struct states_options states = {.sum = asked->states};
+    if (r->has_stream) {
+        o.stream = &r->stream;
+        o.weights[LOSS_ce] = 0;
+        o.weights[LOSS_kl] = 1;
+    }
     must(train_states_resolve(&o.states, &states, &e) || train_options_resolve(&o, &e));
     if (states.sum)
         must(train_states_check(&o.states, &r->model.spec, &r->teacher.spec, NULL, &e));
@@ -305,8 +355,8 @@ static void profile(struct row *r, int steps)
 static int is_task(const struct options *o, int words)
 {
     return !strcmp(o->task, "fma") || !strcmp(o->task, "bf16") ||
-           (words >= 2 &&
-            (!strcmp(o->task, "eval") || !strcmp(o->task, "train") || !strcmp(o->task, "kd")));
+           (words >= 2 && (!strcmp(o->task, "eval") || !strcmp(o->task, "train") ||
+                           !strcmp(o->task, "kd") || !strcmp(o->task, "kd-stream")));
 }
 
 static void parse(struct options *o, int argc, char **argv)
@@ -338,10 +388,11 @@ static void parse(struct options *o, int argc, char **argv)
     if (argc >= 2 && is_task(o, sscanf(argv[1], "%15s %15s %15s", o->task, o->first, o->second)) &&
         o->steps >= 1)
         return;
-    fprintf(stderr,
-            "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd TEACHER STUDENT' | fma | bf16 | "
-            "library [--steps N] [--threads N] [--recompute] [--profile] [--states SUM]\n"
-            "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
+    fprintf(
+        stderr,
+        "usage: bench 'eval SHAPE' | 'train SHAPE' | 'kd[-stream] TEACHER STUDENT' | fma | bf16 | "
+        "library [--steps N] [--threads N] [--recompute] [--profile] [--states SUM]\n"
+        "       [--device cuda [--compute bf16|tf32|f32] [--ops]] [--batch B] [--seq T]\n");
     exit(2);
 }
 
@@ -362,7 +413,8 @@ static void check_room(const struct row *r, int is_eval)
 static void open_row(struct row *r, const struct options *o)
 {
     int is_kd = !strcmp(o->task, "kd"), is_eval = !strcmp(o->task, "eval");
-    r->s = shape_for(is_kd ? o->second : o->first, o->batch, o->length);
+    r->has_stream = !strcmp(o->task, "kd-stream");
+    r->s = shape_for(is_kd || r->has_stream ? o->second : o->first, o->batch, o->length);
     r->teacher_shape = is_kd ? shape_for(o->first, o->batch, o->length) : NULL;
     check_room(r, is_eval);
     r->device = exec_available(&x);
@@ -376,6 +428,8 @@ static void open_row(struct row *r, const struct options *o)
         r->flops += flops(r->teacher_shape, r->s->T);
     }
     make_tokens(r);
+    if (r->has_stream)
+        make_stream(r);
     if (is_eval)
         open_eval(r);
     else

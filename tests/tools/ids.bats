@@ -22,6 +22,8 @@ stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
     "$BIN/score-importance" acts.tsz -o scores.tsz
     "$BIN/rank" scores.tsz -o rank.tsz
     "$BIN/rank" --random 1 scores.tsz -o random.tsz
+    "$BIN/dump-logits" --quiet "$MODEL" tokens.tsz --top-k 4 -o top.tsz
+    "$BIN/dump-logits" --quiet "$MODEL" tokens.tsz --sample 4 -o sample.tsz
     printf '{"text": "a b", "other": "b a"}\n{"text": "c", "other": "d"}\n' > lines
     echo '{"messages": [{"role": "user", "content": "a"}]}' > chats
     words=$PWD/words.json
@@ -33,8 +35,15 @@ calib-acts|first-sequence|0|1
 calib-acts|sequences|1|2
 calib-acts|seq-length|8|16
 calib-acts|block-size|1|2
-dump-logits|max-tokens|16|32
+dump-logits|sample|2|3
+dump-logits|top-k|2|3
+dump-logits|tail|off|on
+dump-logits|temperature|1|2
+dump-logits|seed|1|2
 dump-logits|seq-length|8|16
+dump-logits|first-window|0|1
+dump-logits|windows|1|2
+dump-logits|max-tokens|16|32
 probe-layers|block-size|1|2
 probe-layers|max-tokens|16|32
 probe-layers|context|8|24
@@ -63,6 +72,7 @@ tokenize|doc-sep|a|b
 tokenize|bos|auto|a
 tokenize|row-bos|no|yes
 kd-train|init|keep|random
+kd-train|teacher-rest|renormalise|drop
 kd-train|loss|kl|kl+ce
 kd-train|loss-on|completion|all
 kd-train|temperature|1|2
@@ -92,13 +102,14 @@ tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
 kd-train|widths|one|two
+kd-train|teacher-logits|sample.tsz|top.tsz
 END
     echo hidden-size=16 > one
     echo hidden-size=24 > two
     # options that change a result by rounding at most, or only permit it; tokenize --ids,
     # dump-logits --full and slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
-        dump-logits any-tokenizer full
+        dump-logits any-tokenizer batch-size full
         probe-layers any-tokenizer batch-size table
         slice-model any-model dry-run in-order verify verify-tokens
         tokenize ids
@@ -111,7 +122,12 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     case $1 in
     calib-acts | dump-logits | probe-layers)
         echo "$MODEL ${3:-tokens.tsz}"
-        [ "$1" != dump-logits ] || echo --full
+        [ "$1" != dump-logits ] || case $2 in
+            sample | top-k) ;;
+            tail) echo --top-k=4 ;;
+            temperature | seed) echo --sample=4 ;;
+            *) echo --full ;;
+        esac
         [ "$2" != row-bos ] || echo --context=8 ;;
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance) echo "${3:-acts.tsz}" ;;
@@ -130,6 +146,12 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         [ "$2" = model ] || echo --model words.json
         [ "$2" != row-bos ] || echo --bos a --seq-length 3 ;;
     kd-train)
+        case $2 in
+        teacher-logits | teacher-rest)
+            [ "$2" = teacher-logits ] || echo --teacher-logits=top.tsz
+            echo --data="${3:-tokens.tsz}" --max-steps=3 --batch-size=2 "$MODEL"
+            return ;;
+        esac
         data=tokens.tsz
         [ "$2" != loss-on ] || data=flagged.tsz
         for row in teacher=cut.tsz data="${3:-$data}" loss=kl+0.5ce+jsd temperature=3 \

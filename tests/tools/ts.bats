@@ -199,7 +199,7 @@ stream.write(open("floats.tsz", "wb"), {"kind": "tokens", "id": stream.digest(b"
              [("ids.0", "f32", [2], bytes(8))])
 PY
     check "record ids.0 is not u32 [tokens]" documents.tsz floats.tsz
-    check 'kind "scores"; only tokens and acts' scores.tsz a.tsz
+    check 'kind "scores"; only tokens, acts and logits' scores.tsz a.tsz
     check 'kind "scores", not "tokens"' a.tsz scores.tsz
     run ts-cat - - < a.tsz
     [ "$status" = 2 ]

@@ -161,7 +161,7 @@ static void test_id(void)
     json_decref(all);
     struct data_sources one = {0};
     struct tokens t = s.all[0].streams->tokens;
-    s.all[0].streams->tokens = (struct tokens){.fd = -1};
+    s.all[0].streams->tokens = (struct tokens){.file.fd = -1};
     data_sources_one(&one, &t);
     CHECK(!windows_open(&one.all->streams->windows, &one.all->streams->tokens,
                         &(struct window_options){0}, &e),
