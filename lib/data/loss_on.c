@@ -25,7 +25,7 @@ struct counts {
 static void add(struct counts *c, const struct windows *w)
 {
     c->counted += w->predictions;
-    c->total += w->from->total;
+    c->total += w->tokens + w->left_out;
     c->left_out += w->left_out;
     c->partly |= (w->from->flags & TOKEN_UNCOUNTED) != 0;
 }

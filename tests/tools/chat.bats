@@ -223,8 +223,8 @@ P
     [[ "$output" == *"nothing counts in a loss among its 792 tokens"* ]]
 }
 
-@test "generate --chat writes the prompt with the template, and prints the answer alone" {
-    cd "$dir"
+# letters_model: a directory m, of a model with ids for lower-case letters and the marks of ChatML
+letters_model() {
     cp -r "$G/families/llama" m
     python3 - << 'P'
 import json
@@ -236,6 +236,11 @@ json.dump({"model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(letters
                             for i, s in enumerate(("start", "end"))]},
           open("m/tokenizer.json", "w"))
 P
+}
+
+@test "generate --chat writes the prompt with the template, and prints the answer alone" {
+    cd "$dir"
+    letters_model
     say() { "$PARE_BIN/generate" m --max-new-tokens 9 --ignore-eos --quiet --prompt "$@"; }
     whole=$(say $'<|im_start|>user\nthe<|im_end|>\n<|im_start|>assistant\n')
     answer=$(say the --chat --chat-template chatml)
@@ -247,4 +252,22 @@ P
     run say the --chat --chat-template other
     [ "$status" = 2 ]
     [[ "$output" == *"must be auto, chatml, "* ]]
+}
+
+@test "packed conversations are scored as they are by themselves" {
+    cd "$dir"
+    letters_model
+    for i in a ab abc abcd; do echo "{\"messages\": ${chat/word/$i}}"; done > chats.jsonl
+    "$PARE_BIN/tokenize" -m m --chat-template chatml --quiet chats.jsonl -o single.tsz
+    "$PARE_BIN/tokenize" -m m --chat-template chatml --quiet --pack --seq-length 64 chats.jsonl \
+        -o packed.tsz
+    "$PARE_BIN/eval-ppl" m single.tsz > single.json 2> single.note
+    "$PARE_BIN/eval-ppl" m packed.tsz > packed.json 2> packed.note
+    grep -q '14 of 106 tokens count' single.note
+    cmp <(grep count single.note) <(grep count packed.note)
+    python3 -c '
+import json
+a, b = (json.load(open(name)) for name in ("single.json", "packed.json"))
+assert b["padding"] and a["predictions"] == b["predictions"] == 14, b
+assert abs(a["nll"] - b["nll"]) < 1e-6, (a, b)'
 }
