@@ -323,6 +323,9 @@ void st_close(struct st_in *in)
     char hex[ST_DIGEST];
     if (!in)
         return;
+    /* whoever goes on with a copy of the descriptor (st_at) does not read ahead */
+    if (in->size != UINT64_MAX)
+        posix_fadvise(in->fd, 0, 0, POSIX_FADV_NORMAL);
     if (in->fd > STDIN_FILENO)
         close(in->fd);
     if (in->end.state)

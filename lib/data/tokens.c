@@ -121,13 +121,23 @@ static int records_load(struct loading *l)
     return 0;
 }
 
+/* Cuts or fills a list to n entries. */
+static void list_end(struct list *l, int64_t n)
+{
+    if (!l->room || !n)
+        return;
+    if (l->room < n)
+        list_put(l, n - 1, -1);
+    *l->p = mem_grow(*l->p, (size_t)n * sizeof **l->p);
+}
+
 /* Lists end with the last document, whatever records it has. */
 static void lists_end(struct loading *l)
 {
     int64_t n = l->order.rows ? 1 : l->t->n;
+    list_end(&l->start, n);
     for (int i = 0; i < TOKEN_RECORDS; i++)
-        if (n && l->place[i].room && l->place[i].room < n)
-            list_put(&l->place[i], n - 1, -1);
+        list_end(&l->place[i], n);
 }
 
 int tokens_load(struct tokens *t, struct st_in *in, int64_t limit, struct err *e)

@@ -46,7 +46,14 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
         train --data packed.tsz --max-steps 15 --compress none -o packed
         cat packed.tsz | train --data - --max-steps 15 --compress none -o pipe
         train --data - --max-steps 15 --compress none -o file < plain.tsz
-        same_records plain packed pipe file
+        # frames of chunks that are longer than need be
+        python3 - <<'P'
+import stream
+stream.write(open("long.tsz", "wb"), *stream.read(open("plain.tsz", "rb")))
+P
+        run ! cmp -s plain.tsz long.tsz
+        train --data long.tsz --max-steps 15 --compress none -o long
+        same_records plain packed pipe file long
     done
 }
 

@@ -136,6 +136,43 @@ static void test_loading(void)
     test_limits(documents, of_documents, 5);
 }
 
+/* Where chunks meet, and in last chunks whose frames are of every length. */
+static void test_chunks(int rows)
+{
+    enum { CHUNK = ST_CHUNK / 4, MOST = 2 * CHUNK + 70000 };
+    static const int64_t tails[] = {0, 1, 63, 64, 20000, 70000}, sizes[] = {1, 3, CHUNK, CHUNK + 2};
+    static uint32_t ids[MOST], got[MOST];
+    for (int64_t i = 0; i < MOST; i++)
+        ids[i] = (uint32_t)(i % 1000003 * 977);
+    for (size_t k = 0; k < sizeof tails / sizeof *tails; k++) {
+        int64_t total = 2 * CHUNK + tails[k], same = 0, all = 0;
+        struct err e = {0};
+        struct tokens t;
+        struct st_out *out = st_create(path, compress, &e);
+        json_t *head = json_pack("{s:s, s:s, s:[]}", "kind", "tokens", "id", some_id, "hist");
+        st_begin(out, head);
+        tokens_write(out, &(struct token_arrays){.ids = ids}, total, &total, 1, rows ? total : 0);
+        st_end(out);
+        st_publish(out);
+        json_decref(head);
+        struct st_in *in = st_open(path, &e);
+        CHECK(!tokens_load(&t, in, 0, &e), "%s", e.msg);
+        st_close(in);
+        for (int edge = 0; edge < 3; edge++)
+            for (int64_t at = edge * CHUNK - 2; at < edge * CHUNK + 2; at++)
+                for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
+                    if (at < 0 || at + sizes[j] > total)
+                        continue;
+                    all++;
+                    same += !tokens_read(&t, TOKEN_IDS, at, sizes[j], got, &e) &&
+                            !memcmp(got, ids + at, (size_t)sizes[j] * sizeof *got);
+                }
+        CHECK(all > 20 && same == all, "tail of %lld: %lld of %lld; %s", (long long)tails[k],
+              (long long)same, (long long)all, e.msg);
+        tokens_free(&t);
+    }
+}
+
 static void test_without_bytes(void)
 {
     static const struct plan rows[PLANS] = {{"ids", 12, 4, 100, 0}},
@@ -241,6 +278,8 @@ int main(void)
     close(fd);
     for (compress = 0; compress < 2; compress++) {
         test_loading();
+        test_chunks(0);
+        test_chunks(1);
         test_without_bytes();
         test_flags();
         test_refusals();
