@@ -147,8 +147,9 @@ static const struct tool_desc desc = {
 #undef LOSS
     "\n\nShapes, in FILE of --widths: each line has the options of slice-model, as in "
     "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or full, the whole model; weight=2 "
-    "draws a shape twice as often. They are what slice-model --in-order cuts out of the result; "
-    "STUDENT should have been written by slice-model --sort." STATES_HELP
+    "draws a shape twice as often. The log names the shape of each step, and held-out text is "
+    "evaluated for every one. They are what slice-model --in-order cuts out of the result; STUDENT "
+    "should have been written by slice-model --sort." STATES_HELP
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "

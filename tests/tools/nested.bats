@@ -143,3 +143,34 @@ P
     kd-train sorted.tsz --widths good --loss ce --data tokens.tsz --max-steps 1 -o x.tsz 2> notes
     run -1 grep -q "slice-model --sort" notes
 }
+
+@test "memory is that of the largest nested model, predicted within 5 %" {
+    python3 -c "
+import random
+random.seed(1)
+for i in range(16): print(*[random.randrange(83) for _ in range(257)])" > long.ids
+    tokenize --ids long.ids -o long.tsz
+    mkdir wide
+    sed -e 's/"hidden_size": [0-9]*/"hidden_size": 384/' \
+        -e 's/"intermediate_size": [0-9]*/"intermediate_size": 1024/' \
+        -e 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 256/' \
+        "$teacher/config.json" > wide/config.json
+    printf '%s\n' hidden-size=300 hidden-size=320 intermediate-size=900 intermediate-size=960 > four
+    for n in 1 4; do
+        tail -n $n four > shapes
+        kd-train wide --init random --loss ce --data long.tsz --widths shapes --max-steps 8 \
+            --batch-size 4 --log $n.log -o wide.tsz 2> $n.note
+    done
+    [ "$(sed -n 's/.*"shape":"\([^"]*\)".*/\1/p' 4.log | sort -u | wc -l)" = 4 ]
+    [ -n "$PARE_SANITIZED" ] && skip "a sanitizer takes memory of its own"
+    python3 - <<'P'
+import json, re
+predicted, used = [], []
+for n in "14":
+    predicted.append(float(re.search(r"memory ([0-9.]+) MB", open(n + ".note").read())[1]))
+    used.append(json.loads(open(n + ".log").readlines()[-1])["peak_rss"] / 1e6)
+print(predicted, used)
+assert all(abs(p / u - 1) < 0.05 for p, u in zip(predicted, used))
+assert predicted[1] < 1.02 * predicted[0] and used[1] < 1.05 * used[0]
+P
+}
