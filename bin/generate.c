@@ -43,7 +43,7 @@ static const struct opt opts[] = {
      "standard input",
      0},
     {"output", OPT_PATH, &output, "FILE",
-     "add the answers to FILE, each as soon as it may be, instead of standard output", 0},
+     "add the answers to FILE, batch by batch, instead of printing them", 0},
     {"resume", OPT_FLAG, &resume, NULL, "leave out the prompts that FILE has answers to", 0},
     {"batch-size", OPT_INT, &batch_size, "N", "prompts at a time", OPT_FROM_1},
     {0}};
