@@ -236,6 +236,7 @@ struct column_sum_params {
 /* in0: f64 [1, n]; over, under: [n] */
 struct ratio_params {
     const float *over, *under;
+    float most;
     float *out;
 };
 /* in0: [n_seq*seq_len, units * width]. norm 0: s = each of the units*width channels; norm 1: s = L2

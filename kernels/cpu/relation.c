@@ -3,7 +3,7 @@
  * 2012.15828, section 3.1), within the causal mask of a decoder. The columns are divided
  * evenly into heads, whose width may differ between the two; with a head's vectors a_j,
  *
- *   R_tj = softmax over j = 0..t of a_t a_j / sqrt(width)
+ *   R_tj = softmax over j = start..t of a_t a_j / sqrt(width), start the beginning of t's document
  *   out[t] = mean over the heads of sum_j R_tj (log R_tj - log S_tj), R the teacher's, S the
  * student's
  *
@@ -30,10 +30,10 @@ struct vectors {
 
 struct head {
     struct vectors student, teacher;
-    const int32_t *labels;
-    float *scores[2]; /* scratch: [ROWS, seq_len] of student and teacher */
-    double *out;      /* [seq_len] */
-    float *g;         /* of the student's a */
+    const int32_t *labels, *starts; /* starts: NULL: 0 */
+    float *scores[2];               /* scratch: [ROWS, seq_len] of student and teacher */
+    double *out;                    /* [seq_len] */
+    float *g;                       /* of the student's a */
 };
 
 static size_t block_floats(const struct op_args *c)
@@ -65,7 +65,8 @@ static struct head head_of(const struct op_args *c, int64_t seq, int64_t head)
     int64_t N = c->batch->seq_len;
     struct head h = {.student = vectors_of(c, 0, seq, head),
                      .teacher = vectors_of(c, 1, seq, head),
-                     .labels = c->batch->labels + seq * N};
+                     .labels = c->batch->labels + seq * N,
+                     .starts = c->batch->starts ? c->batch->starts + seq * N : NULL};
     h.scores[0] = (float *)c->scratch + 2 * (size_t)omp_get_thread_num() * block_floats(c);
     h.scores[1] = h.scores[0] + block_floats(c);
     h.out = head_losses(c) + head * c->rows + seq * N;
@@ -131,16 +132,17 @@ static void row_gradient(const struct head *h, float *restrict s, float *restric
 }
 
 static int is_padding(const struct head *h, int64_t t) { return h->labels[t] == LABEL_PADDING; }
+static int64_t start_of(const struct head *h, int64_t t) { return h->starts ? h->starts[t] : 0; }
 
 static void block_forward(const struct head *h, int64_t first, int64_t end)
 {
     block_scores(&h->student, first, end, h->scores[0]);
     block_scores(&h->teacher, first, end, h->scores[1]);
     for (int64_t t = first; t < end; t++) {
-        int64_t at = (t - first) * end;
+        int64_t start = start_of(h, t), at = (t - first) * end + start;
         h->out[t] = is_padding(h, t)
                         ? 0
-                        : row_divergence(h, h->scores[0] + at, h->scores[1] + at, t + 1);
+                        : row_divergence(h, h->scores[0] + at, h->scores[1] + at, t + 1 - start);
     }
 }
 
@@ -151,8 +153,11 @@ static void block_backward(const struct head *h, int64_t first, int64_t end, flo
     block_scores(v, first, end, g);
     block_scores(&h->teacher, first, end, h->scores[1]);
     for (int64_t t = first; t < end; t++) {
-        int64_t at = (t - first) * end, n = is_padding(h, t) ? 0 : t + 1;
-        row_gradient(h, g + at, h->scores[1] + at, n, end - n, f);
+        int64_t start = start_of(h, t), n = is_padding(h, t) ? 0 : t + 1 - start;
+        float *row = g + (t - first) * end;
+        memset(row, 0, (size_t)start * sizeof *row);
+        row_gradient(h, row + start, h->scores[1] + (t - first) * end + start, n, end - start - n,
+                     f);
     }
     mm('N', 'N', end - first, v->width, end, g, end, v->a, v->ld, 1, h->g + first * v->ld, v->ld);
     mm('T', 'N', end, v->width, end - first, g, end, v->a + first * v->ld, v->ld, 1, h->g, v->ld);

@@ -8,7 +8,8 @@ static __global__ void divide_sums(const double *x, int64_t n, ratio_params p)
         over += p.over[i] != 0 ? p.over[i] * x[i] : 0;
         under += p.under[i] != 0 ? p.under[i] * x[i] : 0;
     }
-    p.out[0] = under == 0 ? 0 : (float)(over / under);
+    double ratio = under == 0 ? 0 : over / under;
+    p.out[0] = ratio > p.most ? p.most : (float)ratio;
 }
 
 static void ratio_fwd(const struct op_args *c)

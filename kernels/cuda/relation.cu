@@ -59,14 +59,21 @@ struct scales {
     float student, teacher;
 };
 
+/* Of one sequence; starts: NULL: 0. */
+struct tokens_of {
+    const int32_t *labels, *starts;
+    __device__ int64_t start(int64_t t) const { return starts ? starts[t] : 0; }
+    __device__ bool is_padding(int64_t t) const { return labels[t] == LABEL_PADDING; }
+};
+
 static __global__ void __launch_bounds__(THREADS)
     row_divergences(const float *s, const float *r, int64_t first, int64_t end, scales k,
-                    const int32_t *labels, double *out)
+                    tokens_of tokens, double *out)
 {
-    int64_t t = first + blockIdx.x, n = t + 1;
-    s += blockIdx.x * end;
-    r += blockIdx.x * end;
-    if (labels[t] == LABEL_PADDING) {
+    int64_t t = first + blockIdx.x, start = tokens.start(t), n = t + 1 - start;
+    s += blockIdx.x * end + start;
+    r += blockIdx.x * end + start;
+    if (tokens.is_padding(t)) {
         if (threadIdx.x == 0)
             out[t] = 0;
         return;
@@ -86,19 +93,20 @@ static __global__ void __launch_bounds__(THREADS)
 template <class T>
 static __global__ void __launch_bounds__(THREADS)
     score_gradients(const float *s, const float *r, int64_t first, int64_t end, scales k,
-                    const int32_t *labels, float weight, const float *step, T *g)
+                    tokens_of tokens, float weight, const float *step, T *g)
 {
-    int64_t t = first + blockIdx.x, n = labels[t] == LABEL_PADDING ? 0 : t + 1;
+    int64_t t = first + blockIdx.x, start = tokens.start(t);
+    int64_t n = tokens.is_padding(t) ? 0 : t + 1 - start;
     float f = weight * step[STATE_SCALE] * step[STATE_WEIGHT];
-    s += blockIdx.x * end;
-    r += blockIdx.x * end;
-    g += blockIdx.x * end;
+    s += blockIdx.x * end + start;
+    r += blockIdx.x * end + start;
+    g += blockIdx.x * end + start;
     softmax of_s = row_softmax(s, n, k.student), of_r = row_softmax(r, n, k.teacher);
     float fs = (float)(f / of_s.sum), fr = (float)(f / of_r.sum);
-    for (int64_t i = threadIdx.x; i < end; i += THREADS)
-        g[i] = narrow<T>(i < n ? fs * expf(s[i] * k.student - of_s.most) -
-                                     fr * expf(r[i] * k.teacher - of_r.most)
-                               : 0);
+    for (int64_t i = (int64_t)threadIdx.x - start; i < end - start; i += THREADS)
+        g[i] = narrow<T>(i >= 0 && i < n ? fs * expf(s[i] * k.student - of_s.most) -
+                                               fr * expf(r[i] * k.teacher - of_r.most)
+                                         : 0);
 }
 
 /* Where the vectors of a head begin, at a row of its sequence. */
@@ -138,18 +146,19 @@ template <class T> static void run_block(const struct op_args *c, const rows_of_
 {
     float *s = (float *)c->scratch, *r = (float *)(void *)((char *)s + score_bytes(c));
     T *g = (T *)(void *)((char *)s + 2 * score_bytes(c));
-    const int32_t *labels = c->batch->labels + b.seq * c->batch->seq_len;
+    int64_t row = b.seq * c->batch->seq_len;
+    tokens_of tokens = {c->batch->labels + row, c->batch->starts ? c->batch->starts + row : NULL};
     scales k = {scale_of(c, 0), scale_of(c, 1)};
     unsigned n = (unsigned)(b.end - b.first);
     block_scores<T>(c, 0, b, s);
     block_scores<T>(c, 1, b, r);
     if (!back) {
         LAUNCH(c, row_divergences, n, THREADS, 0, (const float *)s, (const float *)r, b.first,
-               b.end, k, labels, head_losses(c) + b.head * c->rows + b.seq * c->batch->seq_len);
+               b.end, k, tokens, head_losses(c) + b.head * c->rows + b.seq * c->batch->seq_len);
         return;
     }
     LAUNCH(c, score_gradients<T>, n, THREADS, 0, (const float *)s, (const float *)r, b.first, b.end,
-           k, labels, c->p.relation.weight * k.student / (float)c->p.relation.heads, c->step, g);
+           k, tokens, c->p.relation.weight * k.student / (float)c->p.relation.heads, c->step, g);
     block_gradients<T>(c, b, g);
 }
 

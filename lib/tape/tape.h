@@ -19,7 +19,7 @@ struct tape_loss {
 enum { TAPE_LOSSES = 4 };
 
 /* A loss on hidden states: how far the student's are from the teacher's, after a forward pass of
- * both over the same tokens (Muralidharan et al. 2024, arXiv 2407.14679, section 3.2). Blocks are
+ * both over the same tokens (Muralidharan et al. 2024, arXiv 2407.14679, table 17). Blocks are
  * numbered from 0. Of the first three places, `loss` (kernels/op.h) compares the channels of each
  * token; of qkv, the relations among the queries, among the keys and among the values that
  * attention reads are compared head by head, or, where the numbers of heads differ, in as many

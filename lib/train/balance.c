@@ -1,6 +1,7 @@
 /* States in an optimiser step: their sums, and the alpha that balances them with the losses on
  * logits, which is computed on the device from a micro-batch's own losses, so that nothing waits
  * for them. See states.h, step.h. */
+#include <math.h>
 #include <string.h>
 
 #include "step.h"
@@ -38,18 +39,16 @@ void train_states_begin(struct trainer *t, const struct train_record *r)
     tape_state_step(t->tape, (float)(1 / (double)r->tokens), (float)s->weight);
 }
 
-/* Adds the losses of a micro-batch to those of the step. Its states are balanced on the device,
- * from its own losses, which nothing waits for. */
 void train_states_losses(struct trainer *t, const struct batch *b)
 {
     if (!t->o.states.balanced) {
         tape_add_losses(t->tape, b, t->sums);
         return;
     }
-    struct op_args ratio = {
-        .x = t->x,
-        .rows = 1,
-        .p.ratio = {t->factors, t->factors + TRAIN_SUMS, tape_state_weight(t->tape)}};
+    struct op_args ratio = {.x = t->x,
+                            .rows = 1,
+                            .p.ratio = {t->factors, t->factors + TRAIN_SUMS, STATES_ALPHA_MOST,
+                                        tape_state_weight(t->tape)}};
     struct op_args sum = {.x = t->x, .rows = 1, .p.column_sum.out = t->sums};
     ratio.in[0] = sum.in[0] = (struct operand){
         .v = t->micro, .dtype = DT_F64, .rows = 1, .cols = TRAIN_SUMS};
@@ -72,7 +71,7 @@ void train_states_measure(const struct trainer *t, const double sums[TRAIN_SUMS]
         losses += loss_table[i].needs_teacher ? t->o.weights[i] * r->losses[i] : 0;
     r->alpha = s->weight;
     if (s->balanced)
-        r->alpha = r->states == 0 ? 0 : losses / r->states;
+        r->alpha = r->states == 0 ? 0 : fmin(losses / r->states, STATES_ALPHA_MOST);
     r->loss += s->n ? r->alpha * r->states : 0;
 }
 

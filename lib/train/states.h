@@ -11,9 +11,15 @@
  * all tokens of the optimiser step, padding left out. alpha is `weight`, or with `balanced` the
  * weighted sum of those losses that compare with a teacher, as they enter the step's total, over
  * the sum of the states: a constant of the backward pass (Muralidharan et al. 2024, arXiv
- * 2407.14679, section 3.2). Each micro-batch has an alpha of its own, from its own forward pass, so
- * both sums weigh the same in each; the log has that of the whole step, their mean weighted by
- * states. Where the states do not differ at all it is 0. */
+ * 2407.14679, retraining: alpha = L_logits / L_is). Each micro-batch has an alpha of its own, from
+ * its own forward pass, so both sums weigh the same in each; the log has that of the whole step,
+ * their mean weighted by states.
+ *
+ * It is at most STATES_ALPHA_MOST, since gradients of states that differ in their last bits alone
+ * (embeddings that a cut has left as they were) are noise, and 0 where they do not differ at all.
+ */
+enum { STATES_ALPHA_MOST = 1000000 };
+
 struct train_states {
     struct tape_state terms[TAPE_STATES];
     char names[TAPE_STATES][40]; /* as they were typed, without weights */

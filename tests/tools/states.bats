@@ -118,8 +118,13 @@ P
     "$BIN/kd-train" "$G/slice/llama/depth" --teacher "$TEACHER" --data data.tsz --max-steps 2 \
         --states block:-3:-2+emb --states-weight 1 --loss ce --batch-size 2 --quiet \
         --log equal.log -o equal.tsz --output-dir equal --save-steps 2
+    # embeddings that the cut has left as they were: no weight makes a gradient of rounding errors
+    "$BIN/kd-train" "$G/slice/llama/depth" --teacher "$TEACHER" --data data.tsz --max-steps 2 \
+        --states emb --batch-size 2 --quiet --log same.log -o same.tsz
     python3 - "$PWD/equal" "$G/slice/llama/depth" <<'P'
 import json, os, sys
+for r in map(json.loads, open("same.log")):
+    assert r["states"] < 1e-6 and r["alpha"] == 1e6 and r["grad_norm"] < 50, r
 r = [json.loads(l) for l in open("equal.log")][1]
 assert "kl" not in r and abs(r["loss"] - r["ce"] - r["block:-3:-2"] - r["emb"]) < 1e-9 * r["loss"]
 # three times the model's own values in f32, and no lift
