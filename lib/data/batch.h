@@ -16,6 +16,7 @@ struct data_row {
     int64_t at, n;
     /* index in the row of the first token whose prediction counts, >= 1; predictions that count */
     int64_t first, predictions;
+    int64_t inputs; /* tokens that a batch holds of it: n - 1, without padding among them */
     const struct row_bos *bos; /* NULL, or ids to precede the others */
     int64_t window;            /* its number, of those that its stream is cut into (windows.h) */
 };

@@ -82,7 +82,7 @@ static int bos_check(const struct window_options *o, struct err *e)
 
 struct window {
     int64_t at; /* as in data_row */
-    int32_t n, first, predictions, bos;
+    int32_t n, first, predictions, inputs, bos;
 };
 
 static int64_t first_counted(const struct window_options *o)
@@ -143,12 +143,12 @@ static int32_t predictions(const struct cutting *c, const struct window *r, int6
     return (int32_t)counted;
 }
 
-/* How many of n tokens with these flags are documents of one token. */
+/* How many of n tokens with these flags, the last one aside, are documents of one token. */
 static int64_t single_tokens(const uint8_t *flags, int64_t n)
 {
     int64_t count = 0;
-    for (int64_t i = 0; i < n; i++)
-        count += flags[i] & TOKEN_BEGINS && (i + 1 == n || flags[i + 1] & TOKEN_BEGINS);
+    for (int64_t i = 0; i + 1 < n; i++)
+        count += flags[i] & flags[i + 1] & TOKEN_BEGINS ? 1 : 0;
     return count;
 }
 
@@ -164,7 +164,9 @@ static void window_add(struct cutting *c, struct window r)
     r.predictions = predictions(c, &r, text);
     if (!r.predictions)
         return;
-    w->padding += single_tokens(c->flags, text);
+    int64_t single = single_tokens(c->flags, text);
+    r.inputs = (int32_t)(r.n - 1 - single);
+    w->padding += single + (c->flags[text - 1] & TOKEN_BEGINS ? 1 : 0);
     if (w->n == c->room)
         w->table = mem_grow(w->table, (size_t)(c->room = 2 * w->n + 64) * sizeof *w->table);
     w->table[w->n++] = r;
@@ -275,6 +277,7 @@ static struct data_row regular_row(const struct windows *w, int64_t i)
         r.n = min64(length, tokens_start(w->from, row + 1) - r.at);
     }
     r.predictions = r.n - r.first;
+    r.inputs = r.n - 1;
     return r;
 }
 
@@ -290,6 +293,7 @@ static struct data_row row_of(const struct windows *w, int64_t i)
                              .n = r->n,
                              .first = r->first,
                              .predictions = r->predictions,
+                             .inputs = r->inputs,
                              .bos = r->bos ? &w->o.bos : NULL};
 }
 

@@ -48,7 +48,7 @@ int window_note(char text[200], int64_t length, int asked, const struct model_sp
 
 /* refuses options that contradict each other */
 int window_options_check(const struct window_options *o, struct err *e);
-/* Windows of rows that need no BOS, or of joined text without one, take no memory; others 24 bytes
+/* Windows of rows that need no BOS, or of joined text without one, take no memory; others 32 bytes
  * each. The tokens are borrowed. Windows of which no prediction counts are left out. -1: nothing to
  * predict, or packed rows that would have to be joined or cut. */
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,

@@ -187,7 +187,7 @@ static void train_take_rows(struct trainer *t, struct train_record *r)
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
         t->rows[i] = data_sources_next(t->data);
         r->predictions += t->rows[i].predictions;
-        r->tokens += t->rows[i].n - 1;
+        r->tokens += t->rows[i].inputs;
     }
 }
 

@@ -81,6 +81,10 @@ EOF
     "${train[@]}" --data alone.tsz --batch-size 7 --max-steps 1 --log alone.log -o a.tsz
     "${train[@]}" --data packed.tsz --batch-size 4 --max-steps 1 --log packed.log -o p.tsz
     near packed.log alone.log "loss grad_norm tokens" 1e-5
+    "$BIN/dump-logits" --quiet "$LLAMA" packed.tsz --full -o logits.tsz
+    "$BIN/kd-train" "$G/slice/llama/all" --teacher-logits logits.tsz --quiet --order sequential \
+        --data packed.tsz --batch-size 4 --max-steps 1 --log cached.log -o c.tsz
+    near cached.log alone.log "loss grad_norm tokens" 1e-5
     run=("${train[@]}" --data packed.tsz --batch-size 2 --max-steps 6 --save-steps 2
         --output-dir run -o)
     "${run[@]}" whole.tsz

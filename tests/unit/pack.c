@@ -103,6 +103,7 @@ static void test_windows(const struct tokens *t)
               w.tokens == 9 && w.padding == 1 && w.left_out == 0,
           "%lld windows, %lld predictions, %lld tokens and %lld padding: %s", (long long)w.n,
           (long long)w.predictions, (long long)w.tokens, (long long)w.padding, e.msg);
+    CHECK(windows_row(&w, 0).inputs == 4 && windows_row(&w, 1).inputs == 4, "inputs of a batch");
     CHECK(windows_bytes(&w, &e) == 5, "bytes of predicted tokens");
     struct data_batch d;
     static const int32_t labels[] = {11, 12, -100, 31, 21, -100, 23, -100},

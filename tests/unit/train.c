@@ -180,7 +180,8 @@ static void test_batch(void)
     const int64_t ends[] = {4, 6};
     struct tokens from;
     token_stream(&from, &(struct token_arrays){.ids = tokens}, 6, ends, 2, 0);
-    const struct data_row rows[] = {{&from, 0, 4, 2, 2, NULL, 0}, {&from, 4, 2, 1, 1, NULL, 1}};
+    const struct data_row rows[] = {{&from, 0, 4, 2, 2, 0, NULL, 0},
+                                    {&from, 4, 2, 1, 1, 0, NULL, 1}};
     const int32_t ids[] = {5, 6, 7, 9, 0, 0},
                   labels[] = {LABEL_UNCOUNTED, 7, 8, 10, LABEL_PADDING, LABEL_PADDING};
     struct data_batch d;
