@@ -7,7 +7,11 @@
 #include "../lib/data/data.h"
 #include "../lib/tool/tool.h"
 
-static const struct opt opts[] = {{0}};
+static int any_model;
+static const struct opt opts[] = {
+    {"any-model", OPT_FLAG, &any_model, NULL,
+     "join logits of several models, such as a teacher that is trained on the way", 0},
+    {0}};
 
 static const struct tool_desc desc = {
     .name = "ts-cat",
@@ -53,7 +57,7 @@ static void join_acts(struct tool *t, struct st_in *const *in, int n)
 
 static void join_logits(struct tool *t, struct st_in *const *in, int n)
 {
-    json_t *meta = logits_join_meta(in, n, tool_err(t));
+    json_t *meta = logits_join_meta(in, n, any_model, tool_err(t));
     tool_check(t);
     logits_join(tool_out(t, "logits", meta), in, n, tool_err(t));
 }
@@ -71,6 +75,8 @@ int main(int argc, char **argv)
             tool_die(t, "%s is a stream of kind \"%s\"; only tokens, acts and logits can be joined",
                      st_path(in[0]), kind);
     }
+    if (any_model && strcmp(kind, "logits"))
+        tool_usage(t, "--any-model is for logits, not for %s", kind);
     if (!strcmp(kind, "tokens"))
         join_tokens(t, in, n);
     else if (!strcmp(kind, "logits"))

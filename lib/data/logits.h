@@ -45,8 +45,9 @@ int logits_record_check(const struct logits_spec *s, int64_t window, const struc
                         const char *path, struct err *e);
 
 /* Joins the shards of a stream, in their order, in constant memory: the entries of the header (new
- * reference), then the records. NULL, -1: streams that differ, gaps, records that are missing. */
-json_t *logits_join_meta(struct st_in *const *in, int n, struct err *e);
+ * reference), then the records. any_model: they may come from several models, and the header names
+ * the first. NULL, -1: streams that differ, gaps, records that are missing. */
+json_t *logits_join_meta(struct st_in *const *in, int n, int any_model, struct err *e);
 int logits_join(struct st_out *out, struct st_in *const *in, int n, struct err *e);
 
 /* The numbers of [0,1), ascending, by which pick (kernels/ops.def) draws a token's n entries: they

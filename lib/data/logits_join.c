@@ -1,4 +1,5 @@
 /* Joining streams of logits, shards of one: see logits.h. Records keep their names. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static int shards_differ(const struct logits_spec *a, const struct logits_spec *
     return differ;
 }
 
-json_t *logits_join_meta(struct st_in *const *in, int n, struct err *e)
+json_t *logits_join_meta(struct st_in *const *in, int n, int any_model, struct err *e)
 {
     struct logits_spec all, next;
     if (logits_meta_read(&all, st_head(in[0]), st_path(in[0]), e))
@@ -26,6 +27,8 @@ json_t *logits_join_meta(struct st_in *const *in, int n, struct err *e)
         const char *path = st_path(in[i]), *before = st_path(in[i - 1]);
         if (logits_meta_read(&next, st_head(in[i]), path, e))
             return NULL;
+        if (any_model)
+            snprintf(next.model, sizeof next.model, "%s", all.model);
         if (shards_differ(&all, &next))
             return err_set(e,
                            "%s and %s are not parts of one stream: model, tokens, form or windows "

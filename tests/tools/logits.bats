@@ -51,6 +51,12 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
         "$BIN/ts-cat" first.tsz last.tsz -o x.tsz
     refused 1 "not parts of one stream" "$BIN/ts-cat" whole.tsz other.tsz -o x.tsz
     refused 1 "join all parts" train --teacher-logits first.tsz -o x.tsz
+    "$BIN/dump-logits" --quiet "$STUDENT" data.tsz --compress none --sample 12 --first-window 18 \
+        -o learner.tsz
+    refused 1 "not parts of one stream" "$BIN/ts-cat" first.tsz middle.tsz learner.tsz -o x.tsz
+    "$BIN/ts-cat" --any-model first.tsz middle.tsz learner.tsz -o x.tsz
+    train --teacher-logits x.tsz -o a.tsz
+    refused 2 "--any-model is for logits" "$BIN/ts-cat" --any-model data.tsz -o y.tsz
     train --teacher-logits whole.tsz -o a.tsz
     train --teacher-logits joined.tsz -o b.tsz
     cmp <(weights a.tsz) <(weights b.tsz)

@@ -44,12 +44,17 @@ kl,linear --loss kl --schedule linear'
     [ "$(rows)" = 7 ]
     [ "$(cat "$WORK"/round-?-1.prompts.jsonl | sort -u | wc -l)" = 6 ]
     [ "$(grep -c '"completion"' "$WORK/round-2-1.own.answers.jsonl")" = 3 ]
+    "$PARE_BIN/ts-dump" --hist "$WORK/round-1-1.tsz" |
+        grep -- '--loss rkl' > "$BATS_TEST_TMPDIR/rounds"
+    grep -q -- '--data round-1-1.own.tsz' "$BATS_TEST_TMPDIR/rounds"
+    run ! grep train.tsz "$BATS_TEST_TMPDIR/rounds"
     again on-policy
 }
 
-@test "teacher-correction: the teacher moves, and teaches" {
+@test "teacher-correction: the teacher moves, and teaches, also beside" {
+    export STEPS=4 PARTS=2
     sh pipelines/teacher-correction > "$BATS_TEST_TMPDIR/out"
-    [ "$(rows)" = 6 ]
+    [ "$(rows)" = 7 ]
     [ "$(cat "$WORK/original.nll")" != "$(cat "$WORK/teacher.nll")" ]
     [ "$(cat "$WORK/plain-1.nll")" != "$(cat "$WORK/corrected-1.nll")" ]
     again teacher-correction
