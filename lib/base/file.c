@@ -97,15 +97,21 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
     return failed;
 }
 
-int file_temporary(struct err *e)
+const char *file_temporary_dir(void)
 {
     const char *dir = getenv("TMPDIR");
-    if (!dir || !*dir)
-        dir = access("/var/tmp", W_OK) ? "/tmp" : "/var/tmp";
+    if (dir && *dir)
+        return dir;
+    return access("/var/tmp", W_OK) ? "/tmp" : "/var/tmp";
+}
+
+int file_temporary(struct err *e)
+{
+    const char *dir = file_temporary_dir();
     char *path = mem_format("%s/pare-XXXXXX", dir);
     int fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
-        err_set(e, "cannot create a file in %s (TMPDIR):", dir);
+        err_set(e, "cannot create a file in %s:", dir);
     else
         unlink(path);
     free(path);

@@ -17,8 +17,9 @@ char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);
 int file_new(const char *path, struct err *e);
 /* The same with these bytes, on disk (fsync) when it returns 0. */
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
-/* A new file without a name, in the directory TMPDIR, or else /var/tmp or /tmp: gone once it is
- * closed. Descriptor, or -1. */
+/* Where large temporary files go: TMPDIR, or else /var/tmp or /tmp. */
+const char *file_temporary_dir(void);
+/* A new file there without a name: gone once it is closed. Descriptor, or -1. */
 int file_temporary(struct err *e);
 /* Lets the process open as many files as the system permits. */
 void file_raise_limit(void);

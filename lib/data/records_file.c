@@ -32,9 +32,9 @@ static int file_use(struct records_file *f, int fd, struct err *e)
 static int copy_failed(const struct records_file *f, const struct err *why, struct err *e)
 {
     return err_set(e,
-                   "%s cannot be read by position, nor copied: %s; set TMPDIR to a directory with "
-                   "room, or give a file written with --compress none",
-                   f->path, why->msg);
+                   "%s cannot be read by position, nor copied to %s: %s; set TMPDIR to a directory "
+                   "with room, or give a file written with --compress none",
+                   f->path, file_temporary_dir(), why->msg);
 }
 
 int records_file_place(struct records_file *f, const struct st_in *in, int64_t *place,

@@ -208,7 +208,7 @@ P
 @test "a copy that cannot be made: which directory, and what to do" {
     rows plain.tsz 1 5000
     zstd -q plain.tsz -o packed.tsz
-    TMPDIR=$PWD/none refused 1 "cannot create a file in $PWD/none (TMPDIR)" \
+    TMPDIR=$PWD/none refused 1 "nor copied to $PWD/none: cannot create" \
         train --data packed.tsz --max-steps 1 -o x.tsz
     TMPDIR=$PWD/none train --data plain.tsz --max-steps 1 -o x.tsz
     limited() { (trap '' XFSZ; ulimit -f 100; train --data packed.tsz --max-steps 1 -o x.tsz); }
