@@ -12,6 +12,9 @@ static void use_head(struct model_spec *h)
     struct layout l;
     struct model_spec again;
     char note[400];
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (h->layers[l].num_attention_heads % h->layers[l].num_key_value_heads)
+            abort();
     model_spec_list_tensors(h, DT_BF16);
     if (model_spec_check_tensors(h, &e) || model_spec_bytes(h) < 0 ||
         layout_make(&l, h, h->family->stored, 0, NULL, NULL, &e))

@@ -1,6 +1,9 @@
-/* Any bytes as a safetensors file: opened, and if accepted every tensor is found by name and read
- * to its last byte. Once unchanged; once with the header's length set to end at its last brace and
- * with data after it, so that a changed header is read at all. */
+/* Any bytes as a safetensors file: opened, and if accepted, what its header says is looked up by
+ * jansson: every tensor is found by name, its range lies within the data, is as long as dtype and
+ * shape say, shares no byte with another, and holds the bytes that are read; no byte is left over.
+ * Once unchanged; once with the header's length set to end at its last brace and with data after
+ * it, so that a changed header is read at all. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +14,50 @@
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
-static void read_all(struct safetensors *s, size_t size)
+static int64_t integer(const json_t *list, size_t i)
 {
-    char last;
+    return json_integer_value(json_array_get(list, i));
+}
+
+/* Checks tensor i against its entry in the header; marks its bytes in `used`. */
+static void check_tensor(struct safetensors *s, int i, const json_t *entry,
+                         const unsigned char *data, int64_t size, char *used)
+{
     struct err e = {0};
-    for (int i = 0; i < sf_count(s); i++) {
-        const struct tensor *t = sf_tensor(s, i);
-        int64_t n = tensor_bytes(t);
-        if (n < 0 || n > (int64_t)size || sf_find(s, t->name) != i ||
-            (n && sf_read(s, i, n - 1, &last, 1, &e)))
-            abort();
-    }
+    const struct tensor *t = sf_tensor(s, i);
+    const json_t *shape = json_object_get(entry, "shape"),
+                 *offsets = json_object_get(entry, "data_offsets");
+    int64_t bytes = tensor_bytes(t), start = integer(offsets, 0), end = integer(offsets, 1);
+    int same = json_array_size(shape) == (size_t)t->ndim;
+    for (int d = 0; d < t->ndim; d++)
+        same &= integer(shape, (size_t)d) == t->shape[d];
+    if (!same || bytes < 0 || start < 0 || end > size || end - start != bytes ||
+        sf_find(s, t->name) != i || memchr(used + start, 1, (size_t)bytes))
+        abort();
+    memset(used + start, 1, (size_t)bytes);
+    unsigned char *read = malloc((size_t)bytes + 1);
+    if (sf_read(s, i, 0, read, bytes, &e) || memcmp(read, data + start, (size_t)bytes))
+        abort();
+    free(read);
+}
+
+static void check_all(struct safetensors *s, const unsigned char *data, size_t size)
+{
+    uint64_t header = 0;
+    for (int i = 0; i < 8; i++)
+        header |= (uint64_t)data[i] << 8 * i;
+    json_t *entries = json_loadb((const char *)data + 8, (size_t)header, JSON_ALLOW_NUL, NULL);
+    size_t left = size - 8 - (size_t)header;
+    char *used = calloc(1, left + 1);
+    if (!entries)
+        abort();
+    for (int i = 0; i < sf_count(s); i++)
+        check_tensor(s, i, json_object_get(entries, sf_tensor(s, i)->name), data + 8 + header,
+                     (int64_t)left, used);
+    if (memchr(used, 0, left))
+        abort();
+    json_decref(entries);
+    free(used);
 }
 
 static void try(const unsigned char *data, size_t size)
@@ -36,7 +72,7 @@ static void try(const unsigned char *data, size_t size)
     if ((s == NULL) != e.set)
         abort();
     if (s)
-        read_all(s, size);
+        check_all(s, data, size);
     sf_close(s);
     close(fd);
 }

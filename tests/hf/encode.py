@@ -85,11 +85,12 @@ def compare(tools, path, library, texts, folder):
 
 
 def ambiguous(library):
-    """Added tokens that the normalizer makes equal: the library takes one at random."""
+    """Added tokens that the normalizer makes equal, of which the library takes one at random, or
+    empty, which it finds without end."""
     names = [
         library.normalizer.normalize_str(t.content) if library.normalizer else t.content
         for t in library.get_added_tokens_decoder().values() if t.normalized]
-    return len(set(names)) < len(names)
+    return len(set(names)) < len(names) or "" in names
 
 
 def compare_random(tools, seed, folder):
