@@ -63,7 +63,7 @@ static const struct tool_desc desc = {
     "one is refused by its number, before the first answer; FILE keeps what was finished before an "
     "interruption.",
     "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40\n"
-    "  generate teacher/ --data prompts.jsonl -o answers.jsonl --temperature 1 --batch-size 16",
+    "  generate teacher/ --data prompts.jsonl -o answers.jsonl --batch-size 16",
     opts,
     1,
     1,

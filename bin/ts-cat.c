@@ -16,8 +16,7 @@ static const struct opt opts[] = {
 static const struct tool_desc desc = {
     .name = "ts-cat",
     .operands = "FILE...",
-    .summary = "Join token streams of one tokenizer, activation sums of one model, or parts of its "
-               "logits.",
+    .summary = "Join token streams of one tokenizer, activation sums or logits of one model.",
     .description =
         "Token streams are concatenated; their rows must have the same length. Activation sums are "
         "merged into what one calibration over all sequences would have given. Logits of shards "

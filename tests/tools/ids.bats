@@ -71,6 +71,7 @@ tokenize|chat-template|chatml|llama3
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
 tokenize|row-bos|no|yes
+tokenize|pack|off|on
 kd-train|init|keep|random
 kd-train|teacher-rest|renormalise|drop
 kd-train|loss|kl|kl+ce
@@ -78,6 +79,10 @@ kd-train|loss-on|completion|all
 kd-train|temperature|1|2
 kd-train|temperature-squared|off|on
 kd-train|jsd-beta|0.25|0.5
+kd-train|states|block:-1:-1|emb
+kd-train|states-loss|cosine|mse
+kd-train|states-norm|next|none
+kd-train|states-weight|auto|2
 kd-train|max-steps|2|3
 kd-train|batch-size|1|2
 kd-train|gradient-accumulation-steps|1|2
@@ -102,10 +107,20 @@ tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
 kd-train|widths|one|two
+kd-train|lift|lift-1|lift-2
 kd-train|teacher-logits|sample.tsz|top.tsz
 END
     echo hidden-size=16 > one
     echo hidden-size=24 > two
+    for i in 1 2; do
+        python3 -c '
+import json, struct, sys
+values = [int(sys.argv[1]) / 10] * 24 * 36
+head = json.dumps({"lift": {"dtype": "F32", "shape": [24, 36],
+                            "data_offsets": [0, 4 * len(values)]}}).encode()
+sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
+                        struct.pack("<%df" % len(values), *values))' $i > lift-$i
+    done
     # options that change a result by rounding at most, or only permit it; tokenize --ids,
     # dump-logits --full and slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
@@ -144,6 +159,7 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         fi
         echo "${3:-lines}"
         [ "$2" = model ] || echo --model words.json
+        [ "$2" != pack ] || echo --seq-length 3
         [ "$2" != row-bos ] || echo --bos a --seq-length 3 ;;
     kd-train)
         case $2 in
@@ -152,9 +168,11 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
             echo --data="${3:-tokens.tsz}" --max-steps=3 --batch-size=2 "$MODEL"
             return ;;
         esac
-        data=tokens.tsz
+        data=tokens.tsz teacher=cut.tsz
         [ "$2" != loss-on ] || data=flagged.tsz
-        for row in teacher=cut.tsz data="${3:-$data}" loss=kl+0.5ce+jsd temperature=3 \
+        [ "$2" != lift ] || teacher=$ROOT/tests/golden/slice/llama/all
+        [[ $2 != states-* && $2 != lift ]] || echo --states=block:-1:-1
+        for row in teacher="$teacher" data="${3:-$data}" loss=kl+0.5ce+jsd temperature=3 \
             max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"
         done
@@ -191,7 +209,7 @@ differ() {
     for tool in "$BIN"/*; do
         tool=${tool##*/}
         [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e '^  -o, --output' &&
-            [ "$tool" != train-tokenizer ] || continue
+            [[ $tool != train-tokenizer && $tool != generate ]] || continue
         for option in $("$BIN/$tool" --help | sed -nE 's/^  (-., )?--([a-z0-9-]+).*/\2/p'); do
             [[ $common == *" $option "* ]] && continue
             echo "$tool|$option"
