@@ -12,8 +12,8 @@ static void use_head(struct model_spec *h)
     struct layout l;
     struct model_spec again;
     char note[400];
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        if (h->layers[l].num_attention_heads % h->layers[l].num_key_value_heads)
+    for (int64_t i = 0; i < h->num_hidden_layers; i++)
+        if (h->layers[i].num_attention_heads % h->layers[i].num_key_value_heads)
             abort();
     model_spec_list_tensors(h, DT_BF16);
     if (model_spec_check_tensors(h, &e) || model_spec_bytes(h) < 0 ||
