@@ -23,9 +23,9 @@ struct packing {
     const struct ids *text;
     const struct row_bos *bos;
     int64_t N;
-    struct piece window[WINDOW];
-    int n;         /* pieces in the window */
-    struct ids to; /* rows so far */
+    struct piece window[WINDOW], *order[WINDOW]; /* order: longest first */
+    int n;                                       /* pieces in the window */
+    struct ids to;                               /* rows so far */
     struct packed result;
 };
 
@@ -52,18 +52,17 @@ static int tightest(const struct row *rows, int n_rows, int64_t n)
 /* Assigns the window's pieces to rows. */
 static void pieces_fit(struct packing *p, struct row *rows)
 {
-    struct piece *order[WINDOW];
     int n_rows = 0;
     for (int i = 0; i < p->n; i++)
-        order[i] = &p->window[i];
-    qsort(order, (size_t)p->n, sizeof *order, by_tokens);
+        p->order[i] = &p->window[i];
+    qsort(p->order, (size_t)p->n, sizeof *p->order, by_tokens);
     for (int i = 0; i < p->n; i++) {
-        int64_t n = piece_tokens(order[i]);
+        int64_t n = piece_tokens(p->order[i]);
         int r = tightest(rows, n_rows, n);
         if (r == n_rows)
             rows[n_rows++] = (struct row){p->N, -1};
         rows[r].room -= n;
-        order[i]->row = r;
+        p->order[i]->row = r;
     }
 }
 
