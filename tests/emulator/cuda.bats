@@ -68,6 +68,33 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     [ "$("$BIN/ts-dump" --head cpu.tsz | sed -n 's/^  "id": //p')" = "$(tail -n 1 ids)" ]
 }
 
+@test "a teacher's listings: made on the device as on the CPU, and trained from in f32" {
+    for form in "--top-k 5 --tail" "--sample 12"; do
+        "$BIN/dump-logits" "$TEACHER" data.tsz $form --compress none --quiet -o cpu.tsz
+        "$BIN/dump-logits" "$TEACHER" data.tsz $form --compress none --quiet --device cuda \
+            --compute f32 -o device.tsz
+        for device in cpu cuda; do
+            compute=; [ $device = cpu ] || compute="--compute f32"
+            "$BIN/kd-train" "$STUDENT" --teacher-logits cpu.tsz --data data.tsz --max-steps 3 \
+                --batch-size 2 --learning-rate 1e-3 --device $device $compute --quiet \
+                --log $device.log -o x.tsz
+        done
+        python3 - <<'P'
+import json
+a, b = ([json.loads(l) for l in open(f + ".log")] for f in ("cpu", "cuda"))
+assert all(abs(x[k] / y[k] - 1) < 1e-5 for x, y in zip(a, b, strict=True) for k in ("kl", "grad_norm"))
+P
+    done
+    python3 - "$G/../tools" <<'P'
+import sys
+sys.path.insert(0, sys.argv[1])
+import stream
+cpu, device = (stream.read(open(f + ".tsz", "rb"))[1] for f in ("cpu", "device"))
+same = sum(a[3] == b[3] for a, b in zip(cpu, device, strict=True))
+assert same >= 0.9 * len(cpu), same     # a draw at the edge of two tokens may be rounded
+P
+}
+
 @test "steps in bf16: every loss within 1 % of f32 on the CPU (STEPS= how many)" {
     long() { golden_run --max-steps "${STEPS:-40}" --loss ce+kl "$@"; }
     long --device cuda --log bf16.log -o one.tsz

@@ -32,6 +32,18 @@ kl,linear --loss kl --schedule linear'
     [[ $stderr == *"results of other settings"* ]]
 }
 
+@test "streams: a row for each form of the teacher, with its bytes" {
+    export VARIANTS="teacher --teacher pipelines/teacher
+sample-4 --sample 4
+top-3-tail --top-k 3 --tail"
+    sed "s|pipelines/teacher|$PWD/&|" <<< "$VARIANTS" > "$BATS_TEST_TMPDIR/variants"
+    VARIANTS=$(cat "$BATS_TEST_TMPDIR/variants") sh pipelines/streams > "$BATS_TEST_TMPDIR/out"
+    grep -q '^| teacher | 4096 | [0-9.]* |  | 1 |$' "$WORK/table.txt"
+    grep -q '^| sample-4 | [0-9]* | [0-9.]* |  | 1 |$' "$WORK/table.txt"
+    grep -q '^| top-3-tail | [0-9]* | [0-9.]* |  | 1 |$' "$WORK/table.txt"
+    [ "$(grep -c '^| .* | [0-9.]* |  | 1 |$' "$WORK/table.txt")" = 5 ]
+}
+
 @test "iterative: a row for each way" {
     sh pipelines/iterative > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 8 ]
