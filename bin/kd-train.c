@@ -40,7 +40,7 @@ static const struct opt opts[] = {
      "a teacher as dump-logits wrote it; -: from a pipe, in its order", 0},
     {"teacher-rest", OPT_TEXT, &rest, "auto|bin|renormalise|drop",
      "the mass that --top-k left out: one more entry, shared among the K, or ignored; auto: bin "
-     "where LOGITS has it, else renormalise",
+     "where LOGITS has it, else drop",
      0},
     {"data", OPT_PATHS, &data_names, "TOKENS[:WEIGHT]",
      "training sequences; a pattern such as 'shards/*.tsz' names one source of several files; may "

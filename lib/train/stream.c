@@ -23,7 +23,7 @@ static int form_of(const struct logits_spec *s, const char *rest, const char *pa
         return is_auto ? 0
                        : err_set(e, "--teacher-rest %s has no effect: %s holds %s", rest, path,
                                  logits_form_name(s));
-    form->form = s->tail ? TEACHER_REST : TEACHER_TOP;
+    form->form = s->tail ? TEACHER_REST : TEACHER_TERMS;
     for (size_t i = 0; i < 3; i++)
         if (!strcmp(rests[i].name, rest)) {
             form->form = rests[i].form;

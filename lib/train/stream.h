@@ -11,7 +11,7 @@ struct train_stream {
     char *data; /* what op loss reads of the tokens of a batch */
 };
 /* in: opened with tool_in. rest: what becomes of the probability that the largest entries leave:
- * auto (bin if the stream has it, else renormalise), bin, renormalise, drop. */
+ * auto (bin if the stream has it, else drop), bin, renormalise, drop. */
 int train_stream_open(struct train_stream *s, struct st_in *in, const char *rest, struct err *e);
 /* How the losses are made of it: logits, terms, top or rest (enum teacher_form). */
 const char *train_stream_form(const struct train_stream *s);

@@ -113,11 +113,13 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     dump --top-k 3 -o top.tsz
     dump --top-k 3 --tail -o tail.tsz
     loss() { train --max-steps 1 --log - --teacher-logits "$@" -o x.tsz | grep -o '"kl":[0-9.]*'; }
-    [ "$(loss top.tsz)" = "$(loss tail.tsz --teacher-rest renormalise)" ]
+    [ "$(loss top.tsz --teacher-rest renormalise)" = \
+        "$(loss tail.tsz --teacher-rest renormalise)" ]
     [ "$(loss tail.tsz)" = "$(loss tail.tsz --teacher-rest bin)" ]
     [ "$(loss top.tsz --teacher-rest drop)" = "$(loss tail.tsz --teacher-rest drop)" ]
     [ "$(loss top.tsz)" != "$(loss tail.tsz)" ]
-    [ "$(loss top.tsz)" != "$(loss top.tsz --teacher-rest drop)" ]
+    [ "$(loss top.tsz)" = "$(loss top.tsz --teacher-rest drop)" ]
+    [ "$(loss top.tsz)" != "$(loss top.tsz --teacher-rest renormalise)" ]
     train --loss rkl+jsd --teacher-logits tail.tsz -o x.tsz
     refused 1 "--teacher-rest bin needs the mass" train --teacher-logits top.tsz \
         --teacher-rest bin -o x.tsz
