@@ -128,6 +128,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         probe-layers any-tokenizer batch-size table
         slice-model any-model dry-run in-order verify verify-tokens
         tokenize ids
+        ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume"
     common=" output compress threads device compute quiet help version "
