@@ -88,7 +88,7 @@ static struct bins bins_of(const struct row_plan *k, const struct row_listing *l
     double mass = 0;
     for (int64_t i = 0; i < b.n; i++)
         mass += bin_at(&b, i).t;
-    b.log_t = log(mass);
+    b.log_t = mass > 0 ? log(mass) : -INFINITY;
     return b;
 }
 

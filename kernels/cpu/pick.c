@@ -104,7 +104,7 @@ static void draw(struct pick *p)
 /* a before b: larger, or as large with a lower id */
 static int is_before(const float *z, int32_t a, int32_t b)
 {
-    return z[a] > z[b] || (z[a] == z[b] && a < b);
+    return a < b ? z[a] >= z[b] : z[a] > z[b];
 }
 
 /* Makes a heap of heap [n], the last of the order on top, whole again below `at`. */

@@ -34,9 +34,9 @@ without_layer() {   # without_layer N FILE: the whole model but that layer
     diff -r expected got
 }
 
-until_there() {     # until_there PATTERN: a file of that name in out
+until_there() {     # until_there PATTERN: a regular file of that path in out
     for i in $(seq 500); do
-        [ -z "$(find out -name "$1")" ] || return 0
+        [ -z "$(find out -type f -path "$1")" ] || return 0
         sleep 0.02
     done
     false
@@ -115,7 +115,8 @@ until_there() {     # until_there PATTERN: a file of that name in out
         exec 9<> pipe
         head -c 50000 model.tsz >&9
         "$@" < pipe 9>&- &
-        until_there '*.part'
+        # a directory is made once before, to see whether it can be: wait for a file
+        until_there 'out/*.part*'
     }
     killed() {
         begin "$@"
@@ -212,7 +213,7 @@ until_there() {     # until_there PATTERN: a file of that name in out
     exec 9<&-
     long -o - 2> note | true || true
     grep -q "cannot write standard output: Broken pipe" note
-    long --log out/log --output-dir run -o - 2> note | until_there log || true
+    long --log out/log --output-dir run -o - 2> note | until_there out/log || true
     grep -q "cannot write standard output: Broken pipe; step [0-9]* is saved in run" note
     [ -n "$(ls run/checkpoint-*)" ]
 }
