@@ -27,7 +27,9 @@ static const struct opt opts[] = {
      0},
     {"Continuation", OPT_GROUP, NULL, NULL, NULL, 0},
     {"chat-template", OPT_TEXT, &chat_name_given, "auto|NAME",
-     "how messages are written, as in tokenize; auto: as the model's own template does", 0},
+     "how messages are written (tokenize --help lists the names); auto: as the model's own "
+     "template does",
+     0},
     {"max-new-tokens", OPT_INT, &max_new_tokens, "N", "generate at most N tokens", 0},
     {"temperature", OPT_REAL, &temperature, "X",
      "sampling temperature; 0: always take the most probable token", 0},
@@ -253,8 +255,10 @@ static void continue_many(struct tool *t, struct model_in *in)
     int64_t tokens = answer_all(t, &p, first, &g, &s, &out);
     answers_close(&out, tool_err(t));
     tool_check(t);
-    tool_note(t, "%lld answers, %lld tokens, %.0f tokens/s", (long long)(p.n - first),
-              (long long)tokens, (double)tokens / (usage_seconds() - start));
+    int64_t answers = p.n - first;
+    tool_note(t, "%lld answer%s, %lld tokens, %.0f tokens/s", (long long)answers,
+              answers == 1 ? "" : "s", (long long)tokens,
+              (double)tokens / (usage_seconds() - start));
     sample_close(&s);
     generator_close(&g);
     prompts_free(&p);

@@ -92,13 +92,13 @@ static const struct chat_template *recognise(const char *text, struct err *e)
     const char *like = resembled(text);
     if (like)
         err_set(e,
-                "the model's chat template, of digest %s, is not one of those known (--help lists "
-                "them); it resembles %s: if you want that, give --chat-template %s",
+                "the model's chat template, of digest %s, is not one of those known (tokenize "
+                "--help lists them); it resembles %s: if you want that, give --chat-template %s",
                 digest, like, like);
     else
         err_set(e,
                 "the model's chat template, of digest %s, is not one of those known: choose one "
-                "that --help lists with --chat-template",
+                "with --chat-template (tokenize --help lists them)",
                 digest);
     return NULL;
 }
@@ -128,8 +128,8 @@ const struct chat_template *chat_template_of(struct model_in *in, struct err *e)
     if (text)
         found = recognise(text, e);
     else
-        err_set(e, "the model has no chat template: choose one that --help lists with "
-                   "--chat-template");
+        err_set(e, "the model has no chat template: choose one with --chat-template "
+                   "(tokenize --help lists them)");
     json_decref(config);
     return found;
 }

@@ -44,6 +44,20 @@ top-3-tail --top-k 3 --tail"
     [ "$(grep -c '^| .* | [0-9.]* |  | 1 |$' "$WORK/table.txt")" = 5 ]
 }
 
+@test "relative paths go from where a recipe is started; what is missing is named at once" {
+    export VARIANTS='ce --loss ce'
+    recipe=$PWD/pipelines/losses
+    cp -r pipelines/teacher "$BATS_TEST_TMPDIR/teacher"
+    cp "$TRAIN" "$BATS_TEST_TMPDIR/train.txt"
+    cd "$BATS_TEST_TMPDIR"
+    TRAIN=none.txt run -1 --separate-stderr sh "$recipe"
+    [ "$stderr" = "pipelines/losses: there is no none.txt" ]
+    HELDOUT='' run -1 --separate-stderr sh "$recipe"
+    [ "$stderr" = "pipelines/losses: TRAIN= needs a HELDOUT= beside it" ]
+    MODEL=teacher TRAIN=train.txt HELDOUT=heldout.txt WORK=work sh "$recipe" > out
+    [ "$(rows)" = 3 ]
+}
+
 @test "iterative: a row for each way" {
     sh pipelines/iterative > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 8 ]
