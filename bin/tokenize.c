@@ -84,7 +84,8 @@ static const struct tool_desc desc = {
         "their number. Tokens are held in memory, 9 bytes each, until they are written. Refuses "
         "tokenizers other than BPE, unknown parts of tokenizer.json, and ids beyond the "
         "vocabulary.",
-    .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz",
+    .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz\n"
+               "  tokenize -m teacher/ --seq-length 2048 --pack chats.jsonl > chats.tsz",
     .opts = opts,
     .min_operands = 0,
     .max_operands = -1,

@@ -105,11 +105,14 @@ enum { HELP_WIDTH = 80, HELP_COLUMN = 28 };
 
 void options_wrap(const char *text, int column, int indent, FILE *f)
 {
+    int hang = indent;
     for (const char *word = text; *word;) {
         int n = (int)strcspn(word, " \n");
+        if (!column)
+            hang = strncmp(word, "- ", 2) ? indent : 2;
         if (column > indent && column + 1 + n > HELP_WIDTH) {
-            fprintf(f, "\n%*s", indent, "");
-            column = indent;
+            fprintf(f, "\n%*s", hang, "");
+            column = hang;
         } else if (column > indent) {
             fputc(' ', f);
             column++;

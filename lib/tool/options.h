@@ -58,7 +58,7 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
 void options_help(const struct options *o, FILE *f); /* the "Options:" part of --help */
 /* Prints text from `column` on, wrapped at 80 columns, further lines indented; '\n' begins a new
- * line at column 0. */
+ * line at column 0. The further lines of one that begins with "- " are indented by 2. */
 void options_wrap(const char *text, int column, int indent, FILE *f);
 /* {name: value} of all that make a difference, with those that name files or without; unset ones
  * left out */

@@ -300,3 +300,10 @@ END
     refused 2 "--top-p must be above 0 and at most 1, not 2" "$BIN/generate" m --prompt a --top-p 2
     refused 2 "--max-steps must be at least 1, not 0" "$BIN/kd-train" m --max-steps 0
 }
+
+@test "further lines of a list item are indented, and a man page ends the list where help does" {
+    "$BIN/tokenize" --help > help
+    grep -qx '  prompt' help
+    sh "$ROOT/pipelines/man" "$BIN/kd-train" > kd-train.1
+    [ "$(grep -B 1 '^If the models differ' kd-train.1 | head -n 1)" = .PP ]
+}
