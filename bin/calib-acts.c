@@ -41,8 +41,8 @@ static const struct tool_desc desc = {
     "output head, serves every axis, aggregation and target shape: FFN neurons, heads, KV groups, "
     "hidden channels, layers and contiguous blocks of layers. Each sequence is one sample. Memory "
     "does not grow with the number of samples.\n\nTOKENS:N takes the first N sequences of a "
-    "stream, "
-    "unless a file has that name: this mixes texts.\n\nParts of a text may be summed separately "
+    "stream (unless a file has that name), so that texts can be mixed.\n\nParts of a text may be "
+    "summed separately "
     "and joined with ts-cat, which refuses to count a part twice.",
     "  calib-acts teacher/ web.tsz:768 code.tsz:256 |\n      score-importance | rank > "
     "rank.tsz",

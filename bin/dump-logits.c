@@ -17,9 +17,9 @@ static const struct opt opts[] = {
     {"tail", OPT_FLAG, &spec.tail, NULL, "with --top-k: also the mass of all others together", 0},
     {"full", OPT_FLAG, &full, NULL, "the logits of the whole vocabulary", 0},
     {"temperature", OPT_REAL, &spec.temperature, "X",
-     "softmax temperature of --sample and --top-k; training from them needs the same", 0},
+     "softmax temperature of --sample and --top-k; kd-train must be given the same", 0},
     {"seed", OPT_INT, &spec.seed, "N",
-     "seed of the draws, which depend on it and on their position alone", OPT_FROM_0},
+     "seed of the draws, which otherwise depend only on their position", OPT_FROM_0},
     {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "cut longer sequences into pieces of N tokens, as kd-train does; 0: N is that of the rows, or "

@@ -46,7 +46,7 @@ static const struct opt opts[] = {
      0},
     {"output", OPT_PATH, &output, "FILE",
      "add the answers to FILE, batch by batch, instead of printing them", 0},
-    {"resume", OPT_FLAG, &resume, NULL, "leave out the prompts that FILE has answers to", 0},
+    {"resume", OPT_FLAG, &resume, NULL, "skip the prompts that FILE already answers", 0},
     {"batch-size", OPT_INT, &batch_size, "N", "prompts at a time", OPT_FROM_1},
     {0}};
 
@@ -61,8 +61,9 @@ static const struct tool_desc desc = {
     "written again with its answer: a \"completion\", or one more message; other members are "
     "passed on, and \"finish_reason\" is \"stop\" or, where the answer was cut off, \"length\". "
     "Answers are in the order of the prompts. What is drawn depends on the seed and the place of "
-    "the prompt, not on --batch-size, which changes only rounding. All lines are read, and a bad "
-    "one is refused by its number, before the first answer; FILE keeps what was finished before an "
+    "the prompt, not on --batch-size, which changes only rounding. All lines are read before "
+    "the first answer, and a bad one is refused by its number; FILE keeps what was finished before "
+    "an "
     "interruption.",
     "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40\n"
     "  generate teacher/ --data prompts.jsonl -o answers.jsonl --batch-size 16",

@@ -37,14 +37,14 @@ static const struct opt opts[] = {
     {"teacher", OPT_PATH, &teacher_name, "MODEL",
      "model whose distribution the student learns; not with --loss ce alone", 0},
     {"teacher-logits", OPT_PATH, &logits_name, "LOGITS",
-     "a teacher as dump-logits wrote it; -: from a pipe, in its order", 0},
+     "what dump-logits wrote, in place of a teacher; -: standard input, in its order", 0},
     {"teacher-rest", OPT_TEXT, &rest, "auto|bin|renormalise|drop",
-     "the mass that --top-k left out: one more entry, shared among the K, or ignored; auto: bin "
-     "where LOGITS has it, else drop",
+     "what becomes of the probability that --top-k left out; bin: it is one more entry; "
+     "renormalise: the K share it; drop: it is ignored; auto: bin where LOGITS has it, else drop",
      0},
     {"data", OPT_PATHS, &data_names, "TOKENS[:WEIGHT]",
-     "training sequences; a pattern such as 'shards/*.tsz' names one source of several files; may "
-     "be repeated, and then sequences are drawn in proportion to the weights, 1 if not given",
+     "training sequences; a pattern such as 'shards/*.tsz' is one source in several files; if "
+     "--data is repeated, sequences are drawn in proportion to the weights, 1 if not given",
      0},
     {"init", OPT_TEXT, &init, "keep|random",
      "start from the student's weights or from random ones; for random weights, a directory with "
@@ -54,8 +54,8 @@ static const struct opt opts[] = {
      "dtype of the teacher in memory; f32 is faster but takes more memory than bf16, f16 or q8_0",
      OPT_SILENT_ID},
     {"widths", OPT_PATH, &widths_name, "FILE",
-     "train smaller models within STUDENT in one run: a line of FILE for each shape, one of which "
-     "is drawn for each step (see above)",
+     "train smaller models within STUDENT in one run: FILE has a line for each shape, and every "
+     "step draws one (see above)",
      0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
@@ -88,7 +88,7 @@ static const struct opt opts[] = {
      "documents, but no more than max_position_embeddings",
      0},
     {"order", OPT_TEXT, &order, "shuffled|sequential",
-     "order within an epoch; if not given, shuffled, but that of LOGITS from a pipe", 0},
+     "order within an epoch; if not given, shuffled, or sequential for LOGITS from a pipe", 0},
     {"seed", OPT_INT, &o.seed, "N",
      "seed of the shuffle, of random weights, and of the --widths drawn", 0},
     {"recompute", OPT_FLAG, &o.recompute, NULL,
@@ -102,7 +102,7 @@ static const struct opt opts[] = {
     {"schedule", OPT_TEXT, &schedule, "cosine|linear|wsd|constant",
      "how the learning rate decays; wsd: linearly, after a stable phase", 0},
     {"decay-steps", OPT_INT, &o.schedule.decay_steps, "N",
-     "steps of the decay, the last of the run; -1: all after the warm-up, for wsd a fifth of all",
+     "steps of the decay, which ends the run; -1: all after the warm-up, for wsd a fifth of all",
      0},
     {"warmup-steps", OPT_INT, &o.schedule.warmup_steps, "N",
      "steps of linear warmup; -1: a twentieth of all steps", 0},
@@ -138,18 +138,18 @@ static const struct tool_desc desc = {
     "Reads models and token streams; writes the trained model as an f32 stream with the student's "
     "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
     "predictions of an optimiser step. The learning rate rises linearly, then follows the "
-    "--schedule.\n\nTokens are not held in memory: a plain file is read where it is, what is "
-    "compressed or comes through a pipe is copied to a file in TMPDIR (/var/tmp) that has no name, "
-    "4 bytes a token. Of several sources, each is drawn from in epochs of its own, and the log "
-    "counts them.\n\nLosses, of which --loss takes a weighted sum:"
+    "--schedule.\n\nTokens are not held in memory. A plain file is read in place; a compressed "
+    "file or a pipe is first copied to an unnamed file in TMPDIR (/var/tmp). Each of several "
+    "sources goes through epochs of its own, and the log counts the sequences of each.\n\nLosses, "
+    "of which --loss takes a weighted sum:"
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS
-    "\n\nShapes, in FILE of --widths: each line has the options of slice-model, as in "
-    "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or full, the whole model; weight=2 "
-    "draws a shape twice as often. The log names the shape of each step, and held-out text is "
-    "evaluated for every one. They are what slice-model --in-order cuts out of the result; STUDENT "
-    "should have been written by slice-model --sort." STATES_HELP
+    "\n\nShapes for --widths: each line of FILE has options of slice-model, such as "
+    "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or is full, the whole model; "
+    "weight=2 draws a shape twice as often. The log names the shape of each step, and held-out "
+    "text is evaluated with every shape. STUDENT should have been written by slice-model --sort; "
+    "slice-model --in-order cuts the shapes out of the result." STATES_HELP
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "

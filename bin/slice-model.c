@@ -23,7 +23,7 @@ static const struct opt last[] = {
     {"Order", OPT_GROUP, NULL, NULL, NULL, 0},
     {"sort", OPT_FLAG, &shape.sort, NULL,
      "write the units of every axis but the layers in the order of --rank, best first: the same "
-     "function, of which smaller models are the first units",
+     "function, in which the first units make a smaller model",
      0},
     {"in-order", OPT_FLAG, &shape.in_order, NULL,
      "keep the first units of every axis, as for a model written with --sort; needs no --rank", 0},

@@ -23,9 +23,9 @@ static const struct opt opts[] = {
      "join the documents and cut rows of N tokens (default: one sequence per document)",
      OPT_FROM_0},
     {"pack", OPT_FLAG, &o.pack, NULL,
-     "put whole documents side by side in the rows of --seq-length, instead of cutting them: "
-     "neither attention nor positions cross from one to another; longer ones are cut, and what is "
-     "left of a row is padding",
+     "put whole documents side by side in the rows of --seq-length, instead of cutting them; "
+     "attention and positions start afresh with each. Documents longer than a row are cut, and "
+     "what is left of a row is padding",
      0},
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
     {"field", OPT_TEXT, &o.field, "KEY|PROMPT+COMPLETION",
@@ -44,7 +44,8 @@ static const struct opt opts[] = {
      0},
     {"row-bos", OPT_TEXT, &o.row_bos, "auto|yes|no",
      "whether every row of --seq-length begins with a BOS token, which counts as one of its N "
-     "tokens, with --pack every piece of a long document; auto: if the tokenizer's post-processor "
+     "tokens; with --pack, whether every piece of a long document does; auto: if the tokenizer's "
+     "post-processor "
      "puts one before a text, unless --bos is no",
      0},
     {"ids", OPT_FLAG, &o.ids, NULL,
@@ -64,13 +65,11 @@ static const struct tool_desc desc = {
         "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON lines a "
         "document may also be a conversation, a list of {\"role\": \"system\", \"user\" or "
         "\"assistant\", \"content\": TEXT}, or a prompt with its completion. A conversation is "
-        "written with a chat template, as apply_chat_template of transformers does; two texts are "
-        "joined as they are, with BOS (--bos) before and the end-of-sequence token after. Each "
-        "token "
-        "carries whether it counts in a loss: all tokens of a text do, but of conversations only "
-        "the answers (unless \"weight\" is 0) and of pairs only the completion, with the token "
-        "that "
-        "ends them. Chat templates:"
+        "written with a chat template, as apply_chat_template of transformers does; a prompt "
+        "and its completion are joined as they are, with BOS (--bos) before and the "
+        "end-of-sequence token after. The stream marks which tokens count in a loss: all those of "
+        "a text, but of a conversation only the answers (unless their \"weight\" is 0) and of a "
+        "pair only the completion, each with the token that ends it. Chat templates:"
 #define TEMPLATE(name, models, ...) "\n- " name ": " models
 #define KNOWN(digest, name)
 #define SIGN(text, name)

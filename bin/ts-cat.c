@@ -10,7 +10,7 @@
 static int any_model;
 static const struct opt opts[] = {
     {"any-model", OPT_FLAG, &any_model, NULL,
-     "join logits of several models, such as a teacher that is trained on the way", 0},
+     "join logits of several models, such as stages of a teacher in training", 0},
     {0}};
 
 static const struct tool_desc desc = {

@@ -58,8 +58,8 @@ struct st_buffer {
 /* Appends exactly n more bytes of the current record: 0 or -1. */
 int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n);
 void st_close(struct st_in *in);
-/* Data by position. Where in its file the chunks of the record begin that st_next has just
- * returned, and the descriptor of the file (borrowed); -1: the input is compressed, or is not a
+/* Data by position. Where, in its file, the chunks begin of the record that st_next has just
+ * returned, and the file's descriptor (borrowed); -1: the input is compressed, or is not a
  * regular file. */
 int64_t st_at(const struct st_in *in, int *fd);
 /* n bytes of a record's data, from byte `offset` of it on, once the record has been read to its end

@@ -2,8 +2,8 @@
  * encoded, with the ids that apply_chat_template of transformers gives.
  *
  * A conversation is a JSON list of {"role": "system", "user" or "assistant", "content": a text or
- * one text part}; what else a message has is ignored, except "weight": 0, with which an answer is
- * not counted. Refused: tool calls, other roles and other parts, a system prompt anywhere but
+ * one text part}; other members of a message are ignored, except "weight": 0, with which an answer
+ * is not counted. Refused: tool calls, other roles and other parts, a system prompt anywhere but
  * first, and whatever order of roles the template refuses. Messages count from 1 in errors.
  *
  * The text of a special token inside a content becomes that token, as in transformers. */

@@ -185,7 +185,7 @@ static int read_conversation(struct examples *x, const char *where,
     if (is_list(*list))
         return read_list(x, where, *list, out, e);
     if (r[MESSAGES].n)
-        return err_set(e, "%s: its messages are no list", where);
+        return err_set(e, "%s: its messages are not a list", where);
     return is_list(r[PROMPT]) && is_list(r[COMPLETION]) ? read_lists(x, where, r + PROMPT, out, e)
                                                         : read_texts(x, where, r + PROMPT, out, e);
 }

@@ -1,7 +1,7 @@
-/* Streams of what a model says of a text (kind "logits", SPEC.md): at every token of the windows
- * that a token stream is cut into, all logits, the largest probabilities, or tokens drawn from the
- * distribution. Record `logits.I` belongs to window I (windows.h); row t of it is what follows
- * token t. */
+/* Streams of what a model predicts for a text (kind "logits", SPEC.md): at every token of the
+ * windows that a token stream is cut into, all logits, the largest probabilities, or tokens drawn
+ * from the distribution. Record `logits.I` belongs to window I (windows.h); row t of it is what
+ * follows token t. */
 #ifndef PARE_LOGITS_H
 #define PARE_LOGITS_H
 

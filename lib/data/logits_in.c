@@ -107,7 +107,7 @@ static int length_check(const struct logits_in *l, int64_t window, int64_t got, 
 {
     if (got == tokens)
         return 0;
-    return err_set(e, "%s has %lld tokens in window %lld, but the data %lld: it is cut otherwise",
+    return err_set(e, "%s has %lld tokens in window %lld, the data %lld: they were cut differently",
                    l->path, (long long)got, (long long)window, (long long)tokens);
 }
 

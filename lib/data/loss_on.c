@@ -38,7 +38,7 @@ static int note(char text[200], const struct counts *c)
                         (long long)c->counted, (long long)c->total);
     if (c->left_out)
         snprintf(text + used, 200 - (size_t)used,
-                 "; %lld in windows in which none counts are left out", (long long)c->left_out);
+                 "; %lld are left out, in windows where none counts", (long long)c->left_out);
     return 1;
 }
 

@@ -1,5 +1,5 @@
-/* Records that are read by position: where they are, if their stream is a plain regular file, or
- * from a copy in a file without a name in TMPDIR, if it is compressed or comes through a pipe. */
+/* Records read by position: in place, if their stream is a plain regular file; from a copy in an
+ * unnamed file in TMPDIR, if it is compressed or comes through a pipe. */
 #ifndef PARE_RECORDS_FILE_H
 #define PARE_RECORDS_FILE_H
 

@@ -57,7 +57,7 @@ static int names_expand(struct data_source *s, struct err *e)
     if (!status)
         streams_add(s, found.gl_pathv, (int64_t)found.gl_pathc);
     globfree(&found);
-    return status ? err_set(e, "--data %s: no file has such a name", s->name) : 0;
+    return status ? err_set(e, "--data %s: no file matches", s->name) : 0;
 }
 
 int data_sources_add(struct data_sources *s, const char *text, struct err *e)

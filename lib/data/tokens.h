@@ -26,8 +26,8 @@ struct tokens {
     /* where the chunks of each record lie in the file; -1, or NULL: it is absent */
     int64_t *place[TOKEN_RECORDS];
 };
-/* Opens a token stream, verified from beginning to end. A plain regular file is read where it is;
- * what is compressed or comes through a pipe is copied to a file without a name in TMPDIR. Memory:
+/* Opens a token stream, verified from beginning to end. A plain regular file is read in place;
+ * what is compressed or comes through a pipe is copied to an unnamed file in TMPDIR. Memory:
  * of rows none, of documents 16 bytes for each, and 8 more for each record beside its ids.
  * in: an opened stream of kind "tokens" (tool_in). limit: at most this many tokens (whole
  * sequences; the last cut), 0 = all. */

@@ -352,7 +352,7 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
         return 0;
     windows_close(w);
     if (t->flags & TOKEN_UNCOUNTED)
-        return err_set(e, "%s: nothing counts in a loss among its %lld tokens, prompts alone",
+        return err_set(e, "%s: none of its %lld tokens counts in a loss: all belong to prompts",
                        t->file.path, (long long)t->total);
     return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->file.path,
                    (long long)t->total);

@@ -69,7 +69,7 @@ static int cut(struct dump *d, const struct model_spec *h, const struct tokens *
     if ((s->count = windows_count(d, max_tokens)))
         return 0;
     return err_set(e,
-                   "of %lld windows there is none that fits the options (--max-tokens, "
+                   "none of the %lld windows fits the options (--max-tokens, "
                    "--first-window, --windows)",
                    (long long)d->windows.n);
 }

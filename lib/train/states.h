@@ -64,7 +64,7 @@ struct states_options {
     "block:-3:-3 is the choice of the papers\n- mlp_in:T:S: what the MLP of a block reads\n- " \
     "qkv:T:S: relations among the queries, keys and values of a block (MiniLM)\nIf the models " \
     "differ in width, one matrix, the lift, is trained with the student and widens its states; " \
-    "it is kept in checkpoints, and is no part of the model that is written."
+    "it is kept in checkpoints, but is not part of the model that is written."
 
 /* "block:-3:-3", "emb+0.5*block:7:3+qkv:-1:-1"; cosine or mse; next or none; auto or a number. Sets
  * the defaults of options that are not given, if there is a sum; refuses them without one. */

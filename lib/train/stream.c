@@ -72,7 +72,7 @@ static int losses_check(const struct train_stream *s, const struct train_options
         if (o->weights[i] != 0 && !loss_possible((enum loss)i, s->form.form))
             return err_set(
                 e,
-                "--loss %s cannot be had from %s, which holds %s: it takes a stream that "
+                "--loss %s cannot be computed from %s, which holds %s: it needs a stream that "
                 "dump-logits wrote with %s",
                 loss_table[i].name, s->in.path, logits_form_name(&s->in.spec),
                 loss_table[i].needs_teacher == NEEDS_LOGITS ? "--full" : "--top-k or --full");
@@ -108,9 +108,10 @@ int train_stream_check(const struct train_stream *s, const struct train_options 
     const char *path = s->in.path;
     const struct data_stream *text = &data->all->streams[0];
     if (data->n > 1 || data->all->n_streams > 1)
-        return err_set(e, "%s is of one token stream: give one --data, joined with ts-cat", path);
+        return err_set(e, "%s was made from one token stream: give one --data, joined with ts-cat",
+                       path);
     if (l->vocab_size != student->vocab_size)
-        return err_set(e, "%s is of a vocabulary of %lld tokens, the student's has %lld", path,
+        return err_set(e, "%s has a vocabulary of %lld tokens, the student's has %lld", path,
                        (long long)l->vocab_size, (long long)student->vocab_size);
     if (!digest_may_equal(l->tokens, text->tokens.id))
         return err_set(e,

@@ -116,7 +116,7 @@ json.dump({"eos_token": {"content": "<|im_end|>"}, "chat_template": [
     run tokens "$dir/m" "$dir/a.jsonl"
     [ "$status" = 1 ]
     [[ "$output" == *'a.jsonl: line 2: message 2 has no "role", a text' ]]
-    for case in '{"messages": "a"}|messages are no list' '{"messages": []}|an empty one' \
+    for case in '{"messages": "a"}|messages are not a list' '{"messages": []}|an empty one' \
         '{"prompt": "a", "completion": []}|neither two texts nor two lists' \
         '{"prompt": "a"}|no text under "text"' '{"messages": [}|not a JSON object' \
         "{\"messages\": $chat, \"tools\": [{}]}|has tools"; do
@@ -220,7 +220,7 @@ P
     [[ "$output" == *"504 of 792 tokens count in the loss (--loss-on completion)"* ]]
     run "$PARE_BIN/eval-ppl" "$G/slice/llama/all" none.tsz
     [ "$status" = 1 ]
-    [[ "$output" == *"nothing counts in a loss among its 792 tokens"* ]]
+    [[ "$output" == *"none of its 792 tokens counts in a loss"* ]]
 }
 
 # letters_model: a directory m, of a model with ids for lower-case letters and the marks of ChatML

@@ -124,7 +124,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     refused 1 "--teacher-rest bin needs the mass" train --teacher-logits top.tsz \
         --teacher-rest bin -o x.tsz
     refused 1 "must be auto, bin" train --teacher-logits top.tsz --teacher-rest x -o x.tsz
-    refused 1 "--loss rkl cannot be had" train --loss rkl --teacher-logits top.tsz \
+    refused 1 "--loss rkl cannot be computed" train --loss rkl --teacher-logits top.tsz \
         --teacher-rest drop -o x.tsz
     refused 1 "--full" train --loss mse --teacher-logits tail.tsz -o x.tsz
     refused 2 "without --teacher-logits" train --teacher "$TEACHER" --teacher-rest drop -o x.tsz
@@ -132,7 +132,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
 
 @test "refused before the first step: another text, vocabulary, temperature, cut, order; damage" {
     dump --sample 4 -o sample.tsz
-    refused 1 "--loss rkl cannot be had from sample.tsz, which holds samples" \
+    refused 1 "--loss rkl cannot be computed from sample.tsz, which holds samples" \
         train --teacher-logits sample.tsz --loss rkl+kl -o x.tsz
     refused 1 "made with --temperature 1, not 2" train --teacher-logits sample.tsz \
         --temperature 2 -o x.tsz
@@ -142,7 +142,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     tail -n 29 ids.txt | "$BIN/tokenize" --ids -o other.tsz
     refused 1 "another text than other.tsz" "$BIN/kd-train" --quiet "$STUDENT" --data other.tsz \
         --max-steps 1 --teacher-logits sample.tsz -o x.tsz
-    refused 1 "of one token stream" train --data other.tsz --teacher-logits sample.tsz -o x.tsz
+    refused 1 "made from one token stream" train --data other.tsz --teacher-logits sample.tsz -o x.tsz
     mkdir larger
     sed 's/"vocab_size": 83/"vocab_size": 90/' "$STUDENT/config.json" > larger/config.json
     refused 1 "a vocabulary of 83 tokens, the student's has 90" "$BIN/kd-train" --quiet larger \
