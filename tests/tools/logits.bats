@@ -142,7 +142,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     tail -n 29 ids.txt | "$BIN/tokenize" --ids -o other.tsz
     refused 1 "another text than other.tsz" "$BIN/kd-train" --quiet "$STUDENT" --data other.tsz \
         --max-steps 1 --teacher-logits sample.tsz -o x.tsz
-    refused 1 "made from one token stream" train --data other.tsz --teacher-logits sample.tsz -o x.tsz
+    refused 1 "from one token stream" train --data other.tsz --teacher-logits sample.tsz -o x.tsz
     mkdir larger
     sed 's/"vocab_size": 83/"vocab_size": 90/' "$STUDENT/config.json" > larger/config.json
     refused 1 "a vocabulary of 83 tokens, the student's has 90" "$BIN/kd-train" --quiet larger \
