@@ -134,7 +134,7 @@ static int search(const struct pattern *p, const struct bounds *b, const char *s
 
 static int failure(int code, int64_t n, struct err *e)
 {
-    char why[160] = "its time grows faster than the text";
+    char why[160] = "matching takes time out of proportion to the text";
     if (code)
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
     return err_set(e, "the tokenizer's pattern failed on a text of %lld bytes: %s", (long long)n,
