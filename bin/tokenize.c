@@ -295,6 +295,9 @@ static void write_stream(struct job *j)
                  o.seq_length);
 }
 
+/* Tokens of a packed row: what is left of it is padding, which takes memory as tokens do. */
+#define ROW_MOST (1 << 24)
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -303,6 +306,9 @@ int main(int argc, char **argv)
         tool_usage(t, "no tokenizer given: use -m MODEL, or --ids if the input is token ids");
     if (o.pack && !o.seq_length)
         tool_usage(t, "--pack needs --seq-length N, the length of the rows");
+    if (o.pack && o.seq_length > ROW_MOST)
+        tool_usage(t, "with --pack, --seq-length must be at most %d, not %lld: rows are padded",
+                   ROW_MOST, (long long)o.seq_length);
     struct err usage = {0};
     if (row_bos_check(o.row_bos, &usage) || chat_check_name(o.template, &usage))
         tool_usage(t, "%s", usage.msg);

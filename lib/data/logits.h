@@ -56,8 +56,8 @@ void logits_uniform(const struct logits_spec *s, int64_t window, int64_t token, 
 /* A row from the listing that pick has made. TOP, SAMPLE */
 void logits_pack(const struct logits_spec *s, const struct loss_listing *l, unsigned char *row);
 /* What op loss reads of a token (loss_token_bytes), from a row. Of TOP it is a listing for any of
- * its forms. -1: ids that are not ascending or beyond the vocabulary, probabilities above 1, what
- * is no number. */
+ * its forms. -1: ids that are not ascending or beyond the vocabulary, probabilities above 1, by
+ * themselves or together, what is no number. */
 int logits_unpack(const struct logits_spec *s, const unsigned char *row, void *token_data);
 
 #endif

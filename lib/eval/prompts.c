@@ -19,10 +19,17 @@ static json_t *line_parse(const char *line, const char *path, int64_t number, st
     return j;
 }
 
+/* What a line has under a name; null is nothing, as tables are written out. */
+static json_t *member(const json_t *line, const char *name)
+{
+    json_t *value = json_object_get(line, name);
+    return json_is_null(value) ? NULL : value;
+}
+
 static int line_check(struct prompts *p, const char *line, int64_t number, struct err *e)
 {
     json_t *j = line_parse(line, p->path, number, e);
-    const json_t *text = json_object_get(j, "prompt"), *list = json_object_get(j, "messages");
+    const json_t *text = member(j, "prompt"), *list = member(j, "messages");
     int failed = !j;
     if (j && (!text == !list || (text && !json_is_string(text)) || (list && !json_is_array(list))))
         failed = err_set(e,
@@ -94,7 +101,7 @@ static int encode(struct prompts *p, struct prompt *one, struct tokenizer *t,
                   const struct chat *chat, struct err *e)
 {
     json_t *j = line_parse(one->line, p->path, one->number, e);
-    const json_t *list = json_object_get(j, "messages");
+    const json_t *list = member(j, "messages");
     struct err why = {0};
     int failed = !j;
     if (list)
@@ -161,11 +168,11 @@ int64_t prompts_length(const struct prompts *p, int64_t first)
 
 static int answers(const json_t *answer, const json_t *prompt)
 {
-    const json_t *text = json_object_get(prompt, "prompt");
+    const json_t *text = member(prompt, "prompt");
     if (text)
-        return json_equal(text, json_object_get(answer, "prompt"));
-    const json_t *list = json_object_get(prompt, "messages"),
-                 *all = json_object_get(answer, "messages");
+        return json_equal(text, member(answer, "prompt")) &&
+               json_is_string(member(answer, "completion"));
+    const json_t *list = member(prompt, "messages"), *all = member(answer, "messages");
     size_t n = json_array_size(list);
     int same = json_array_size(all) == n + 1;
     for (size_t i = 0; same && i < n; i++)
@@ -248,7 +255,7 @@ static json_t *answer_message(const struct text *x, const struct tokenizer *t)
 
 int answers_add(struct answers *a, const struct prompt *p, const struct tokenizer *t, struct err *e)
 {
-    json_t *j = json_loads(p->line, 0, NULL), *list = json_object_get(j, "messages");
+    json_t *j = json_loads(p->line, 0, NULL), *list = member(j, "messages");
     if (list)
         json_array_append_new(list, answer_message(&p->text, t));
     else

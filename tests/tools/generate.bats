@@ -180,6 +180,23 @@ P
     run -1 --separate-stderr answers model -o part.jsonl --resume
     [[ $stderr == *"part.jsonl: line 2 is not the answer to prompt 2"* ]]
     cmp part.jsonl other.jsonl
+    cp prompts.jsonl part.jsonl
+    run -1 --separate-stderr answers model -o part.jsonl --resume
+    [[ $stderr == *"part.jsonl: line 1 is not the answer to prompt 1"* ]]
+    cmp part.jsonl prompts.jsonl
+}
+
+@test "many prompts: a member that is null is absent" {
+    named llama model
+    printf '%s\n' '{"prompt":"A","messages":null}' \
+        '{"prompt":null,"messages":[{"role":"user","content":"B"}]}' > prompts.jsonl
+    answers model --chat-template chatml --max-new-tokens 3 -o whole.jsonl
+    head -n 1 whole.jsonl > part.jsonl
+    answers model --chat-template chatml --max-new-tokens 3 -o part.jsonl --resume
+    cmp whole.jsonl part.jsonl
+    grep -q '"role":"assistant"' whole.jsonl
+    answers model --chat-template chatml --max-new-tokens 3 -o part.jsonl --resume
+    cmp whole.jsonl part.jsonl
 }
 
 @test "refused: no prompt, two prompts, no tokenizer, ids or numbers out of range" {

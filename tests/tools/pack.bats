@@ -119,5 +119,6 @@ EOF
     "$BIN/eval-ppl" --quiet "$G/longrope" short.tsz > packed
     near packed alone "nll predictions" 1e-6
     refused 2 "--pack needs --seq-length" "$BIN/tokenize" --ids --pack ids
+    refused 2 "at most 16777216, not" "$BIN/tokenize" --ids --pack --seq-length 16777217 ids
     [ ! -e acts.tsz ]
 }

@@ -35,14 +35,14 @@ static void check_rows(void)
     struct logits_spec top = {.form = LOGITS_TOP, .n = 2, .tail = 1, .vocab_size = 70000},
                        sample = {.form = LOGITS_SAMPLE, .n = 4, .vocab_size = 70000};
     static const int32_t ids[] = {513, 69999, INT32_MAX, INT32_MAX};
-    static const float halves[] = {-0.5f, -1, -2},
+    static const float halves[] = {-1, -1.5f, -229.f / 256},
                        counts[] = {-0.287682f, -1.386294f, -INFINITY, -INFINITY, -INFINITY};
     struct loss_listing l = {ids, halves}, drawn = {ids, counts};
     unsigned char row[20];
     int failed;
     CHECK(logits_row_bytes(&top) == 2 * 3 + 3 * 2 && logits_row_bytes(&sample) == 4 * 3, "bytes");
     logits_pack(&top, &l, row);
-    static const unsigned char f16[] = {0x00, 0xb8, 0x00, 0xbc, 0x00, 0xc0};
+    static const unsigned char f16[] = {0x00, 0xbc, 0x00, 0xbe, 0x28, 0xbb};
     CHECK(!memcmp(row, "\x01\x02\x00\x6f\x11\x01", 6) && !memcmp(row + 6, f16, 6), "a row of top");
     struct token t = unpacked(&top, row, &failed);
     CHECK(!failed && !memcmp(t.ids, ids, 8) && !memcmp(t.log_p, halves, 12), "top comes back");
@@ -64,6 +64,13 @@ static void check_rows(void)
     row[7] = 0x38; /* + 0.5 */
     unpacked(&top, row, &failed);
     CHECK(failed, "a probability above 1 is refused");
+    static const unsigned char sums[] = {0xb8, 0xc4}; /* the first is exp(-0.5), exp(-4) */
+    for (int i = 0; i < 2; i++) {
+        logits_pack(&top, &l, row);
+        row[7] = sums[i];
+        unpacked(&top, row, &failed);
+        CHECK(failed, "probabilities that do not sum to 1 are refused");
+    }
     logits_pack(&top, &l, row);
     memcpy(row + 3, row, 3);
     unpacked(&top, row, &failed);
