@@ -44,8 +44,8 @@ static const struct tool_desc desc = {
     "Write what a model predicts at every position of a text.",
     "Reads a model and a token stream; writes a stream of kind \"logits\" with a record for each "
     "window: a sequence, or a piece of a long one. Row t predicts the token that follows token t. "
-    "A "
-    "vocabulary of 49,152 takes 2 bytes for an id: 24 bytes a position with --sample 12, 202 with "
+    "A vocabulary of 49,152 takes 2 bytes for an id: 24 bytes a position with --sample 12, 202 "
+    "with "
     "--top-k 50 --tail, 196,608 with --full.\n\nkd-train --teacher-logits distils from the stream, "
     "and from a pipe while it is made: one teacher for several students.",
     "  dump-logits teacher/ train.tsz --sample 12 -o teacher.tsz\n"
@@ -59,7 +59,7 @@ static const struct tool_desc desc = {
 static void resolve_options(struct tool *t)
 {
     if ((sample > 0) + (top > 0) + full != 1)
-        tool_usage(t, "one of --sample N, --top-k K and --full is required");
+        tool_usage(t, "give one of --sample N, --top-k K and --full, and only one");
     if (spec.tail && !top)
         tool_usage(t, "--tail needs --top-k, of which it is the rest");
     if (sample + top > LOGITS_MOST)

@@ -55,16 +55,15 @@ static const struct tool_desc desc = {
     "MODEL",
     "Continue a text with a model.",
     "Prints the prompt and its continuation, or with --chat the answer alone. Stops at an "
-    "end-of-sequence token of "
-    "generation_config.json or config.json, after --max-new-tokens, or at the end of the model's "
-    "learned positions.\n\nWith --data, each line {\"prompt\": ...} or {\"messages\": ...} is "
+    "end-of-sequence token of generation_config.json or config.json, after --max-new-tokens, or at "
+    "the end of the model's learned positions.\n\nWith --data, each line {\"prompt\": ...} or "
+    "{\"messages\": ...} is "
     "written again with its answer: a \"completion\", or one more message; other members are "
     "passed on, and \"finish_reason\" is \"stop\" or, where the answer was cut off, \"length\". "
     "Answers are in the order of the prompts. What is drawn depends on the seed and the place of "
     "the prompt, not on --batch-size, which changes only rounding. All lines are read before "
     "the first answer, and a bad one is refused by its number; FILE keeps what was finished before "
-    "an "
-    "interruption.",
+    "an interruption.",
     "  generate teacher/ --prompt 'In the beginning' --max-new-tokens 40\n"
     "  generate teacher/ --data prompts.jsonl -o answers.jsonl --batch-size 16",
     opts,

@@ -45,8 +45,7 @@ static const struct opt opts[] = {
     {"row-bos", OPT_TEXT, &o.row_bos, "auto|yes|no",
      "whether every row of --seq-length begins with a BOS token, which counts as one of its N "
      "tokens; with --pack, whether every piece of a long document does; auto: if the tokenizer's "
-     "post-processor "
-     "puts one before a text, unless --bos is no",
+     "post-processor puts one before a text, unless --bos is no",
      0},
     {"ids", OPT_FLAG, &o.ids, NULL,
      "read decimal token ids, one sequence per line; needs no tokenizer", 0},

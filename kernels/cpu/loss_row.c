@@ -80,15 +80,6 @@ void row_begin(const struct row_plan *k, struct row *r)
 
 /* ---- sums */
 
-static float largest(const float *z, int64_t n)
-{
-    float max = z[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t i = 0; i < n; i++)
-        max = z[i] > max ? z[i] : max;
-    return max;
-}
-
 /* Sum of n exponentials relative to the current base, stored in e unless NULL; *top: the largest
  * exponent. */
 FORMULA float exponentials(const struct soft *s, const float *z, int64_t n, float *e, float *top)
@@ -112,7 +103,7 @@ FORMULA double add_exponentials(struct soft *s, const float *z, int64_t n, float
     float top;
     double factor = 1;
     if (s->base == -INFINITY)
-        s->base = largest(z, n) * s->inv_temperature;
+        s->base = vec_largest(z, n) * s->inv_temperature;
     if (s->base == -INFINITY) /* all hidden (loss_listing.h) */
         return 1;
     float sum = exponentials(s, z, n, e, &top);

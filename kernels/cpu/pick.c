@@ -24,15 +24,6 @@ struct pick {
 
 static int64_t runs_of(int64_t V) { return (V + RUN - 1) / RUN; }
 
-static float largest(const float *z, int64_t n)
-{
-    float max = z[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t i = 0; i < n; i++)
-        max = z[i] > max ? z[i] : max;
-    return max;
-}
-
 /* Exponentials of a run, from entry v on; how many. */
 static int64_t run_at(const struct pick *p, int64_t v, float e[RUN])
 {
@@ -136,7 +127,7 @@ static void select_largest(const struct pick *p)
         sift(p->z, heap, p->n, i);
     for (int64_t v = p->n, end; v < p->V; v = end) {
         end = min64(v + RUN, p->V);
-        if (largest(p->z + v, end - v) <= p->z[heap[0]])
+        if (vec_largest(p->z + v, end - v) <= p->z[heap[0]])
             continue;
         for (; v < end; v++)
             if (p->z[v] > p->z[heap[0]]) {
@@ -154,7 +145,7 @@ static float largest_other(const struct pick *p)
     for (int64_t v = 0, end, at = 0; v < p->V; v = end) {
         end = min64(v + RUN, p->V);
         if (at == p->n || p->ids[at] >= end) {
-            max = fmaxf(max, largest(p->z + v, end - v));
+            max = fmaxf(max, vec_largest(p->z + v, end - v));
             continue;
         }
         for (int64_t i = v; i < end; i++)
@@ -202,7 +193,7 @@ static void pick_row(const struct op_args *c, int64_t t, double *ends)
                      .ends = ends,
                      .ids = ids,
                      .log_p = (float *)ids + n};
-    p.base = largest(p.z, V) * p.inv_temperature;
+    p.base = vec_largest(p.z, V) * p.inv_temperature;
     if (params->uniform) {
         p.uniform = params->uniform + t * n;
         draw(&p);

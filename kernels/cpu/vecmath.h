@@ -10,6 +10,8 @@
  *   vec_cdf(x)      (1 + erf(x / sqrt 2)) / 2, the normal distribution: within 8 ulp (without FMA:
  *                   70 in the far tail)
  *   vec_log(x)      natural logarithm of a normal x > 0: within 1.5 ulp
+ *   vec_largest(z, n)
+ *                   the largest of n > 0 values
  *   vec_widen(dst, src, dtype, n)
  *                   f32, bf16, f16 or q8_0 to f32, exact, at memory speed
  *   FMA(a, b, c)    a * b + c, fused where the machine has it
@@ -165,6 +167,15 @@ static inline void vec_widen(float *restrict dst, const void *restrict src, enum
     else
         for (int64_t i = 0; i < n; i += Q8_BLOCK, s += Q8_BYTES / 2)
             q8_0_widen(dst + i, s, vec_from_f16(*s));
+}
+
+static inline float vec_largest(const float *z, int64_t n)
+{
+    float max = z[0];
+#pragma omp simd reduction(max : max)
+    for (int64_t i = 0; i < n; i++)
+        max = z[i] > max ? z[i] : max;
+    return max;
 }
 
 #endif

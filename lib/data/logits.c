@@ -201,7 +201,9 @@ static int top_unpack(const struct logits_spec *s, const unsigned char *row, int
             return -1;
         sum += exp((double)log_p[i]);
     }
-    return sum > 1 + SUM_ERROR || (s->tail && sum < 1 - SUM_ERROR) ? -1 : 0;
+    /* the largest n are at least as probable as any n others */
+    double least = s->tail ? 1 : (double)s->n / (double)s->vocab_size;
+    return sum > 1 + SUM_ERROR || sum < least * (1 - SUM_ERROR) ? -1 : 0;
 }
 
 static int sample_unpack(const struct logits_spec *s, const unsigned char *row, int32_t *ids,
@@ -225,12 +227,19 @@ static int sample_unpack(const struct logits_spec *s, const unsigned char *row, 
     return 0;
 }
 
+static int full_unpack(const struct logits_spec *s, const unsigned char *row, float *logits)
+{
+    int finite = 1;
+    memcpy(logits, row, (size_t)logits_row_bytes(s));
+    for (int64_t i = 0; i < s->vocab_size; i++)
+        finite &= isfinite(logits[i]) != 0;
+    return finite ? 0 : -1;
+}
+
 int logits_unpack(const struct logits_spec *s, const unsigned char *row, void *token_data)
 {
     int32_t *ids = token_data;
-    if (s->form == LOGITS_FULL) {
-        memcpy(token_data, row, (size_t)logits_row_bytes(s));
-        return 0;
-    }
+    if (s->form == LOGITS_FULL)
+        return full_unpack(s, row, token_data);
     return (s->form == LOGITS_TOP ? top_unpack : sample_unpack)(s, row, ids, (float *)ids + s->n);
 }

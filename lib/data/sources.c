@@ -60,6 +60,19 @@ static int names_expand(struct data_source *s, struct err *e)
     return status ? err_set(e, "--data %s: no file matches", s->name) : 0;
 }
 
+/* Is a file of the last source also in an earlier one? */
+static int files_check(const struct data_sources *s, struct err *e)
+{
+    const struct data_source *added = &s->all[s->n - 1];
+    for (const struct data_source *a = s->all; a < added; a++)
+        for (int64_t i = 0; i < a->n_streams; i++)
+            for (int64_t k = 0; k < added->n_streams; k++)
+                if (!strcmp(a->streams[i].path, added->streams[k].path))
+                    return err_set(e, "%s is in --data %s and again in --data %s: give it once",
+                                   a->streams[i].path, a->name, added->name);
+    return 0;
+}
+
 int data_sources_add(struct data_sources *s, const char *text, struct err *e)
 {
     struct data_source new = {.weight = MILLION};
@@ -73,7 +86,9 @@ int data_sources_add(struct data_sources *s, const char *text, struct err *e)
     s->all = mem_grow(s->all, (size_t)(s->n + 1) * sizeof *s->all);
     s->all[s->n++] = new;
     struct data_source *added = &s->all[s->n - 1];
-    return (number && weight_parse(added, text, number, e)) || names_expand(added, e) ? -1 : 0;
+    if (number && weight_parse(added, text, number, e))
+        return -1;
+    return names_expand(added, e) || files_check(s, e) ? -1 : 0;
 }
 
 void data_sources_one(struct data_sources *s, struct tokens *tokens)

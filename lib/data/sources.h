@@ -36,7 +36,7 @@ struct data_sources {
 /* Adds the source `text` names: a file, or a pattern such as shards/ *.tsz (without the space) that
  * is expanded and sorted by bytes, and perhaps :WEIGHT. A name that exists is that file, whatever
  * is in it. The streams are for the caller to load. -1: no such file, a weight that is not from
- * 0.000001 to 1000000, a name given twice. */
+ * 0.000001 to 1000000, a name or a file given twice. */
 int data_sources_add(struct data_sources *s, const char *text, struct err *e);
 /* The stream `tokens`, which is moved, as the only source. */
 void data_sources_one(struct data_sources *s, struct tokens *tokens);

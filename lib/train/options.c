@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sum.h"
+
 /* "ce, kl, rkl": the names of all losses. */
 static void loss_names(char *names, size_t size)
 {
@@ -26,15 +28,13 @@ static int loss_find(const char *name, size_t length)
 /* The end of a leading "0.5ce", "0.5*ce" or "ce", or NULL. */
 static const char *parse_term(const char *text, double weights[LOSS_COUNT])
 {
-    char *name;
-    double weight = strtod(text, &name);
-    if (name == text)
-        weight = 1;
-    else if (*name == '*')
-        name++;
+    double weight;
+    const char *name = sum_term(text, &weight);
+    if (!name)
+        return NULL;
     size_t length = strcspn(name, "+");
     int loss = loss_find(name, length);
-    if (loss < 0 || weights[loss] != 0 || !(weight >= 1e-6 && weight <= 1e6))
+    if (loss < 0 || weights[loss] != 0)
         return NULL;
     weights[loss] = weight;
     return name + length;

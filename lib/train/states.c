@@ -9,6 +9,7 @@
 #include "../../formats/safetensors.h"
 #include "../base/rng.h"
 #include "../base/text.h"
+#include "sum.h"
 
 /* ---- the sum */
 
@@ -42,17 +43,14 @@ static const char *parse_block(const char *text, int64_t *block)
 /* The end of a leading "0.5*block:-3:-3", or NULL. */
 static const char *parse_term(const char *text, struct train_states *s)
 {
-    char *name;
-    double weight = strtod(text, &name);
-    if (name == text)
-        weight = 1;
-    else if (*name == '*')
-        name++;
+    double weight;
+    const char *name = sum_term(text, &weight);
+    if (!name)
+        return NULL;
     size_t length = strcspn(name, ":+"), all = strcspn(name, "+");
     struct tape_state t = {.place = place_find(name, length), .weight = (float)weight};
     const char *end = name + length;
-    if (!t.place || s->n == TAPE_STATES || !(weight >= 1e-6 && weight <= 1e6) ||
-        all >= sizeof s->names[0])
+    if (!t.place || s->n == TAPE_STATES || all >= sizeof s->names[0])
         return NULL;
     if (places[t.place].has_blocks)
         end = parse_block(parse_block(end, &t.teacher), &t.student);

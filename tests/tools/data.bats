@@ -140,6 +140,8 @@ assert len({stream.read(open(n, "rb"))[0]["id"] for n in ("whole.tsz", "y.tsz")}
     rows b.tsz 2 4
     refused 2 '--data none*.tsz: no file' train --data 'none*.tsz' --max-steps 1
     refused 2 '--data a.tsz is given twice' train --data a.tsz --data a.tsz:2 --max-steps 1
+    refused 2 "is in --data a.tsz and again in --data [a]*" train --data a.tsz --data '[a]*.tsz' \
+        --max-steps 1
     refused 2 'from 0.000001 to 1000000' train --data a.tsz:0 --max-steps 1
     refused 1 'cannot open c.tsz' train --data a.tsz --data c.tsz:2 --max-steps 1
     "$BIN/tokenize" --ids <<< "1 2 300" > wide.tsz

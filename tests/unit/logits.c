@@ -71,10 +71,25 @@ static void check_rows(void)
         unpacked(&top, row, &failed);
         CHECK(failed, "probabilities that do not sum to 1 are refused");
     }
+    top.tail = 0;
+    logits_pack(&top, &l, row);
+    row[7] = row[9] = 0xcb; /* exp(-14) each, less than a 70,000th */
+    unpacked(&top, row, &failed);
+    CHECK(failed, "probabilities that cannot be the largest are refused");
+    top.tail = 1;
     logits_pack(&top, &l, row);
     memcpy(row + 3, row, 3);
     unpacked(&top, row, &failed);
     CHECK(failed, "an entry that is there twice is refused");
+    struct logits_spec full = {.form = LOGITS_FULL, .vocab_size = 3};
+    float logits[] = {1, -2, 3}, *z = logits;
+    CHECK(!logits_unpack(&full, (unsigned char *)logits, row) &&
+              !memcmp(row, logits, sizeof logits),
+          "full logits come back");
+    for (int i = 0; i < 2; i++) {
+        z[1] = i ? INFINITY : NAN;
+        CHECK(logits_unpack(&full, (unsigned char *)logits, row), "%g is no logit", (double)z[1]);
+    }
 }
 
 static void check_uniform(void)

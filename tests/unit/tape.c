@@ -9,22 +9,12 @@
 #include <string.h>
 
 #include "../../formats/safetensors.h"
-#include "../../lib/tool/model_open.h"
 #include "../../lib/model/layout.h"
 #include "../../lib/tape/tape_private.h"
-#include "check.h"
+#include "device.h"
 
 static struct exec x;
 static struct err e;
-
-static void stop_on_error(const char *what)
-{
-    if (!e.set)
-        return;
-    printf("FAILED %s: %s\n", what, e.msg);
-    check_failed++;
-    exit(check_report());
-}
 
 struct golden {
     struct safetensors *expected;
@@ -51,7 +41,7 @@ static void golden_open(struct golden *g, const char *dir)
 {
     char *path = mem_format("%s/expected.safetensors", dir);
     g->expected = sf_open(path, &e);
-    stop_on_error(path);
+    stop_on_error(&e, path);
     free(path);
     const struct tensor *t = sf_tensor(g->expected, sf_find(g->expected, "input_ids"));
     g->B = t->shape[0];
@@ -119,12 +109,7 @@ static void keep(void *user, const struct tapped *t)
 static struct model *load(const char *dir, int how)
 {
     struct model *m = mem_alloc(sizeof *m);
-    struct model_in *in = model_open(dir, &e);
-    stop_on_error(dir);
-    if (!model_load(m, in, how, &e))
-        model_move(m, &x, &e);
-    stop_on_error(dir);
-    model_close(in);
+    load_model(m, dir, how, &x);
     return m;
 }
 
@@ -137,7 +122,7 @@ static void release(struct model *m)
 static struct tape *record(const struct tape_spec *s)
 {
     struct tape *t = tape_record(&x, s, &e);
-    stop_on_error("recording");
+    stop_on_error(&e, "recording");
     return t;
 }
 
@@ -164,7 +149,7 @@ static void check_forward(const char *name, struct model *m, const struct golden
     tape_open(t, &e);
     struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids};
     tape_forward(t, &b, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     double largest;
     for (int64_t l = 0; l <= L; l++) {
         char *key = l ? mem_format("hidden.block.%lld", (long long)l - 1)
@@ -187,7 +172,7 @@ static void check_forward(const char *name, struct model *m, const struct golden
     memcpy(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4);
     for (int64_t l = 0; l < L; l++)
         tape_forward_range(t, &b, l, l + 1, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     CHECK(!memcmp(whole, tape_logits(t, 0, g->B * g->T), (size_t)n * 4),
           "%s: blocks run one by one give other logits", name);
     free(whole);
@@ -221,7 +206,7 @@ static void check_backward(const char *name, struct model *m, const struct golde
     struct batch b = {.n_seq = g->B, .seq_len = g->T, .ids = g->ids, .labels = g->labels};
     tape_forward(t, &b, &e);
     tape_backward(t, &b, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     int64_t n;
     float *nll = golden_values(g, "nll", &n);
     double sum = 0;
@@ -233,7 +218,7 @@ static void check_backward(const char *name, struct model *m, const struct golde
     float *grads = gradients(m), *got = grads;
     struct layout layout;
     layout_make(&layout, &m->spec, m->spec.family->stored, 0, NULL, NULL, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     for (int i = 0; i < m->spec.n_tensors; got += m->params[i].rows * m->params[i].cols, i++) {
         float *want = golden_grad(g, m, &layout, i);
         double largest = 0, off = worst(got, want, m->params[i].rows * m->params[i].cols, &largest);
@@ -296,7 +281,7 @@ static void check_generation(const char *name, struct model *m, const struct gol
             ids[i] = g->ids[(2 - rows + i / length) * g->T + at + i % length];
         struct batch b = {.n_seq = rows, .seq_len = length, .pos0 = at, .ids = ids};
         tape_forward(t, &b, &e);
-        stop_on_error(name);
+        stop_on_error(&e, name);
         for (int64_t i = 0; i < rows; i++) {
             double w = worst(tape_logits(t, i * length, length),
                              want + ((2 - rows + i) * g->T + at) * V, length * V, &largest);
@@ -359,7 +344,7 @@ static void check_family(const char *name)
     golden_open(&g, dir);
     struct model *m = load(dir, MODEL_TRAIN);
     model_add_grads(m, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     check_forward(name, m, &g);
     check_backward(name, m, &g, 0);
     check_recompute(name, m, &g);
@@ -378,14 +363,7 @@ static void check_family(const char *name)
 
 int main(int argc, char **argv)
 {
-    int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
-    argc -= cuda;
-    argv += cuda;
-    if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
-        printf("%s\n", x.err.msg);
-        return 1;
-    }
-    x.compute = DT_F32;
+    device_open(&x, &argc, &argv);
     DIR *d = opendir("tests/golden/families");
     for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
         if (f->d_name[0] != '.' && (argc < 2 || !strcmp(argv[1], f->d_name)))

@@ -10,22 +10,13 @@
 
 #include "../../lib/base/rng.h"
 #include "../../lib/tape/tape.h"
-#include "../../lib/tool/model_open.h"
-#include "check.h"
+#include "device.h"
 
 /* TIMES: from the second time on a device replays a graph */
 enum { N_SEQ = 2, SEQ_LEN = 37, T = N_SEQ * SEQ_LEN, CUTS = 3, TIMES = 3 };
 
 static struct exec x;
 static struct err e;
-
-static void stop_on_error(const char *doing)
-{
-    if (!e.set)
-        return;
-    printf("%s: %s\n", doing, e.msg);
-    exit(1);
-}
 
 /* N_SEQ sequences of random ids, their documents, and labels within these. */
 static int32_t ids[T], labels[T], starts[T];
@@ -73,9 +64,9 @@ static struct tape *open_tape(struct tape_spec s, struct model *m)
 {
     s.model = m;
     struct tape *t = tape_record(&x, &s, &e);
-    stop_on_error("recording");
+    stop_on_error(&e, "recording");
     tape_open(t, &e);
-    stop_on_error("opening");
+    stop_on_error(&e, "opening");
     return t;
 }
 
@@ -87,12 +78,12 @@ static void check_logits(const char *name, struct model *m)
     float *got = malloc((size_t)(T * V) * sizeof *got);
     draw_batch(V, 0);
     tape_forward(t, &packed, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     memcpy(got, tape_logits(t, 0, T), (size_t)(T * V) * sizeof *got);
     for (int i = 0; i < T;) {
         struct batch b = document_at(i);
         tape_forward(t, &b, &e);
-        stop_on_error(name);
+        stop_on_error(&e, name);
         double off = distance(got + i * V, tape_logits(t, 0, b.seq_len), b.seq_len * V);
         CHECK(off < 1e-5, "%s: logits of the document of %d tokens at %d are off by %g", name,
               (int)b.seq_len, i, off);
@@ -109,7 +100,7 @@ static void run(struct tape *t, const struct batch *b, double *losses)
     tape_forward(t, b, &e);
     memcpy(losses, tape_losses(t, 0), (size_t)(b->n_seq * b->seq_len) * sizeof *losses);
     tape_backward(t, b, &e);
-    stop_on_error("a step");
+    stop_on_error(&e, "a step");
 }
 
 static float *gradients(const struct model *m)
@@ -181,7 +172,7 @@ static void check_cached(const char *name, struct model *m)
         front[i] = i < FRONT ? 0 : FRONT;
     struct batch b = {.n_seq = 1, .seq_len = SEQ_LEN - FRONT, .ids = ids + FRONT};
     tape_forward(whole, &b, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     const float *want = tape_logits(whole, 0, SEQ_LEN - FRONT);
     for (int at = 0; at < SEQ_LEN; at += (int)b.seq_len) {
         b = (struct batch){.n_seq = 1,
@@ -190,7 +181,7 @@ static void check_cached(const char *name, struct model *m)
                            .ids = ids + at,
                            .starts = front + at};
         tape_forward(t, &b, &e);
-        stop_on_error(name);
+        stop_on_error(&e, name);
         int64_t last = at + b.seq_len - 1;
         double off = distance(tape_logits(t, b.seq_len - 1, 1), want + (last - FRONT) * V, V);
         CHECK(off < 1e-5, "%s: logits of token %d are off by %g", name, (int)last, off);
@@ -235,12 +226,9 @@ static void check_family(const char *name)
 {
     char *dir = mem_format("tests/golden/families/%s", name);
     struct model m;
-    struct model_in *in = model_open(dir, &e);
-    stop_on_error(dir);
-    if (!model_load(&m, in, MODEL_TRAIN, &e) && !model_move(&m, &x, &e))
-        model_add_grads(&m, &e);
-    stop_on_error(dir);
-    model_close(in);
+    load_model(&m, dir, MODEL_TRAIN, &x);
+    model_add_grads(&m, &e);
+    stop_on_error(&e, dir);
     check_logits(name, &m);
     check_training(name, &m);
     check_cached(name, &m);
@@ -260,14 +248,7 @@ static int is_chosen(const char *family, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
-    argc -= cuda;
-    argv += cuda;
-    if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
-        printf("%s\n", x.err.msg);
-        return 1;
-    }
-    x.compute = DT_F32;
+    device_open(&x, &argc, &argv);
     DIR *d = opendir("tests/golden/families");
     for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
         if (is_chosen(f->d_name, argc, argv))

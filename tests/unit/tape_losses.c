@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "../../lib/tape/tape.h"
-#include "../../lib/tool/model_open.h"
-#include "check.h"
+#include "device.h"
 
 enum { N_SEQ = 4, SEQ_LEN = 7, T = N_SEQ * SEQ_LEN, STEPS = 3 };
 
@@ -17,25 +16,6 @@ static struct model student, teacher;
 static int32_t ids[T], labels[T];
 static const struct batch batch = {
     .n_seq = N_SEQ, .seq_len = SEQ_LEN, .ids = ids, .labels = labels};
-
-static void stop_on_error(const char *doing)
-{
-    if (!e.set)
-        return;
-    printf("%s: %s\n", doing, e.msg);
-    exit(1);
-}
-
-static void load(struct model *m, const char *dir, int how)
-{
-    struct model_in *in = model_open(dir, &e);
-    stop_on_error(dir);
-    model_load(m, in, how, &e);
-    model_close(in);
-    stop_on_error(dir);
-    model_move(m, &x, &e);
-    stop_on_error(dir);
-}
 
 static void draw_batch(void)
 {
@@ -53,9 +33,9 @@ static struct tape *open_tape(struct tape_spec s)
     s.end = TAPE_LOSS;
     s.train = 1;
     struct tape *t = tape_record(&x, &s, &e);
-    stop_on_error("recording");
+    stop_on_error(&e, "recording");
     tape_open(t, &e);
-    stop_on_error("opening");
+    stop_on_error(&e, "opening");
     return t;
 }
 
@@ -68,7 +48,7 @@ static float *step_of(struct tape *t, const struct batch *b)
     tape_loss_scale(t, 1.0f / T);
     tape_forward(t, b, &e);
     tape_backward(t, b, &e);
-    stop_on_error("a step");
+    stop_on_error(&e, "a step");
     exec_get(&x, g, student.grads.base, bytes);
     return g;
 }
@@ -145,7 +125,7 @@ static void check_lines(void)
     struct arena a;
     double sums[3] = {0}, by_hand[3] = {0};
     exec_arena(&x, &a, sizeof sums, &e);
-    stop_on_error("sums");
+    stop_on_error(&e, "sums");
     double *there = arena_take(&a, sizeof sums);
     tape_add_losses(two, &batch, there);
     exec_get(&x, sums, there, sizeof sums);
@@ -219,10 +199,10 @@ static void check_token_data(void)
     struct seen seen = {0};
     struct tape *t = tape_record(&x, &s, &e);
     tape_tap(t, TAP_BLOCK_INPUT, 1, NULL, look, &seen, &e);
-    stop_on_error("a tap");
+    stop_on_error(&e, "a tap");
     tape_open(t, &e);
     tape_forward(t, &with, &e);
-    stop_on_error("data of tokens");
+    stop_on_error(&e, "data of tokens");
     CHECK(seen.calls == exec_workers(&x) && !seen.wrong, "data of tokens: %d calls, %d wrong",
           seen.calls, seen.wrong);
     tape_close(t);
@@ -237,10 +217,10 @@ static float *teacher_logits(void)
     struct tape_spec s = {
         .model = &teacher, .n_seq = N_SEQ, .seq_len = SEQ_LEN, .end = TAPE_LOGITS};
     struct tape *t = tape_record(&x, &s, &e);
-    stop_on_error("recording the teacher");
+    stop_on_error(&e, "recording the teacher");
     tape_open(t, &e);
     tape_forward(t, &batch, &e);
-    stop_on_error("the teacher's logits");
+    stop_on_error(&e, "the teacher's logits");
     size_t bytes = (size_t)(T * teacher.spec.vocab_size) * sizeof(float);
     float *logits = memcpy(malloc(bytes), tape_logits(t, 0, T), bytes);
     tape_close(t);
@@ -278,17 +258,12 @@ static void check_given(void)
 
 int main(int argc, char **argv)
 {
-    int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
-    if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
-        printf("%s\n", x.err.msg);
-        return 1;
-    }
-    x.compute = DT_F32;
+    device_open(&x, &argc, &argv);
     draw_batch();
-    load(&student, "tests/golden/slice/llama/all", MODEL_TRAIN);
-    load(&teacher, "tests/golden/families/llama", MODEL_FROZEN);
+    load_model(&student, "tests/golden/slice/llama/all", MODEL_TRAIN, &x);
+    load_model(&teacher, "tests/golden/families/llama", MODEL_FROZEN, &x);
     model_add_grads(&student, &e);
-    stop_on_error("gradients");
+    stop_on_error(&e, "gradients");
     check_weights_change();
     check_lines();
     check_refused((struct tape_spec){.losses = {{.kind.set = LOSS_BIT(kl)}}}, &batch,

@@ -9,8 +9,7 @@
 #include "../../formats/safetensors.h"
 #include "../../lib/base/rng.h"
 #include "../../lib/tape/tape_private.h"
-#include "../../lib/tool/model_open.h"
-#include "check.h"
+#include "device.h"
 
 enum { N_SEQ = 2, SEQ_LEN = 33, T = N_SEQ * SEQ_LEN, SUMS = 8 };
 
@@ -20,15 +19,6 @@ static int each_param = 1; /* how many there are to one whose slope is taken */
 static int32_t ids[T], labels[T];
 static const struct batch batch = {
     .n_seq = N_SEQ, .seq_len = SEQ_LEN, .ids = ids, .labels = labels};
-
-static void stop_on_error(const char *doing)
-{
-    if (!e.set)
-        return;
-    printf("FAILED %s: %s\n", doing, e.msg);
-    check_failed++;
-    exit(check_report());
-}
 
 /* ---- a student with its lift, a teacher, and a tape of both */
 
@@ -40,26 +30,17 @@ struct pair {
     double *sums;
 };
 
-static void load(struct model *m, const char *dir, int how)
-{
-    struct model_in *in = model_open(dir, &e);
-    stop_on_error(dir);
-    model_load(m, in, how, &e);
-    model_close(in);
-    stop_on_error(dir);
-}
-
 /* lift: its values, NULL: drawn */
 static void pair_load(struct pair *p, const char *student, const char *teacher, const float *lift)
 {
     *p = (struct pair){0};
-    load(&p->student, student, MODEL_TRAIN);
-    load(&p->teacher, teacher, MODEL_FROZEN);
+    load_model(&p->student, student, MODEL_TRAIN, NULL);
+    load_model(&p->teacher, teacher, MODEL_FROZEN, NULL);
     int64_t rows = p->teacher.spec.hidden_size, cols = p->student.spec.hidden_size;
     if (lift || rows != cols) {
         struct rng rng = rng_open(3, 0);
         p->lift = model_add_matrix(&p->student, rows, cols, &e);
-        stop_on_error("the lift");
+        stop_on_error(&e, "the lift");
         for (int64_t i = 0; i < rows * cols; i++)
             ((float *)p->lift->v)[i] = lift ? lift[i]
                                             : (float)(rng_normal(&rng) / sqrt((double)cols));
@@ -70,7 +51,7 @@ static void pair_load(struct pair *p, const char *student, const char *teacher, 
     model_move(&p->teacher, &x, &e);
     model_add_grads(&p->student, &e);
     exec_arena(&x, &p->arena, SUMS * sizeof *p->sums, &e);
-    stop_on_error("moving the models");
+    stop_on_error(&e, "moving the models");
     p->sums = arena_take(&p->arena, SUMS * sizeof *p->sums);
 }
 
@@ -92,9 +73,9 @@ static void pair_open(struct pair *p, const struct tape_spec *s)
 {
     tape_close(p->tape);
     p->tape = tape_record(&x, s, &e);
-    stop_on_error("recording");
+    stop_on_error(&e, "recording");
     tape_open(p->tape, &e);
-    stop_on_error("opening");
+    stop_on_error(&e, "opening");
 }
 
 static void pair_close(struct pair *p)
@@ -111,7 +92,7 @@ static void forward(struct pair *p, double sums[SUMS])
     tape_forward(p->tape, &batch, &e);
     tape_add_losses(p->tape, &batch, p->sums);
     exec_get(&x, sums, p->sums, SUMS * sizeof *sums);
-    stop_on_error("forward");
+    stop_on_error(&e, "forward");
 }
 
 /* The gradient of a step whose forward pass has run, to be freed. */
@@ -120,7 +101,7 @@ static float *backward(struct pair *p)
     size_t bytes = (size_t)p->student.n_values * sizeof(float);
     float *g = mem_alloc(bytes);
     tape_backward(p->tape, &batch, &e);
-    stop_on_error("backward");
+    stop_on_error(&e, "backward");
     exec_get(&x, g, p->student.grads.base, bytes);
     return g;
 }
@@ -138,9 +119,9 @@ static double norm(const float *g, int64_t n)
 static void golden_read(const char *name, void *values, int64_t bytes)
 {
     struct safetensors *f = sf_open("tests/golden/train/data.safetensors", &e);
-    stop_on_error("tests/golden/train/data.safetensors");
+    stop_on_error(&e, "tests/golden/train/data.safetensors");
     sf_read(f, sf_find(f, name), 0, values, bytes, &e);
-    stop_on_error(name);
+    stop_on_error(&e, name);
     sf_close(f);
 }
 
@@ -359,17 +340,12 @@ static void check_refused(const char *student, const char *teacher, struct tape_
 
 int main(int argc, char **argv)
 {
-    int cuda = argc > 1 && !strcmp(argv[1], "--cuda");
-    if (exec_open(&x, cuda ? DEVICE_CUDA : DEVICE_CPU, 2)) {
-        printf("%s\n", x.err.msg);
-        return 1;
-    }
-    x.compute = DT_F32;
-    each_param = cuda ? 4 : 1; /* an emulated device is slow */
+    device_open(&x, &argc, &argv);
+    each_param = x.device == DEVICE_CUDA ? 4 : 1; /* an emulated device is slow */
     golden_batch();
     check_golden(0, 0.982558293806672, 4.06448932371493);
     check_golden(1, 0.9819198083498465, 4.060228663279555);
-    if (!cuda)
+    if (x.device == DEVICE_CPU)
         check_families();
     check_sum();
     check_unread();
