@@ -17,7 +17,7 @@
  *   FMA(a, b, c)    a * b + c, fused where the machine has it
  *
  * NaN in, NaN out. Coefficients are Chebyshev fits in double precision, rounded to f32. The bounds
- * are checked by tests/unit/ops.c. */
+ * are checked by tests/unit/vecmath.c. */
 #ifndef PARE_VECMATH_H
 #define PARE_VECMATH_H
 
