@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "check.h"
-#include "../../kernels/cpu/vecmath.h"
 #include "reference/reference.h"
 
 enum { TRIALS = 20, FIRST_LARGE = 16, DIRECTIONS = 3 };
