@@ -11,6 +11,7 @@
 #include "../base/mem.h"
 #include "config.h"
 #include "family.h"
+#include "footprint.h"
 #include "layout.h"
 #include "nested.h"
 #include "row_block.h"

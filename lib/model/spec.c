@@ -30,10 +30,7 @@ static struct tensor instance(const struct model_spec *h, const struct family_te
     return x;
 }
 
-/* Visits the tensors in stream order: start, the layers one by one, end. */
-typedef int visit_fn(void *user, const struct model_spec *h, const struct family_tensor *t,
-                     int64_t layer);
-static int visit(const struct model_spec *h, visit_fn *fn, void *user)
+int model_spec_visit(const struct model_spec *h, model_visit *visit, void *user)
 {
     const struct family_tensor *t = h->family->tensors;
     int n = family_count_tensors(h->family), first = 0, last, stop = 0;
@@ -42,14 +39,14 @@ static int visit(const struct model_spec *h, visit_fn *fn, void *user)
     for (int i = 0; i < n; i++)
         kinds[i] = model_spec_flag(h, t[i].when) ? family_tensor_kinds(h->family, &t[i]) : 0;
     for (; first < n && !in_layer(&t[first]); first++)
-        stop = stop || (kinds[first] && fn(user, h, &t[first], -1));
+        stop = stop || (kinds[first] && visit(user, h, &t[first], -1));
     for (last = first; last < n && in_layer(&t[last]);)
         last++;
     for (int64_t l = 0; l < h->num_hidden_layers && !stop; l++)
         for (int i = first; i < last; i++)
-            stop = stop || (kinds[i] & h->layers[l].kinds && fn(user, h, &t[i], l));
+            stop = stop || (kinds[i] & h->layers[l].kinds && visit(user, h, &t[i], l));
     for (int i = last; i < n; i++)
-        stop = stop || (kinds[i] && fn(user, h, &t[i], -1));
+        stop = stop || (kinds[i] && visit(user, h, &t[i], -1));
     free(kinds);
     return stop ? -1 : 0;
 }
@@ -75,7 +72,7 @@ static int list_one(void *user, const struct model_spec *h, const struct family_
 void model_spec_list_tensors(struct model_spec *h, enum dtype dtype)
 {
     struct listing to = {.dtype = dtype};
-    visit(h, list_one, &to);
+    model_spec_visit(h, list_one, &to);
     free(h->tensors);
     h->tensors = to.list;
     h->n_tensors = to.n;
@@ -113,7 +110,7 @@ static int check_one(void *user, const struct model_spec *h, const struct family
 int model_spec_check_tensors(const struct model_spec *h, struct err *e)
 {
     struct checking c = {.e = e};
-    if (visit(h, check_one, &c))
+    if (model_spec_visit(h, check_one, &c))
         return -1;
     return c.i < h->n_tensors
                ? err_set(e,
@@ -144,21 +141,18 @@ const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, i
     return NULL;
 }
 
-/* Tables with a row for every token or position: embeddings, and a head that is not tied. */
-static int is_embedding(const struct model_spec *h, int i)
+int family_tensor_is_table(const struct family_tensor *t)
 {
-    int64_t layer;
-    const struct family_tensor *t = model_spec_axes(h, i, &layer);
-    return h->tensors[i].ndim == 2 && (t->axes[0] == AXIS_V || t->axes[0] == AXIS_P);
+    return t->axes[1] != AXIS_NONE && (t->axes[0] == AXIS_V || t->axes[0] == AXIS_P);
 }
 
 int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding)
 {
     int64_t total = 0, outside = 0;
     for (int i = 0; i < h->n_tensors; i++) {
-        int64_t n = tensor_count(&h->tensors[i]);
+        int64_t layer, n = tensor_count(&h->tensors[i]);
         total += n;
-        outside += is_embedding(h, i) ? n : 0;
+        outside += family_tensor_is_table(model_spec_axes(h, i, &layer)) ? n : 0;
     }
     if (non_embedding)
         *non_embedding = total - outside;

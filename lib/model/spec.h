@@ -95,6 +95,13 @@ void model_spec_copy(struct model_spec *dst, const struct model_spec *src);
 void model_spec_free(struct model_spec *h);
 /* `from`'s files and tokenizer_id instead of its own */
 void model_spec_take_files(struct model_spec *h, const struct model_spec *from);
+/* Visits the canonical tensors that family and sizes imply, in stream order: the rows of the
+ * family's list for the tensors before the layers (layer -1), for those of layers 0, 1, ..., and
+ * for those after them. Needs no list of tensors. Stops at the first that does not return 0;
+ * -1 then. */
+typedef int model_visit(void *user, const struct model_spec *h, const struct family_tensor *t,
+                        int64_t layer);
+int model_spec_visit(const struct model_spec *h, model_visit *visit, void *user);
 /* Lists the canonical tensors that family and sizes imply, in stream order, each of type `dtype`.
  * Sets tensors, n_tensors. */
 void model_spec_list_tensors(struct model_spec *h, enum dtype dtype);
@@ -116,6 +123,8 @@ int model_spec_has_line(const struct model_spec *h, const struct family_line *li
 int model_spec_find(const struct model_spec *h, const char *name);
 /* The axes of canonical tensor i of h, and its layer (-1 outside the blocks). */
 const struct family_tensor *model_spec_axes(const struct model_spec *h, int i, int64_t *layer);
+/* Is it a table with a row for every token or position: embeddings, a head that is not tied? */
+int family_tensor_is_table(const struct family_tensor *t);
 /* tied embeddings count once */
 int64_t model_spec_parameters(const struct model_spec *h, int64_t *non_embedding);
 int64_t model_spec_bytes(const struct model_spec *h);
