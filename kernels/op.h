@@ -277,6 +277,22 @@ struct pick_params {
     void *out;
 };
 
+/* divergence, of a position: KL(teacher || student) over the min(V, Vt) entries that both
+ * vocabularies have (the others are dropped before the softmax, as in losses.def); the negative
+ * log-likelihood of its label under each, over all entries of its own, infinity where it has no
+ * such entry; and for each k of agreement_ranks the share of the teacher's k most probable tokens
+ * that are among the student's k (of equal logits, the lower id comes first; k at most min(V, Vt)).
+ */
+enum { AGREEMENTS = 3, AGREEMENT_MOST = 10 };
+enum divergence {
+    DIVERGENCE_KL,
+    DIVERGENCE_NLL,
+    DIVERGENCE_TEACHER_NLL,
+    DIVERGENCE_SAME,
+    DIVERGENCE_COLUMNS = DIVERGENCE_SAME + AGREEMENTS
+};
+extern const int agreement_ranks[AGREEMENTS]; /* 1, 5, 10 */
+
 struct op_args {
     struct exec *x;
     const struct batch *batch;

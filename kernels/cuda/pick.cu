@@ -1,7 +1,7 @@
 /* pick on CUDA: see kernels/cpu/pick.c. One block a row, cut into tiles of which each warp sums up
  * its share. A thread looks for one draw: first its tile, then the entry. The largest entries are
  * found one after the other. */
-#include "cuda.h"
+#include "largest.h"
 
 enum { THREADS = 256, TILES = 1024, TILE_LEAST = 256 };
 
@@ -17,13 +17,6 @@ template <class T>
 static __device__ __forceinline__ float exponential(const picked_row<T> &r, int64_t i)
 {
     return expf(widen(r.z[i]) * r.inv_temperature - r.base);
-}
-
-/* Entry a comes before the entry with logit z and id b: it is larger, or as large with a lower id.
- */
-static __device__ __forceinline__ bool is_before(float z_a, int64_t a, float z, int64_t b)
-{
-    return z_a > z || (z_a == z && a < b);
 }
 
 template <class T> static __device__ float row_base(const picked_row<T> &r)
@@ -105,24 +98,6 @@ template <class T> static __device__ void draw(const picked_row<T> &r, const dou
 
 /* ---- the largest entries */
 
-/* The first entry after (z, id) in the order. */
-template <class T>
-static __device__ int64_t next_largest(const picked_row<T> &r, float z, int64_t id)
-{
-    float best = -INFINITY;
-    double first = -INFINITY; /* of the lowest id, negative */
-    for (int64_t i = threadIdx.x; i < r.V; i += blockDim.x) {
-        float own = widen(r.z[i]);
-        if (is_before(z, id, own, i) && (own > best || first == -INFINITY)) {
-            best = own;
-            first = -(double)i;
-        }
-    }
-    float largest = block_max(best);
-    double found = -block_max(best == largest ? first : -INFINITY);
-    return found < (double)r.V ? (int64_t)found : 0; /* none: a logit is no number */
-}
-
 /* In the order of ids. */
 template <class T> static __device__ void sort_ids(const picked_row<T> &r, int32_t *scratch)
 {
@@ -145,12 +120,12 @@ template <class T> static __device__ void list_largest(picked_row<T> r)
     int64_t id = -1;
     double rest = 0, sum = 0, inv_temperature = r.inv_temperature, top = r.base;
     for (int64_t k = 0; k < r.n; k++) {
-        id = next_largest(r, z, id);
+        id = next_largest(r.z, r.V, z, id);
         z = widen(r.z[id]);
         if (threadIdx.x == 0)
             r.ids[k] = (int32_t)id;
     }
-    r.base = widen(r.z[r.n < r.V ? next_largest(r, z, id) : id]) * r.inv_temperature;
+    r.base = widen(r.z[r.n < r.V ? next_largest(r.z, r.V, z, id) : id]) * r.inv_temperature;
     for (int64_t i = threadIdx.x; i < r.V; i += blockDim.x)
         rest += is_before(z, id, widen(r.z[i]), i) ? (double)exponential(r, i) : 0;
     double log_rest = log(block_sum(rest)) + (double)r.base;
