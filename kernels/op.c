@@ -11,8 +11,6 @@ const struct op_info ops[OP_COUNT] = {
 #undef OP
 };
 
-const int agreement_ranks[AGREEMENTS] = {1, 5, AGREEMENT_MOST};
-
 int64_t op_memo(enum op op, const struct op_args *c)
 {
     switch (op) {

@@ -2,6 +2,7 @@
 #ifndef PARE_EVAL_H
 #define PARE_EVAL_H
 
+#include "divergence.h"
 #include "dump.h"
 #include "generate.h"
 #include "loss.h"
