@@ -150,7 +150,8 @@ void ranges_free(struct ranges *r)
 static int64_t run_of(const int64_t *layer, const int64_t *value, int64_t i, int64_t n)
 {
     int64_t run = 1;
-    while (i + run < n && value[i + run] == value[i] && layer[i + run] == layer[i] + run)
+    while (i + run < n && (!value || value[i + run] == value[i]) &&
+           layer[i + run] == layer[i] + run)
         run++;
     return run;
 }
@@ -158,17 +159,18 @@ static int64_t run_of(const int64_t *layer, const int64_t *value, int64_t i, int
 char *ranges_text(const int64_t *layer, const int64_t *value, int64_t n)
 {
     int64_t equal = 0;
-    while (equal < n && value[equal] == value[0])
+    while (value && equal < n && value[equal] == value[0])
         equal++;
     if (n && equal == n)
         return mem_format("%" PRId64, value[0]);
     char *text = mem_string("");
     for (int64_t i = 0; i < n;) {
         int64_t run = run_of(layer, value, i, n);
-        char last[24] = "";
+        text = mem_append(text, "%s%" PRId64, i ? "," : "", layer[i]);
         if (run > 1)
-            snprintf(last, sizeof last, "-%" PRId64, layer[i + run - 1]);
-        text = mem_append(text, "%s%" PRId64 "%s:%" PRId64, i ? "," : "", layer[i], last, value[i]);
+            text = mem_append(text, "-%" PRId64, layer[i + run - 1]);
+        if (value)
+            text = mem_append(text, ":%" PRId64, value[i]);
         i += run;
     }
     return text;

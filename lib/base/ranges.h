@@ -31,7 +31,7 @@ const struct range *ranges_find(const struct ranges *r, int64_t layer);
 void ranges_free(struct ranges *r);
 
 /* The reverse: layer[i], ascending, has value[i]. "896" if all n are equal, else
- * "0-7:896,8-11:1024"; free it. */
+ * "0-7:896,8-11:1024"; value NULL: a list without values, "0,3,12-19". free it. */
 char *ranges_text(const int64_t *layer, const int64_t *value, int64_t n);
 
 #endif

@@ -12,8 +12,8 @@ const struct axis_row axis_rows[AXIS_COUNT] = {
     [AXIS_P] = {.place = -1},
 #define ROW(in, letter, dimension, name, most, ...) \
     [AXIS_##letter] = {#letter, #name, offsetof(struct in, name), most, ROW_REST(__VA_ARGS__)},
-#define ROW_REST(inside, width, place, option, help) \
-    AXIS_##inside, AXIS_##width, place, option, help
+#define ROW_REST(inside, width, place, brief, option, help) \
+    AXIS_##inside, AXIS_##width, place, brief, option, help
 #define MODEL_AXIS(...) ROW(model_spec, __VA_ARGS__)
 #define LAYER_AXIS(...) ROW(layer, __VA_ARGS__)
 #include "axes.def"

@@ -32,7 +32,7 @@ struct axis_row {
     int64_t most;
     enum axis inside, width;
     int place; /* -1: never cut */
-    const char *option, *help;
+    const char *brief, *option, *help;
 };
 extern const struct axis_row axis_rows[AXIS_COUNT];
 

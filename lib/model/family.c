@@ -140,6 +140,15 @@ unsigned family_tensor_kinds(const struct family *f, const struct family_tensor 
     return kinds ? kinds : family_kinds(f);
 }
 
+unsigned family_axis_kinds(const struct family *f, enum axis axis)
+{
+    unsigned kinds = 0;
+    for (const struct family_tensor *t = f->tensors; t->name; t++)
+        if (t->axes[0] == axis || t->axes[1] == axis)
+            kinds |= family_tensor_kinds(f, t);
+    return kinds;
+}
+
 const char *block_kind_name(enum block_kind kind)
 {
     return kind == KIND_attention ? "attention" : "mlp";

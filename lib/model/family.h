@@ -143,5 +143,7 @@ struct tensor_parts tensor_take_apart(const char *name);
 unsigned family_kinds(const struct family *f);
 unsigned family_tensor_kinds(const struct family *f, const struct family_tensor *t);
 const char *block_kind_name(enum block_kind kind);
+/* The kinds of the lines that read a tensor with this axis. */
+unsigned family_axis_kinds(const struct family *f, enum axis axis);
 
 #endif

@@ -151,55 +151,37 @@ static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t 
     return k;
 }
 
-/* The kinds of block whose tensors have this axis. */
-static unsigned kinds_of_axis(const struct family *f, enum axis axis)
-{
-    unsigned kinds = 0;
-    for (const struct family_tensor *t = f->tensors; t->name; t++)
-        if (t->axes[0] == axis || t->axes[1] == axis)
-            kinds |= family_tensor_kinds(f, t);
-    return kinds;
-}
-
-/* The units of an axis that the slice's layer y keeps; those of the axis they are nested in come
+/* The units of an axis of a source's layer that the slice's layer y, of the sizes of `to`, keeps;
+ * those of the axis they are nested in come
  * first. */
 static void keep_units(const struct planner *w, struct slice_layer *y, enum axis axis,
-                       int64_t layer, const int64_t n[AXIS_COUNT])
+                       int64_t layer, const struct layer *to)
 {
     enum axis outer = axis_rows[axis].inside;
     const struct layer *from = &w->source->layers[layer];
     struct kept *k = &y->kept[axis];
-    int sort = w->target->sort && from->kinds & kinds_of_axis(w->source->family, axis);
+    int sort = w->target->sort && from->kinds & family_axis_kinds(w->source->family, axis);
     if (axis_rows[axis].place < 0 || k->index || w->e->set)
         return;
     if (outer) {
-        keep_units(w, y, outer, layer, n);
+        keep_units(w, y, outer, layer, to);
         if (!w->e->set)
-            *k = kept_inside(w, axis, layer, n[axis], &y->kept[outer], sort);
+            *k = kept_inside(w, axis, layer, layer_size(to, axis), &y->kept[outer], sort);
     } else {
-        *k = kept_by_rank(w, axis, layer, n[axis], layer_size(from, axis), sort);
+        *k = kept_by_rank(w, axis, layer, layer_size(to, axis), layer_size(from, axis), sort);
     }
     k->width = layer_width(from, axis);
 }
 
-static void plan_layer(const struct planner *w, struct slice_layer *y, int64_t layer)
+/* The layers that stay: the best ones, or those not listed to be dropped. */
+static struct kept keep_layers(const struct planner *w)
 {
-    int64_t n[AXIS_COUNT] = {0};
-    if (layer_sizes(w, layer, n))
-        return;
-    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-        keep_units(w, y, x, layer, n);
-}
-
-/* An axis of the model: its best units, or the layers not listed to be dropped. */
-static struct kept plan_axis(const struct planner *w, enum axis axis)
-{
-    int64_t have = model_spec_size(w->source, axis, 0), n = asked(w, axis, 0);
+    int64_t have = w->source->num_hidden_layers, n = asked(w, AXIS_L, 0);
     const struct ranges *drop = &w->target->drop_layers;
     if (w->e->set)
         return (struct kept){0};
-    if (axis != AXIS_L || !drop->n)
-        return kept_by_rank(w, axis, -1, n ? n : have, have, w->target->sort && axis != AXIS_L);
+    if (!drop->n)
+        return kept_by_rank(w, AXIS_L, -1, n ? n : have, have, 0);
     struct kept k = kept_all(have);
     k.n = 0;
     for (int64_t l = 0; l < have; l++)
@@ -212,22 +194,25 @@ static struct kept plan_axis(const struct planner *w, enum axis axis)
 
 /* ---- the spec of the slice */
 
-/* The tensor of the slice that a source tensor becomes; -1: it is dropped. */
-static int dest_of(const struct slice_plan *p, const struct model_spec *source, int i)
+/* The place in the slice of a source's layer; -1: it is dropped. */
+static int64_t place_of(const struct kept *layers, int64_t layer)
 {
-    int64_t layer, to = 0;
-    const struct family_tensor *f = model_spec_axes(source, i, &layer);
-    if (layer < 0)
-        return model_spec_find(&p->spec, source->tensors[i].name);
-    const struct kept *kept = &p->kept[AXIS_L];
-    while (to < kept->n && kept->index[to] != layer)
-        to++;
-    if (to == kept->n)
-        return -1;
-    char name[TENSOR_NAME];
-    const char *mark = strstr(f->name, "{L}");
-    snprintf(name, sizeof name, "%.*s%" PRId64 "%s", (int)(mark - f->name), f->name, to, mark + 3);
-    return model_spec_find(&p->spec, name);
+    for (int64_t i = 0; i < layers->n; i++)
+        if (layers->index[i] == layer)
+            return i;
+    return -1;
+}
+
+/* Is tensor i of the source the slice's tensor `to`? Both lists have the same order. */
+static int becomes(const struct slice_plan *p, const struct model_spec *source, int i, int to)
+{
+    int64_t layer, slice_layer;
+    if (to == p->spec.n_tensors)
+        return 0;
+    const char *stem = tensor_layer(source->tensors[i].name, &layer),
+               *slice_stem = tensor_layer(p->spec.tensors[to].name, &slice_layer);
+    int64_t place = layer < 0 ? layer : place_of(&p->kept[AXIS_L], layer);
+    return !strcmp(stem, slice_stem) && slice_layer == place && (place >= 0 || layer < 0);
 }
 
 /* Blocks of q8_0 cannot be cut or sorted: a tensor that loses or moves part of its last dimension,
@@ -260,7 +245,7 @@ static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_
 static void check_used(const struct planner *w, const struct slice_plan *p, enum axis axis,
                        const struct range *r)
 {
-    unsigned kinds = kinds_of_axis(w->source->family, axis);
+    unsigned kinds = family_axis_kinds(w->source->family, axis);
     int64_t named = -1;
     for (int64_t i = 0; i < p->kept[AXIS_L].n; i++) {
         int64_t l = p->kept[AXIS_L].index[i];
@@ -277,45 +262,84 @@ static void check_used(const struct planner *w, const struct slice_plan *p, enum
                 axis_rows[axis].option, r->value, named, block_kind_name(kinds));
 }
 
-static void plan_sizes(struct slice_plan *p, const struct model_spec *source)
+static void shape_sizes(const struct planner *w, struct slice_plan *p)
 {
     struct model_spec *h = &p->spec;
-    for (int64_t l = 0; l < p->kept[AXIS_L].n; l++) {
-        h->layers[l] = source->layers[p->kept[AXIS_L].index[l]];
-        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-            if (axis_rows[x].place >= 0)
-                layer_set_size(&h->layers[l], x, p->layers[l].kept[x].n);
+    h->num_hidden_layers = p->kept[AXIS_L].n;
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++) {
+        int64_t n = x == AXIS_L ? 0 : asked(w, x, 0);
+        if (n)
+            model_spec_set_size(h, x, 0, n);
     }
-    for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        if (axis_rows[x].place >= 0)
-            model_spec_set_size(h, x, 0, p->kept[x].n);
+    for (int64_t l = 0; l < p->kept[AXIS_L].n && !w->e->set; l++) {
+        int64_t n[AXIS_COUNT] = {0}, from = p->kept[AXIS_L].index[l];
+        h->layers[l] = w->source->layers[from];
+        layer_sizes(w, from, n);
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            layer_set_size(&h->layers[l], x, n[x]);
+    }
 }
 
-static int plan_spec(const struct planner *w, struct slice_plan *p)
+static int shape_tensors(const struct planner *w, struct slice_plan *p)
 {
     struct model_spec *h = &p->spec;
-    model_spec_copy(h, w->source);
-    plan_sizes(p, w->source);
+    int to = 0;
+    model_spec_list_tensors(h, DT_F32);
+    p->dest = mem_alloc((size_t)w->source->n_tensors * sizeof *p->dest);
+    for (int i = 0; i < w->source->n_tensors; i++) {
+        p->dest[i] = becomes(p, w->source, i, to) ? to++ : -1;
+        if (p->dest[i] >= 0)
+            h->tensors[to - 1].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to - 1],
+                                                w->target->sort);
+    }
+    return to == h->n_tensors ? 0
+                              : err_set(w->e, "internal error: the tensors of the slice do not "
+                                              "follow from those of the model");
+}
+
+/* Which layers stay, and the spec: everything but the units. */
+static int plan_shape(const struct planner *w, struct slice_plan *p)
+{
+    if (slice_target_check(w->target, w->source->num_hidden_layers, w->e))
+        return -1;
+    p->kept[AXIS_L] = keep_layers(w);
+    if (w->e->set)
+        return -1;
+    model_spec_copy(&p->spec, w->source);
+    shape_sizes(w, p);
     drop_kind(w, p, KIND_attention, "drop-attention", &w->target->drop_attention);
     drop_kind(w, p, KIND_mlp, "drop-mlp", &w->target->drop_mlp);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
         for (int64_t i = 0; i < w->target->size[x].n; i++)
             check_used(w, p, x, &w->target->size[x].list[i]);
-    model_spec_update_config(h);
-    model_spec_list_tensors(h, DT_F32);
-    int last = -1, filled = 0;
-    p->dest = mem_alloc((size_t)w->source->n_tensors * sizeof *p->dest);
-    for (int i = 0; i < w->source->n_tensors; i++) {
-        int to = p->dest[i] = dest_of(p, w->source, i);
-        if (to < 0)
-            continue;
-        h->tensors[to].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to], w->target->sort);
-        filled += to > last;
-        last = to;
-    }
-    return filled == h->n_tensors ? 0
-                                  : err_set(w->e, "internal error: the tensors of the slice do not "
-                                                  "follow from those of the model");
+    if (w->e->set)
+        return -1;
+    model_spec_update_config(&p->spec);
+    return shape_tensors(w, p);
+}
+
+/* The units of every axis but the layers, as many as the spec has. */
+static void plan_units(const struct planner *w, struct slice_plan *p)
+{
+    const struct model_spec *h = &p->spec;
+    for (enum axis x = MODEL_AXES; x < LAYER_AXES && !w->e->set; x++)
+        if (axis_rows[x].place >= 0 && x != AXIS_L)
+            p->kept[x] = kept_by_rank(w, x, -1, model_spec_size(h, x, 0),
+                                      model_spec_size(w->source, x, 0), w->target->sort);
+    p->layers = mem_alloc((size_t)p->kept[AXIS_L].n * sizeof *p->layers);
+    for (int64_t l = 0; l < p->kept[AXIS_L].n; l++)
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            keep_units(w, &p->layers[l], x, p->kept[AXIS_L].index[l], &h->layers[l]);
+}
+
+int slice_plan_shape(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
+                     const char *rank_path, const struct slice_target *target, struct err *e)
+{
+    struct planner w = {source, rank, rank_path, target, e};
+    *p = (struct slice_plan){0};
+    if (plan_shape(&w, p))
+        slice_plan_free(p);
+    return e->set ? -1 : 0;
 }
 
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
@@ -323,16 +347,8 @@ int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const
 {
     struct planner w = {source, rank, rank_path, target, e};
     *p = (struct slice_plan){0};
-    if (slice_target_check(target, source->num_hidden_layers, e))
-        return -1;
-    for (enum axis x = MODEL_AXES; x < LAYER_AXES && !e->set; x++)
-        if (axis_rows[x].place >= 0)
-            p->kept[x] = plan_axis(&w, x);
-    p->layers = mem_alloc((size_t)p->kept[AXIS_L].n * sizeof *p->layers);
-    for (int64_t l = 0; l < p->kept[AXIS_L].n && !e->set; l++)
-        plan_layer(&w, &p->layers[l], p->kept[AXIS_L].index[l]);
-    if (!e->set)
-        plan_spec(&w, p);
+    if (!plan_shape(&w, p))
+        plan_units(&w, p);
     if (e->set)
         slice_plan_free(p);
     return e->set ? -1 : 0;

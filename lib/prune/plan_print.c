@@ -91,21 +91,70 @@ static unsigned kinds_left(const struct slice_plan *p, int64_t layer)
     return 0;
 }
 
-/* The layers that lose this kind of block, or (kind 0) every kind they had. */
-static void print_dropped(FILE *f, const char *what, const struct slice_plan *p,
-                          const struct model_spec *source, unsigned kind)
+/* The layers that lose this kind of block, or (kind 0) every kind they had, as text for options;
+ * NULL: none. Free it. */
+static char *dropped_text(const struct slice_plan *p, const struct model_spec *source,
+                          unsigned kind)
 {
-    int any = 0;
+    int64_t n = 0, *layers = mem_alloc((size_t)source->num_hidden_layers * sizeof *layers);
     for (int64_t l = 0; l < source->num_hidden_layers; l++) {
         unsigned left = kinds_left(p, l), lost = source->layers[l].kinds & ~left;
-        if (kind ? !left || !(lost & kind) : left != 0)
-            continue;
-        if (!any++)
-            fprintf(f, "%s dropped:", what);
-        fprintf(f, " %" PRId64, l);
+        if (kind ? left && lost & kind : !left)
+            layers[n++] = l;
     }
-    if (any)
-        fputc('\n', f);
+    char *text = n ? ranges_text(layers, NULL, n) : NULL;
+    free(layers);
+    return text;
+}
+
+static const struct {
+    const char *what, *option;
+    unsigned kind;
+} drops[] = {{"layers", "drop-layers", 0},
+             {"attention", "drop-attention", KIND_attention},
+             {"MLP", "drop-mlp", KIND_mlp}};
+enum { DROPS = sizeof drops / sizeof *drops };
+
+/* The sizes of an axis as text for its option; NULL: none is cut. Layers without such units are not
+ * named. Free it. */
+static char *cut_text(const struct slice_plan *p, const struct model_spec *source, enum axis axis)
+{
+    const struct model_spec *h = &p->spec;
+    const struct kept *layers = &p->kept[AXIS_L];
+    unsigned kinds = family_axis_kinds(h->family, axis);
+    int64_t n = 0, cut = 0, *layer = mem_alloc((size_t)layers->n * sizeof *layer),
+            *size = mem_alloc((size_t)layers->n * sizeof *size);
+    for (int64_t i = 0; i < layers->n; i++) {
+        if (axis >= LAYER_AXES && !(h->layers[i].kinds & kinds))
+            continue;
+        layer[n] = layers->index[i];
+        size[n] = model_spec_size(h, axis, i);
+        cut += size[n] < model_spec_size(source, axis, layer[n]);
+        n++;
+    }
+    char *text = cut ? ranges_text(layer, size, n) : NULL;
+    free(layer);
+    free(size);
+    return text;
+}
+
+char *slice_plan_options(const struct slice_plan *p, const struct model_spec *source)
+{
+    enum axis x;
+    char *all = mem_string("");
+    for (int64_t i = 0; (x = axes_listed(i)); i++) {
+        char *sizes = x == AXIS_L ? NULL : cut_text(p, source, x);
+        if (sizes)
+            all = mem_append(all, " --%s %s", axis_rows[x].option, sizes);
+        free(sizes);
+    }
+    for (int i = 0; i < DROPS; i++) {
+        char *layers = dropped_text(p, source, drops[i].kind);
+        if (layers)
+            all = mem_append(all, " --%s %s", drops[i].option, layers);
+        free(layers);
+    }
+    return all;
 }
 
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source)
@@ -123,7 +172,13 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     print_row(&t, "non-embedding parameters", body_a, body_b);
     print_row(&t, "tensors", source->n_tensors, h->n_tensors);
     print_row(&t, "bytes", model_spec_bytes(source), model_spec_bytes(h));
-    print_dropped(f, "layers", p, source, 0);
-    print_dropped(f, "attention", p, source, KIND_attention);
-    print_dropped(f, "MLP", p, source, KIND_mlp);
+    for (int i = 0; i < DROPS; i++) {
+        char *layers = dropped_text(p, source, drops[i].kind);
+        if (layers)
+            fprintf(f, "%s dropped: %s\n", drops[i].what, layers);
+        free(layers);
+    }
+    char *options = slice_plan_options(p, source);
+    fprintf(f, "options:%s\n", *options ? options : " none");
+    free(options);
 }

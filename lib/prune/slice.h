@@ -57,11 +57,20 @@ struct slice_plan {
  * source, heads that do not divide, entries missing from the rank, layers that do not exist. */
 int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
                     const char *rank_path, const struct slice_target *target, struct err *e);
+/* The shape alone: the spec, kept[AXIS_L] and dest, without the units of the other axes, for which
+ * it needs no rank. Refuses what is wrong with the sizes, as above. */
+int slice_plan_shape(struct slice_plan *p, const struct model_spec *source, const struct rank *rank,
+                     const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
 
-/* The shape before and after, parameters, bytes and what is dropped, as a table. Sizes that differ
- * between layers are lists in the syntax of ranges.h, with the layer numbers of the source. */
+/* The shape before and after, parameters, bytes and what is dropped, as a table; last, the options
+ * that ask for it. Lists of layers are in the syntax of ranges.h, with the numbers of the source.
+ */
 void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_spec *source);
+
+/* The plan's shape in the options of slice-model, each after a blank: sizes of the axes that are
+ * cut, and the layers and halves that are dropped by number. "": nothing is cut. Free it. */
+char *slice_plan_options(const struct slice_plan *p, const struct model_spec *source);
 
 /* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB (at once if its
  * rows are sorted), and unless its layer is dropped writes what is kept to `out`, in the dtype that

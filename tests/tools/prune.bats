@@ -98,7 +98,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line that says WORDS, no 
         cmp a b
     done
     slice-model "$GOLDEN/families/llama" --drop-layers 0,2-3 --dry-run |
-        grep -q 'layers dropped: 0 2 3'
+        grep -q '^layers dropped: 0,2-3$'
 }
 
 # nll MODEL: of the calibration samples
@@ -126,7 +126,7 @@ for name, (dtype, shape, data) in T.items():
     llama=$GOLDEN/families/llama
     slice-model "$llama" --drop-attention 1-2 --drop-mlp 0 -o half.tsz
     slice-model "$llama" --drop-attention 1-2 --drop-mlp 0 --dry-run > plan
-    grep -q '^attention dropped: 1 2$' plan
+    grep -q '^attention dropped: 1-2$' plan
     grep -q '^MLP dropped: 0$' plan
     calib-acts --quiet half.tsz llama.tokens.tsz | score-importance | rank -o rank.tsz
     slice-model half.tsz --rank rank.tsz --hidden-size 24 --intermediate-size 30 --drop-layers 3 \
@@ -400,6 +400,24 @@ stream.write(sys.stdout.buffer, header, records)' > old.tsz
     slice-model "$GOLDEN/families/llama" --rank llama.rank.tsz $($prune target llama all) \
         -o slice.tsz
     slice-model slice.tsz --dry-run | awk '/^parameters/ { exit $2 != $3 }'
+}
+
+# again WORDS...: the options that --dry-run prints for a cut with these ask for the same cut
+again() {
+    slice-model "$GOLDEN/families/llama" --rank llama.rank.tsz "$@" --dry-run > once
+    # shellcheck disable=SC2046
+    slice-model "$GOLDEN/families/llama" --rank llama.rank.tsz $(sed -n 's/^options: //p' once) \
+        --dry-run > twice
+    diff once twice
+}
+
+@test "the options that dry-run prints ask for the same shape" {
+    ranked llama
+    again --hidden-size 24 --intermediate-size 20 --num-hidden-layers 3
+    again --num-attention-heads 0-1:2,3:2 --intermediate-size 0:20,2-:30 --drop-layers 1
+    again --num-key-value-heads 1 --drop-mlp 0,3 --drop-attention 1-2 --intermediate-size 20
+    grep -q '^options: .* --drop-attention 1-2 --drop-mlp 0,3$' once
+    slice-model "$GOLDEN/families/llama" --dry-run | grep -q '^options: none$'
 }
 
 @test "a tensor of over 2 GB in less than 1 GB of memory" {

@@ -97,6 +97,8 @@ static void test_text(void)
     text_is(some, (const int64_t[]){5, 5, 5, 5}, 4, "5");
     text_is(all, (const int64_t[]){5, 5, 6, 7}, 4, "0-1:5,2:6,3:7");
     text_is(some, (const int64_t[]){5, 5, 5, 6}, 4, "0:5,2-3:5,7:6");
+    text_is(all, NULL, 4, "0-3");
+    text_is(some, NULL, 4, "0,2-3,7");
 }
 
 int main(void)
