@@ -1,20 +1,38 @@
 /* probe-layers: the loss without each layer, or without each contiguous block of layers (kind
- * "scores", with only the layers' entry). */
+ * "scores", with only the layers' entry); or what each smaller variant of a layer costs the whole
+ * model (JSON Lines). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "../lib/base/file_out.h"
 #include "../lib/eval/eval.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static const char *block = "1", *row_bos = "auto";
+static const char *block = "1", *row_bos = "auto", *words, *rank_name;
 static int64_t max_tokens, seq_length, context, batch_size;
-static int table, any_tokenizer;
+static int table, any_tokenizer, resume;
 
 static const struct opt opts[] = {
+    {"What is measured", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_TEXT, &block, "N|all",
      "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
+    {"variants", OPT_TEXT, &words, "WORDS",
+     "replace each layer in turn by each smaller variant of itself, and measure the whole model's "
+     "output. WORDS: drop-attention, drop-mlp, drop-layers, and lists of sizes such as "
+     "intermediate-size=256,512 or num-key-value-heads=1, separated by spaces",
+     0},
+    {"rank", OPT_PATH, &rank_name, "FILE",
+     "which units the variants keep; without it the first ones, as in a sorted model", 0},
+    {"resume", OPT_FLAG, &resume, NULL,
+     "continue with the batches of windows that FILE.partial, beside the output of --variants, "
+     "lacks",
+     OPT_SILENT_ID},
+    {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
+     OPT_SILENT_ID},
+    {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
      OPT_FROM_0},
     {"context", OPT_INT, &context, "N",
@@ -30,8 +48,6 @@ static const struct opt opts[] = {
      0},
     {"batch-size", OPT_INT, &batch_size, "N",
      "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID | OPT_FROM_0},
-    {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
-     OPT_SILENT_ID},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
     {0}};
@@ -39,14 +55,20 @@ static const struct opt opts[] = {
 static const struct tool_desc desc = {
     "probe-layers",
     "MODEL TOKENS",
-    "Score layers by the loss of the model without them.",
+    "Score layers by what the model loses without them, or with smaller ones.",
     "Reads a model and a token stream; writes scores of num_hidden_layers: by how much the mean "
     "loss increases without each layer. With blocks of N layers, the score of a layer is the "
     "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
     "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
-    "block are in the record nll_without.",
+    "block are in the record nll_without.\n\nWith --variants, writes JSON Lines instead, a line "
+    "for "
+    "each layer and variant: kl, by how much the next token's distribution diverges from the "
+    "model's (nats), nll, and same_top1, how often both expect the same token. Only that layer is "
+    "changed, exactly as slice-model would. What has been measured is in FILE.partial, with -o "
+    "FILE, after every batch of windows, as a table of those windows.",
     "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz\n  rank scores.tsz probe.tsz "
-    "> rank.tsz",
+    "> rank.tsz\n  probe-layers teacher/ valid.tsz --rank rank.tsz -o variants.jsonl --resume "
+    "\\\n      --variants 'drop-attention drop-mlp intermediate-size=512,1024'",
     opts,
     2,
     2,
@@ -124,49 +146,196 @@ static void on_progress(void *user, int64_t done, int64_t rows)
     tool_progress(user, done, rows, "windows");
 }
 
+static void probe_blocks(struct tool *t, struct probe *p, struct model *m, const struct windows *w)
+{
+    if (probe_run(p, tool_exec(t), m, w, batch_size, on_progress, t, tool_err(t)))
+        tool_check(t);
+    if (table)
+        print_table(p);
+    write_scores(t, p, &m->spec);
+    probe_close(p);
+}
+
+/* ---- variants */
+
+struct table {
+    struct tool *t;
+    struct rank rank;
+    struct variants v;
+    json_t *head;
+    char *partial; /* NULL: the output is no file */
+};
+
+static void check_rank(const struct table *b, const struct model_spec *h)
+{
+    struct axes a;
+    axes_from_model(&a, h);
+    axes_same(&a, &b->rank.axes, 1, tool_operand(b->t, 0), rank_name, tool_err(b->t));
+    tool_check(b->t);
+    axes_free(&a);
+}
+
+static void read_variants(struct table *b, const struct model_spec *h)
+{
+    struct err *e = tool_err(b->t);
+    if (rank_name) {
+        struct st_in *in = tool_in(b->t, rank_name, "rank");
+        rank_read(&b->rank, in, e);
+        tool_check(b->t);
+        check_rank(b, h);
+        st_close(in);
+    }
+    if (variants_open(&b->v, words, h, rank_name ? &b->rank : NULL, rank_name, e))
+        tool_die(b->t, "--variants: %s", e->msg);
+}
+
+static void save(struct table *b, const char *path)
+{
+    struct err *e = tool_err(b->t);
+    struct file_out out;
+    char *text;
+    size_t n;
+    FILE *f = mem_stream_open(&text, &n);
+    variants_write(&b->v, b->head, f);
+    mem_stream_close(f);
+    if (!file_create(&out, path, e) && !file_append(&out, text, (int64_t)n, e))
+        file_publish(&out, e);
+    tool_check(b->t);
+    free(text);
+}
+
+static void on_measured(void *user)
+{
+    struct table *b = user;
+    if (b->partial)
+        save(b, b->partial);
+}
+
+static void on_variant(void *user, int64_t done, int64_t all)
+{
+    tool_progress(((struct table *)user)->t, done, all, "variants of windows");
+}
+
+static void table_open(struct table *b, const struct model *m, const struct tokens *tokens)
+{
+    struct tool *t = b->t;
+    const char *output = tool_output(t);
+    if (output && strcmp(output, "-"))
+        b->partial = mem_format("%s.partial", output);
+    b->head = tool_head(t, "variants",
+                        json_pack("{s:s, s:s, s:s}", "model_id", m->spec.id, "model_digest",
+                                  m->spec.digest, "tokens_id", tokens->id));
+    if (resume && !access(b->partial, F_OK))
+        variants_read(&b->v, b->head, b->partial, tool_err(t));
+    tool_check(t);
+    if (b->v.windows)
+        tool_note(t, "continuing after %lld windows", (long long)b->v.windows);
+}
+
+static void probe_variants(struct table *b, struct model *m, const struct windows *w,
+                           const struct tokens *tokens)
+{
+    struct tool *t = b->t;
+    if (rank_name)
+        check_rank(b, &m->spec); /* now that its values have been read */
+    table_open(b, m, tokens);
+    struct variants_run run = {.x = tool_exec(t),
+                               .m = m,
+                               .rank = rank_name ? &b->rank : NULL,
+                               .rank_path = rank_name,
+                               .w = w,
+                               .batch_size = batch_size,
+                               .progress = on_variant,
+                               .measured = on_measured,
+                               .user = b};
+    int64_t bytes = variants_bytes(&run, tool_err(t));
+    tool_check(t);
+    tool_predict_memory(t, NULL,
+                        (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
+                                               {"activations and logits", bytes, 0},
+                                               {0}});
+    if (variants_run(&b->v, &run, tool_err(t)))
+        tool_check(t);
+    save(b, b->partial ? tool_output(t) : "-");
+    if (b->partial)
+        unlink(b->partial);
+    json_decref(b->head);
+    free(b->partial);
+    variants_close(&b->v);
+    rank_free(&b->rank);
+}
+
+/* ---- model and text */
+
+static void check_usage(struct tool *t)
+{
+    struct window_options asked = {.context = context, .seq_length = seq_length};
+    struct err usage = {0};
+    if (row_bos_check(row_bos, &usage) || window_options_check(&asked, &usage))
+        tool_usage(t, "%s", usage.msg);
+    if (!words && (rank_name || resume))
+        tool_usage(t, "--%s is for --variants", rank_name ? "rank" : "resume");
+    if (words && (table || strcmp(block, "1")))
+        tool_usage(t, "--table and --block-size are not for --variants");
+    if (resume && !tool_output(t))
+        tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
+}
+
+static void read_tokens(struct tool *t, struct tokens *tokens, const struct model_spec *h)
+{
+    struct err *e = tool_err(t);
+    const char *name = tool_operand(t, 1);
+    struct st_in *st = tool_in(t, name, "tokens");
+    if (tokens_load(tokens, st, max_tokens, e) ||
+        data_check_model(tokens, name, h, tool_operand(t, 0), any_tokenizer, e))
+        tool_check(t);
+    st_close(st);
+}
+
+static void cut_windows(struct tool *t, struct windows *w, const struct tokens *tokens,
+                        const struct model_spec *h)
+{
+    struct err *e = tool_err(t);
+    struct window_options o = {.context = context};
+    char text[200];
+    if (!context)
+        o.seq_length = window_length_of(tokens, seq_length, h);
+    if (window_note(text, context + o.seq_length, context || seq_length, h))
+        tool_note(t, "%s", text);
+    if (row_bos_of_stream(&o.bos, tokens->head, row_bos, h, e) ||
+        (context && row_bos_check_join(tokens->head, tool_operand(t, 1), e)) ||
+        windows_open(w, tokens, &o, e))
+        tool_check(t);
+    if (w->bos_added)
+        tool_note(t, "%lld of %lld windows begin with an added BOS token (--row-bos %s)",
+                  (long long)w->bos_added, (long long)w->n, row_bos);
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct err *e = tool_err(t), usage = {0};
+    struct table variants = {.t = t};
     struct probe p = {0};
     struct model m;
     struct tokens tokens;
     struct windows w;
-    char text[200];
-    struct window_options asked = {.context = context, .seq_length = seq_length};
-    if (row_bos_check(row_bos, &usage) || window_options_check(&asked, &usage))
-        tool_usage(t, "%s", usage.msg);
+    check_usage(t);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
-    struct st_in *st = tool_in(t, tool_operand(t, 1), "tokens");
-    block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);
-    if (tokens_load(&tokens, st, max_tokens, e) ||
-        tokens_check(&tokens, model_in_spec(in)->vocab_size, tool_operand(t, 1), e))
+    const struct model_spec *h = model_in_spec(in);
+    if (words)
+        read_variants(&variants, h);
+    else
+        block_lengths(t, &p, h->num_hidden_layers);
+    read_tokens(t, &tokens, h);
+    cut_windows(t, &w, &tokens, h);
+    if (model_load(&m, in, MODEL_FROZEN, tool_err(t)) || model_move(&m, tool_exec(t), tool_err(t)))
         tool_check(t);
-    if (!any_tokenizer && data_check_tokenizers(tool_operand(t, 0), model_in_spec(in)->tokenizer_id,
-                                                tool_operand(t, 1), tokens.tokenizer_id, e))
-        tool_check(t);
-    struct window_options o = {.context = context};
-    if (!context)
-        o.seq_length = window_length_of(&tokens, seq_length, model_in_spec(in));
-    if (window_note(text, context + o.seq_length, context || seq_length, model_in_spec(in)))
-        tool_note(t, "%s", text);
-    if (row_bos_of_stream(&o.bos, tokens.head, row_bos, model_in_spec(in), e) ||
-        (context && row_bos_check_join(tokens.head, tool_operand(t, 1), e)) ||
-        windows_open(&w, &tokens, &o, e) || model_load(&m, in, MODEL_FROZEN, e) ||
-        model_move(&m, tool_exec(t), e))
-        tool_check(t);
-    if (w.bos_added)
-        tool_note(t, "%lld of %lld windows begin with an added BOS token (--row-bos %s)",
-                  (long long)w.bos_added, (long long)w.n, row_bos);
-    if (probe_run(&p, tool_exec(t), &m, &w, batch_size, on_progress, t, e))
-        tool_check(t);
-    if (table)
-        print_table(&p);
-    write_scores(t, &p, &m.spec);
-    probe_close(&p);
+    if (words)
+        probe_variants(&variants, &m, &w, &tokens);
+    else
+        probe_blocks(t, &p, &m, &w);
     windows_close(&w);
     tokens_free(&tokens);
-    st_close(st);
     model_free(&m);
     int status = tool_finish(t);
     model_close(in);

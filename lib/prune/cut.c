@@ -267,6 +267,17 @@ static void add_parts(struct parts *to_list, const struct cut *c, int64_t from, 
     }
 }
 
+struct gather_part *slice_tensor_parts(const struct slice_plan *p, const struct model_spec *source,
+                                       int i, int64_t *n)
+{
+    struct parts parts = {0};
+    struct cut c = cut_of(p, &source->tensors[i], p->dest[i]);
+    if (c.keep_rows || c.keep_cols)
+        add_parts(&parts, &c, 0, 0);
+    *n = parts.n;
+    return parts.list;
+}
+
 struct gather_part *slice_parts(const struct slice_plan *p, const struct model_spec *source,
                                 int64_t *n)
 {

@@ -23,5 +23,8 @@ int nested_parse(struct nested_list *l, const char *text, const char *path,
  * all in order. *n: their number. free() it. */
 struct gather_part *slice_parts(const struct slice_plan *p, const struct model_spec *source,
                                 int64_t *n);
+/* The same of tensor i of the source, which the slice has, as values of that tensor alone. */
+struct gather_part *slice_tensor_parts(const struct slice_plan *p, const struct model_spec *source,
+                                       int i, int64_t *n);
 
 #endif

@@ -10,5 +10,6 @@
 #include "rank.h"
 #include "reference.h"
 #include "slice.h"
+#include "variants.h"
 
 #endif

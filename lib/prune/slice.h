@@ -82,5 +82,9 @@ int slice_copy(const struct slice_plan *p, struct model_in *in, const struct ten
  * to the exact bytes. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
                struct model *slice, struct err *e);
+/* The slice of a frozen model that is on its device. Tensors that stay whole are the model's own,
+ * which must outlive the slice; the others are in new device memory. model_free(slice) */
+int slice_lend(const struct slice_plan *p, const struct model *m, struct exec *x,
+               struct model *slice, struct err *e);
 
 #endif

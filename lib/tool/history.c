@@ -86,6 +86,7 @@ static const char *const options[] = {
     "temperature",
     "temperature-squared",
     "top-k",
+    "variants",
     "warmup-steps",
     "weight-decay",
     "widths",

@@ -1,0 +1,126 @@
+# probe-layers --variants: each smaller variant of a layer in place of the layer.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
+        PYTHONDONTWRITEBYTECODE=1
+    export OMP_NUM_THREADS=1            # the models are tiny
+    prune="python3 $PWD/tests/tools/prune.py" probe="python3 $PWD/tests/tools/probe.py"
+    ROOT=$PWD
+    cd "$BATS_TEST_TMPDIR"
+}
+
+# ranked FAMILY: its model, tokens and rank as model, tokens.tsz, rank.tsz
+ranked() {
+    ln -sfn "$GOLDEN/families/$1" model
+    $prune tokens "$1" tokens.tsz
+    calib-acts --quiet model tokens.tsz | score-importance | rank -o rank.tsz
+}
+
+# variants OUT WORDS OPTION...
+variants() {
+    probe-layers --quiet model tokens.tsz --rank rank.tsz -o "$1" --variants "$2" "${@:3}"
+}
+
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+@test "a variant's loss is that of slice-model's cut" {
+    # a norm over all heads; biases and transposed matrices
+    for family in olmo2 gpt2; do
+        ranked $family
+        variants $family.jsonl "drop-mlp num-key-value-heads=1 intermediate-size=7"
+        $probe cuts $family.jsonl model tokens.tsz rank.tsz
+    done
+    ranked llama
+    variants table.jsonl "drop-attention drop-layers num-attention-heads=2"
+    $probe cuts table.jsonl model tokens.tsz rank.tsz
+}
+
+@test "tensors are cut in the type they have; what remains of the columns of q8_0 is f32" {
+    hf-export --quiet --dtype f16 "$GOLDEN/families/llama" half
+    python3 "$ROOT/tests/tools/gguf.py" tiny tiny
+    python3 "$ROOT/tests/tools/gguf.py" make tiny m.gguf Q8_0
+    seq 1 39 | paste -sd ' ' | tokenize --quiet --ids -o tokens.tsz
+    for model in half m.gguf; do
+        calib-acts --quiet $model tokens.tsz | score-importance | rank -o rank.tsz
+        probe-layers --quiet $model tokens.tsz --rank rank.tsz -o table.jsonl --variants \
+            "drop-attention num-key-value-heads=1 intermediate-size=21"
+        $probe cuts table.jsonl $model tokens.tsz rank.tsz
+    done
+}
+
+@test "divergence and agreement are those of the full logits" {
+    ranked llama
+    variants table.jsonl "num-key-value-heads=1 drop-mlp"
+    dump-logits --quiet --full model tokens.tsz --compress none -o a.tsz
+    slice-model --quiet model --rank rank.tsz --num-key-value-heads 1:1 | dump-logits --quiet \
+        --full - tokens.tsz --compress none -o b.tsz
+    $probe divergence table.jsonl 3 a.tsz b.tsz
+}
+
+@test "the table that readers are tested with is what comes out" {
+    ranked llama
+    variants table.jsonl "drop-attention drop-mlp drop-layers intermediate-size=10,20 \
+        num-key-value-heads=1"
+    $probe close table.jsonl "$GOLDEN/variants/llama.jsonl"
+}
+
+id() { head -n 1 "$1" | grep -o '"id":"[^"]*"' | head -n 1; }
+
+@test "a sorted model needs no rank; words and rank are in the id, the batch size is not" {
+    ranked llama
+    variants table.jsonl "intermediate-size=10,20 num-key-value-heads=1"
+    slice-model --quiet model --rank rank.tsz --sort -o sorted.tsz
+    probe-layers --quiet sorted.tsz tokens.tsz --variants "intermediate-size=10,20 \
+        num-key-value-heads=1" --batch-size 1 -o sorted.jsonl
+    $probe close table.jsonl sorted.jsonl
+    variants same.jsonl "intermediate-size=10,20 num-key-value-heads=1" --batch-size 1
+    variants words.jsonl "num-key-value-heads=1"
+    rank --random 1 rank.tsz -o random.tsz
+    probe-layers --quiet model tokens.tsz --rank random.tsz --variants "num-key-value-heads=1" \
+        -o random.jsonl
+    [ "$(id table.jsonl)" = "$(id same.jsonl)" ]
+    [ "$(for f in table words random; do id $f.jsonl; done | sort -u | wc -l)" = 3 ]
+}
+
+@test "a killed run continues to the same bytes" {
+    ranked llama
+    words="drop-layers intermediate-size=20"
+    variants whole.jsonl "$words" --batch-size 2
+    variants part.jsonl "$words" --batch-size 2 --max-tokens 132
+    $probe partial whole.jsonl part.jsonl resumed.jsonl.partial
+    variants resumed.jsonl "$words" --batch-size 2 --resume
+    cmp resumed.jsonl whole.jsonl
+    [ ! -e resumed.jsonl.partial ]
+    [ "$(head -n 1 whole.jsonl)" != "$(head -n 1 part.jsonl)" ]
+    cp part.jsonl resumed.jsonl.partial
+    refused 1 "resumed.jsonl.partial is not from a run with these" \
+        variants resumed.jsonl "$words" --resume
+    $probe partial whole.jsonl part.jsonl resumed.jsonl.partial
+    sed -i '$d' resumed.jsonl.partial
+    refused 1 "resumed.jsonl.partial has 7 variants, not 8" \
+        variants resumed.jsonl "$words" --resume
+}
+
+@test "refused: words that mean nothing, sizes that no layer exceeds, ranks of other models" {
+    ranked llama
+    refused 1 '"width=3" is neither' variants x.jsonl "drop-mlp width=3"
+    refused 1 "no layer is larger than intermediate-size=45" variants x.jsonl intermediate-size=45
+    refused 1 'not "1x"' variants x.jsonl intermediate-size=1x
+    refused 1 "num-attention-heads must be a multiple" variants x.jsonl num-attention-heads=3
+    refused 1 "named twice" variants x.jsonl "drop-mlp drop-mlp"
+    refused 1 "no variants" variants x.jsonl " "
+    refused 2 "--rank is for --variants" probe-layers model tokens.tsz --rank rank.tsz
+    refused 2 "--resume needs -o" probe-layers model tokens.tsz --variants drop-mlp --resume
+    refused 2 "not for --variants" variants x.jsonl drop-mlp --table
+    refused 1 "is of model" probe-layers "$GOLDEN/families/qwen3" tokens.tsz --rank rank.tsz \
+        --variants drop-mlp --any-tokenizer
+    slice-model --quiet model --drop-mlp 0-3 -o attention.tsz
+    refused 1 "drop-mlp: no layer has both" probe-layers attention.tsz tokens.tsz \
+        --variants drop-mlp
+    [ ! -e x.jsonl ]
+}
