@@ -15,6 +15,7 @@
 #include "pack.h"
 #include "sequences.h"
 #include "sources.h"
+#include "tokenizer_config.h"
 #include "tokens.h"
 #include "windows.h"
 

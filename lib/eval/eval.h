@@ -2,6 +2,8 @@
 #ifndef PARE_EVAL_H
 #define PARE_EVAL_H
 
+#include "choice_items.h"
+#include "choices.h"
 #include "divergence.h"
 #include "dump.h"
 #include "generate.h"

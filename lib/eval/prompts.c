@@ -9,36 +9,13 @@
 #include "../../formats/json.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
-
-static json_t *line_parse(const char *line, const char *path, int64_t number, struct err *e)
-{
-    static const struct json_limits limits = {.values = 1000000, .depth = 32};
-    char *what = mem_format("%s: line %lld", path, (long long)number);
-    json_t *j = json_parse_text(line, (int64_t)strlen(line), &limits, what, e);
-    free(what);
-    return j;
-}
+#include "json_lines.h"
 
 /* What a line has under a name; null is nothing, as tables are written out. */
 static json_t *member(const json_t *line, const char *name)
 {
     json_t *value = json_object_get(line, name);
     return json_is_null(value) ? NULL : value;
-}
-
-static int line_check(struct prompts *p, const char *line, int64_t number, struct err *e)
-{
-    json_t *j = line_parse(line, p->path, number, e);
-    const json_t *text = member(j, "prompt"), *list = member(j, "messages");
-    int failed = !j;
-    if (j && (!text == !list || (text && !json_is_string(text)) || (list && !json_is_array(list))))
-        failed = err_set(e,
-                         "%s: line %lld must be an object with a text under \"prompt\" or a list "
-                         "under \"messages\"",
-                         p->path, (long long)number);
-    p->conversations += list != NULL;
-    json_decref(j);
-    return failed ? -1 : 0;
 }
 
 static void prompt_add(struct prompts *p, const char *line, int64_t number)
@@ -48,30 +25,27 @@ static void prompt_add(struct prompts *p, const char *line, int64_t number)
     p->all[p->n++] = (struct prompt){.line = mem_string(line), .number = number};
 }
 
+static int take_line(void *user, const char *line, const json_t *value, int64_t number,
+                     const char *where, struct err *e)
+{
+    struct prompts *p = user;
+    const json_t *text = member(value, "prompt"), *list = member(value, "messages");
+    if (!text == !list || (text && !json_is_string(text)) || (list && !json_is_array(list)))
+        return err_set(e,
+                       "%s must be an object with a text under \"prompt\" or a list under "
+                       "\"messages\"",
+                       where);
+    p->conversations += list != NULL;
+    prompt_add(p, line, number);
+    return 0;
+}
+
 int prompts_read(struct prompts *p, const char *path, struct err *e)
 {
-    int from_stdin = !strcmp(path, "-"), failed = 0;
-    FILE *f = from_stdin ? stdin : fopen(path, "re");
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    *p = (struct prompts){.path = mem_string(from_stdin ? "standard input" : path)};
-    if (!f)
-        return err_set(e, "cannot open '%s':", path);
-    for (int64_t number = 1; !failed && (n = getline(&line, &room, f)) > 0; number++) {
-        if (strlen(line) < (size_t)n)
-            failed = err_set(e, "%s: line %lld has a NUL byte", p->path, (long long)number);
-        else if (line[strspn(line, " \t\r\n")] && !(failed = line_check(p, line, number, e)))
-            prompt_add(p, line, number);
-    }
-    if (ferror(f))
-        failed = err_set(e, "cannot read '%s':", path);
-    if (!from_stdin)
-        fclose(f);
-    free(line);
-    if (!failed && !p->n)
-        failed = err_set(e, "%s has no prompts", p->path);
-    return failed ? -1 : 0;
+    *p = (struct prompts){.path = mem_string(json_lines_name(path))};
+    if (json_lines_read(path, take_line, p, NULL, e))
+        return -1;
+    return p->n ? 0 : err_set(e, "%s has no prompts", p->path);
 }
 
 void prompts_free(struct prompts *p)
@@ -100,13 +74,13 @@ static int encode_text(struct tokenizer *t, const json_t *text, struct ids *out,
 static int encode(struct prompts *p, struct prompt *one, struct tokenizer *t,
                   const struct chat *chat, struct err *e)
 {
-    json_t *j = line_parse(one->line, p->path, one->number, e);
+    json_t *j = json_loads(one->line, 0, NULL);
     const json_t *list = member(j, "messages");
     struct err why = {0};
-    int failed = !j;
+    int failed;
     if (list)
         failed = chat_encode_prompt(chat, t, list, &one->text.ids, &why);
-    else if (j)
+    else
         failed = encode_text(t, json_object_get(j, "prompt"), &one->text.ids, &why);
     if (failed)
         err_set(e, "%s: line %lld: %s", p->path, (long long)one->number, why.msg);

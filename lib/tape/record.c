@@ -330,7 +330,7 @@ int tape_record_lines(struct tape *t, struct err *e)
     if (t->normed < 0)
         return -1;
     struct recorder r = {.t = t, .m = s->model, .layer = t->n_layers, .e = e};
-    int losses = s->end == TAPE_LOSS ? TAPE_LOSSES : 0;
+    int losses = s->end == TAPE_NO_HEAD ? 0 : TAPE_LOSSES;
     for (int i = 0; i < losses && s->losses[i].kind.set; i++)
         if (record_loss(&r, &s->losses[i], t->normed, teacher_normed))
             return -1;

@@ -184,18 +184,24 @@ static int is_outside(const struct tape *t, const struct line *l, int64_t from, 
     return l->layer < from || l->layer >= to;
 }
 
-/* The events of a direction, and forward of the blocks from .. to - 1 alone, in `events`; how many.
- */
-static int events_select(const struct tape *t, int in_backward, int64_t from, int64_t to,
-                         const struct event **events)
+/* Without labels, a tape with losses runs up to the input of its head. */
+static int has_head(const struct tape *t, const struct batch *b)
 {
-    int n = 0;
+    return b->labels || !t->n_losses;
+}
+
+/* The events of a direction, and forward of the blocks from .. to - 1 alone, in t->selected; how
+ * many. */
+static int events_select(const struct tape *t, const struct batch *b, int in_backward, int64_t from,
+                         int64_t to)
+{
+    int n = 0, end = has_head(t, b) ? t->n_lines : t->slots[t->normed].line + 1;
     for (int i = 0; i < t->n_events; i++) {
         const struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
-        if (ev->in_backward == in_backward &&
+        if (ev->in_backward == in_backward && ev->line < end &&
             (in_backward || l->is_teacher || !is_outside(t, l, from, to)))
-            events[n++] = ev;
+            t->selected[n++] = ev;
     }
     return n;
 }
@@ -213,7 +219,7 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
                        int64_t to)
 {
     const struct event **events = t->selected;
-    int n = events_select(t, in_backward, from, to, events), apart = parts_of(t, b->n_seq) > 1;
+    int n = events_select(t, b, in_backward, from, to), apart = parts_of(t, b->n_seq) > 1;
     for (int i = 0, k; i < n && !t->x->err.set; i += k) {
         k = apart ? segment_length(events + i, n - i) : 0;
         if (k) {
@@ -340,10 +346,11 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
     if (!in_backward)
         batch_put(t, b);
     batch.ids = t->ids;
-    batch.labels = t->labels;
+    batch.labels = b->labels ? t->labels : NULL;
     batch.starts = b->starts ? t->starts : NULL;
     batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
-    int whole = from == 0 && to == t->n_layers && !t->n_taps && !t->spec.kv_len && !ropes_change(t);
+    int whole = from == 0 && to == t->n_layers && has_head(t, b) && !t->n_taps && !t->spec.kv_len &&
+                !ropes_change(t);
     if (!whole || !run_captured(t, &batch, in_backward))
         run_events(t, &batch, in_backward, from, to);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;

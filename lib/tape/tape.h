@@ -39,6 +39,7 @@ struct tape_state {
 };
 enum { TAPE_STATES = 8 };
 
+/* TAPE_LOGITS: of all tokens, after the losses, if there are any */
 enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 
 struct tape_spec {
@@ -51,7 +52,7 @@ struct tape_spec {
     /* compute gradients of every parameter of `model` (call model_add_grads first) */
     int train;
     int recompute;
-    struct tape_loss losses[TAPE_LOSSES]; /* TAPE_LOSS: up to the first empty set */
+    struct tape_loss losses[TAPE_LOSSES]; /* up to the first empty set */
     int64_t loss_chunk;                   /* 0: chosen */
     /* with a teacher, and training; up to the first STATE_NONE */
     struct tape_state states[TAPE_STATES];
@@ -80,8 +81,9 @@ int64_t tape_working_bytes(const struct tape *t);
 int tape_open_beside(struct tape *t, const struct tape *other, struct err *e);
 void tape_close(struct tape *t);
 
-/* ids and labels are in host memory; labels are needed for TAPE_LOSS. Positions beyond the learned
- * ones or ids >= vocab_size: -1 naming the value, and nothing is run. */
+/* ids and labels are in host memory. Without labels, a tape with losses runs up to the input of its
+ * head, which is all that a piece of a text with nothing to predict needs. Positions beyond the
+ * learned ones or ids >= vocab_size: -1 naming the value, and nothing is run. */
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 /* after tape_forward of the same batch; adds to the parameters' gradients */
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);

@@ -209,6 +209,7 @@ END
         kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce \
             --max-steps 2 --batch-size 4 --seed 3 ;;
         eval-ppl) set -- "$@" "$MODEL" data.tsz --batch-size 2 ;;
+        eval-choice) set -- "$@" "$ROOT/pipelines/teacher" choices.jsonl ;;
         generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
         *) echo "$1: no run of it here"; false ;;
         esac
@@ -216,6 +217,7 @@ END
         "$BIN/$1" --quiet "${@:3}" > "$2.raw"
         sed -E 's/"(seconds|tokens_per_second|peak_rss)":[0-9.e-]*//g' "$2.raw" > "$2"
     }
+    echo '{"ctx": "And God", "choices": [" said,", " saw the light."], "gold": 0}' > choices.jsonl
     for tool in "$BIN"/*; do
         tool=${tool##*/}
         [ -x "$BIN/$tool" ] && "$BIN/$tool" --help | grep -q -e "^  --threads " || continue
