@@ -29,9 +29,10 @@ static const struct tool_desc desc = {
         "config.json, model.safetensors (or shards with an index) and the tokenizer's files; DIR "
         "appears only once it is complete. Quantised weights become f32; other dtypes are kept "
         "unless --dtype is given.\n\nIf transformers' class for the family cannot express the "
-        "shape, the same function is written as another model_type, with a note. If no class can, "
-        "the model is refused with the shapes that would work. Without --overwrite, DIR must be "
-        "empty or not exist.",
+        "shape, the same function is written as another model_type, with a note: Llama-like models "
+        "whose layers differ as nemotron-nas, which MLX and, with trust_remote_code, vLLM and "
+        "transformers load. If no class can, the model is refused with the shapes that would work. "
+        "Without --overwrite, DIR must be empty or not exist.",
     .example = "  hf-export student.tsz small/ --dtype bf16",
     .opts = opts,
     .min_operands = 2,

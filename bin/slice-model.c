@@ -122,12 +122,15 @@ static void check_values(struct tool *t, struct model_in *in)
 static void note_shape(struct tool *t, const struct model_spec *source, const struct model_spec *h)
 {
     struct err refused = {0};
+    char note[400];
     if (!dry_run && !shape.sort &&
         model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
         tool_note(t, "nothing to cut, so the model is copied: give a target shape with "
                      "--hidden-size, --num-hidden-layers, ... (see --help)");
-    else if (hf_check_shape(h, &refused))
+    else if (hf_check_shape(h, note, &refused))
         tool_note(t, "hf-export will refuse this shape: %s", refused.msg);
+    else if (*note)
+        tool_note(t, "hf-export: %s", note);
 }
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)

@@ -1,8 +1,12 @@
 /* config.json for a directory: see hf/config.h. What is refused, and what is written instead,
  * follows from facts about transformers 5 that the families declare: a class that requires
  * hidden_size to be a multiple of num_attention_heads, one that checks longrope's lists against
- * their quotient, one without head_dim. A twin is another class that computes the same function:
- * its config, read again, must give the same model and the same tensors. */
+ * their quotient, one without head_dim, one with a single shape for all layers. A twin is another
+ * class that computes the same function: its config, read again, must give the same model and the
+ * same tensors.
+ *
+ * Classes with a shape for each layer (block_configs) have readers outside transformers, which
+ * differ: what none can run is refused, what some cannot run is said in the note. */
 #include "config.h"
 #include "hf.h"
 
@@ -24,11 +28,78 @@ static const char *refusal(const struct model_spec *h)
     return NULL;
 }
 
+/* Does its config.json have a shape for each layer? */
+static int has_blocks(const struct model_spec *h)
+{
+    return config_key(h->family, "block_configs") != NULL;
+}
+
+/* Refuses layers that differ in a size for which the config has one number; block_configs have KV
+ * heads and FFN widths. */
+static int check_even(const struct model_spec *h, enum axis a, struct err *e)
+{
+    unsigned kinds = family_axis_kinds(h->family, a);
+    int64_t first = -1, size = 0;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        if (kinds && !(h->layers[l].kinds & kinds))
+            continue;
+        if (first < 0)
+            size = layer_size(&h->layers[first = l], a);
+        if (layer_size(&h->layers[l], a) == size)
+            continue;
+        char *text = model_spec_size_text(h, a, NULL);
+        err_set(e,
+                "%s differs between layers (%.200s), but config.json for model_type %s has one "
+                "number for all layers; a model stream (.tsz) can hold that",
+                axis_rows[a].name, text, h->family->name);
+        free(text);
+        return -1;
+    }
+    return 0;
+}
+
+/* Refuses what no class of this family can express. */
+static int check_shape(const struct model_spec *h, struct err *e)
+{
+    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+        if ((!has_blocks(h) || (a != AXIS_K && a != AXIS_F)) && check_even(h, a, e))
+            return -1;
+    const struct layer *y = &h->layers[0];
+    int64_t E = h->hidden_size, H = y->num_attention_heads, D = y->head_dim;
+    const char *width = config_key(h->family, "hidden_size"),
+               *heads = config_key(h->family, "num_attention_heads");
+    if (!h->family->explicit_head_dim && E != H * D)
+        return err_set(
+            e,
+            "config.json for %s has no head_dim, so %s must be %s times the head size, "
+            "but this model has %s %" PRId64 ", %s %" PRId64 " and a head size of %" PRId64
+            "; what would work: hidden size %" PRId64 " with %" PRId64
+            " head%s, or any other multiple of %" PRId64 " with that many heads",
+            h->family->name, width, heads, width, E, heads, H, D, H * D, H, H == 1 ? "" : "s", D);
+    if (has_blocks(h) && !(y->kinds & KIND_attention))
+        return err_set(e,
+                       "vLLM cannot run a model of model_type %s that has no attention in layer 0: "
+                       "leave layer 0 out of --drop-attention",
+                       h->family->name);
+    if (!h->family->explicit_head_dim && !has_blocks(h) && H != y->num_key_value_heads &&
+        !config_key(h->family, "num_key_value_heads"))
+        return err_set(e,
+                       "config.json for %s has no key for KV heads, so num_key_value_heads must "
+                       "be the %s %" PRId64 ", not %" PRId64,
+                       h->family->name, heads, H, y->num_key_value_heads);
+    return 0;
+}
+
 /* ---- the config of another family */
 
-static int has(const struct model_spec *h, const char *tensor)
+/* Does any layer have this tensor? */
+static int has(const struct model_spec *h, const char *in_layer)
 {
-    return model_spec_find(h, tensor) >= 0;
+    int64_t layer;
+    for (int i = 0; i < h->n_tensors; i++)
+        if (!strcmp(tensor_layer(h->tensors[i].name, &layer), in_layer))
+            return 1;
+    return 0;
 }
 
 /* A fact from the model; else from the config or its class defaults. NULL: unknown. */
@@ -42,9 +113,9 @@ static json_t *fact_value(const struct model_spec *h, const char *fact)
     if (!strcmp(fact, "use_sliding_window"))
         return json_boolean(y->sliding_window > 0);
     if (!strcmp(fact, "attention_bias"))
-        return json_boolean(has(h, "layers.0.o_proj.bias"));
+        return json_boolean(has(h, "o_proj.bias"));
     if (!strcmp(fact, "mlp_bias"))
-        return json_boolean(has(h, "layers.0.down_proj.bias"));
+        return json_boolean(has(h, "down_proj.bias"));
     if (!strcmp(fact, "rope_theta") && json_object_get(h->config, "rope_parameters"))
         return NULL; /* the config has it */
     json_t *value = config_value(&c, fact);
@@ -93,30 +164,37 @@ static json_t *config_for(const struct model_spec *h, const struct family *to)
     return config;
 }
 
-/* Are the tensors of h those that the config implies? */
-static int has_its_tensors(const struct model_spec *h)
+/* Refuses tensors other than those that the config implies. */
+static int check_tensors(const struct model_spec *h, struct err *e)
 {
     struct model_spec asked;
     model_spec_copy(&asked, h);
     model_spec_list_tensors(&asked, DT_F32);
-    int same = asked.n_tensors == h->n_tensors;
-    for (int i = 0; i < h->n_tensors && same; i++)
-        same = !strcmp(asked.tensors[i].name, h->tensors[i].name);
+    int i = 0, n = h->n_tensors, m = asked.n_tensors;
+    while (i < n && i < m && !strcmp(asked.tensors[i].name, h->tensors[i].name))
+        i++;
+    if (i < n)
+        err_set(e, "model_type %s has no %s", h->family->name, h->tensors[i].name);
+    else if (i < m)
+        err_set(e, "this model has no %s", asked.tensors[i].name);
     model_spec_free(&asked);
-    return same;
+    return e->set ? -1 : 0;
 }
 
 /* Makes h a model of that family; -1, leaving h unchanged, if that family cannot express it. */
-static int become(struct model_spec *h, const struct family *to)
+static int become(struct model_spec *h, const struct family *to, struct err *e)
 {
-    struct err e = {0};
     struct model_spec twin;
     model_spec_copy(&twin, h);
     json_decref(twin.config);
     twin.config = config_for(h, to);
     twin.family = to;
     model_spec_update_config(&twin);
-    if (refusal(&twin) || !has_its_tensors(&twin) || model_spec_check_config(&twin, &e)) {
+    const char *why = refusal(&twin);
+    if (why)
+        err_set(e, "model_type %s %s", to->name, why);
+    if (why || check_tensors(&twin, e) || check_shape(&twin, e) ||
+        model_spec_check_config(&twin, e)) {
         model_spec_free(&twin);
         return -1;
     }
@@ -125,67 +203,55 @@ static int become(struct model_spec *h, const struct family *to)
     return 0;
 }
 
+/* Makes h a model of the first twin that can express it; -1: none, and e says why the last cannot.
+ */
+static int become_twin(struct model_spec *h, struct err *e)
+{
+    for (const char *const *twin = h->family->twins; *twin; twin++) {
+        *e = (struct err){0};
+        if (!become(h, family_find(*twin), e))
+            return 0;
+    }
+    return -1;
+}
+
+/* Where the class refuses the shape. */
 static int write_twin(struct model_spec *h, const char *why, char note[400], struct err *e)
 {
-    const struct family *from = h->family;
+    const char *from = h->family->name;
     const struct layer *y = &h->layers[0];
-    for (int i = 0; from->twins[i]; i++)
-        if (!become(h, family_find(from->twins[i]))) {
-            snprintf(note, 400,
-                     "transformers' class for %s %s: written as model_type %s, which computes the "
-                     "same (hidden_size %" PRId64 ", num_attention_heads %" PRId64
-                     ", head_dim %" PRId64 ")",
-                     from->name, why, h->family->name, h->hidden_size,
-                     h->layers[0].num_attention_heads, h->layers[0].head_dim);
-            return 0;
-        }
-    return err_set(e,
-                   "transformers' class for %s %s, and no other class computes the same: "
-                   "hidden_size %" PRId64 " does not suit num_attention_heads %" PRId64
-                   " with head_dim %" PRId64,
-                   from->name, why, h->hidden_size, y->num_attention_heads, y->head_dim);
-}
-
-static int check_even(const struct model_spec *h, struct err *e)
-{
-    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
-        for (int64_t l = 1; l < h->num_hidden_layers; l++)
-            if (layer_size(&h->layers[l], a) != layer_size(&h->layers[0], a)) {
-                char *text = model_spec_size_text(h, a, NULL);
-                err_set(e,
-                        "%s differs between layers (%.200s): a model stream (.tsz) can hold that; "
-                        "config.json for model_type %s has one number for all layers, and writing "
-                        "GGUF, which can have one for each, is not supported yet",
-                        axis_rows[a].name, text, h->family->name);
-                free(text);
-                return -1;
-            }
-    return 0;
-}
-
-/* Refuses what no class of this family can express. */
-static int check_shape(const struct model_spec *h, struct err *e)
-{
-    const struct layer *y = &h->layers[0];
-    int64_t E = h->hidden_size, H = y->num_attention_heads, D = y->head_dim;
-    const char *width = config_key(h->family, "hidden_size"),
-               *heads = config_key(h->family, "num_attention_heads");
-    if (!h->family->explicit_head_dim && E != H * D)
-        return err_set(
-            e,
-            "config.json for %s has no head_dim, so %s must be %s times the head size, "
-            "but this model has %s %" PRId64 ", %s %" PRId64 " and a head size of %" PRId64
-            "; what would work: hidden size %" PRId64 " with %" PRId64
-            " head%s, or any other multiple of %" PRId64 " with that many heads",
-            h->family->name, width, heads, width, E, heads, H, D, H * D, H, H == 1 ? "" : "s", D);
-    if (!h->family->explicit_head_dim && H != y->num_key_value_heads &&
-        !config_key(h->family, "num_key_value_heads"))
+    struct err ignored = {0};
+    if (become_twin(h, &ignored))
         return err_set(e,
-                       "config.json for %s has no key for KV heads, so num_key_value_heads must "
-                       "be the %s %" PRId64 ", not %" PRId64,
-                       h->family->name, heads, H, y->num_key_value_heads);
+                       "transformers' class for %s %s, and no other class computes the same: "
+                       "hidden_size %" PRId64 " does not suit num_attention_heads %" PRId64
+                       " with head_dim %" PRId64,
+                       from, why, h->hidden_size, y->num_attention_heads, y->head_dim);
+    y = &h->layers[0];
+    snprintf(note, 400,
+             "transformers' class for %s %s: written as model_type %s, which computes the same "
+             "(hidden_size %" PRId64 ", num_attention_heads %" PRId64 ", head_dim %" PRId64 ")",
+             from, why, h->family->name, h->hidden_size, y->num_attention_heads, y->head_dim);
     return 0;
 }
+
+/* Where the config cannot express it; `why` says what. */
+static int write_other(struct model_spec *h, const char *why, char note[400], struct err *e)
+{
+    const char *from = h->family->name;
+    struct err refused = {0};
+    if (!become_twin(h, &refused)) {
+        snprintf(note, 400,
+                 "config.json for model_type %s has one shape for all layers: written as "
+                 "model_type %s, which has one for each and computes the same",
+                 from, h->family->name);
+        return 0;
+    }
+    return refused.set ? err_set(e, "%.330s; nor can another model_type: %.240s", why, refused.msg)
+                       : err_set(e, "%s", why);
+}
+
+/* ---- what else the config says */
 
 static void say_dtype(json_t *config, enum dtype dtype)
 {
@@ -199,22 +265,65 @@ static void say_dtype(json_t *config, enum dtype dtype)
         json_object_set_new(config, "torch_dtype", json_string(name));
 }
 
-int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], struct err *e)
+/* Classes outside transformers are code on the Hub, which knows only widths that ffn_mult can
+ * express. */
+static void name_class(struct model_spec *h)
 {
-    *note = 0;
-    model_spec_update_config(h);
+    const char *const *code = h->family->auto_map;
     json_object_set_new(h->config, "architectures", json_pack("[s]", h->family->architecture));
-    say_dtype(h->config, dtype);
-    if (check_even(h, e) || check_shape(h, e) || model_spec_check_config(h, e))
-        return -1;
-    const char *why = refusal(h);
-    return why ? write_twin(h, why, note, e) : 0;
+    if (!code[0])
+        return;
+    json_object_del(h->config, "auto_map");
+    if (config_widths_by_mult(h))
+        json_object_set_new(
+            h->config, "auto_map",
+            json_pack("{s:s, s:s}", "AutoConfig", code[0], "AutoModelForCausalLM", code[1]));
 }
 
-int hf_check_shape(const struct model_spec *h, struct err *e)
+/* Which readers of block_configs do not compute this model. */
+static void note_readers(const struct model_spec *h, char note[400])
+{
+    size_t used = strlen(note);
+    if (!has_blocks(h))
+        return;
+    if (!config_widths_by_mult(h))
+        snprintf(note + used, 400 - used,
+                 "%sFFN widths that are not multiples of 256 are written as intermediate_size, "
+                 "which NVIDIA's class, MLX and llama.cpp do not read",
+                 used ? "; " : "");
+    used = strlen(note);
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (h->layers[l].kinds == KIND_attention) {
+            snprintf(note + used, 400 - used,
+                     "%sllama.cpp ignores the attention of layer %" PRId64
+                     ", which has no MLP: give it a narrow MLP instead",
+                     used ? "; " : "", l);
+            return;
+        }
+}
+
+int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], struct err *e)
+{
+    struct err own = {0};
+    *note = 0;
+    model_spec_update_config(h);
+    say_dtype(h->config, dtype);
+    int failed = check_shape(h, &own) || model_spec_check_config(h, &own);
+    const char *why = failed ? NULL : refusal(h);
+    if (failed)
+        failed = write_other(h, own.msg, note, e);
+    else if (why)
+        failed = write_twin(h, why, note, e);
+    if (failed)
+        return -1;
+    name_class(h);
+    note_readers(h, note);
+    return 0;
+}
+
+int hf_check_shape(const struct model_spec *h, char note[400], struct err *e)
 {
     struct model_spec copy;
-    char note[400];
     model_spec_copy(&copy, h);
     int bad = hf_config_write(&copy, DT_F32, note, e);
     model_spec_free(&copy);

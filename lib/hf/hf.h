@@ -7,8 +7,9 @@
 /* Sets source, self and spec of `in`. On -1 spec and self are already released. */
 int hf_source_open(struct model_in *in, const char *dir, struct err *e);
 
-/* Can a directory hold a model of this shape? -1: no, and a sentence that says why. */
-int hf_check_shape(const struct model_spec *h, struct err *e);
+/* Can a directory hold a model of this shape? -1: no, and a sentence that says why. `note`: what
+ * hf_sink_open would note about it, or "". */
+int hf_check_shape(const struct model_spec *h, char note[400], struct err *e);
 
 struct hf_sink_options {
     int64_t max_shard_size; /* bytes; 0: one file */

@@ -253,12 +253,12 @@ static void add_rounding(const struct model_spec *h, const struct layout *l, cha
     }
 }
 
-/* Code is not written, so the config must not refer to it. Other files that only a stream can carry
- * are left out too; the note names them. */
+/* Code is not written, so the config must not refer to it, unless it is known to be on the Hub.
+ * Other files that only a stream can carry are left out too; the note names them. */
 static void add_left_out(struct model_spec *h, char note[400])
 {
     size_t used = strlen(note);
-    if (!json_object_del(h->config, "auto_map"))
+    if (!h->family->auto_map[0] && !json_object_del(h->config, "auto_map"))
         snprintf(note + used, 400 - used, "%sleft out auto_map, whose code is not exported",
                  used ? "; " : "");
     for (int i = 0; i < h->n_files; i++) {

@@ -238,9 +238,7 @@ static int same_value(const json_t *a, const json_t *b)
                                                   : json_equal(a, b);
 }
 
-/* 1: in the list, with a value it allows; 0: not in the list; -1: in the list, with another value.
- */
-static int listed(const char *const *list, const char *key, const json_t *value)
+int config_listed(const char *const *list, const char *key, const json_t *value)
 {
     size_t n = strlen(key);
     for (; *list; list++) {
@@ -267,8 +265,8 @@ static int is_read(const struct family *f, const char *key)
 
 int config_knows(const struct family *f, const char *key, const json_t *value)
 {
-    return is_read(f, key) || listed(f->harmless, key, value) > 0 ||
-           listed(common_harmless, key, value) > 0;
+    return is_read(f, key) || config_listed(f->harmless, key, value) > 0 ||
+           config_listed(common_harmless, key, value) > 0;
 }
 
 int config_check_keys(const struct config *c)
@@ -278,9 +276,9 @@ int config_check_keys(const struct config *c)
     json_object_foreach((json_t *)c->json, key, value) {
         if (is_read(c->family, key))
             continue;
-        int known = listed(c->family->harmless, key, value);
+        int known = config_listed(c->family->harmless, key, value);
         if (!known)
-            known = listed(common_harmless, key, value);
+            known = config_listed(common_harmless, key, value);
         char show[80];
         if (!known)
             return err_set(c->e,

@@ -39,6 +39,18 @@ int config_knows(const struct family *f, const char *key, const json_t *value);
 /* Refuses, by name, unknown keys that could change the function. */
 int config_check_keys(const struct config *c);
 
+/* 1: in such a list of keys, with a value that it allows; 0: not in it; -1: in it, but with another
+ * value. */
+int config_listed(const char *const *list, const char *key, const json_t *value);
+
+/* block_configs (blocks.c), for a class that has one; no effect for the others. Reading sets
+ * blocks, KV heads and FFN width of every layer, whose other values are already set. */
+void config_read_blocks(const struct config *c, struct model_spec *h);
+void config_write_blocks(struct model_spec *h);
+/* Are all FFN widths such as ffn_mult can express? Else they are written as intermediate_size,
+ * which fewer readers know. */
+int config_widths_by_mult(const struct model_spec *h);
+
 /* Rope tables of a family: none; one (fact rope_theta); two (rope_local_theta as well), the second
  * for layers with a sliding window, never scaled by rope_scaling, and rope_parameters then hold an
  * object for each type of layer. */

@@ -60,6 +60,7 @@ void model_spec_update_config(struct model_spec *h)
                         json_boolean(h->tie_word_embeddings));
     put_no_rope(h);
     put_windows(h);
+    config_write_blocks(h);
     h->embed_scale = config_embed_scale(&c, h->hidden_size);
 }
 
@@ -105,9 +106,11 @@ static const char *layer_difference(const struct model_spec *a, const struct mod
         *layer = l;
         if (x->kinds != y->kinds)
             return "kinds";
-        for (enum axis k = LAYER_AXES; k < AXIS_COUNT; k++)
-            if (layer_size(x, k) != layer_size(y, k))
+        for (enum axis k = LAYER_AXES; k < AXIS_COUNT; k++) {
+            unsigned kinds = family_axis_kinds(a->family, k);
+            if ((!kinds || kinds & x->kinds) && layer_size(x, k) != layer_size(y, k))
                 return axis_rows[k].name;
+        }
         if (x->sliding_window != y->sliding_window)
             return "sliding_window";
         if (x->rope != y->rope)

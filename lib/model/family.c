@@ -66,10 +66,15 @@
 #define FAMILY_DEF "starcoder2.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_nemotron_nas
+#define FAMILY_DEF "nemotron_nas.def"
+#include "families/expand.h"
+
 const struct family *const families[] = {
-    &family_llama,  &family_mistral,  &family_qwen2,   &family_qwen3,      &family_nemotron,
-    &family_gpt2,   &family_phi3,     &family_olmo2,   &family_smollm3,    &family_gemma2,
-    &family_gemma3, &family_gpt_neox, &family_granite, &family_starcoder2, NULL};
+    &family_llama,    &family_mistral,    &family_qwen2,        &family_qwen3,
+    &family_nemotron, &family_gpt2,       &family_phi3,         &family_olmo2,
+    &family_smollm3,  &family_gemma2,     &family_gemma3,       &family_gpt_neox,
+    &family_granite,  &family_starcoder2, &family_nemotron_nas, NULL};
 
 const struct family *family_find(const char *model_type)
 {

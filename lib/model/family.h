@@ -115,7 +115,9 @@ struct family {
     int longrope_by_width;
     /* families that compute the same function, written instead where the class refuses a shape;
      * NULL-terminated */
-    const char *twins[3];
+    const char *twins[4];
+    /* auto_map of a class that transformers has not: its config and model in a Hub repository */
+    const char *auto_map[2];
     enum window_rule windows;
     enum rope_rule ropes;
     /* config keys that do not change the function; "key=JSON": only with this value (or null) */

@@ -231,6 +231,7 @@ static void read_layers(const struct config *c, struct model_spec *h)
         h->layers[l] = first;
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
+    config_read_blocks(c, h);
     read_ropes(c, h);
     read_windows(c, h);
 }

@@ -13,6 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Phi3Config,
                           Phi3ForCausalLM)
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../golden"))
+import decilm  # registers nemotron-nas, which transformers does not have
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 # Of logits with a standard deviation of about 2; transformers keeps norms and rope in f32.

@@ -4,6 +4,7 @@ bats_require_minimum_version 1.5.0
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
     G=$PWD/tests/golden
+    TEACHER=$PWD/pipelines/teacher
     ST="python3 $PWD/tests/hf/st.py"
     cd "$BATS_TEST_TMPDIR" || exit
 }
@@ -130,6 +131,37 @@ assert c["model_type"] == "smollm3" and c["architectures"] == ["SmolLM3ForCausal
 assert c["no_rope_layers"] == [1, 1, 1] and c["rope_parameters"]["rope_theta"] == 500.0, c
 assert c["attention_bias"] and c["mlp_bias"] and c["tie_word_embeddings"] is False, c
 P
+}
+
+@test "layers of different shapes become nemotron-nas, which comes back as it is" {
+    "$BIN/slice-model" "$TEACHER" --drop-attention 2 --drop-mlp 4 -o half.tsz 2> note
+    grep -q "hf-export: config.json for model_type llama has one shape for all layers: written as \
+model_type nemotron-nas" note
+    grep -q "llama.cpp ignores the attention of layer 4, which has no MLP" note
+    run -0 --separate-stderr export_ half.tsz nas
+    [[ $stderr == *"written as model_type nemotron-nas"* ]]
+    python3 - <<'P'
+import json
+c = json.load(open("nas/config.json"))
+assert c["model_type"] == "nemotron-nas" and c["architectures"] == ["DeciLMForCausalLM"], c
+blocks = c["block_configs"]
+whole = {"attention": {"n_heads_in_group": 2, "no_op": False, "replace_with_linear": False},
+         "ffn": {"ffn_mult": 4.0, "no_op": False, "replace_with_linear": False}}
+assert [blocks[i] for i in (0, 1, 3, 5)] == [whole] * 4, blocks
+none = {"no_op": True, "replace_with_linear": False}
+assert blocks[2] == whole | {"attention": none | {"n_heads_in_group": None}}, blocks[2]
+assert blocks[4] == whole | {"ffn": none | {"ffn_mult": None}}, blocks[4]
+assert c["intermediate_size"] is None and c["num_key_value_heads"] is None, c
+assert c["auto_map"]["AutoConfig"].endswith("--configuration_decilm.DeciLMConfig"), c
+P
+    run -0 --separate-stderr export_ nas again
+    [[ $stderr != *"written as"* ]]
+    $ST same nas again
+    cmp nas/config.json again/config.json
+    import nas -o nas.tsz
+    printf '%s\n' "In the beginning" | "$BIN/tokenize" --model "$TEACHER" -o text.tsz --quiet
+    loss() { "$BIN/eval-ppl" --quiet "$1" text.tsz | grep -o '"nll":[^,}]*'; }
+    [ "$(loss half.tsz)" = "$(loss nas.tsz)" ]
 }
 
 @test "phi3 with longrope and a cut width is written as mistral with split matrices" {

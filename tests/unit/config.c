@@ -3,6 +3,13 @@
 
 #include "spec.h"
 
+/* Two layers of nemotron-nas, alike. */
+#define BLOCK(attention, ffn) "{'attention':" attention ",'ffn':" ffn "}"
+#define BLOCKS(attention, ffn) \
+    "{'model_type':'nemotron-nas','hidden_size':48,'num_attention_heads':6,'num_hidden_layers':2," \
+    "'" \
+    "block_configs':[" BLOCK(attention, ffn) "," BLOCK(attention, ffn) "]}"
+
 /* ---- rules of reading */
 
 static void test_rules(void)
@@ -72,6 +79,22 @@ static void test_rules(void)
                                              model_spec_find(&h, "layers.9.up_proj.bias") >= 0);
     READS(SMALL("starcoder2", ",'use_bias':false,'sliding_window':9"),
           h.layers[3].sliding_window == 9 && model_spec_find(&h, "layers.3.o_proj.bias") < 0);
+    /* 2/3 of 48: 32 a unit of ffn_mult, up to a multiple of 256, after rounding to six places */
+    READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8}"),
+          h.layers[0].num_key_value_heads == 2 && h.layers[0].intermediate_size == 256 &&
+              h.layers[0].head_dim == 8 && h.layers[0].kinds == KIND_any);
+    READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8.0625}"),
+          h.layers[0].intermediate_size == 512);
+    READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8.0000004}"),
+          h.layers[0].intermediate_size == 256);
+    READS(BLOCKS("{'n_heads_in_group':1}", "{'intermediate_size':300,'hidden_act':'silu'}"),
+          h.layers[0].num_key_value_heads == 6 && h.layers[0].intermediate_size == 300);
+    READS(BLOCKS("{'no_op':true,'n_heads_in_group':null}", "{'ffn_mult':8,'gated':true}"),
+          h.layers[0].kinds == KIND_mlp && h.layers[1].kinds == KIND_mlp &&
+              model_spec_find(&h, "layers.1.q_proj.weight") < 0);
+    READS(BLOCKS("{'n_heads_in_group':2}", "{'no_op':true,'ffn_mult':null}"),
+          h.layers[1].kinds == KIND_attention &&
+              model_spec_find(&h, "layers.1.post_attention_layernorm.weight") < 0);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -150,6 +173,29 @@ static void test_refusals(void)
         {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
         {"{'model_type':'gpt_neox','head_dim':96}", "head_dim (96)"},
         {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
+        {SMALL("nemotron-nas", ",'block_configs':[]"), "block_configs must list the 4 layers"},
+        {SMALL("nemotron-nas", ",'block_configs':[1,2,3,4]"), "block_configs[0] must be an object"},
+        {BLOCKS("{'replace_with_linear':true}", "{'ffn_mult':8}"),
+         "block_configs[0].attention.replace_with_linear is true, which is not supported"},
+        {BLOCKS("{'n_heads_in_group':3}", "{'replace_with_linear':true}"),
+         "block_configs[0].ffn.replace_with_linear is true, which is not supported"},
+        {BLOCKS("{'n_heads_in_group':3,'window_length':64}", "{'ffn_mult':8}"),
+         "attention.window_length is 64"},
+        {BLOCKS("{'n_heads_in_group':3,'soft':1}", "{'ffn_mult':8}"), "attention.soft is 1"},
+        {BLOCKS("{'n_heads_in_group':4}", "{'ffn_mult':8}"),
+         "n_heads_in_group is 4; it must divide num_attention_heads"},
+        {BLOCKS("{'n_heads_in_group':0}", "{'ffn_mult':8}"), "n_heads_in_group is 0"},
+        {BLOCKS("{}", "{'ffn_mult':8}"), "n_heads_in_group is missing"},
+        {BLOCKS("{'n_heads_in_group':3}", "{}"), "ffn.intermediate_size is missing"},
+        {BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':-1}"), "ffn.ffn_mult is -1"},
+        {BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8,'intermediate_size':300}"),
+         "ffn.intermediate_size is 300; ffn_mult gives another width"},
+        {BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8,'hidden_act':'relu2'}"),
+         "ffn.hidden_act is \"relu2\""},
+        {BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8,'moe':{}}"), "ffn.moe is {}"},
+        {BLOCKS("{'no_op':1}", "{'ffn_mult':8}"), "attention.no_op is 1; it must be true or false"},
+        {BLOCKS("{'no_op':true}", "{'no_op':true}"),
+         "block_configs[0] has neither attention nor FFN"},
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is not a multiple of n_head 12"},

@@ -115,9 +115,11 @@ static void test_right_cuts(void)
         struct slice_target none = {0}, all = {0}, uneven = {0};
         struct cut c;
         cut_open(&c, name, &none);
-        const struct layer y = c.source.spec.layers[0];
-        int E = (int)c.source.spec.hidden_size, F = (int)y.intermediate_size,
-            K = (int)y.num_key_value_heads;
+        const struct layer *y = c.source.spec.layers;
+        int E = (int)c.source.spec.hidden_size, F = (int)y->intermediate_size,
+            K = (int)y->num_key_value_heads;
+        for (int64_t l = 1; l < c.source.spec.num_hidden_layers; l++)
+            F = y[l].intermediate_size < F ? (int)y[l].intermediate_size : F;
         cut_close(&c);
         set(&all.size[AXIS_E], "%d", E - 5);
         set(&all.size[AXIS_F], "%d", F / 2);
