@@ -78,7 +78,8 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install emulated check check-hf check-smollm2 check-large \
-        lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man teacher
+        lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man \
+        teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
 # Only these files are optimised for speed: the kernels, the digest, the conversions of dtypes. The
@@ -221,6 +222,9 @@ install: all man                        ## installs tools, `pare` and man pages 
 
 teacher: all            ## trains the demonstration's teacher (half an hour on two cores)
 	sh pipelines/make-teacher
+
+paper: all              ## repeats the papers' experiments with SmolLM2-135M (hours; can be stopped)
+	sh pipelines/paper-smollm2 $(SECTIONS)
 
 list:                                   ## prints the targets
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24

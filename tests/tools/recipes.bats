@@ -85,3 +85,31 @@ top-3-tail --top-k 3 --tail"
     [ "$(cat "$WORK/plain-1.nll")" != "$(cat "$WORK/corrected-1.nll")" ]
     again teacher-correction
 }
+
+@test "paper: a part for each section, with the papers' figures; sections share trainings" {
+    export SEEDS='1 2' LONG=2 EVERY=1
+    run -2 --separate-stderr sh pipelines/paper T2
+    [[ $stderr == 'pipelines/paper: no section T2; there are T11 '* ]]
+    sh pipelines/paper T1 T13 F9 F6 equal blocks > "$BATS_TEST_TMPDIR/out"
+    cd "$WORK"
+    [ "$(grep -c '^### ' paper.md)" = 6 ]
+    [ "$(grep -c '^cut.kl-1: ' "$BATS_TEST_TMPDIR/out")" = 1 ]
+    mean=$(cat cut.kl-?.nll | awk '{ s += $1 } END { printf "%.4f", s / 2 }')
+    untrained=$(awk '{ printf "%.4f", $1 }' cut.nll)
+    grep -q "^| width | 1393488 | $untrained | $mean | .* | 2 | 6.33 | 2.049 |\$" T1.md
+    grep -q 'pairs; in the paper, of 7 of 10.$' T1.md
+    [ "$(grep -c '^| [12] | ' F9.md)" = 2 ]
+    grep -q '^| 2 | 124 | 6 of 6 | ' F9.md
+}
+
+@test "paper: the table of the awk program, by hand" {
+    printf '%s\n' 'a|x|10|3|1 2 3|5|9' 'b|x|20|2|4 2 6|6|-' 'c|x|30|1|7 8 9|4|3' | tr '|' '\t' |
+        awk -v what=loss -f pipelines/paper.awk > "$BATS_TEST_TMPDIR/table"
+    cd "$BATS_TEST_TMPDIR"
+    grep -qF '| a | 10 | 3.0000 | 2.0000 | 0.5774 | 2.0000 | 3 | 5 | 9 |' table
+    grep -qF '| b | 20 | 2.0000 | 4.0000 | 1.1547 | 4.0000 | 3 | 6 | - |' table
+    grep -qF 'Untrained, 2 of 3 pairs of rows are in' table
+    grep -qF 'Trained, 0 of 1 pairs of rows are in' table
+    grep -qF 'All seeds order 2 of 3 pairs of rows alike, 0 of 1 of these as the paper does.' table
+    grep -qF 'Training keeps the order of 0 of 3 pairs; in the paper, of 1 of 1.' table
+}
