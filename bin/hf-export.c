@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/base/amount.h"
 #include "../lib/hf/hf.h"
 #include "../lib/tool/tool.h"
 
@@ -39,23 +40,6 @@ static const struct tool_desc desc = {
     .max_operands = 2,
 };
 
-/* Decimal units, as in transformers. -1: not a size. */
-static int64_t parse_size(const char *text)
-{
-    static const struct {
-        const char *name;
-        double bytes;
-    } units[] = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
-    char *end;
-    double n = strtod(text, &end);
-    if (end == text || !(n >= 0))
-        return -1;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (!strcasecmp(end, units[i].name))
-            return n * units[i].bytes < 9e18 ? (int64_t)(n * units[i].bytes) : -1;
-    return -1;
-}
-
 /* A file of the directory that is about to be replaced. (The directory itself may be the source: it
  * is read before it is replaced.) */
 static int lies_inside(const char *file, const char *dir)
@@ -71,7 +55,7 @@ static int lies_inside(const char *file, const char *dir)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct hf_sink_options o = {.max_shard_size = parse_size(max_shard_size),
+    struct hf_sink_options o = {.max_shard_size = amount_bytes(max_shard_size),
                                 .keep_dtype = !strcmp(dtype, "keep"),
                                 .overwrite = overwrite};
     int d = dtype_parse(dtype);

@@ -1,6 +1,7 @@
 /* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass in
  * constant memory; with --verify, source and slice are in memory. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../lib/hf/hf.h"
@@ -8,6 +9,7 @@
 #include "../lib/prune/prune.h"
 
 static struct slice_options shape;
+static struct budget_options wanted;
 static const char *rank_name, *verify_name;
 static int64_t verify_tokens = 64;
 static int any_model, dry_run;
@@ -20,6 +22,21 @@ static const struct opt last[] = {
     {"drop-attention", OPT_TEXT, &shape.drop_attention, "LIST",
      "remove only the attention of these layers", 0},
     {"drop-mlp", OPT_TEXT, &shape.drop_mlp, "LIST", "remove only the MLP of these layers", 0},
+    {"Budget (chooses sizes instead; the history records those)", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"parameters", OPT_TEXT, &wanted.parameters, "N",
+     "the largest shape of at most N parameters, such as 100M or 1.5e9", OPT_SILENT_ID},
+    {"ratio", OPT_TEXT, &wanted.ratio, "R",
+     "of at most this share of the model's parameters, such as 0.5 or 50%", OPT_SILENT_ID},
+    {"bytes", OPT_TEXT, &wanted.bytes, "N",
+     "of at most N bytes of weights in the dtypes that are written, such as 200MB", OPT_SILENT_ID},
+    {"axes", OPT_TEXT, &wanted.axes, "LIST",
+     "the axes that may shrink: of ffn (intermediate-size), hidden (hidden-size), layers "
+     "(num-hidden-layers), and heads (num-attention-heads) or kv-heads (num-key-value-heads) "
+     "(default ffn,hidden)",
+     OPT_SILENT_ID},
+    {"multiple-of", OPT_INT, &wanted.multiple_of, "N",
+     "ffn and hidden become multiples of N (default 32, a block of GGUF's quantised types)",
+     OPT_SILENT_ID | OPT_FROM_1},
     {"Order", OPT_GROUP, NULL, NULL, NULL, 0},
     {"sort", OPT_FLAG, &shape.sort, NULL,
      "write the units of every axis but the layers in the order of --rank, best first: the same "
@@ -80,7 +97,10 @@ static const struct tool_desc desc = {
     "groups.\n\nSIZES is a number, the size of every "
     "layer, or LAYERS:SIZE for some of them, such as 0-7:896,8-:1024; layers not named keep "
     "theirs. Layers are counted from 0 and always in MODEL, also beside --drop-layers and "
-    "--num-hidden-layers. Only a model stream can hold sizes that differ between layers.",
+    "--num-hidden-layers. Only a model stream can hold sizes that differ between layers.\n\nA "
+    "budget gives all axes that may shrink the same share of their size, the largest that fits "
+    "under it; then the axis whose step costs least grows as far as still fits, then the next. "
+    "Sizes that are given stay fixed. The shape is printed before anything is written.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 \\\n      --intermediate-size 9216 "
     "> student.tsz",
     opts,
@@ -119,10 +139,11 @@ static void check_values(struct tool *t, struct model_in *in)
                  rank_name, tool_operand(t, 0), model_in_spec(in)->id);
 }
 
-static void note_shape(struct tool *t, const struct model_spec *source, const struct model_spec *h)
+static void note_shape(struct tool *t, const struct model_spec *source, const struct slice_plan *p)
 {
+    const struct model_spec *h = &p->spec;
     struct err refused = {0};
-    char note[400];
+    char note[400], *blocks = slice_plan_blocks(p, source);
     if (!dry_run && !shape.sort &&
         model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
         tool_note(t, "nothing to cut, so the model is copied: give a target shape with "
@@ -131,6 +152,24 @@ static void note_shape(struct tool *t, const struct model_spec *source, const st
         tool_note(t, "hf-export will refuse this shape: %s", refused.msg);
     else if (*note)
         tool_note(t, "hf-export: %s", note);
+    if (blocks)
+        tool_note(t, "%s", blocks);
+    free(blocks);
+}
+
+/* Chooses the sizes that meet the budget; from here on they are as if they had been given. */
+static void fit_budget(struct tool *t, const struct budget *b, struct slice_target *target,
+                       const struct model_spec *source, const struct rank *rank)
+{
+    int64_t reached;
+    if (!b->option)
+        return;
+    if (budget_fit(b, &shape, target, source, rank, rank_name, &reached, tool_err(t)))
+        tool_check(t);
+    char *sizes = budget_text(b, &shape);
+    tool_note(t, "--%s %s: %" PRId64 " %s with%s", b->option, b->value, reached,
+              b->in_bytes ? "bytes" : "parameters", sizes);
+    free(sizes);
 }
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
@@ -202,20 +241,23 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct slice_target target;
     struct slice_plan p;
+    struct budget budget;
     struct rank r = {0};
     if (shape.in_order && rank_name)
         tool_usage(t, "--in-order and --rank both say which units come first: give one");
     if (shape.sort && !rank_name)
         tool_usage(t, "--sort needs --rank FILE, in whose order units are written");
-    if (slice_target_read(&target, &shape, tool_err(t)))
+    if (budget_read(&budget, &wanted, &shape, tool_err(t)) ||
+        slice_target_read(&target, &shape, tool_err(t)))
         tool_usage(t, "%s", tool_err(t)->msg);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     const struct model_spec *source = model_in_spec(in);
     if (rank_name)
         load_rank(t, &r, source);
+    fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
-    note_shape(t, source, &p.spec);
+    note_shape(t, source, &p);
     if (dry_run)
         slice_plan_print(stdout, &p, source);
     else if (verify_name)

@@ -225,8 +225,9 @@ static int write_twin(struct model_spec *h, const char *why, char note[400], str
         return err_set(e,
                        "transformers' class for %s %s, and no other class computes the same: "
                        "hidden_size %" PRId64 " does not suit num_attention_heads %" PRId64
-                       " with head_dim %" PRId64,
-                       from, why, h->hidden_size, y->num_attention_heads, y->head_dim);
+                       " with head_dim %" PRId64 ", %" PRId64 " would",
+                       from, why, h->hidden_size, y->num_attention_heads, y->head_dim,
+                       y->num_attention_heads * y->head_dim);
     y = &h->layers[0];
     snprintf(note, 400,
              "transformers' class for %s %s: written as model_type %s, which computes the same "

@@ -182,3 +182,34 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     fprintf(f, "options:%s\n", *options ? options : " none");
     free(options);
 }
+
+/* The first matrix of the slice whose rows are no whole blocks any more; -1: none. */
+static int cut_block(const struct slice_plan *p, const struct model_spec *source, int64_t block)
+{
+    for (int i = 0; i < source->n_tensors; i++) {
+        const struct tensor *from = &source->tensors[i];
+        int to = p->dest[i];
+        if (to >= 0 && from->ndim == 2 && from->shape[1] % block == 0 &&
+            p->spec.tensors[to].shape[1] % block)
+            return to;
+    }
+    return -1;
+}
+
+char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source)
+{
+    static const struct {
+        int64_t values;
+        const char *what;
+    } blocks[] = {{32, "no quantised type of GGUF holds them"},
+                  {256, "K-quants of GGUF do not hold them, other types do"}};
+    for (int b = 0; b < 2; b++) {
+        int i = cut_block(p, source, blocks[b].values);
+        if (i >= 0)
+            return mem_format("rows of %s have %" PRId64
+                              " values, which is not a multiple of %" PRId64 ": %s",
+                              tensor_take_apart(p->spec.tensors[i].name).stem,
+                              p->spec.tensors[i].shape[1], blocks[b].values, blocks[b].what);
+    }
+    return NULL;
+}

@@ -4,6 +4,7 @@
 #define PARE_PRUNE_H
 
 #include "acts.h"
+#include "budget.h"
 #include "calibrate.h"
 #include "nested.h"
 #include "probe.h"

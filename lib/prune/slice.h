@@ -72,6 +72,10 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
  * cut, and the layers and halves that are dropped by number. "": nothing is cut. Free it. */
 char *slice_plan_options(const struct slice_plan *p, const struct model_spec *source);
 
+/* What GGUF can no longer quantise: a sentence about matrices whose rows were whole blocks of 32
+ * values, or of 256, and are not any more; NULL: none. Free it. */
+char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source);
+
 /* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB (at once if its
  * rows are sorted), and unless its layer is dropped writes what is kept to `out`, in the dtype that
  * the plan's spec gives it: the source's, or f32 for q8_0 that is cut or sorted inside its rows. */
