@@ -1,5 +1,5 @@
-/* eval-ppl: the loss of models on a token stream. Models and tokens in; one JSON line per model, or
- * a table for people, out. */
+/* eval-ppl: the loss of models on a token stream, and how far they are from a teacher. Models and
+ * tokens in; one JSON line per model, or a table for people, out. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +9,15 @@
 #include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
+#include "../lib/tool/table.h"
+#include "../lib/tool/teacher.h"
 
 static struct eval_options o;
 static int64_t max_tokens, seq_length; /* as given */
-static int table, any_tokenizer;
+static int table, any_tokenizer, per_sequence;
+static struct tool_table rows;
 static double max_nll;
-static const char *row_bos = "auto", *loss_on = "completion";
+static const char *row_bos = "auto", *loss_on = "completion", *against;
 
 static const struct opt opts[] = {
     {"seq-length", OPT_INT, &seq_length, "N",
@@ -41,6 +44,13 @@ static const struct opt opts[] = {
      OPT_FROM_0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
      "windows per forward pass; 0: as many as make about 1024 tokens", OPT_FROM_0},
+    {"against", OPT_PATH, &against, "TEACHER|LOGITS",
+     "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
+     "of "
+     "TOKENS (what comes through a pipe is taken for that)",
+     0},
+    {"per-sequence", OPT_FLAG, &per_sequence, NULL,
+     "print a JSON object for each sequence first; with --context for each window", OPT_SILENT_ID},
     {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", OPT_SILENT_ID},
     {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if the nll of any model exceeds X",
      OPT_SILENT_ID},
@@ -61,19 +71,33 @@ static const struct tool_desc desc = {
     "packed document.\n\nnll is "
     "the mean over all scored predictions, in nats; standard_error is that of the mean over "
     "windows; bits_per_byte divides by the source bytes of the predicted tokens. Sums are "
-    "accumulated in f64.",
-    "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table",
+    "accumulated in f64.\n\nWith --against, the member against has the mean KL(teacher || model) "
+    "in "
+    "nats, its percentiles, and the share of the teacher's 1, 5 and 10 most probable tokens that "
+    "are among the model's; errors ending in _error are those that llama-perplexity "
+    "--kl-divergence prints, with whose figures all agree at --context 512 --score-from 257.",
+    "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table\n"
+    "  eval-ppl pruned.tsz distilled.tsz test.tsz --against teacher/ --table",
     opts,
     2,
     -1,
     TOOL_COMPUTE};
 
-static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+/* ---- records */
+
+static int64_t weight_bytes(const struct model_spec *h)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        sum += tensor_bytes(&h->tensors[i]);
+    return sum;
+}
 
 static json_t *record(struct tool *t, const char *name, const struct model_spec *h,
-                      const struct tokens *tokens, const struct windows *w,
-                      const struct eval_sums *s, double seconds)
+                      const struct tokens *tokens, const struct eval *v, const struct eval_sums *s,
+                      double seconds)
 {
+    const struct windows *w = eval_windows(v);
     int64_t non_embedding, parameters = model_spec_parameters(h, &non_embedding),
                            bytes = windows_bytes(w, tool_err(t));
     tool_check(t);
@@ -82,25 +106,32 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     const struct {
         const char *name;
         int64_t value;
-    } integers[] = {
-        {"parameters", parameters},           {"non_embedding_parameters", non_embedding},
-        {"seq_length", o.windows.seq_length}, {"context", o.windows.context},
-        {"stride", o.windows.stride},         {"score_from", o.windows.score_from},
-        {"max_tokens", max_tokens},           {"windows", w->n},
-        {"bos_added", w->bos_added},          {"tokens", w->tokens},
-        {"tokens_left_out", w->left_out},     {"padding", w->padding},
-        {"predictions", w->predictions},      {"bytes", bytes}};
+    } integers[] = {{"parameters", parameters},
+                    {"non_embedding_parameters", non_embedding},
+                    {"weight_bytes", weight_bytes(h)},
+                    {"seq_length", o.windows.seq_length},
+                    {"context", o.windows.context},
+                    {"stride", o.windows.stride},
+                    {"score_from", o.windows.score_from},
+                    {"max_tokens", max_tokens},
+                    {"windows", w->n},
+                    {"bos_added", w->bos_added},
+                    {"tokens", w->tokens},
+                    {"tokens_left_out", w->left_out},
+                    {"padding", w->padding},
+                    {"predictions", w->predictions},
+                    {"bytes", bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "model_digest", json_string(h->digest));
     json_object_set_new(j, "row_bos", json_string(row_bos));
     json_object_set_new(j, "loss_on", json_string(loss_on));
-    json_object_set_new(j, "nll", number_or_null(s->nll));
-    json_object_set_new(j, "standard_error", number_or_null(s->standard_error));
-    json_object_set_new(j, "ppl", number_or_null(exp(s->nll)));
+    json_object_set_new(j, "nll", report_number(s->nll));
+    json_object_set_new(j, "standard_error", report_number(s->standard_error));
+    json_object_set_new(j, "ppl", report_number(exp(s->nll)));
     json_object_set_new(
         j, "bits_per_byte",
-        number_or_null(bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)bytes : NAN));
+        report_number(bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)bytes : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)w->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
@@ -109,34 +140,28 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     return j;
 }
 
-/* In a column of ten: a number too long for its decimals gets an exponent. */
-static void print_number(double x, int decimals)
+static void print_json(json_t *j)
 {
-    printf(x < 1e6 ? " %10.*f" : " %10.*e", decimals, x);
+    if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
+        putchar('\n');
+    fflush(stdout);
 }
 
-static void print_row(const json_t *j)
+static void print_sequences(struct tool *t, const char *name, const struct eval *v)
 {
-    const char *const columns[] = {"nll", "standard_error", "ppl", "bits_per_byte"};
-    char *name = utf8_visible(json_string_value(json_object_get(j, "model")));
-    /* the end of a long path tells more than its beginning */
-    size_t n = strlen(name), room = 32;
-    if (n > room)
-        printf("...%s", name + n - (room - 3));
-    else
-        printf("%-*s", (int)room, name);
-    printf(" %12lld", (long long)json_integer_value(json_object_get(j, "parameters")));
-    for (int i = 0; i < 4; i++) {
-        const json_t *value = json_object_get(j, columns[i]);
-        if (json_is_null(value))
-            printf(" %10s", "-");
-        else
-            print_number(json_real_value(value), i == 2 ? 2 : 4);
+    struct report_sequences r = {.of = v, .joined = o.windows.context > 0};
+    json_t *j, *sequence;
+    while ((sequence = report_sequence_next(&r, tool_err(t)))) {
+        j = json_pack("{s:o}", "model", json_text(name));
+        json_object_update(j, sequence);
+        print_json(j);
+        json_decref(j);
+        json_decref(sequence);
     }
-    printf(" %9.1f %9lld\n", json_real_value(json_object_get(j, "seconds")),
-           (long long)json_integer_value(json_object_get(j, "tokens_per_second")));
-    free(name);
+    tool_check(t);
 }
+
+/* ---- a model */
 
 static void show_progress(void *t, int64_t done, int64_t windows)
 {
@@ -144,53 +169,71 @@ static void show_progress(void *t, int64_t done, int64_t windows)
 }
 
 /* Windows for a model, and a note of what nobody asked for. */
-static int resolve_windows(struct tool *t, const struct tokens *tokens, const struct model_spec *h)
+static int resolve_windows(struct tool *t, const struct tokens *tokens, const struct model_spec *h,
+                           const struct tool_teacher *r)
 {
     struct window_options *w = &o.windows;
     char text[200];
     int asked = seq_length || w->context;
+    if (r && tool_teacher_windows(r, w))
+        return 0;
     w->seq_length = w->context ? 0 : window_length_of(tokens, seq_length, h);
     if (window_note(text, w->context + w->seq_length, asked, h))
         tool_note(t, "%s", text);
     return row_bos_of_stream(&w->bos, tokens->head, row_bos, h, tool_err(t));
 }
 
+static void notes(struct tool *t, const char *name, const struct windows *w)
+{
+    char text[200];
+    if (w->bos_added)
+        tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
+                  (long long)w->bos_added, (long long)w->n, row_bos);
+    if (loss_on_note(text, w))
+        tool_note(t, "%s", text);
+}
+
+static void print_all(struct tool *t, const char *name, json_t *j, const struct eval *v,
+                      const struct tool_teacher *r)
+{
+    if (r)
+        json_object_set_new(j, "against", tool_teacher_record(r, v));
+    if (per_sequence)
+        print_sequences(t, name, v);
+    if (table)
+        tool_table_row(&rows, j);
+    else
+        print_json(j);
+    json_decref(j);
+}
+
 /* Evaluates one model, from opening to its record; returns its nll. */
 static double evaluate(struct tool *t, const char *name, const char *tokens_name,
-                       const struct tokens *tokens)
+                       const struct tokens *tokens, struct tool_teacher *r)
 {
     struct model_in *in = tool_model(t, name);
     struct model m = {0};
     struct eval_sums sums;
     struct err *e = tool_err(t);
     if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
-        !resolve_windows(t, tokens, model_in_spec(in)))
+        !resolve_windows(t, tokens, model_in_spec(in), r))
         model_load(&m, in, MODEL_FROZEN, e);
     tool_check(t);
     model_move(&m, tool_exec(t), e);
     tool_check(t);
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
-    if (eval_windows(v)->bos_added)
-        tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
-                  (long long)eval_windows(v)->bos_added, (long long)eval_windows(v)->n, row_bos);
-    char text[200];
-    if (loss_on_note(text, eval_windows(v)))
-        tool_note(t, "%s", text);
+    notes(t, name, eval_windows(v));
+    int64_t teacher_bytes = r ? (int64_t)r->model.weights.size : 0;
     tool_predict_memory(t, name,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
                                                {"activations", eval_bytes(v), 0},
+                                               {r && r->in ? "teacher" : NULL, teacher_bytes, 1},
                                                {0}});
     double start = usage_seconds();
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
-    json_t *j = record(t, name, &m.spec, tokens, eval_windows(v), &sums, usage_seconds() - start);
-    if (table)
-        print_row(j);
-    else if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
-        putchar('\n');
-    fflush(stdout);
-    json_decref(j);
+    print_all(t, name, record(t, name, &m.spec, tokens, v, &sums, usage_seconds() - start), v, r);
     eval_close(v);
     model_free(&m);
     model_close(in);
@@ -207,6 +250,8 @@ int main(int argc, char **argv)
     if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
         loss_on_check(loss_on, &usage))
         tool_usage(t, "%s", usage.msg);
+    if (table && per_sequence)
+        tool_usage(t, "--table prints no objects of sequences: leave out --per-sequence");
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && o.windows.context)
@@ -214,11 +259,21 @@ int main(int argc, char **argv)
     tool_check(t);
     loss_on_apply(loss_on, &tokens);
     st_close(in);
-    if (table)
-        printf("%-32s %12s %10s %10s %10s %10s %9s %9s\n", "model", "parameters", "nats/token",
-               "std. error", "ppl", "bits/byte", "seconds", "tokens/s");
+    struct tool_teacher *r = NULL;
+    if (against && (seq_length || o.windows.context || strcmp(row_bos, "auto")) &&
+        tool_is_logits(against))
+        tool_usage(t,
+                   "the windows are those of %s: leave out --context, --seq-length and --row-bos, "
+                   "or give --against a model",
+                   against);
+    if (against)
+        r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer);
+    if (r && r->is_logits && n > 1 && logits_is_pipe(&r->logits))
+        tool_usage(t, "%s comes only once: give it as a file, or one MODEL", against);
+    if (r)
+        o.teacher = tool_teacher_of(r);
     for (int i = 0; i < n; i++) {
-        double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens);
+        double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens, r);
         failed += !(nll <= max_nll) && max_nll > 0; /* NaN fails too */
         no_numbers += !isfinite(nll);
     }
@@ -227,6 +282,8 @@ int main(int argc, char **argv)
                     n, max_nll);
     if (no_numbers)
         tool_die(t, "the nll of %d of %d models is not finite", no_numbers, n);
+    tool_teacher_close(t, r);
+    tool_table_end(&rows);
     tokens_free(&tokens);
     return tool_finish(t);
 }

@@ -368,17 +368,22 @@ int windows_fill(const struct windows *w, int64_t first, int64_t n, struct data_
 
 int64_t windows_bytes(const struct windows *w, struct err *e)
 {
+    return windows_part_bytes(w, 0, w->n, e);
+}
+
+int64_t windows_part_bytes(const struct windows *w, int64_t first, int64_t n, struct err *e)
+{
     int64_t sum = 0;
     if (!w->from->has_bytes)
         return -1;
     uint32_t *bytes = mem_alloc((size_t)w->longest * sizeof *bytes);
     uint8_t *flags = mem_alloc((size_t)w->longest);
-    for (int64_t i = 0; i < w->n && !e->set; i++) {
+    for (int64_t i = first; i < first + n && !e->set; i++) {
         struct data_row r = windows_row(w, i);
-        int64_t at = r.at + r.first - (r.n - data_row_text(&r)), n = r.n - r.first;
-        tokens_read(w->from, TOKEN_BYTES, at, n, bytes, e);
-        tokens_read(w->from, TOKEN_FLAGS, at, n, flags, e);
-        for (int64_t j = 0; j < n; j++)
+        int64_t at = r.at + r.first - (r.n - data_row_text(&r)), counted = r.n - r.first;
+        tokens_read(w->from, TOKEN_BYTES, at, counted, bytes, e);
+        tokens_read(w->from, TOKEN_FLAGS, at, counted, flags, e);
+        for (int64_t j = 0; j < counted; j++)
             sum += flags[j] ? 0 : bytes[j];
     }
     free(bytes);

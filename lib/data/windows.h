@@ -60,6 +60,8 @@ int windows_fill(const struct windows *w, int64_t first, int64_t n, struct data_
                  struct err *e);
 /* Source bytes of the counted tokens; -1: unknown, or an error. */
 int64_t windows_bytes(const struct windows *w, struct err *e);
+/* The same of the `n` windows from `first` on. */
+int64_t windows_part_bytes(const struct windows *w, int64_t first, int64_t n, struct err *e);
 void windows_close(struct windows *w);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef PARE_EVAL_H
 #define PARE_EVAL_H
 
+#include "against.h"
 #include "choice_items.h"
 #include "choices.h"
 #include "divergence.h"
@@ -9,6 +10,7 @@
 #include "generate.h"
 #include "loss.h"
 #include "prompts.h"
+#include "report.h"
 #include "sample.h"
 
 #endif

@@ -27,7 +27,9 @@ void eval_statistics(const double *nll, const int64_t *counts, int64_t windows, 
 }
 
 struct eval {
-    struct tape *tape;
+    struct tape *tape; /* or, with a teacher: */
+    struct against *against;
+    struct divergences divergences;
     struct windows windows;
     struct data_batch batch;
     int64_t batch_size, bytes, *counts;
@@ -43,6 +45,32 @@ static int open_tape(struct eval *v, const struct eval *beside, struct err *e)
     return tape_open_beside(v->tape, fits ? beside->tape : NULL, e);
 }
 
+static int open_alone(struct eval *v, struct exec *x, struct model *m, const struct eval *beside,
+                      struct err *e)
+{
+    struct tape_spec spec = {.model = m,
+                             .n_seq = v->batch_size,
+                             .seq_len = v->windows.longest - 1,
+                             .end = TAPE_LOSS,
+                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
+    v->tape = tape_record(x, &spec, e);
+    return v->tape && !open_tape(v, beside, e) ? 0 : -1;
+}
+
+static int open_against(struct eval *v, struct exec *x, struct model *m, const struct teacher *t,
+                        struct err *e)
+{
+    int64_t n = v->windows.longest;
+    if (t->logits && logits_check_windows(t->logits, &v->windows, e))
+        return -1;
+    v->batch_size = against_batch_size(&m->spec, n, v->batch_size);
+    v->against = against_open(x, m, t, v->batch_size, n, e);
+    if (!v->against)
+        return -1;
+    v->bytes = against_bytes(v->against);
+    return 0;
+}
+
 struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                        const struct eval_options *o, struct err *e)
 {
@@ -52,41 +80,53 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
         return NULL;
     }
     int64_t n = v->windows.longest, windows = v->windows.n;
+    int has_teacher = o->teacher.model || o->teacher.logits;
     v->batch_size = min64(o->batch_size ? o->batch_size : max64(1, 1024 / n), windows);
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
-    data_batch_open(&v->batch, v->batch_size, n);
-    struct tape_spec spec = {.model = m,
-                             .n_seq = v->batch_size,
-                             .seq_len = n - 1,
-                             .end = TAPE_LOSS,
-                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
-    v->tape = tape_record(x, &spec, e);
-    if (!v->tape || open_tape(v, o->beside, e)) {
+    if (has_teacher ? open_against(v, x, m, &o->teacher, e) : open_alone(v, x, m, o->beside, e)) {
         eval_close(v);
         return NULL;
     }
+    data_batch_open(&v->batch, v->batch_size, n);
     return v;
 }
 
 const struct windows *eval_windows(const struct eval *v) { return &v->windows; }
 int64_t eval_bytes(const struct eval *v) { return v->bytes; }
 
+/* The losses of a filled batch, every `step`th value; NULL: error. */
+static const double *batch_losses(struct eval *v, int64_t *step, struct err *e)
+{
+    const struct batch *b = &v->batch.b;
+    *step = v->against ? DIVERGENCE_COLUMNS : 1;
+    if (!v->against)
+        return tape_forward(v->tape, b, e) ? NULL : tape_losses(v->tape, 0);
+    const double *values = against_run(v->against, &v->batch, e);
+    if (!values)
+        return NULL;
+    divergences_add(&v->divergences, values, b->labels, b->n_seq * b->seq_len);
+    return values + DIVERGENCE_NLL;
+}
+
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,
              struct err *e)
 {
     const struct batch *b = &v->batch.b;
-    int64_t windows = v->windows.n;
+    int64_t windows = v->windows.n, step;
+    v->divergences.n = 0;
     for (int64_t done = 0; done < windows; done += b->n_seq) {
         int64_t n = min64(v->batch_size, windows - done);
-        if (windows_fill(&v->windows, done, n, &v->batch, e) || tape_forward(v->tape, b, e))
+        if (windows_fill(&v->windows, done, n, &v->batch, e))
             return -1;
-        const double *losses = tape_losses(v->tape, 0);
+        const double *losses = batch_losses(v, &step, e);
+        if (!losses)
+            return -1;
         for (int64_t i = 0; i < b->n_seq; i++) {
             v->counts[done + i] = v->batch.rows[i].predictions;
             v->nll[done + i] = 0;
             for (int64_t t = 0; t < b->seq_len; t++)
-                v->nll[done + i] += losses[i * b->seq_len + t];
+                v->nll[done + i] += losses[(i * b->seq_len + t) * step];
         }
         if (progress)
             progress(user, done + b->n_seq, windows);
@@ -95,12 +135,20 @@ int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void 
     return 0;
 }
 
+double eval_window_nll(const struct eval *v, int64_t i) { return v->nll[i]; }
+
+const struct divergences *eval_divergences(const struct eval *v)
+{
+    return v->against ? &v->divergences : NULL;
+}
+
 void eval_close(struct eval *v)
 {
     if (!v)
         return;
-    if (v->tape)
-        tape_close(v->tape);
+    tape_close(v->tape);
+    against_close(v->against);
+    divergences_free(&v->divergences);
     data_batch_close(&v->batch);
     windows_close(&v->windows);
     free(v->counts);

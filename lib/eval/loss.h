@@ -1,9 +1,11 @@
-/* The loss of a model on text: windows of tokens (lib/data/windows.h), summed in f64. */
+/* The loss of a model on text: windows of tokens (lib/data/windows.h), summed in f64; and beside a
+ * teacher, how far its predictions are from the teacher's. */
 #ifndef PARE_LOSS_H
 #define PARE_LOSS_H
 
 #include "../data/data.h"
 #include "../tape/tape.h"
+#include "against.h"
 
 struct eval_options {
     struct window_options windows;
@@ -11,6 +13,7 @@ struct eval_options {
     /* another evaluation, which never runs at the same time, whose memory for activations is used
      * if it suffices; or NULL */
     const struct eval *beside;
+    struct teacher teacher; /* fewer windows at a time, if need be */
 };
 /* nats per counted prediction; standard error of that mean over windows (ratio estimator), NAN for
  * one window */
@@ -32,6 +35,10 @@ typedef void eval_progress(void *user, int64_t done, int64_t windows);
 /* progress may be NULL */
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,
              struct err *e);
+/* After a run: the nats of window i, summed up; with a teacher, all predictions, in the order of
+ * the windows. */
+double eval_window_nll(const struct eval *v, int64_t i);
+const struct divergences *eval_divergences(const struct eval *v);
 void eval_close(struct eval *v);
 
 #endif

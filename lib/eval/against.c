@@ -1,0 +1,111 @@
+/* See against.h. The logits of a batch exist at once, those of all tokens never do. */
+#include "against.h"
+
+#include <stdlib.h>
+
+#include "../base/mem.h"
+#include "../base/minmax.h"
+
+enum { LOGITS_BYTES = 256 << 20 };
+
+struct against {
+    struct exec *x;
+    struct teacher from;
+    struct tape *student, *teacher; /* teacher: NULL where its logits are given */
+    struct comparison compare;
+    struct arena arena; /* given logits of a batch, f32 */
+    int64_t rows;
+};
+
+int64_t against_batch_size(const struct model_spec *h, int64_t n, int64_t most)
+{
+    return max64(1, min64(most, LOGITS_BYTES / 4 / max64(1, n * h->vocab_size)));
+}
+
+static int64_t given_bytes(const struct against *a)
+{
+    return a->from.logits ? a->rows * logits_row_bytes(&a->from.logits->spec) : 0;
+}
+
+static struct tape *tape_of(struct against *a, struct model *m, int64_t n_seq, int64_t n,
+                            struct err *e)
+{
+    struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = n - 1, .end = TAPE_LOGITS};
+    return tape_record(a->x, &spec, e);
+}
+
+struct against *against_open(struct exec *x, struct model *m, const struct teacher *t,
+                             int64_t n_seq, int64_t n, struct err *e)
+{
+    struct against *a = mem_alloc(sizeof *a);
+    *a = (struct against){.x = x, .from = *t, .rows = n_seq * (n - 1)};
+    if (!(a->student = tape_of(a, m, n_seq, n, e)) || tape_open(a->student, e) ||
+        (t->model &&
+         (!(a->teacher = tape_of(a, t->model, n_seq, n, e)) || tape_open(a->teacher, e))) ||
+        (t->logits && exec_arena(x, &a->arena, (size_t)given_bytes(a), e)) ||
+        comparison_open(&a->compare, x, a->rows, e)) {
+        against_close(a);
+        return NULL;
+    }
+    return a;
+}
+
+int64_t against_bytes(const struct against *a)
+{
+    return tape_bytes(a->student) + (a->teacher ? tape_bytes(a->teacher) : 0) + given_bytes(a) +
+           comparison_bytes(a->rows);
+}
+
+/* Puts the given logits of each window where its tokens are in the batch. */
+static int given_put(const struct against *a, const struct data_batch *d, struct err *e)
+{
+    int64_t row = logits_row_bytes(&a->from.logits->spec);
+    for (int64_t i = 0; i < d->b.n_seq; i++) {
+        const struct data_row *r = &d->rows[i];
+        const void *z = logits_read(a->from.logits, r->window, r->n, e);
+        if (!z)
+            return -1;
+        exec_put(a->x, (char *)a->arena.base + i * d->b.seq_len * row, z,
+                 (size_t)((r->n - 1) * row));
+    }
+    return 0;
+}
+
+static int teacher_run(const struct against *a, const struct data_batch *d, struct operand *z,
+                       struct err *e)
+{
+    int64_t rows = d->b.n_seq * d->b.seq_len;
+    if (a->teacher) {
+        if (tape_forward(a->teacher, &d->b, e))
+            return -1;
+        *z = tape_logits_there(a->teacher, rows);
+        return 0;
+    }
+    *z = (struct operand){
+        .v = a->arena.base, .dtype = DT_F32, .rows = rows, .cols = a->from.logits->spec.vocab_size};
+    return given_put(a, d, e);
+}
+
+const double *against_run(struct against *a, const struct data_batch *d, struct err *e)
+{
+    struct operand student, teacher;
+    int64_t rows = d->b.n_seq * d->b.seq_len;
+    if (teacher_run(a, d, &teacher, e) || tape_forward(a->student, &d->b, e))
+        return NULL;
+    student = tape_logits_there(a->student, rows);
+    const double *values = comparison_run(&a->compare, &student, &teacher, d->b.labels, rows);
+    if (a->x->err.set)
+        err_set(e, "%s", a->x->err.msg);
+    return e->set ? NULL : values;
+}
+
+void against_close(struct against *a)
+{
+    if (!a)
+        return;
+    tape_close(a->student);
+    tape_close(a->teacher);
+    comparison_close(&a->compare);
+    arena_close(&a->arena);
+    free(a);
+}

@@ -1,0 +1,28 @@
+/* A batch's predictions beside a teacher's: another model's, or those of a stream of logits. */
+#ifndef PARE_AGAINST_H
+#define PARE_AGAINST_H
+
+#include "../data/data.h"
+#include "../tape/tape.h"
+#include "divergence.h"
+
+/* One of them, or neither: there is no teacher. Borrowed. logits: of all of LOGITS_FULL, of the
+ * same windows (logits_check_windows). */
+struct teacher {
+    struct model *model;
+    struct logits_in *logits;
+};
+
+struct against;
+/* Batches of n_seq windows whose longest has n tokens. */
+struct against *against_open(struct exec *x, struct model *m, const struct teacher *t,
+                             int64_t n_seq, int64_t n, struct err *e);
+/* How many windows of n tokens to compare at a time: no more than `most`, and no more than a few
+ * hundred megabytes of logits hold, but at least one. */
+int64_t against_batch_size(const struct model_spec *h, int64_t n, int64_t most);
+int64_t against_bytes(const struct against *a); /* of device memory, besides models */
+/* [tokens of the batch][DIVERGENCE_COLUMNS] of a filled batch, until the next call; NULL: error */
+const double *against_run(struct against *a, const struct data_batch *b, struct err *e);
+void against_close(struct against *a);
+
+#endif

@@ -1,0 +1,100 @@
+/* See table.h. */
+#include "table.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/utf8.h"
+
+enum { NAME = 18 };
+
+static double real_of(const json_t *j, const char *key)
+{
+    const json_t *value = json_object_get(j, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* The end of a long path tells more than its beginning. */
+static void print_name(const char *text)
+{
+    char *name = utf8_visible(text);
+    size_t n = strlen(name);
+    if (n > NAME)
+        printf("...%s", name + n - (NAME - 3));
+    else
+        printf("%-*s", NAME, name);
+    free(name);
+}
+
+/* 44.2K, 134.5M, 8.0B */
+static void print_count(double x)
+{
+    static const char units[] = "KMB";
+    int unit = 0;
+    for (x /= 1e3; x >= 999.95 && units[unit + 1]; unit++)
+        x /= 1e3;
+    printf(" %5.1f%c", x, units[unit]);
+}
+
+/* A number too long for its decimals gets an exponent; - is none. */
+static void print_number(double x, int width, int decimals, const char *sign)
+{
+    char text[40];
+    snprintf(text, sizeof text, *sign ? "%+.*f" : "%.*f", decimals, x);
+    if ((int)strlen(text) > width)
+        snprintf(text, sizeof text, "%.*e", width - 6, x);
+    printf(" %*s", width, isnan(x) ? "-" : text);
+}
+
+static void print_percent(double x, int width, int decimals)
+{
+    if (isnan(x))
+        printf(" %*s", width, "-");
+    else
+        printf(" %*.*f%%", width - 1, decimals, 100 * x);
+}
+
+static void print_header(const json_t *teacher)
+{
+    printf("%-*s %6s %8s %5s %7s %7s %8s %7s %6s\n", NAME, "model", "params", "MB", "share", "nats",
+           "error", "diff.", teacher ? "KL" : "ppl", teacher ? "top-1" : "b/byte");
+}
+
+static void print_row(const json_t *j, const json_t *first)
+{
+    const json_t *teacher = json_object_get(j, "against");
+    double bytes = real_of(j, "weight_bytes"), nll = real_of(j, "nll");
+    print_name(json_string_value(json_object_get(j, "model")));
+    print_count(real_of(j, "parameters"));
+    print_number(bytes / 1e6, 8, 1, "");
+    print_percent(bytes / real_of(first, "weight_bytes"), 5, 0);
+    print_number(nll, 7, 4, "");
+    print_number(real_of(j, "standard_error"), 7, 4, "");
+    print_number(j == first ? NAN : nll - real_of(first, "nll"), 8, 4, "+");
+    if (teacher) {
+        print_number(real_of(teacher, "kl"), 7, 4, "");
+        print_percent(real_of(teacher, "same_top1"), 6, 1);
+    } else {
+        print_number(real_of(j, "ppl"), 7, 2, "");
+        print_number(real_of(j, "bits_per_byte"), 6, 4, "");
+    }
+    putchar('\n');
+}
+
+void tool_table_row(struct tool_table *t, json_t *record)
+{
+    if (!t->first) {
+        t->first = json_incref(record);
+        print_header(json_object_get(record, "against"));
+    }
+    print_row(record, t->first);
+    fflush(stdout);
+}
+
+void tool_table_end(struct tool_table *t)
+{
+    json_decref(t->first);
+    t->first = NULL;
+}

@@ -1,0 +1,18 @@
+/* Evaluations as a table for people, 80 columns wide. */
+#ifndef PARE_TABLE_H
+#define PARE_TABLE_H
+
+#include <jansson.h>
+
+/* Begins as zeros. */
+struct tool_table {
+    json_t *first; /* the record of the first row, with which the others are compared */
+};
+/* Prints the row of a record of eval-ppl, the first time below a header: parameters; MB of weights
+ * and their share of the first row's; nats with their standard error, and how far they are from the
+ * first row's; perplexity and bits per byte or, beside a teacher, KL and the share of predictions
+ * whose most probable token is the teacher's. */
+void tool_table_row(struct tool_table *t, json_t *record);
+void tool_table_end(struct tool_table *t);
+
+#endif

@@ -1,0 +1,106 @@
+/* See teacher.h. */
+#include "teacher.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../../formats/json.h"
+
+int tool_is_logits(const char *path)
+{
+    struct stat st;
+    struct err e = {0};
+    if (!strcmp(path, "-"))
+        return 1;
+    if (stat(path, &st) || S_ISDIR(st.st_mode) || model_is_foreign(path))
+        return 0;
+    if (!S_ISREG(st.st_mode))
+        return 1;
+    struct st_in *in = st_open(path, &e);
+    const char *kind = in ? json_string_value(json_object_get(st_head(in), "kind")) : NULL;
+    int is_logits = kind && !strcmp(kind, "logits");
+    st_close(in);
+    return is_logits;
+}
+
+static void open_logits(struct tool *t, struct tool_teacher *r, const struct tokens *tokens,
+                        const char *tokens_name)
+{
+    struct logits_spec *l = &r->logits.spec;
+    struct st_in *in = tool_in(t, r->name, "logits");
+    logits_open(&r->logits, in, tool_err(t));
+    tool_check(t);
+    if (l->form != LOGITS_FULL)
+        tool_die(t,
+                 "%s has %s, which do not tell the divergence of whole distributions: make it with "
+                 "dump-logits --full, or give the model",
+                 r->logits.path, logits_form_name(l));
+    if (!digest_may_equal(l->tokens, tokens->id))
+        tool_die(t,
+                 "%s is of another text than %s: it was made from the tokens %.8s, and these are "
+                 "%.8s",
+                 r->logits.path, tokens_name, l->tokens, tokens->id);
+}
+
+struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
+                                       const struct tokens *tokens, const char *tokens_name,
+                                       int any_tokenizer)
+{
+    struct tool_teacher *r = mem_alloc(sizeof *r);
+    struct err *e = tool_err(t);
+    r->name = path;
+    r->is_logits = tool_is_logits(path);
+    if (r->is_logits) {
+        open_logits(t, r, tokens, tokens_name);
+        return r;
+    }
+    r->in = tool_model(t, path);
+    if (!data_check_model(tokens, tokens_name, model_in_spec(r->in), path, any_tokenizer, e) &&
+        !model_load(&r->model, r->in, MODEL_FROZEN, e))
+        model_move(&r->model, tool_exec(t), e);
+    tool_check(t);
+    return r;
+}
+
+int tool_teacher_windows(const struct tool_teacher *r, struct window_options *w)
+{
+    if (!r->is_logits)
+        return 0;
+    w->seq_length = r->logits.spec.seq_length;
+    w->bos = r->logits.spec.bos;
+    return 1;
+}
+
+struct teacher tool_teacher_of(struct tool_teacher *r)
+{
+    return r->is_logits ? (struct teacher){.logits = &r->logits}
+                        : (struct teacher){.model = &r->model};
+}
+
+json_t *tool_teacher_record(const struct tool_teacher *r, const struct eval *v)
+{
+    json_t *j = json_pack("{s:o, s:s}", r->is_logits ? "logits" : "model", json_text(r->name),
+                          "model_id", r->is_logits ? r->logits.spec.model : r->model.spec.id);
+    if (r->is_logits)
+        json_object_set_new(j, "logits_id", json_string(r->logits.id));
+    json_t *figures = report_divergences(v);
+    json_object_update(j, figures);
+    json_decref(figures);
+    return j;
+}
+
+void tool_teacher_close(struct tool *t, struct tool_teacher *r)
+{
+    if (!r)
+        return;
+    if (r->is_logits) {
+        logits_end(&r->logits, tool_err(t));
+        tool_check(t);
+        logits_close(&r->logits);
+    } else {
+        model_free(&r->model);
+        model_close(r->in);
+    }
+    free(r);
+}
