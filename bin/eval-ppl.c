@@ -9,8 +9,6 @@
 #include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
-#include "../lib/tool/table.h"
-#include "../lib/tool/teacher.h"
 
 static struct eval_options o;
 static int64_t max_tokens, seq_length; /* as given */
@@ -170,12 +168,12 @@ static void show_progress(void *t, int64_t done, int64_t windows)
 
 /* Windows for a model, and a note of what nobody asked for. */
 static int resolve_windows(struct tool *t, const struct tokens *tokens, const struct model_spec *h,
-                           const struct tool_teacher *r)
+                           struct tool_teacher *r)
 {
     struct window_options *w = &o.windows;
     char text[200];
     int asked = seq_length || w->context;
-    if (r && tool_teacher_windows(r, w))
+    if (r && tool_teacher_apply(r, &o))
         return 0;
     w->seq_length = w->context ? 0 : window_length_of(tokens, seq_length, h);
     if (window_note(text, w->context + w->seq_length, asked, h))
@@ -224,11 +222,11 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
     tool_check(t);
     notes(t, name, eval_windows(v));
-    int64_t teacher_bytes = r ? (int64_t)r->model.weights.size : 0;
+    int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
     tool_predict_memory(t, name,
                         (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
                                                {"activations", eval_bytes(v), 0},
-                                               {r && r->in ? "teacher" : NULL, teacher_bytes, 1},
+                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
                                                {0}});
     double start = usage_seconds();
     eval_run(v, &sums, show_progress, t, e);
@@ -267,11 +265,7 @@ int main(int argc, char **argv)
                    "or give --against a model",
                    against);
     if (against)
-        r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer);
-    if (r && r->is_logits && n > 1 && logits_is_pipe(&r->logits))
-        tool_usage(t, "%s comes only once: give it as a file, or one MODEL", against);
-    if (r)
-        o.teacher = tool_teacher_of(r);
+        r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer, n);
     for (int i = 0; i < n; i++) {
         double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens, r);
         failed += !(nll <= max_nll) && max_nll > 0; /* NaN fails too */

@@ -58,8 +58,9 @@ static void print_percent(double x, int width, int decimals)
 
 static void print_header(const json_t *teacher)
 {
-    printf("%-*s %6s %8s %5s %7s %7s %8s %7s %6s\n", NAME, "model", "params", "MB", "share", "nats",
-           "error", "diff.", teacher ? "KL" : "ppl", teacher ? "top-1" : "b/byte");
+    printf("%-*s %6s %8s %5s %7s %7s %8s ", NAME, "model", "params", "MB", "share", "nats", "error",
+           "diff.");
+    puts(teacher ? "     KL  top-1" : "    ppl b/byte");
 }
 
 static void print_row(const json_t *j, const json_t *first)

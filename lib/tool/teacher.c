@@ -6,6 +6,16 @@
 #include <sys/stat.h>
 
 #include "../../formats/json.h"
+#include "../eval/eval.h"
+#include "tool.h"
+
+struct tool_teacher {
+    const char *name;
+    int is_logits;
+    struct model_in *in; /* NULL: logits */
+    struct model model;
+    struct logits_in logits;
+};
 
 int tool_is_logits(const char *path)
 {
@@ -25,7 +35,7 @@ int tool_is_logits(const char *path)
 }
 
 static void open_logits(struct tool *t, struct tool_teacher *r, const struct tokens *tokens,
-                        const char *tokens_name)
+                        const char *tokens_name, int models)
 {
     struct logits_spec *l = &r->logits.spec;
     struct st_in *in = tool_in(t, r->name, "logits");
@@ -36,6 +46,8 @@ static void open_logits(struct tool *t, struct tool_teacher *r, const struct tok
                  "%s has %s, which do not tell the divergence of whole distributions: make it with "
                  "dump-logits --full, or give the model",
                  r->logits.path, logits_form_name(l));
+    if (models > 1 && logits_is_pipe(&r->logits))
+        tool_usage(t, "%s comes only once: give it as a file, or one MODEL", r->name);
     if (!digest_may_equal(l->tokens, tokens->id))
         tool_die(t,
                  "%s is of another text than %s: it was made from the tokens %.8s, and these are "
@@ -45,14 +57,14 @@ static void open_logits(struct tool *t, struct tool_teacher *r, const struct tok
 
 struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
                                        const struct tokens *tokens, const char *tokens_name,
-                                       int any_tokenizer)
+                                       int any_tokenizer, int models)
 {
     struct tool_teacher *r = mem_alloc(sizeof *r);
     struct err *e = tool_err(t);
     r->name = path;
     r->is_logits = tool_is_logits(path);
     if (r->is_logits) {
-        open_logits(t, r, tokens, tokens_name);
+        open_logits(t, r, tokens, tokens_name, models);
         return r;
     }
     r->in = tool_model(t, path);
@@ -63,19 +75,18 @@ struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
     return r;
 }
 
-int tool_teacher_windows(const struct tool_teacher *r, struct window_options *w)
-{
-    if (!r->is_logits)
-        return 0;
-    w->seq_length = r->logits.spec.seq_length;
-    w->bos = r->logits.spec.bos;
-    return 1;
-}
+int64_t tool_teacher_bytes(const struct tool_teacher *r) { return (int64_t)r->model.weights.size; }
 
-struct teacher tool_teacher_of(struct tool_teacher *r)
+int tool_teacher_apply(struct tool_teacher *r, struct eval_options *o)
 {
-    return r->is_logits ? (struct teacher){.logits = &r->logits}
-                        : (struct teacher){.model = &r->model};
+    if (!r->is_logits) {
+        o->teacher.model = &r->model;
+        return 0;
+    }
+    o->teacher.logits = &r->logits;
+    o->windows.seq_length = r->logits.spec.seq_length;
+    o->windows.bos = r->logits.spec.bos;
+    return 1;
 }
 
 json_t *tool_teacher_record(const struct tool_teacher *r, const struct eval *v)

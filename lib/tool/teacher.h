@@ -2,26 +2,25 @@
 #ifndef PARE_TOOL_TEACHER_H
 #define PARE_TOOL_TEACHER_H
 
-#include "../eval/eval.h"
-#include "tool.h"
+#include <jansson.h>
+#include <stdint.h>
 
-struct tool_teacher {
-    const char *name;
-    int is_logits;
-    struct model_in *in; /* NULL: logits */
-    struct model model;
-    struct logits_in logits;
-};
+struct eval;
+struct eval_options;
+struct tokens;
+struct tool;
+struct tool_teacher;
+
 /* Is the path that of logits? Standard input and pipes are, since they cannot be looked into. */
 int tool_is_logits(const char *path);
-/* Ends the tool on an error: logits of another text, or not all of them; another tokenizer, unless
- * `any_tokenizer`. */
+/* Ends the tool on an error: logits of another text, or not all of them, or from a pipe for several
+ * models; another tokenizer, unless `any_tokenizer`. */
 struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
                                        const struct tokens *tokens, const char *tokens_name,
-                                       int any_tokenizer);
-/* Logits settle how windows are cut: 1 if they do. */
-int tool_teacher_windows(const struct tool_teacher *r, struct window_options *w);
-struct teacher tool_teacher_of(struct tool_teacher *r); /* for evaluations */
+                                       int any_tokenizer, int models);
+int64_t tool_teacher_bytes(const struct tool_teacher *r); /* of a model's weights */
+/* Evaluations are to be beside it. 1: its logits settle how windows are cut, as they now are */
+int tool_teacher_apply(struct tool_teacher *r, struct eval_options *o);
 /* Who it is, and the figures of an evaluation beside it; new reference */
 json_t *tool_teacher_record(const struct tool_teacher *r, const struct eval *v);
 /* NULL: nothing to do */

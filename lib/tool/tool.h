@@ -19,6 +19,8 @@
 #include "history.h"
 #include "model_open.h"
 #include "options.h"
+#include "table.h"
+#include "teacher.h"
 
 #define PARE_RELEASE "0.1.0"
 
