@@ -11,7 +11,7 @@
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static const char *block = "1", *row_bos = "auto", *words, *rank_name;
+static const char *block = "1", *by = "loss", *row_bos = "auto", *words, *rank_name;
 static int64_t max_tokens, seq_length, context, batch_size;
 static int table, any_tokenizer, resume;
 
@@ -19,6 +19,10 @@ static const struct opt opts[] = {
     {"What is measured", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_TEXT, &block, "N|all",
      "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
+    {"by", OPT_TEXT, &by, "loss|kl",
+     "what counts: by how much the mean loss increases, or by how much predictions diverge from "
+     "the whole model's",
+     0},
     {"variants", OPT_TEXT, &words, "WORDS",
      "replace each layer in turn by each smaller variant of itself, and measure the whole model's "
      "output. WORDS: drop-attention, drop-mlp, drop-layers, and lists of sizes such as "
@@ -60,7 +64,8 @@ static const struct tool_desc desc = {
     "loss increases without each layer. With blocks of N layers, the score of a layer is the "
     "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
     "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
-    "block are in the record nll_without.\n\nWith --variants, writes JSON Lines instead, a line "
+    "block are in the record nll_without, or, with --by kl, in kl_without.\n\nWith --variants, "
+    "writes JSON Lines instead, a line "
     "for "
     "each layer and variant: kl, by how much the next token's distribution diverges from the "
     "model's (nats), nll, and same_top1, how often both expect the same token. Only that layer is "
@@ -73,6 +78,22 @@ static const struct tool_desc desc = {
     2,
     2,
     TOOL_OUTPUT | TOOL_COMPUTE};
+
+/* What --by names, in the table and in the output. */
+static const struct measure {
+    const char *by, *unit, *key;
+} measures[] = {[PROBE_NLL] = {"loss", "nats/token", "nll"}, [PROBE_KL] = {"kl", "KL", "kl"}};
+enum { MEASURES = sizeof measures / sizeof *measures };
+
+static void read_measure(struct tool *t, struct probe *p)
+{
+    for (int i = 0; i < MEASURES; i++)
+        if (!strcmp(by, measures[i].by)) {
+            p->by = (enum probe_by)i;
+            return;
+        }
+    tool_usage(t, "--by must be loss or kl, not \"%s\"", by);
+}
 
 static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {
@@ -108,8 +129,8 @@ static void print_table(const struct probe *p)
         for (int64_t i = 0; i + n <= p->layers; i++)
             all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
     qsort(all, (size_t)count, sizeof *all, by_loss);
-    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", "nats/token", "increase",
-            "none", p->base);
+    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", measures[p->by].unit,
+            "increase", "none", p->base);
     for (int64_t i = 0; i < count; i++) {
         char name[48];
         if (all[i].n == 1)
@@ -126,10 +147,10 @@ static void write_scores(struct tool *t, const struct probe *p, const struct mod
 {
     struct axes a;
     struct scores s;
-    struct tensor record = {
-        .name = "nll_without", .dtype = DT_F64, .ndim = 2, .shape = {p->longest, p->layers}};
-    json_t *meta = json_pack("{s:f, s:I, s:s}", "nll", p->base, "predictions",
-                             (json_int_t)p->predictions, "block_size", block);
+    struct tensor record = {.dtype = DT_F64, .ndim = 2, .shape = {p->longest, p->layers}};
+    json_t *meta = json_pack("{s:s, s:f, s:I, s:s}", "by", by, measures[p->by].key, p->base,
+                             "predictions", (json_int_t)p->predictions, "block_size", block);
+    snprintf(record.name, sizeof record.name, "%s_without", measures[p->by].key);
     axes_from_model(&a, h);
     axes_to_json(&a, meta);
     scores_open(&s, &a);
@@ -275,8 +296,8 @@ static void check_usage(struct tool *t)
         tool_usage(t, "%s", usage.msg);
     if (!words && (rank_name || resume))
         tool_usage(t, "--%s is for --variants", rank_name ? "rank" : "resume");
-    if (words && (table || strcmp(block, "1")))
-        tool_usage(t, "--table and --block-size are not for --variants");
+    if (words && (table || strcmp(block, "1") || strcmp(by, "loss")))
+        tool_usage(t, "--table, --block-size and --by are not for --variants");
     if (resume && !tool_output(t))
         tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
 }
@@ -320,6 +341,7 @@ int main(int argc, char **argv)
     struct tokens tokens;
     struct windows w;
     check_usage(t);
+    read_measure(t, &p);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     const struct model_spec *h = model_in_spec(in);
     if (words)

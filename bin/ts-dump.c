@@ -1,11 +1,13 @@
 /* ts-dump: prints any stream, Hugging Face directory or GGUF file as text. Shapes and views:
  * lib/tool/dump.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../lib/base/utf8.h"
+#include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static int with_stats, with_hist, with_head, with_json;
+static int with_stats, with_hist, with_head, with_json, with_table;
 static const char *values;
 
 static const struct opt opts[] = {
@@ -16,21 +18,25 @@ static const struct opt opts[] = {
     {"json", OPT_FLAG, &with_json, NULL, "print header and list of records as one JSON object", 0},
     {"values", OPT_TEXT, &values, "NAME",
      "print the values of one record, one row per line; file/NAME: print the file as it is", 0},
+    {"table", OPT_FLAG, &with_table, NULL, "compare the layers' scores of several files", 0},
     {0},
 };
 
 static const struct tool_desc desc = {
     .name = "ts-dump",
-    .operands = "[FILE]",
+    .operands = "[FILE]...",
     .summary = "Print what is in a stream, a Hugging Face directory or a GGUF file.",
     .description = "Without options, prints the header, one entry per line, the commands that made "
                    "the file, and the name, dtype and shape of every record. Reads standard input "
                    "if there is no FILE, or for -. A damaged or truncated stream is printed as far "
-                   "as it can be read; the exit status is then 1.",
-    .example = "  ts-dump teacher/ | head",
+                   "as it can be read; the exit status is then 1.\n\nWith --table, prints the "
+                   "scores that several files have of the same model's layers side by side, with "
+                   "when rank would have each layer removed (1 is first), and how far their orders "
+                   "agree: they measure different things, and often disagree.",
+    .example = "  ts-dump teacher/ | head\n  ts-dump --table scores.tsz loss.tsz kl.tsz",
     .opts = opts,
     .min_operands = 0,
-    .max_operands = 1,
+    .max_operands = -1,
 };
 
 static json_t *source_open(struct tool *t, const char *path, struct dump_source *s)
@@ -113,13 +119,71 @@ static int print_file(struct dump_source *s)
     return text != NULL;
 }
 
+/* ---- layers' scores side by side */
+
+/* What a file's scores of layers measure. */
+static const char *measure_of(const json_t *head)
+{
+    static const char *const names[][2] = {
+        {"loss", "loss"}, {"kl", "KL"}, {"accuracy", "accuracy"}};
+    const char *by = json_string_value(json_object_get(head, "by"));
+    for (size_t i = 0; by && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(by, names[i][0]))
+            return names[i][1];
+    return json_object_get(head, "batch") ? "BI" : "score";
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static struct layer_column read_column(struct tool *t, struct scores *s, const char *path)
+{
+    struct st_in *in = tool_in(t, path, "scores");
+    int64_t entry = axes_entry(AXIS_L, -1);
+    scores_read(s, in, tool_err(t));
+    tool_check(t);
+    if (!s->values[entry])
+        tool_die(t, "%s has no scores of layers", path);
+    struct layer_column c = {base_name(path), measure_of(st_head(in)), s->values[entry]};
+    st_close(in);
+    return c;
+}
+
+static void print_table(struct tool *t)
+{
+    int n = tool_operands(t);
+    struct scores *all = mem_alloc((size_t)n * sizeof *all);
+    struct layer_column *columns = mem_alloc((size_t)n * sizeof *columns);
+    for (int i = 0; i < n; i++) {
+        columns[i] = read_column(t, &all[i], tool_operand(t, i));
+        axes_same(&all[0].axes, &all[i].axes, 1, tool_operand(t, 0), tool_operand(t, i),
+                  tool_err(t));
+        tool_check(t);
+    }
+    layer_table_print(stdout, columns, n, all[0].axes.size[AXIS_L]);
+    for (int i = 0; i < n; i++)
+        scores_free(&all[i]);
+    free(columns);
+    free(all);
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    const char *path = tool_operands(t) ? tool_operand(t, 0) : "-";
+    int n = tool_operands(t);
+    const char *path = n ? tool_operand(t, 0) : "-";
     struct dump_source s = {0};
-    if (with_hist + with_head + with_json + (values != NULL) > 1)
-        tool_usage(t, "--hist, --head, --json and --values cannot be combined");
+    if (with_hist + with_head + with_json + with_table + (values != NULL) > 1)
+        tool_usage(t, "--hist, --head, --json, --table and --values cannot be combined");
+    if (with_table ? !n : n > 1)
+        tool_usage(t, with_table ? "--table needs files of scores" : "several files need --table");
+    if (with_table) {
+        print_table(t);
+        return tool_finish(t);
+    }
     json_t *head = source_open(t, path, &s);
     if (with_hist)
         hist_script(head, path, stdout, tool_err(t));

@@ -1,71 +1,36 @@
-/* Layer probes: see probe.h. A block is skipped by copying its input to where the next block
- * reads. */
+/* Layer probes: see probe.h. */
 #include "probe.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#include "../base/mem.h"
-#include "../base/minmax.h"
+#include "walk.h"
 
-struct run {
-    struct probe *p;
-    struct exec *exec;
-    struct tape *tape;
-    const struct batch *b;
-    int64_t E;
-    struct arena memory;
-    void *x; /* [T, E], device memory: input of the current block */
-    struct err *e;
-};
-
-static double loss_sum(const struct run *r)
+static double sum_of(const struct probe *p, const struct walk_sums *s)
 {
-    const double *losses = tape_losses(r->tape, 0);
-    double sum = 0;
-    for (int64_t t = 0; t < r->b->n_seq * r->b->seq_len; t++)
-        sum += losses[t];
-    return sum;
+    return p->by == PROBE_KL ? s->kl : s->nll;
 }
 
-static size_t residual_bytes(const struct run *r)
+static int probe_from(struct probe *p, struct walk *k, int64_t layer, struct err *e)
 {
-    return (size_t)dtype_bytes(r->exec->compute, r->b->n_seq * r->b->seq_len * r->E);
-}
-
-static void keep_entry(void *user, const struct tapped *t)
-{
-    const struct run *r = user;
-    const struct operand *v = t->values;
-    exec_copy(t->x, (char *)r->x + dtype_bytes(v->dtype, t->first * t->b->seq_len * v->cols), v->v,
-              (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
-}
-
-static int probe_from(struct run *r, int64_t layer)
-{
-    struct probe *p = r->p;
+    struct walk_sums sums;
     for (int64_t n = p->shortest; n <= p->longest && layer + n <= p->layers; n++) {
-        exec_copy(r->exec, tape_boundary(r->tape, layer + n), r->x, residual_bytes(r));
-        if (tape_forward_range(r->tape, r->b, layer + n, p->layers, r->e))
+        if (walk_skip(k, layer + n, &sums, e))
             return -1;
-        p->without[(n - 1) * p->layers + layer] += loss_sum(r);
+        p->without[(n - 1) * p->layers + layer] += sum_of(p, &sums);
     }
-    exec_copy(r->exec, tape_boundary(r->tape, layer), r->x, residual_bytes(r));
-    if (tape_forward_range(r->tape, r->b, layer, layer + 1, r->e))
-        return -1;
-    exec_copy(r->exec, r->x, tape_boundary(r->tape, layer + 1), residual_bytes(r));
-    return 0;
+    return walk_pass(k, layer, e);
 }
 
-static int probe_batch(struct run *r)
+static int probe_batch(struct probe *p, struct walk *k, int64_t first, struct err *e)
 {
-    if (tape_forward(r->tape, r->b, r->e))
+    struct walk_sums sums;
+    if (walk_begin(k, first, &sums, e))
         return -1;
-    r->p->base += loss_sum(r);
-    if (!isfinite(r->p->base))
-        return err_set(r->e, "the losses are not finite");
-    for (int64_t l = 0; l < r->p->layers; l++)
-        if (probe_from(r, l))
+    p->predictions += k->predictions;
+    p->base += sum_of(p, &sums);
+    for (int64_t l = 0; l < p->layers; l++)
+        if (probe_from(p, k, l, e))
             return -1;
     return 0;
 }
@@ -80,42 +45,20 @@ static void probe_means(struct probe *p)
 int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
               int64_t batch_size, probe_progress *progress, void *user, struct err *e)
 {
-    int64_t most = w->longest, n_rows = w->n;
-    batch_size = min64(batch_size ? batch_size : max64(1, 1024 / most), n_rows);
-    struct tape_spec spec = {.model = m,
-                             .n_seq = batch_size,
-                             .seq_len = most - 1,
-                             .end = TAPE_LOSS,
-                             .losses = {{.kind.set = LOSS_BIT(ce)}}};
-    struct data_batch batch;
-    struct run r = {.p = p,
-                    .exec = x,
-                    .tape = tape_record(x, &spec, e),
-                    .b = &batch.b,
-                    .E = m->spec.hidden_size,
-                    .e = e};
+    struct walk k;
     p->layers = m->spec.num_hidden_layers;
     p->without = mem_alloc((size_t)(p->longest * p->layers) * sizeof *p->without);
-    data_batch_open(&batch, batch_size, most);
-    if (r.tape && !tape_tap(r.tape, TAP_BLOCK_INPUT, 0, NULL, keep_entry, &r, e) &&
-        !tape_open(r.tape, e) &&
-        !exec_arena(x, &r.memory, (size_t)dtype_bytes(x->compute, batch_size * (most - 1) * r.E),
-                    e)) {
-        r.x = r.memory.base;
-        for (int64_t done = 0; done < n_rows && !e->set; done += batch.b.n_seq) {
-            if (windows_fill(w, done, min64(batch_size, n_rows - done), &batch, e))
-                break;
-            for (int64_t i = 0; i < batch.b.n_seq; i++)
-                p->predictions += batch.rows[i].predictions;
-            if (!probe_batch(&r) && progress)
-                progress(user, done + batch.b.n_seq, n_rows);
-        }
+    int failed = walk_plan(&k, x, m, w, batch_size, p->by == PROBE_KL ? TAPE_LOGITS : TAPE_LOSS,
+                           e) ||
+                 walk_open(&k, e);
+    for (int64_t done = 0; !failed && done < w->n; done += k.batch.b.n_seq) {
+        failed = probe_batch(p, &k, done, e);
+        if (!failed && progress)
+            progress(user, done + k.batch.b.n_seq, w->n);
     }
     probe_means(p);
-    tape_close(r.tape);
-    data_batch_close(&batch);
-    arena_close(&r.memory);
-    return e->set ? -1 : 0;
+    walk_close(&k);
+    return failed ? -1 : 0;
 }
 
 void probe_scores(const struct probe *p, double *scores)

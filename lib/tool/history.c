@@ -33,6 +33,7 @@ static const char *const options[] = {
     "batch-size",
     "block-size",
     "bos",
+    "by",
     "chat-template",
     "context",
     "data",

@@ -1,4 +1,5 @@
-# probe-layers --variants: each smaller variant of a layer in place of the layer.
+# probe-layers beyond the loss without layers, which prune.bats has golden numbers of: divergence,
+# each smaller variant of a layer in place of the layer; scores of layers side by side.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -123,4 +124,29 @@ id() { head -n 1 "$1" | grep -o '"id":"[^"]*"' | head -n 1; }
     refused 1 "drop-mlp: no layer has both" probe-layers attention.tsz tokens.tsz \
         --variants drop-mlp
     [ ! -e x.jsonl ]
+}
+
+@test "layers by divergence: that of the variants without them; scores side by side" {
+    ranked llama
+    variants table.jsonl drop-layers
+    probe-layers --quiet model tokens.tsz --by kl -o kl.tsz
+    probe-layers --quiet model tokens.tsz -o loss.tsz
+    calib-acts --quiet model tokens.tsz | score-importance -o bi.tsz
+    ts-dump --table bi.tsz loss.tsz kl.tsz > side
+    awk 'NR == FNR { if (split($0, a, /"kl":|,/) && /"drop"/) kl[n++] = a[4]; next }
+        FNR > 2 && NF == 7 { if (($6 - kl[$1]) ^ 2 > 1e-6) exit 1; found++ }
+        END { if (found != 4) exit 1 }' table.jsonl side
+    # from the lowest: loss 1 2 3 0, divergence 3 2 1 0; three of six pairs in opposite order
+    [ "$(awk 'NF == 7 && FNR > 2 { print $5, $7 }' side | tr -d '()' | tr '\n' ',')" \
+        = "4 4,1 3,2 2,3 1," ]
+    grep -qF "loss.tsz and kl.tsz: Spearman's rho 0.20, Kendall's tau 0.00" side
+    rank bi.tsz kl.tsz | slice-model model --rank - --num-hidden-layers 3 -o cut.tsz
+    ts-dump --hist cut.tsz | grep -q -- '--by kl'
+    refused 2 "--by must be loss or kl" probe-layers model tokens.tsz --by size
+    refused 1 "has no scores of layers" ts-dump --table bi.tsz <(python3 -c '
+import stream, sys
+header, records = stream.read(sys.stdin.buffer)
+stream.write(sys.stdout.buffer, header, [r for r in records if r[0] != "num_hidden_layers"])
+' < <(score-importance <(calib-acts --quiet model tokens.tsz)))
+    refused 2 "several files need --table" ts-dump bi.tsz kl.tsz
 }

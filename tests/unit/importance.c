@@ -186,6 +186,21 @@ static void test_probe(void)
           scores[2], scores[3]);
 }
 
+/* Worked by hand. Differences of ranks 1, 1, 1, 1: 1 - 6 * 4 / (5 * 24); 2 of 10 pairs in opposite
+ * order. With ties: ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4; 5 pairs of 5 and 6 that are ordered.
+ */
+static void test_agreement(void)
+{
+    const double up[5] = {1, 2, 3, 4, 5}, swapped[5] = {20, 10, 40, 30, 50}, ties[4] = {1, 2, 2, 3},
+                 other[4] = {-1, 3, 2, 9}, same[4] = {1, 1, 1, 1};
+    CHECK(near(agreement_spearman(up, swapped, 5), 0.8), "Spearman's rho");
+    CHECK(near(agreement_kendall(up, swapped, 5), 0.6), "Kendall's tau");
+    CHECK(near(agreement_spearman(ties, other, 4), 4.5 / sqrt(4.5 * 5)), "rho with ties");
+    CHECK(near(agreement_kendall(ties, other, 4), 5 / sqrt(5.0 * 6)), "tau with ties");
+    CHECK(isnan(agreement_spearman(ties, same, 4)) && isnan(agreement_kendall(same, ties, 4)),
+          "equal scores have no order");
+}
+
 int main(void)
 {
     test_batch_aggregates();
@@ -194,5 +209,6 @@ int main(void)
     test_merge();
     test_rank();
     test_probe();
+    test_agreement();
     return check_report();
 }
