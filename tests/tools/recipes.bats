@@ -87,6 +87,42 @@ top-3-tail --top-k 3 --tail"
     again teacher-correction
 }
 
+@test "nas: halving; no candidate twice; a training continues as if it had not been stopped" {
+    export JOBS=2 CANDIDATES='--intermediate-size 216
+--hidden-size 144
+
+--intermediate-size 0-5:216
+--num-hidden-layers 3'
+    sh pipelines/nas > "$BATS_TEST_TMPDIR/out"
+    [ "$(wc -l < "$WORK/candidates")" = 3 ]
+    [ "$(grep -c ': to 2 steps$' "$BATS_TEST_TMPDIR/out")" = 3 ]
+    [ "$(grep -c ': to 4 steps$' "$BATS_TEST_TMPDIR/out")" = 2 ]
+    [ "$(grep -cE '^\| c[123]: --[a-z0-9: -]* \| [0-9]* \| [0-9.]* \| [0-9.]* \|$' \
+        "$WORK/table.txt")" = 2 ]
+    grep -qE '^\| c[123]: .* \| [0-9.]* \| - \|$' "$WORK/table.txt"
+    grep -q '^| 2 | 124 | 3 of 3 | c' "$WORK/order-2.txt"
+    best=$(head -n 1 "$WORK/best")
+    [ "$(head -n 1 "$WORK/round-4")" = "$(sort -g "$WORK/round-4" | head -n 1)" ]
+    again nas
+    cd "$WORK"
+    "$PARE_BIN/kd-train" "$best.tsz" --teacher "$OLDPWD/pipelines/teacher" --data train.tsz \
+        --max-steps 4 --batch-size 2 --seed 1 --schedule constant --warmup-steps 1 \
+        --learning-rate 3e-3 --quiet --log straight.jsonl -o straight.tsz
+    nll=$("$PARE_BIN/eval-ppl" straight.tsz heldout.tsz --quiet |
+        sed 's/.*"nll":\([0-9.]\{8\}\).*/\1/')
+    grep -q "^$nll.* $best\$" round-4
+}
+
+@test "nas: what cannot be a search" {
+    CANDIDATES='--intermediate-size 216' run -1 --separate-stderr sh pipelines/nas
+    [[ $stderr == *'pipelines/nas: there are no two shapes to choose from' ]]
+    rm -r "$WORK"
+    CANDIDATES='--hidden-size 999' run -1 --separate-stderr sh pipelines/nas
+    [[ $stderr == *'pipelines/nas: slice-model refuses the candidate --hidden-size 999' ]]
+    FACTOR=1 WORK=$WORK-2 run -1 --separate-stderr sh pipelines/nas
+    [ "$stderr" = 'pipelines/nas: FACTOR= must be at least 2, not 1' ]
+}
+
 @test "paper: a part for each section, with the papers' figures; sections share trainings" {
     export SEEDS='1 2' LONG=2 EVERY=1
     run -2 --separate-stderr sh pipelines/paper T2
