@@ -8,6 +8,7 @@
 #include "calibrate.h"
 #include "layer_table.h"
 #include "nested.h"
+#include "per_layer.h"
 #include "probe.h"
 #include "rank.h"
 #include "reference.h"

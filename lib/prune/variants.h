@@ -51,6 +51,11 @@ int variants_write(const struct variants *v, const json_t *head, FILE *f);
 /* Takes up the means of a table of the same variants, of the same run as its id says. */
 int variants_read(struct variants *v, const json_t *head, const char *path, struct err *e);
 
+/* Reads a table for its own sake. -1: it is of another model than h by its model_id (unless
+ * any_model), lines that are no variant of h or come twice. */
+int variants_load(struct variants *v, const char *path, const struct model_spec *h, int any_model,
+                  struct err *e);
+
 struct variants_run {
     struct exec *x;
     struct model *m; /* MODEL_FROZEN, on the device */

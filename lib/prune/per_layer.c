@@ -1,0 +1,172 @@
+/* From a table of variants to a knapsack, a group a layer, and from its points to shapes: see
+ * per_layer.h. */
+#include "per_layer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- targets of slice-model */
+
+static void add_layer(struct ranges *r, int64_t layer, int64_t value)
+{
+    r->list = mem_grow(r->list, (size_t)(r->n + 1) * sizeof *r->list);
+    r->list[r->n++] = (struct range){layer, layer, value};
+}
+
+static void add_half(struct slice_target *t, const struct variant *v, struct ranges *dropped)
+{
+    if (v && v->axis)
+        add_layer(&t->size[v->axis], v->layer, v->size);
+    else if (v)
+        add_layer(dropped, v->layer, 0);
+}
+
+static int removes(const struct variant *v) { return v && !v->axis; }
+
+static void add_choice(struct slice_target *t, const struct per_layer_choice *c)
+{
+    if (c->whole || (removes(c->attention) && removes(c->mlp))) {
+        add_layer(&t->drop_layers, c->whole ? c->whole->layer : c->mlp->layer, 0);
+        return;
+    }
+    add_half(t, c->attention, &t->drop_attention);
+    add_half(t, c->mlp, &t->drop_mlp);
+}
+
+static int shape_of(struct slice_plan *p, const struct per_layer *s, struct slice_target *t,
+                    struct err *e)
+{
+    int failed = slice_plan_shape(p, s->source, NULL, NULL, t, e);
+    slice_target_free(t);
+    return failed;
+}
+
+/* ---- choices */
+
+struct listing {
+    struct per_layer *s;
+    const struct per_layer_options *o;
+    struct choice *list; /* beside s->choices */
+    int64_t n;
+    struct err *e;
+};
+
+static double kl_of(const struct variant *v) { return v ? v->means.kl : 0; }
+
+static double loss_of(const struct per_layer_choice *c)
+{
+    return kl_of(c->whole) + kl_of(c->attention) + kl_of(c->mlp);
+}
+
+/* Adds a choice of a layer with its cost beside that of the source, if it is acceptable. */
+static void add(struct listing *x, int64_t layer, struct per_layer_choice c)
+{
+    struct per_layer *s = x->s;
+    struct slice_target t = {0};
+    struct slice_plan p;
+    int changes = c.whole || c.attention || c.mlp;
+    int64_t cost = 0;
+    add_choice(&t, &c);
+    if (x->e->set || shape_of(&p, s, &t, x->e))
+        return;
+    int fine = !changes || !x->o->allows || x->o->allows(x->o->user, &p.spec);
+    if (changes)
+        cost = x->o->cost(x->o->user, &p.spec) - s->cost;
+    slice_plan_free(&p);
+    if (!fine)
+        return;
+    x->list = mem_grow(x->list, (size_t)(x->n + 1) * sizeof *x->list);
+    s->choices = mem_grow(s->choices, (size_t)(x->n + 1) * sizeof *s->choices);
+    x->list[x->n] = (struct choice){cost, loss_of(&c)};
+    s->choices[x->n++] = c;
+    s->count[layer]++;
+}
+
+/* The next variant at or after v that changes this kind of block of the layer; NULL: none. */
+static const struct variant *next(const struct per_layer *s, const struct variant *v, int64_t layer,
+                                  unsigned kinds)
+{
+    const struct variant *end = s->table->list + s->table->n;
+    for (; v < end; v++) {
+        unsigned changed = v->axis ? family_axis_kinds(s->source->family, v->axis) : v->drop;
+        if (v->layer == layer && changed == kinds && isfinite(v->means.kl))
+            return v;
+    }
+    return NULL;
+}
+
+/* Every variant of its attention, or none, with every one of its MLP. */
+static void add_layer_choices(struct listing *x, int64_t layer)
+{
+    const struct variant *first = x->s->table->list, *a = NULL,
+                         *whole = next(x->s, first, layer, KIND_any);
+    do {
+        const struct variant *m = NULL;
+        do {
+            if (!whole || !removes(a) || !removes(m))
+                add(x, layer, (struct per_layer_choice){.attention = a, .mlp = m});
+            m = next(x->s, m ? m + 1 : first, layer, KIND_mlp);
+        } while (m);
+        a = next(x->s, a ? a + 1 : first, layer, KIND_attention);
+    } while (a);
+    if (whole)
+        add(x, layer, (struct per_layer_choice){.whole = whole});
+}
+
+int per_layer_open(struct per_layer *s, const struct model_spec *source,
+                   const struct variants *table, const struct per_layer_options *o, struct err *e)
+{
+    int64_t L = source->num_hidden_layers;
+    *s = (struct per_layer){.source = source,
+                            .table = table,
+                            .cost = o->cost(o->user, source),
+                            .count = mem_alloc((size_t)L * sizeof *s->count)};
+    struct listing x = {.s = s, .o = o, .e = e};
+    for (int64_t l = 0; l < L; l++)
+        add_layer_choices(&x, l);
+    int failed = e->set || knapsack_solve(&s->knapsack, x.list, s->count, L, e);
+    free(x.list);
+    if (failed)
+        per_layer_close(s);
+    return failed ? -1 : 0;
+}
+
+void per_layer_close(struct per_layer *s)
+{
+    knapsack_free(&s->knapsack);
+    free(s->choices);
+    free(s->count);
+    *s = (struct per_layer){0};
+}
+
+/* ---- points */
+
+int64_t per_layer_points(const struct per_layer *s) { return knapsack_curve(&s->knapsack)->n; }
+
+struct per_layer_point per_layer_point(const struct per_layer *s, int64_t i)
+{
+    const struct knapsack_sum *x = &knapsack_curve(&s->knapsack)->sums[i];
+    return (struct per_layer_point){s->cost + x->cost, x->loss};
+}
+
+int64_t per_layer_within(const struct per_layer *s, int64_t cost, struct err *e)
+{
+    int64_t i = knapsack_within(&s->knapsack, cost - s->cost);
+    if (i < 0)
+        err_set(e, "the table's smallest variants make a model of %lld, more than %lld",
+                (long long)per_layer_point(s, 0).cost, (long long)cost);
+    return i;
+}
+
+int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, struct err *e)
+{
+    int64_t L = s->source->num_hidden_layers;
+    const struct per_layer_choice *c = s->choices;
+    int32_t *taken = mem_alloc((size_t)L * sizeof *taken);
+    struct slice_target t = {0};
+    knapsack_choices(&s->knapsack, i, taken);
+    for (int64_t l = 0; l < L; c += s->count[l++])
+        add_choice(&t, &c[taken[l]]);
+    free(taken);
+    return shape_of(p, s, &t, e);
+}
