@@ -12,7 +12,7 @@
 #include "../lib/tool/tool.h"
 
 static const char *block = "1", *by = "loss", *row_bos = "auto", *words, *rank_name;
-static int64_t max_tokens, seq_length, context, batch_size;
+static int64_t rounds, max_tokens, seq_length, context, batch_size;
 static int table, any_tokenizer, resume;
 
 static const struct opt opts[] = {
@@ -23,6 +23,9 @@ static const struct opt opts[] = {
      "what counts: by how much the mean loss increases, or by how much predictions diverge from "
      "the whole model's",
      0},
+    {"greedy", OPT_INT, &rounds, "N",
+     "remove the least harmful layer, or block, score what is left, and so on, N times",
+     OPT_FROM_1},
     {"variants", OPT_TEXT, &words, "WORDS",
      "replace each layer in turn by each smaller variant of itself, and measure the whole model's "
      "output. WORDS: drop-attention, drop-mlp, drop-layers, and lists of sizes such as "
@@ -64,10 +67,12 @@ static const struct tool_desc desc = {
     "loss increases without each layer. With blocks of N layers, the score of a layer is the "
     "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
     "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
-    "block are in the record nll_without, or, with --by kl, in kl_without.\n\nWith --variants, "
-    "writes JSON Lines instead, a line "
-    "for "
-    "each layer and variant: kl, by how much the next token's distribution diverges from the "
+    "block are in the record nll_without, or, with --by kl, in kl_without. With --greedy, a "
+    "layer's "
+    "score is what the model of the last round loses without it; those removed are ranked last, "
+    "the first of them at the very end, and are in the records removed and nll_removed or "
+    "kl_removed.\n\nWith --variants, writes JSON Lines instead, a line for each layer and variant: "
+    "kl, by how much the next token's distribution diverges from the "
     "model's (nats), nll, and same_top1, how often both expect the same token. Only that layer is "
     "changed, exactly as slice-model would. What has been measured is in FILE.partial, with -o "
     "FILE, after every batch of windows, as a table of those windows.",
@@ -78,22 +83,6 @@ static const struct tool_desc desc = {
     2,
     2,
     TOOL_OUTPUT | TOOL_COMPUTE};
-
-/* What --by names, in the table and in the output. */
-static const struct measure {
-    const char *by, *unit, *key;
-} measures[] = {[PROBE_NLL] = {"loss", "nats/token", "nll"}, [PROBE_KL] = {"kl", "KL", "kl"}};
-enum { MEASURES = sizeof measures / sizeof *measures };
-
-static void read_measure(struct tool *t, struct probe *p)
-{
-    for (int i = 0; i < MEASURES; i++)
-        if (!strcmp(by, measures[i].by)) {
-            p->by = (enum probe_by)i;
-            return;
-        }
-    tool_usage(t, "--by must be loss or kl, not \"%s\"", by);
-}
 
 static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {
@@ -108,58 +97,43 @@ static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
         tool_usage(t, "--block-size must be a number from 1, or all, not \"%s\"", block);
     else if (p->longest >= layers)
         tool_die(t, "--block-size %s leaves none of the model's %" PRId64 " layers", block, layers);
+    if (rounds && rounds > (layers - 1) / p->longest)
+        tool_die(
+            t, "--greedy %" PRId64 " removes %" PRId64 " layers in all, and the model has %" PRId64,
+            rounds, rounds * p->longest, layers);
 }
 
-struct block {
-    int64_t first, n;
-    double loss;
-};
+/* ---- scores */
 
-static int by_loss(const void *a, const void *b)
-{
-    double x = ((const struct block *)a)->loss, y = ((const struct block *)b)->loss;
-    return (x > y) - (x < y);
-}
-
-static void print_table(const struct probe *p)
-{
-    struct block *all = mem_alloc((size_t)(p->longest * p->layers) * sizeof *all);
-    int64_t count = 0;
-    for (int64_t n = p->shortest; n <= p->longest; n++)
-        for (int64_t i = 0; i + n <= p->layers; i++)
-            all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
-    qsort(all, (size_t)count, sizeof *all, by_loss);
-    fprintf(stderr, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", measures[p->by].unit,
-            "increase", "none", p->base);
-    for (int64_t i = 0; i < count; i++) {
-        char name[48];
-        if (all[i].n == 1)
-            snprintf(name, sizeof name, "%" PRId64, all[i].first);
-        else
-            snprintf(name, sizeof name, "%" PRId64 "-%" PRId64, all[i].first,
-                     all[i].first + all[i].n - 1);
-        fprintf(stderr, "%-16s %12.5f %12.5f\n", name, all[i].loss, all[i].loss - p->base);
-    }
-    free(all);
-}
-
-static void write_scores(struct tool *t, const struct probe *p, const struct model_spec *h)
+/* Begins a stream with the layers' scores. meta: what is said of them; stolen */
+static struct st_out *write_scores(struct tool *t, const struct model_spec *h, double *scores,
+                                   json_t *meta)
 {
     struct axes a;
     struct scores s;
-    struct tensor record = {.dtype = DT_F64, .ndim = 2, .shape = {p->longest, p->layers}};
-    json_t *meta = json_pack("{s:s, s:f, s:I, s:s}", "by", by, measures[p->by].key, p->base,
-                             "predictions", (json_int_t)p->predictions, "block_size", block);
-    snprintf(record.name, sizeof record.name, "%s_without", measures[p->by].key);
     axes_from_model(&a, h);
     axes_to_json(&a, meta);
     scores_open(&s, &a);
-    probe_scores(p, scores_axis(&s, AXIS_L, -1));
+    memcpy(scores_axis(&s, AXIS_L, -1), scores, (size_t)h->num_hidden_layers * sizeof *scores);
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);
-    st_put(out, &record, p->without);
     scores_free(&s);
     axes_free(&a);
+    return out;
+}
+
+static json_t *meta_of(enum probe_by way, double base, const struct windows *w)
+{
+    return json_pack("{s:s, s:f, s:I, s:s}", "by", probe_ways[way].name, probe_ways[way].key, base,
+                     "predictions", (json_int_t)w->predictions, "block_size", block);
+}
+
+static void put_values(struct st_out *out, enum probe_by way, const char *what,
+                       const double *values, int64_t rows, int64_t cols)
+{
+    struct tensor record = {.dtype = DT_F64, .ndim = cols ? 2 : 1, .shape = {rows, cols}};
+    snprintf(record.name, sizeof record.name, "%s_%s", probe_ways[way].key, what);
+    st_put(out, &record, values);
 }
 
 static void on_progress(void *user, int64_t done, int64_t rows)
@@ -167,14 +141,40 @@ static void on_progress(void *user, int64_t done, int64_t rows)
     tool_progress(user, done, rows, "windows");
 }
 
-static void probe_blocks(struct tool *t, struct probe *p, struct model *m, const struct windows *w)
+static void probe_blocks(struct tool *t, struct probe *p, struct model *m,
+                         const struct probe_text *on)
 {
-    if (probe_run(p, tool_exec(t), m, w, batch_size, on_progress, t, tool_err(t)))
-        tool_check(t);
+    probe_run(p, m, on, tool_err(t));
+    tool_check(t);
     if (table)
-        print_table(p);
-    write_scores(t, p, &m->spec);
+        probe_print(stderr, p);
+    double *scores = mem_alloc((size_t)p->layers * sizeof *scores);
+    probe_scores(p, scores);
+    struct st_out *out = write_scores(t, &m->spec, scores, meta_of(p->by, p->base, on->w));
+    put_values(out, p->by, "without", p->without, p->longest, p->layers);
+    free(scores);
     probe_close(p);
+}
+
+static void remove_greedily(struct tool *t, const struct probe *p, struct model *m,
+                            const struct probe_text *on)
+{
+    struct greedy g = {.by = p->by, .rounds = rounds, .length = p->longest};
+    greedy_run(&g, m, on, tool_err(t));
+    tool_check(t);
+    if (table)
+        greedy_print(stderr, &g);
+    int64_t n = g.rounds * g.length;
+    struct tensor record = {
+        .name = "removed", .dtype = DT_I32, .ndim = 2, .shape = {g.rounds, g.length}};
+    int32_t *removed = mem_alloc((size_t)n * sizeof *removed);
+    for (int64_t i = 0; i < n; i++)
+        removed[i] = (int32_t)g.removed[i];
+    struct st_out *out = write_scores(t, &m->spec, g.scores, meta_of(g.by, g.base, on->w));
+    st_put(out, &record, removed);
+    put_values(out, g.by, "removed", g.after, g.rounds, 0);
+    free(removed);
+    greedy_close(&g);
 }
 
 /* ---- variants */
@@ -296,8 +296,12 @@ static void check_usage(struct tool *t)
         tool_usage(t, "%s", usage.msg);
     if (!words && (rank_name || resume))
         tool_usage(t, "--%s is for --variants", rank_name ? "rank" : "resume");
-    if (words && (table || strcmp(block, "1") || strcmp(by, "loss")))
-        tool_usage(t, "--table, --block-size and --by are not for --variants");
+    if (probe_way_find(by) < 0)
+        tool_usage(t, "--by must be loss or kl, not \"%s\"", by);
+    if (words && (table || rounds || strcmp(block, "1") || strcmp(by, "loss")))
+        tool_usage(t, "--table, --block-size, --greedy and --by are not for --variants");
+    if (rounds && !strcmp(block, "all"))
+        tool_usage(t, "--greedy removes blocks of one length: give it with --block-size N");
     if (resume && !tool_output(t))
         tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
 }
@@ -341,7 +345,7 @@ int main(int argc, char **argv)
     struct tokens tokens;
     struct windows w;
     check_usage(t);
-    read_measure(t, &p);
+    p.by = (enum probe_by)probe_way_find(by);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     const struct model_spec *h = model_in_spec(in);
     if (words)
@@ -352,10 +356,13 @@ int main(int argc, char **argv)
     cut_windows(t, &w, &tokens, h);
     if (model_load(&m, in, MODEL_FROZEN, tool_err(t)) || model_move(&m, tool_exec(t), tool_err(t)))
         tool_check(t);
+    struct probe_text on = {tool_exec(t), &w, batch_size, on_progress, t};
     if (words)
         probe_variants(&variants, &m, &w, &tokens);
+    else if (rounds)
+        remove_greedily(t, &p, &m, &on);
     else
-        probe_blocks(t, &p, &m, &w);
+        probe_blocks(t, &p, &m, &on);
     windows_close(&w);
     tokens_free(&tokens);
     model_free(&m);

@@ -3,8 +3,20 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "walk.h"
+
+const struct probe_way probe_ways[PROBE_WAYS] = {
+    [PROBE_NLL] = {"loss", "nats/token", "nll"}, [PROBE_KL] = {"kl", "KL", "kl"}};
+
+int probe_way_find(const char *name)
+{
+    for (int i = 0; i < PROBE_WAYS; i++)
+        if (!strcmp(name, probe_ways[i].name))
+            return i;
+    return -1;
+}
 
 static double sum_of(const struct probe *p, const struct walk_sums *s)
 {
@@ -42,19 +54,19 @@ static void probe_means(struct probe *p)
         p->without[i] /= (double)p->predictions;
 }
 
-int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
-              int64_t batch_size, probe_progress *progress, void *user, struct err *e)
+int probe_run(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
 {
     struct walk k;
+    enum tape_end end = p->by == PROBE_KL ? TAPE_LOGITS : TAPE_LOSS;
     p->layers = m->spec.num_hidden_layers;
     p->without = mem_alloc((size_t)(p->longest * p->layers) * sizeof *p->without);
-    int failed = walk_plan(&k, x, m, w, batch_size, p->by == PROBE_KL ? TAPE_LOGITS : TAPE_LOSS,
-                           e) ||
-                 walk_open(&k, e);
-    for (int64_t done = 0; !failed && done < w->n; done += k.batch.b.n_seq) {
+    int failed = walk_plan(&k, on->x, m, on->w, on->batch_size, end, e);
+    k.reference = p->whole;
+    failed = failed || walk_open(&k, e);
+    for (int64_t done = 0; !failed && done < on->w->n; done += k.batch.b.n_seq) {
         failed = probe_batch(p, &k, done, e);
-        if (!failed && progress)
-            progress(user, done + k.batch.b.n_seq, w->n);
+        if (!failed && on->progress)
+            on->progress(on->user, done + k.batch.b.n_seq, on->w->n);
     }
     probe_means(p);
     walk_close(&k);

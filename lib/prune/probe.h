@@ -4,15 +4,34 @@
 #ifndef PARE_PROBE_H
 #define PARE_PROBE_H
 
+#include <stdio.h>
+
 #include "../data/data.h"
 #include "../tape/tape.h"
 
 /* By what a model without layers is judged: the mean loss, or how far its predictions are from
  * those of the whole model, KL(whole || without); both in nats. */
-enum probe_by { PROBE_NLL, PROBE_KL };
+enum probe_by { PROBE_NLL, PROBE_KL, PROBE_WAYS };
+struct probe_way {
+    const char *name, *unit; /* as an option and a table have it */
+    const char *key;         /* in headers and names of records */
+};
+extern const struct probe_way probe_ways[PROBE_WAYS];
+int probe_way_find(const char *name); /* -1: unknown */
+
+typedef void probe_progress(void *user, int64_t done, int64_t rows);
+/* What models are run on. */
+struct probe_text {
+    struct exec *x;
+    const struct windows *w;
+    int64_t batch_size;       /* windows per batch; 0: as many as make about 1024 tokens */
+    probe_progress *progress; /* of windows; may be NULL */
+    void *user;
+};
 
 struct probe {
     enum probe_by by;
+    struct model *whole; /* KL is from its predictions; NULL: it is the model that is probed */
     /* block lengths probed, 1 <= shortest <= longest < layers */
     int64_t layers, shortest, longest;
     int64_t predictions;
@@ -21,14 +40,32 @@ struct probe {
      * i+n > layers */
     double *without;
 };
-typedef void probe_progress(void *user, int64_t done, int64_t rows);
-/* batch_size: windows per batch; 0: as many as make about 1024 tokens */
-int probe_run(struct probe *p, struct exec *x, struct model *m, const struct windows *w,
-              int64_t batch_size, probe_progress *progress, void *user, struct err *e);
+int probe_run(struct probe *p, struct model *m, const struct probe_text *on, struct err *e);
 /* A layer's score, [layers]: the increase without it; with shortest == longest > 1, the
  * smallest increase among the blocks that contain it, so that the layers ranked last are the best
  * block. */
 void probe_scores(const struct probe *p, double *scores);
 void probe_close(struct probe *p);
+
+/* Removing the least harmful block of layers, probing what is left, and so on. */
+struct greedy {
+    enum probe_by by;
+    int64_t rounds, length; /* rounds * length < layers; of each block */
+    int64_t layers;
+    double base;      /* of the whole model */
+    int64_t *removed; /* [rounds, length]: layers of the whole model */
+    double *after;    /* [rounds]: that of the model without these, and those before */
+    double *scores;   /* [layers]: see greedy_run */
+};
+/* A layer's score: what the model of the last round loses without it, as probe_scores has it; those
+ * removed in that round are 1 below the lowest of the others and of 0, those of the round before
+ * another 1 below, and so on: so rank removes them first, in their order. by, rounds and length are
+ * the caller's; progress is of windows in all rounds. */
+int greedy_run(struct greedy *g, struct model *m, const struct probe_text *on, struct err *e);
+void greedy_close(struct greedy *g);
+
+/* Tables for people: blocks by what is left without them; rounds. */
+void probe_print(FILE *f, const struct probe *p);
+void greedy_print(FILE *f, const struct greedy *g);
 
 #endif

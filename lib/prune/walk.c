@@ -89,13 +89,36 @@ static void measure(struct walk *k, struct tape *t, struct walk_sums *sums)
         sums->nll += losses[i];
 }
 
-static void keep_logits(struct walk *k)
+static void keep_logits(struct walk *k, struct tape *t)
 {
     void *kept = k->base.v, *logits;
-    k->base = tape_logits_there(k->tape, rows(k));
+    k->base = tape_logits_there(t, rows(k));
     logits = k->base.v;
     k->base.v = kept;
     exec_copy(k->x, kept, logits, logits_bytes(k, rows(k)));
+}
+
+/* A tape of another model, in the memory of the walk's own if that is enough. NULL on error */
+static struct tape *open_beside(struct walk *k, struct model *m, struct err *e)
+{
+    struct tape_spec spec = k->spec;
+    spec.model = m;
+    struct tape *t = tape_record(k->x, &spec, e);
+    int fits = t && tape_working_bytes(t) <= tape_working_bytes(k->tape);
+    if (t && !tape_open_beside(t, fits ? k->tape : NULL, e))
+        return t;
+    tape_close(t);
+    return NULL;
+}
+
+static int run_reference(struct walk *k, struct err *e)
+{
+    struct tape *t = open_beside(k, k->reference, e);
+    int failed = !t || tape_forward(t, &k->batch.b, e);
+    if (!failed)
+        keep_logits(k, t);
+    tape_close(t);
+    return failed;
 }
 
 int walk_begin(struct walk *k, int64_t first, struct walk_sums *sums, struct err *e)
@@ -106,10 +129,12 @@ int walk_begin(struct walk *k, int64_t first, struct walk_sums *sums, struct err
     k->predictions = 0;
     for (int64_t i = 0; i < n; i++)
         k->predictions += k->batch.rows[i].predictions;
+    if (is_compared(k) && k->reference && run_reference(k, e))
+        return -1;
     if (tape_forward(k->tape, &k->batch.b, e))
         return -1;
-    if (is_compared(k))
-        keep_logits(k);
+    if (is_compared(k) && !k->reference)
+        keep_logits(k, k->tape);
     measure(k, k->tape, sums);
     return isfinite(sums->nll) ? 0 : err_set(e, "the losses are not finite");
 }
@@ -131,12 +156,8 @@ int walk_skip(struct walk *k, int64_t layer, struct walk_sums *sums, struct err 
 
 int walk_swap(struct walk *k, struct model *m, int64_t layer, struct walk_sums *sums, struct err *e)
 {
-    struct tape_spec spec = k->spec;
-    spec.model = m;
-    struct tape *t = tape_record(k->x, &spec, e);
-    int fits = t && tape_working_bytes(t) <= tape_working_bytes(k->tape);
-    int failed = !t || tape_open_beside(t, fits ? k->tape : NULL, e) ||
-                 run_from(k, t, m, layer, sums, e);
+    struct tape *t = open_beside(k, m, e);
+    int failed = !t || run_from(k, t, m, layer, sums, e);
     tape_close(t);
     return failed ? -1 : 0;
 }

@@ -1,6 +1,7 @@
 /* A model run layer by layer over the windows of a text, for probes: of each batch, what enters the
  * current layer is kept, so that the rest of the model can be run again, without some layers or
- * with others in their place; and the model's own logits, if its output is compared. */
+ * with others in their place; and the logits that the output is compared with, if it is: the
+ * model's own, or those of a larger model that it is a part of. */
 #ifndef PARE_WALK_H
 #define PARE_WALK_H
 
@@ -11,11 +12,14 @@
 /* Sums over the predictions of a batch. */
 struct walk_sums {
     double nll;
-    double kl, same_top1; /* from the model's own logits; 0 with TAPE_LOSS */
+    double kl, same_top1; /* from the logits compared with; 0 with TAPE_LOSS */
 };
 struct walk {
     struct exec *x;
     struct model *m; /* on the device */
+    /* whose logits are compared with, NULL: the model's own; of the same vocabulary, on the device;
+     * set it before walk_open */
+    struct model *reference;
     const struct windows *w;
     struct tape_spec spec;
     struct tape *tape;
@@ -24,7 +28,7 @@ struct walk {
     /* private, in device memory */
     struct arena memory;
     void *entry;         /* [T, E]: what enters the current layer */
-    struct operand base; /* [T, V]: the model's logits */
+    struct operand base; /* [T, V]: the logits compared with */
     struct comparison comparison;
 };
 

@@ -47,6 +47,7 @@ static const char *const options[] = {
     "first-window",
     "full",
     "gradient-accumulation-steps",
+    "greedy",
     "head",
     "hidden",
     "ids",

@@ -46,6 +46,7 @@ dump-logits|windows|1|2
 dump-logits|max-tokens|16|32
 probe-layers|block-size|1|2
 probe-layers|by|loss|kl
+probe-layers|greedy|1|2
 probe-layers|max-tokens|16|32
 probe-layers|context|8|24
 probe-layers|seq-length|8|16

@@ -150,3 +150,32 @@ stream.write(sys.stdout.buffer, header, [r for r in records if r[0] != "num_hidd
 ' < <(score-importance <(calib-acts --quiet model tokens.tsz)))
     refused 2 "several files need --table" ts-dump bi.tsz kl.tsz
 }
+
+@test "greedy: the least harmful layer of what is left, ranked last in the order of removal" {
+    ranked llama
+    probe() { probe-layers --quiet --table "$@" tokens.tsz 2>&1 > probe.tsz; }
+    probe model --greedy 2 -o greedy.tsz > rounds
+    first=$(probe model | awk 'NR == 3 { print $1, $2 }')
+    slice-model --quiet model --drop-layers "${first% *}" -o less.tsz
+    second=$(probe less.tsz | awk 'NR == 3 { print $1, $2 }')
+    # layers behind the first one have moved up
+    layer=$((${second% *} + (${second% *} >= ${first% *})))
+    [ "$(awk 'NR > 2 { print $(NF - 2), $(NF - 1) }' rounds | tr '\n' ,)" \
+        = "$first,$layer ${second#* }," ]
+    [ "$(ts-dump --values removed greedy.tsz | tr '\n' ' ')" = "${first% *} $layer " ]
+    rank greedy.tsz -o greedy.rank.tsz
+    [ "$(ts-dump --values num_hidden_layers greedy.rank.tsz | cut -d ' ' -f 3-)" \
+        = "$layer ${first% *}" ]
+    # divergence is from the whole model: here 3, then 2, then 1 go, as if in blocks
+    probe model --by kl --block-size all > blocks
+    probe model --by kl --greedy 3 > rounds
+    for block in 3 2-3 1-3; do awk -v b=$block '$1 == b { print $2 }' blocks; done > expected
+    awk 'NR > 2 { print $(NF - 1) }' rounds | diff - expected
+    probe model --greedy 1 --block-size 2 > rounds
+    probe model --block-size 2 > blocks
+    [ "$(awk 'NR == 3 { print $1 "-" $2, $3 }' rounds)" \
+        = "$(awk 'NR == 3 { print $1, $2 }' blocks)" ]
+    refused 1 "--greedy 2 removes 4 layers in all, and the model has 4" \
+        probe-layers model tokens.tsz --greedy 2 --block-size 2
+    refused 2 "blocks of one length" probe-layers model tokens.tsz --greedy 1 --block-size all
+}
