@@ -24,7 +24,6 @@ BEGIN { FS = "\t" }
     after[NR] = $7
     has_before = has_before || $6 != "-"
     has_after = has_after || $7 != "-"
-    many = many || untrained[NR] != untrained[1]
 }
 
 function sign(x) { return x < 0 ? -1 : x > 0 }
@@ -60,7 +59,13 @@ function firm_pairs(   i, j, all, sure, as_paper, compared) {
             as_paper += firm(i, j) == sign(after[i] - after[j])
         }
     printf "All seeds order %d of %d pairs of rows alike", sure, all
-    printf has_after ? ", %d of %d of these as the paper does.\n" : ".\n", as_paper, compared
+    printf compared ? ", %d of %d of these as the paper does.\n" : ".\n", as_paper, compared
+}
+
+# say(FORMAT, A, B): a sentence with pairs_alike, if there is a pair to compare
+function say(format, a, b,   alike) {
+    alike = pairs_alike(a, b)
+    if (alike !~ /^0 of 0$/) printf format, alike
 }
 
 END {
@@ -75,13 +80,9 @@ END {
     }
     print ""
     if (what != "") printf "The paper's figures: %s.\n", what
-    if (has_before)
-        printf "Untrained, %s pairs of rows are in the paper's order.\n",
-            pairs_alike(untrained, before)
-    if (has_after)
-        printf "Trained, %s pairs of rows are in the paper's order.\n", pairs_alike(trained, after)
+    say("Untrained, %s pairs of rows are in the paper's order.\n", untrained, before)
+    say("Trained, %s pairs of rows are in the paper's order.\n", trained, after)
     if (seeds > 1) firm_pairs()
-    if (!many) exit
-    printf "Training keeps the order of %s pairs", pairs_alike(untrained, trained)
-    printf has_before && has_after ? "; in the paper, of %s.\n" : ".\n", pairs_alike(before, after)
+    say("Training keeps the order of %s pairs.\n", untrained, trained)
+    say("In the paper it keeps that of %s pairs.\n", before, after)
 }
