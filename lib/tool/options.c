@@ -2,20 +2,80 @@
 #include "options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/json.h"
 #include "../base/mem.h"
+#include "similar.h"
 
-static const struct opt *options_find(const struct options *o, const char *name, size_t n)
+enum { NAME = 64, TABLES = sizeof((struct options *)0)->tables / sizeof(struct opt *) };
+
+/* The i-th option of both tables, NULL beyond the last. */
+static const struct opt *option_at(const struct options *o, int i)
 {
-    for (size_t t = 0; t < sizeof o->tables / sizeof *o->tables; t++)
+    for (int t = 0; t < TABLES; t++)
         for (const struct opt *p = o->tables[t]; p && p->name; p++)
-            if (p->type != OPT_GROUP && strlen(p->name) == n && !strncmp(p->name, name, n))
+            if (p->type != OPT_GROUP && !i--)
                 return p;
     return NULL;
+}
+
+/* Which options a name may mean. */
+struct meant {
+    const struct opt *option; /* the one of that name, else the first that begins with it */
+    int exact, n;             /* is it that one? how many others begin with it */
+    const struct opt *other;  /* the last of these */
+};
+
+static struct meant options_meant(const struct options *o, const char *name)
+{
+    struct meant m = {0};
+    const struct opt *p;
+    for (int i = 0; (p = option_at(o, i)); i++) {
+        if (strncmp(p->name, name, strlen(name)))
+            continue;
+        if (!strcmp(p->name, name))
+            return (struct meant){p, 1, 0, NULL};
+        m.n++;
+        m.other = p;
+        if (!m.option)
+            m.option = p;
+    }
+    return m;
+}
+
+/* What other programs call the same. */
+static const struct {
+    const char *theirs, *ours;
+} synonyms[] = {{"ctx", "seq-length"},   {"max-length", "seq-length"},
+                {"n-ctx", "context"},    {"ffn", "intermediate-size"},
+                {"epochs", "max-steps"}, {"n-predict", "max-new-tokens"}};
+enum { SYNONYMS = sizeof synonyms / sizeof *synonyms };
+
+static int means(const char *name, const struct opt *p)
+{
+    for (int i = 0; i < SYNONYMS; i++)
+        if (!strcmp(name, synonyms[i].theirs) && !strcmp(p->name, synonyms[i].ours))
+            return 0;
+    return similar_distance(name, p->name);
+}
+
+/* The option that the name is most like, NULL if it is like none. */
+static const struct opt *options_closest(const struct options *o, const char *name)
+{
+    const struct opt *p, *closest = NULL;
+    int least = INT_MAX;
+    for (int i = 0; (p = option_at(o, i)); i++) {
+        int d = means(name, p);
+        if (d < 0 || d >= least)
+            continue;
+        least = d;
+        closest = p;
+    }
+    return closest;
 }
 
 static int option_set(const struct opt *p, const char *text, struct err *e)
@@ -48,38 +108,78 @@ static int option_set(const struct opt *p, const char *text, struct err *e)
 /* Options that also have a letter. */
 static const struct {
     const char *word, *name;
-} letters[] = {{"-o", "output"}, {"-m", "model"}};
+} letters[] = {{"-o", "output"}, {"-m", "model"}, {"-h", "help"}};
 enum { LETTERS = sizeof letters / sizeof *letters };
 
-/* The name that a word such as --name=value or -o begins with; "": none */
-static const char *name_in(const char *word)
+/* The name that a word such as --name=value or -o stands for, with - for _; returns the value
+ * behind = or NULL. A word with one hyphen that is no letter gives the name it has without it. */
+static const char *name_in(const char *word, char name[NAME], int *is_option)
 {
-    if (word[1] == '-')
-        return word + 2;
+    *is_option = word[1] == '-';
+    const char *from = word + strspn(word, "-"), *equals = strchr(from, '=');
     for (int i = 0; i < LETTERS; i++)
-        if (!strcmp(word, letters[i].word))
-            return letters[i].name;
-    return "";
+        if (!strcmp(word, letters[i].word)) {
+            from = letters[i].name;
+            *is_option = 1;
+        }
+    int n = equals ? (int)(equals - from) : (int)strlen(from);
+    snprintf(name, NAME, "%.*s", n, from);
+    for (char *c = name; *c; c++)
+        if (*c == '_')
+            *c = '-';
+    return equals ? equals + 1 : NULL;
+}
+
+static const struct opt *option_named(const struct options *o, const char *word, const char *name,
+                                      int is_option, struct err *e)
+{
+    struct meant m = options_meant(o, name);
+    const struct opt *closest;
+    if (is_option && (m.exact || m.n == 1))
+        return m.option;
+    if (is_option && *name && m.n > 1)
+        err_set(e, "%s may be --%s or --%s: give more of its name", word, m.option->name,
+                m.other->name);
+    else if (*name && (closest = m.option ? m.option : options_closest(o, name)))
+        err_set(e, "unknown option %s; did you mean --%s?", word, closest->name);
+    else
+        err_set(e, "unknown option %s (see --help)", word);
+    return NULL;
+}
+
+/* Notes that an option was given; -1 if it had another value before. */
+static int option_given(struct options *o, const struct opt *p, const char *value, struct err *e)
+{
+    int may_repeat = p->type == OPT_FLAG || p->type == OPT_LIST || p->type == OPT_PATHS;
+    for (int i = 0; i < o->n_given && !may_repeat; i++)
+        if (o->given[i].option == p && strcmp(o->given[i].value, value))
+            return err_set(e, "--%s is given twice: %s and %s", p->name, o->given[i].value, value);
+    o->given = mem_grow(o->given, (size_t)(o->n_given + 1) * sizeof *o->given);
+    o->given[o->n_given++] = (struct given){p, value};
+    return 0;
 }
 
 /* Parses argv[i] as an option; returns how many words it used, or -1. */
 static int option_parse(struct options *o, int i, int argc, char **argv, struct err *e)
 {
-    const char *word = argv[i], *name = name_in(word), *equals = strchr(name, '=');
-    const struct opt *p = options_find(o, name, equals ? (size_t)(equals - name) : strlen(name));
+    char name[NAME];
+    int is_option;
+    const char *value = name_in(argv[i], name, &is_option);
+    const struct opt *p = option_named(o, argv[i], name, is_option, e);
     if (!p)
-        return err_set(e, "unknown option %s (see --help)", word);
+        return -1;
     if (p->type == OPT_FLAG) {
-        if (equals)
+        if (value)
             return err_set(e, "--%s takes no value", p->name);
         *(int *)p->value = 1;
         return 1;
     }
-    if (!equals && i + 1 >= argc)
+    int used = value ? 1 : 2;
+    if (!value && !(value = i + 1 < argc ? argv[i + 1] : NULL))
         return err_set(e, "--%s needs a value", p->name);
-    if (option_set(p, equals ? equals + 1 : argv[i + 1], e))
+    if (option_given(o, p, value, e) || option_set(p, value, e))
         return -1;
-    return equals ? 1 : 2;
+    return used;
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
@@ -99,6 +199,12 @@ int options_parse(struct options *o, int argc, char **argv, struct err *e)
         }
     }
     return 0;
+}
+
+void options_free(struct options *o)
+{
+    free(o->operands);
+    free(o->given);
 }
 
 enum { HELP_WIDTH = 80, HELP_COLUMN = 28 };

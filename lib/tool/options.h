@@ -38,7 +38,7 @@ struct opt_list {
  * provenance. */
 enum { OPT_SILENT_ID = 1, OPT_FROM_1 = 2, OPT_UNSET = 4, OPT_FROM_0 = 8 };
 struct opt {
-    /* "seq-length": long names only, as --seq-length N or --seq-length=N; flags take no value */
+    /* "seq-length", for --seq-length N or --seq-length=N; flags take no value */
     const char *name;
     enum opt_type type;
     void *value; /* holds the default before tool_begin */
@@ -52,10 +52,17 @@ struct options {
     const struct opt *tables[2];
     const char **operands;
     int n_operands;
+    struct given { /* the options so far, and their values; NULL: a flag */
+        const struct opt *option;
+        const char *value;
+    } * given;
+    int n_given;
 };
 /* Fills values and operands (which point into argv). -1: usage error, message in e. "--" ends the
- * options; "-" is an operand; -o is --output, -m is --model. */
+ * options; "-" is an operand; -o is --output, -m is --model, -h is --help. A name may be cut short
+ * where only one begins so, and have _ for -. One that is not a list is not given two values. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
+void options_free(struct options *o); /* operands and given; not the values of lists */
 void options_help(const struct options *o, FILE *f); /* the "Options:" part of --help */
 /* Prints text from `column` on, wrapped at 80 columns, further lines indented; '\n' begins a new
  * line at column 0. The further lines of one that begins with "- " are indented by 2. */

@@ -47,7 +47,7 @@ static void tool_common_options(struct tool *t)
             *p++ = all[i].row;
 }
 
-static void tool_print_help(const struct tool *t)
+_Noreturn static void tool_print_help(const struct tool *t)
 {
     const struct tool_desc *d = t->desc;
     printf("Usage: %s [OPTION]... %s\n\n%s\n", d->name, d->operands ? d->operands : "", d->summary);
@@ -62,6 +62,7 @@ static void tool_print_help(const struct tool *t)
     options_wrap("Exit status: 0 success; 1 bad data, input/output or device error; 2 wrong usage; "
                  "3 ran, but a requested check failed.",
                  0, 0, stdout);
+    exit(fflush(stdout) ? 1 : 0);
 }
 
 /* Every message is printed here: names, keys and patterns in it are untrusted text, so anything a
@@ -184,12 +185,12 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     t->options = (struct options){.tables = {d->opts, t->common}};
     /* --help works even if other options are wrong; the defaults are still in place here */
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
-        if (!strcmp(argv[i], "--help")) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             tool_print_help(t);
-            exit(fflush(stdout) ? 1 : 0);
-        }
     if (options_parse(&t->options, argc, argv, &t->err))
         tool_exit(t, 2, t->err.msg);
+    if (t->help) /* its name was cut short */
+        tool_print_help(t);
     if (t->version) {
         printf("%s (pare) %s\n", d->name, PARE_RELEASE);
         exit(fflush(stdout) ? 1 : 0);
@@ -249,7 +250,7 @@ int tool_finish(struct tool *t)
     json_decref(t->steps);
     json_decref(t->facts);
     json_decref(t->recorded);
-    free(t->options.operands);
+    options_free(&t->options);
     free(t);
     return 0;
 }
