@@ -77,7 +77,7 @@ compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra \
 ldlibs  += -lstdc++
 endif
 
-.PHONY: all list clean install emulated check check-hf check-smollm2 check-large \
+.PHONY: all list clean install uninstall emulated check check-hf check-smollm2 check-large \
         lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man \
         teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
@@ -215,10 +215,26 @@ man/%.1: $(BINDIR)/% pipelines/man
 	@mkdir -p $(@D)
 	$(Q)sh pipelines/man $< > $@
 
-install: all man                        ## installs tools, `pare` and man pages under PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
-	install $(tools:%=$(BINDIR)/%) $(BINDIR)/pare $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(tools:%=man/%.1) man/pare.1 $(DESTDIR)$(PREFIX)/share/man/man1
+# `make install LIBEXEC=1` puts only `pare` where commands are, and the tools where it finds them
+at       = $(DESTDIR)$(PREFIX)
+tools_at = $(at)/$(if $(LIBEXEC),libexec/pare,bin)
+pages    = $(tools:%=%.1) pare.1
+shares   = bash-completion/completions zsh/site-functions fish/vendor_completions.d
+install: all man                        ## installs tools, `pare`, man pages, completions; PREFIX=
+	install -d "$(at)/bin" "$(tools_at)" "$(at)/share/man/man1" $(shares:%="$(at)/share/%")
+	install $(BINDIR)/pare "$(at)/bin"
+	install $(tools:%=$(BINDIR)/%) "$(tools_at)"
+	install -m 644 $(pages:%=man/%) "$(at)/share/man/man1"
+	$(Q)complete() { sed 's/@TOOLS@/$(tools)/' pipelines/completion/$$1 > "$(at)/share/$$2"; }; \
+	    for name in pare $(tools); do complete bash bash-completion/completions/$$name; done; \
+	    complete zsh zsh/site-functions/_pare; complete fish fish/vendor_completions.d/pare.fish
+
+uninstall:                      ## removes what install put there (same PREFIX= and LIBEXEC=)
+	cd "$(at)" && rm -f bin/pare $(pages:%=share/man/man1/%) \
+	    $(patsubst %,share/bash-completion/completions/%,pare $(tools)) \
+	    share/zsh/site-functions/_pare share/fish/vendor_completions.d/pare.fish
+	cd "$(tools_at)" && rm -f $(tools)
+	$(if $(LIBEXEC),rmdir "$(tools_at)")
 
 teacher: all            ## trains the demonstration's teacher (half an hour on two cores)
 	sh pipelines/make-teacher

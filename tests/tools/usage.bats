@@ -309,3 +309,42 @@ END
     sh "$ROOT/pipelines/man" "$BIN/kd-train" > kd-train.1
     [ "$(grep -B 1 '^If the models differ' kd-train.1 | head -n 1)" = .PP ]
 }
+
+@test "completion for bash: tools, options, choices, in both ways to call a tool" {
+    sed 's/@TOOLS@/kd-train/' "$ROOT/pipelines/completion/bash" > completion
+    cp "$ROOT/bin/pare" "$BIN/kd-train" "$BIN/ts-check" .
+    # shellcheck disable=SC1091
+    . ./completion
+    PATH=$PWD:$PATH
+    completes() {   # completes WORDS WORD...: the last WORD may become one of WORDS
+        COMP_WORDS=("${@:2}") COMP_CWORD=$(($# - 2))
+        _pare || true
+        [ "${COMPREPLY[*]}" = "$1" ] || { echo "${*:2}: ${COMPREPLY[*]}"; false; }
+    }
+    completes "help kd-train ts-check" pare ""
+    completes kd-train pare help kd
+    completes "--teacher --teacher-logits --teacher-rest --teacher-dtype" kd-train --tea
+    completes "--teacher --teacher-logits --teacher-rest --teacher-dtype" pare kd-train --tea
+    completes "cpu cuda" kd-train --device ""
+    completes linear pare kd-train --schedule = li
+    completes "" kd-train --max-steps ""
+    completes "" kd-train model
+}
+
+@test "mistaken options: the right one is named, a second value is refused" {
+    refused 2 "did you mean --learning-rate?" "$BIN/kd-train" --lr 3 "$MODEL"
+    refused 2 "did you mean --num-hidden-layers?" "$BIN/slice-model" --layers 3 "$MODEL"
+    refused 2 "--max-steps is given twice: 1 and 2" "$BIN/kd-train" --max-steps 1 --max_steps 2
+    "$BIN/ts-check" -h | grep -q '^Usage: ts-check'
+    "$BIN/eval-ppl" --seq_len 8 --quiet "$MODEL" data.tsz | grep -q '"seq_length":8'
+}
+
+@test "install: a path with blanks, only the dispatcher among commands; uninstall leaves nothing" {
+    [ -z "${PARE_SANITIZED:-}" ] || skip "the same files"
+    make -s -C "$ROOT" install PREFIX="$PWD/a b" LIBEXEC=1 > /dev/null
+    [ "$(ls "a b/bin")" = pare ]
+    "a b/bin/pare" help rank | grep -q '^Usage: rank'
+    "a b/bin/pare" ts-check data.tsz
+    make -s -C "$ROOT" uninstall PREFIX="$PWD/a b" LIBEXEC=1
+    [ -z "$(find "a b" -type f)" ]
+}
