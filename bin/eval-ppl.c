@@ -138,13 +138,6 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     return j;
 }
 
-static void print_json(json_t *j)
-{
-    if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
-        putchar('\n');
-    fflush(stdout);
-}
-
 static void print_sequences(struct tool *t, const char *name, const struct eval *v)
 {
     struct report_sequences r = {.of = v, .joined = o.windows.context > 0};
@@ -152,7 +145,7 @@ static void print_sequences(struct tool *t, const char *name, const struct eval 
     while ((sequence = report_sequence_next(&r, tool_err(t)))) {
         j = json_pack("{s:o}", "model", json_text(name));
         json_object_update(j, sequence);
-        print_json(j);
+        tool_print_json(j);
         json_decref(j);
         json_decref(sequence);
     }
@@ -201,7 +194,7 @@ static void print_all(struct tool *t, const char *name, json_t *j, const struct 
     if (table)
         tool_table_row(&rows, j);
     else
-        print_json(j);
+        tool_print_json(j);
     json_decref(j);
 }
 

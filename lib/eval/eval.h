@@ -12,5 +12,6 @@
 #include "prompts.h"
 #include "report.h"
 #include "sample.h"
+#include "speed.h"
 
 #endif

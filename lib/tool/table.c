@@ -10,6 +10,15 @@
 
 enum { NAME = 18 };
 
+void tool_print_json(const json_t *record)
+{
+    if (!json_dumpf(record, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
+        putchar('\n');
+    fflush(stdout);
+}
+
+/* ---- cells */
+
 static double real_of(const json_t *j, const char *key)
 {
     const json_t *value = json_object_get(j, key);
@@ -38,11 +47,13 @@ static void print_count(double x)
     printf(" %5.1f%c", x, units[unit]);
 }
 
-/* A number too long for its decimals gets an exponent; - is none. */
+/* A number too long for its decimals loses them, or gets an exponent; - is none. */
 static void print_number(double x, int width, int decimals, const char *sign)
 {
     char text[40];
     snprintf(text, sizeof text, *sign ? "%+.*f" : "%.*f", decimals, x);
+    if ((int)strlen(text) > width)
+        snprintf(text, sizeof text, "%.0f", x);
     if ((int)strlen(text) > width)
         snprintf(text, sizeof text, "%.*e", width - 6, x);
     printf(" %*s", width, isnan(x) ? "-" : text);
@@ -55,6 +66,8 @@ static void print_percent(double x, int width, int decimals)
     else
         printf(" %*.*f%%", width - 1, decimals, 100 * x);
 }
+
+/* ---- evaluations */
 
 static void print_header(const json_t *teacher)
 {
@@ -91,6 +104,32 @@ void tool_table_row(struct tool_table *t, json_t *record)
         print_header(json_object_get(record, "against"));
     }
     print_row(record, t->first);
+    fflush(stdout);
+}
+
+/* ---- costs */
+
+static void print_speed(const json_t *j, const char *key)
+{
+    print_number(real_of(json_object_get(j, "measured"), key), 7, 1, "");
+    print_number(real_of(json_object_get(j, "predicted"), key), 7, 1, "");
+}
+
+void tool_table_costs(struct tool_table *t, json_t *record)
+{
+    if (!t->first) {
+        t->first = json_incref(record);
+        printf("%-*s %6s %7s %6s %7s %7s %7s %7s %7s\n", NAME, "model", "params", "MB", "KV",
+               "memory", "prefill", "bound", "decode", "bound");
+    }
+    print_name(json_string_value(json_object_get(record, "model")));
+    print_count(real_of(record, "parameters"));
+    print_number(real_of(record, "weight_bytes") / 1e6, 7, 1, "");
+    print_number(real_of(record, "kv_bytes") / 1e6, 6, 1, "");
+    print_number(real_of(json_object_get(record, "measured"), "memory") / 1e6, 7, 1, "");
+    print_speed(record, "prefill");
+    print_speed(record, "decode");
+    putchar('\n');
     fflush(stdout);
 }
 

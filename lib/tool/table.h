@@ -1,8 +1,11 @@
-/* Evaluations as a table for people, 80 columns wide. */
+/* Records of models: as JSON lines, and as tables for people, 80 columns wide. */
 #ifndef PARE_TABLE_H
 #define PARE_TABLE_H
 
 #include <jansson.h>
+
+/* A record as a line of standard output, at once. */
+void tool_print_json(const json_t *record);
 
 /* Begins as zeros. */
 struct tool_table {
@@ -13,6 +16,9 @@ struct tool_table {
  * first row's; perplexity and bits per byte or, beside a teacher, KL and the share of predictions
  * whose most probable token is the teacher's. */
 void tool_table_row(struct tool_table *t, json_t *record);
+/* The same of bench-model: parameters; MB of weights, of keys and values, and in all while
+ * generating; tokens a second of prefill and decode, measured and predicted. */
+void tool_table_costs(struct tool_table *t, json_t *record);
 void tool_table_end(struct tool_table *t);
 
 #endif

@@ -209,13 +209,15 @@ END
         kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce \
             --max-steps 2 --batch-size 4 --seed 3 ;;
         eval-ppl) set -- "$@" "$MODEL" data.tsz --batch-size 2 ;;
+        bench-model) set -- "$@" "$MODEL" --context 4 --seconds 1e-6 ;;
         eval-choice) set -- "$@" "$ROOT/pipelines/teacher" choices.jsonl ;;
         generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
         *) echo "$1: no run of it here"; false ;;
         esac
         [ "$1" != dump-logits ] || set -- "$@" --full
         "$BIN/$1" --quiet "${@:3}" > "$2.raw"
-        sed -E 's/"(seconds|tokens_per_second|peak_rss)":[0-9.e-]*//g' "$2.raw" > "$2"
+        sed -E 's/"(seconds|tokens_per_second|peak_rss)":[0-9.e-]*//g
+            s/"(memory|prefill|decode|device_flops|device_bytes)":[0-9.e+-]*//g' "$2.raw" > "$2"
     }
     echo '{"ctx": "And God", "choices": [" said,", " saw the light."], "gold": 0}' > choices.jsonl
     for tool in "$BIN"/*; do
