@@ -1,7 +1,7 @@
 /* GGUF metadata -> config.json: see gguf/gguf_private.h. In: general.architecture and its sizes,
  * the rope tensors. Sizes that are lists of equal values count as one. Refused: metadata of the
  * architecture that is not understood here, files that are one part of several, experts, layers of
- * different widths, rotary dimensions that the family does not support. */
+ * different widths (but see blocks.c), rotary dimensions that the family does not support. */
 #include "gguf_private.h"
 
 #include <inttypes.h>
@@ -12,32 +12,30 @@
 #include "../model/model.h"
 
 /* Metadata of an architecture that is read below, or does not change the function. */
-static const char *const known[] = {
-    "context_length",
-    "embedding_length",
-    "block_count",
-    "feed_forward_length",
-    "vocab_size",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
-    "attention.layer_norm_epsilon",
-    "attention.causal",
-    "attention.sliding_window",
-    "rope.dimension_count",
-    "rope.freq_base",
-    "rope.scaling.type",
-    "rope.scaling.factor",
-    "rope.scaling.attn_factor",
-    "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
-    "rope.scale_linear",
-    "tensor_data_layout",
-    "expert_count",
-    "expert_used_count",
-};
+static const char *const known[] = {"context_length",
+                                    "embedding_length",
+                                    "block_count",
+                                    "feed_forward_length",
+                                    "vocab_size",
+                                    "attention.head_count",
+                                    "attention.head_count_kv",
+                                    "attention.key_length",
+                                    "attention.value_length",
+                                    "attention.layer_norm_rms_epsilon",
+                                    "attention.layer_norm_epsilon",
+                                    "attention.causal",
+                                    "attention.sliding_window",
+                                    "rope.dimension_count",
+                                    "rope.freq_base",
+                                    "rope.scaling.type",
+                                    "rope.scaling.factor",
+                                    "rope.scaling.attn_factor",
+                                    "rope.scaling.original_context_length",
+                                    "rope.scaling.finetuned",
+                                    "rope.scale_linear",
+                                    "tensor_data_layout",
+                                    "expert_count",
+                                    "expert_used_count"};
 
 /* Metadata that some families have a key for; unknown in the others. When absent, llama.cpp's
  * default equals the class's. */
@@ -66,30 +64,6 @@ struct making {
 };
 
 /* ---- metadata */
-
-const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, const char *name)
-{
-    char *key = mem_format("%s.%s", prefix, name);
-    const struct gguf_value *v = gguf_value(g, key);
-    free(key);
-    return v;
-}
-
-char *gguf_meta_text(const struct gguf *g, const char *key)
-{
-    const struct gguf_value *v = gguf_value(g, key);
-    struct gguf_text text;
-    int64_t at = 0;
-    return v && !v->list && gguf_next_text(v, &at, &text) ? mem_format("%.*s", (int)text.n, text.s)
-                                                          : NULL;
-}
-
-int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing)
-{
-    const struct gguf_value *v = gguf_value(g, key);
-    int64_t n;
-    return v && !v->list && gguf_int(v, 0, &n) ? n : missing;
-}
 
 /* A number of the architecture, or a list of equal ones. missing NAN: required. */
 static double number(const struct making *m, const char *name, double missing)
@@ -134,10 +108,31 @@ static void put(const struct making *m, const char *fact, json_t *value)
         json_decref(value);
 }
 
+static int has_blocks(const struct making *m)
+{
+    return config_key(m->family, "block_configs") != NULL;
+}
+
+/* The number of layers, where it is no more than a config may have. */
+static int64_t layers(const struct making *m)
+{
+    int64_t L = size(m, "block_count", -1), most = axis_rows[AXIS_L].most;
+    if (L > most)
+        err_set(m->e, "'%s': %s.block_count %" PRId64 " is more than the limit of %" PRId64,
+                gguf_path(m->g), m->arch, L, most);
+    return m->e->set ? 0 : L;
+}
+
+static int64_t heads(const struct making *m)
+{
+    return has_blocks(m) ? gguf_block_heads(m->g, m->arch, layers(m), m->e)
+                         : size(m, "attention.head_count", -1);
+}
+
 /* E / H; 0 if H is 0 or does not divide E. */
 static int64_t width_by_heads(const struct making *m)
 {
-    int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1);
+    int64_t E = size(m, "embedding_length", -1), H = heads(m);
     return H > 0 && E % H == 0 ? E / H : 0;
 }
 
@@ -146,10 +141,20 @@ static int64_t head_size(const struct making *m)
     return size(m, "attention.key_length", width_by_heads(m));
 }
 
+/* Of layers that are alike, or of each. */
+static void put_layer_sizes(const struct making *m)
+{
+    if (has_blocks(m)) {
+        put(m, "block_configs", gguf_blocks(m->g, m->arch, layers(m), m->e));
+        return;
+    }
+    put(m, "intermediate_size", json_integer(size(m, "feed_forward_length", -1)));
+    put(m, "num_key_value_heads", json_integer(size(m, "attention.head_count_kv", heads(m))));
+}
+
 static void put_sizes(const struct making *m)
 {
-    int64_t E = size(m, "embedding_length", -1), H = size(m, "attention.head_count", -1),
-            K = size(m, "attention.head_count_kv", H);
+    int64_t E = size(m, "embedding_length", -1), H = heads(m);
     int64_t derived = width_by_heads(m), D = head_size(m);
     int embed = gguf_find(m->g, "token_embd.weight");
     if (!D || size(m, "attention.value_length", D) != D)
@@ -167,10 +172,9 @@ static void put_sizes(const struct making *m)
         return;
     put(m, "vocab_size", json_integer(gguf_tensor(m->g, embed)->shape[0]));
     put(m, "hidden_size", json_integer(E));
-    put(m, "intermediate_size", json_integer(size(m, "feed_forward_length", -1)));
     put(m, "num_hidden_layers", json_integer(size(m, "block_count", -1)));
     put(m, "num_attention_heads", json_integer(H));
-    put(m, "num_key_value_heads", json_integer(K));
+    put_layer_sizes(m);
     if (m->family->explicit_head_dim)
         put(m, "head_dim", json_integer(D));
     put(m, "max_position_embeddings", json_integer(size(m, "context_length", -1)));

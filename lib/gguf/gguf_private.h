@@ -6,12 +6,14 @@
 #include "../../formats/gguf.h"
 #include "../model/model.h"
 
-/* ---- metadata (lib/gguf/config.c) */
+/* ---- single values (lib/gguf/meta.c) */
 /* Metadata "PREFIX.NAME", or NULL; prefix is general.architecture for a model's sizes. */
 const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, const char *name);
 /* A text or integer of the metadata; NULL / `missing` if absent. The text is a copy: free() it. */
 char *gguf_meta_text(const struct gguf *g, const char *key);
 int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
+
+/* ---- config.json (lib/gguf/config.c) */
 /* The config.json that transformers would have for this model of a family under one of its
  * architectures, in its legacy spelling. tied: the head is the embedding. NULL on error, which
  * names the unsupported metadata. New reference. */
@@ -21,6 +23,12 @@ json_t *gguf_config(struct gguf *g, const struct family *family, const struct fa
  * such. New references. */
 json_t *gguf_json_real(double x);
 json_t *gguf_json_reals(const double *x, int64_t n);
+
+/* ---- layers of different shapes (lib/gguf/blocks.c), for architectures with lists of them */
+/* the query heads of all layers that have attention; 1 on error */
+int64_t gguf_block_heads(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
+/* block_configs; new reference */
+json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
 
 /* ---- scaled rope (lib/gguf/rope.c) */
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is

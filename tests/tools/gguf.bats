@@ -265,6 +265,15 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     changed 'M["llama.attention.value_length"] = 4' "8 key and 4 value channels"
     changed 'M["llama.feed_forward_length"] = [45, 45, 45, 40]' "differs between layers"
     changed 'M["llama.attention.head_count"] = 10**9' "num_attention_heads is 1000000000"
+    blocks() {      # layers of different shapes: changes that are refused
+        $GGUF make "$G/families/nemotron_nas" m.gguf "$1"
+        refused m.gguf "$2"
+    }
+    blocks 'M["deci.attention.head_count_kv"] = [2, 1, 0, 0]' "layer 3 has 6 query heads and 0 KV"
+    blocks 'M["deci.attention.head_count"] = [6, 3, 0, 6]' "differs between layers (6 and 3)"
+    blocks 'M["deci.attention.head_count"] = [0, 0, 0, 0]' "no layer has attention"
+    blocks 'M["deci.feed_forward_length"] = [256, 45, 30]' "length has no number for layer 3"
+    blocks 'M["deci.block_count"] = 10**9' "block_count 1000000000 is more than the limit of 4096"
 }
 
 @test "refused: tensors that are missing, misshapen, unknown, of other types" {

@@ -22,9 +22,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
-ARCH = {"mistral": "llama", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
-PERMUTED, PLUS_ONE = ("llama", "mistral", "smollm3", "granite"), ("nemotron", "gemma2",
-                                                                  "gemma3_text")
+ARCH = {"mistral": "llama", "nemotron-nas": "deci", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
+PERMUTED = "llama", "mistral", "smollm3", "granite", "nemotron-nas"
+PLUS_ONE = "nemotron", "gemma2", "gemma3_text"
 AFTER = [("post_attention_layernorm", "post_attention_norm"),
          ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
 OWN = {
@@ -113,9 +113,7 @@ def tensors(folder, config, kind):
         if config["model_type"] == "gpt_neox" and "attn_qkv" in to:
             data = regroup(data, shape[0], config["num_attention_heads"])
         if config["model_type"] in PERMUTED and re.search(r"attn_[qk]\.", to):
-            heads = config["num_attention_heads"] if "attn_q" in to else config[
-                "num_key_value_heads"]
-            data = permute(data, shape[0], heads)
+            data = permute(data, shape[0], shape[0] // head_dim(config))
         if len(shape) == 1:
             plus = 1 if config["model_type"] in PLUS_ONE and "norm.weight" in to else 0
             dtype, data = "F32", struct.pack(f"<{shape[0]}f",
@@ -127,11 +125,26 @@ def tensors(folder, config, kind):
         made[to] = dtype, shape, data
     return made
 
+def head_dim(c):
+    E, H = c.get("hidden_size", c.get("n_embd")), c.get("num_attention_heads", c.get("n_head"))
+    return c.get("head_dim", E // H)
+
+def put_blocks(put, c):
+    """Lists with a number for each layer; FFN widths as DeciLM rounds them."""
+    H, blocks = c["num_attention_heads"], c["block_configs"]
+    groups = [b["attention"]["n_heads_in_group"] for b in blocks]
+    put("attention.head_count", [H if g else 0 for g in groups])
+    put("attention.head_count_kv", [H // g if g else 0 for g in groups])
+    def width(ffn):
+        multiple = int(2 * (ffn.get("ffn_mult") or 0) * c["hidden_size"] / 3)
+        return ffn.get("intermediate_size", -(-multiple // 256) * 256)
+    put("feed_forward_length", [width(b["ffn"]) for b in blocks])
+
 def metadata(c):
     arch = ARCH.get(c["model_type"], c["model_type"])
     rope = c.get("rope_parameters") or {}
     E, H = c.get("hidden_size", c.get("n_embd")), c.get("num_attention_heads", c.get("n_head"))
-    D = c.get("head_dim", E // H)
+    D = head_dim(c)
     M = {"general.architecture": arch, "general.name": "tiny"}
     put = lambda key, value: M.__setitem__(arch + "." + key, value)
     put("context_length", c.get("max_position_embeddings", c.get("n_positions")))
@@ -139,8 +152,11 @@ def metadata(c):
     put("block_count", c.get("num_hidden_layers", c.get("n_layer")))
     put("feed_forward_length", c.get("intermediate_size", c.get("n_inner")))
     put("attention.head_count", H)
+    if "block_configs" in c:
+        put_blocks(put, c)
     if "num_key_value_heads" in c:
-        put("attention.head_count_kv", c["num_key_value_heads"])
+        if "block_configs" not in c:
+            put("attention.head_count_kv", c["num_key_value_heads"])
         put("rope.freq_base", float(rope.get("rope_theta", c.get("rope_theta"))))
         put("rope.dimension_count", int(c.get("partial_rotary_factor", 1) * D))
     if c["model_type"] == "gpt_neox":
@@ -175,7 +191,7 @@ def metadata(c):
 
 def llama3_divisors(c):
     s = c["rope_scaling"]
-    D, P0, factor, low, high = c["head_dim"], s["original_max_position_embeddings"], s["factor"], s[
+    D, P0, factor, low, high = head_dim(c), s["original_max_position_embeddings"], s["factor"], s[
         "low_freq_factor"], s["high_freq_factor"]
     for i in range(D // 2):
         wave = 2 * math.pi * c["rope_theta"] ** (2 * i / D)
