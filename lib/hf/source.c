@@ -191,15 +191,11 @@ static void list_files(struct hf_in *s, struct model_spec *h)
     s->files = mem_alloc((size_t)h->n_files * sizeof *s->files);
 }
 
-static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
+int hf_read_config(struct model_spec *h, const char *path, const char *name, struct err *e)
 {
-    char *path = mem_format("%s/config.json", s->dir);
-    if (access(path, F_OK))
-        err_set(e, "'%s' is not a model directory: it has no config.json", s->dir);
-    json_t *config = e->set ? NULL : json_parse_file(path, &config_limits, e);
+    json_t *config = json_parse_file(path, &config_limits, e);
     if (config && !json_is_object(config))
         err_set(e, "'%s' is not a JSON object", path);
-    free(path);
     if (e->set) {
         json_decref(config);
         return -1;
@@ -210,9 +206,19 @@ static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
         char why[sizeof e->msg];
         memcpy(why, e->msg, sizeof why);
         e->set = 0;
-        err_set(e, "'%s': %s", s->dir, why);
+        err_set(e, "'%s': %s", name, why);
     }
     return failed;
+}
+
+static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
+{
+    char *path = mem_format("%s/config.json", s->dir);
+    if (access(path, F_OK))
+        err_set(e, "'%s' is not a model directory: it has no config.json", s->dir);
+    int failed = e->set || hf_read_config(h, path, s->dir, e);
+    free(path);
+    return failed ? -1 : 0;
 }
 
 static int has_weights(const struct hf_in *s)

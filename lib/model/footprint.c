@@ -24,8 +24,8 @@ static int holds_blocks(const struct family_tensor *t, int64_t columns)
     return t->axes[1] != AXIS_NONE && columns % Q8_BLOCK == 0;
 }
 
-/* Is the table only looked up? Embeddings are multiplied too where they are the head. */
-static int is_looked_up(const struct model_spec *h, const struct family_tensor *t)
+/* Embeddings are multiplied too where they are the head. */
+int footprint_is_looked_up(const struct model_spec *h, const struct family_tensor *t)
 {
     if (!family_tensor_is_table(t) || !strcmp(t->name, "lm_head.weight"))
         return 0;
@@ -36,7 +36,7 @@ static int count_tensor(void *user, const struct model_spec *h, const struct fam
                         int64_t layer)
 {
     struct counting *c = user;
-    int is_matrix = t->axes[1] != AXIS_NONE, looked_up = is_looked_up(h, t);
+    int is_matrix = t->axes[1] != AXIS_NONE, looked_up = footprint_is_looked_up(h, t);
     int64_t first = model_spec_dimension(h, t->axes[0], layer), rows = is_matrix ? first : 1,
             cols = is_matrix ? model_spec_dimension(h, t->axes[1], layer) : first;
     enum dtype d = c->dtype == DT_Q8_0 && !holds_blocks(t, cols) ? DT_F32 : c->dtype;

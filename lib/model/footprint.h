@@ -44,6 +44,8 @@ struct footprint {
     double prefill_flops, decode_flops; /* a token: mean over the context; at its end */
 };
 
+/* Is the tensor of the family a table of which a token needs one row? */
+int footprint_is_looked_up(const struct model_spec *h, const struct family_tensor *t);
 struct footprint model_footprint(const struct model_spec *h, const struct footprint_options *o);
 
 #endif

@@ -111,7 +111,7 @@ static int sizes_inside(const struct planner *w, enum axis axis, int64_t layer,
         n[outer] = n[axis] && each == 1 ? n[axis] : all;
     if (!n[axis])
         n[axis] = n[outer] * each;
-    if (n[axis] % n[outer] == 0 && n[axis] / n[outer] <= each)
+    if (units_nest(n[axis], n[outer], each))
         return 0;
     return err_set(w->e,
                    "layer %" PRId64 ": with %s %" PRId64 ", --%s must be a multiple of %" PRId64

@@ -12,6 +12,8 @@
 #include "probe.h"
 #include "rank.h"
 #include "reference.h"
+#include "search.h"
+#include "shape_report.h"
 #include "slice.h"
 #include "variants.h"
 

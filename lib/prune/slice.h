@@ -63,6 +63,13 @@ int slice_plan_shape(struct slice_plan *p, const struct model_spec *source, cons
                      const char *rank_path, const struct slice_target *target, struct err *e);
 void slice_plan_free(struct slice_plan *p);
 
+/* Can a cut keep n units that are nested in those of another axis: equally many in each of the
+ * `outer` that stay, of the `each` that it had? */
+static inline int units_nest(int64_t n, int64_t outer, int64_t each)
+{
+    return n % outer == 0 && n / outer <= each;
+}
+
 /* The shape before and after, parameters, bytes and what is dropped, as a table; last, the options
  * that ask for it. Lists of layers are in the syntax of ranges.h, with the numbers of the source.
  */

@@ -1,4 +1,5 @@
-# Choosing a shape: budgets of slice-model, and what it says about shapes before they are trained.
+# Choosing a shape: budgets of slice-model, what it says about shapes before they are trained, and
+# search-arch.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -36,7 +37,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
 
 @test "a budget in bytes counts the dtypes that are written" {
     slice-model "$llama" --in-order --bytes 100K --multiple-of 4 -o cut.tsz 2> note
-    bytes=$(sed 's/.*--bytes 100K: \([0-9]*\) bytes.*/\1/' note)
+    bytes=$(sed -n "s/.*--bytes 100K: \([0-9]*\) bytes.*/\1/p" note)
     [ "$bytes" -le 100000 ]
     [ "$(slice-model cut.tsz --dry-run | awk '/^bytes/ { print $2 }')" = "$bytes" ]
 }
@@ -69,4 +70,60 @@ json.dump(c, open("partial/config.json", "w"))'
     slice-model "$llama" --in-order --hidden-size 32 -o cut.tsz
     slice-model cut.tsz --in-order --hidden-size 30 --dry-run 2> note > plan
     grep -q 'embed_tokens have 30 values, which is not a multiple of 32: no quantised' note
+}
+
+# field NAME: of every JSON line
+field() { sed "s/.*\"$1\":\"\{0,1\}\([^,\"}]*\).*/\1/"; }
+
+@test "search-arch: the 18 shapes for 4B of the paper's grid, as JSON and as a table" {
+    config=$GOLDEN/papers/nemotron-4-15b.json
+    grid="--layers 29:32:1 --heads 24,32,48 --hidden 2560:4608:512 --ffn 2.5x,3x,3.5x,4x"
+    # shellcheck disable=SC2086
+    search-arch "$config" --parameters 4e9 --tolerance 0.05 $grid > shapes
+    [ "$(wc -l < shapes)" = 18 ]
+    python3 -c '
+import json
+for line in open("shapes"):
+    s = json.loads(line)
+    assert 3.8e9 <= s["parameters"] <= 4.2e9 and s["weight_bytes"] == 2 * s["parameters"], s
+    assert s["kv_bytes"] == 2 * 2 * 8 * 128 * 4096 * s["num_hidden_layers"], s
+    assert s["parameters"] - s["non_embedding_parameters"] == 2 * 256000 * s["hidden_size"], s
+    assert "hf_export_refuses" not in s and "predicted_decode_tokens_per_second" not in s, s'
+    # shellcheck disable=SC2086
+    search-arch "$config" --parameters 4B $grid --table > table
+    [ "$(wc -l < table)" = 19 ]
+    [ "$(wc -L < table)" -le 80 ]
+    grep -q '^ *32 *3072 *24 *8 *9216 *4.19B *2.62B ' table
+}
+
+@test "search-arch: its options make the shape that it describes" {
+    search-arch "$llama" --layers 2,3 --kv-heads 1 --ffn 10:40:15 --hidden 24,30 > shapes
+    [ "$(wc -l < shapes)" = 12 ]
+    head -n 7 shapes | tail -n 1 > one
+    rank --magnitude "$llama" -o rank.tsz
+    # shellcheck disable=SC2046
+    slice-model "$llama" --rank rank.tsz $(field options < one) -o cut.tsz 2> note
+    [ "$(slice-model cut.tsz --dry-run | awk '/^parameters/ { print $2 }')" \
+        = "$(field parameters < one)" ]
+    search-arch cut.tsz | field kv_bytes | cmp - <(field kv_bytes < one)
+}
+
+@test "search-arch: predictions, limits, and shapes that cannot be exported" {
+    # 2 * 8 * 128 * 2 bytes for each of 32 layers and 1000 positions
+    search-arch "$GOLDEN/papers/llama-3.1-8b.json" --context 1000 --bandwidth 1TB --flops 100T > one
+    [ "$(field kv_bytes < one)" = 131072000 ]
+    # 1e12 / (2 * (8030261248 - 128255 * 4096) + 131072000)
+    [ "$(field predicted_decode_tokens_per_second < one)" = 66.0461 ]
+    search-arch "$llama" --kv-bytes 16384 --context 64 --layers 1:4:1 --cache-dtype f16 > few
+    [ "$(wc -l < few)" = 4 ]
+    search-arch "$llama" --kv-bytes 16383 --context 64 --layers 1:4:1 --cache-dtype f16 > few
+    [ "$(wc -l < few)" = 3 ]
+    search-arch "$GOLDEN/families/gpt2" --heads 3 > few
+    grep -q '"hf_export_refuses":"config.json for gpt2 has no head_dim' few
+    search-arch "$llama" --parameters 1000 2> note > none
+    [ ! -s none ]
+    grep -q 'no shape of the grid is in the band' note
+    refused 1 "--hidden must be at most 36, that of the model" search-arch "$llama" --hidden 48
+    refused 2 "--tolerance takes a share" search-arch "$llama" --tolerance 2
+    refused 2 "--dtype must be f32" search-arch "$llama" --dtype q4
 }

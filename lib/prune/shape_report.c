@@ -1,0 +1,144 @@
+/* What a shape costs, in print: see shape_report.h. */
+#include "shape_report.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../formats/json.h"
+#include "../hf/hf.h"
+
+/* The sizes of an axis in all layers as text if they differ, else NULL. free() it. */
+static char *mixed_sizes(const struct model_spec *h, enum axis axis)
+{
+    char *text = axis < LAYER_AXES ? NULL : model_spec_size_text(h, axis, NULL);
+    if (text && strchr(text, ':'))
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* ---- JSON */
+
+/* Bytes that decoding a token reads at the end of the context. */
+static double bytes_read(const struct footprint *f)
+{
+    return (double)(f->active_bytes + f->kv_bytes);
+}
+
+static double prefill_speedup(const struct shape_report *r, const struct footprint *f)
+{
+    return r->source.prefill_flops / f->prefill_flops;
+}
+
+static double decode_speedup(const struct shape_report *r, const struct footprint *f)
+{
+    return bytes_read(&r->source) / bytes_read(f);
+}
+
+/* Tokens a second; 0: not known. */
+static double decode_speed(const struct shape_report *r, const struct footprint *f)
+{
+    double by_bytes = r->bandwidth / bytes_read(f), by_flops = r->flops / f->decode_flops;
+    return r->flops > 0 && by_flops < by_bytes ? by_flops : by_bytes;
+}
+
+/* Why hf-export would refuse the shape; not set: it would not. */
+static struct err export_refusal(const struct model_spec *shape)
+{
+    struct model_spec h;
+    struct err why = {0};
+    char note[400];
+    model_spec_copy(&h, shape);
+    model_spec_update_config(&h);
+    model_spec_list_tensors(&h, DT_F32);
+    hf_check_shape(&h, note, &why);
+    model_spec_free(&h);
+    return why;
+}
+
+static void put(json_t *to, const char *key, double value)
+{
+    if (value > 0)
+        json_object_set_new(to, key, json_real(value));
+}
+
+static void put_count(json_t *to, const char *key, int64_t n)
+{
+    json_object_set_new(to, key, json_integer(n));
+}
+
+json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
+                   const struct footprint *f, const char *options)
+{
+    json_t *j = json_object();
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++) {
+        char *mixed = mixed_sizes(shape, x);
+        if (mixed)
+            json_object_set_new(j, axis_rows[x].name, json_string(mixed));
+        else
+            put_count(j, axis_rows[x].name, model_spec_size(shape, x, 0));
+        free(mixed);
+    }
+    put_count(j, "parameters", f->parameters);
+    put_count(j, "non_embedding_parameters", f->non_embedding);
+    put_count(j, "active_parameters", f->active);
+    put_count(j, "weight_bytes", f->weight_bytes);
+    json_object_set_new(j, "dtype", json_string(dtype_name(r->at.weights)));
+    put_count(j, "kv_bytes", f->kv_bytes);
+    json_object_set_new(j, "cache_dtype", json_string(dtype_name(r->at.cache)));
+    put_count(j, "context", r->at.context);
+    put(j, "prefill_flops_per_token", f->prefill_flops);
+    put(j, "decode_flops_per_token", f->decode_flops);
+    put(j, "prefill_speedup", prefill_speedup(r, f));
+    put(j, "decode_speedup", decode_speedup(r, f));
+    put(j, "predicted_prefill_tokens_per_second", r->flops / f->prefill_flops);
+    put(j, "predicted_decode_tokens_per_second", decode_speed(r, f));
+    struct err refused = export_refusal(shape);
+    if (refused.set)
+        json_object_set_new(j, "hf_export_refuses", json_text(refused.msg));
+    json_object_set_new(j, "options", json_string(options + (*options == ' ')));
+    return j;
+}
+
+/* ---- a table */
+
+/* Three digits and a unit, of which that of 1e9 is `giga`: "8.27B", "16.5G". */
+static void print_amount(FILE *to, double n, char giga)
+{
+    const char units[] = {' ', 'K', 'M', giga, 'T'};
+    int u = 0, digits = 0;
+    for (; n >= 999.5 && u < 4; u++)
+        n /= 1000;
+    if (u)
+        digits = n < 9.995 ? 2 : n < 99.95;
+    fprintf(to, " %6.*f%c", digits, n, units[u]);
+}
+
+void shape_table_head(FILE *to)
+{
+    fprintf(to, "%6s %6s %5s %3s %6s %7s %7s %7s %7s %7s %7s\n", "layers", "hidden", "heads", "kv",
+            "ffn", "total", "non-emb", "weights", "cache", "prefill", "decode");
+}
+
+void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
+                     const struct footprint *f)
+{
+    static const struct {
+        enum axis axis;
+        int width;
+    } columns[] = {{AXIS_L, 6}, {AXIS_E, 7}, {AXIS_H, 6}, {AXIS_K, 4}, {AXIS_F, 7}};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        char *mixed = mixed_sizes(shape, columns[i].axis);
+        if (mixed)
+            fprintf(to, "%*s", columns[i].width, "*");
+        else
+            fprintf(to, "%*" PRId64, columns[i].width, model_spec_size(shape, columns[i].axis, 0));
+        free(mixed);
+    }
+    print_amount(to, (double)f->parameters, 'B');
+    print_amount(to, (double)f->non_embedding, 'B');
+    print_amount(to, (double)f->weight_bytes, 'G');
+    print_amount(to, (double)f->kv_bytes, 'G');
+    fprintf(to, " %6.2fx %6.2fx\n", prefill_speedup(r, f), decode_speedup(r, f));
+}
