@@ -78,8 +78,8 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install uninstall emulated check check-hf check-smollm2 check-large \
-        lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build bench man \
-        teacher paper
+        check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build \
+        bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
 # Only these files are optimised for speed: the kernels, the digest, the conversions of dtypes. The
@@ -151,6 +151,9 @@ check-hf: all           ## checks against transformers and tokenizers (PYTHON= h
 
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
+
+check-lm-eval: all      ## checks eval-choice against lm-evaluation-harness (PYTHON= has lm_eval)
+	PYTHON=$(PYTHON) sh tests/lm_eval/check $(ITEMS)
 
 lint:                                   ## runs static analysis (cppcheck)
 	cppcheck -q --std=c11 --language=c --enable=warning,performance,portability --error-exitcode=1 \

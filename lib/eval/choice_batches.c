@@ -82,7 +82,6 @@ void choice_batch_begin(struct choice_batches *b, int64_t first, int64_t room, i
         longest = most;
         b->batch[b->n] = *q;
     }
-    b->end = b->stem + longest;
     qsort(b->batch, (size_t)b->n, sizeof *b->batch, by_choices);
     for (int64_t i = 0; i < b->n; i++) {
         entry_begin(&b->batch[i], b->stem);

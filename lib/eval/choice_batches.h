@@ -15,8 +15,8 @@ struct choice_entry {
 struct choice_batches {
     struct choice_entry *order, *batch; /* [items] */
     int64_t items;
-    /* the batch: n entries, those with more choices first; where their stems and all rows end */
-    int64_t n, stem, end;
+    /* the batch: n entries, those with more choices first; where their stems end */
+    int64_t n, stem;
     int padded;
 };
 

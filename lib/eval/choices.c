@@ -1,9 +1,10 @@
 /* Running a model over items: see choices.h.
  *
  * The stems of a batch (choice_batches.h) are read up to where all of them end. From that place on
- * the longest choice of each item is read, then the next longest, each over the one before. A tape
- * has room for one length, and lengths are rounded up to powers of two, so that few tapes are
- * made. */
+ * the longest choice of each item is read, then the next longest, each over the one before; where
+ * rope tables go by the length of a text and another choice needs the other table, the stem is read
+ * again. A tape has room for one length, and lengths are rounded up to powers of two, so that few
+ * tapes are made. */
 #include "choices.h"
 
 #include <math.h>
@@ -28,6 +29,7 @@ struct runner {
     int64_t room, length, most;     /* of the tape: items, places, tokens of a call */
     int32_t *ids, *labels, *starts; /* [most] */
     struct arena memory;            /* of the rest */
+    int64_t end;                    /* where the texts end that are being read */
     void *residual;                 /* what enters the blocks that are left out */
     void *listings, *scratch, *host;
 };
@@ -188,7 +190,7 @@ static int read_places(struct runner *r, int64_t n, int64_t choice, int64_t from
                       .ids = r->ids,
                       .labels = choice < 0 ? NULL : r->labels,
                       .starts = r->b.padded ? r->starts : NULL,
-                      .lengths = r->b.n == 1 ? &r->b.end : NULL};
+                      .lengths = r->b.n == 1 ? &r->end : NULL};
     for (b.pos0 = from; b.pos0 < to; b.pos0 += b.seq_len) {
         b.seq_len = min64(r->most / n, to - b.pos0);
         for (int64_t at = 0; at < n * b.seq_len; at++)
@@ -215,21 +217,27 @@ static int64_t places_together(const struct runner *r)
     return most;
 }
 
+/* How many rope tables are those of long texts. */
+static int long_tables(const struct runner *r, int64_t length)
+{
+    const struct model_spec *h = &r->m->spec;
+    int n = 0;
+    for (int i = 0; i < h->n_ropes; i++)
+        n += h->ropes[i].long_after > 0 && length > h->ropes[i].long_after;
+    return n;
+}
+
 /* The choice'th longest choice of each item that has so many. */
 static int read_choice(struct runner *r, int64_t choice, struct err *e)
 {
-    int64_t n = 0, longest = 0;
+    int64_t n = 0, longest = 0, before = r->end;
     for (; n < r->b.n && r->b.batch[n].item->n > choice; n++)
         longest = max64(longest, r->b.batch[n].rows[choice]->n - 1);
-    return read_places(r, n, choice, r->b.stem, r->b.stem + longest, e);
-}
-
-static int read_batch(struct runner *r, struct err *e)
-{
-    int failed = read_places(r, r->b.n, -1, 0, r->b.stem, e);
-    for (int64_t i = 0; !failed && i < r->b.batch[0].item->n; i++)
-        failed = read_choice(r, i, e);
-    return failed;
+    r->end = r->b.stem + longest;
+    if ((!choice || long_tables(r, before) != long_tables(r, r->end)) &&
+        read_places(r, r->b.n, -1, 0, r->b.stem, e))
+        return -1;
+    return read_places(r, n, choice, r->b.stem, r->end, e);
 }
 
 /* ---- all of them */
@@ -300,7 +308,8 @@ int choices_run(struct choices *c, struct exec *x, struct model *m, const struct
             break;
         choice_batch_begin(&r.b, first, r.room, places_together(&r));
         n = r.b.n;
-        read_batch(&r, e);
+        for (int64_t i = 0; i < r.b.batch[0].item->n && !e->set; i++)
+            read_choice(&r, i, e);
         tokens += choice_batch_end(&r.b);
         if (progress && !e->set)
             progress(user, tokens, c->tokens);

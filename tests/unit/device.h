@@ -2,6 +2,7 @@
 #ifndef PARE_TEST_DEVICE_H
 #define PARE_TEST_DEVICE_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,24 @@ static inline void load_model(struct model *m, const char *dir, int how, struct 
         model_move(m, x, &e);
     model_close(in);
     stop_on_error(&e, dir);
+}
+
+/* Calls `check` with "families/NAME" of each golden family, or of those among the arguments. */
+static inline void each_family(int argc, char **argv, void (*check)(const char *name))
+{
+    DIR *d = opendir("tests/golden/families");
+    for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d)) {
+        char *name = mem_format("families/%s", f->d_name);
+        int chosen = argc < 2 && f->d_name[0] != '.';
+        for (int i = 1; i < argc; i++)
+            chosen |= !strcmp(argv[i], f->d_name);
+        if (chosen)
+            check(name);
+        free(name);
+    }
+    if (d)
+        closedir(d);
+    CHECK(check_passed > 0, "no golden families found: run from the repository root");
 }
 
 #endif

@@ -3,7 +3,6 @@
  * documents in it, and token by token with kept keys; and what a tape refuses. Reads tests/golden;
  * run from the repository root. usage: tape_documents [--cuda] [FAMILY]...: all families, on the
  * CPU or in f32 on the CUDA device. */
-#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,7 +223,7 @@ static void check_refusals(struct model *m)
 
 static void check_family(const char *name)
 {
-    char *dir = mem_format("tests/golden/families/%s", name);
+    char *dir = mem_format("tests/golden/%s", name);
     struct model m;
     load_model(&m, dir, MODEL_TRAIN, &x);
     model_add_grads(&m, &e);
@@ -232,30 +231,16 @@ static void check_family(const char *name)
     check_logits(name, &m);
     check_training(name, &m);
     check_cached(name, &m);
-    if (!strcmp(name, "llama"))
+    if (!strcmp(name, "families/llama"))
         check_refusals(&m);
     model_free(&m);
     free(dir);
 }
 
-static int is_chosen(const char *family, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], family))
-            return 1;
-    return argc < 2 && family[0] != '.';
-}
-
 int main(int argc, char **argv)
 {
     device_open(&x, &argc, &argv);
-    DIR *d = opendir("tests/golden/families");
-    for (struct dirent *f = d ? readdir(d) : NULL; f; f = readdir(d))
-        if (is_chosen(f->d_name, argc, argv))
-            check_family(f->d_name);
-    if (d)
-        closedir(d);
-    CHECK(check_passed > 0, "no golden families found: run from the repository root");
+    each_family(argc, argv, check_family);
     exec_close(&x);
     return check_report();
 }
