@@ -1,28 +1,30 @@
-/* probe-layers: the loss without each layer, or without each contiguous block of layers (kind
- * "scores", with only the layers' entry); or what each smaller variant of a layer costs the whole
- * model (JSON Lines). */
+/* probe-layers: the loss, divergence or accuracy without each layer, or without each contiguous
+ * block of layers (kind "scores", with only the layers' entry); or what each smaller variant of a
+ * layer costs the whole model (JSON Lines). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../lib/base/file_out.h"
 #include "../lib/eval/eval.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static const char *block = "1", *by = "loss", *row_bos = "auto", *words, *rank_name;
-static int64_t rounds, max_tokens, seq_length, context, batch_size;
+static const char *block = "1", *by = "auto", *items_name, *row_bos = "auto", *words, *rank_name;
+static int64_t rounds, limit, max_tokens, seq_length, context, batch_size;
 static int table, any_tokenizer, resume;
 
 static const struct opt opts[] = {
     {"What is measured", OPT_GROUP, NULL, NULL, NULL, 0},
     {"block-size", OPT_TEXT, &block, "N|all",
      "remove every contiguous block of N layers in turn; all: blocks of every length", 0},
-    {"by", OPT_TEXT, &by, "loss|kl",
-     "what counts: by how much the mean loss increases, or by how much predictions diverge from "
-     "the whole model's",
+    {"by", OPT_TEXT, &by, "auto|loss|kl|accuracy",
+     "what counts: by how much the mean loss increases, by how much predictions diverge from the "
+     "whole model's, or by how much accuracy drops; auto: loss, or accuracy with --choices",
      0},
+    {"choices", OPT_PATH, &items_name, "FILE",
+     "instead of TOKENS, multiple choice, as eval-choice takes it", 0},
+    {"limit", OPT_INT, &limit, "N", "use only the first N items of --choices; 0: all", OPT_FROM_0},
     {"greedy", OPT_INT, &rounds, "N",
      "remove the least harmful layer, or block, score what is left, and so on, N times",
      OPT_FROM_1},
@@ -54,24 +56,27 @@ static const struct opt opts[] = {
      "puts one before a text",
      0},
     {"batch-size", OPT_INT, &batch_size, "N",
-     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_SILENT_ID | OPT_FROM_0},
+     "windows or items per forward pass; 0: as many as make about 1024 tokens",
+     OPT_SILENT_ID | OPT_FROM_0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
     "probe-layers",
-    "MODEL TOKENS",
+    "MODEL TOKENS|--choices FILE",
     "Score layers by what the model loses without them, or with smaller ones.",
     "Reads a model and a token stream; writes scores of num_hidden_layers: by how much the mean "
     "loss increases without each layer. With blocks of N layers, the score of a layer is the "
     "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
     "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
-    "block are in the record nll_without, or, with --by kl, in kl_without. With --greedy, a "
+    "block are in the record nll_without, or, by divergence or accuracy, in kl_without or "
+    "acc_without. With --greedy, a "
     "layer's "
     "score is what the model of the last round loses without it; those removed are ranked last, "
-    "the first of them at the very end, and are in the records removed and nll_removed or "
-    "kl_removed.\n\nWith --variants, writes JSON Lines instead, a line for each layer and variant: "
+    "the first of them at the very end, and are in the records removed and nll_removed, "
+    "kl_removed or acc_removed.\n\nWith --variants, writes JSON Lines instead, a line for each "
+    "layer and variant: "
     "kl, by how much the next token's distribution diverges from the "
     "model's (nats), nll, and same_top1, how often both expect the same token. Only that layer is "
     "changed, exactly as slice-model would. What has been measured is in FILE.partial, with -o "
@@ -80,7 +85,7 @@ static const struct tool_desc desc = {
     "> rank.tsz\n  probe-layers teacher/ valid.tsz --rank rank.tsz -o variants.jsonl --resume "
     "\\\n      --variants 'drop-attention drop-mlp intermediate-size=512,1024'",
     opts,
-    2,
+    1,
     2,
     TOOL_OUTPUT | TOOL_COMPUTE};
 
@@ -105,75 +110,39 @@ static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 
 /* ---- scores */
 
-/* Begins a stream with the layers' scores. meta: what is said of them; stolen */
-static struct st_out *write_scores(struct tool *t, const struct model_spec *h, double *scores,
-                                   json_t *meta)
+static void on_progress(void *user, int64_t done, int64_t all)
 {
-    struct axes a;
-    struct scores s;
-    axes_from_model(&a, h);
-    axes_to_json(&a, meta);
-    scores_open(&s, &a);
-    memcpy(scores_axis(&s, AXIS_L, -1), scores, (size_t)h->num_hidden_layers * sizeof *scores);
-    struct st_out *out = tool_out(t, "scores", meta);
-    scores_write(out, &s);
-    scores_free(&s);
-    axes_free(&a);
-    return out;
+    tool_progress(user, done, all, items_name ? "tokens" : "windows");
 }
 
-static json_t *meta_of(enum probe_by way, double base, const struct windows *w)
+static struct st_out *begin_scores(struct tool *t, enum probe_by by_what, double base,
+                                   const struct probe_text *on, const struct axes *a)
 {
-    return json_pack("{s:s, s:f, s:I, s:s}", "by", probe_ways[way].name, probe_ways[way].key, base,
-                     "predictions", (json_int_t)w->predictions, "block_size", block);
-}
-
-static void put_values(struct st_out *out, enum probe_by way, const char *what,
-                       const double *values, int64_t rows, int64_t cols)
-{
-    struct tensor record = {.dtype = DT_F64, .ndim = cols ? 2 : 1, .shape = {rows, cols}};
-    snprintf(record.name, sizeof record.name, "%s_%s", probe_ways[way].key, what);
-    st_put(out, &record, values);
-}
-
-static void on_progress(void *user, int64_t done, int64_t rows)
-{
-    tool_progress(user, done, rows, "windows");
+    json_t *meta = probe_meta(by_what, base, on, a);
+    json_object_set_new(meta, "block_size", json_string(block));
+    return tool_out(t, "scores", meta);
 }
 
 static void probe_blocks(struct tool *t, struct probe *p, struct model *m,
-                         const struct probe_text *on)
+                         const struct probe_text *on, const struct axes *a)
 {
     probe_run(p, m, on, tool_err(t));
     tool_check(t);
     if (table)
         probe_print(stderr, p);
-    double *scores = mem_alloc((size_t)p->layers * sizeof *scores);
-    probe_scores(p, scores);
-    struct st_out *out = write_scores(t, &m->spec, scores, meta_of(p->by, p->base, on->w));
-    put_values(out, p->by, "without", p->without, p->longest, p->layers);
-    free(scores);
+    probe_write(begin_scores(t, p->by, p->base, on, a), p, a);
     probe_close(p);
 }
 
 static void remove_greedily(struct tool *t, const struct probe *p, struct model *m,
-                            const struct probe_text *on)
+                            const struct probe_text *on, const struct axes *a)
 {
     struct greedy g = {.by = p->by, .rounds = rounds, .length = p->longest};
     greedy_run(&g, m, on, tool_err(t));
     tool_check(t);
     if (table)
         greedy_print(stderr, &g);
-    int64_t n = g.rounds * g.length;
-    struct tensor record = {
-        .name = "removed", .dtype = DT_I32, .ndim = 2, .shape = {g.rounds, g.length}};
-    int32_t *removed = mem_alloc((size_t)n * sizeof *removed);
-    for (int64_t i = 0; i < n; i++)
-        removed[i] = (int32_t)g.removed[i];
-    struct st_out *out = write_scores(t, &m->spec, g.scores, meta_of(g.by, g.base, on->w));
-    st_put(out, &record, removed);
-    put_values(out, g.by, "removed", g.after, g.rounds, 0);
-    free(removed);
+    greedy_write(begin_scores(t, g.by, g.base, on, a), &g, a);
     greedy_close(&g);
 }
 
@@ -210,26 +179,12 @@ static void read_variants(struct table *b, const struct model_spec *h)
         tool_die(b->t, "--variants: %s", e->msg);
 }
 
-static void save(struct table *b, const char *path)
-{
-    struct err *e = tool_err(b->t);
-    struct file_out out;
-    char *text;
-    size_t n;
-    FILE *f = mem_stream_open(&text, &n);
-    variants_write(&b->v, b->head, f);
-    mem_stream_close(f);
-    if (!file_create(&out, path, e) && !file_append(&out, text, (int64_t)n, e))
-        file_publish(&out, e);
-    tool_check(b->t);
-    free(text);
-}
-
 static void on_measured(void *user)
 {
     struct table *b = user;
     if (b->partial)
-        save(b, b->partial);
+        variants_save(&b->v, b->head, b->partial, tool_err(b->t));
+    tool_check(b->t);
 }
 
 static void on_variant(void *user, int64_t done, int64_t all)
@@ -275,9 +230,10 @@ static void probe_variants(struct table *b, struct model *m, const struct window
                         (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
                                                {"activations and logits", bytes, 0},
                                                {0}});
-    if (variants_run(&b->v, &run, tool_err(t)))
+    const char *output = tool_output(t) ? tool_output(t) : "-";
+    if (variants_run(&b->v, &run, tool_err(t)) ||
+        variants_save(&b->v, b->head, output, tool_err(t)))
         tool_check(t);
-    save(b, b->partial ? tool_output(t) : "-");
     if (b->partial)
         unlink(b->partial);
     json_decref(b->head);
@@ -296,15 +252,44 @@ static void check_usage(struct tool *t)
         tool_usage(t, "%s", usage.msg);
     if (!words && (rank_name || resume))
         tool_usage(t, "--%s is for --variants", rank_name ? "rank" : "resume");
-    if (probe_way_find(by) < 0)
-        tool_usage(t, "--by must be loss or kl, not \"%s\"", by);
-    if (words && (table || rounds || strcmp(block, "1") || strcmp(by, "loss")))
-        tool_usage(t, "--table, --block-size, --greedy and --by are not for --variants");
+    if (words && (table || rounds || items_name || strcmp(block, "1") || strcmp(by, "auto")))
+        tool_usage(t, "--variants goes with none of --table, --block-size, --greedy, --by and "
+                      "--choices");
     if (rounds && !strcmp(block, "all"))
         tool_usage(t, "--greedy removes blocks of one length: give it with --block-size N");
     if (resume && !tool_output(t))
         tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
 }
+
+static void check_source(struct tool *t)
+{
+    if (!items_name && tool_operands(t) < 2)
+        tool_usage(t, "TOKENS is missing; or give items with --choices FILE");
+    if (items_name && (tool_operands(t) > 1 || max_tokens || context || seq_length))
+        tool_usage(t, "--choices FILE takes the place of TOKENS and the options of its windows");
+    if (!items_name && limit)
+        tool_usage(t, "--limit is for --choices");
+}
+
+static enum probe_by read_by(struct tool *t)
+{
+    int way = probe_way_find(by);
+    if (!strcmp(by, "auto"))
+        way = items_name ? PROBE_ACCURACY : PROBE_NLL;
+    if (way < 0)
+        tool_usage(t, "--by must be auto, loss, kl or accuracy, not \"%s\"", by);
+    if ((way == PROBE_ACCURACY) != (items_name != NULL))
+        tool_usage(t, "--by %s is measured on %s", by,
+                   items_name ? "TOKENS, not on --choices" : "items: give --choices FILE");
+    return (enum probe_by)way;
+}
+
+struct source {
+    struct tokens tokens;
+    struct windows w;
+    struct choice_items items;
+    struct choices *choices; /* NULL: windows */
+};
 
 static void read_tokens(struct tool *t, struct tokens *tokens, const struct model_spec *h)
 {
@@ -336,35 +321,60 @@ static void cut_windows(struct tool *t, struct windows *w, const struct tokens *
                   (long long)w->bos_added, (long long)w->n, row_bos);
 }
 
+static void source_open(struct tool *t, struct source *s, struct model_in *in)
+{
+    if (!items_name) {
+        read_tokens(t, &s->tokens, model_in_spec(in));
+        cut_windows(t, &s->w, &s->tokens, model_in_spec(in));
+        return;
+    }
+    tool_stdin_once(t, items_name);
+    if (!choice_items_read(&s->items, items_name, limit, tool_err(t)))
+        s->choices = choices_open(&s->items, NULL, 0, in, tool_err(t));
+    tool_check(t);
+    tool_parent(t, items_name, s->items.digest);
+}
+
+static void source_close(struct source *s)
+{
+    if (s->choices) {
+        choices_close(s->choices);
+        choice_items_free(&s->items);
+        return;
+    }
+    windows_close(&s->w);
+    tokens_free(&s->tokens);
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
+    struct err *e = tool_err(t);
     struct table variants = {.t = t};
-    struct probe p = {0};
+    struct source s = {0};
     struct model m;
-    struct tokens tokens;
-    struct windows w;
     check_usage(t);
-    p.by = (enum probe_by)probe_way_find(by);
+    check_source(t);
+    struct probe p = {.by = read_by(t)};
     struct model_in *in = tool_model(t, tool_operand(t, 0));
-    const struct model_spec *h = model_in_spec(in);
     if (words)
-        read_variants(&variants, h);
+        read_variants(&variants, model_in_spec(in));
     else
-        block_lengths(t, &p, h->num_hidden_layers);
-    read_tokens(t, &tokens, h);
-    cut_windows(t, &w, &tokens, h);
-    if (model_load(&m, in, MODEL_FROZEN, tool_err(t)) || model_move(&m, tool_exec(t), tool_err(t)))
+        block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);
+    source_open(t, &s, in);
+    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
         tool_check(t);
-    struct probe_text on = {tool_exec(t), &w, batch_size, on_progress, t};
+    struct axes a;
+    axes_from_model(&a, &m.spec);
+    struct probe_text on = {tool_exec(t), &s.w, s.choices, batch_size, on_progress, t};
     if (words)
-        probe_variants(&variants, &m, &w, &tokens);
+        probe_variants(&variants, &m, &s.w, &s.tokens);
     else if (rounds)
-        remove_greedily(t, &p, &m, &on);
+        remove_greedily(t, &p, &m, &on, &a);
     else
-        probe_blocks(t, &p, &m, &on);
-    windows_close(&w);
-    tokens_free(&tokens);
+        probe_blocks(t, &p, &m, &on, &a);
+    axes_free(&a);
+    source_close(&s);
     model_free(&m);
     int status = tool_finish(t);
     model_close(in);

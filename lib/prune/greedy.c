@@ -39,7 +39,7 @@ static int64_t least_harmful(const struct probe *p)
     const double *without = p->without + (p->longest - 1) * p->layers;
     int64_t best = 0;
     for (int64_t i = 1; i + p->longest <= p->layers; i++)
-        if (without[i] < without[best])
+        if (probe_harm(p->by, without[i], without[best]) < 0)
             best = i;
     return best;
 }

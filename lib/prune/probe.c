@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../eval/eval.h"
 #include "walk.h"
 
 const struct probe_way probe_ways[PROBE_WAYS] = {
-    [PROBE_NLL] = {"loss", "nats/token", "nll"}, [PROBE_KL] = {"kl", "KL", "kl"}};
+    [PROBE_NLL] = {"loss", "nats/token", "nll", 1},
+    [PROBE_KL] = {"kl", "KL", "kl", 1},
+    [PROBE_ACCURACY] = {"accuracy", "accuracy", "acc", -1}};
 
 int probe_way_find(const char *name)
 {
@@ -17,6 +20,13 @@ int probe_way_find(const char *name)
             return i;
     return -1;
 }
+
+double probe_harm(enum probe_by by, double value, double base)
+{
+    return probe_ways[by].harm * (value - base);
+}
+
+/* ---- on windows */
 
 static double sum_of(const struct probe *p, const struct walk_sums *s)
 {
@@ -54,12 +64,10 @@ static void probe_means(struct probe *p)
         p->without[i] /= (double)p->predictions;
 }
 
-int probe_run(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
+static int run_windows(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
 {
     struct walk k;
     enum tape_end end = p->by == PROBE_KL ? TAPE_LOGITS : TAPE_LOSS;
-    p->layers = m->spec.num_hidden_layers;
-    p->without = mem_alloc((size_t)(p->longest * p->layers) * sizeof *p->without);
     int failed = walk_plan(&k, on->x, m, on->w, on->batch_size, end, e);
     k.reference = p->whole;
     failed = failed || walk_open(&k, e);
@@ -73,13 +81,62 @@ int probe_run(struct probe *p, struct model *m, const struct probe_text *on, str
     return failed ? -1 : 0;
 }
 
+/* ---- on items */
+
+struct item_progress {
+    const struct probe_text *on;
+    int64_t runs, all;
+};
+
+static void on_items(void *user, int64_t done, int64_t tokens)
+{
+    const struct item_progress *i = user;
+    if (i->on->progress)
+        i->on->progress(i->on->user, i->runs * tokens + done, i->all * tokens);
+}
+
+static int accuracy(double *to, struct model *m, int64_t first, int64_t without,
+                    struct item_progress *i, struct err *e)
+{
+    struct choice_run o = {i->on->batch_size, without, first};
+    struct choice_scores s;
+    if (choices_run(i->on->choices, i->on->x, m, &o, on_items, i, e))
+        return -1;
+    choices_scores(i->on->choices, NULL, &s);
+    *to = s.acc[BY_SUM].mean;
+    i->runs++;
+    return 0;
+}
+
+static int run_items(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
+{
+    struct item_progress progress = {.on = on, .all = 1};
+    for (int64_t n = p->shortest; n <= p->longest; n++)
+        progress.all += p->layers - n + 1;
+    if (accuracy(&p->base, m, 0, 0, &progress, e))
+        return -1;
+    for (int64_t n = p->shortest; n <= p->longest; n++)
+        for (int64_t i = 0; i + n <= p->layers; i++)
+            if (accuracy(&p->without[(n - 1) * p->layers + i], m, i, n, &progress, e))
+                return -1;
+    return 0;
+}
+
+int probe_run(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
+{
+    p->layers = m->spec.num_hidden_layers;
+    p->without = mem_alloc((size_t)(p->longest * p->layers) * sizeof *p->without);
+    return p->by == PROBE_ACCURACY ? run_items(p, m, on, e) : run_windows(p, m, on, e);
+}
+
 void probe_scores(const struct probe *p, double *scores)
 {
     int64_t n = p->shortest;
     for (int64_t l = 0; l < p->layers; l++) {
         scores[l] = INFINITY;
         for (int64_t i = l - n + 1 < 0 ? 0 : l - n + 1; i <= l && i + n <= p->layers; i++)
-            scores[l] = fmin(scores[l], p->without[(n - 1) * p->layers + i] - p->base);
+            scores[l] = fmin(scores[l],
+                             probe_harm(p->by, p->without[(n - 1) * p->layers + i], p->base));
     }
 }
 

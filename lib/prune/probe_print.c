@@ -7,24 +7,27 @@
 
 struct block {
     int64_t first, n;
-    double loss;
+    double value, harm;
 };
 
-static int by_loss(const void *a, const void *b)
+static int by_harm(const void *a, const void *b)
 {
-    double x = ((const struct block *)a)->loss, y = ((const struct block *)b)->loss;
-    return (x > y) - (x < y);
+    const struct block *x = a, *y = b;
+    if (x->harm != y->harm)
+        return x->harm < y->harm ? -1 : 1;
+    int64_t later = x->n == y->n ? x->first - y->first : x->n - y->n;
+    return (later > 0) - (later < 0);
 }
 
 static void print_head(FILE *f, enum probe_by by, double base)
 {
-    fprintf(f, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", probe_ways[by].unit, "increase",
-            "none", base);
+    fprintf(f, "%-16s %12s %12s\n%-16s %12.5f\n", "layers removed", probe_ways[by].unit,
+            probe_ways[by].harm > 0 ? "increase" : "decrease", "none", base);
 }
 
-static void print_row(FILE *f, char *name, double value, double base)
+static void print_row(FILE *f, char *name, double value, double harm)
 {
-    fprintf(f, "%-16s %12.5f %12.5f\n", name, value, value - base);
+    fprintf(f, "%-16s %12.5f %12.5f\n", name, value, harm);
     free(name);
 }
 
@@ -40,12 +43,14 @@ void probe_print(FILE *f, const struct probe *p)
     struct block *all = mem_alloc((size_t)(p->longest * p->layers) * sizeof *all);
     int64_t count = 0;
     for (int64_t n = p->shortest; n <= p->longest; n++)
-        for (int64_t i = 0; i + n <= p->layers; i++)
-            all[count++] = (struct block){i, n, p->without[(n - 1) * p->layers + i]};
-    qsort(all, (size_t)count, sizeof *all, by_loss);
+        for (int64_t i = 0; i + n <= p->layers; i++) {
+            double value = p->without[(n - 1) * p->layers + i];
+            all[count++] = (struct block){i, n, value, probe_harm(p->by, value, p->base)};
+        }
+    qsort(all, (size_t)count, sizeof *all, by_harm);
     print_head(f, p->by, p->base);
     for (int64_t i = 0; i < count; i++)
-        print_row(f, block_name(&all[i]), all[i].loss, p->base);
+        print_row(f, block_name(&all[i]), all[i].value, all[i].harm);
     free(all);
 }
 
@@ -56,6 +61,6 @@ void greedy_print(FILE *f, const struct greedy *g)
         char *name = mem_string(r ? "and" : "");
         for (int64_t i = 0; i < g->length; i++)
             name = mem_append(name, "%s%" PRId64, *name ? " " : "", g->removed[r * g->length + i]);
-        print_row(f, name, g->after[r], g->base);
+        print_row(f, name, g->after[r], probe_harm(g->by, g->after[r], g->base));
     }
 }

@@ -7,6 +7,7 @@
 
 #include "../../formats/json.h"
 #include "../base/file.h"
+#include "../base/file_out.h"
 
 /* ---- from words */
 
@@ -207,6 +208,20 @@ int variants_write(const struct variants *v, const json_t *head, FILE *f)
     int failed = write_line(first, f);
     for (int64_t i = 0; i < v->n && !failed; i++)
         failed = write_line(variant_json(&v->list[i], &v->list[i].means), f);
+    return failed ? -1 : 0;
+}
+
+int variants_save(const struct variants *v, const json_t *head, const char *path, struct err *e)
+{
+    struct file_out out;
+    char *text;
+    size_t n;
+    FILE *f = mem_stream_open(&text, &n);
+    variants_write(v, head, f);
+    mem_stream_close(f);
+    int failed = file_create(&out, path, e) || file_append(&out, text, (int64_t)n, e) ||
+                 file_publish(&out, e);
+    free(text);
     return failed ? -1 : 0;
 }
 

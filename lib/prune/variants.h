@@ -48,6 +48,8 @@ int variant_plan(struct slice_plan *p, const struct variant *v, const struct mod
 
 /* Writes the table: `head` with nll, predictions, windows (borrowed), then a line a variant. */
 int variants_write(const struct variants *v, const json_t *head, FILE *f);
+/* The same as a file, which appears whole or not at all; "-": standard output. */
+int variants_save(const struct variants *v, const json_t *head, const char *path, struct err *e);
 /* Takes up the means of a table of the same variants, of the same run as its id says. */
 int variants_read(struct variants *v, const json_t *head, const char *path, struct err *e);
 

@@ -117,7 +117,7 @@ id() { head -n 1 "$1" | grep -o '"id":"[^"]*"' | head -n 1; }
     refused 1 "no variants" variants x.jsonl " "
     refused 2 "--rank is for --variants" probe-layers model tokens.tsz --rank rank.tsz
     refused 2 "--resume needs -o" probe-layers model tokens.tsz --variants drop-mlp --resume
-    refused 2 "not for --variants" variants x.jsonl drop-mlp --table
+    refused 2 "--variants goes with none of" variants x.jsonl drop-mlp --table
     refused 1 "is of model" probe-layers "$GOLDEN/families/qwen3" tokens.tsz --rank rank.tsz \
         --variants drop-mlp --any-tokenizer
     slice-model --quiet model --drop-mlp 0-3 -o attention.tsz
@@ -142,7 +142,7 @@ id() { head -n 1 "$1" | grep -o '"id":"[^"]*"' | head -n 1; }
     grep -qF "loss.tsz and kl.tsz: Spearman's rho 0.20, Kendall's tau 0.00" side
     rank bi.tsz kl.tsz | slice-model model --rank - --num-hidden-layers 3 -o cut.tsz
     ts-dump --hist cut.tsz | grep -q -- '--by kl'
-    refused 2 "--by must be loss or kl" probe-layers model tokens.tsz --by size
+    refused 2 "--by must be auto, loss, kl" probe-layers model tokens.tsz --by size
     refused 1 "has no scores of layers" ts-dump --table bi.tsz <(python3 -c '
 import stream, sys
 header, records = stream.read(sys.stdin.buffer)
@@ -178,4 +178,32 @@ stream.write(sys.stdout.buffer, header, [r for r in records if r[0] != "num_hidd
     refused 1 "--greedy 2 removes 4 layers in all, and the model has 4" \
         probe-layers model tokens.tsz --greedy 2 --block-size 2
     refused 2 "blocks of one length" probe-layers model tokens.tsz --greedy 1 --block-size all
+}
+
+@test "layers by accuracy: that of eval-choice without them, also of blocks and greedily" {
+    cp -rL "$GOLDEN/families/llama" model
+    $probe letters model/tokenizer.json
+    $probe items items.jsonl
+    acc() { eval-choice --quiet "$1" items.jsonl | grep -o '"acc":[0-9.]*' | cut -d : -f 2; }
+    probe-layers --quiet model --choices items.jsonl --block-size all --compress none -o acc.tsz
+    for n in 1 2; do
+        for l in $(seq 0 $((4 - n))); do
+            slice-model --quiet model --drop-layers "$l-$((l + n - 1))" -o cut.tsz
+            acc cut.tsz
+        done
+    done > expected
+    $probe accuracies acc.tsz $(cat expected)
+    # the layer that costs least goes first; the one of highest accuracy is not the worst
+    probe-layers --quiet model --choices items.jsonl --greedy 1 --table 2>&1 > greedy.tsz |
+        tail -n 1 > round
+    probe-layers --quiet model --choices items.jsonl --table 2>&1 > one.tsz | sed -n 3p > least
+    [ "$(awk '{ print $2 }' round)" = "$(awk '{ print $2 }' least)" ]
+    ts-dump --table one.tsz greedy.tsz | grep -q 'accuracy *accuracy$'
+    probe-layers --quiet model --choices items.jsonl --limit 3 -o three.tsz
+    [ "$(for f in one three greedy; do ts-dump --head $f.tsz | grep '^  "id"'; done |
+        sort -u | wc -l)" = 3 ]
+    refused 2 "takes the place of TOKENS" probe-layers model one.tsz --choices items.jsonl
+    refused 2 "TOKENS is missing" probe-layers model
+    refused 2 "not on --choices" probe-layers model --choices items.jsonl --by kl
+    refused 2 "give --choices FILE" probe-layers model one.tsz --by accuracy
 }

@@ -5,6 +5,9 @@ probe.py divergence TABLE LINE A B      KL and agreement of a line, from streams
 probe.py partial TABLE PART FILE        what is left in FILE when the run of TABLE is killed after
                                         the windows of PART, a run on fewer of them
 probe.py close A B                      the same variants with the same numbers to 1e-4
+probe.py letters FILE                   a tokenizer.json of single characters, from "!" to "p"
+probe.py items FILE                     some questions in these
+probe.py accuracies FILE A...           acc_without of a stream, blocks of 1 first, is A...
 """
 import json
 import math
@@ -89,6 +92,35 @@ def close(a, b):
 
     (_, x), (_, y) = table(a), table(b)
     return len(x) != len(y) or not all(map(same, x, y))
+
+
+def letters(path):
+    vocab = {chr(i): i - 0x21 for i in range(0x21, 0x71)} | {"Ġ": 82}
+    level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+    bpe = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+           "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+           "ignore_merges": False, "vocab": vocab, "merges": []}
+    with open(path, "w") as f:
+        json.dump({"version": "1.0", "added_tokens": [], "normalizer": None,
+                   "pre_tokenizer": {**level, "add_prefix_space": False}, "post_processor": None,
+                   "decoder": {**level, "add_prefix_space": True}, "model": bpe}, f)
+
+
+def items(path):
+    with open(path, "w") as f:
+        for i in range(20):
+            choices = [" %c%d" % (97 + (i * k) % 15, i + k) for k in (1, 2, 4)]
+            print(json.dumps({"ctx": "%d and" % i, "choices": choices, "gold": i % 3}), file=f)
+
+
+def accuracies(path, *expected):
+    head, records = stream.read(open(path, "rb"))
+    (_, layers), values = next((r[2], r[3]) for r in records if r[0] == "acc_without")
+    got = struct.unpack("<%dd" % (len(values) // 8), values)
+    got = [got[n * layers + i] for n in range(2) for i in range(layers - n)]
+    print(got, expected)
+    return (len(set(got)) < 3 or head["by"] != "accuracy" or head["items"] != 20 or
+            any(abs(a - float(b)) > 1e-9 for a, b in zip(got, expected, strict=True)))
 
 
 if __name__ == "__main__":
