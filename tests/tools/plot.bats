@@ -39,6 +39,12 @@ says() {
         grep -q ">$axis<" scores.svg
     done
     rank scores.tsz --quiet -o rank.tsz
+    rank scores.tsz --random 1 --quiet -o random.tsz
+    plot overlap rank.tsz same=rank.tsz random.tsz -o overlap.svg
+    [ "$(grep -c '>same<' overlap.svg)" = 1 ]
+    grep -q '>In common with rank<' overlap.svg
+    says 1 'of the kind scores, not rank' plot overlap rank.tsz scores.tsz
+    says 2 'overlap compares one rank with others' plot overlap rank.tsz
     says 1 'rank.tsz is of the kind rank, not scores' plot importance rank.tsz
     says 1 'none.tsz' plot importance none.tsz
 }
@@ -59,7 +65,9 @@ says() {
 
 @test "plot: what is wrong is said" {
     says 2 'usage: pipelines/plot KIND' plot
-    says 2 'no kind lines; there are loss, held-out' plot lines run.jsonl
+    says 2 'no kind lines; there are loss, held-out, importance' plot lines run.jsonl
+    run plot --help
+    [[ ${lines[-1]} == '--column N  of bars (2); '* ]]
     says 2 'no option --size' plot loss --size 3 run.jsonl
     says 2 '--title needs a value' plot loss run.jsonl --title
     says 2 'held-out needs a FILE' plot held-out -o x.svg

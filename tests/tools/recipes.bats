@@ -113,6 +113,13 @@ top-3-tail --top-k 3 --tail"
     grep -q "^$nll.* $best\$" round-4
 }
 
+@test "nas: candidates of search-arch" {
+    export SEARCH='--parameters 1.4M --layers 4 --hidden 160,176 --ffn 384,448' JOBS=2
+    sh pipelines/nas > "$BATS_TEST_TMPDIR/out"
+    [ "$(wc -l < "$WORK/candidates")" = 2 ]
+    grep -q -- '^--hidden-size 160 --intermediate-size 448 --drop-layers ' "$WORK/candidates"
+}
+
 @test "nas: what cannot be a search" {
     CANDIDATES='--intermediate-size 216' run -1 --separate-stderr sh pipelines/nas
     [[ $stderr == *'pipelines/nas: there are no two shapes to choose from' ]]
