@@ -10,8 +10,9 @@
 
 static struct slice_options shape;
 static struct budget_options wanted;
-static const char *rank_name, *verify_name;
-static int64_t verify_tokens = 64;
+static const char *rank_name, *verify_name, *repair_name;
+static int64_t verify_tokens = 64, repair_tokens = 16384;
+static double repair_ridge = 0.01;
 static int any_model, dry_run;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
 static char ranked[ST_DIGEST];
@@ -46,6 +47,16 @@ static const struct opt last[] = {
      "keep the first units of every axis, as for a model written with --sort; needs no --rank", 0},
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
      0},
+    {"Repair", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"repair", OPT_PATH, &repair_name, "TOKENS",
+     "refit the matrices that write to the residual stream (o_proj, down_proj) by least squares, "
+     "so "
+     "that the slice follows the uncut model on TOKENS; needs no gradients",
+     0},
+    {"repair-tokens", OPT_INT, &repair_tokens, "N",
+     "use at most N tokens: several times the inputs of the widest matrix", OPT_FROM_1},
+    {"repair-ridge", OPT_REAL, &repair_ridge, "X",
+     "how strongly to hold on to the cut weights, as a part of the inputs' mean square", 0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shape, parameters and bytes; write nothing",
      OPT_SILENT_ID},
@@ -106,7 +117,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT};
+    TOOL_OUTPUT | TOOL_COMPUTE};
 
 static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h)
 {
@@ -197,6 +208,45 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
     model_out_close(out);
 }
 
+static int write_tensor(void *out, int i, const void *values)
+{
+    (void)i;
+    return model_out_tensor(out, values);
+}
+
+static void write_repaired(struct tool *t, struct slice_plan *p, struct model_in *in)
+{
+    struct repair_text text;
+    struct repair_result result;
+    int64_t streams;
+    struct st_in *tokens = tool_in(t, repair_name, "tokens");
+    struct exec *x = tool_exec(t);
+    x->compute = DT_F32;
+    repair_text_read(&text, tokens, repair_tokens, model_in_spec(in), tool_err(t));
+    tool_check(t);
+    repair_plan(p);
+    struct repair *r = repair_open(x, p, model_in_spec(in), &text, repair_ridge, tool_err(t));
+    tool_check(t);
+    int64_t bytes = repair_bytes(r, &streams);
+    tool_predict_memory(t, NULL,
+                        (struct memory_part[]){{"a layer, its activations and sums", bytes, 0},
+                                               {"streams of all tokens", streams, 0},
+                                               {0}});
+    struct model_out *out = begin(t, p, in);
+    repair_run(r, in, write_tensor, out, &result);
+    check_values(t, in);
+    tool_note(t,
+              "refitted %" PRId64 " matrices on %" PRId64 " tokens: %.0f %% of the differences "
+              "from the uncut model are left, on average",
+              result.fitted, text.tokens, 100 * result.left);
+    model_out_end(out);
+    tool_check(t);
+    model_out_close(out);
+    repair_close(r);
+    repair_text_free(&text);
+    st_close(tokens);
+}
+
 static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
                    const struct model *slice)
 {
@@ -260,6 +310,8 @@ int main(int argc, char **argv)
     note_shape(t, source, &p);
     if (dry_run)
         slice_plan_print(stdout, &p, source);
+    else if (repair_name)
+        write_repaired(t, &p, in);
     else if (verify_name)
         write_verified(t, &p, in);
     else

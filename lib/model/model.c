@@ -84,6 +84,13 @@ void model_open_planned(struct model *m, const struct model_spec *h)
     list_params(m, MODEL_TRAIN);
 }
 
+void model_open_frozen(struct model *m, const struct model_spec *h)
+{
+    *m = (struct model){0};
+    model_spec_copy(&m->spec, h);
+    list_params(m, MODEL_FROZEN);
+}
+
 /* Reads one tensor, stored as `from`, converting piece by piece where the dtypes differ. */
 static int read_param(const struct param *p, struct model_in *in, const struct tensor *from,
                       void *chunk)
@@ -229,6 +236,19 @@ static void param_put(struct exec *x, const struct param *to, const void *from, 
     free(buffer);
 }
 
+int64_t model_param_bytes(const struct model *m, int i)
+{
+    const struct param *p = &m->params[i];
+    return dtype_bytes(p->dtype, p->rows * p->cols);
+}
+
+void model_param_put(struct model *m, struct exec *x, int i, void *there, const void *values,
+                     enum dtype d)
+{
+    m->params[i].v = there;
+    param_put(x, &m->params[i], values, d);
+}
+
 int64_t model_plan(struct model *m, const struct exec *x)
 {
     int64_t bytes = 0, is_trained = m->how == MODEL_TRAIN;
@@ -239,7 +259,7 @@ int64_t model_plan(struct model *m, const struct exec *x)
         int is_matrix = is_trained ? p->cols > 1 : m->spec.tensors[i].ndim == 2;
         if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
             p->dtype = x->compute;
-        bytes += (int64_t)arena_round((size_t)dtype_bytes(p->dtype, p->rows * p->cols));
+        bytes += (int64_t)arena_round((size_t)model_param_bytes(m, i));
     }
     if (is_trained)
         return m->n_values * (x->compute == DT_F32 ? 4 : 6);

@@ -69,6 +69,13 @@ int model_add_grads(struct model *m, struct err *e);
 void model_open_planned(struct model *m, const struct model_spec *h);
 void model_lend(struct model *m, void *weights, void *copies);
 void model_lend_grads(struct model *m, float *grads);
+/* A MODEL_FROZEN model whose values come and go tensor by tensor: opened without them, so that
+ * model_plan and tape_record know its types and sizes; then param i is given `values` of type d, at
+ * `there` in device memory of the caller's, which holds model_param_bytes of it. */
+void model_open_frozen(struct model *m, const struct model_spec *h);
+int64_t model_param_bytes(const struct model *m, int i);
+void model_param_put(struct model *m, struct exec *x, int i, void *there, const void *values,
+                     enum dtype d);
 /* bytes that loading will take */
 int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */

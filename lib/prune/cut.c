@@ -207,6 +207,13 @@ static int both_write(void *user, const void *data, int64_t n)
     return 0;
 }
 
+int slice_take(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
+               void *whole, void *kept)
+{
+    struct both b = {in, whole, kept};
+    return cut_tensor(p, source, p->dest[i], both_read, kept ? both_write : NULL, &b);
+}
+
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
                struct model *slice, struct err *e)
 {
@@ -218,8 +225,7 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
     model_digest(in);
     for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
         int dest = p->dest[i];
-        struct both b = {in, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v};
-        if (cut_tensor(p, &t, dest, both_read, dest < 0 ? NULL : both_write, &b))
+        if (slice_take(p, in, &t, i, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v))
             return -1;
     }
     return more;

@@ -12,6 +12,7 @@
 #include "probe.h"
 #include "rank.h"
 #include "reference.h"
+#include "repair.h"
 #include "search.h"
 #include "shape_report.h"
 #include "slice.h"

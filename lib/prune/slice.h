@@ -89,6 +89,11 @@ char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *sou
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 
+/* The same, into memory: all bytes to `whole`, what is kept to `kept` (NULL where the layer is
+ * dropped). */
+int slice_take(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
+               void *whole, void *kept);
+
 /* Source and slice in memory, from one pass, in the dtypes stored and written; params of both point
  * to the exact bytes. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,

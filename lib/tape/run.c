@@ -174,13 +174,13 @@ static void run_parts(struct tape *t, const struct event *const *events, int n,
 /* ---- a direction */
 
 /* Is the line outside the blocks from .. to - 1? The lines before the first block count as
- * part of it, and those after the last one as part of that. */
+ * part of it, and those after the last one as part of that, unless the tape keeps them apart. */
 static int is_outside(const struct tape *t, const struct line *l, int64_t from, int64_t to)
 {
     if (l->layer < 0)
-        return from > 0;
+        return from > 0 || (t->spec.blocks_apart && to > 0);
     if (l->layer == t->n_layers)
-        return to < t->n_layers;
+        return to < t->n_layers || t->spec.blocks_apart;
     return l->layer < from || l->layer >= to;
 }
 

@@ -49,6 +49,9 @@ struct tape_spec {
      * forward only */
     int64_t kv_len;
     enum tape_end end;
+    /* tape_forward_range runs blocks only, and of the range 0, 0 the start lines; forward only, for
+     * a model whose weights are in memory block by block */
+    int blocks_apart;
     /* compute gradients of every parameter of `model` (call model_add_grads first) */
     int train;
     int recompute;
