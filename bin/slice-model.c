@@ -1,5 +1,5 @@
 /* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass in
- * constant memory; with --verify, source and slice are in memory. */
+ * constant memory; with --repair, a layer of both models; with --verify, both models. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 
 static struct slice_options shape;
 static struct budget_options wanted;
-static const char *rank_name, *verify_name, *repair_name;
-static int64_t verify_tokens = 64, repair_tokens = 16384;
-static double repair_ridge = 0.01;
+static const char *rank_name, *verify_name;
+static int64_t verify_tokens = 64;
+static struct tool_repair repair = {.tokens = 16384, .ridge = 0.01};
 static int any_model, dry_run;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
 static char ranked[ST_DIGEST];
@@ -48,15 +48,16 @@ static const struct opt last[] = {
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
      0},
     {"Repair", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"repair", OPT_PATH, &repair_name, "TOKENS",
-     "refit the matrices that write to the residual stream (o_proj, down_proj) by least squares, "
-     "so "
-     "that the slice follows the uncut model on TOKENS; needs no gradients",
+    {"repair", OPT_PATH, &repair.path, "TOKENS",
+     "refit the matrices that write to the hidden state (o_proj, down_proj) by least squares, so "
+     "that on TOKENS they write what the uncut model writes; computed in f32",
      0},
-    {"repair-tokens", OPT_INT, &repair_tokens, "N",
-     "use at most N tokens: several times the inputs of the widest matrix", OPT_FROM_1},
-    {"repair-ridge", OPT_REAL, &repair_ridge, "X",
-     "how strongly to hold on to the cut weights, as a part of the inputs' mean square", 0},
+    {"repair-tokens", OPT_INT, &repair.tokens, "N",
+     "use at most N tokens, several times as many as a matrix has inputs", OPT_FROM_1},
+    {"repair-ridge", OPT_REAL, &repair.ridge, "X",
+     "how strongly to hold on to the cut weights, as a part of the mean square of the inputs", 0},
+    {"any-tokenizer", OPT_FLAG, &repair.any_tokenizer, NULL,
+     "continue even if model and --repair's tokens come from different tokenizers", 0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shape, parameters and bytes; write nothing",
      OPT_SILENT_ID},
@@ -102,8 +103,9 @@ static const struct tool_desc desc = {
     "in their original order, unless --sort puts the best first. Dtypes are kept, except that q8_0 "
     "matrices whose columns are cut or sorted become f32. Norm weights are cut, not rescaled; "
     "head_dim and rotary positions stay. If nothing is removed, the model is copied, with a "
-    "note.\n\nWorks in constant memory, except with --sort, which holds a matrix, and --verify, "
-    "which holds the model and its slice. Refuses a rank of another model, sizes larger than the "
+    "note.\n\nWorks in constant memory, except with --sort, which holds a matrix, --repair, which "
+    "holds a layer of the model and of the slice and the hidden states of its tokens, and "
+    "--verify, which holds both models. Refuses a rank of another model, sizes larger than the "
     "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
     "groups.\n\nSIZES is a number, the size of every "
     "layer, or LAYERS:SIZE for some of them, such as 0-7:896,8-:1024; layers not named keep "
@@ -117,7 +119,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT | TOOL_COMPUTE};
+    TOOL_OUTPUT | TOOL_MAY_COMPUTE};
 
 static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h)
 {
@@ -208,43 +210,15 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
     model_out_close(out);
 }
 
-static int write_tensor(void *out, int i, const void *values)
-{
-    (void)i;
-    return model_out_tensor(out, values);
-}
-
 static void write_repaired(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
-    struct repair_text text;
-    struct repair_result result;
-    int64_t streams;
-    struct st_in *tokens = tool_in(t, repair_name, "tokens");
-    struct exec *x = tool_exec(t);
-    x->compute = DT_F32;
-    repair_text_read(&text, tokens, repair_tokens, model_in_spec(in), tool_err(t));
-    tool_check(t);
-    repair_plan(p);
-    struct repair *r = repair_open(x, p, model_in_spec(in), &text, repair_ridge, tool_err(t));
-    tool_check(t);
-    int64_t bytes = repair_bytes(r, &streams);
-    tool_predict_memory(t, NULL,
-                        (struct memory_part[]){{"a layer, its activations and sums", bytes, 0},
-                                               {"streams of all tokens", streams, 0},
-                                               {0}});
+    tool_repair_open(&repair, t, p, model_in_spec(in));
     struct model_out *out = begin(t, p, in);
-    repair_run(r, in, write_tensor, out, &result);
+    tool_repair_stream(&repair, in, out);
     check_values(t, in);
-    tool_note(t,
-              "refitted %" PRId64 " matrices on %" PRId64 " tokens: %.0f %% of the differences "
-              "from the uncut model are left, on average",
-              result.fitted, text.tokens, 100 * result.left);
     model_out_end(out);
     tool_check(t);
     model_out_close(out);
-    repair_close(r);
-    repair_text_free(&text);
-    st_close(tokens);
 }
 
 static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
@@ -274,9 +248,13 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
     /* files come before the tensors; the reader keeps them until begin() */
     for (int i = 0; i < p->spec.n_files; i++)
         model_in_file(in, p->spec.files[i].name, &bytes);
+    if (repair.path)
+        tool_repair_open(&repair, t, p, model_in_spec(in));
     slice_load(p, in, &source, &slice, tool_err(t));
     check_values(t, in);
     verify(t, p, &source, &slice);
+    if (repair.path)
+        tool_repair_loaded(&repair, &source, &slice, verify_tokens);
     struct model_out *out = begin(t, p, in);
     model_write(out, &slice);
     tool_check(t);
@@ -307,13 +285,15 @@ int main(int argc, char **argv)
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
+    if (repair.path)
+        repair_plan(&p);
     note_shape(t, source, &p);
     if (dry_run)
         slice_plan_print(stdout, &p, source);
-    else if (repair_name)
-        write_repaired(t, &p, in);
     else if (verify_name)
         write_verified(t, &p, in);
+    else if (repair.path)
+        write_repaired(t, &p, in);
     else
         write_pass(t, &p, in);
     tool_check(t);

@@ -1,26 +1,28 @@
-/* Repair of a cut without training: the matrices that write to the residual stream (o_proj,
- * down_proj) are refitted on calibration text by least squares, layer by layer, so that the stream
- * after each of them is as near as it can be to that of the uncut model at the same place; where
- * layers or half-layers were removed behind it, to that after these.
+/* Repair of a cut without training: the matrices whose outputs are added to the hidden state
+ * (o_proj, down_proj) are refitted by least squares on calibration text, layer by layer.
  *
- * For such a matrix W of the slice, with inputs z and the stream x before it, both computed by the
- * slice as repaired so far, and the uncut model's stream s after it, the change D of W minimises
+ * Each layer of the slice is run on the uncut model's hidden states before it. For a matrix W of
+ * it, with inputs z, and y what the uncut model adds there, the change D of W (and of its bias, c)
+ * minimises
  *
- *   sum |s - x - (W + D) z|^2 + lambda |D|^2      (least_squares.h)
+ *   sum |y - (W + D) z - c|^2 + lambda |D|^2      (least_squares.h)
  *
- * over the tokens. Where inputs of W were removed, this is the closed form of SlimGPT (Ling et al.
- * 2024, arXiv 2412.18110) and FASP (Hu et al. 2025, arXiv 2501.09412), W' = W G[:,kept]
- * (G[kept,kept]
- * + lambda I)^-1 for G = X X^T + lambda I, here with the slice's own inputs and the error that came
- * from the layers before; the ridge draws towards the cut matrix, not towards zero. Where layers
- * were removed behind W it is ReplaceMe (Shopkhoev et al. 2025, arXiv 2505.02819, equation 4): a
- * linear map in their place, folded into the down-projection before them. A bias, where the family
- * has one, takes up what is left in the mean (FLAP, An et al. 2023, arXiv 2312.11983).
+ * over the tokens. Where only inputs of W were removed, y = V x for the uncut matrix V and its
+ * inputs x, and with G = sum x x^T + lambda I this is W + D = V G[:,kept] G[kept,kept]^-1: the
+ * closed form of Optimal Brain Surgeon that SlimGPT (Ling et al. 2024, arXiv 2412.18110) and FASP
+ * (Hu et al. 2025, arXiv 2501.09412) use. The ridge draws towards the cut matrix, not towards zero.
+ * The last matrix of a layer behind which layers were removed, or that lost a half, is fitted to
+ * all that the uncut model adds up to where the next layer of the slice begins, as in ReplaceMe
+ * (Shopkhoev et al. 2025, arXiv 2505.02819), whose linear map T makes up for removed blocks as T W
+ * in place of W; here D is any matrix, which is no worse and takes no other path than a cut. Biases
+ * exist where the family has them; with D = 0, c would be the compensation of FLAP (An et al. 2023,
+ * arXiv 2312.11983).
  *
- * Where a norm follows the matrix (Gemma 2 and 3, OLMo 2), the stream does not depend linearly on
- * it: then its own output is fitted to that of the uncut model, and removed layers are not
- * replaced. Nothing else is changed: with a smaller hidden size, embeddings, norms and the matrices
- * that read the stream stay as they were cut. */
+ * Only matrices whose layer and half changed are refitted. Where a norm follows them (Gemma 2 and
+ * 3, OLMo 2), what is added does not depend linearly on them: they are fitted to their own outputs
+ * in the uncut model, and nothing makes up for removed layers. With a smaller hidden size, the kept
+ * outputs are refitted; embeddings, norms and the matrices that read the hidden state stay as they
+ * were cut. */
 #ifndef PARE_PRUNE_REPAIR_H
 #define PARE_PRUNE_REPAIR_H
 
@@ -38,9 +40,9 @@ int repair_text_read(struct repair_text *text, struct st_in *in, int64_t most,
 void repair_text_free(struct repair_text *text);
 
 struct repair_result {
-    int64_t fitted; /* matrices */
-    int64_t fewest; /* the smallest number of tokens for an input of a matrix */
-    double left;    /* what is left of the squared differences, mean of the matrices */
+    int64_t fitted;          /* matrices */
+    double tokens_per_input; /* of the matrix with the fewest */
+    double left;             /* what is left of the squared differences, mean of the matrices */
 };
 
 struct repair;
@@ -53,10 +55,15 @@ struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                            double ridge, struct err *e);
 /* of the device and of the host: models, one layer at a time; activations and sums; the streams */
 int64_t repair_bytes(const struct repair *r, int64_t *streams);
-/* Reads all tensors of the source, layer by layer, and writes those of the slice. */
-typedef int repair_write(void *user, int tensor, const void *values);
-int repair_run(struct repair *r, struct model_in *in, repair_write *write, void *user,
-               struct repair_result *result);
+/* All tensors, each once: 0, or -1 with the error set. read: tensor i of the source, in order, into
+ * `whole`, and what the plan keeps of it into `kept` (NULL: its layer is dropped); write: tensor i
+ * of the slice, in order. */
+struct repair_io {
+    int (*read)(void *user, int i, void *whole, void *kept);
+    int (*write)(void *user, int i, const void *values);
+    void *user;
+};
+int repair_run(struct repair *r, const struct repair_io *io, struct repair_result *result);
 void repair_close(struct repair *r);
 
 #endif

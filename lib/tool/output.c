@@ -78,13 +78,18 @@ static void digest_text(const char *text, char id[ST_DIGEST])
     digest_close(&d, id);
 }
 
+static int computes(const struct tool *t)
+{
+    return t->desc->uses & TOOL_COMPUTE || t->exec_is_open;
+}
+
 /* The id identifies what is made: tool, release, options that affect it, parents, and the
  * arithmetic if it is not f32. */
 static void step_id(struct tool *t, char id[ST_DIGEST])
 {
     json_t *options = options_resolved(&t->options, 0), *parents = json_array(), *input;
     size_t i;
-    const char *compute = t->desc->uses & TOOL_COMPUTE ? tool_compute_name(t) : "f32";
+    const char *compute = computes(t) ? tool_compute_name(t) : "f32";
     if (strcmp(compute, "f32"))
         json_object_set_new(options, "compute", json_string(compute));
     json_array_foreach(t->inputs, i, input)
@@ -111,7 +116,7 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
                              "inputs", t->inputs);
     if (t->recorded)
         json_object_update(step, t->recorded);
-    if (t->desc->uses & TOOL_COMPUTE) {
+    if (computes(t)) {
         struct exec *x = tool_exec(t);
         json_object_set_new(step, "device", json_string(t->device));
         if (x->device != DEVICE_CPU)

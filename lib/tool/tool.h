@@ -19,6 +19,7 @@
 #include "history.h"
 #include "model_open.h"
 #include "options.h"
+#include "repair.h"
 #include "table.h"
 #include "teacher.h"
 
@@ -35,9 +36,10 @@ struct tool_desc {
     int uses;                       /* which common options it has */
 };
 enum {
-    TOOL_OUTPUT = 1, /* -o/--output FILE (default: stdout), --compress auto|none|N */
-    TOOL_COMPUTE = 2
-}; /* --threads N, --device cpu|cuda */
+    TOOL_OUTPUT = 1,     /* -o/--output FILE (default: stdout), --compress auto|none|N */
+    TOOL_COMPUTE = 2,    /* --threads N, --device cpu|cuda, --compute */
+    TOOL_MAY_COMPUTE = 4 /* the same; provenance has them only if tool_exec was called */
+};
 /* every tool: --help, --version, --quiet */
 
 struct tool;
