@@ -1,10 +1,13 @@
 /* search-arch: the shapes of a grid that a model can be cut to, within a band of parameters, with
- * what each costs. A model or its config.json in; a JSON object for each shape, or a table, out. */
+ * what each costs; or the best shape whose layers differ. A model or its config.json in; a JSON
+ * object for each shape, or a table, out. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../lib/base/amount.h"
+#include "../lib/base/file_out.h"
 #include "../lib/base/minmax.h"
 #include "../lib/base/text.h"
 #include "../lib/hf/hf.h"
@@ -12,8 +15,9 @@
 #include "../lib/tool/tool.h"
 
 static const char *lists[AXIS_COUNT], *parameters, *tolerance = "5%", *kv_bytes, *bandwidth, *flops,
-                                                   *dtype = "bf16", *cache_dtype = "bf16";
-static int active, table;
+                                                   *dtype = "bf16", *cache_dtype = "bf16",
+                                                   *variants, *ratio, *bytes, *speedup, *curve;
+static int active, table, portable;
 static int64_t context;
 
 static const struct opt opts[] = {
@@ -34,6 +38,22 @@ static const struct opt opts[] = {
      0},
     {"kv-bytes", OPT_TEXT, &kv_bytes, "N",
      "only shapes whose keys and values take at most N bytes at --context, such as 500MB", 0},
+    {"Layer by layer", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"per-layer", OPT_TEXT, &variants, "TABLE",
+     "instead of a grid: of each layer the variants in TABLE, of probe-layers --variants, whose KL "
+     "in all is least within one budget: --parameters or --kv-bytes, then an upper limit, or one "
+     "of the following",
+     0},
+    {"ratio", OPT_TEXT, &ratio, "R", "at most this share of the model's parameters", 0},
+    {"bytes", OPT_TEXT, &bytes, "N", "weights of at most N bytes, such as 200MB", 0},
+    {"decode-speedup", OPT_TEXT, &speedup, "R",
+     "decoding at least R times as fast, by the bytes that a token reads", 0},
+    {"portable", OPT_FLAG, &portable, NULL,
+     "only variants that every reader of nemotron-nas loads: FFN sizes in multiples of 256, all "
+     "heads, attention in layer 0, and an MLP wherever there is attention",
+     0},
+    {"curve", OPT_TEXT, &curve, "FILE",
+     "write every shape that no other beats in both budget and KL as CSV: budget, kl, options", 0},
     {"Costs", OPT_GROUP, NULL, NULL, NULL, 0},
     {"context", OPT_INT, &context, "N",
      "positions of a sequence; 0: 4096, or max_position_embeddings if that is less", OPT_FROM_0},
@@ -140,6 +160,7 @@ static void read_operand(struct tool *t, const char *operand, struct model_spec 
     if (text_ends(operand, ".json")) {
         if (hf_read_config(h, operand, operand, tool_err(t)))
             tool_check(t);
+        model_spec_list_tensors(h, DT_BF16);
         return;
     }
     struct model_in *in = tool_model(t, operand);
@@ -147,34 +168,194 @@ static void read_operand(struct tool *t, const char *operand, struct model_spec 
     model_close(in);
 }
 
+/* ---- layer by layer */
+
+/* What a budget counts, and how much of it there may be. */
+struct layer_budget {
+    enum { PARAMETERS, WEIGHT_BYTES, KV_BYTES, BYTES_READ } what;
+    int64_t most;
+    const struct footprint_options *at;
+};
+
+static int64_t cost_of(const void *user, const struct model_spec *h)
+{
+    const struct layer_budget *b = user;
+    struct footprint f = model_footprint(h, b->at);
+    switch (b->what) {
+    case WEIGHT_BYTES: return f.weight_bytes;
+    case KV_BYTES: return f.kv_bytes;
+    case BYTES_READ: return f.active_bytes + f.kv_bytes;
+    default: return active ? f.active : f.parameters;
+    }
+}
+
+/* Without its first layer, another one would have to keep its attention. */
+static int is_portable(const void *user, const struct slice_plan *p)
+{
+    (void)user;
+    return p->kept[AXIS_L].index[0] == 0 && hf_is_portable(&p->spec);
+}
+
+/* The one budget that was given; 0: none. */
+static int choose_budget(struct tool *t, struct layer_budget *b)
+{
+    int n = !!parameters + !!ratio + !!bytes + !!kv_bytes + !!speedup;
+    if (n > 1 || (!n && !curve))
+        tool_usage(t, "--per-layer needs one budget: --parameters, --ratio, --bytes, --kv-bytes or "
+                      "--decode-speedup");
+    b->what = bytes ? WEIGHT_BYTES : PARAMETERS;
+    if (kv_bytes)
+        b->what = KV_BYTES;
+    if (speedup)
+        b->what = BYTES_READ;
+    return n;
+}
+
+/* A limit that is a share of the whole model's cost. */
+static int64_t share_of(struct tool *t, const char *option, const char *text, double share,
+                        int64_t whole)
+{
+    if (!(share > 0 && share <= 1))
+        tool_usage(t, "--%s must be more than 0 and at most the model's, not \"%s\"", option, text);
+    return (int64_t)floor(share * (double)whole);
+}
+
+static void set_limit(struct tool *t, struct layer_budget *b, const struct search *s)
+{
+    int64_t whole = cost_of(b, s->source);
+    b->most = whole;
+    if (ratio)
+        b->most = share_of(t, "ratio", ratio, amount_share(ratio), whole);
+    else if (speedup)
+        b->most = share_of(t, "decode-speedup", speedup, 1 / amount_share(speedup), whole);
+    else if (bytes)
+        b->most = read_amount(t, "bytes", bytes, amount_bytes, "200MB");
+    else if (kv_bytes)
+        b->most = s->kv_most;
+    else if (parameters)
+        b->most = read_amount(t, "parameters", parameters, amount_count, "8e9");
+}
+
+static void print_point(struct tool *t, const struct per_layer *l, int64_t i,
+                        const struct printing *p)
+{
+    struct slice_plan plan;
+    if (per_layer_plan(l, i, &plan, tool_err(t)))
+        tool_check(t);
+    struct footprint f = model_footprint(&plan.spec, &p->report.at);
+    char *options = slice_plan_options(&plan, l->source);
+    json_t *j = shape_json(&p->report, &plan.spec, &f, options);
+    json_object_set_new(j, "kl", json_real(per_layer_point(l, i).kl));
+    if (table) {
+        shape_table_head(stdout);
+        shape_table_row(stdout, &p->report, &plan.spec, &f);
+    } else {
+        json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        putchar('\n');
+    }
+    json_decref(j);
+    free(options);
+    slice_plan_free(&plan);
+}
+
+/* A point without layers is no shape. */
+static void write_curve(struct tool *t, const struct per_layer *l)
+{
+    char *text = mem_string("budget,kl,options\n");
+    for (int64_t i = 0; i < per_layer_points(l); i++) {
+        struct per_layer_point x = per_layer_point(l, i);
+        struct slice_plan plan;
+        struct err none = {0};
+        if (per_layer_plan(l, i, &plan, &none))
+            continue;
+        char *options = slice_plan_options(&plan, l->source);
+        text = mem_append(text, "%" PRId64 ",%.9g,\"%s\"\n", x.cost, x.kl,
+                          options + (*options == ' '));
+        free(options);
+        slice_plan_free(&plan);
+    }
+    struct file_out f;
+    if (file_create(&f, curve, tool_err(t)) ||
+        file_append(&f, text, (int64_t)strlen(text), tool_err(t)))
+        file_abandon(&f);
+    else
+        file_publish(&f, tool_err(t));
+    free(text);
+    tool_check(t);
+}
+
+static void search_layers(struct tool *t, const struct search *s, const struct printing *p)
+{
+    struct variants v;
+    struct per_layer l;
+    struct layer_budget b = {.at = &s->at};
+    int limited = choose_budget(t, &b);
+    set_limit(t, &b, s);
+    const struct per_layer_options o = {cost_of, portable ? is_portable : NULL, &b};
+    if (variants_load(&v, variants, s->source, !*s->source->id, tool_err(t)) ||
+        per_layer_open(&l, s->source, &v, &o, tool_err(t)))
+        tool_check(t);
+    if (portable && per_layer_points(&l) == 1)
+        tool_die(t, "--portable leaves none of the variants of %s", variants);
+    int64_t i = per_layer_within(&l, b.most, tool_err(t));
+    tool_check(t);
+    if (limited)
+        print_point(t, &l, i, p);
+    if (curve)
+        write_curve(t, &l);
+    per_layer_close(&l);
+    variants_close(&v);
+}
+
+static void check_mode(struct tool *t)
+{
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
+        if (variants && lists[x])
+            tool_usage(t, "--per-layer takes its sizes from the table, not from a grid");
+    if (!variants && (ratio || bytes || speedup || curve || portable))
+        tool_usage(t, "--ratio, --bytes, --decode-speedup, --portable and --curve go with "
+                      "--per-layer TABLE");
+}
+
+/* ---- */
+
+static void search_grid(struct tool *t, struct search *s, struct printing *p)
+{
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
+        if (lists[x] && search_list_read(&s->lists[x], x, lists[x], s->source, tool_err(t)))
+            tool_check(t);
+    int64_t n = search_run(s, NULL, NULL, tool_err(t));
+    if (!n)
+        tool_note(t, "no shape of the grid is in the band");
+    if (n > 0 && table)
+        shape_table_head(stdout);
+    if (n > 0)
+        search_run(s, print_shape, p, tool_err(t));
+    tool_check(t);
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
+        search_list_free(&s->lists[x]);
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct model_spec source;
     struct search s = {.source = &source};
+    check_mode(t);
     read_band(t, &s);
     read_costs(t, &s);
     struct printing p = {.search = &s};
     p.report.bandwidth = (double)read_amount(t, "bandwidth", bandwidth, amount_bytes, "3.35TB");
     p.report.flops = (double)read_amount(t, "flops", flops, amount_count, "400T");
     read_operand(t, tool_operand(t, 0), &source);
-    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        if (lists[x] && search_list_read(&s.lists[x], x, lists[x], &source, tool_err(t)))
-            tool_check(t);
     if (!s.at.context)
         s.at.context = min64(4096, source.max_position_embeddings);
     p.report.at = s.at;
     p.report.source = model_footprint(&source, &s.at);
-    int64_t n = search_run(&s, NULL, NULL, tool_err(t));
-    if (!n)
-        tool_note(t, "no shape of the grid is in the band");
-    if (n > 0 && table)
-        shape_table_head(stdout);
-    if (n > 0)
-        search_run(&s, print_shape, &p, tool_err(t));
-    tool_check(t);
-    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        search_list_free(&s.lists[x]);
+    if (variants)
+        search_layers(t, &s, &p);
+    else
+        search_grid(t, &s, &p);
     model_spec_free(&source);
     return tool_finish(t);
 }

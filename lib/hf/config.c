@@ -281,10 +281,20 @@ static void name_class(struct model_spec *h)
             json_pack("{s:s, s:s}", "AutoConfig", code[0], "AutoModelForCausalLM", code[1]));
 }
 
+/* The first layer with attention but no MLP; -1: none. */
+static int64_t attention_alone(const struct model_spec *h)
+{
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (h->layers[l].kinds == KIND_attention)
+            return l;
+    return -1;
+}
+
 /* Which readers of block_configs do not compute this model. */
 static void note_readers(const struct model_spec *h, char note[400])
 {
     size_t used = strlen(note);
+    int64_t alone = attention_alone(h);
     if (!has_blocks(h))
         return;
     if (!config_widths_by_mult(h))
@@ -293,14 +303,11 @@ static void note_readers(const struct model_spec *h, char note[400])
                  "which NVIDIA's class, MLX and llama.cpp do not read",
                  used ? "; " : "");
     used = strlen(note);
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        if (h->layers[l].kinds == KIND_attention) {
-            snprintf(note + used, 400 - used,
-                     "%sllama.cpp ignores the attention of layer %" PRId64
-                     ", which has no MLP: give it a narrow MLP instead",
-                     used ? "; " : "", l);
-            return;
-        }
+    if (alone >= 0)
+        snprintf(note + used, 400 - used,
+                 "%sllama.cpp ignores the attention of layer %" PRId64
+                 ", which has no MLP: give it a narrow MLP instead",
+                 used ? "; " : "", alone);
 }
 
 int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], struct err *e)
@@ -329,4 +336,17 @@ int hf_check_shape(const struct model_spec *h, char note[400], struct err *e)
     int bad = hf_config_write(&copy, DT_F32, note, e);
     model_spec_free(&copy);
     return bad;
+}
+
+int hf_is_portable(const struct model_spec *h)
+{
+    struct model_spec copy;
+    struct err ignored = {0};
+    char note[400];
+    model_spec_copy(&copy, h);
+    int fine = !hf_config_write(&copy, DT_F32, note, &ignored);
+    fine = fine &&
+           (!has_blocks(&copy) || (config_widths_by_mult(&copy) && attention_alone(&copy) < 0));
+    model_spec_free(&copy);
+    return fine;
 }

@@ -15,6 +15,10 @@ int hf_read_config(struct model_spec *h, const char *path, const char *name, str
  * hf_sink_open would note about it, or "". */
 int hf_check_shape(const struct model_spec *h, char note[400], struct err *e);
 
+/* Does every reader of such a directory load this shape and compute the same? transformers has one
+ * class for it; layers of different shapes have several readers, which differ. */
+int hf_is_portable(const struct model_spec *h);
+
 struct hf_sink_options {
     int64_t max_shard_size; /* bytes; 0: one file */
     enum dtype dtype;       /* of all weights, unless keep_dtype */

@@ -69,7 +69,7 @@ static void add(struct listing *x, int64_t layer, struct per_layer_choice c)
     add_choice(&t, &c);
     if (x->e->set || shape_of(&p, s, &t, x->e))
         return;
-    int fine = !changes || !x->o->allows || x->o->allows(x->o->user, &p.spec);
+    int fine = !changes || !x->o->allows || x->o->allows(x->o->user, &p);
     if (changes)
         cost = x->o->cost(x->o->user, &p.spec) - s->cost;
     slice_plan_free(&p);

@@ -11,8 +11,8 @@
 struct per_layer_options {
     /* of a shape: parameters, bytes, ...; a sum over the layers */
     int64_t (*cost)(const void *user, const struct model_spec *h);
-    /* NULL, or whether a model with this one change is acceptable */
-    int (*allows)(const void *user, const struct model_spec *h);
+    /* NULL, or whether a model with one layer changed is acceptable */
+    int (*allows)(const void *user, const struct slice_plan *p);
     const void *user;
 };
 /* What a layer becomes. whole: its removal; NULL: as it is. */

@@ -125,12 +125,12 @@ static void test_shapes(void)
 
 /* ---- what is left out */
 
-static int keeps_attention(const void *user, const struct model_spec *h)
+static int keeps_attention(const void *user, const struct slice_plan *p)
 {
     (void)user;
     int all = 1;
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        all &= h->layers[l].kinds & KIND_attention;
+    for (int64_t l = 0; l < p->spec.num_hidden_layers; l++)
+        all &= p->spec.layers[l].kinds & KIND_attention;
     return all;
 }
 
