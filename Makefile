@@ -148,6 +148,7 @@ check-hf: all           ## checks against transformers and tokenizers (PYTHON= h
 	$(PYTHON) tests/hf/encode.py $(BINDIR) \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 	$(PYTHON) tests/hf/chat.py $(BINDIR) $(CHAT_TEMPLATES)
+	$(PYTHON) tests/hf/perplexity.py $(BINDIR) tests/golden/families/*
 
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../formats/json.h"
+#include "../lib/base/text.h"
 #include "../lib/base/usage.h"
 #include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
@@ -12,10 +13,12 @@
 
 static struct eval_options o;
 static int64_t max_tokens, seq_length; /* as given */
-static int table, any_tokenizer, per_sequence;
+static int table, any_tokenizer, per_sequence, conventions;
 static struct tool_table rows;
 static double max_nll;
-static const char *row_bos = "auto", *loss_on = "completion", *against;
+static const char *row_bos = "auto", *loss_on = "completion", *against, *text_name,
+                  *text_field = "text";
+static struct text_size text_size;
 
 static const struct opt opts[] = {
     {"seq-length", OPT_INT, &seq_length, "N",
@@ -38,6 +41,18 @@ static const struct opt opts[] = {
      0},
     {"loss-on", OPT_TEXT, &loss_on, "completion|all",
      "whether the tokens of prompts are scored too, where TOKENS has conversations", 0},
+    {"conventions", OPT_FLAG, &conventions, NULL,
+     "evaluate as published figures were made: gptq, hf-stride, harness and llama.cpp, an object "
+     "for each; --context is the length of windows (if not given 2048, and 512 of llama.cpp, or "
+     "the "
+     "model's positions), --stride that of hf-stride (512, or half a window)",
+     0},
+    {"text", OPT_PATH, &text_name, "FILE",
+     "the text whose words and bytes harness divides by: that of TOKENS, or what it was made from; "
+     "if not given, words are unknown, and bytes are those of TOKENS",
+     0},
+    {"text-field", OPT_TEXT, &text_field, "NAME",
+     "where FILE is .jsonl, the text of a document is that member of its line", 0},
     {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
      OPT_FROM_0},
     {"batch-size", OPT_INT, &o.batch_size, "N",
@@ -122,6 +137,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
     json_object_set_new(j, "model_digest", json_string(h->digest));
+    json_object_set_new(j, "tokenizer_id", json_string(tokens->tokenizer_id));
     json_object_set_new(j, "row_bos", json_string(row_bos));
     json_object_set_new(j, "loss_on", json_string(loss_on));
     json_object_set_new(j, "nll", report_number(s->nll));
@@ -140,7 +156,8 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
 
 static void print_sequences(struct tool *t, const char *name, const struct eval *v)
 {
-    struct report_sequences r = {.of = v, .joined = o.windows.context > 0};
+    int joined = o.windows.context > 0 && o.windows.convention != CONVENTION_HARNESS;
+    struct report_sequences r = {.of = v, .joined = joined};
     json_t *j, *sequence;
     while ((sequence = report_sequence_next(&r, tool_err(t)))) {
         j = json_pack("{s:o}", "model", json_text(name));
@@ -166,7 +183,7 @@ static int resolve_windows(struct tool *t, const struct tokens *tokens, const st
     struct window_options *w = &o.windows;
     char text[200];
     int asked = seq_length || w->context;
-    if (r && tool_teacher_apply(r, &o))
+    if ((r && tool_teacher_apply(r, &o)) || conventions)
         return 0;
     w->seq_length = w->context ? 0 : window_length_of(tokens, seq_length, h);
     if (window_note(text, w->context + w->seq_length, asked, h))
@@ -191,20 +208,66 @@ static void print_all(struct tool *t, const char *name, json_t *j, const struct 
         json_object_set_new(j, "against", tool_teacher_record(r, v));
     if (per_sequence)
         print_sequences(t, name, v);
-    if (table)
-        tool_table_row(&rows, j);
-    else
+    if (!table)
         tool_print_json(j);
+    else if (conventions)
+        tool_table_convention(&rows, j);
+    else
+        tool_table_row(&rows, j);
     json_decref(j);
 }
 
-/* Evaluates one model, from opening to its record; returns its nll. */
+/* One model on the windows of o, from memory to its record; returns its nll. */
+static double run(struct tool *t, const char *name, struct model *m, const struct tokens *tokens,
+                  struct tool_teacher *r)
+{
+    struct err *e = tool_err(t);
+    struct eval_sums sums;
+    struct eval *v = eval_open(tool_exec(t), m, tokens, &o, e);
+    tool_check(t);
+    notes(t, name, eval_windows(v));
+    int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
+    tool_predict_memory(t, name,
+                        (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
+                                               {"activations", eval_bytes(v), 0},
+                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
+                                               {0}});
+    double start = usage_seconds();
+    eval_run(v, &sums, show_progress, t, e);
+    tool_check(t);
+    json_t *j = record(t, name, &m->spec, tokens, v, &sums, usage_seconds() - start);
+    if (conventions)
+        published_record(j, &o.windows, v, tokens, &sums, text_name ? &text_size : NULL, e);
+    print_all(t, name, j, v, r);
+    eval_close(v);
+    return sums.nll;
+}
+
+/* By every convention; returns the last nll. */
+static double run_conventions(struct tool *t, const char *name, struct model *m,
+                              const struct tokens *tokens, struct tool_teacher *r)
+{
+    const struct window_options asked = o.windows;
+    double nll = NAN;
+    char text[200];
+    for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
+        published_windows(&o.windows, c, asked.context, asked.stride, tokens, &m->spec,
+                          tool_err(t));
+        tool_check(t);
+        if (window_note(text, o.windows.context, 1, &m->spec))
+            tool_note(t, "%s: %s", convention_names[c], text);
+        nll = run(t, name, m, tokens, r);
+    }
+    o.windows = asked;
+    return nll;
+}
+
+/* Evaluates one model, from opening to its records. */
 static double evaluate(struct tool *t, const char *name, const char *tokens_name,
                        const struct tokens *tokens, struct tool_teacher *r)
 {
     struct model_in *in = tool_model(t, name);
     struct model m = {0};
-    struct eval_sums sums;
     struct err *e = tool_err(t);
     if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
         !resolve_windows(t, tokens, model_in_spec(in), r))
@@ -212,51 +275,62 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     tool_check(t);
     model_move(&m, tool_exec(t), e);
     tool_check(t);
-    struct eval *v = eval_open(tool_exec(t), &m, tokens, &o, e);
-    tool_check(t);
-    notes(t, name, eval_windows(v));
-    int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
-    tool_predict_memory(t, name,
-                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
-                                               {"activations", eval_bytes(v), 0},
-                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
-                                               {0}});
-    double start = usage_seconds();
-    eval_run(v, &sums, show_progress, t, e);
-    tool_check(t);
-    print_all(t, name, record(t, name, &m.spec, tokens, v, &sums, usage_seconds() - start), v, r);
-    eval_close(v);
+    double nll = conventions ? run_conventions(t, name, &m, tokens, r)
+                             : run(t, name, &m, tokens, r);
     model_free(&m);
     model_close(in);
-    return sums.nll;
+    return nll;
+}
+
+/* ---- options */
+
+static void check_options(struct tool *t)
+{
+    struct err e = {0};
+    struct window_options w = o.windows;
+    int has_bos = strcmp(row_bos, "auto") != 0;
+    w.seq_length = seq_length;
+    if (conventions && !w.context)
+        w.stride = 0; /* of a context that is known later */
+    if (window_options_check(&w, &e) || row_bos_check(row_bos, &e) || loss_on_check(loss_on, &e))
+        tool_usage(t, "%s", e.msg);
+    if (table && per_sequence)
+        tool_usage(t, "--table prints no objects of sequences: leave out --per-sequence");
+    if (conventions && (seq_length || w.score_from || has_bos || max_nll > 0))
+        tool_usage(t, "--conventions has windows of its own, and a loss for each: leave out "
+                      "--seq-length, --score-from, --row-bos and --max-nll");
+    if (text_name && !conventions)
+        tool_usage(t, "--text is read by harness: give --conventions too");
+    if (against && (seq_length || w.context || has_bos || conventions) && tool_is_logits(against))
+        tool_usage(t,
+                   "the windows are those of %s: leave out --conventions, --context, --seq-length "
+                   "and --row-bos, or give --against a model",
+                   against);
+}
+
+static void read_text(struct tool *t)
+{
+    if (text_name)
+        text_size_read(&text_size, text_name, text_ends(text_name, ".jsonl") ? text_field : NULL,
+                       tool_err(t));
+    tool_check(t);
 }
 
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     struct tokens tokens;
-    struct err usage = {0};
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
-    o.windows.seq_length = seq_length;
-    if (window_options_check(&o.windows, &usage) || row_bos_check(row_bos, &usage) ||
-        loss_on_check(loss_on, &usage))
-        tool_usage(t, "%s", usage.msg);
-    if (table && per_sequence)
-        tool_usage(t, "--table prints no objects of sequences: leave out --per-sequence");
+    check_options(t);
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
-    if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && o.windows.context)
+    if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && (o.windows.context || conventions))
         row_bos_check_join(tokens.head, tokens_name, tool_err(t));
     tool_check(t);
     loss_on_apply(loss_on, &tokens);
     st_close(in);
+    read_text(t);
     struct tool_teacher *r = NULL;
-    if (against && (seq_length || o.windows.context || strcmp(row_bos, "auto")) &&
-        tool_is_logits(against))
-        tool_usage(t,
-                   "the windows are those of %s: leave out --context, --seq-length and --row-bos, "
-                   "or give --against a model",
-                   against);
     if (against)
         r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer, n);
     for (int i = 0; i < n; i++) {

@@ -16,6 +16,7 @@
 #include "sequences.h"
 #include "sources.h"
 #include "tokenizer_config.h"
+#include "text_size.h"
 #include "tokens.h"
 #include "windows.h"
 

@@ -1,14 +1,12 @@
 /* Windows of tokens: see windows.h. Where they begin and what counts in them follows from their
- * number, or else from a table: of documents, where a BOS comes between (a window that begins with
- * one needs no other, so it holds more text), and where flags decide what counts. */
-#include "windows.h"
+ * number, or else from a table (windows_cut.c). */
+#include "windows_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"
-#include "../base/minmax.h"
 
 enum { DOCUMENT_TOKENS = 2048 };
 
@@ -80,155 +78,12 @@ static int bos_check(const struct window_options *o, struct err *e)
     return 0;
 }
 
-struct window {
-    int64_t at; /* as in data_row */
-    int32_t n, first, predictions, inputs, bos;
-};
-
-static int64_t first_counted(const struct window_options *o)
-{
-    return min64(max64(1, o->score_from), INT32_MAX);
-}
-
-/* ---- a table */
-
-struct cutting {
-    struct windows *w;
-    const struct tokens *t;
-    struct err *e;
-    int64_t room;
-    uint8_t *flags; /* of a window */
-};
-
-/* What a window of `length` tokens holds: bos, whether it begins with an added one. */
-static int64_t text_tokens(const struct windows *w, const struct window *r)
-{
-    return r->n - (r->bos ? w->o.bos.n : 0);
-}
-
-/* Does the text from `at` on begin with the BOS? 1, 0, or -1. */
-static int begins_with_bos(const struct cutting *c, int64_t at)
-{
-    uint32_t ids[SPECIAL_MAX];
-    const struct row_bos *b = &c->w->o.bos;
-    if (at < 0 || at + b->n > c->t->total)
-        return 0;
-    if (tokens_read(c->t, TOKEN_IDS, at, b->n, ids, c->e))
-        return -1;
-    return row_bos_present(b, ids, b->n);
-}
-
-/* A window of `length` tokens: the text from `at` on if it begins with the BOS, else a BOS and the
- * text from at + shift on, unless that begins with one. */
-static struct window window_at(const struct cutting *c, int64_t at, int64_t shift, int64_t length,
-                               int64_t first)
-{
-    int64_t n = c->w->o.bos.n;
-    struct window r = {.at = at, .n = (int32_t)length, .first = (int32_t)first};
-    if (!n || begins_with_bos(c, at))
-        return r;
-    r.at = at + shift;
-    r.bos = !begins_with_bos(c, at + shift);
-    r.n -= r.bos ? 0 : (int32_t)n;
-    r.first = (int32_t)(r.bos ? max64(first, n) : max64(1, first - n));
-    return r;
-}
-
-/* Predictions that count in a window, from the flags of its text. */
-static int32_t predictions(const struct cutting *c, const struct window *r, int64_t text)
-{
-    int64_t front = r->n - text, counted = 0;
-    for (int64_t i = r->first; i < r->n; i++)
-        counted += !c->flags[i - front];
-    return (int32_t)counted;
-}
-
-/* How many of n tokens with these flags, the last one aside, are documents of one token. */
-static int64_t single_tokens(const uint8_t *flags, int64_t n)
-{
-    int64_t count = 0;
-    for (int64_t i = 0; i + 1 < n; i++)
-        count += flags[i] & flags[i + 1] & TOKEN_BEGINS ? 1 : 0;
-    return count;
-}
-
-/* Adds a window to the table, if anything counts in it. */
-static void window_add(struct cutting *c, struct window r)
-{
-    struct windows *w = c->w;
-    int64_t text = text_tokens(w, &r);
-    c->flags = mem_grow(c->flags, (size_t)text);
-    memset(c->flags, 0, (size_t)text);
-    if (c->t->flags && tokens_read(c->t, TOKEN_FLAGS, r.at, text, c->flags, c->e))
-        return;
-    r.predictions = predictions(c, &r, text);
-    if (!r.predictions)
-        return;
-    int64_t single = single_tokens(c->flags, text);
-    r.inputs = (int32_t)(r.n - 1 - single);
-    w->padding += single + (c->flags[text - 1] & TOKEN_BEGINS ? 1 : 0);
-    if (w->n == c->room)
-        w->table = mem_grow(w->table, (size_t)(c->room = 2 * w->n + 64) * sizeof *w->table);
-    w->table[w->n++] = r;
-}
-
-/* Windows of joined text: one after the other or, with a stride, each ending one stride after the
- * last. */
-static void cut_joined(struct cutting *c)
-{
-    const struct window_options *o = &c->w->o;
-    int64_t at = 0, shift = 0, first = first_counted(o);
-    while (!c->e->set) {
-        struct window r = window_at(c, at, shift, o->context, first);
-        int64_t end = r.at + text_tokens(c->w, &r);
-        if (end > c->t->total)
-            return;
-        window_add(c, r);
-        at = end;
-        if (!o->stride)
-            continue;
-        at = end + o->stride - o->context;
-        shift = o->bos.n;
-        first = max64(first, o->context - o->stride);
-    }
-}
-
-/* The sequences as they are, or each in pieces of at most seq_length. */
-static void cut_sequences(struct cutting *c)
-{
-    const struct window_options *o = &c->w->o;
-    int64_t most = o->seq_length ? o->seq_length : INT32_MAX, first = first_counted(o);
-    for (int64_t i = 0; i < c->t->n && !c->e->set; i++) {
-        int64_t start = tokens_start(c->t, i), end = tokens_start(c->t, i + 1), text;
-        for (int64_t at = start; at < end; at += text) {
-            struct window r = {.at = at, .n = (int32_t)most, .first = (int32_t)first};
-            if (at > start)
-                r = window_at(c, at, 0, most, first);
-            text = min64(text_tokens(c->w, &r), end - at);
-            r.n += (int32_t)(text - text_tokens(c->w, &r));
-            window_add(c, r);
-        }
-    }
-}
-
-static int cut_table(struct windows *w, struct err *e)
-{
-    struct cutting c = {.w = w, .t = w->from, .e = e};
-    w->table = mem_alloc(sizeof *w->table);
-    if (w->o.context)
-        cut_joined(&c);
-    else
-        cut_sequences(&c);
-    free(c.flags);
-    return e->set ? -1 : 0;
-}
-
 /* ---- regular places */
 
 static int is_regular(const struct windows *w)
 {
     const struct tokens *t = w->from;
-    if (t->flags)
+    if (t->flags || w->o.convention > CONVENTION_GPTQ)
         return 0;
     if (w->o.context)
         return !w->o.bos.n;
@@ -314,6 +169,8 @@ static void count(struct windows *w)
         w->predictions += r.predictions;
         w->bos_added += r.bos != NULL;
     }
+    if (w->o.convention == CONVENTION_HF_STRIDE || w->o.convention == CONVENTION_HARNESS)
+        w->tokens = w->from->total;
     w->left_out = w->from->total - w->tokens;
     w->tokens -= w->padding;
 }
@@ -337,6 +194,17 @@ static int packed_check(const struct tokens *t, const struct window_options *o, 
     return 0;
 }
 
+static int windows_list(struct windows *w, struct err *e)
+{
+    static void (*const cuts[CONVENTIONS])(struct cutting *) = {
+        cut_by_options, cut_by_options, cut_hf_stride, cut_harness, cut_llama_cpp};
+    struct cutting c = {.w = w, .t = w->from, .e = e};
+    w->table = mem_alloc(sizeof *w->table);
+    cuts[w->o.convention](&c);
+    free(c.flags);
+    return e->set ? -1 : 0;
+}
+
 int windows_open(struct windows *w, const struct tokens *t, const struct window_options *o,
                  struct err *e)
 {
@@ -345,7 +213,7 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
         return -1;
     if (is_regular(w))
         count_regular(w);
-    else if (cut_table(w, e))
+    else if (windows_list(w, e))
         return -1;
     count(w);
     if (w->predictions)
@@ -354,6 +222,9 @@ int windows_open(struct windows *w, const struct tokens *t, const struct window_
     if (t->flags & TOKEN_UNCOUNTED)
         return err_set(e, "%s: none of its %lld tokens counts in a loss: all belong to prompts",
                        t->file.path, (long long)t->total);
+    if (o->context > t->total)
+        return err_set(e, "%s: its %lld tokens do not fill a window of %lld (--context)",
+                       t->file.path, (long long)t->total, (long long)o->context);
     return err_set(e, "%s: its %lld tokens have no window with a prediction to score", t->file.path,
                    (long long)t->total);
 }

@@ -7,7 +7,20 @@
 #include "batch.h"
 #include "bos.h"
 
+/* How windows are cut where published figures come from: see conventions.c, docs/evaluation.md. Of
+ * the options below, all read `context`. */
+enum convention {
+    CONVENTION_NONE,
+    CONVENTION_GPTQ,      /* context */
+    CONVENTION_HF_STRIDE, /* stride */
+    CONVENTION_HARNESS,   /* bos: the prefix of every document, at least one token */
+    CONVENTION_LLAMA_CPP, /* score_from; bos: replaces the first token */
+    CONVENTIONS
+};
+extern const char *const convention_names[CONVENTIONS];
+
 struct window_options {
+    enum convention convention;
     /* > 0: longer sequences are cut into pieces of that many tokens, the last one shorter; pieces
      * are never joined */
     int64_t seq_length;

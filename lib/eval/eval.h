@@ -10,6 +10,7 @@
 #include "generate.h"
 #include "loss.h"
 #include "prompts.h"
+#include "published.h"
 #include "report.h"
 #include "sample.h"
 #include "speed.h"

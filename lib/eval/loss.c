@@ -109,11 +109,28 @@ static const double *batch_losses(struct eval *v, int64_t *step, struct err *e)
     return values + DIVERGENCE_NLL;
 }
 
+/* Row i of a batch that begins with window `done`; returns the sum of squared losses. */
+static double add_window(struct eval *v, int64_t done, int64_t i, const double *losses,
+                         int64_t step)
+{
+    int64_t n = v->batch.b.seq_len;
+    double sum = 0, squares = 0;
+    for (int64_t t = 0; t < n; t++) {
+        double loss = losses[(i * n + t) * step];
+        sum += loss;
+        squares += loss * loss;
+    }
+    v->counts[done + i] = v->batch.rows[i].predictions;
+    v->nll[done + i] = sum;
+    return squares;
+}
+
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,
              struct err *e)
 {
     const struct batch *b = &v->batch.b;
     int64_t windows = v->windows.n, step;
+    double squares = 0, predictions = (double)v->windows.predictions;
     v->divergences.n = 0;
     for (int64_t done = 0; done < windows; done += b->n_seq) {
         int64_t n = min64(v->batch_size, windows - done);
@@ -122,16 +139,13 @@ int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void 
         const double *losses = batch_losses(v, &step, e);
         if (!losses)
             return -1;
-        for (int64_t i = 0; i < b->n_seq; i++) {
-            v->counts[done + i] = v->batch.rows[i].predictions;
-            v->nll[done + i] = 0;
-            for (int64_t t = 0; t < b->seq_len; t++)
-                v->nll[done + i] += losses[(i * b->seq_len + t) * step];
-        }
+        for (int64_t i = 0; i < b->n_seq; i++)
+            squares += add_window(v, done, i, losses, step);
         if (progress)
             progress(user, done + b->n_seq, windows);
     }
     eval_statistics(v->nll, v->counts, windows, &s->nll, &s->standard_error);
+    s->independent_error = sqrt((squares / predictions - s->nll * s->nll) / (predictions - 1));
     return 0;
 }
 

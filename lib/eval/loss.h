@@ -16,9 +16,9 @@ struct eval_options {
     struct teacher teacher; /* fewer windows at a time, if need be */
 };
 /* nats per counted prediction; standard error of that mean over windows (ratio estimator), NAN for
- * one window */
+ * one window, and as if all predictions were independent */
 struct eval_sums {
-    double nll, standard_error;
+    double nll, standard_error, independent_error;
 };
 
 /* Mean and standard error from sums of nll and counts per window. */

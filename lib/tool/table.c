@@ -107,6 +107,36 @@ void tool_table_row(struct tool_table *t, json_t *record)
     fflush(stdout);
 }
 
+/* ---- conventions */
+
+static void print_convention(const json_t *j, const char *what, const char *figure)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s%s", json_string_value(json_object_get(j, "convention")), what);
+    print_name(json_string_value(json_object_get(j, "model")));
+    printf(" %-13s %7.0f %8.0f %10.0f", name, real_of(j, "context"), real_of(j, "windows"),
+           real_of(j, "predictions"));
+    print_number(real_of(j, "nll"), 8, 4, "");
+    print_number(real_of(j, figure), 10, 4, "");
+    putchar('\n');
+}
+
+void tool_table_convention(struct tool_table *t, json_t *record)
+{
+    if (!t->first) {
+        t->first = json_incref(record);
+        printf("%-*s %-13s %7s %8s %10s %8s %10s\n", NAME, "model", "convention", "context",
+               "windows", "scored", "nats", "ppl");
+    }
+    if (json_object_get(record, "byte_perplexity")) {
+        print_convention(record, " word", "word_perplexity");
+        print_convention(record, " byte", "byte_perplexity");
+    } else {
+        print_convention(record, "", "ppl");
+    }
+    fflush(stdout);
+}
+
 /* ---- costs */
 
 static void print_speed(const json_t *j, const char *key)

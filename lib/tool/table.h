@@ -16,6 +16,10 @@ struct tool_table {
  * first row's; perplexity and bits per byte or, beside a teacher, KL and the share of predictions
  * whose most probable token is the teacher's. */
 void tool_table_row(struct tool_table *t, json_t *record);
+/* The same of a record by a convention: which one, tokens of a window, how many windows and
+ * predictions, nats, and the perplexity that is published; of harness two rows, by word and byte.
+ */
+void tool_table_convention(struct tool_table *t, json_t *record);
 /* The same of bench-model: parameters; MB of weights, of keys and values, and in all while
  * generating; tokens a second of prefill and decode, measured and predicted. */
 void tool_table_costs(struct tool_table *t, json_t *record);

@@ -1,0 +1,45 @@
+/* See text_size.h. */
+#include "text_size.h"
+
+#include <stdlib.h>
+
+#include "../base/utf8.h"
+#include "documents.h"
+
+/* As str.isspace() of Python, which \s is. */
+static int is_space(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
+static int64_t words_of(const char *text, int64_t n)
+{
+    int64_t words = 1;
+    int space = 0;
+    for (int64_t i = 0; i < n;) {
+        int length = utf8_length(text + i, n - i), was_space = space;
+        space = length && is_space(utf8_point(text + i, length));
+        words += space && !was_space;
+        i += length ? length : 1;
+    }
+    return words;
+}
+
+int text_size_read(struct text_size *s, const char *path, const char *field, struct err *e)
+{
+    struct documents *d = documents_open(path, NULL, field, e);
+    const char *text;
+    int64_t n;
+    int more = -1;
+    *s = (struct text_size){0};
+    if (!d)
+        return -1;
+    while ((more = documents_next(d, &text, &n)) > 0) {
+        s->words += words_of(text, n);
+        s->bytes += n;
+    }
+    documents_close(d, NULL);
+    return more;
+}

@@ -1,0 +1,17 @@
+/* Words and bytes of a text, as lm-evaluation-harness counts them for its perplexities. */
+#ifndef PARE_TEXT_SIZE_H
+#define PARE_TEXT_SIZE_H
+
+#include <stdint.h>
+
+#include "../base/err.h"
+
+/* Of each document, the pieces between runs of white space, of which the first and the last may be
+ * empty (Python's re.split(r"\s+", text)), and the bytes of its UTF-8. */
+struct text_size {
+    int64_t words, bytes;
+};
+/* field: as documents_open has it: NULL: the file is one document */
+int text_size_read(struct text_size *s, const char *path, const char *field, struct err *e);
+
+#endif
