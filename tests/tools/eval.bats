@@ -324,7 +324,7 @@ assert abs(r["bits_per_byte"] - r["nll"] * 3 / math.log(2) / 5) < 1e-9, r'
     refused 1 "learned positions" record "$G/families/gpt2" tokens.tsz --context 66
     refused 2 "stride" record "$LLAMA" tokens.tsz --context 8 --stride 9
     refused 2 "stride" record "$LLAMA" tokens.tsz --stride 9
-    refused 1 "no window" record "$LLAMA" tokens.tsz --context 67
+    refused 1 "do not fill a window of 67" record "$LLAMA" tokens.tsz --context 67
     refused 2 "--full" "$BIN/dump-logits" --quiet "$LLAMA" tokens.tsz -o x.tsz
     refused 1 "No space" bash -c '"$1" --quiet "$2" tokens.tsz --full > /dev/full' \
         - "$BIN/dump-logits" "$LLAMA"
