@@ -7,9 +7,15 @@
 #include <string.h>
 
 static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = "head_channel",
-                  *hidden = "no_final";
+                  *hidden = "no_final", *score = "activations", *model_name;
 
 static const struct opt opts[] = {
+    {"score", OPT_TEXT, &score, "activations|weighted",
+     "score a channel by its activation, or by that times the sum of the absolute weights that "
+     "read "
+     "it; with --batch l2 --seq l2 this is Wanda's score, summed over the weights of the channel",
+     0},
+    {"model", OPT_PATH, &model_name, "MODEL", "-m: the calibrated model, for --score weighted", 0},
     {"batch", OPT_TEXT, &batch, "mean|l2|var", "aggregation over samples", 0},
     {"seq", OPT_TEXT, &seq, "mean|l2|var",
      "aggregation over the positions of a sample, before --batch", 0},
@@ -39,6 +45,35 @@ static const struct tool_desc desc = {
     1,
     TOOL_OUTPUT};
 
+static void check_usage(struct tool *t, int weighted)
+{
+    if (strncmp(neuron, "neuron_", 7))
+        tool_usage(t,
+                   "--neuron must be neuron_in2, neuron_first, neuron_first_gate or "
+                   "neuron_first_up, not \"%s\"",
+                   neuron);
+    if (weighted != (model_name != NULL))
+        tool_usage(t, "--score weighted and --model MODEL go together");
+    if (weighted && (strcmp(neuron, "neuron_in2") || strcmp(head, "head_channel")))
+        tool_usage(t, "--score weighted is of channels that matrices read: --neuron neuron_in2 and "
+                      "--head head_channel");
+}
+
+static void read_weights(struct tool *t, struct column_sums *c, const struct acts *a,
+                         const char *acts_path)
+{
+    struct err *e = tool_err(t);
+    struct axes of;
+    struct model_in *in = tool_model(t, model_name);
+    column_sums_read(c, in, e);
+    tool_check(t);
+    axes_from_model(&of, model_in_spec(in));
+    axes_same(&of, &a->axes, 1, model_name, acts_path, e);
+    tool_check(t);
+    axes_free(&of);
+    model_close(in);
+}
+
 static int choose(struct tool *t, const char *option, const char *value)
 {
     int a = aggregate_parse(value);
@@ -56,21 +91,25 @@ int main(int argc, char **argv)
                            .neuron = neuron};
     o.head_norm = text_choice("head", head, "head_channel", "head_norm", e);
     o.with_final = text_choice("hidden", hidden, "no_final", "with_final", e);
+    int weighted = text_choice("score", score, "activations", "weighted", e);
     if (e->set)
         tool_usage(t, "%s", e->msg);
-    if (strncmp(neuron, "neuron_", 7))
-        tool_usage(t,
-                   "--neuron must be neuron_in2, neuron_first, neuron_first_gate or "
-                   "neuron_first_up, not \"%s\"",
-                   neuron);
+    check_usage(t, weighted);
     struct st_in *in = tool_in(t, tool_operand(t, 0) ? tool_operand(t, 0) : "-", "acts");
     struct acts a;
     struct scores s;
-    if (acts_read(&a, in, e) || scores_from_acts(&s, &a, &o, st_path(in), e))
+    struct column_sums weights = {0};
+    acts_read(&a, in, e);
+    tool_check(t);
+    if (weighted) {
+        read_weights(t, &weights, &a, st_path(in));
+        o.weights = &weights;
+    }
+    if (scores_from_acts(&s, &a, &o, st_path(in), e))
         tool_check(t);
-    json_t *meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "batch", batch, "seq", seq, "neuron",
-                             neuron, "head", head, "hidden", hidden, "samples",
-                             (json_int_t)a.samples);
+    json_t *meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "score", score, "batch", batch,
+                             "seq", seq, "neuron", neuron, "head", head, "hidden", hidden,
+                             "samples", (json_int_t)a.samples);
     axes_to_json(&s.axes, meta);
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);
@@ -84,6 +123,7 @@ int main(int argc, char **argv)
             a.block_cosine[(n - 1) * a.axes.size[AXIS_L] + i] = acts_block_importance(&a, i, n);
     st_put(out, &blocks, a.block_cosine);
     scores_free(&s);
+    column_sums_free(&weights);
     acts_free(&a);
     st_close(in);
     return tool_finish(t);

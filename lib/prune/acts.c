@@ -313,6 +313,8 @@ static double *tap_score(const struct acts *a, const struct score_opts *o, const
     }
     double *score = mem_alloc((size_t)units * sizeof *score);
     acts_stat_score(s, a->samples, o->batch, o->seq, score);
+    if (o->weights)
+        column_sums_weigh(o->weights, full, score, units);
     return score;
 }
 
@@ -398,6 +400,8 @@ static int score_hidden(struct scores *s, const struct acts *a, const struct sco
                     t->name, t->units, E);
         else
             acts_stat_score(t, a->samples, o->batch, o->seq, x);
+        if (o->weights)
+            column_sums_weigh(o->weights, t->name, x, E);
         if (shares)
             share_of_mean(x, E);
         for (int64_t j = 0; j < E && !e->set; j++)

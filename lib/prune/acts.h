@@ -20,6 +20,7 @@
 #define PARE_ACTS_H
 
 #include "rank.h"
+#include "weighted.h"
 
 enum aggregate { AGG_MEAN, AGG_L2, AGG_VAR, AGG_COUNT };
 const char *aggregate_name(enum aggregate a);
@@ -82,6 +83,8 @@ struct score_opts {
     int head_norm;
     /* 1: the final norm is among the norms summed for hidden_size */
     int with_final;
+    /* what the activations of channels are multiplied by; NULL: nothing */
+    const struct column_sums *weights;
 };
 /* Every axis; layers by block importance 1 - mean cosine. */
 int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,

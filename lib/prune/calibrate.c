@@ -185,15 +185,30 @@ static const struct family_line *writer_of(const struct family_line *block,
     return NULL;
 }
 
-/* Does an earlier linear line of the layer read the same values? */
-static int read_before(const struct model_spec *h, const struct family_line *line, int64_t layer)
+/* The first linear line of the layer that reads the same values: what it reads is summed once. */
+static const struct family_line *first_reader(const struct model_spec *h,
+                                              const struct family_line *line, int64_t layer)
 {
     const struct family_line *block = h->family->block;
     for (const struct family_line *l = block; l < line; l++)
         if (l->op == OP_linear && model_spec_has_line(h, l, layer) &&
             !strcmp(l->in[0], line->in[0]) && writer_of(block, l) == writer_of(block, line))
-            return 1;
-    return 0;
+            return l;
+    return line;
+}
+
+void calibrate_input_name(const struct model_spec *h, const struct family_line *line, int64_t layer,
+                          char name[64])
+{
+    const struct tap_rule *rule = tap_rule_of(line_axes(h->family, line)[1]);
+    const struct family_line *first = first_reader(h, line, layer),
+                             *w = writer_of(h->family->block, first);
+    if (rule)
+        snprintf(name, 64, "%s.%" PRId64, rule->inputs, layer);
+    else if (w && w->weight)
+        snprintf(name, 64, "hidden.%" PRId64 ".%s", layer, w->weight);
+    else
+        snprintf(name, 64, "hidden.%" PRId64 ".residual.%.24s", layer, first->weight);
 }
 
 /* A rule's name for outputs; with the first word of the stem where several lines write the axis:
@@ -226,19 +241,6 @@ static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r
     return s;
 }
 
-/* Adds sums of what a line reads of the residual stream: the norm before it, or the stream
- * itself. */
-static struct tap_sum *residual_sums(struct calibration *c, const struct model_spec *h,
-                                     const struct family_line *line, int64_t layer)
-{
-    char name[64];
-    const struct family_line *w = writer_of(h->family->block, line);
-    int normed = w && w->weight;
-    snprintf(name, sizeof name, "hidden.%" PRId64 ".%s%.24s", layer, normed ? "" : "residual.",
-             normed ? w->weight : line->weight);
-    return sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, name, -1);
-}
-
 /* If the layer lacks the line, its units get sums of zeros, so that scores and ranks have an entry
  * for every layer. */
 static int tap_line(struct calibration *c, const struct model_spec *h,
@@ -249,10 +251,12 @@ static int tap_line(struct calibration *c, const struct model_spec *h,
     int here = model_spec_has_line(h, line, layer);
     struct tap_sum *s = NULL;
     char name[64];
-    if (in)
+    if (in) {
         s = unit_sums(c, in, layer);
-    else if (axes[1] == AXIS_E && here && !read_before(h, line, layer))
-        s = residual_sums(c, h, line, layer);
+    } else if (axes[1] == AXIS_E && here && first_reader(h, line, layer) == line) {
+        calibrate_input_name(h, line, layer, name);
+        s = sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, name, -1);
+    }
     if (s && here && tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e))
         return -1;
     if (!out || !out->outputs)

@@ -20,5 +20,8 @@ int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
 /* borrowed; samples and positions so far */
 struct acts *calibrate_acts(struct calibration *c);
 void calibrate_close(struct calibration *c);
+/* The name of the sums (acts.h) of the channels that a linear line of a layer's block reads. */
+void calibrate_input_name(const struct model_spec *h, const struct family_line *line, int64_t layer,
+                          char name[64]);
 
 #endif

@@ -7,35 +7,21 @@
 
 #include "../base/mem.h"
 #include "rank.h"
+#include "rows.h"
 
 struct squares {
     double *rows, *cols, all;
 };
 
-static int squares_read(struct squares *q, struct model_in *in, const struct tensor *t,
-                        int64_t rows, int64_t cols)
+static void add_squares(void *user, int64_t row, const float *x, int64_t cols)
 {
-    int64_t row_bytes = dtype_bytes(t->dtype, cols),
-            block = row_bytes < ST_CHUNK ? ST_CHUNK / (row_bytes + 1) + 1 : 1;
-    void *raw = mem_alloc((size_t)(block * row_bytes) + 1);
-    float *x = mem_alloc((size_t)cols * sizeof *x + 1);
-    int bad = 0;
-    for (int64_t from = 0; from < rows && !bad; from += block) {
-        int64_t n = rows - from < block ? rows - from : block;
-        bad = model_read(in, raw, n * row_bytes);
-        for (int64_t r = 0; r < n && !bad; r++) {
-            to_f32(x, (char *)raw + r * row_bytes, t->dtype, cols);
-            for (int64_t c = 0; c < cols; c++) {
-                double square = (double)x[c] * x[c];
-                q->rows[from + r] += square;
-                q->cols[c] += square;
-            }
-            q->all += q->rows[from + r];
-        }
+    struct squares *q = user;
+    for (int64_t c = 0; c < cols; c++) {
+        double square = (double)x[c] * x[c];
+        q->rows[row] += square;
+        q->cols[c] += square;
     }
-    free(raw);
-    free(x);
-    return bad;
+    q->all += q->rows[row];
 }
 
 /* Adds the values of n positions along a tensor's dimension to the units of its axis, and to those
@@ -74,7 +60,7 @@ static int tensor_add(struct scores *s, struct model_in *in, const struct tensor
     }
     struct squares q = {mem_alloc((size_t)rows * sizeof(double)),
                         mem_alloc((size_t)cols * sizeof(double)), 0};
-    int bad = squares_read(&q, in, t, rows, cols);
+    int bad = rows_read(in, t, rows, cols, add_squares, &q);
     if (!bad)
         squares_add(s, &q, axes, layer, rows, cols);
     free(q.rows);

@@ -77,6 +77,7 @@ static const char *const options[] = {
     "row-bos",
     "sample",
     "schedule",
+    "score",
     "seed",
     "seq",
     "seq-length",

@@ -124,11 +124,12 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
                         struct.pack("<%df" % len(values), *values))' $i > lift-$i
     done
     # options that change a result by rounding at most, or only permit it; tokenize --ids,
-    # dump-logits --full, probe-layers --variants and --choices, slice-model --in-order are runs of
-    # another kind
+    # dump-logits --full, probe-layers --variants and --choices, score-importance --score and
+    # slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
         dump-logits any-tokenizer batch-size full
         probe-layers any-tokenizer batch-size table variants rank resume choices limit
+        score-importance score model
         slice-model any-model dry-run in-order verify verify-tokens
         tokenize ids
         ts-cat any-model

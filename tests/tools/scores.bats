@@ -1,0 +1,54 @@
+# Scores of units beyond those of the papers: activations times weights.
+bats_require_minimum_version 1.5.0
+
+setup() {
+    export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
+        PYTHONDONTWRITEBYTECODE=1
+    export OMP_NUM_THREADS=1            # the models are tiny
+    prune="python3 $PWD/tests/tools/prune.py" scores="python3 $PWD/tests/tools/scores.py"
+    cd "$BATS_TEST_TMPDIR"
+}
+
+refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
+    run --separate-stderr "-$1" "${@:3}"
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
+}
+
+# calibrated FAMILY: model.tsz, tokens.tsz, acts.tsz
+calibrated() {
+    $prune tokens "$1" tokens.tsz
+    hf-import --quiet "$GOLDEN/families/$1" | hf-export --quiet --dtype f32 - model
+    hf-import --quiet model -o model.tsz
+    calib-acts --quiet model.tsz tokens.tsz -o acts.tsz
+    rm -r model
+}
+
+@test "weighted: activations times the absolute weights that read them" {
+    for family in llama olmo2; do
+        calibrated $family
+        score-importance --score weighted --model model.tsz acts.tsz -o scores.tsz
+        $scores weighted model.tsz acts.tsz scores.tsz
+    done
+    score-importance --score weighted -m model.tsz acts.tsz --seq l2 -o wanda.tsz
+    score-importance acts.tsz --seq l2 -o plain.tsz
+    run -1 cmp -s <(ts-dump --head wanda.tsz | grep '^  "id"') \
+        <(ts-dump --head plain.tsz | grep '^  "id"')
+    $scores weighted model.tsz acts.tsz wanda.tsz l2
+    rank wanda.tsz -o rank.tsz
+    slice-model --quiet model.tsz --rank rank.tsz --intermediate-size 20 -o cut.tsz
+    ts-dump --hist cut.tsz | grep -q -- '--score weighted'
+}
+
+@test "weighted: of a layer without MLP; refusals" {
+    calibrated llama
+    slice-model --quiet model.tsz --drop-mlp 1 -o half.tsz
+    calib-acts --quiet half.tsz tokens.tsz |
+        score-importance --score weighted -m half.tsz -o scores.tsz
+    [ "$(ts-dump --values intermediate_size.1 scores.tsz | tr -d '0 \n')" = "" ]
+    refused 2 "go together" score-importance --score weighted acts.tsz
+    refused 2 "go together" score-importance -m model.tsz acts.tsz
+    refused 2 "--neuron neuron_in2" score-importance --score weighted -m model.tsz --head \
+        head_norm acts.tsz
+    refused 1 "is of model" score-importance --score weighted -m half.tsz acts.tsz
+}
