@@ -20,7 +20,6 @@
 #define PARE_ACTS_H
 
 #include "rank.h"
-#include "weighted.h"
 
 enum aggregate { AGG_MEAN, AGG_L2, AGG_VAR, AGG_COUNT };
 const char *aggregate_name(enum aggregate a);
@@ -43,6 +42,7 @@ struct acts {
 void acts_open(struct acts *a, const struct axes *axes, int64_t block_size);
 /* valid until the next call of acts_add_stat */
 struct acts_stat *acts_add_stat(struct acts *a, const char *name, int64_t units);
+const struct acts_stat *acts_find_stat(const struct acts *a, const char *name); /* NULL: none */
 /* Adds one sample: the three sequence aggregates of every unit, [units] each; `before`: number of
  * samples already in the stat. */
 void acts_stat_sample(struct acts_stat *s, int64_t before, const double *const values[AGG_COUNT]);
@@ -73,23 +73,5 @@ struct tap_rule {
 };
 extern const struct tap_rule tap_rules[];
 const struct tap_rule *tap_rule_of(enum axis axis); /* NULL: none */
-
-/* How sums become scores. */
-struct score_opts {
-    enum aggregate batch, seq;
-    const char *neuron; /* neuron_in2, neuron_first, neuron_first_gate, neuron_first_up */
-    /* 1: L2 over a head's channels at each position (the paper); 0: per channel, then L2 over them
-     * (NVIDIA's code) */
-    int head_norm;
-    /* 1: the final norm is among the norms summed for hidden_size */
-    int with_final;
-    /* what the activations of channels are multiplied by; NULL: nothing */
-    const struct column_sums *weights;
-};
-/* Every axis; layers by block importance 1 - mean cosine. */
-int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,
-                     const char *path, struct err *e);
-/* blocks first..first+n-1, 1 <= n <= block_size */
-double acts_block_importance(const struct acts *a, int64_t first, int64_t n);
 
 #endif

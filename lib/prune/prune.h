@@ -6,6 +6,7 @@
 #include "acts.h"
 #include "budget.h"
 #include "calibrate.h"
+#include "importance.h"
 #include "layer_table.h"
 #include "nested.h"
 #include "per_layer.h"

@@ -280,9 +280,10 @@ def magnitude(directory, path):
     assert list(got["num_attention_heads.0"][1]) == want
 
 
-each = {"scores": scores_of, "ranks": rank_of, "losses": losses_of,
-        "cuts": cuts_of}.get(sys.argv[1])
-for family in sys.argv[2:] if each else ():
-    each(family)
-if not each:
-    globals()[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    each = {"scores": scores_of, "ranks": rank_of, "losses": losses_of,
+            "cuts": cuts_of}.get(sys.argv[1])
+    for family in sys.argv[2:] if each else ():
+        each(family)
+    if not each:
+        globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,25 @@
+/* How activation sums (acts.h) become scores. */
+#ifndef PARE_IMPORTANCE_H
+#define PARE_IMPORTANCE_H
+
+#include "acts.h"
+#include "weighted.h"
+
+struct score_opts {
+    enum aggregate batch, seq;
+    const char *neuron; /* neuron_in2, neuron_first, neuron_first_gate, neuron_first_up */
+    /* 1: L2 over a head's channels at each position (the paper); 0: per channel, then L2 over them
+     * (NVIDIA's code) */
+    int head_norm;
+    /* 1: the final norm is among the norms summed for hidden_size */
+    int with_final;
+    /* what the activations of channels are multiplied by; NULL: nothing */
+    const struct column_sums *weights;
+};
+/* Every axis; layers by block importance 1 - mean cosine. */
+int scores_from_acts(struct scores *s, const struct acts *a, const struct score_opts *o,
+                     const char *path, struct err *e);
+/* blocks first..first+n-1, 1 <= n <= block_size */
+double acts_block_importance(const struct acts *a, int64_t first, int64_t n);
+
+#endif
