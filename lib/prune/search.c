@@ -192,12 +192,12 @@ static void couple_heads(const struct searching *w, int64_t l)
 
 static void set_size(struct searching *w, enum axis axis, int64_t value)
 {
+    if (w->s->lists[axis].by_width)
+        value = value * w->h.hidden_size / 1000;
     if (axis < LAYER_AXES) {
         model_spec_set_size(&w->h, axis, 0, value);
         return;
     }
-    if (w->s->lists[axis].by_width)
-        value = value * w->h.hidden_size / 1000;
     for (int64_t l = 0; l < layers_seen(w); l++) {
         layer_set_size(&w->layers[l], axis, value);
         couple_heads(w, l);

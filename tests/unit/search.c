@@ -2,6 +2,7 @@
  * of a small grid by brute force through the planner of cuts. */
 #include <stdlib.h>
 
+#include "../../lib/base/minmax.h"
 #include "../../lib/prune/prune.h"
 #include "spec.h"
 
@@ -137,7 +138,8 @@ static void test_grids(void)
 
 struct expected {
     const struct search *s;
-    int64_t n, sum; /* shapes in the band; a sum of what they have */
+    int64_t n, sum;               /* shapes in the band; a sum of what they have */
+    int64_t least, most, kv_most; /* of theirs */
 };
 
 static int64_t mix(const struct model_spec *h, const struct footprint *f)
@@ -151,6 +153,10 @@ static int64_t mix(const struct model_spec *h, const struct footprint *f)
 static void add_found(void *user, const struct model_spec *h, const struct footprint *f)
 {
     struct expected *x = user;
+    int64_t n = x->s->active ? f->active : f->parameters;
+    x->least = x->n ? min64(x->least, n) : n;
+    x->most = max64(x->most, n);
+    x->kv_most = max64(x->kv_most, f->kv_bytes);
     x->n++;
     x->sum += mix(h, f);
 }
@@ -173,11 +179,8 @@ static void add_expected(struct expected *x, const int64_t size[AXIS_COUNT])
     if (!slice_plan_shape(&p, x->s->source, NULL, NULL, &t, &refused)) {
         struct footprint f = model_footprint(&p.spec, &x->s->at);
         int64_t n = x->s->active ? f.active : f.parameters;
-        if (n >= x->s->least && n <= x->s->most &&
-            (!x->s->kv_most || f.kv_bytes <= x->s->kv_most)) {
-            x->n++;
-            x->sum += mix(&p.spec, &f);
-        }
+        if (n >= x->s->least && n <= x->s->most && (!x->s->kv_most || f.kv_bytes <= x->s->kv_most))
+            add_found(x, &p.spec, &f);
         slice_plan_free(&p);
     }
     slice_target_free(&t);
@@ -200,14 +203,30 @@ static void enumerate(struct expected *x, enum axis axis, int64_t size[AXIS_COUN
     }
 }
 
-static void same(const char *what, const struct search *s)
+static struct expected same(const char *what, const struct search *s)
 {
-    struct expected all = {s, 0, 0}, found = {s, 0, 0};
+    struct expected all = {.s = s}, found = {.s = s};
     int64_t size[AXIS_COUNT] = {0};
     enumerate(&all, MODEL_AXES, size);
     CHECK(search_run(s, add_found, &found, &e) == all.n && found.n == all.n && found.sum == all.sum,
           "%s: %lld shapes, not %lld", what, (long long)found.n, (long long)all.n);
-    CHECK(all.n > 1, "%s: %lld shapes test nothing", what, (long long)all.n);
+    CHECK(all.n > 0, "%s: no shape tests nothing", what);
+    return all;
+}
+
+/* Edges belong to the band. */
+static void same_at_edges(const char *what, struct search s)
+{
+    struct expected all = same(what, &s);
+    s.kv_most = s.kv_most ? all.kv_most : 0;
+    same(what, &s);
+    s.least = s.most = all.least;
+    same(what, &s);
+    s.least = s.most = all.most;
+    same(what, &s);
+    s.least = all.least + 1;
+    s.most = all.most - 1;
+    same(what, &s);
 }
 
 static void test_brute_force(void)
@@ -216,7 +235,7 @@ static void test_brute_force(void)
         const char *config;
         const char *lists[AXIS_COUNT];
         int64_t least, most, kv_most;
-        int active, half; /* half: layer 1 has no attention */
+        int active, half, uneven; /* layer 1 has no attention; has a narrower FFN */
     } rows[] = {
         {SMALL("llama", ""),
          {[AXIS_L] = "1:4:1",
@@ -243,6 +262,12 @@ static void test_brute_force(void)
          250000,
          620000,
          .kv_most = 600000},
+        {SMALL("llama", ""),
+         {[AXIS_L] = "1:4:1", [AXIS_E] = "12:48:12"},
+         0,
+         INT64_MAX,
+         0,
+         .uneven = 1},
         {"{'model_type':'gpt2','n_embd':42,'n_head':6,'n_layer':2}",
          {[AXIS_H] = "2,3,6", [AXIS_F] = "10:160:50"},
          0,
@@ -255,6 +280,8 @@ static void test_brute_force(void)
         CHECK(!head_of(&h, rows[i].config, &e), "%s", e.msg);
         if (rows[i].half)
             h.layers[1].kinds = KIND_mlp;
+        if (rows[i].uneven)
+            h.layers[1].intermediate_size /= 2;
         model_spec_list_tensors(&h, DT_F32);
         struct search s = {.source = &h,
                            .least = rows[i].least,
@@ -265,7 +292,7 @@ static void test_brute_force(void)
         for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
             if (rows[i].lists[x])
                 list(&s, x, rows[i].lists[x]);
-        same(rows[i].config, &s);
+        same_at_edges(rows[i].config, s);
         search_free(&s);
         model_spec_free(&h);
     }
