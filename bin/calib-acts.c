@@ -52,7 +52,7 @@ static const struct tool_desc desc = {
     TOOL_OUTPUT | TOOL_COMPUTE};
 
 /* A TOKENS operand. */
-struct text {
+struct token_text {
     char *path;
     int64_t most; /* sequences; 0: no limit */
     struct st_in *in;
@@ -64,7 +64,7 @@ struct text {
 struct job {
     struct tool *t;
     struct calibration *c;
-    struct text *texts;
+    struct token_text *texts;
     int n_texts;
     int32_t *ids;
     /* sequences in the batch so far, their common length, the most in a batch */
@@ -76,7 +76,7 @@ struct job {
 
 /* ---- the texts */
 
-static void operand_parse(struct job *j, struct text *x, const char *operand)
+static void operand_parse(struct job *j, struct token_text *x, const char *operand)
 {
     char *end;
     const char *number = data_split_number(operand, &x->path);
@@ -104,13 +104,13 @@ static int64_t tokens_ahead(const struct sequences *s)
     return n;
 }
 
-static void text_open(struct job *j, struct text *x, const struct model_spec *h)
+static void text_open(struct job *j, struct token_text *x, const struct model_spec *h)
 {
     struct tool *t = j->t;
     struct err *e = tool_err(t);
     x->in = tool_in(t, x->path, "tokens");
     st_head_id(st_head(x->in), "id", x->id, x->path, e);
-    for (const struct text *y = j->texts; y < x; y++)
+    for (const struct token_text *y = j->texts; y < x; y++)
         if (!strcmp(x->path, y->path) || (x->id[0] && !strcmp(x->id, y->id)))
             tool_die(t, "%s and %s are the same stream: each counts once", y->path, x->path);
     const char *tokenizer = json_string_value(json_object_get(st_head(x->in), "tokenizer_id"));
@@ -178,7 +178,7 @@ static void add_sequence(struct job *j, const struct sequences *s, const uint32_
     j->n_seq++;
 }
 
-static void run_text(struct job *j, struct text *x)
+static void run_text(struct job *j, struct token_text *x)
 {
     const uint32_t *ids;
     int64_t n, taken = 0;
@@ -209,7 +209,7 @@ static void add_shards(struct job *j, struct acts *a, const struct model_spec *h
     char text[200];
     int64_t cut = 0;
     for (int i = 0; i < j->n_texts; i++) {
-        struct text *x = &j->texts[i];
+        struct token_text *x = &j->texts[i];
         json_array_append_new(a->shards,
                               json_pack("[s, I, I]", x->id, (json_int_t)first, (json_int_t)x->end));
         cut = x->s.cut && x->s.max_len > cut ? x->s.max_len : cut;

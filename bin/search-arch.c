@@ -17,7 +17,7 @@
 static const char *lists[AXIS_COUNT], *parameters, *tolerance = "5%", *kv_bytes, *bandwidth, *flops,
                                                    *dtype = "bf16", *cache_dtype = "bf16",
                                                    *variants, *ratio, *bytes, *speedup, *curve;
-static int active, table, portable;
+static int active, table, portable, measure;
 static int64_t context;
 
 static const struct opt opts[] = {
@@ -60,11 +60,14 @@ static const struct opt opts[] = {
     {"dtype", OPT_TEXT, &dtype, "f32|f16|bf16|q8_0", "of the weights", 0},
     {"cache-dtype", OPT_TEXT, &cache_dtype, "f32|f16|bf16|q8_0", "of keys and values", 0},
     {"bandwidth", OPT_TEXT, &bandwidth, "N",
-     "memory bandwidth of the machine that will run the model, in bytes a second, such as 3.35TB; "
-     "predicts tokens a second in decoding",
+     "bytes a second that the machine reads that will run the model, such as 3.35TB; with --flops, "
+     "predicts tokens a second",
      0},
-    {"flops", OPT_TEXT, &flops, "N",
-     "FLOPs that it reaches in a second, such as 400T; predicts tokens a second in prefill", 0},
+    {"flops", OPT_TEXT, &flops, "N", "FLOPs a second that it reaches, such as 400T", 0},
+    {"measure", OPT_FLAG, &measure, NULL,
+     "measure tokens a second here, of every shape with random weights, and predict them from what "
+     "this device reaches",
+     0},
     {"Output", OPT_GROUP, NULL, NULL, NULL, 0},
     {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", 0},
     {0}};
@@ -79,8 +82,9 @@ static const struct tool_desc desc = {
     "parameters (tied embeddings once), those without embeddings and output head, and active ones; "
     "bytes of weights and of the keys and values of one sequence; FLOPs of a token, as the mean of "
     "a prompt of --context tokens and for the token after it; how much faster than the model it "
-    "should be: in decoding by the bytes that a token reads, in prefill by its FLOPs; and options "
-    "for slice-model. "
+    "should be: in decoding by the bytes that a token reads, in prefill by its FLOPs; tokens a "
+    "second where they are predicted or "
+    "measured, of one sequence; and options for slice-model. "
     "If hf-export would refuse a shape, it says why.\n\nLIST is 24,32,48 or FROM:TO:STEP, or "
     "several of them joined by commas. Sizes are at most the model's. Branches of the grid outside "
     "the band are not visited. Without a rank it is open which layers go: windows and the sizes "
@@ -91,7 +95,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    0};
+    TOOL_COMPUTE};
 
 /* ---- options */
 
@@ -136,13 +140,39 @@ static void read_costs(struct tool *t, struct search *s)
 /* ---- shapes, as they are found */
 
 struct printing {
+    struct tool *tool;
     const struct search *search;
     struct shape_report report;
+    int64_t done, n;
 };
+
+/* A quarter of a second for each speed, or three runs. */
+static void measure_shape(struct printing *p, const struct model_spec *shape)
+{
+    struct speed_options o = {p->report.at.context, 0.25};
+    if (!measure)
+        return;
+    if (speed_measure_shape(&p->report.measured, tool_exec(p->tool), shape, p->report.at.weights,
+                            &o, tool_err(p->tool)))
+        tool_check(p->tool);
+    tool_progress(p->tool, ++p->done, p->n, "shapes");
+}
+
+/* Of the machine: given, or what this one reaches. */
+static void read_rates(struct tool *t, struct speed_rates *r, enum dtype weights)
+{
+    if (!bandwidth != !flops)
+        tool_usage(t, "--bandwidth and --flops describe a machine together: give both");
+    r->bytes = (double)read_amount(t, "bandwidth", bandwidth, amount_bytes, "3.35TB");
+    r->flops = (double)read_amount(t, "flops", flops, amount_count, "400T");
+    if (measure && !flops && speed_rates(r, tool_exec(t), weights, 0.25, tool_err(t)))
+        tool_check(t);
+}
 
 static void print_shape(void *user, const struct model_spec *shape, const struct footprint *f)
 {
     struct printing *p = user;
+    measure_shape(p, shape);
     if (table) {
         shape_table_row(stdout, &p->report, shape, f);
         return;
@@ -151,6 +181,7 @@ static void print_shape(void *user, const struct model_spec *shape, const struct
     json_t *j = shape_json(&p->report, shape, f, options);
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     putchar('\n');
+    fflush(stdout);
     json_decref(j);
     free(options);
 }
@@ -236,12 +267,12 @@ static void set_limit(struct tool *t, struct layer_budget *b, const struct searc
         b->most = read_amount(t, "parameters", parameters, amount_count, "8e9");
 }
 
-static void print_point(struct tool *t, const struct per_layer *l, int64_t i,
-                        const struct printing *p)
+static void print_point(struct tool *t, const struct per_layer *l, int64_t i, struct printing *p)
 {
     struct slice_plan plan;
     if (per_layer_plan(l, i, &plan, tool_err(t)))
         tool_check(t);
+    measure_shape(p, &plan.spec);
     struct footprint f = model_footprint(&plan.spec, &p->report.at);
     char *options = slice_plan_options(&plan, l->source);
     json_t *j = shape_json(&p->report, &plan.spec, &f, options);
@@ -284,7 +315,7 @@ static void write_curve(struct tool *t, const struct per_layer *l)
     tool_check(t);
 }
 
-static void search_layers(struct tool *t, const struct search *s, const struct printing *p)
+static void search_layers(struct tool *t, const struct search *s, struct printing *p)
 {
     struct variants v;
     struct per_layer l;
@@ -324,7 +355,7 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
         if (lists[x] && search_list_read(&s->lists[x], x, lists[x], s->source, tool_err(t)))
             tool_check(t);
-    int64_t n = search_run(s, NULL, NULL, tool_err(t));
+    int64_t n = p->n = search_run(s, NULL, NULL, tool_err(t));
     if (!n)
         tool_note(t, "no shape of the grid is in the band");
     if (n > 0 && table)
@@ -344,9 +375,8 @@ int main(int argc, char **argv)
     check_mode(t);
     read_band(t, &s);
     read_costs(t, &s);
-    struct printing p = {.search = &s};
-    p.report.bandwidth = (double)read_amount(t, "bandwidth", bandwidth, amount_bytes, "3.35TB");
-    p.report.flops = (double)read_amount(t, "flops", flops, amount_count, "400T");
+    struct printing p = {.tool = t, .search = &s};
+    read_rates(t, &p.report.rates, s.at.weights);
     read_operand(t, tool_operand(t, 0), &source);
     if (!s.at.context)
         s.at.context = min64(4096, source.max_position_embeddings);

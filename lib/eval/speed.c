@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../base/minmax.h"
 #include "../base/rng.h"
@@ -102,6 +103,35 @@ int speed_measure(struct speed *s, struct exec *x, struct model *m, const struct
     *s = (struct speed){0};
     int failed = measure_decode(s, x, m, o, ids, e) || measure_prefill(s, x, m, o, ids, e);
     free(ids);
+    return failed ? -1 : 0;
+}
+
+/* The machine's memory and, of a device of its own, what is left there. */
+static int check_room(struct exec *x, const struct model_spec *shape, enum dtype weights,
+                      struct err *e)
+{
+    struct footprint f = model_footprint(shape, &(struct footprint_options){weights, weights, 1});
+    int64_t most = min64(exec_available(x), sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
+    return f.weight_bytes <= most ? 0
+                                  : err_set(e,
+                                            "the weights of a shape take %.1f GB, but there are "
+                                            "%.1f GB of memory: it cannot be measured here",
+                                            1e-9 * (double)f.weight_bytes, 1e-9 * (double)most);
+}
+
+int speed_measure_shape(struct speed *s, struct exec *x, const struct model_spec *shape,
+                        enum dtype weights, const struct speed_options *o, struct err *e)
+{
+    struct model m;
+    if (check_room(x, shape, weights, e))
+        return -1;
+    struct model_in *in = model_random(shape, weights, e);
+    int failed = model_load(&m, in, MODEL_FROZEN, e);
+    model_close(in);
+    if (failed)
+        return -1;
+    failed = model_move(&m, x, e) || speed_measure(s, x, &m, o, e);
+    model_free(&m);
     return failed ? -1 : 0;
 }
 

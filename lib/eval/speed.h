@@ -19,6 +19,10 @@ struct speed {
 /* The model is in the memory of the device. */
 int speed_measure(struct speed *s, struct exec *x, struct model *m, const struct speed_options *o,
                   struct err *e);
+/* The same of a model of that shape with random values of that type (model_random), which is loaded
+ * and released. -1 also: it would not fit into memory. */
+int speed_measure_shape(struct speed *s, struct exec *x, const struct model_spec *shape,
+                        enum dtype weights, const struct speed_options *o, struct err *e);
 /* Memory in use: of the process on the CPU, else of the device. Only differences are meaningful. */
 int64_t speed_memory(struct exec *x);
 

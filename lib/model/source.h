@@ -61,6 +61,10 @@ void model_close(struct model_in *in);
  * self are already released. */
 int stream_source_open(struct model_in *in, const char *path, struct err *e);
 
+/* A model of this shape with small random values, in the types that footprint.h counts for `dtype`:
+ * to measure how fast it runs. Only sizes and layers of `shape` count. model_close it. */
+struct model_in *model_random(const struct model_spec *shape, enum dtype dtype, struct err *e);
+
 /* The files that travel with a model, NULL-terminated, and how large one may be. */
 extern const char *const model_file_names[];
 enum { MODEL_FILE_MAX = 256 << 20 };

@@ -36,11 +36,13 @@ static double decode_speedup(const struct shape_report *r, const struct footprin
     return bytes_read(&r->source) / bytes_read(f);
 }
 
-/* Tokens a second; 0: not known. */
-static double decode_speed(const struct shape_report *r, const struct footprint *f)
+/* Tokens a second, of which 0 are not known. */
+static struct speed predicted(const struct shape_report *r, const struct footprint *f)
 {
-    double by_bytes = r->bandwidth / bytes_read(f), by_flops = r->flops / f->decode_flops;
-    return r->flops > 0 && by_flops < by_bytes ? by_flops : by_bytes;
+    struct speed s = {0};
+    if (r->rates.flops > 0)
+        speed_predict(&s, f, r->at.context, &r->rates);
+    return s;
 }
 
 /* Why hf-export would refuse the shape; not set: it would not. */
@@ -57,10 +59,11 @@ static struct err export_refusal(const struct model_spec *shape)
     return why;
 }
 
-static void put(json_t *to, const char *key, double value)
+static void put_speed(json_t *to, const char *key, const struct speed *s)
 {
-    if (value > 0)
-        json_object_set_new(to, key, json_real(value));
+    if (s->decode > 0)
+        json_object_set_new(to, key,
+                            json_pack("{s:f, s:f}", "prefill", s->prefill, "decode", s->decode));
 }
 
 static void put_count(json_t *to, const char *key, int64_t n)
@@ -88,12 +91,13 @@ json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
     put_count(j, "kv_bytes", f->kv_bytes);
     json_object_set_new(j, "cache_dtype", json_string(dtype_name(r->at.cache)));
     put_count(j, "context", r->at.context);
-    put(j, "prefill_flops_per_token", f->prefill_flops);
-    put(j, "decode_flops_per_token", f->decode_flops);
-    put(j, "prefill_speedup", prefill_speedup(r, f));
-    put(j, "decode_speedup", decode_speedup(r, f));
-    put(j, "predicted_prefill_tokens_per_second", r->flops / f->prefill_flops);
-    put(j, "predicted_decode_tokens_per_second", decode_speed(r, f));
+    json_object_set_new(j, "prefill_flops", json_real(f->prefill_flops));
+    json_object_set_new(j, "decode_flops", json_real(f->decode_flops));
+    json_object_set_new(j, "prefill_speedup", json_real(prefill_speedup(r, f)));
+    json_object_set_new(j, "decode_speedup", json_real(decode_speedup(r, f)));
+    struct speed p = predicted(r, f);
+    put_speed(j, "predicted", &p);
+    put_speed(j, "measured", &r->measured);
     struct err refused = export_refusal(shape);
     if (refused.set)
         json_object_set_new(j, "hf_export_refuses", json_text(refused.msg));
@@ -121,6 +125,15 @@ void shape_table_head(FILE *to)
             "ffn", "total", "non-emb", "weights", "cache", "prefill", "decode");
 }
 
+static void print_speeds(FILE *to, const struct shape_report *r, const struct footprint *f)
+{
+    struct speed s = r->measured.decode > 0 ? r->measured : predicted(r, f);
+    if (s.decode > 0)
+        fprintf(to, " %5.4g/s %5.4g/s\n", s.prefill, s.decode);
+    else
+        fprintf(to, " %6.2fx %6.2fx\n", prefill_speedup(r, f), decode_speedup(r, f));
+}
+
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
                      const struct footprint *f)
 {
@@ -140,5 +153,5 @@ void shape_table_row(FILE *to, const struct shape_report *r, const struct model_
     print_amount(to, (double)f->non_embedding, 'B');
     print_amount(to, (double)f->weight_bytes, 'G');
     print_amount(to, (double)f->kv_bytes, 'G');
-    fprintf(to, " %6.2fx %6.2fx\n", prefill_speedup(r, f), decode_speedup(r, f));
+    print_speeds(to, r, f);
 }

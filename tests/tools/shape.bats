@@ -88,7 +88,7 @@ for line in open("shapes"):
     assert 3.8e9 <= s["parameters"] <= 4.2e9 and s["weight_bytes"] == 2 * s["parameters"], s
     assert s["kv_bytes"] == 2 * 2 * 8 * 128 * 4096 * s["num_hidden_layers"], s
     assert s["parameters"] - s["non_embedding_parameters"] == 2 * 256000 * s["hidden_size"], s
-    assert "hf_export_refuses" not in s and "predicted_decode_tokens_per_second" not in s, s'
+    assert "hf_export_refuses" not in s and "predicted" not in s, s'
     # shellcheck disable=SC2086
     search-arch "$config" --parameters 4B $grid --table > table
     [ "$(wc -l < table)" = 19 ]
@@ -113,7 +113,7 @@ for line in open("shapes"):
     search-arch "$GOLDEN/papers/llama-3.1-8b.json" --context 1000 --bandwidth 1TB --flops 100T > one
     [ "$(field kv_bytes < one)" = 131072000 ]
     # 1e12 / (2 * (8030261248 - 128255 * 4096) + 131072000)
-    [ "$(field predicted_decode_tokens_per_second < one)" = 66.0461 ]
+    grep -q '"predicted":{"prefill":6548.05,"decode":66.0461}' one
     search-arch "$llama" --kv-bytes 16384 --context 64 --layers 1:4:1 --cache-dtype f16 > few
     [ "$(wc -l < few)" = 4 ]
     search-arch "$llama" --kv-bytes 16383 --context 64 --layers 1:4:1 --cache-dtype f16 > few
@@ -123,7 +123,20 @@ for line in open("shapes"):
     search-arch "$llama" --parameters 1000 2> note > none
     [ ! -s none ]
     grep -q 'no shape of the grid is in the band' note
+    refused 2 "give both" search-arch "$llama" --flops 1T
     refused 1 "--hidden must be at most 36, that of the model" search-arch "$llama" --hidden 48
     refused 2 "--tolerance takes a share" search-arch "$llama" --tolerance 2
     refused 2 "--dtype must be f32" search-arch "$llama" --dtype q4
+}
+
+@test "search-arch --measure runs every shape" {
+    search-arch "$GOLDEN/families/qwen3/config.json" --context 16 --layers 1,2 --measure \
+        --quiet > shapes
+    [ "$(grep -c '"measured":{"prefill":[1-9][0-9.e+]*,"decode":[1-9][0-9.e+]*}' shapes)" = 2 ]
+    search-arch "$llama" --context 16 --measure --dtype q8_0 --quiet --table |
+        grep -q '/s *[0-9.e+]*/s$'
+    echo '{"model_type": "llama", "vocab_size": 10000000, "hidden_size": 1000000,
+        "num_attention_heads": 10000, "intermediate_size": 1, "num_hidden_layers": 1}' > huge.json
+    refused 1 "of memory: it cannot be measured here" search-arch huge.json --measure \
+        --bandwidth 1T --flops 1T
 }

@@ -136,11 +136,42 @@ static void test_published(void)
     model_spec_free(&h);
 }
 
+/* A model of random values has the bytes that are counted, and loads. */
+static void test_random_values(void)
+{
+    static const enum dtype types[] = {DT_F32, DT_BF16, DT_F16, DT_Q8_0};
+    struct err e;
+    struct model_spec h;
+    CHECK(!head_of(&h, "{'model_type':'llama'," TINY(",'intermediate_size':64"), &e), "%s", e.msg);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        struct footprint f = model_footprint(&h, &(struct footprint_options){types[i], DT_F16, 1});
+        struct model_in *in = model_random(&h, types[i], &e);
+        CHECK(model_spec_bytes(model_in_spec(in)) == f.weight_bytes, "%s: %lld bytes",
+              dtype_name(types[i]), (long long)model_spec_bytes(model_in_spec(in)));
+        struct model m;
+        CHECK(!model_load(&m, in, MODEL_FROZEN, &e), "%s", e.msg);
+        double largest = 0, sum = 0;
+        float v[64];
+        const struct param *p = model_param(&m, 1, "down_proj.weight");
+        to_f32(v, p->v, p->dtype, 64);
+        for (int k = 0; k < 64; k++) {
+            largest = fmax(largest, fabs(v[k]));
+            sum += v[k] * v[k];
+        }
+        CHECK(largest < 0.1 && sum > 64 * 1e-4 && sum < 64 * 1e-3, "%s: largest %g, squares %g",
+              dtype_name(types[i]), largest, sum / 64);
+        model_free(&m);
+        model_close(in);
+    }
+    model_spec_free(&h);
+}
+
 int main(void)
 {
     test_parts();
     test_layers();
     test_dtypes();
     test_published();
+    test_random_values();
     return check_report();
 }
