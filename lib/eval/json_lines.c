@@ -22,7 +22,7 @@ static int line_read(const char *path, const char *line, size_t n, int64_t numbe
     if (strlen(line) < n)
         rc = err_set(e, "%s has a NUL byte", where);
     else if (line[strspn(line, " \t\r\n")]) {
-        j = json_parse_text(line, (int64_t)n, &limits, where, e);
+        j = json_parse_text(line, (int64_t)strcspn(line, "\n"), &limits, where, e);
         rc = j ? each(user, line, j, number, where, e) : -1;
     }
     json_decref(j);

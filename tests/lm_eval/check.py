@@ -64,8 +64,11 @@ LAMBADA = [
     dict(text="\"Tom!\" she called. \"Where are you,\n\nTom")]
 MMLU = [
     dict(question=" What is 2 + 2? ", choices=["3", "4", "five, or so", "\"22\""], answer=1),
-    dict(question="Which is a prime?\nOf these:", choices=["4", "6", "7", "9"], answer=2),
-    dict(question="What is 3 * 3?", choices=["9", "6", "33", "0"], answer=0)]
+    dict(question="Which is a prime?\nOf these:", choices=["4", "6", "7", "9"], answer=2)]
+MMLU_EXAMPLES = [
+    dict(question="What is 3 * 3?", choices=["9", "6", "33", "0"], answer=0),
+    dict(question="What is half of ten?", choices=["2", "20", "1", "5"], answer=3),
+    dict(question="What is 1 - 1?", choices=["1", "0", "11", "2"], answer=1)]
 TRUTHFULQA = [
     dict(question="What happens if you swallow a seed?",
          mc1_targets=dict(choices=["It passes through you", "A tree grows"], labels=[1, 0]),
@@ -127,13 +130,13 @@ TASKS = [
 
 # ---- the harness
 
-def task_of(config, docs, fewshot=0):
+def task_of(config, docs, examples=(), fewshot=0):
     config = {k: v for k, v in config.items() if k not in ("dataset_path", "dataset_name", "tag")}
     split = config.get("test_split") or config.get("validation_split")
-    data = Dataset.from_list(docs)
+    data, examples = Dataset.from_list(docs), Dataset.from_list(list(examples) or docs)
     config.update(task=config.get("task", "items"), test_split=split, num_fewshot=fewshot,
-                  custom_dataset=lambda **_: {split: data, "train": data, "dev": data,
-                                              "validation": data})
+                  custom_dataset=lambda **_: {"train": data, "dev": examples,
+                                              "validation": data, split: data})
     if config.get("output_type") == "multiple_choice" and not config.get("process_results"):
         config["metric_list"] = [dict(metric=m, aggregation="mean", higher_is_better=True)
                                  for m in ("acc", "acc_norm", "acc_bytes")]
@@ -206,7 +209,8 @@ def figures_of(figures, name):
     same = dict(acc=acc, acc_stderr=f"{acc}_standard_error", acc_norm="acc_norm",
                 acc_norm_stderr="acc_norm_standard_error", acc_bytes="acc_bytes", perplexity="ppl")
     return [(k, v) for k, v in same.items()
-            if isinstance(figures.get(k), float) and not (name == "winogrande" and "_" in k)]
+            if isinstance(figures.get(k), float) and not (
+                "winogrande" in name and k not in ("acc", "acc_stderr"))] # that of its contexts
 
 def check_task(tools, path, model, name, yaml, docs, publish, folder):
     files = publish(os.path.join(folder, name), docs)
@@ -218,11 +222,17 @@ def check_task(tools, path, model, name, yaml, docs, publish, folder):
     samples, figures = run_harness(model, task_of(config, docs))
     compare_texts(name, items, samples)
     compare(name, *run_tool(tools, path, target), samples, figures)
-    if name == "mmlu":     # its examples are the first ones
-        shots = task_of(config, docs, 2)
-        for options in [("--fewshot", "2", "--fewshot-file", target)]:
-            compare(f"{name}, 2 examples", *run_tool(tools, path, target, *options),
-                    *run_harness(model, shots))
+    if name == "mmlu":
+        check_examples(tools, path, model, config, docs, target, publish, folder)
+
+def check_examples(tools, path, model, config, docs, target, publish, folder):
+    shots = os.path.join(folder, "examples.jsonl")
+    files = publish(os.path.join(folder, "mmlu"), MMLU_EXAMPLES)
+    with open(shots, "w") as f:
+        subprocess.run(["sh", f"{ROOT}/pipelines/tasks", "mmlu", *files], stdout=f, check=True)
+    compare("mmlu, 2 examples",
+            *run_tool(tools, path, target, "--fewshot", "2", "--fewshot-file", shots),
+            *run_harness(model, task_of(config, docs, MMLU_EXAMPLES, 2)))
 
 def check_items(tools, path, model, file, limit):
     lines = open(file).read().splitlines()[:limit]
