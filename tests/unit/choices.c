@@ -192,7 +192,7 @@ static void set_row(struct choice_row *row, double log_likelihood, int64_t score
  * 4). Probability of the first: 1 / (1 + e^-1) and so on. */
 static void check_scores(void)
 {
-    static const double values[4][2] = {{-1, -2}, {-2, -2.4}, {-4, -9}, {-3, -1}};
+    static const double values[4][2] = {{-1, -2}, {-2, -2.8}, {-4, -9}, {-3, -1}};
     static const int tokens[4][2] = {{2, 2}, {2, 1}, {2, 3}, {1, 2}};
     char *line = mem_string("{\"choices\":[\" ab\",\" \\u00e9\\u00e9\\u00e9\"],\"gold\":0}\n"),
          *text = mem_format("%s%s%s%s", line, line, line, line);
