@@ -110,8 +110,8 @@ static void measure(struct tool *t, struct model_in *in, const struct footprint 
     struct model m;
     const struct speed_rates *r = rates(t, weights_dtype(model_in_spec(in)));
     int64_t before = speed_memory(x);
-    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, x, e) ||
-        speed_measure(&s, x, &m, &o, e))
+    tool_load(t, &m, in);
+    if (speed_measure(&s, x, &m, &o, e))
         tool_check(t);
     speed_predict(&predicted, f, o.context, r);
     json_object_set_new(j, "predicted",

@@ -240,8 +240,7 @@ int main(int argc, char **argv)
         tool_die(t, "--block-size %lld exceeds the model's %lld layers", (long long)block_size,
                  (long long)h->num_hidden_layers);
     struct model m;
-    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
-        tool_check(t);
+    tool_load(t, &m, in);
     j.vocab_size = m.spec.vocab_size;
     if (!j.room)
         j.room = j.max_len < 1024 ? 1024 / j.max_len : 1;

@@ -104,8 +104,7 @@ int main(int argc, char **argv)
     if (top > model_in_spec(in)->vocab_size)
         tool_usage(t, "--top-k %lld exceeds the vocabulary of %lld tokens", (long long)top,
                    (long long)model_in_spec(in)->vocab_size);
-    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
-        tool_check(t);
+    tool_load(t, &m, in);
     struct dump *d = dump_open(tool_exec(t), &m, &tokens, &spec, seq_length, batch_size, max_tokens,
                                e);
     tool_check(t);

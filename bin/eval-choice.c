@@ -238,9 +238,7 @@ static void evaluate(struct tool *t, const char *name)
     struct model m = {0};
     struct choices *c = choices_open(&items, &shots, fewshot, in, e);
     tool_check(t);
-    if (!model_load(&m, in, MODEL_FROZEN, e))
-        model_move(&m, tool_exec(t), e);
-    tool_check(t);
+    tool_load(t, &m, in);
     int64_t bytes = choices_run_bytes(c, tool_exec(t), &m, &run, e);
     tool_check(t);
     tool_predict_memory(t, name,

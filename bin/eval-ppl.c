@@ -271,9 +271,7 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     struct err *e = tool_err(t);
     if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
         !resolve_windows(t, tokens, model_in_spec(in), r))
-        model_load(&m, in, MODEL_FROZEN, e);
-    tool_check(t);
-    model_move(&m, tool_exec(t), e);
+        tool_load(t, &m, in);
     tool_check(t);
     double nll = conventions ? run_conventions(t, name, &m, tokens, r)
                              : run(t, name, &m, tokens, r);

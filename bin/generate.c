@@ -93,9 +93,7 @@ static void load_model(struct tool *t, struct model_in *in)
 {
     if (ignore_eos)
         stop.n = 0;
-    if (!model_load(&model, in, MODEL_FROZEN, tool_err(t)))
-        model_move(&model, tool_exec(t), tool_err(t));
-    tool_check(t);
+    tool_load(t, &model, in);
     model_close(in);
 }
 

@@ -295,13 +295,17 @@ static void open_run(struct tool *t)
 {
     struct err *e = tool_err(t);
     char text[900];
+    int how = f32_teacher ? MODEL_TRAIN : MODEL_FROZEN;
+    int64_t bytes = model_memory(model_in_spec(student_in), MODEL_TRAIN, 0);
+    bytes += teacher_in ? model_memory(model_in_spec(teacher_in), how, 0) : 0;
+    tool_need_memory(t, "loading the models", bytes);
     if (random_init)
         model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
         model_load(&student, student_in, MODEL_TRAIN, e);
     tool_check(t);
     if (teacher_in)
-        model_load(&teacher, teacher_in, f32_teacher ? MODEL_TRAIN : MODEL_FROZEN, e);
+        model_load(&teacher, teacher_in, how, e);
     tool_check(t);
     train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
     tool_check(t);

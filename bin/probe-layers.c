@@ -349,7 +349,6 @@ static void source_close(struct source *s)
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
-    struct err *e = tool_err(t);
     struct table variants = {.t = t};
     struct source s = {0};
     struct model m;
@@ -362,8 +361,7 @@ int main(int argc, char **argv)
     else
         block_lengths(t, &p, model_in_spec(in)->num_hidden_layers);
     source_open(t, &s, in);
-    if (model_load(&m, in, MODEL_FROZEN, e) || model_move(&m, tool_exec(t), e))
-        tool_check(t);
+    tool_load(t, &m, in);
     struct axes a;
     axes_from_model(&a, &m.spec);
     struct probe_text on = {tool_exec(t), &s.w, s.choices, batch_size, on_progress, t};

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "../base/available.h"
 #include "../base/mem.h"
 #include "tool_private.h"
 
@@ -99,6 +100,38 @@ const char *tool_compute_name(struct tool *t)
 
 /* ---- memory before it is spent */
 
+/* Options that lower memory, of those that the tool has: "lower --a or --b; "; free it. */
+static char *ways_out(const struct tool *t)
+{
+    static const char *const names[] = {"batch-size", "seq-length", "context"};
+    char *text = mem_string("");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (const struct opt *p = t->desc->opts; p->name; p++)
+            if (!strcmp(p->name, names[i]))
+                text = mem_append(text, "%s--%s", *text ? " or " : "lower ", p->name);
+    if (*text)
+        text = mem_append(text, "; ");
+    return text;
+}
+
+void tool_need_memory(struct tool *t, const char *what, int64_t bytes)
+{
+    int64_t left = available_bytes("");
+    if (bytes <= left || t->force)
+        return;
+    char *options = ways_out(t);
+    tool_die(t, "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force tries it",
+             what, 1e-6 * (double)bytes, 1e-6 * (double)left, options);
+}
+
+void tool_load(struct tool *t, struct model *m, struct model_in *in)
+{
+    tool_need_memory(t, "loading the model", model_memory(model_in_spec(in), MODEL_FROZEN, 0));
+    if (!model_load(m, in, MODEL_FROZEN, &t->err))
+        model_move(m, tool_exec(t), &t->err);
+    tool_check(t);
+}
+
 /* Notes "predicted KIND total MB (parts)", after what it is for. */
 static void note_memory(struct tool *t, const char *what, const char *kind, int64_t total,
                         const char *parts)
@@ -137,6 +170,7 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
     text = mem_append(text, "program and data %.1f", 1e-6 * (double)(rest > 0 ? rest : 0));
     note_memory(t, what, "memory", total, text);
     free(text);
+    tool_need_memory(t, "this", total - program);
     if (t->exec_is_open)
         check_limit(t, "computation beside models and activations",
                     exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);

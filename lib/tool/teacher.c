@@ -68,9 +68,8 @@ struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
         return r;
     }
     r->in = tool_model(t, path);
-    if (!data_check_model(tokens, tokens_name, model_in_spec(r->in), path, any_tokenizer, e) &&
-        !model_load(&r->model, r->in, MODEL_FROZEN, e))
-        model_move(&r->model, tool_exec(t), e);
+    if (!data_check_model(tokens, tokens_name, model_in_spec(r->in), path, any_tokenizer, e))
+        tool_load(t, &r->model, r->in);
     tool_check(t);
     return r;
 }

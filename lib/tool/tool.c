@@ -35,6 +35,9 @@ static void tool_common_options(struct tool *t)
          {"compute", OPT_TEXT, &t->compute, "auto|bf16|tf32|f32",
           "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
           OPT_SILENT_ID}}, /* hist and id record what it resolves to, see step_id */
+        {TOOL_COMPUTE | TOOL_MAY_COMPUTE,
+         {"force", OPT_FLAG, &t->force, NULL,
+          "start even if the predicted memory is more than is left", OPT_SILENT_ID}},
         {0, {"quiet", OPT_FLAG, &t->quiet, NULL, "print no notes and no progress", OPT_SILENT_ID}},
         {0, {"help", OPT_FLAG, &t->help, NULL, "print this help and exit", OPT_SILENT_ID}},
         {0, {"version", OPT_FLAG, &t->version, NULL, "print the version and exit", OPT_SILENT_ID}},

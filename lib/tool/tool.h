@@ -37,7 +37,7 @@ struct tool_desc {
 };
 enum {
     TOOL_OUTPUT = 1,     /* -o/--output FILE (default: stdout), --compress auto|none|N */
-    TOOL_COMPUTE = 2,    /* --threads N, --device cpu|cuda, --compute */
+    TOOL_COMPUTE = 2,    /* --threads N, --device cpu|cuda, --compute, --force */
     TOOL_MAY_COMPUTE = 4 /* the same; provenance has them only if tool_exec was called */
 };
 /* every tool: --help, --version, --quiet */
@@ -104,6 +104,11 @@ void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit
 /* Prints the predicted memory in one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
  * and data 20.0)". `what` names the operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
+/* Ends the tool, unless --force was given, if so many bytes are more than the machine, or a control
+ * group that it is in, has left. tool_predict_memory asks for what is not loaded. */
+void tool_need_memory(struct tool *t, const char *what, int64_t bytes);
+/* Loads a MODEL_FROZEN model and moves it to the device, if there is memory for it. */
+void tool_load(struct tool *t, struct model *m, struct model_in *in);
 /* Finishes an import: writes the model unchanged to the output and closes it. Returns the
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);

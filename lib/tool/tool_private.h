@@ -12,10 +12,10 @@ struct tool {
     struct options options;
     struct err err;
     struct exec exec;
-    int exec_is_open, is_limited, quiet, help, version, stdin_taken;
+    int exec_is_open, is_limited, quiet, force, help, version, stdin_taken;
     int64_t threads;
     const char *output, *compress, *device, *compute;
-    struct opt common[9];
+    struct opt common[10];
     json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
     json_t *facts;          /* see tool_identify; NULL: none */
     json_t *recorded;       /* see tool_record; NULL: none */

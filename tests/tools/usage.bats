@@ -350,3 +350,16 @@ END
     make -s -C "$ROOT" uninstall PREFIX="$PWD/a b" LIBEXEC=1
     [ -z "$(find "a b" -type f)" ]
 }
+
+@test "more memory than is left is refused before it is taken, with what helps" {
+    [ -z "${PARE_SANITIZED:-}" ] || skip "a sanitizer takes memory of its own"
+    calibrate() { "$BIN/calib-acts" "$MODEL" data.tsz --batch-size "$1" "${@:2}" > acts; }
+    calibrate 100000 2> note
+    per=$(sed -n 's/.*activations and sums \([0-9]*\).*/\1/p' note)
+    # nearly all that the machine has, so more than is left; the kernel lends that much unasked
+    batch=$(awk -v per="$per" '/MemTotal/ { print int($2 / 1000 * 0.99 / per * 100000) }' \
+        /proc/meminfo)
+    run --separate-stderr -1 calibrate "$batch"
+    [[ $stderr == *"MB of memory are left: lower --batch-size or --seq-length; --force tries it"* ||
+        $stderr == *"cannot reserve"* ]]
+}
