@@ -12,6 +12,7 @@ static struct slice_options shape;
 static struct budget_options wanted;
 static const char *rank_name, *verify_name;
 static int64_t verify_tokens = 64;
+static const char *merge_heads;
 static struct tool_repair repair = {.tokens = 16384, .ridge = 0.01};
 static int any_model, dry_run;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
@@ -48,6 +49,10 @@ static const struct opt last[] = {
     {"any-model", OPT_FLAG, &any_model, NULL, "accept a rank of another model with the same sizes",
      0},
     {"Repair", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"merge-heads", OPT_TEXT, &merge_heads, "qkv|qkvo",
+     "before query heads of a group are removed, add to each of the last kept ones its difference "
+     "from a removed one, in these projections; k and v only where every query head has its own",
+     0},
     {"repair", OPT_PATH, &repair.path, "TOKENS",
      "refit the matrices that write to the hidden state (o_proj, down_proj) by least squares, so "
      "that on TOKENS they write what the uncut model writes; computed in f32",
@@ -150,6 +155,16 @@ static void check_values(struct tool *t, struct model_in *in)
                  "%s is the rank of another model than %s: both have id %.8s, but their values "
                  "differ; use --any-model to accept it",
                  rank_name, tool_operand(t, 0), model_in_spec(in)->id);
+}
+
+static void merge(struct tool *t, struct slice_plan *p, const struct model_spec *source,
+                  const struct rank *r)
+{
+    int outputs = !strcmp(merge_heads, "qkvo");
+    if (!outputs && strcmp(merge_heads, "qkv"))
+        tool_usage(t, "--merge-heads must be qkv or qkvo, not \"%s\"", merge_heads);
+    if (slice_merge_plan(p, source, r, outputs, tool_err(t)))
+        tool_check(t);
 }
 
 static void note_shape(struct tool *t, const struct model_spec *source, const struct slice_plan *p)
@@ -285,6 +300,8 @@ int main(int argc, char **argv)
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
+    if (merge_heads)
+        merge(t, &p, source, rank_name ? &r : NULL);
     if (repair.path)
         repair_plan(&p);
     note_shape(t, source, &p);

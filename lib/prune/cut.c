@@ -1,5 +1,6 @@
 /* The cut itself: rows and columns of each tensor by its axes, in constant memory (row blocks). See
  * slice.h. */
+#include "merge.h"
 #include "nested.h"
 #include "slice.h"
 
@@ -20,7 +21,8 @@ static const struct kept *kept_of(const struct slice_plan *p, enum axis axis, in
  * columns are cut is widened first: then dtype differs from `stored`. */
 struct cut {
     enum dtype stored, dtype;
-    int sorts; /* rows or columns change their order */
+    int sorts;  /* rows or columns change their order */
+    int merges; /* heads are merged before the cut */
     /* of a row before and after the cut */
     int64_t rows, cols, stored_bytes, row_bytes;
     const struct kept *keep_rows, *keep_cols;
@@ -53,6 +55,7 @@ static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int
         return c;
     int64_t layer;
     const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
+    c.merges = slice_merges(p, dest);
     c.keep_rows = t->ndim == 2 ? unless_whole(kept_of(p, f->axes[0], layer)) : NULL;
     c.keep_cols = unless_whole(kept_of(p, f->axes[t->ndim - 1], layer));
     c.sorts = is_sorted(c.keep_rows) || is_sorted(c.keep_cols);
@@ -68,11 +71,12 @@ static int64_t row_at(const struct cut *c, int64_t i)
     return i < k->n * k->width ? k->index[i / k->width] * k->width + i % k->width : c->rows;
 }
 
-/* Rows that are read at a time: sorted ones all at once, since the last may come first. */
+/* Rows that are read at a time: sorted ones all at once, since the last may come first, and those
+ * of merged heads. */
 static int64_t rows_at_once(const struct cut *c)
 {
     int64_t block = c->row_bytes && c->row_bytes < ST_BLOCK ? ST_BLOCK / c->row_bytes : 1;
-    return block < c->rows && !is_sorted(c->keep_rows) ? block : c->rows;
+    return block < c->rows && !is_sorted(c->keep_rows) && !c->merges ? block : c->rows;
 }
 
 /* How many consecutive units are kept from the i-th kept one on. */
@@ -124,6 +128,8 @@ static int cut_tensor(const struct slice_plan *p, const struct tensor *source, i
             break;
         if (raw)
             to_f32((float *)buf, raw, c.stored, n * c.cols);
+        if (c.merges)
+            slice_merge(p, dest, c.dtype, c.rows, c.cols, buf);
         for (int64_t r; write && (r = row_at(&c, next)) < from + n; next++)
             out = cut_row(&c, buf + (r - from) * c.row_bytes, out);
         bad = out > first && write(user, first, out - first);

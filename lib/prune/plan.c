@@ -356,9 +356,11 @@ int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const
 
 void slice_plan_free(struct slice_plan *p)
 {
-    for (int64_t l = 0; p->layers && l < p->kept[AXIS_L].n; l++)
+    for (int64_t l = 0; p->layers && l < p->kept[AXIS_L].n; l++) {
         for (enum axis x = 0; x < AXIS_COUNT; x++)
             free(p->layers[l].kept[x].index);
+        free(p->layers[l].merged);
+    }
     for (enum axis x = 0; x < LAYER_AXES; x++)
         free(p->kept[x].index);
     free(p->layers);

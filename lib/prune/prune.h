@@ -8,6 +8,7 @@
 #include "calibrate.h"
 #include "importance.h"
 #include "layer_table.h"
+#include "merge.h"
 #include "nested.h"
 #include "per_layer.h"
 #include "probe.h"

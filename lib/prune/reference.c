@@ -1,6 +1,7 @@
 /* The naive forward pass and the comparison: see reference.h. Plain loops over a family's lines;
  * every slot is [T, cols] f64. Memory: the slots of one block and the logits. */
 #include "reference.h"
+#include "merge.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -422,9 +423,12 @@ int slice_verify(const struct slice_plan *p, const struct model *source, const s
 {
     int64_t V = source->spec.vocab_size;
     double *a = mem_alloc((size_t)(T * V) * sizeof *a), *b = mem_alloc((size_t)(T * V) * sizeof *b);
+    struct model merged;
     *v = (struct verdict){.tokens = T};
-    int bad = naive_logits(source, p, ids, T, a, e) || naive_logits(slice, NULL, ids, T, b, e),
+    int bad = slice_merged_open(&merged, p, source, e) || naive_logits(&merged, p, ids, T, a, e) ||
+              naive_logits(slice, NULL, ids, T, b, e),
         finite = 1;
+    slice_merged_close(&merged);
     for (int64_t i = 0; i < T * V && !bad; i++) {
         double off = fabs(a[i] - b[i]);
         finite &= isfinite(a[i]) && isfinite(b[i]);

@@ -21,7 +21,7 @@ struct verdict {
     /* difference <= 1e-9 * (1 + largest): sums of the same numbers in another order */
     int agrees;
 };
-/* On one sequence. */
+/* On one sequence. Where the plan merges heads, those of the source are merged first. */
 int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
                  const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
 /* On the first sequence of a token stream, up to `most` tokens of it. */

@@ -38,8 +38,15 @@ void slice_target_free(struct slice_target *t);
 struct kept {
     int64_t n, of, width, *index;
 };
+/* A query head that takes up a removed one (merge.h). */
+struct merged_heads {
+    int64_t kept, removed;
+};
 struct slice_layer {
     struct kept kept[AXIS_COUNT]; /* of the axes of a layer */
+    struct merged_heads *merged;
+    int64_t n_merged;
+    int merges_kv; /* KV heads are merged like the query heads, each of which has one */
 };
 struct slice_plan {
     struct model_spec spec; /* of the slice; id and hist are the source's */
@@ -48,6 +55,7 @@ struct slice_plan {
     struct slice_layer *layers; /* [spec.num_hidden_layers] */
     /* source tensor -> tensor of spec; -1: its layer is dropped */
     int *dest;
+    int merges_outputs; /* merged heads include their columns of o_proj */
 };
 /* rank: may be NULL or lack entries that no cut needs. Kept units stay in their original order
  * unless the target sorts them; axes without a request keep all units. With fewer query heads,

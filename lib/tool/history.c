@@ -64,6 +64,7 @@ static const char *const options[] = {
     "max-grad-norm",
     "max-steps",
     "max-tokens",
+    "merge-heads",
     "min-learning-rate",
     "model",
     "neuron",

@@ -147,7 +147,10 @@ def losses_of(family):
 
 
 def options(family, case):
-    want = json.load(open("%s/slice/%s/%s/expected.json" % (GOLDEN, family, case)))["target"]
+    found = json.load(open("%s/slice/%s/%s/expected.json" % (GOLDEN, family, case)))
+    merged = "merged" in found
+    want = found["target"] if not merged else \
+        {"heads_per_group" if found["per_group"] else "groups": found["kept"]}
     meta = importance(family)[1]
     dropped = want.pop("drop_layers", None)
     names = {
@@ -156,7 +159,8 @@ def options(family, case):
         "heads_per_group": ("num-attention-heads", want.get("groups", meta["kv_groups"]), 0),
         "drop": ("num-hidden-layers", -1, len(meta["ranking_l2_mean"]["layers"]))}
     return ["--%s=%d" % (names[k][0], names[k][1] * v + names[k][2]) for k, v in want.items()] + \
-           (["--drop-layers=" + ",".join(map(str, dropped))] if dropped else [])
+           (["--drop-layers=" + ",".join(map(str, dropped))] if dropped else []) + \
+           (["--merge-heads=qkv" + "o" * ("o" in found["merged"])] if merged else [])
 
 
 def target(family, case):
@@ -167,8 +171,6 @@ def cuts_of(family):
     open("rank.tsz", "wb").write(piped(family, ["score-importance"], ["rank"]))
     for case in sorted(os.listdir(GOLDEN + "/slice/" + family)):
         golden = "%s/slice/%s/%s" % (GOLDEN, family, case)
-        if case.startswith("merge_"):
-            continue
         slicing = [
             "slice-model", "--quiet", GOLDEN + "/families/" + family, "--rank", "rank.tsz",
             *options(family, case), "-o"]

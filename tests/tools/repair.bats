@@ -111,6 +111,37 @@ kl() {
     cmp r.tsz s.tsz
 }
 
+@test "merged heads: one that equals the head it takes up stays as it is; refusals; repair" {
+    model=$GOLDEN/families/llama
+    $prune tokens llama tokens.tsz
+    cut() { slice-model "$1" --in-order --num-attention-heads 4 "${@:2}"; }
+    # of three heads in a group the second takes up the third
+    $st edit "$model" same '
+import re
+for name, (dtype, shape, data) in T.items():
+    if re.search("q_proj", name):
+        n = len(data) // 6
+        heads = [data[i * n:(i + 1) * n] for i in (0, 1, 1, 3, 4, 4)]
+        T[name] = dtype, shape, b"".join(heads)'
+    cut same --quiet -o a.tsz
+    cut same --quiet --merge-heads qkv -o b.tsz
+    ts-dump --stats a.tsz | grep q_proj > a
+    ts-dump --stats b.tsz | grep q_proj | cmp - a
+    cut "$model" --merge-heads qkvo --verify tokens.tsz --repair tokens.tsz -o c.tsz 2> note
+    grep -q "equal the masked model's" note
+    grep -q 'refitted 4 matrices' note
+    ts-dump --hist c.tsz > again.sh
+    grep -q -- '--merge-heads qkvo' again.sh
+    run -2 --separate-stderr cut "$model" --merge-heads o
+    [[ $stderr == *"must be qkv or qkvo"* ]]
+    run -1 --separate-stderr slice-model "$model" --in-order --num-attention-heads 2 \
+        --merge-heads qkv
+    [[ $stderr == *"cannot keep only 1 of 3"* ]]
+    run -1 --separate-stderr slice-model "$model" --in-order --intermediate-size 30 \
+        --merge-heads qkv
+    [[ $stderr == *"nothing to merge"* ]]
+}
+
 @test "refusals before the first step" {
     model=$GOLDEN/families/llama
     $prune tokens llama tokens.tsz
