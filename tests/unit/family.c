@@ -238,7 +238,9 @@ static void check_cut(const char *family, const char *name)
     }
     model_spec_list_tensors(&want, DT_F32);
     json_t *total = json_object_get(json_object_get(expected, "parameters"), "total");
-    CHECK(model_spec_parameters(&want, NULL) == json_integer_value(total), "%s: parameters", name);
+    /* cuts with merged heads do not state it */
+    CHECK(!total || model_spec_parameters(&want, NULL) == json_integer_value(total),
+          "%s: parameters", name);
     model_spec_free(&h);
     model_spec_free(&want);
     json_decref(from);
