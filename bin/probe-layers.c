@@ -10,9 +10,10 @@
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
 
-static const char *block = "1", *by = "auto", *items_name, *row_bos = "auto", *words, *rank_name;
-static int64_t rounds, limit, max_tokens, seq_length, context, batch_size;
-static int table, any_tokenizer, resume;
+static const char *block = "1", *by = "auto", *items_name, *words, *rank_name;
+static int64_t rounds, limit, batch_size;
+static int table, resume;
+static struct tool_text text = {.row_bos = "auto"};
 
 static const struct opt opts[] = {
     {"What is measured", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -42,24 +43,10 @@ static const struct opt opts[] = {
     {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
      OPT_SILENT_ID},
     {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
-     OPT_FROM_0},
-    {"context", OPT_INT, &context, "N",
-     "join the sequences and cut the result into windows of N tokens; 0: do not join them",
-     OPT_FROM_0},
-    {"seq-length", OPT_INT, &seq_length, "N",
-     "cut longer sequences into windows of N tokens; 0: N is that of the rows, or 2048 for "
-     "documents, but no more than max_position_embeddings",
-     0},
-    {"row-bos", OPT_TEXT, &row_bos, "auto|yes|no",
-     "whether windows that begin inside a text begin with a BOS token; auto: if the tokenizer "
-     "puts one before a text",
-     0},
+    TEXT_OPTIONS(text),
     {"batch-size", OPT_INT, &batch_size, "N",
      "windows or items per forward pass; 0: as many as make about 1024 tokens",
      OPT_SILENT_ID | OPT_FROM_0},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "continue even if model and tokens come from different tokenizers", 0},
     {0}};
 
 static const struct tool_desc desc = {
@@ -246,10 +233,7 @@ static void probe_variants(struct table *b, struct model *m, const struct window
 
 static void check_usage(struct tool *t)
 {
-    struct window_options asked = {.context = context, .seq_length = seq_length};
-    struct err usage = {0};
-    if (row_bos_check(row_bos, &usage) || window_options_check(&asked, &usage))
-        tool_usage(t, "%s", usage.msg);
+    tool_text_check(t, &text);
     if (!words && (rank_name || resume))
         tool_usage(t, "--%s is for --variants", rank_name ? "rank" : "resume");
     if (words && (table || rounds || items_name || strcmp(block, "1") || strcmp(by, "auto")))
@@ -265,7 +249,7 @@ static void check_source(struct tool *t)
 {
     if (!items_name && tool_operands(t) < 2)
         tool_usage(t, "TOKENS is missing; or give items with --choices FILE");
-    if (items_name && (tool_operands(t) > 1 || max_tokens || context || seq_length))
+    if (items_name && (tool_operands(t) > 1 || text.max_tokens || text.context || text.seq_length))
         tool_usage(t, "--choices FILE takes the place of TOKENS and the options of its windows");
     if (!items_name && limit)
         tool_usage(t, "--limit is for --choices");
@@ -285,47 +269,14 @@ static enum probe_by read_by(struct tool *t)
 }
 
 struct source {
-    struct tokens tokens;
-    struct windows w;
     struct choice_items items;
     struct choices *choices; /* NULL: windows */
 };
 
-static void read_tokens(struct tool *t, struct tokens *tokens, const struct model_spec *h)
-{
-    struct err *e = tool_err(t);
-    const char *name = tool_operand(t, 1);
-    struct st_in *st = tool_in(t, name, "tokens");
-    if (tokens_load(tokens, st, max_tokens, e) ||
-        data_check_model(tokens, name, h, tool_operand(t, 0), any_tokenizer, e))
-        tool_check(t);
-    st_close(st);
-}
-
-static void cut_windows(struct tool *t, struct windows *w, const struct tokens *tokens,
-                        const struct model_spec *h)
-{
-    struct err *e = tool_err(t);
-    struct window_options o = {.context = context};
-    char text[200];
-    if (!context)
-        o.seq_length = window_length_of(tokens, seq_length, h);
-    if (window_note(text, context + o.seq_length, context || seq_length, h))
-        tool_note(t, "%s", text);
-    if (row_bos_of_stream(&o.bos, tokens->head, row_bos, h, e) ||
-        (context && row_bos_check_join(tokens->head, tool_operand(t, 1), e)) ||
-        windows_open(w, tokens, &o, e))
-        tool_check(t);
-    if (w->bos_added)
-        tool_note(t, "%lld of %lld windows begin with an added BOS token (--row-bos %s)",
-                  (long long)w->bos_added, (long long)w->n, row_bos);
-}
-
 static void source_open(struct tool *t, struct source *s, struct model_in *in)
 {
     if (!items_name) {
-        read_tokens(t, &s->tokens, model_in_spec(in));
-        cut_windows(t, &s->w, &s->tokens, model_in_spec(in));
+        tool_text_open(t, &text, 1, 0, model_in_spec(in));
         return;
     }
     tool_stdin_once(t, items_name);
@@ -342,8 +293,7 @@ static void source_close(struct source *s)
         choice_items_free(&s->items);
         return;
     }
-    windows_close(&s->w);
-    tokens_free(&s->tokens);
+    tool_text_close(&text);
 }
 
 int main(int argc, char **argv)
@@ -364,9 +314,9 @@ int main(int argc, char **argv)
     tool_load(t, &m, in);
     struct axes a;
     axes_from_model(&a, &m.spec);
-    struct probe_text on = {tool_exec(t), &s.w, s.choices, batch_size, on_progress, t};
+    struct probe_text on = {tool_exec(t), &text.w, s.choices, batch_size, on_progress, t};
     if (words)
-        probe_variants(&variants, &m, &s.w, &s.tokens);
+        probe_variants(&variants, &m, &text.w, &text.tokens);
     else if (rounds)
         remove_greedily(t, &p, &m, &on, &a);
     else

@@ -2,69 +2,31 @@
  * scores_magnitude in rank.h. */
 #include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "../base/mem.h"
 #include "rank.h"
 #include "rows.h"
-
-struct squares {
-    double *rows, *cols, all;
-};
+#include "unit_sums.h"
 
 static void add_squares(void *user, int64_t row, const float *x, int64_t cols)
 {
-    struct squares *q = user;
+    struct unit_sums *u = user;
     for (int64_t c = 0; c < cols; c++) {
         double square = (double)x[c] * x[c];
-        q->rows[row] += square;
-        q->cols[c] += square;
+        u->rows[row] += square;
+        u->cols[c] += square;
     }
-    q->all += q->rows[row];
-}
-
-/* Adds the values of n positions along a tensor's dimension to the units of its axis, and to those
- * of the axis these are nested in. */
-static void positions_add(struct scores *s, enum axis axis, int64_t layer, const double *squares,
-                          int64_t n)
-{
-    for (; axis_rows[axis].place >= 0; axis = axis_rows[axis].inside) {
-        double *units = scores_axis(s, axis, layer);
-        int64_t per = n / axes_size(&s->axes, axis, layer);
-        for (int64_t i = 0; i < n; i++)
-            units[i / per] += squares[i];
-    }
-}
-
-static void squares_add(struct scores *s, const struct squares *q, const enum axis axes[2],
-                        int64_t layer, int64_t rows, int64_t cols)
-{
-    positions_add(s, axes[0], layer, q->rows, rows);
-    positions_add(s, axes[1], layer, q->cols, cols);
-    if (layer >= 0)
-        scores_axis(s, AXIS_L, -1)[layer] += q->all;
+    u->all += u->rows[row];
 }
 
 static int tensor_add(struct scores *s, struct model_in *in, const struct tensor *t, int index)
 {
-    int64_t layer, rows = t->ndim ? t->shape[0] : 1;
-    int64_t cols = t->ndim == 2 ? t->shape[1] : 1;
-    const struct family_tensor *f = model_spec_axes(model_in_spec(in), index, &layer);
-    enum axis axes[2] = {f->axes[0], f->axes[1]};
-    if (t->ndim == 1) { /* a vector is one row: its q8_0 blocks, if any, run along it */
-        cols = rows;
-        rows = 1;
-        axes[1] = axes[0];
-        axes[0] = AXIS_NONE;
-    }
-    struct squares q = {mem_alloc((size_t)rows * sizeof(double)),
-                        mem_alloc((size_t)cols * sizeof(double)), 0};
-    int bad = rows_read(in, t, rows, cols, add_squares, &q);
+    struct unit_sums u;
+    unit_sums_open(&u, model_in_spec(in), index);
+    int bad = rows_read(in, t, u.n_rows, u.n_cols, add_squares, &u);
     if (!bad)
-        squares_add(s, &q, axes, layer, rows, cols);
-    free(q.rows);
-    free(q.cols);
+        unit_sums_add(&u, s);
+    unit_sums_close(&u);
     return bad;
 }
 

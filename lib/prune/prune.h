@@ -18,6 +18,7 @@
 #include "search.h"
 #include "shape_report.h"
 #include "slice.h"
+#include "taylor.h"
 #include "variants.h"
 
 #endif

@@ -20,8 +20,8 @@
 
 /* tests/tools/ts.bats compares both lists, and the options of axes.def, with the tools' --help. */
 static const char *const tools[] = {
-    "calib-acts", "dump-logits",      "gguf-import", "hf-import", "kd-train", "probe-layers",
-    "rank",       "score-importance", "slice-model", "tokenize",  "ts-cat"};
+    "calib-acts", "dump-logits",      "gguf-import",  "hf-import",   "kd-train", "probe-layers",
+    "rank",       "score-importance", "score-taylor", "slice-model", "tokenize", "ts-cat"};
 /* clang-format off */
 static const char *const options[] = {
     "adam-beta1",

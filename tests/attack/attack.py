@@ -92,7 +92,8 @@ class Attack:
              "dump-logits model.tsz data.tsz --full --threads 1 -o OUT",
              "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 "
              "--log log -o OUT",
-             "probe-layers model data.tsz --threads 1 -o OUT")]
+             "probe-layers model data.tsz --threads 1 -o OUT",
+             "score-taylor model data.tsz --threads 1 -o OUT")]
         self.right = [self.output(words) for words in self.commands]
 
     def output(self, words):

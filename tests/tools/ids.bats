@@ -52,6 +52,11 @@ probe-layers|context|8|24
 probe-layers|seq-length|8|16
 probe-layers|row-bos|no|yes
 rank|random|1|2
+score-taylor|max-tokens|16|32
+score-taylor|context|8|24
+score-taylor|seq-length|8|16
+score-taylor|row-bos|no|yes
+score-taylor|batch-size|1|2
 score-importance|batch|mean|var
 score-importance|seq|mean|l2
 score-importance|neuron|neuron_in2|neuron_first_gate
@@ -130,6 +135,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         dump-logits any-tokenizer batch-size full
         probe-layers any-tokenizer batch-size table variants rank resume choices limit
         score-importance score model
+        score-taylor any-tokenizer
         slice-model any-model dry-run in-order verify verify-tokens
         tokenize ids
         ts-cat any-model
@@ -140,7 +146,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
     case $1 in
-    calib-acts | dump-logits | probe-layers)
+    calib-acts | dump-logits | probe-layers | score-taylor)
         echo "$MODEL ${3:-tokens.tsz}"
         [ "$1" != dump-logits ] || case $2 in
             sample | top-k) ;;

@@ -1,4 +1,4 @@
-# Scores of units beyond those of the papers: activations times weights.
+# Scores of units beyond those of the papers: activations times weights, weights times gradients.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -51,4 +51,35 @@ calibrated() {
     refused 2 "--neuron neuron_in2" score-importance --score weighted -m model.tsz --head \
         head_norm acts.tsz
     refused 1 "is of model" score-importance --score weighted -m half.tsz acts.tsz
+}
+
+@test "taylor: weights times torch's gradients, of a batch; of samples, the sizes are added up" {
+    for family in llama llama_bias; do
+        $scores ids $family tokens.tsz
+        hf-import --quiet "$GOLDEN/families/$family" | hf-export --quiet --dtype f32 - $family
+        hf-import --quiet $family -o model.tsz
+        score-taylor --quiet model.tsz tokens.tsz --batch-size 2 -o scores.tsz
+        $scores taylor $family model.tsz scores.tsz
+    done
+    # of two samples: never less than of both as one, and their mean
+    score-taylor --quiet model.tsz tokens.tsz -o each.tsz
+    for half in 0 1; do
+        PYTHONPATH=$PYTHONPATH python3 -c '
+import stream, sys
+head, ((name, dtype, (n, length), data), *_) = stream.read(open("tokens.tsz", "rb"))
+at, head["id"] = 4 * length * int(sys.argv[1]), stream.digest(sys.argv[1].encode())
+stream.write(sys.stdout.buffer, head, [(name, dtype, [1, length], data[at:at + 4 * length])])
+' $half > row.tsz
+        score-taylor --quiet model.tsz row.tsz -o "row$half.tsz"
+    done
+    for axis in hidden_size num_key_value_heads.1 num_hidden_layers; do
+        paste -d ' ' <(ts-dump --values $axis row0.tsz | tr ' ' '\n') \
+            <(ts-dump --values $axis row1.tsz | tr ' ' '\n') \
+            <(ts-dump --values $axis each.tsz | tr ' ' '\n') \
+            <(ts-dump --values $axis scores.tsz | tr ' ' '\n') |
+            awk '($1 + $2) / 2 - $3 > 1e-6 || $3 - ($1 + $2) / 2 > 1e-6 || $4 > $3 + 1e-6 { exit 1 }
+                END { if (NR < 2) exit 1 }'
+    done
+    rank scores.tsz | slice-model --quiet model.tsz --rank - --hidden-size 20 -o cut.tsz
+    ts-dump --hist cut.tsz | grep -q 'score-taylor .*--batch-size 2'
 }

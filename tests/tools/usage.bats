@@ -69,6 +69,7 @@ END
     refused 1 "1 of 1 models is not finite" "$BIN/eval-ppl" --quiet nan data.tsz
     refused 1 "activations are not finite" "$BIN/calib-acts" --quiet nan data.tsz
     refused 1 "losses are not finite" "$BIN/probe-layers" --quiet nan data.tsz
+    refused 1 "gradients are not finite" "$BIN/score-taylor" --quiet nan data.tsz
     refused 3 "exceeds --max-nll 9 or is not finite" "$BIN/eval-ppl" --quiet nan data.tsz \
         --max-nll 9
     refused 1 "not finite" "$BIN/rank" --magnitude nan
@@ -205,7 +206,7 @@ END
 @test "with fewer threads than requested, every tool gives the bytes of that many" {
     computing() {   # computing TOOL OUT OPTION...: a small run of every tool that has --threads
         case $1 in
-        calib-acts | dump-logits | probe-layers) set -- "$@" "$MODEL" data.tsz ;;
+        calib-acts | dump-logits | probe-layers | score-taylor) set -- "$@" "$MODEL" data.tsz ;;
         kd-train) set -- "$@" "$MODEL" --teacher "$MODEL" --data data.tsz --loss kl+0.5ce \
             --max-steps 2 --batch-size 4 --seed 3 ;;
         eval-ppl) set -- "$@" "$MODEL" data.tsz --batch-size 2 ;;
