@@ -36,7 +36,13 @@ static int fit(const struct budget_options *o, struct slice_options *shape, int6
     return bad;
 }
 
-/* Sizes "" for axes that do not move. */
+static void free_chosen(struct slice_options *shape, const struct slice_options *given)
+{
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
+        if (shape->size[x] != given->size[x])
+            free((char *)shape->size[x]);
+}
+
 static void chooses(struct budget_options o, struct slice_options given, int64_t want,
                     const char *options)
 {
@@ -50,9 +56,7 @@ static void chooses(struct budget_options o, struct slice_options given, int64_t
     CHECK(reached == want && !strcmp(text, options), "%lld with%s, not %lld with%s",
           (long long)reached, text, (long long)want, options);
     free(text);
-    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        if (shape.size[x] != given.size[x])
-            free((char *)shape.size[x]);
+    free_chosen(&shape, &given);
 }
 
 static void test_choices(void)
@@ -109,12 +113,14 @@ static void test_uneven(void)
     model_spec_list_tensors(&model, DT_F32);
 }
 
-static void refused(struct budget_options o, struct slice_options shape, const char *words)
+static void refused(struct budget_options o, struct slice_options given, const char *words)
 {
     struct err e;
+    struct slice_options shape = given;
     int64_t reached;
     CHECK(fit(&o, &shape, &reached, &e) && strstr(e.msg, words), "\"%s\", not \"%s\"", e.msg,
           words);
+    free_chosen(&shape, &given);
 }
 
 static void test_refusals(void)
