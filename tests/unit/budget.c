@@ -113,6 +113,54 @@ static void test_uneven(void)
     model_spec_list_tensors(&model, DT_F32);
 }
 
+static int64_t bytes_of(const struct model_spec *h, int64_t hidden, int64_t ffn)
+{
+    struct err e = {0};
+    struct slice_plan p;
+    struct slice_target t = {0};
+    char text[2][24];
+    snprintf(text[0], sizeof text[0], "%lld", (long long)hidden);
+    snprintf(text[1], sizeof text[1], "%lld", (long long)ffn);
+    struct slice_options o = {.size = {[AXIS_E] = text[0], [AXIS_F] = text[1]}};
+    CHECK(!slice_target_read(&t, &o, &e) && !slice_plan_shape(&p, h, NULL, NULL, &t, &e), "%s",
+          e.msg);
+    int64_t n = model_spec_bytes(&p.spec);
+    slice_plan_free(&p);
+    slice_target_free(&t);
+    return n;
+}
+
+/* q8_0 becomes f32 where columns are cut, so a cut model may be larger than its source. */
+static void test_quantised(void)
+{
+    struct model_spec small = model;
+    struct err e;
+    CHECK(!head_of(&model,
+                   "{'model_type':'llama','hidden_size':128,'intermediate_size':128,"
+                   "'num_hidden_layers':2,'num_attention_heads':2,'vocab_size':32,"
+                   "'tie_word_embeddings':true}",
+                   &e),
+          "%s", e.msg);
+    for (int i = 0; i < model.n_tensors; i++)
+        if (model.tensors[i].ndim == 2)
+            model.tensors[i].dtype = DT_Q8_0;
+    int64_t whole = bytes_of(&model, 128, 128);
+    CHECK(whole == model_spec_bytes(&model) && bytes_of(&model, 96, 128) > whole, "%lld bytes",
+          (long long)whole);
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)whole - 1);
+    /* 32 of 128 channels, 128 bytes a row: embeddings, five matrices of 128 rows in a layer, norms;
+     * o and down keep their columns, so rows of four blocks of 34 bytes */
+    struct slice_options shape = {0};
+    int64_t reached;
+    CHECK(!fit(&(struct budget_options){.bytes = text}, &shape, &reached, &e), "%s", e.msg);
+    CHECK(reached == 32 * 128 + 2 * (5 * 128 * 128 + 2 * 32 * 136) + 5 * 128, "%lld bytes",
+          (long long)reached);
+    free_chosen(&shape, &(struct slice_options){0});
+    model_spec_free(&model);
+    model = small;
+}
+
 static void refused(struct budget_options o, struct slice_options given, const char *words)
 {
     struct err e;
@@ -191,6 +239,7 @@ int main(void)
     rank_from_scores(&layers, &s);
     test_choices();
     test_uneven();
+    test_quantised();
     test_refusals();
     test_amounts();
     rank_free(&layers);
