@@ -39,14 +39,6 @@ static const struct tool_desc desc = {
     -1,
     TOOL_COMPUTE};
 
-static int64_t stored_bytes(const struct model_spec *h)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < h->n_tensors; i++)
-        sum += tensor_bytes(&h->tensors[i]);
-    return sum;
-}
-
 /* The type of most weights: that of the largest tensor. */
 static enum dtype weights_dtype(const struct model_spec *h)
 {
@@ -73,7 +65,9 @@ static void put(json_t *j, const char *key, double x)
     json_object_set_new(j, key, report_number(x));
 }
 
-static json_t *costs(const char *name, const struct model_spec *h, const struct footprint *f)
+/* bytes: of the weights as they are stored */
+static json_t *costs(const char *name, const struct model_spec *h, int64_t bytes,
+                     const struct footprint *f)
 {
     json_t *j = json_pack("{s:o, s:s, s:s}", "model", json_text(name), "model_id", h->id, "family",
                           h->family->name);
@@ -84,7 +78,7 @@ static json_t *costs(const char *name, const struct model_spec *h, const struct 
                     {"parameters", f->parameters},
                     {"non_embedding_parameters", f->non_embedding},
                     {"active_parameters", f->active},
-                    {"weight_bytes", stored_bytes(h)},
+                    {"weight_bytes", bytes},
                     {"kv_bytes", f->kv_bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
@@ -101,47 +95,47 @@ static json_t *speeds(int64_t memory, const struct speed *s)
     return j;
 }
 
-/* Loads, predicts and measures a model, which is then in no memory any more. */
-static void measure(struct tool *t, struct model_in *in, const struct footprint *f, json_t *j)
+/* Predicts and measures a model on the device; before: the memory in use without it. */
+static json_t *measured(struct tool *t, const char *name, struct model *m, int64_t bytes,
+                        int64_t before)
 {
     struct exec *x = tool_exec(t);
-    struct err *e = tool_err(t);
     struct speed s, predicted;
-    struct model m;
-    const struct speed_rates *r = rates(t, weights_dtype(model_in_spec(in)));
-    int64_t before = speed_memory(x);
-    tool_load(t, &m, in);
-    if (speed_measure(&s, x, &m, &o, e))
+    struct footprint_options of = {
+        .weights = weights_dtype(&m->spec), .cache = x->compute, .context = o.context};
+    struct footprint f = model_footprint(&m->spec, &of);
+    json_t *j = costs(name, &m->spec, bytes, &f);
+    if (speed_measure(&s, x, m, &o, tool_err(t)))
         tool_check(t);
-    speed_predict(&predicted, f, o.context, r);
+    const struct speed_rates *r = rates(t, of.weights);
+    speed_predict(&predicted, &f, o.context, r);
     json_object_set_new(j, "predicted",
-                        speeds((int64_t)m.weights.size + s.state_bytes, &predicted));
+                        speeds((int64_t)m->weights.size + s.state_bytes, &predicted));
     json_object_set_new(j, "measured", speeds(s.memory - before, &s));
     put(j, "device_flops", r->flops);
     put(j, "device_bytes", r->bytes);
     json_object_set_new(j, "device", json_string(exec_device_name(x)));
     json_object_set_new(j, "threads", json_integer(x->threads));
     json_object_set_new(j, "math", json_string(exec_math_library()));
-    model_free(&m);
+    return j;
 }
 
 static void bench(struct tool *t, const char *name, struct tool_table *rows)
 {
     struct model_in *in = tool_model(t, name);
-    const struct model_spec *h = model_in_spec(in);
+    struct model m;
     char text[200];
-    if (window_note(text, o.context, 1, h))
+    int64_t bytes = model_spec_bytes(model_in_spec(in)), before = speed_memory(tool_exec(t));
+    if (window_note(text, o.context, 1, model_in_spec(in)))
         tool_note(t, "%s: %s", name, text);
-    struct footprint_options costs_of = {
-        .weights = weights_dtype(h), .cache = tool_exec(t)->compute, .context = o.context};
-    struct footprint f = model_footprint(h, &costs_of);
-    json_t *j = costs(name, h, &f);
-    measure(t, in, &f, j);
+    tool_load(t, &m, in);
+    json_t *j = measured(t, name, &m, bytes, before);
     if (table)
         tool_table_costs(rows, j);
     else
         tool_print_json(j);
     json_decref(j);
+    model_free(&m);
     model_close(in);
 }
 

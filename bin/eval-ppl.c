@@ -19,8 +19,10 @@ static double max_nll;
 static const char *row_bos = "auto", *loss_on = "completion", *against, *text_name,
                   *text_field = "text";
 static struct text_size text_size;
+static int64_t stored_bytes; /* of the model's weights, whatever they become on the device */
 
 static const struct opt opts[] = {
+    {"Windows", OPT_GROUP, NULL, NULL, NULL, 0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "cut longer sequences into windows of N tokens and a shorter last one; 0: N is that of the "
      "rows, or 2048 for documents, but no more than max_position_embeddings",
@@ -41,11 +43,16 @@ static const struct opt opts[] = {
      0},
     {"loss-on", OPT_TEXT, &loss_on, "completion|all",
      "whether the tokens of prompts are scored too, where TOKENS has conversations", 0},
+    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
+     OPT_FROM_0},
+    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+     "continue even if model and tokens come from different tokenizers", 0},
+    {"Figures", OPT_GROUP, NULL, NULL, NULL, 0},
     {"conventions", OPT_FLAG, &conventions, NULL,
      "evaluate as published figures were made: gptq, hf-stride, harness and llama.cpp, an object "
-     "for each; --context is the length of windows (if not given 2048, and 512 of llama.cpp, or "
-     "the "
-     "model's positions), --stride that of hf-stride (512, or half a window)",
+     "for each; --context is the length of windows (2048 if not given, 512 of llama.cpp, but no "
+     "more "
+     "than the model's positions), --stride that of hf-stride (512, or half a window)",
      0},
     {"text", OPT_PATH, &text_name, "FILE",
      "the text whose words and bytes harness divides by: that of TOKENS, or what it was made from; "
@@ -53,22 +60,19 @@ static const struct opt opts[] = {
      0},
     {"text-field", OPT_TEXT, &text_field, "NAME",
      "where FILE is .jsonl, the text of a document is that member of its line", 0},
-    {"max-tokens", OPT_INT, &max_tokens, "N", "use only the first N tokens; 0: no limit",
-     OPT_FROM_0},
-    {"batch-size", OPT_INT, &o.batch_size, "N",
-     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_FROM_0},
     {"against", OPT_PATH, &against, "TEACHER|LOGITS",
-     "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
-     "of "
-     "TOKENS (what comes through a pipe is taken for that)",
+     "compare every prediction with a teacher's: a model, or what dump-logits --full has "
+     "written of TOKENS (what comes through a pipe is taken for that)",
      0},
+    {"Output", OPT_GROUP, NULL, NULL, NULL, 0},
     {"per-sequence", OPT_FLAG, &per_sequence, NULL,
      "print a JSON object for each sequence first; with --context for each window", OPT_SILENT_ID},
     {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", OPT_SILENT_ID},
     {"max-nll", OPT_REAL, &max_nll, "X", "exit with status 3 if the nll of any model exceeds X",
      OPT_SILENT_ID},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
-     "continue even if model and tokens come from different tokenizers", 0},
+    {"Computation", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"batch-size", OPT_INT, &o.batch_size, "N",
+     "windows per forward pass; 0: as many as make about 1024 tokens", OPT_FROM_0},
     {0}};
 
 static const struct tool_desc desc = {
@@ -87,8 +91,7 @@ static const struct tool_desc desc = {
     "accumulated in f64.\n\nWith --against, the member against has the mean KL(teacher || model) "
     "in "
     "nats, its percentiles, and the share of the teacher's 1, 5 and 10 most probable tokens that "
-    "are among the model's; errors ending in _error are those that llama-perplexity "
-    "--kl-divergence prints, with whose figures all agree at --context 512 --score-from 257.",
+    "are among the model's: the figures of llama-perplexity --kl-divergence, by its formulas.",
     "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table\n"
     "  eval-ppl pruned.tsz distilled.tsz test.tsz --against teacher/ --table",
     opts,
@@ -97,14 +100,6 @@ static const struct tool_desc desc = {
     TOOL_COMPUTE};
 
 /* ---- records */
-
-static int64_t weight_bytes(const struct model_spec *h)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < h->n_tensors; i++)
-        sum += tensor_bytes(&h->tensors[i]);
-    return sum;
-}
 
 static json_t *record(struct tool *t, const char *name, const struct model_spec *h,
                       const struct tokens *tokens, const struct eval *v, const struct eval_sums *s,
@@ -121,7 +116,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
         int64_t value;
     } integers[] = {{"parameters", parameters},
                     {"non_embedding_parameters", non_embedding},
-                    {"weight_bytes", weight_bytes(h)},
+                    {"weight_bytes", stored_bytes},
                     {"seq_length", o.windows.seq_length},
                     {"context", o.windows.context},
                     {"stride", o.windows.stride},
@@ -269,6 +264,7 @@ static double evaluate(struct tool *t, const char *name, const char *tokens_name
     struct model_in *in = tool_model(t, name);
     struct model m = {0};
     struct err *e = tool_err(t);
+    stored_bytes = model_spec_bytes(model_in_spec(in));
     if (!data_check_model(tokens, tokens_name, model_in_spec(in), name, any_tokenizer, e) &&
         !resolve_windows(t, tokens, model_in_spec(in), r))
         tool_load(t, &m, in);

@@ -8,13 +8,19 @@ import math
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"     # tiny models
 import torch  # noqa: E402
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, logging  # noqa: E402
+from transformers import AutoModelForCausalLM, logging  # noqa: E402
+
+sys.path += [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", d)
+             for d in ("golden", "tools")]
+import decilm  # noqa: E402, F401  registers nemotron-nas, which transformers does not have
+import stream  # noqa: E402
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -111,9 +117,6 @@ def eval_ppl(*arguments):
 
 def write_tokens(documents, bos):
     """Documents that begin with a BOS which the tokenizer is said to add."""
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
-    import stream
-    import struct
     head = {"kind": "tokens", "id": "0" * 32, "tokenizer_id": "", "hist": [],
             "bos": {"rule": "auto", "begin": [bos], "end": [], "row": [bos]}}
     stream.write(open("tokens.tsz", "wb"), head, [
@@ -172,8 +175,6 @@ bin, models = os.path.abspath(bin), [os.path.abspath(m) for m in models]
 with tempfile.TemporaryDirectory() as work:
     os.chdir(work)
     for path in models:
-        if json.load(open(path + "/config.json"))["model_type"] not in CONFIG_MAPPING:
-            continue                            # a class of its own, remote code
         rng = random.Random(path.rsplit("/", 1)[-1])
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32,
                                                      attn_implementation="eager").eval()

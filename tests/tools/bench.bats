@@ -44,7 +44,7 @@ P
 
 @test "refused: contexts that no model can have" {
     refused 2 "--context must be from 2" bench "$LLAMA" --context 1
-    refused 2 "--seconds must be more than 0" bench "$LLAMA" --seconds 0
+    refused 2 "--seconds must be more than 0" "$BIN/bench-model" "$LLAMA" --seconds 0
     refused 1 "learned positions" bench "$G/families/gpt2" --context 65
     "$BIN/bench-model" "$LLAMA" --context 65 --seconds 0.001 2> notes > record
     grep -q "beyond the 64 positions of the model" notes

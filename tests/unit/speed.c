@@ -34,7 +34,8 @@ int main(int argc, char **argv)
     load_model(&m, "tests/golden/families/gemma2", MODEL_FROZEN, &x);
     struct speed_options o = {.context = 24, .seconds = 1e-6};
     CHECK(!speed_measure(&s, &x, &m, &o, &e) && s.prefill > 0 && s.decode > 0, "%s", e.msg);
-    CHECK(s.state_bytes > 0 && s.memory > 0, "memory while generating");
+    CHECK(s.state_bytes > 0 && (x.device == DEVICE_CUDA || s.memory > 0),
+          "memory while generating");
     CHECK(!speed_rates(&r, &x, DT_BF16, 1e-6, &e) && r.flops > 0 && r.bytes > 0, "%s", e.msg);
     o.context = 1000000;
     model_free(&m);
