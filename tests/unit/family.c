@@ -164,6 +164,39 @@ static void test_published_counts(void)
     }
 }
 
+/* Layers of Llama-3.3-Nemotron-Super-49B in a row that are alike: how many, whether they have
+ * attention (of 8 KV heads), and the size of their MLP. */
+static const struct {
+    int n, attention;
+    double ffn_mult;
+} super_49b[] = {{1, 1, 2.625},  {5, 1, 5.25},   {2, 0, 2.625},  {3, 1, 5.25},   {1, 0, 3.28125},
+                 {30, 1, 5.25},  {1, 0, 1.3125}, {2, 0, 2.625},  {1, 0, 1.3125}, {1, 0, 5.25},
+                 {1, 0, 1.3125}, {1, 0, 2.625},  {3, 0, 1.3125}, {1, 1, 5.25},   {1, 0, 1.3125},
+                 {2, 0, 1.0},    {1, 0, 1.3125}, {3, 0, 1.0},    {2, 0, 1.3125}, {2, 0, 0.5},
+                 {2, 0, 1.0},    {2, 0, 0.5},    {1, 0, 1.0},    {2, 0, 0.5},    {9, 1, 5.25}};
+
+static void test_published_blocks(void)
+{
+    struct err e = {0};
+    struct model_spec h;
+    json_t *blocks = json_array(),
+           *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:o}", "model_type", "nemotron-nas",
+                               "hidden_size", 8192, "num_attention_heads", 64, "vocab_size", 128256,
+                               "num_hidden_layers", 80, "block_configs", blocks);
+    for (size_t i = 0; i < sizeof super_49b / sizeof *super_49b; i++)
+        for (int k = 0; k < super_49b[i].n; k++)
+            json_array_append_new(blocks,
+                                  json_pack("{s:{s:i, s:b}, s:{s:f}}", "attention",
+                                            "n_heads_in_group", 8, "no_op", !super_49b[i].attention,
+                                            "ffn", "ffn_mult", super_49b[i].ffn_mult));
+    CHECK(!model_spec_from_config(&h, config, &e), "%s", e.msg);
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(model_spec_parameters(&h, NULL) == 49867145216, "%lld parameters",
+          (long long)model_spec_parameters(&h, NULL));
+    model_spec_free(&h);
+    json_decref(config);
+}
+
 /* ---- kinds of block */
 
 /* As in Falcon: one norm feeds both halves of a layer, which read the same residual stream. */
@@ -332,6 +365,7 @@ int main(void)
 {
     test_golden_families();
     test_published_counts();
+    test_published_blocks();
     test_shared_norm();
     test_cuts();
     return check_report();
