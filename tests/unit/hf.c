@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../../lib/hf/config.h"
+#include "../../lib/hf/hf.h"
 #include "check.h"
 
 static struct model_spec read_head(const char *text)
@@ -132,8 +133,33 @@ static void test_blocks_refused(void)
     check_refused(&h, "config.json for nemotron-nas has no head_dim");
 }
 
+/* What every reader loads, and what some do not. */
+static void test_portable(void)
+{
+    struct model_spec h = read_head(llama);
+    CHECK(hf_is_portable(&h), "a llama");
+    model_spec_free(&h);
+    h = half_layers();
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(hf_is_portable(&h), "multiples of 256 and a layer without attention");
+    h.layers[0].intermediate_size = 500;
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(!hf_is_portable(&h), "a width of 500");
+    model_spec_free(&h);
+    h = half_layers();
+    h.layers[2].kinds = KIND_attention;
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(!hf_is_portable(&h), "attention without MLP");
+    h.layers[2].kinds = KIND_any;
+    h.layers[0].kinds = KIND_mlp;
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(!hf_is_portable(&h), "no attention in layer 0");
+    model_spec_free(&h);
+}
+
 int main(void)
 {
+    test_portable();
     test_shapes();
     test_blocks();
     test_blocks_refused();
