@@ -65,6 +65,18 @@ top-3-tail --top-k 3 --tail"
     again iterative
 }
 
+@test "iterative-scores: a row for each score and number of rounds, before and after training" {
+    export ROUNDS=2 SCORES="weighted taylor" SHAPE="--intermediate-size 351"
+    sh pipelines/iterative-scores > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 5 ]
+    # the first round goes half of the way, and what is left is scored again
+    "$PARE_BIN/ts-dump" --head "$WORK/taylor-2.1.tsz" | grep -q '"intermediate_size": 432,'
+    "$PARE_BIN/ts-dump" --head "$WORK/taylor-2.2.tsz" | grep -q '"intermediate_size": 351,'
+    again iterative-scores
+    SCORES=size WORK=$BATS_TEST_TMPDIR/other run -1 --separate-stderr sh pipelines/iterative-scores
+    [[ $stderr == *"not size"* ]]
+}
+
 @test "on-policy: answers, tokens and a training in each round, and the teacher's judgement" {
     export ROUNDS=2 ANSWERS=3 NEW=5
     sh pipelines/on-policy > "$BATS_TEST_TMPDIR/out"
