@@ -106,7 +106,7 @@ static size_t most_bytes(const struct model_spec *h)
 static size_t floats(int64_t n) { return arena_round((size_t)n * sizeof(float)); }
 
 struct sizes {
-    size_t streams, batch, values;
+    size_t states, batch, values;
 };
 
 static struct sizes sizes_of(const struct repair *r)
@@ -119,14 +119,15 @@ static struct sizes sizes_of(const struct repair *r)
                           most_bytes(&r->source.m.spec) + largest_layer(&r->p->spec, NULL, 1)};
 }
 
-int64_t repair_bytes(const struct repair *r, int64_t *streams)
+struct repair_memory repair_memory(const struct repair *r)
 {
     struct sizes s = sizes_of(r);
-    *streams = (int64_t)s.streams;
-    return tape_bytes(r->source.tape) + tape_bytes(r->slice.tape) +
-           (int64_t)(largest_layer(&r->source.m.spec, &r->source.m, 1) +
-                     largest_layer(&r->p->spec, &r->slice.m, 0) + s.batch + s.values) +
-           least_squares_bytes(most_inputs(r), r->p->spec.hidden_size);
+    size_t layers = largest_layer(&r->source.m.spec, &r->source.m, 1) +
+                    largest_layer(&r->p->spec, &r->slice.m, 0);
+    return (struct repair_memory){
+        tape_bytes(r->source.tape) + tape_bytes(r->slice.tape) + (int64_t)layers,
+        (int64_t)(s.batch + s.values) + least_squares_bytes(most_inputs(r), r->p->spec.hidden_size),
+        (int64_t)s.states};
 }
 
 static float *take_floats(struct repair *r, int64_t n) { return arena_take(&r->memory, floats(n)); }
@@ -136,7 +137,7 @@ static int memory_open(struct repair *r)
     struct sizes s = sizes_of(r);
     int64_t E = r->source.m.spec.hidden_size, T = r->text->tokens, rows = r->at_once * r->longest;
     size_t held = largest_layer(&r->p->spec, NULL, 1);
-    if (arena_open(&r->memory, s.streams + s.batch + s.values - held, r->e) ||
+    if (arena_open(&r->memory, s.states + s.batch + s.values - held, r->e) ||
         arena_open(&r->held, held, r->e))
         return -1;
     r->source.stream = take_floats(r, T * E);

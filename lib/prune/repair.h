@@ -53,8 +53,12 @@ void repair_plan(struct slice_plan *p);
 struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                            const struct model_spec *source, const struct repair_text *text,
                            double ridge, struct err *e);
-/* of the device and of the host: models, one layer at a time; activations and sums; the streams */
-int64_t repair_bytes(const struct repair *r, int64_t *streams);
+struct repair_memory {
+    int64_t device; /* a layer of both models and its activations */
+    int64_t host;   /* tensors as they are stored, the sums of a matrix */
+    int64_t states; /* hidden states of all tokens, on the host */
+};
+struct repair_memory repair_memory(const struct repair *r);
 /* All tensors, each once: 0, or -1 with the error set. read: tensor i of the source, in order, into
  * `whole`, and what the plan keeps of it into `kept` (NULL: its layer is dropped); write: tensor i
  * of the slice, in order. */

@@ -16,7 +16,6 @@ static const double MOST_RIDGE = 1e6;
 void tool_repair_open(struct tool_repair *r, struct tool *t, struct slice_plan *p,
                       const struct model_spec *source)
 {
-    int64_t streams;
     struct exec *x = tool_exec(t);
     struct st_in *in = tool_in(t, r->path, "tokens");
     const char *tokenizer = json_string_value(json_object_get(st_head(in), "tokenizer_id"));
@@ -34,11 +33,14 @@ void tool_repair_open(struct tool_repair *r, struct tool *t, struct slice_plan *
     tool_check(t);
     r->repair = repair_open(x, p, source, &r->text, r->ridge, &t->err);
     tool_check(t);
-    int64_t bytes = repair_bytes(r->repair, &streams);
-    tool_predict_memory(t, NULL,
-                        (struct memory_part[]){{"a layer with its activations and sums", bytes, 0},
-                                               {"hidden states of all tokens", streams, 0},
-                                               {0}});
+    struct repair_memory m = repair_memory(r->repair);
+    struct memory_part parts[] = {{"a layer and its activations", m.device, 0},
+                                  {"sums of a layer", m.host, 0},
+                                  {"hidden states of all tokens", m.states, 0},
+                                  {0}};
+    if (x->device != DEVICE_CPU)
+        parts[1] = (struct memory_part){0}; /* the rest is not the device's */
+    tool_predict_memory(t, NULL, parts);
 }
 
 static void run(struct tool_repair *r, const struct repair_io *io)

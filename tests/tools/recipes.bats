@@ -59,6 +59,15 @@ top-3-tail --top-k 3 --tail"
     [ "$(rows)" = 3 ]
 }
 
+@test "repair: rows with and without repair, before and after distillation" {
+    export REPAIR='--repair-tokens 512' CUTS='ffn --intermediate-size 352
+layers --drop-layers 2'
+    sh pipelines/repair > "$BATS_TEST_TMPDIR/out"
+    [ "$(rows)" = 7 ]
+    grep -q '^| layers: repaired, [0-9-]* % of the loss back |' "$WORK/table.txt"
+    again repair
+}
+
 @test "iterative: a row for each way" {
     sh pipelines/iterative > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 8 ]
