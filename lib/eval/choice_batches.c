@@ -6,7 +6,8 @@
 #include "../base/mem.h"
 #include "../base/minmax.h"
 
-enum { STEP = 8 };
+/* ENOUGH: places of a batch that shorter items do not join, since they would be padding mostly */
+enum { STEP = 8, ENOUGH = 256 };
 
 /* Tokens behind the stem, of the longest choice. */
 static int64_t tail(const struct choice_entry *q) { return q->item->longest - 1; }
@@ -69,17 +70,28 @@ static void entry_begin(struct choice_entry *q, int64_t stem)
     qsort(q->rows, (size_t)q->item->n, sizeof(struct choice_row *), by_length);
 }
 
+/* Does an item join n others, whose stems and choices are at most so long? */
+static int joins(const struct choice_entry *q, int64_t n, int64_t stem, int64_t longest,
+                 int64_t together)
+{
+    int64_t own = q->item->n_stem + tail(q), most = stem + longest;
+    if (!n)
+        return 1;
+    if (max64(stem, q->item->n_stem) + max64(longest, tail(q)) > together)
+        return 0;
+    return n * most < ENOUGH || 4 * own >= 3 * most;
+}
+
 void choice_batch_begin(struct choice_batches *b, int64_t first, int64_t room, int64_t together)
 {
     int64_t longest = 0;
     b->stem = b->padded = 0;
     for (b->n = 0; b->n < room && first + b->n < b->items; b->n++) {
         const struct choice_entry *q = &b->order[first + b->n];
-        int64_t stem = max64(b->stem, q->item->n_stem), most = max64(longest, tail(q));
-        if (b->n && stem + most > together)
+        if (!joins(q, b->n, b->stem, longest, together))
             break;
-        b->stem = stem;
-        longest = most;
+        b->stem = max64(b->stem, q->item->n_stem);
+        longest = max64(longest, tail(q));
         b->batch[b->n] = *q;
     }
     qsort(b->batch, (size_t)b->n, sizeof *b->batch, by_choices);

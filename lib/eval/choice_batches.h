@@ -1,7 +1,8 @@
 /* Items in batches of similar lengths (choices.c).
  *
  * Items are sorted by the length of their longest choice, in steps, and then by that of their stem.
- * In a batch the stems end at the same place: shorter ones are padded on the left. */
+ * In a batch the stems end at the same place: shorter ones are padded on the left. An item that is
+ * much shorter than the others begins a batch of its own. */
 #ifndef PARE_CHOICE_BATCHES_H
 #define PARE_CHOICE_BATCHES_H
 

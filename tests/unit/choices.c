@@ -128,22 +128,22 @@ static void check_run(const char *name, struct model *m, int single, struct choi
     choices_close(c);
 }
 
-/* The id that is most probable after a stem is a greedy choice. */
+/* Of all ids, one is the most probable after a stem. */
 static void check_greedy(struct model *m)
 {
     struct choice_items items;
     struct choices *c = choices_make(&items, 1, m->spec.vocab_size);
+    int64_t V = m->spec.vocab_size, found = 0;
     struct choice_run o = {0};
-    struct choice_row *row = &c->all[ITEMS - 1].rows[0];
-    row->n = 2;
-    row->scored = 1;
-    int found = 0;
-    for (int64_t id = 0; id < m->spec.vocab_size; id++) {
-        row->ids[1] = (int32_t)id;
-        choices_run(c, &x, m, &o, NULL, NULL, &e);
-        found += row->greedy;
+    for (int64_t id = 0; id < V; id++) {
+        struct choice_tokens one = {.stem = c->all[3].stem, .n_stem = 12, .n = 1, .longest = 2};
+        struct choice_row row = {.ids = (int32_t[]){5, (int32_t)id}, .n = 2, .scored = 1};
+        one.rows = &row;
+        struct choices alone = {.items = &(struct choice_items){.n = 1}, .all = &one, .single = 1};
+        choices_run(&alone, &x, m, &o, NULL, NULL, &e);
+        found += row.greedy;
     }
-    CHECK(found == 1, "%d ids are the most probable one", found);
+    CHECK(found == 1, "%lld ids are the most probable one", (long long)found);
     choices_close(c);
 }
 
@@ -182,14 +182,21 @@ static void set_row(struct choice_row *row, double log_likelihood, int64_t score
     row->scored = scored;
 }
 
-/* Four items of two choices, the first of which is right. Choice 0 is " ab", choice 1 "
- * \u00e9\u00e9\u00e9": 2 and 3 characters, 2 and 6 bytes. log-likelihoods, tokens   sum   character
- * byte          token -1 2, -2 2                0     -.5 -.67    -.5 -.33 (1)  -.5 -1 -2 2, -2.4 1
- * 0     -1 -.8 (1)  (1)           -1 -2.4 -4 2, -9 3                0     -2 -3       -2 -1.5 (1)
- * -2 -3 -3 1, -1 2                1     1           1             1 acc 3/4, its error sqrt(3/4 1/4
- * 4/3 / 4) = 1/4; per character 1/2, error sqrt(1/4 4/3 / 4) = sqrt(1/12); per byte 0; per token
- * 3/4. nll (1 + 2 + 4 + 3) / 4 = 2.5; deviations -1.5, -.5, 1.5, .5, so its error is sqrt(5 / 3 /
- * 4). Probability of the first: 1 / (1 + e^-1) and so on. */
+/* Four items of two choices, the first of which is right: " ab", of 2 characters and bytes without
+ * its space, and " \u00e9\u00e9\u00e9", of 3 characters and 6 bytes. In turn, what the second is
+ * made by:
+ *
+ * -1 and -2 in 2 tokens each: bytes, -1/2 and -1/3.
+ *
+ * -2 in 2 and -2.8 in 1: characters, -1 and -.93 (with the space, -.67 and -.7), and bytes.
+ *
+ * -4 in 2 and -9 in 3: bytes, -2 and -1.5.
+ *
+ * -3 in 1 and -1 in 2: all.
+ *
+ * So acc is 3/4, its error sqrt(3/4 1/4 4/3 / 4) = 1/4; per character 1/2, error sqrt(1/4 4/3 / 4)
+ * = sqrt(1/12); per byte 0; per token 3/4. nll (1 + 2 + 4 + 3) / 4 = 2.5; deviations -1.5, -.5, 1.5
+ * and .5, so its error is sqrt(5 / 3 / 4). Probability of the first: 1 / (1 + e^-1) and so on. */
 static void check_scores(void)
 {
     static const double values[4][2] = {{-1, -2}, {-2, -2.8}, {-4, -9}, {-3, -1}};
