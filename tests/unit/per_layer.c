@@ -41,7 +41,8 @@ static void random_table(struct variant list[LAYERS * EACH], struct variants *v)
         for (int i = 0; i < EACH - (l != 2); i++) {
             list[v->n] = of[i];
             list[v->n].layer = l;
-            list[v->n++].means.kl = rng_uniform(&r);
+            /* both halves together lose more than each alone, added */
+            list[v->n++].means.kl = rng_uniform(&r) + 2 * (of[i].drop == KIND_any);
         }
     }
 }
