@@ -213,6 +213,7 @@ END
         bench-model) set -- "$@" "$MODEL" --context 4 --seconds 1e-6 ;;
         eval-choice) set -- "$@" "$ROOT/pipelines/teacher" choices.jsonl ;;
         generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
+        search-arch) set -- "$@" "$MODEL" --layers 1,2 --context 16 ;;
         *) echo "$1: no run of it here"; false ;;
         esac
         [ "$1" != dump-logits ] || set -- "$@" --full
