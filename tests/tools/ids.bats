@@ -65,6 +65,9 @@ score-importance|hidden|no_final|with_final
 slice-model|hidden-size|16|24
 slice-model|intermediate-size|16|0-1:16
 slice-model|num-attention-heads|2|4
+slice-model|merge-heads|qkv|qkvo
+slice-model|repair-tokens|16|32
+slice-model|repair-ridge|0.1|0.2
 slice-model|num-key-value-heads|1|2
 slice-model|num-hidden-layers|1|2
 slice-model|drop-layers|0|1
@@ -110,6 +113,7 @@ END
     cat > paths <<END
 rank|magnitude|$MODEL|$OTHER
 slice-model|rank|rank.tsz|random.tsz
+slice-model|repair|tokens.tsz|others.tsz
 tokenize|model|words.json|more.json
 kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
@@ -128,7 +132,8 @@ head = json.dumps({"lift": {"dtype": "F32", "shape": [24, 36],
 sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
                         struct.pack("<%df" % len(values), *values))' $i > lift-$i
     done
-    # options that change a result by rounding at most, or only permit it; tokenize --ids,
+    # options that change a result by rounding at most, or only permit it; those of slice-model's
+    # budgets, which stand for the sizes that they choose (tests/tools/shape.bats); tokenize --ids,
     # dump-logits --full, probe-layers --variants and --choices, score-importance --score and
     # slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
@@ -136,12 +141,13 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         probe-layers any-tokenizer batch-size table variants rank resume choices limit
         score-importance score model
         score-taylor any-tokenizer
-        slice-model any-model dry-run in-order verify verify-tokens
+        slice-model any-model any-tokenizer dry-run in-order verify verify-tokens
+        slice-model parameters ratio bytes axes multiple-of
         tokenize ids
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume"
-    common=" output compress threads device compute quiet help version "
+    common=" output compress threads device compute force quiet help version "
 }
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
@@ -158,11 +164,13 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance) echo "${3:-acts.tsz}" ;;
     slice-model)
-        if [ "$2" = rank ]; then
-            echo "$MODEL --intermediate-size 16"
-        else
-            echo "$MODEL --rank ${3:-rank.tsz}"
-        fi ;;
+        echo "$MODEL"
+        [ "$2" = rank ] || echo --rank "${3:-rank.tsz}"
+        case $2 in
+        rank | repair*) echo --intermediate-size 16 ;;
+        merge-heads) echo --num-attention-heads 4 ;;
+        esac
+        [[ $2 != repair-* ]] || echo --repair=tokens.tsz ;;
     tokenize)
         if [ "$2" = chat-template ]; then
             echo "${3:-chats} --field messages --model $ROOT/tests/golden/chat/smollm.json"

@@ -214,6 +214,7 @@ END
         eval-choice) set -- "$@" "$ROOT/pipelines/teacher" choices.jsonl ;;
         generate) set -- "$@" "$MODEL" --prompt-ids 5,6,7 --max-new-tokens 8 ;;
         search-arch) set -- "$@" "$MODEL" --layers 1,2 --context 16 ;;
+        slice-model) set -- "$@" "$MODEL" --in-order --intermediate-size 20 --repair data.tsz ;;
         *) echo "$1: no run of it here"; false ;;
         esac
         [ "$1" != dump-logits ] || set -- "$@" --full
