@@ -99,9 +99,9 @@ int variants_load(struct variants *v, const char *path, const struct model_spec 
                   struct err *e)
 {
     const struct json_limits limits = {0, 1 << 20, 64};
+    *v = (struct variants){0};
     struct loading x = {v, path, h, any_model, 0, e};
     char *text = file_read(path, MOST_BYTES, NULL, e), *rest = text, *line;
-    *v = (struct variants){0};
     while ((line = strsep(&rest, "\n")) && (*line || !x.line) && !e->set) {
         json_t *j = json_parse_text(line, (int64_t)strlen(line), &limits, path, e);
         if (++x.line == 1 && j)
