@@ -48,10 +48,14 @@ static void run(struct tool_repair *r, const struct repair_io *io)
     struct repair_result done;
     repair_run(r->repair, io, &done);
     tool_check(r->t);
-    tool_note(r->t,
-              "refitted %" PRId64 " matrices on %" PRId64
-              " tokens; of what the cut changed in their outputs, %.0f %% are left",
-              done.fitted, r->text.tokens, 100 * done.left);
+    if (!done.fitted)
+        tool_note(r->t, "nothing was refitted: the cut changes no output matrix, or only removes "
+                        "layers of a family that has norms behind these matrices");
+    else
+        tool_note(r->t,
+                  "refitted %" PRId64 " matri%s on %" PRId64
+                  " tokens; of what the cut changed in their outputs, %.0f %% are left",
+                  done.fitted, done.fitted == 1 ? "x" : "ces", r->text.tokens, 100 * done.left);
     if (done.fitted && done.tokens_per_input < TOKENS_PER_INPUT)
         tool_note(r->t,
                   "only %.1f tokens for each input of the widest matrix: a fit needs at least %d "
