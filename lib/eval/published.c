@@ -68,14 +68,15 @@ static void put_count(json_t *j, const char *key, int64_t n)
     json_object_set_new(j, key, n > 0 ? json_integer(n) : json_null());
 }
 
-/* The mean of a window's losses weighs as much as the window has labels, less one: of all but the
- * first, that is one less than it has losses. */
-static double hf_published(const struct eval *v)
+/* The mean of a window's losses weighs as much as the window has labels, less one. All but the
+ * first have as many labels as losses, unless none of their tokens was in a window before. */
+static double hf_published(const struct eval *v, const struct window_options *o)
 {
     const struct windows *w = eval_windows(v);
     double sum = 0, weights = 0;
     for (int64_t i = 0; i < w->n; i++) {
-        double n = (double)windows_row(w, i).predictions, weight = n - (i > 0);
+        double n = (double)windows_row(w, i).predictions;
+        double weight = n - (i > 0 && o->stride < o->context);
         sum += weight * eval_window_nll(v, i) / n;
         weights += weight;
     }
@@ -110,7 +111,7 @@ void published_record(json_t *j, const struct window_options *o, const struct ev
     json_object_set_new(j, "documents", json_integer(t->n));
     json_object_set_new(j, "bos", bos);
     if (c == CONVENTION_HF_STRIDE)
-        put(j, "ppl_published", hf_published(v));
+        put(j, "ppl_published", hf_published(v, o));
     if (c == CONVENTION_HARNESS)
         harness_record(j, v, s, size, e);
     if (c == CONVENTION_LLAMA_CPP)

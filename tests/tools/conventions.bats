@@ -94,6 +94,14 @@ near(records["llama.cpp"]["ppl_error"],
 P
 }
 
+@test "published weights of windows that do not overlap are those of their losses" {
+    record "$LLAMA" tokens.tsz --conventions --context 4 --stride 4 | grep '"hf-stride"' > record
+    python3 -c '
+import json
+r = json.load(open("record"))
+assert r["predictions"] == 3 + 3 + 2 and abs(r["ppl_published"] / r["ppl"] - 1) < 1e-9, r'
+}
+
 @test "without the text, words are unknown and bytes are those of the tokens; documents in JSONL" {
     record "$LLAMA" tokens.tsz --conventions --context 4 | grep '"harness"' > record
     python3 -c '
