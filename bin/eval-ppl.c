@@ -295,6 +295,8 @@ static void check_options(struct tool *t)
                       "--seq-length, --score-from, --row-bos and --max-nll");
     if (text_name && !conventions)
         tool_usage(t, "--text is read by harness: give --conventions too");
+    if (text_name && max_tokens)
+        tool_usage(t, "--text is all of the text, --max-tokens a part of it: leave one out");
     if (against && (seq_length || w.context || has_bos || conventions) && tool_is_logits(against))
         tool_usage(t,
                    "the windows are those of %s: leave out --conventions, --context, --seq-length "

@@ -144,6 +144,7 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     echo '5 6 7 8' | "$BIN/tokenize" --ids --seq-length 4 -o rows.tsz
     refused 1 "cuts whole documents" record "$LLAMA" rows.tsz --conventions
     refused 2 "windows of its own" record "$LLAMA" tokens.tsz --conventions --seq-length 4
+    refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text
     refused 1 "do not fill a window of 64" record "$LLAMA" tokens.tsz --conventions
     refused 2 "leaves gaps" record "$LLAMA" tokens.tsz --conventions --context 4 --stride 5
