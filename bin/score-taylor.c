@@ -15,7 +15,7 @@ static const struct opt opts[] = {TEXT_OPTIONS(text),
 static const struct tool_desc desc = {
     "score-taylor",
     "MODEL TOKENS",
-    "Score units by gradients: how much the loss changes without them, to first order.",
+    "Score units by gradients: how the loss changes without them, to first order.",
     "Reads a model and a token stream; writes a score for every hidden channel, FFN neuron, head, "
     "KV group and layer: |sum of weight * gradient| over all weights of the unit, by which the "
     "loss "
