@@ -238,6 +238,12 @@ static void evaluate(struct tool *t, const char *name)
     struct model m = {0};
     struct choices *c = choices_open(&items, &shots, fewshot, in, e);
     tool_check(t);
+    if (c->truncated)
+        tool_note(t,
+                  "%s: %lld of %lld choices lose the beginning of their text, which has more "
+                  "than %lld tokens",
+                  name, (long long)c->truncated, (long long)c->rows,
+                  (long long)model_in_spec(in)->max_position_embeddings);
     tool_load(t, &m, in);
     int64_t bytes = choices_run_bytes(c, tool_exec(t), &m, &run, e);
     tool_check(t);

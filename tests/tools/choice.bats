@@ -112,8 +112,9 @@ J
 words = "and the LORD said unto Moses, " * 60 + "Go"
 for ctx in words, "Different words. " + words:
     print(json.dumps({"ctx": ctx, "choices": [" up", " down"], "gold": 0}))'
-    choice "$MODEL" long.jsonl --items log > record
+    "$BIN/eval-choice" "$MODEL" long.jsonl --items log > record 2> note
     [ "$(of truncated < record)" = 4 ]
+    grep -q "4 of 4 choices lose the beginning of their text, which has more than 256 tokens" note
     [ "$(lines 'i["log_likelihood"]' < log | sort -u | wc -l)" = 1 ]
     python3 > no.jsonl -c 'import json
 print(json.dumps({"ctx": "Go", "choices": " and the LORD said" * 90}))'
