@@ -7,7 +7,6 @@
 #include "../formats/json.h"
 #include "../lib/base/file_out.h"
 #include "../lib/base/usage.h"
-#include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
@@ -60,6 +59,7 @@ static const struct tool_desc desc = {
 
 static struct choice_items items, shots;
 static struct file_out log_file = {.fd = -1};
+static struct tool_table rows;
 
 /* Their names in a record. */
 static const char *const rule_names[CHOICE_RULES] = {[BY_SUM] = "acc",
@@ -69,13 +69,11 @@ static const char *const rule_names[CHOICE_RULES] = {[BY_SUM] = "acc",
 
 /* ---- a record */
 
-static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
 static void put_mean(json_t *j, const char *name, struct choice_mean m)
 {
     char *error = mem_format("%s_standard_error", name);
-    json_object_set_new(j, name, number_or_null(m.mean));
-    json_object_set_new(j, error, number_or_null(m.standard_error));
+    json_object_set_new(j, name, json_number_or_null(m.mean));
+    json_object_set_new(j, error, json_number_or_null(m.standard_error));
     free(error);
 }
 
@@ -86,7 +84,7 @@ static void put_scores(json_t *j, const struct choice_scores *s)
         put_mean(j, rule_names[rule], s->acc[rule]);
     put_mean(j, "probability", s->probability);
     put_mean(j, "nll", s->nll);
-    json_object_set_new(j, "ppl", number_or_null(exp(s->nll.mean)));
+    json_object_set_new(j, "ppl", json_number_or_null(exp(s->nll.mean)));
 }
 
 /* NULL: the items have none. */
@@ -178,51 +176,6 @@ static void write_items(struct tool *t, const struct choices *c, const char *nam
     tool_check(t);
 }
 
-/* ---- a table */
-
-/* The end of a long path tells more than its beginning. */
-static void print_name(const char *indent, const char *name)
-{
-    char *visible = utf8_visible(name);
-    size_t n = strlen(visible), room = 24 - strlen(indent);
-    if (n > room)
-        printf("%s...%s", indent, visible + n - (room - 3));
-    else
-        printf("%s%-*s", indent, (int)room, visible);
-    free(visible);
-}
-
-static void print_number(const json_t *j, const char *name, int width, int decimals)
-{
-    const json_t *value = json_object_get(j, name);
-    if (json_is_number(value))
-        printf(" %*.*f", width, decimals, json_number_value(value));
-    else
-        printf(" %*s", width, "-");
-}
-
-static void print_row(const char *indent, const char *name, const json_t *j)
-{
-    print_name(indent, name);
-    print_number(j, "items", 6, 0);
-    print_number(j, "acc", 7, 4);
-    print_number(j, "acc_standard_error", 6, 4);
-    print_number(j, "acc_norm", 8, 4);
-    print_number(j, "acc_norm_standard_error", 6, 4);
-    print_number(j, "probability", 7, 4);
-    print_number(j, "nll", 8, 3);
-    putchar('\n');
-}
-
-static void print_table(json_t *j)
-{
-    const char *group;
-    json_t *of_group;
-    print_row("", json_string_value(json_object_get(j, "model")), j);
-    json_object_foreach(json_object_get(j, "groups"), group, of_group)
-        print_row("  ", group, of_group);
-}
-
 /* ---- */
 
 static void show_progress(void *t, int64_t done, int64_t tokens)
@@ -258,10 +211,9 @@ static void evaluate(struct tool *t, const char *name)
     json_t *j = record(t, name, &m.spec, c, usage_seconds() - start);
     write_items(t, c, name);
     if (table)
-        print_table(j);
-    else if (!json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12)))
-        putchar('\n');
-    fflush(stdout);
+        tool_table_choice(&rows, j);
+    else
+        tool_print_json(j);
     json_decref(j);
     choices_close(c);
     model_free(&m);
@@ -292,13 +244,11 @@ int main(int argc, char **argv)
     read_items(t, tool_operand(t, n));
     if (items_file && file_create(&log_file, items_file, tool_err(t)))
         tool_check(t);
-    if (table)
-        printf("%-24s %6s %7s %6s %8s %6s %7s %8s\n", "model", "items", "acc", "+-", "acc_norm",
-               "+-", "p(gold)", "nll");
     for (int i = 0; i < n; i++)
         evaluate(t, tool_operand(t, i));
     if (items_file && file_publish(&log_file, tool_err(t)))
         tool_check(t);
+    tool_table_end(&rows);
     choice_items_free(&items);
     choice_items_free(&shots);
     return tool_finish(t);

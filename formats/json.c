@@ -1,6 +1,7 @@
 /* Checked JSON: see json.h. */
 #include "json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,8 @@ json_t *json_parse_file(const char *path, const struct json_limits *limits, stru
     free(text);
     return value;
 }
+
+json_t *json_number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 json_t *json_text(const char *s)
 {

@@ -170,8 +170,6 @@ int variant_plan(struct slice_plan *p, const struct variant *v, const struct mod
 
 enum { MOST_BYTES = 64 << 20 };
 
-static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
 static double number(const json_t *line, const char *key)
 {
     const json_t *x = json_object_get(line, key);
@@ -186,9 +184,9 @@ static json_t *variant_json(const struct variant *v, const struct variant_means 
             json_object_set_new(j, "drop", json_string(drop_words[i].name));
     if (v->axis)
         json_object_set_new(j, axis_rows[v->axis].name, json_integer(v->size));
-    json_object_set_new(j, "kl", number_or_null(m->kl));
-    json_object_set_new(j, "nll", number_or_null(m->nll));
-    json_object_set_new(j, "same_top1", number_or_null(m->same_top1));
+    json_object_set_new(j, "kl", json_number_or_null(m->kl));
+    json_object_set_new(j, "nll", json_number_or_null(m->nll));
+    json_object_set_new(j, "same_top1", json_number_or_null(m->same_top1));
     return j;
 }
 
@@ -204,7 +202,7 @@ int variants_write(const struct variants *v, const json_t *head, FILE *f)
     json_t *first = json_copy((json_t *)head);
     json_object_set_new(first, "windows", json_integer(v->windows));
     json_object_set_new(first, "predictions", json_integer(v->predictions));
-    json_object_set_new(first, "nll", number_or_null(v->nll));
+    json_object_set_new(first, "nll", json_number_or_null(v->nll));
     int failed = write_line(first, f);
     for (int64_t i = 0; i < v->n && !failed; i++)
         failed = write_line(variant_json(&v->list[i], &v->list[i].means), f);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/mem.h"
 #include "../base/utf8.h"
 
 enum { NAME = 18 };
@@ -133,6 +134,39 @@ void tool_table_convention(struct tool_table *t, json_t *record)
         print_convention(record, " byte", "byte_perplexity");
     } else {
         print_convention(record, "", "ppl");
+    }
+    fflush(stdout);
+}
+
+/* ---- multiple choice */
+
+static void print_choice(const char *name, const json_t *j)
+{
+    print_name(name);
+    print_number(real_of(j, "items"), 7, 0, "");
+    print_number(real_of(j, "acc"), 8, 4, "");
+    print_number(real_of(j, "acc_standard_error"), 7, 4, "");
+    print_number(real_of(j, "acc_norm"), 8, 4, "");
+    print_number(real_of(j, "acc_norm_standard_error"), 7, 4, "");
+    print_number(real_of(j, "probability"), 8, 4, "");
+    print_number(real_of(j, "nll"), 9, 3, "");
+    putchar('\n');
+}
+
+void tool_table_choice(struct tool_table *t, json_t *record)
+{
+    const char *group;
+    json_t *of_group;
+    if (!t->first) {
+        t->first = json_incref(record);
+        printf("%-*s %7s %8s %7s %8s %7s %8s %9s\n", NAME, "model", "items", "acc", "error",
+               "acc_norm", "error", "p(gold)", "nats");
+    }
+    print_choice(json_string_value(json_object_get(record, "model")), record);
+    json_object_foreach(json_object_get(record, "groups"), group, of_group) {
+        char *name = mem_format("  %s", group);
+        print_choice(name, of_group);
+        free(name);
     }
     fflush(stdout);
 }

@@ -20,6 +20,9 @@ void tool_table_row(struct tool_table *t, json_t *record);
  * predictions, nats, and the perplexity that is published; of harness two rows, by word and byte.
  */
 void tool_table_convention(struct tool_table *t, json_t *record);
+/* The same of eval-choice: items; accuracy, and that by character, with their standard errors; the
+ * mean probability of the right choice, and nats. A row for each group follows. */
+void tool_table_choice(struct tool_table *t, json_t *record);
 /* The same of bench-model: parameters; MB of weights, of keys and values, and in all while
  * generating; tokens a second of prefill and decode, measured and predicted. */
 void tool_table_costs(struct tool_table *t, json_t *record);
