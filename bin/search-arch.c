@@ -77,14 +77,12 @@ static const struct tool_desc desc = {
     "MODEL|CONFIG.json",
     "List the shapes within a band of parameters that a model can be cut to.",
     "Reads a model's shape; a config.json suffices. Prints a JSON object for each shape of the "
-    "grid "
-    "whose parameters are within --tolerance of --parameters, smaller sizes first: sizes; "
+    "grid whose parameters are within --tolerance of --parameters, smaller sizes first: sizes; "
     "parameters (tied embeddings once), those without embeddings and output head, and active ones; "
     "bytes of weights and of the keys and values of one sequence; FLOPs of a token, as the mean of "
     "a prompt of --context tokens and for the token after it; how much faster than the model it "
     "should be: in decoding by the bytes that a token reads, in prefill by its FLOPs; tokens a "
-    "second where they are predicted or "
-    "measured, of one sequence; and options for slice-model. "
+    "second where they are predicted or measured, of one sequence; and options for slice-model. "
     "If hf-export would refuse a shape, it says why.\n\nLIST is 24,32,48 or FROM:TO:STEP, or "
     "several of them joined by commas. Sizes are at most the model's. Branches of the grid outside "
     "the band are not visited. Without a rank it is open which layers go: windows and the sizes "
