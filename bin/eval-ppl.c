@@ -212,6 +212,14 @@ static void print_all(struct tool *t, const char *name, json_t *j, const struct 
     json_decref(j);
 }
 
+static double teacher_nll(const struct eval *v)
+{
+    const struct divergences *d = eval_divergences(v);
+    double mean[DIVERGENCE_COLUMNS];
+    divergences_mean(d, 0, d->n, mean);
+    return mean[DIVERGENCE_TEACHER_NLL];
+}
+
 /* One model on the windows of o, from memory to its record; returns its nll. */
 static double run(struct tool *t, const char *name, struct model *m, const struct tokens *tokens,
                   struct tool_teacher *r)
@@ -234,6 +242,8 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
     if (conventions)
         published_record(j, &o.windows, v, tokens, &sums, text_name ? &text_size : NULL, e);
     print_all(t, name, j, v, r);
+    if (r && isfinite(sums.nll) && !isfinite(teacher_nll(v)))
+        tool_die(t, "the nll of %s is not finite", against);
     eval_close(v);
     return sums.nll;
 }

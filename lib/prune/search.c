@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/minmax.h"
 
 /* ---- lists of sizes */
 
@@ -95,10 +96,13 @@ int search_list_read(struct search_list *l, enum axis axis, const char *text,
     }
     if (!e->set)
         sort(l);
-    int64_t most = largest(source, axis);
-    if (!e->set && !l->by_width && l->value[l->n - 1] > most)
+    l->largest = largest(source, axis);
+    int64_t most = e->set ? 0 : l->value[l->n - 1];
+    if (l->by_width)
+        most /= 1000;
+    if (most > l->largest)
         err_set(e, "--%s must be at most %" PRId64 ", that of the model, not %" PRId64,
-                axis_rows[axis].brief, most, l->value[l->n - 1]);
+                axis_rows[axis].brief, l->largest, most);
     if (e->set)
         search_list_free(l);
     return e->set ? -1 : 0;
@@ -190,10 +194,12 @@ static void couple_heads(const struct searching *w, int64_t l)
         y->num_key_value_heads = y->num_attention_heads;
 }
 
+/* A multiple of the hidden size that no layer can be cut to stays in range. */
 static void set_size(struct searching *w, enum axis axis, int64_t value)
 {
-    if (w->s->lists[axis].by_width)
-        value = value * w->h.hidden_size / 1000;
+    const struct search_list *sizes = &w->s->lists[axis];
+    if (sizes->by_width)
+        value = min64(value * w->h.hidden_size / 1000, sizes->largest + 1);
     if (axis < LAYER_AXES) {
         model_spec_set_size(&w->h, axis, 0, value);
         return;

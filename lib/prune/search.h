@@ -10,9 +10,9 @@
 enum { SEARCH_SIZES = 4096, SEARCH_FOUND = 20000, SEARCH_TRIES = 1 << 22 };
 
 /* The sizes of an axis, ascending; none: it keeps those of the source. by_width: in thousandths of
- * the hidden size, rounded down. */
+ * the hidden size, rounded down. largest: what the source has. */
 struct search_list {
-    int64_t *value, n;
+    int64_t *value, n, largest;
     int by_width;
 };
 struct search {

@@ -98,3 +98,10 @@ P
     echo 90 1 2 | "$BIN/tokenize" --ids -o wide.tsz
     refused 1 "90" record "$FFN" wide.tsz --against "$LLAMA"
 }
+
+@test "a teacher whose predictions are not numbers is an error, as such a model is" {
+    python3 "$TOOLS/../hf/st.py" edit "$LLAMA" broken '
+for name, (dtype, shape, data) in list(T.items()):
+    if "up_proj" in name: T[name] = dtype, shape, b"\x00\x00\xc0\x7f" + data[4:]'
+    refused 1 "the nll of broken is not finite" record "$FFN" tokens.tsz --against broken
+}

@@ -195,7 +195,7 @@ static void test_tables(void)
                     "1,\"intermediate_size\":8") "{\"layer\":2,\"drop\":\"layer\",\"kl\":null}\n",
                 NULL);
     check_table(HEAD, "has no variants");
-    check_table("", "line 1");
+    check_table("", "has no variants");
     check_table("{\"layer\":0}\n", "is not a table of variants");
     check_table("{\"kind\":\"variants\",\"model_id\":\"4567\"}\n", "variants of another model");
     check_table(HEAD LINE("4,\"drop\":\"mlp\""), "line 2");
@@ -203,7 +203,11 @@ static void test_tables(void)
     check_table(HEAD LINE("1,\"intermediate_size\":24"), "no smaller variant of a layer");
     check_table(HEAD LINE("1,\"head_dim\":4"), "no smaller variant of a layer");
     check_table(HEAD LINE("1,\"drop\":\"mlp\"") LINE("1,\"drop\":\"mlp\""), "layer 1 twice");
-    check_table(HEAD "nonsense\n", "table-");
+    check_table(HEAD "nonsense\n", "line 2 is not valid JSON");
+    check_table(HEAD "\n" LINE("1,\"drop\":\"half\""), "line 3 is no smaller variant");
+    check_table(HEAD LINE("1.5,\"drop\":\"mlp\""), "no smaller variant of a layer");
+    check_table(HEAD "{\"drop\":\"mlp\",\"kl\":1}\n", "no smaller variant of a layer");
+    check_table(HEAD LINE("1,\"drop\":\"mlp\",\"intermediate_size\":8"), "no smaller variant");
 }
 
 int main(void)

@@ -322,9 +322,13 @@ static void test_refusals(void)
     refused(&h, AXIS_E, "2x", "such as 24,32,48");
     refused(&h, AXIS_F, "2x,512", "times the hidden size, not \"2x,512\"");
     refused(&h, AXIS_E, "8192", "--hidden must be at most 6144");
+    refused(&h, AXIS_F, "999999999999x", "--ffn must be at most 24576");
     refused(&h, AXIS_E, "1:6144:1", "--hidden has more than 4096 sizes");
     struct search s = {
         .source = &h, .least = 8000000000, .most = 8000000000, .at = {DT_F32, DT_F32, 1}};
+    list(&s, AXIS_F, "24576x");
+    CHECK(search_run(&s, NULL, NULL, &why) == 0, "%s", why.msg);
+    search_list_free(&s.lists[AXIS_F]);
     list(&s, AXIS_L, "1:32:1");
     list(&s, AXIS_E, "2:6144:2");
     list(&s, AXIS_H, "1:48:1");
