@@ -200,6 +200,17 @@ static void fit_budget(struct tool *t, const struct budget *b, struct slice_targ
     free(sizes);
 }
 
+/* Which heads can be merged is known only once the shape is. */
+static void check_budget(struct tool *t, const struct budget *b, const struct slice_plan *p)
+{
+    int64_t bytes = model_spec_bytes(&p->spec);
+    if (b->in_bytes && bytes > b->most)
+        tool_die(t,
+                 "--bytes %s: q8_0 matrices of merged heads are written as f32, and so the shape "
+                 "takes %" PRId64 " bytes: give a smaller budget",
+                 b->value, bytes);
+}
+
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
     p->spec.id[0] = 0; /* a new model: its id is derived */
@@ -297,6 +308,8 @@ int main(int argc, char **argv)
     const struct model_spec *source = model_in_spec(in);
     if (rank_name)
         load_rank(t, &r, source);
+    if (repair.path)
+        budget.set_dtypes = repair_plan;
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
@@ -304,6 +317,7 @@ int main(int argc, char **argv)
         merge(t, &p, source, rank_name ? &r : NULL);
     if (repair.path)
         repair_plan(&p);
+    check_budget(t, &budget, &p);
     note_shape(t, source, &p);
     if (dry_run)
         slice_plan_print(stdout, &p, source);
