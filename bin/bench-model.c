@@ -12,9 +12,9 @@ static int table;
 
 static const struct opt opts[] = {
     {"context", OPT_INT, &o.context, "N",
-     "tokens of the text: read at once, and before the token that is generated", 0},
+     "tokens of the text: all are read at once, or the last is generated", 0},
     {"seconds", OPT_REAL, &o.seconds, "X",
-     "measure each speed for at least so long, and at least three times", 0},
+     "measure each speed for at least X seconds, and at least three times", 0},
     {"table", OPT_FLAG, &table, NULL, "print a table instead of JSON", 0},
     {0}};
 
@@ -23,15 +23,12 @@ static const struct tool_desc desc = {
     "MODEL...",
     "Measure what models cost: memory, KV cache, speed.",
     "Prints one JSON object per model, whose members predicted and measured have the bytes of "
-    "memory "
-    "while generating, and tokens a second: prefill is a forward pass over a text of N tokens, as "
-    "in "
-    "evaluation; decode is the generation of its last token, with keys and values of those before "
-    "it. Both are of one text, medians over the runs. Speeds do not depend on what the tokens "
-    "are.\n\n"
-    "The predicted speeds are bounds, what is left if only matrix products, or only reading "
-    "weights, "
-    "keys and values, took time, at the rates that this device reaches. They tell what a smaller "
+    "memory while generating, and tokens a second: prefill is a forward pass over a text of N "
+    "tokens, as in evaluation; decode is the generation of its last token, with keys and values "
+    "of those before it. Both are for one text at a time, medians over the runs. Speeds do not "
+    "depend on what the tokens are.\n\n"
+    "The predicted speeds are upper bounds: only matrix products, or only reading weights, keys "
+    "and values, would take time, at the rates that this device reaches. They tell what a smaller "
     "shape can gain, and small models stay far below them.",
     "  bench-model teacher/ cut.tsz --context 2048 --table",
     opts,
@@ -60,11 +57,6 @@ static const struct speed_rates *rates(struct tool *t, enum dtype weights)
     return r;
 }
 
-static void put(json_t *j, const char *key, double x)
-{
-    json_object_set_new(j, key, report_number(x));
-}
-
 /* bytes: of the weights as they are stored */
 static json_t *costs(const char *name, const struct model_spec *h, int64_t bytes,
                      const struct footprint *f)
@@ -82,16 +74,16 @@ static json_t *costs(const char *name, const struct model_spec *h, int64_t bytes
                     {"kv_bytes", f->kv_bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof *integers; i++)
         json_object_set_new(j, integers[i].name, json_integer(integers[i].value));
-    put(j, "prefill_flops", f->prefill_flops);
-    put(j, "decode_flops", f->decode_flops);
+    json_put_number(j, "prefill_flops", f->prefill_flops);
+    json_put_number(j, "decode_flops", f->decode_flops);
     return j;
 }
 
 static json_t *speeds(int64_t memory, const struct speed *s)
 {
     json_t *j = json_pack("{s:I}", "memory", (json_int_t)memory);
-    put(j, "prefill", s->prefill);
-    put(j, "decode", s->decode);
+    json_put_number(j, "prefill", s->prefill);
+    json_put_number(j, "decode", s->decode);
     return j;
 }
 
@@ -112,8 +104,8 @@ static json_t *measured(struct tool *t, const char *name, struct model *m, int64
     json_object_set_new(j, "predicted",
                         speeds((int64_t)m->weights.size + s.state_bytes, &predicted));
     json_object_set_new(j, "measured", speeds(s.memory - before, &s));
-    put(j, "device_flops", r->flops);
-    put(j, "device_bytes", r->bytes);
+    json_put_number(j, "device_flops", r->flops);
+    json_put_number(j, "device_bytes", r->bytes);
     json_object_set_new(j, "device", json_string(exec_device_name(x)));
     json_object_set_new(j, "threads", json_integer(x->threads));
     json_object_set_new(j, "math", json_string(exec_math_library()));

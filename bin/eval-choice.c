@@ -33,7 +33,7 @@ static const struct tool_desc desc = {
     "Evaluate models on multiple choice: accuracy and its standard error.",
     "Reads items, one JSON object a line, and computes how probable the model finds each choice "
     "after its ctx, with the same tokens as lm-evaluation-harness 0.4. Members of an item:\n"
-    "- \"choices\": the texts to choose among, or one text\n"
+    "- \"choices\": the texts to choose from, or one text\n"
     "- \"ctx\": what each of them continues, a text or a list of texts; none where it is left out\n"
     "- \"gold\": which one is right, counted from 0, or a list if several are\n"
     "- \"description\": a text that precedes everything, examples too\n"

@@ -50,19 +50,18 @@ static const struct opt opts[] = {
     {"Figures", OPT_GROUP, NULL, NULL, NULL, 0},
     {"conventions", OPT_FLAG, &conventions, NULL,
      "evaluate as published figures were made: gptq, hf-stride, harness and llama.cpp, an object "
-     "for each; --context is the length of windows (2048 if not given, 512 of llama.cpp, but no "
-     "more "
-     "than the model's positions), --stride that of hf-stride (512, or half a window)",
+     "for each; --context is the length of windows (by default 2048, for llama.cpp 512, but no "
+     "more than the model's positions), --stride that of hf-stride (512, or half a window)",
      0},
     {"text", OPT_PATH, &text_name, "FILE",
      "the text whose words and bytes harness divides by: that of TOKENS, or what it was made from; "
      "if not given, words are unknown, and bytes are those of TOKENS",
      0},
     {"text-field", OPT_TEXT, &text_field, "NAME",
-     "where FILE is .jsonl, the text of a document is that member of its line", 0},
+     "if --text is a .jsonl file, the member of each line that has the text", 0},
     {"against", OPT_PATH, &against, "TEACHER|LOGITS",
-     "compare every prediction with a teacher's: a model, or what dump-logits --full has "
-     "written of TOKENS (what comes through a pipe is taken for that)",
+     "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
+     "for TOKENS (a pipe is taken for the latter)",
      0},
     {"Output", OPT_GROUP, NULL, NULL, NULL, 0},
     {"per-sequence", OPT_FLAG, &per_sequence, NULL,
@@ -81,17 +80,15 @@ static const struct tool_desc desc = {
     "Evaluate models on tokens: nats per token, perplexity, bits per byte.",
     "Prints one JSON object per model. Each window is evaluated in a fresh context: a window of N "
     "tokens gives N - 1 predictions, and its first token is read but not predicted. Windows are "
-    "whole sequences, pieces of them (--seq-length), or pieces of the joined text "
-    "(--context); the documents of packed rows (tokenize --pack) are evaluated as if by "
-    "themselves. "
-    "A remainder of one token is left out and counted in tokens_left_out, or in padding if it is a "
-    "packed document.\n\nnll is "
-    "the mean over all scored predictions, in nats; standard_error is that of the mean over "
-    "windows; bits_per_byte divides by the source bytes of the predicted tokens. Sums are "
-    "accumulated in f64.\n\nWith --against, the member against has the mean KL(teacher || model) "
-    "in "
-    "nats, its percentiles, and the share of the teacher's 1, 5 and 10 most probable tokens that "
-    "are among the model's: the figures of llama-perplexity --kl-divergence, by its formulas.",
+    "whole sequences, pieces of them (--seq-length), or pieces of the joined text (--context); "
+    "the documents of packed rows (tokenize --pack) are evaluated as if by themselves. A "
+    "remainder of one token is left out and counted in tokens_left_out, or in padding if it is a "
+    "packed document.\n\nnll is the mean over all scored predictions, in nats; standard_error is "
+    "that of the mean over windows; bits_per_byte divides by the source bytes of the predicted "
+    "tokens. Sums are accumulated in f64.\n\nWith --against, the member against has the mean "
+    "KL(teacher || model) in nats, its percentiles, and the share of the teacher's 1, 5 and 10 "
+    "most probable tokens that are among the model's: the figures of llama-perplexity "
+    "--kl-divergence, by its formulas.",
     "  eval-ppl teacher/ pruned.tsz distilled.tsz test.tsz --context 512 --table\n"
     "  eval-ppl pruned.tsz distilled.tsz test.tsz --against teacher/ --table",
     opts,
@@ -135,12 +132,13 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     json_object_set_new(j, "tokenizer_id", json_string(tokens->tokenizer_id));
     json_object_set_new(j, "row_bos", json_string(row_bos));
     json_object_set_new(j, "loss_on", json_string(loss_on));
-    json_object_set_new(j, "nll", report_number(s->nll));
-    json_object_set_new(j, "standard_error", report_number(s->standard_error));
-    json_object_set_new(j, "ppl", report_number(exp(s->nll)));
+    json_object_set_new(j, "nll", json_number_or_null(s->nll));
+    json_object_set_new(j, "standard_error", json_number_or_null(s->standard_error));
+    json_object_set_new(j, "ppl", json_number_or_null(exp(s->nll)));
     json_object_set_new(
         j, "bits_per_byte",
-        report_number(bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)bytes : NAN));
+        json_number_or_null(bytes > 0 ? s->nll * (double)w->predictions / M_LN2 / (double)bytes
+                                      : NAN));
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)w->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));

@@ -27,7 +27,7 @@ static const struct opt opts[] = {
      "instead of TOKENS, multiple choice, as eval-choice takes it", 0},
     {"limit", OPT_INT, &limit, "N", "use only the first N items of --choices; 0: all", OPT_FROM_0},
     {"greedy", OPT_INT, &rounds, "N",
-     "remove the least harmful layer, or block, score what is left, and so on, N times",
+     "remove the least harmful layer, or block, score what is left, and so on, for N rounds",
      OPT_FROM_1},
     {"variants", OPT_TEXT, &words, "WORDS",
      "replace each layer in turn by each smaller variant of itself, and measure the whole model's "
@@ -37,9 +37,7 @@ static const struct opt opts[] = {
     {"rank", OPT_PATH, &rank_name, "FILE",
      "which units the variants keep; without it the first ones, as in a sorted model", 0},
     {"resume", OPT_FLAG, &resume, NULL,
-     "continue with the batches of windows that FILE.partial, beside the output of --variants, "
-     "lacks",
-     OPT_SILENT_ID},
+     "with --variants -o FILE, continue the run whose results are in FILE.partial", OPT_SILENT_ID},
     {"table", OPT_FLAG, &table, NULL, "also print the losses to standard error, lowest first",
      OPT_SILENT_ID},
     {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -58,16 +56,13 @@ static const struct tool_desc desc = {
     "smallest increase among the blocks that contain it, so the N layers ranked last are the best "
     "block to drop.\n\nGive the result to rank after the other scores. The losses without each "
     "block are in the record nll_without, or, by divergence or accuracy, in kl_without or "
-    "acc_without. With --greedy, a "
-    "layer's "
-    "score is what the model of the last round loses without it; those removed are ranked last, "
-    "the first of them at the very end, and are in the records removed and nll_removed, "
-    "kl_removed or acc_removed.\n\nWith --variants, writes JSON Lines instead, a line for each "
-    "layer and variant: "
-    "kl, by how much the next token's distribution diverges from the "
-    "model's (nats), nll, and same_top1, how often both expect the same token. Only that layer is "
-    "changed, exactly as slice-model would. What has been measured is in FILE.partial, with -o "
-    "FILE, after every batch of windows, as a table of those windows.",
+    "acc_without. With --greedy, a layer's score is what the model of the last round loses "
+    "without it; those removed are ranked last, the first of them at the very end, and are in the "
+    "records removed and nll_removed, kl_removed or acc_removed.\n\nWith --variants, writes JSON "
+    "Lines instead, a line for each layer and variant: kl, by how much the next token's "
+    "distribution diverges from the model's (nats), nll, and same_top1, how often both expect the "
+    "same token. Only that layer is changed, exactly as slice-model would. What has been measured "
+    "is in FILE.partial, with -o FILE, after every batch of windows, as a table of those windows.",
     "  probe-layers teacher/ valid.tsz --max-tokens 16384 > probe.tsz\n  rank scores.tsz probe.tsz "
     "> rank.tsz\n  probe-layers teacher/ valid.tsz --rank rank.tsz -o variants.jsonl --resume "
     "\\\n      --variants 'drop-attention drop-mlp intermediate-size=512,1024'",
@@ -241,7 +236,7 @@ static void check_usage(struct tool *t)
                       "--choices");
     if (rounds && !strcmp(block, "all"))
         tool_usage(t, "--greedy removes blocks of one length: give it with --block-size N");
-    if (resume && !tool_output(t))
+    if (resume && (!tool_output(t) || !strcmp(tool_output(t), "-")))
         tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
 }
 

@@ -12,8 +12,7 @@ static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = 
 static const struct opt opts[] = {
     {"score", OPT_TEXT, &score, "activations|weighted",
      "score a channel by its activation, or by that times the sum of the absolute weights that "
-     "read "
-     "it; with --batch l2 --seq l2 this is Wanda's score, summed over the weights of the channel",
+     "read it; with --batch l2 --seq l2 that is Wanda's score, summed over these weights",
      0},
     {"model", OPT_PATH, &model_name, "MODEL", "-m: the calibrated model, for --score weighted", 0},
     {"batch", OPT_TEXT, &batch, "mean|l2|var", "aggregation over samples", 0},

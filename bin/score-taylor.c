@@ -15,11 +15,10 @@ static const struct opt opts[] = {TEXT_OPTIONS(text),
 static const struct tool_desc desc = {
     "score-taylor",
     "MODEL TOKENS",
-    "Score units by gradients: how the loss changes without them, to first order.",
+    "Score units by gradients: to first order, how the loss changes without them.",
     "Reads a model and a token stream; writes a score for every hidden channel, FFN neuron, head, "
     "KV group and layer: |sum of weight * gradient| over all weights of the unit, by which the "
-    "loss "
-    "of a sample would change, to first order, if they were set to 0, averaged over samples. "
+    "loss of a sample would change, to first order, if they were set to 0, averaged over samples. "
     "Norms are left out.\n\nOne backward pass per sample, in f32, no optimiser: memory is that of "
     "weights, their gradients and the activations of a batch. The scores are for rank, like those "
     "of score-importance.",

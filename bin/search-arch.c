@@ -33,16 +33,16 @@ static const struct opt opts[] = {
      "shapes with about N parameters, such as 8e9 or 4.2B; without it, the whole grid", 0},
     {"tolerance", OPT_TEXT, &tolerance, "R", "how far from N, as a share of it", 0},
     {"active", OPT_FLAG, &active, NULL,
-     "count only parameters that take part in one token: of embeddings that are not the output "
-     "head too, one row",
+     "count only parameters that take part in one token: of embeddings, one row, unless they are "
+     "also the output head",
      0},
     {"kv-bytes", OPT_TEXT, &kv_bytes, "N",
      "only shapes whose keys and values take at most N bytes at --context, such as 500MB", 0},
     {"Layer by layer", OPT_GROUP, NULL, NULL, NULL, 0},
     {"per-layer", OPT_TEXT, &variants, "TABLE",
-     "instead of a grid: of each layer the variants in TABLE, of probe-layers --variants, whose KL "
-     "in all is least within one budget: --parameters or --kv-bytes, then an upper limit, or one "
-     "of the following",
+     "instead of a grid: choose for each layer among the variants in TABLE (from probe-layers "
+     "--variants), so that the sum of their KL is least within one budget: --parameters or "
+     "--kv-bytes, here an upper limit, or one of the following",
      0},
     {"ratio", OPT_TEXT, &ratio, "R", "at most this share of the model's parameters", 0},
     {"bytes", OPT_TEXT, &bytes, "N", "weights of at most N bytes, such as 200MB", 0},
@@ -60,10 +60,10 @@ static const struct opt opts[] = {
     {"dtype", OPT_TEXT, &dtype, "f32|f16|bf16|q8_0", "of the weights", 0},
     {"cache-dtype", OPT_TEXT, &cache_dtype, "f32|f16|bf16|q8_0", "of keys and values", 0},
     {"bandwidth", OPT_TEXT, &bandwidth, "N",
-     "bytes a second that the machine reads that will run the model, such as 3.35TB; with --flops, "
-     "predicts tokens a second",
+     "memory bandwidth, in bytes a second, of the machine that will run the model, such as 3.35TB; "
+     "with --flops, predicts tokens a second",
      0},
-    {"flops", OPT_TEXT, &flops, "N", "FLOPs a second that it reaches, such as 400T", 0},
+    {"flops", OPT_TEXT, &flops, "N", "FLOPs a second that this machine reaches, such as 400T", 0},
     {"measure", OPT_FLAG, &measure, NULL,
      "measure tokens a second here, of every shape with random weights, and predict them from what "
      "this device reaches",
@@ -78,16 +78,16 @@ static const struct tool_desc desc = {
     "List the shapes within a band of parameters that a model can be cut to.",
     "Reads a model's shape; a config.json suffices. Prints a JSON object for each shape of the "
     "grid whose parameters are within --tolerance of --parameters, smaller sizes first: sizes; "
-    "parameters (tied embeddings once), those without embeddings and output head, and active ones; "
-    "bytes of weights and of the keys and values of one sequence; FLOPs of a token, as the mean of "
-    "a prompt of --context tokens and for the token after it; how much faster than the model it "
-    "should be: in decoding by the bytes that a token reads, in prefill by its FLOPs; tokens a "
-    "second where they are predicted or measured, of one sequence; and options for slice-model. "
-    "If hf-export would refuse a shape, it says why.\n\nLIST is 24,32,48 or FROM:TO:STEP, or "
-    "several of them joined by commas. Sizes are at most the model's. Branches of the grid outside "
-    "the band are not visited. Without a rank it is open which layers go: windows and the sizes "
-    "that are not listed are those of the first layers. Refuses grids of which more than 20000 "
-    "shapes are in the band.",
+    "parameters (tied embeddings once), those without embeddings and output head, and active "
+    "ones; bytes of weights and of the keys and values of one sequence; FLOPs of a token, on "
+    "average over a prompt of --context tokens and for the token after it; how much faster than "
+    "the model it should be, in decoding by the bytes that a token reads, in prefill by its "
+    "FLOPs; tokens a second of one sequence, if they are predicted or measured; and options for "
+    "slice-model. If hf-export would refuse a shape, it says why.\n\nLIST is 24,32,48 or "
+    "FROM:TO:STEP, or several of them joined by commas. Sizes are at most the model's. Branches "
+    "of the grid outside the band are not visited. Which layers go is up to the rank, which is "
+    "not read here: windows and sizes that are not listed are taken from the first layers. "
+    "Refuses grids of which more than 20000 shapes are in the band.",
     "  search-arch teacher/config.json --parameters 4e9 --layers 29:32:1 \\\n      --hidden "
     "2560:4096:512 --ffn 2.5x,3x,3.5x,4x --table",
     opts,

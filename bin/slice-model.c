@@ -60,7 +60,9 @@ static const struct opt last[] = {
     {"repair-tokens", OPT_INT, &repair.tokens, "N",
      "use at most N tokens, several times as many as a matrix has inputs", OPT_FROM_1},
     {"repair-ridge", OPT_REAL, &repair.ridge, "X",
-     "how strongly to hold on to the cut weights, as a part of the mean square of the inputs", 0},
+     "how strongly the fit is held to the cut weights, as a fraction of the mean square of the "
+     "inputs",
+     0},
     {"any-tokenizer", OPT_FLAG, &repair.any_tokenizer, NULL,
      "continue even if model and --repair's tokens come from different tokenizers", 0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -105,20 +107,20 @@ static const struct tool_desc desc = {
     "MODEL",
     "Cut a model to a smaller shape, keeping the best units of every axis.",
     "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
-    "in their original order, unless --sort puts the best first. Dtypes are kept, except that q8_0 "
-    "matrices whose columns are cut or sorted become f32. Norm weights are cut, not rescaled; "
-    "head_dim and rotary positions stay. If nothing is removed, the model is copied, with a "
-    "note.\n\nWorks in constant memory, except with --sort, which holds a matrix, --repair, which "
-    "holds a layer of the model and of the slice and the hidden states of its tokens, and "
-    "--verify, which holds both models. Refuses a rank of another model, sizes larger than the "
-    "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
-    "groups.\n\nSIZES is a number, the size of every "
-    "layer, or LAYERS:SIZE for some of them, such as 0-7:896,8-:1024; layers not named keep "
-    "theirs. Layers are counted from 0 and always in MODEL, also beside --drop-layers and "
-    "--num-hidden-layers. Only a model stream can hold sizes that differ between layers.\n\nA "
-    "budget gives all axes that may shrink the same share of their size, the largest that fits "
-    "under it; then the axis whose step costs least grows as far as still fits, then the next. "
-    "Sizes that are given stay fixed. The shape is printed before anything is written.",
+    "in their original order, unless --sort puts the best first. Dtypes are kept, except that "
+    "q8_0 matrices whose columns are cut or sorted become f32. Norm weights are cut, not "
+    "rescaled; head_dim and rotary positions stay. If nothing is removed, the model is copied, "
+    "with a note.\n\nWorks in constant memory, except with --sort, which holds a matrix, "
+    "--repair, which holds a layer of the model and of the slice and the hidden states of its "
+    "tokens, and --verify, which holds both models. Refuses a rank of another model, sizes larger "
+    "than the model's, sizes for layers that keep no such half, and heads that do not divide into "
+    "KV groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, "
+    "such as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always "
+    "in MODEL, also beside --drop-layers and --num-hidden-layers. Sizes that differ between "
+    "layers need a model stream or, from hf-export, nemotron-nas.\n\nA budget gives all axes that "
+    "may shrink the same share of their size, the largest that fits under it; then the axis whose "
+    "step costs least takes what room is left, while each of the others stays or takes one step "
+    "more. Sizes that are given stay fixed. The shape is printed before anything is written.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 \\\n      --intermediate-size 9216 "
     "> student.tsz",
     opts,

@@ -67,8 +67,6 @@ json_t *json_parse_file(const char *path, const struct json_limits *limits, stru
     return value;
 }
 
-json_t *json_number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
 json_t *json_text(const char *s)
 {
     static const char replacement[] = "\xef\xbf\xbd";
@@ -94,3 +92,22 @@ json_t *json_text(const char *s)
 static void *memory(size_t n) { return mem_grow(NULL, n); }
 
 void json_memory_or_exit(void) { json_set_alloc_funcs(memory, free); }
+
+json_t *json_number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+void json_put_number(json_t *j, const char *key, double x)
+{
+    json_object_set_new(j, key, json_number_or_null(x));
+}
+
+double json_number_of(const json_t *j, const char *key)
+{
+    const json_t *value = json_object_get(j, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+json_t *json_given(const json_t *j, const char *key)
+{
+    json_t *value = json_object_get(j, key);
+    return json_is_null(value) ? NULL : value;
+}

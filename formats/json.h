@@ -22,8 +22,13 @@ json_t *json_parse_file(const char *path, const struct json_limits *limits, stru
 /* A JSON string for names and paths, which may hold any bytes: bytes that are not UTF-8 become
  * U+FFFD. Every name given by a user or a file enters JSON through this. */
 json_t *json_text(const char *s);
-/* null where it is not finite, which JSON cannot say */
+/* A number, or null where it is not finite, which JSON cannot say; new reference. */
 json_t *json_number_or_null(double x);
+/* Sets a member of an object to that. */
+void json_put_number(json_t *j, const char *key, double x);
+/* A member of an object: a number, NAN for anything else; a value, NULL for null. */
+double json_number_of(const json_t *j, const char *key);
+json_t *json_given(const json_t *j, const char *key);
 /* From this call on, jansson ends the process with a sentence when it is out of memory, as
  * mem_alloc does; its callers do not check for NULL. */
 void json_memory_or_exit(void);

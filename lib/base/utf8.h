@@ -46,6 +46,14 @@ static inline uint32_t utf8_point(const char *s, int len)
     return c;
 }
 
+/* White space, as str.isspace() of Python has it. */
+static inline int utf8_is_space(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
 /* The longest run at s that is entirely well-formed (*valid 1) or entirely ill-formed (*valid 0);
  * its bytes, at least 1 (n > 0). */
 static inline int64_t utf8_run(const char *s, int64_t n, int *valid)

@@ -22,22 +22,15 @@ struct message {
     int counted;
 };
 
-/* Python's str.strip, which the templates' trim is: white space is what str.isspace says. */
-static int is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
+/* Python's str.strip, which the templates' trim is. */
 static void strip(struct message *m)
 {
-    for (int len; m->n && is_space(utf8_point(m->s, len = utf8_length(m->s, m->n)));)
+    for (int len; m->n && utf8_is_space(utf8_point(m->s, len = utf8_length(m->s, m->n)));)
         m->s += len, m->n -= len;
     for (int len = 1; m->n; m->n -= len, len = 1) {
         while (len < 4 && (m->s[m->n - len] & 0xc0) == 0x80)
             len++;
-        if (!is_space(utf8_point(m->s + m->n - len, len)))
+        if (!utf8_is_space(utf8_point(m->s + m->n - len, len)))
             return;
     }
 }

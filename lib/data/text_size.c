@@ -6,21 +6,13 @@
 #include "../base/utf8.h"
 #include "documents.h"
 
-/* As str.isspace() of Python, which \s is. */
-static int is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
 static int64_t words_of(const char *text, int64_t n)
 {
     int64_t words = 1;
     int space = 0;
     for (int64_t i = 0; i < n;) {
         int length = utf8_length(text + i, n - i), was_space = space;
-        space = length && is_space(utf8_point(text + i, length));
+        space = length && utf8_is_space(utf8_point(text + i, length));
         words += space && !was_space;
         i += length ? length : 1;
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
 
@@ -76,21 +77,14 @@ static int lengths_check(const struct choice_item *q, const char *where, struct 
                    where, (long long)q->ctx.n, (long long)q->choices.n);
 }
 
-/* A member; null is nothing, as tables are written out. */
-static const json_t *member(const json_t *line, const char *name)
-{
-    const json_t *value = json_object_get(line, name);
-    return json_is_null(value) ? NULL : value;
-}
-
 static int item_take(struct choice_item *q, const json_t *line, const char *where, struct err *e)
 {
-    const json_t *ctx = member(line, "ctx"), *choices = member(line, "choices");
+    const json_t *ctx = json_given(line, "ctx"), *choices = json_given(line, "choices");
     if (!choices)
         return err_set(e, "%s must be an object with texts under \"choices\"", where);
     if (texts_take(&q->choices, choices, "choices", where, e) ||
-        text_take(&q->description, member(line, "description"), "description", where, e) ||
-        text_take(&q->group, member(line, "group"), "group", where, e))
+        text_take(&q->description, json_given(line, "description"), "description", where, e) ||
+        text_take(&q->group, json_given(line, "group"), "group", where, e))
         return -1;
     if (ctx && texts_take(&q->ctx, ctx, "ctx", where, e))
         return -1;
@@ -99,7 +93,7 @@ static int item_take(struct choice_item *q, const json_t *line, const char *wher
         q->ctx.text[q->ctx.n++] = mem_string("");
     }
     q->n = max64(q->ctx.n, q->choices.n);
-    return lengths_check(q, where, e) || gold_take(q, member(line, "gold"), where, e) ? -1 : 0;
+    return lengths_check(q, where, e) || gold_take(q, json_given(line, "gold"), where, e) ? -1 : 0;
 }
 
 static int take_line(void *user, const char *line, const json_t *value, int64_t number,

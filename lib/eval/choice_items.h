@@ -1,10 +1,11 @@
 /* Questions with the answers to choose from, as JSON Lines.
  *
  * A line is an object with
- *   choices      the texts to choose among, or one text
+ *   choices      the texts to choose from, or one text
  *   ctx          what each of them continues: a text, or a list of texts; "" where it is not given
- *   gold         which one is right, counted from 0, or a list if several are; may be left out
- * where there is only one description  a text that precedes everything, few-shot examples too ("")
+ *   gold         which one is right, counted from 0, or a list if several are; may be left out if
+ *                there is only one choice
+ *   description  a text that precedes everything, few-shot examples too ("")
  *   group        the subject: accuracy is also given by group, and examples are of the item's own
  * and any other members. Of ctx and choices, one that is a text goes with every entry of the other;
  * two lists go together entry by entry. So a question has one ctx and several choices, a gap that

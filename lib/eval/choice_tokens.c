@@ -67,14 +67,6 @@ static int encode(const struct encoder *c, const char *text, int64_t n, struct i
 
 /* ---- white space */
 
-/* As Python's str.isspace. */
-static int is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
 /* Bytes of a text, in UTF-8, without the white space at its end. */
 static int64_t stripped(const char *s)
 {
@@ -83,7 +75,7 @@ static int64_t stripped(const char *s)
         int64_t i = n - 1;
         while (i > 0 && (s[i] & 0xc0) == 0x80)
             i--;
-        if (!is_space(utf8_point(s + i, (int)(n - i))))
+        if (!utf8_is_space(utf8_point(s + i, (int)(n - i))))
             break;
         n = i;
     }

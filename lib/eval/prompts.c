@@ -11,13 +11,6 @@
 #include "../base/minmax.h"
 #include "json_lines.h"
 
-/* What a line has under a name; null is nothing, as tables are written out. */
-static json_t *member(const json_t *line, const char *name)
-{
-    json_t *value = json_object_get(line, name);
-    return json_is_null(value) ? NULL : value;
-}
-
 static void prompt_add(struct prompts *p, const char *line, int64_t number)
 {
     if (!(p->n & (p->n - 1))) /* room for the next power of two */
@@ -29,7 +22,7 @@ static int take_line(void *user, const char *line, const json_t *value, int64_t 
                      const char *where, struct err *e)
 {
     struct prompts *p = user;
-    const json_t *text = member(value, "prompt"), *list = member(value, "messages");
+    const json_t *text = json_given(value, "prompt"), *list = json_given(value, "messages");
     if (!text == !list || (text && !json_is_string(text)) || (list && !json_is_array(list)))
         return err_set(e,
                        "%s must be an object with a text under \"prompt\" or a list under "
@@ -75,7 +68,7 @@ static int encode(struct prompts *p, struct prompt *one, struct tokenizer *t,
                   const struct chat *chat, struct err *e)
 {
     json_t *j = json_loads(one->line, 0, NULL);
-    const json_t *list = member(j, "messages");
+    const json_t *list = json_given(j, "messages");
     struct err why = {0};
     int failed;
     if (list)
@@ -142,11 +135,11 @@ int64_t prompts_length(const struct prompts *p, int64_t first)
 
 static int answers(const json_t *answer, const json_t *prompt)
 {
-    const json_t *text = member(prompt, "prompt");
+    const json_t *text = json_given(prompt, "prompt");
     if (text)
-        return json_equal(text, member(answer, "prompt")) &&
-               json_is_string(member(answer, "completion"));
-    const json_t *list = member(prompt, "messages"), *all = member(answer, "messages");
+        return json_equal(text, json_given(answer, "prompt")) &&
+               json_is_string(json_given(answer, "completion"));
+    const json_t *list = json_given(prompt, "messages"), *all = json_given(answer, "messages");
     size_t n = json_array_size(list);
     int same = json_array_size(all) == n + 1;
     for (size_t i = 0; same && i < n; i++)
@@ -229,7 +222,7 @@ static json_t *answer_message(const struct text *x, const struct tokenizer *t)
 
 int answers_add(struct answers *a, const struct prompt *p, const struct tokenizer *t, struct err *e)
 {
-    json_t *j = json_loads(p->line, 0, NULL), *list = member(j, "messages");
+    json_t *j = json_loads(p->line, 0, NULL), *list = json_given(j, "messages");
     if (list)
         json_array_append_new(list, answer_message(&p->text, t));
     else

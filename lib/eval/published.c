@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "../../formats/json.h"
 #include "../base/minmax.h"
 #include "report.h"
 
@@ -57,11 +58,6 @@ int published_windows(struct window_options *o, enum convention c, int64_t conte
 
 /* ---- figures */
 
-static void put(json_t *j, const char *key, double x)
-{
-    json_object_set_new(j, key, report_number(x));
-}
-
 /* null where it is not known */
 static void put_count(json_t *j, const char *key, int64_t n)
 {
@@ -93,9 +89,9 @@ static void harness_record(json_t *j, const struct eval *v, const struct eval_su
            per_byte = bytes > 0 ? nats / (double)bytes : NAN;
     put_count(j, "words", words);
     put_count(j, "text_bytes", bytes);
-    put(j, "word_perplexity", words > 0 ? exp(nats / (double)words) : NAN);
-    put(j, "byte_perplexity", exp(per_byte));
-    put(j, "bits_per_byte", per_byte / M_LN2);
+    json_put_number(j, "word_perplexity", words > 0 ? exp(nats / (double)words) : NAN);
+    json_put_number(j, "byte_perplexity", exp(per_byte));
+    json_put_number(j, "bits_per_byte", per_byte / M_LN2);
 }
 
 void published_record(json_t *j, const struct window_options *o, const struct eval *v,
@@ -111,9 +107,9 @@ void published_record(json_t *j, const struct window_options *o, const struct ev
     json_object_set_new(j, "documents", json_integer(t->n));
     json_object_set_new(j, "bos", bos);
     if (c == CONVENTION_HF_STRIDE)
-        put(j, "ppl_published", hf_published(v, o));
+        json_put_number(j, "ppl_published", hf_published(v, o));
     if (c == CONVENTION_HARNESS)
         harness_record(j, v, s, size, e);
     if (c == CONVENTION_LLAMA_CPP)
-        put(j, "ppl_error", exp(s->nll) * s->independent_error);
+        json_put_number(j, "ppl_error", exp(s->nll) * s->independent_error);
 }

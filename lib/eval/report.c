@@ -4,22 +4,16 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "../../formats/json.h"
 #include "../base/mem.h"
 #include "divergence.h"
-
-json_t *report_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
-
-static void put(json_t *j, const char *key, double x)
-{
-    json_object_set_new(j, key, report_number(x));
-}
 
 static void put_estimate(json_t *j, const char *key, struct estimate x)
 {
     char error[40];
     snprintf(error, sizeof error, "%s_error", key);
-    put(j, key, x.mean);
-    put(j, error, x.error);
+    json_put_number(j, key, x.mean);
+    json_put_number(j, error, x.error);
 }
 
 /* ---- beside a teacher */
@@ -32,7 +26,7 @@ static json_t *quantiles(const double *sorted, int64_t n)
     for (size_t i = 0; i < sizeof percents / sizeof *percents; i++) {
         char key[16];
         snprintf(key, sizeof key, "%g", percents[i]);
-        put(j, key, quantile(sorted, n, percents[i] / 100));
+        json_put_number(j, key, quantile(sorted, n, percents[i] / 100));
     }
     return j;
 }
@@ -42,7 +36,7 @@ static void put_agreement(json_t *j, const double same[AGREEMENTS])
     for (int i = 0; i < AGREEMENTS; i++) {
         char key[16];
         snprintf(key, sizeof key, "same_top%d", agreement_ranks[i]);
-        put(j, key, same[i]);
+        json_put_number(j, key, same[i]);
     }
 }
 
@@ -68,15 +62,15 @@ json_t *report_divergences(const struct eval *v)
     struct divergence_figures f;
     json_t *j = json_object();
     divergence_figures(&f, eval_divergences(v));
-    put(j, "nll", f.teacher_nll.mean);
-    put(j, "ppl", exp(f.teacher_nll.mean));
+    json_put_number(j, "nll", f.teacher_nll.mean);
+    json_put_number(j, "ppl", exp(f.teacher_nll.mean));
     put_estimate(j, "kl", f.kl);
-    put(j, "kl_standard_error", kl_standard_error(v));
+    json_put_number(j, "kl_standard_error", kl_standard_error(v));
     json_object_set_new(j, "kl_percentiles", quantiles(f.sorted_kl, f.n));
     put_agreement(j, (double[]){f.same[0].mean, f.same[1].mean, f.same[2].mean});
-    put(j, "same_top1_error", f.same[0].error);
+    json_put_number(j, "same_top1_error", f.same[0].error);
     put_estimate(j, "ln_ppl_ratio", f.log_ratio);
-    put(j, "nll_correlation", f.correlation);
+    json_put_number(j, "nll_correlation", f.correlation);
     put_estimate(j, "delta_p", f.delta_p);
     put_estimate(j, "delta_p_rms", f.delta_p_rms);
     json_object_set_new(j, "delta_p_percentiles", quantiles(f.sorted_delta_p, f.n));
@@ -110,14 +104,14 @@ static json_t *sequence(const struct report_sequences *r, const struct sums *s)
     json_t *j = json_pack("{s:I, s:I, s:I}", r->joined ? "window" : "sequence",
                           (json_int_t)r->sequence, "tokens", (json_int_t)s->tokens, "predictions",
                           (json_int_t)s->predictions);
-    put(j, "nll", nll);
-    put(j, "ppl", exp(nll));
-    put(j, "bits_per_byte", s->bytes > 0 ? s->nll / M_LN2 / (double)s->bytes : NAN);
+    json_put_number(j, "nll", nll);
+    json_put_number(j, "ppl", exp(nll));
+    json_put_number(j, "bits_per_byte", s->bytes > 0 ? s->nll / M_LN2 / (double)s->bytes : NAN);
     if (d) {
         double mean[DIVERGENCE_COLUMNS];
         divergences_mean(d, r->prediction, r->prediction + s->predictions, mean);
-        put(j, "teacher_nll", mean[DIVERGENCE_TEACHER_NLL]);
-        put(j, "kl", mean[DIVERGENCE_KL]);
+        json_put_number(j, "teacher_nll", mean[DIVERGENCE_TEACHER_NLL]);
+        json_put_number(j, "kl", mean[DIVERGENCE_KL]);
         put_agreement(j, mean + DIVERGENCE_SAME);
     }
     return j;

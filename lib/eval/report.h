@@ -6,8 +6,6 @@
 
 #include "loss.h"
 
-/* a number, or null where it is not finite; new reference */
-json_t *report_number(double x);
 /* The figures beside a teacher (new reference): its loss; KL with its standard error over windows
  * and, as llama-perplexity has it, over predictions; quantiles of KL by percent; shares of the most
  * probable tokens that agree; the ratio of perplexities; changes of the probability of the token

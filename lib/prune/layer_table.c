@@ -75,7 +75,8 @@ static void print_agreement(FILE *f, const struct layer_column *a, const struct 
     double rho = agreement_spearman(a->scores, b->scores, layers),
            tau = agreement_kendall(a->scores, b->scores, layers);
     if (isnan(rho))
-        fprintf(f, "%s and %s: one has no order\n", a->name, b->name);
+        fprintf(f, "%s and %s: no agreement, one of them scores all layers alike\n", a->name,
+                b->name);
     else
         fprintf(f, "%s and %s: Spearman's rho %.2f, Kendall's tau %.2f\n", a->name, b->name, rho,
                 tau);

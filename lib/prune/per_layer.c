@@ -153,7 +153,7 @@ int64_t per_layer_within(const struct per_layer *s, int64_t cost, struct err *e)
 {
     int64_t i = knapsack_within(&s->knapsack, cost - s->cost);
     if (i < 0)
-        err_set(e, "the table's smallest variants make a model of %lld, more than %lld",
+        err_set(e, "the table's smallest variants still cost %lld, more than the budget of %lld",
                 (long long)per_layer_point(s, 0).cost, (long long)cost);
     return i;
 }

@@ -170,12 +170,6 @@ int variant_plan(struct slice_plan *p, const struct variant *v, const struct mod
 
 enum { MOST_BYTES = 64 << 20 };
 
-static double number(const json_t *line, const char *key)
-{
-    const json_t *x = json_object_get(line, key);
-    return json_is_number(x) ? json_number_value(x) : NAN;
-}
-
 static json_t *variant_json(const struct variant *v, const struct variant_means *m)
 {
     json_t *j = json_pack("{s:I}", "layer", (json_int_t)v->layer);
@@ -226,7 +220,8 @@ int variants_save(const struct variants *v, const json_t *head, const char *path
 /* Takes up the means of a line, if it is of that variant. */
 static int take_line(struct variant *v, const json_t *line)
 {
-    struct variant_means m = {number(line, "kl"), number(line, "nll"), number(line, "same_top1")};
+    struct variant_means m = {json_number_of(line, "kl"), json_number_of(line, "nll"),
+                              json_number_of(line, "same_top1")};
     json_t *same = variant_json(v, &m);
     int equal = json_equal(same, line);
     json_decref(same);
@@ -240,7 +235,7 @@ static int take_head(struct variants *v, const json_t *head, const json_t *line)
     const char *id = json_string_value(json_object_get(line, "id"));
     v->windows = json_integer_value(json_object_get(line, "windows"));
     v->predictions = json_integer_value(json_object_get(line, "predictions"));
-    v->nll = number(line, "nll");
+    v->nll = json_number_of(line, "nll");
     return id && !strcmp(id, json_string_value(json_object_get(head, "id"))) && v->windows > 0 &&
            v->predictions > 0 && isfinite(v->nll);
 }

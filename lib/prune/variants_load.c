@@ -1,10 +1,10 @@
 /* A table of variants as input: JSON Lines, as formats/SPEC.md describes it. Refused: tables of
- * other models, lines that name no smaller variant of a layer, or one that was there before. */
+ * other models, lines that name no variant smaller than its layer, and lines that come twice. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "../base/mem.h"
 #include "../eval/eval.h"
 #include "variants.h"
@@ -16,12 +16,6 @@ struct loading {
     int any_model, lines;
 };
 
-static double number(const json_t *line, const char *key)
-{
-    const json_t *x = json_object_get(line, key);
-    return json_is_number(x) ? json_number_value(x) : NAN;
-}
-
 static int read_head(const struct loading *x, const json_t *line, struct err *e)
 {
     const char *kind = json_string_value(json_object_get(line, "kind")),
@@ -32,7 +26,7 @@ static int read_head(const struct loading *x, const json_t *line, struct err *e)
     if (!x->any_model && strcmp(id, x->h->id))
         return err_set(e, "%s has the variants of another model (id %.8s) than this one (id %.8s)",
                        x->path, id, x->h->id);
-    x->v->nll = number(line, "nll");
+    x->v->nll = json_number_of(line, "nll");
     x->v->windows = json_integer_value(json_object_get(line, "windows"));
     x->v->predictions = json_integer_value(json_object_get(line, "predictions"));
     return 0;
@@ -79,13 +73,14 @@ static int read_variant(const struct loading *x, const json_t *line, const char 
         .axis = axis,
         .size = axis ? json_integer_value(json_object_get(line, axis_rows[axis].name)) : 0,
         .drop = axis ? 0 : kinds_of_drop(json_string_value(json_object_get(line, "drop"))),
-        .means = {number(line, "kl"), number(line, "nll"), number(line, "same_top1")}};
+        .means = {json_number_of(line, "kl"), json_number_of(line, "nll"),
+                  json_number_of(line, "same_top1")}};
     int is_layer = one.layer >= 0 && one.layer < x->h->num_hidden_layers;
     const struct layer *y = is_layer ? &x->h->layers[one.layer] : NULL;
     int is_smaller = y && axis && one.size > 0 && one.size < layer_size(y, axis),
         is_dropped = y && one.drop && (one.drop == KIND_any || y->kinds == KIND_any);
     if (!changes_one_thing(line) || (!is_smaller && !is_dropped))
-        return err_set(e, "%s is no smaller variant of a layer of this model", where);
+        return err_set(e, "%s does not name a smaller variant of a layer of this model", where);
     v->list = mem_grow(v->list, (size_t)(v->n + 1) * sizeof *v->list);
     v->list[v->n++] = one;
     return 0;

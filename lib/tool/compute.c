@@ -120,7 +120,8 @@ void tool_need_memory(struct tool *t, const char *what, int64_t bytes)
     if (bytes <= left || t->force)
         return;
     char *options = ways_out(t);
-    tool_die(t, "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force tries it",
+    tool_die(t,
+             "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force starts anyway",
              what, 1e-6 * (double)bytes, 1e-6 * (double)left, options);
 }
 

@@ -54,7 +54,7 @@ static void run(struct tool_repair *r, const struct repair_io *io)
     else
         tool_note(r->t,
                   "refitted %" PRId64 " matri%s on %" PRId64
-                  " tokens; of what the cut changed in their outputs, %.0f %% are left",
+                  " tokens; %.0f %% is left of what the cut changed in their outputs",
                   done.fitted, done.fitted == 1 ? "x" : "ces", r->text.tokens, 100 * done.left);
     if (done.fitted && done.tokens_per_input < TOKENS_PER_INPUT)
         tool_note(r->t,

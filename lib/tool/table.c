@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "../base/mem.h"
 #include "../base/utf8.h"
 
@@ -19,12 +20,6 @@ void tool_print_json(const json_t *record)
 }
 
 /* ---- cells */
-
-static double real_of(const json_t *j, const char *key)
-{
-    const json_t *value = json_object_get(j, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
-}
 
 /* The end of a long path tells more than its beginning. */
 static void print_name(const char *text)
@@ -80,20 +75,20 @@ static void print_header(const json_t *teacher)
 static void print_row(const json_t *j, const json_t *first)
 {
     const json_t *teacher = json_object_get(j, "against");
-    double bytes = real_of(j, "weight_bytes"), nll = real_of(j, "nll");
+    double bytes = json_number_of(j, "weight_bytes"), nll = json_number_of(j, "nll");
     print_name(json_string_value(json_object_get(j, "model")));
-    print_count(real_of(j, "parameters"));
+    print_count(json_number_of(j, "parameters"));
     print_number(bytes / 1e6, 8, 1, "");
-    print_percent(bytes / real_of(first, "weight_bytes"), 5, 0);
+    print_percent(bytes / json_number_of(first, "weight_bytes"), 5, 0);
     print_number(nll, 7, 4, "");
-    print_number(real_of(j, "standard_error"), 7, 4, "");
-    print_number(j == first ? NAN : nll - real_of(first, "nll"), 8, 4, "+");
+    print_number(json_number_of(j, "standard_error"), 7, 4, "");
+    print_number(j == first ? NAN : nll - json_number_of(first, "nll"), 8, 4, "+");
     if (teacher) {
-        print_number(real_of(teacher, "kl"), 7, 4, "");
-        print_percent(real_of(teacher, "same_top1"), 6, 1);
+        print_number(json_number_of(teacher, "kl"), 7, 4, "");
+        print_percent(json_number_of(teacher, "same_top1"), 6, 1);
     } else {
-        print_number(real_of(j, "ppl"), 7, 2, "");
-        print_number(real_of(j, "bits_per_byte"), 6, 4, "");
+        print_number(json_number_of(j, "ppl"), 7, 2, "");
+        print_number(json_number_of(j, "bits_per_byte"), 6, 4, "");
     }
     putchar('\n');
 }
@@ -115,10 +110,10 @@ static void print_convention(const json_t *j, const char *what, const char *figu
     char name[32];
     snprintf(name, sizeof name, "%s%s", json_string_value(json_object_get(j, "convention")), what);
     print_name(json_string_value(json_object_get(j, "model")));
-    printf(" %-13s %7.0f %8.0f %10.0f", name, real_of(j, "context"), real_of(j, "windows"),
-           real_of(j, "predictions"));
-    print_number(real_of(j, "nll"), 8, 4, "");
-    print_number(real_of(j, figure), 10, 4, "");
+    printf(" %-13s %7.0f %8.0f %10.0f", name, json_number_of(j, "context"),
+           json_number_of(j, "windows"), json_number_of(j, "predictions"));
+    print_number(json_number_of(j, "nll"), 8, 4, "");
+    print_number(json_number_of(j, figure), 10, 4, "");
     putchar('\n');
 }
 
@@ -143,13 +138,13 @@ void tool_table_convention(struct tool_table *t, json_t *record)
 static void print_choice(const char *name, const json_t *j)
 {
     print_name(name);
-    print_number(real_of(j, "items"), 7, 0, "");
-    print_number(real_of(j, "acc"), 8, 4, "");
-    print_number(real_of(j, "acc_standard_error"), 7, 4, "");
-    print_number(real_of(j, "acc_norm"), 8, 4, "");
-    print_number(real_of(j, "acc_norm_standard_error"), 7, 4, "");
-    print_number(real_of(j, "probability"), 8, 4, "");
-    print_number(real_of(j, "nll"), 9, 3, "");
+    print_number(json_number_of(j, "items"), 7, 0, "");
+    print_number(json_number_of(j, "acc"), 8, 4, "");
+    print_number(json_number_of(j, "acc_standard_error"), 7, 4, "");
+    print_number(json_number_of(j, "acc_norm"), 8, 4, "");
+    print_number(json_number_of(j, "acc_norm_standard_error"), 7, 4, "");
+    print_number(json_number_of(j, "probability"), 8, 4, "");
+    print_number(json_number_of(j, "nll"), 9, 3, "");
     putchar('\n');
 }
 
@@ -175,8 +170,8 @@ void tool_table_choice(struct tool_table *t, json_t *record)
 
 static void print_speed(const json_t *j, const char *key)
 {
-    print_number(real_of(json_object_get(j, "measured"), key), 7, 1, "");
-    print_number(real_of(json_object_get(j, "predicted"), key), 7, 1, "");
+    print_number(json_number_of(json_object_get(j, "measured"), key), 7, 1, "");
+    print_number(json_number_of(json_object_get(j, "predicted"), key), 7, 1, "");
 }
 
 void tool_table_costs(struct tool_table *t, json_t *record)
@@ -187,10 +182,10 @@ void tool_table_costs(struct tool_table *t, json_t *record)
                "memory", "prefill", "bound", "decode", "bound");
     }
     print_name(json_string_value(json_object_get(record, "model")));
-    print_count(real_of(record, "parameters"));
-    print_number(real_of(record, "weight_bytes") / 1e6, 7, 1, "");
-    print_number(real_of(record, "kv_bytes") / 1e6, 6, 1, "");
-    print_number(real_of(json_object_get(record, "measured"), "memory") / 1e6, 7, 1, "");
+    print_count(json_number_of(record, "parameters"));
+    print_number(json_number_of(record, "weight_bytes") / 1e6, 7, 1, "");
+    print_number(json_number_of(record, "kv_bytes") / 1e6, 6, 1, "");
+    print_number(json_number_of(json_object_get(record, "measured"), "memory") / 1e6, 7, 1, "");
     print_speed(record, "prefill");
     print_speed(record, "decode");
     putchar('\n');

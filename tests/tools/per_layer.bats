@@ -75,7 +75,7 @@ E
     search-arch "$T" --per-layer t.jsonl --kv-bytes 7K --context 4 > shape.json
     [ "$(options shape.json)" = "--drop-attention 0-1" ]
     search-arch "$T" --per-layer t.jsonl --bytes 4.7M --dtype bf16 --table | grep -q ' 2.34M '
-    refused 1 "smallest variants make a model of 7680, more than 7000" \
+    refused 1 "smallest variants still cost 7680, more than the budget of 7000" \
         search-arch "$T" --per-layer t.jsonl --kv-bytes 7000 --context 4 --portable
 }
 

@@ -363,6 +363,6 @@ END
     batch=$(awk -v per="$per" '/MemTotal/ { print int($2 / 1000 * 0.99 / per * 100000) }' \
         /proc/meminfo)
     run --separate-stderr -1 calibrate "$batch"
-    [[ $stderr == *"MB of memory are left: lower --batch-size or --seq-length; --force tries it"* ||
+    [[ $stderr == *"memory are left: lower --batch-size or --seq-length; --force starts anyway"* ||
         $stderr == *"cannot reserve"* ]]
 }

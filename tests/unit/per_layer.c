@@ -96,7 +96,7 @@ static void test_best(void)
         CHECK(fabs(found - x.best) < 1e-12, "within %lld: %.9g, the best is %.9g",
               (long long)x.budget, found, x.best);
     }
-    CHECK(per_layer_within(&s, 400, &e) == -1 && strstr(e.msg, "smallest variants make a model of"),
+    CHECK(per_layer_within(&s, 400, &e) == -1 && strstr(e.msg, "smallest variants still cost"),
           "%s", e.msg);
     CHECK(per_layer_point(&s, per_layer_points(&s) - 1).kl == 0, "the last point is the model");
     per_layer_close(&s);
@@ -199,15 +199,16 @@ static void test_tables(void)
     check_table("{\"layer\":0}\n", "is not a table of variants");
     check_table("{\"kind\":\"variants\",\"model_id\":\"4567\"}\n", "variants of another model");
     check_table(HEAD LINE("4,\"drop\":\"mlp\""), "line 2");
-    check_table(HEAD LINE("1,\"drop\":\"half\""), "no smaller variant of a layer");
-    check_table(HEAD LINE("1,\"intermediate_size\":24"), "no smaller variant of a layer");
-    check_table(HEAD LINE("1,\"head_dim\":4"), "no smaller variant of a layer");
+    check_table(HEAD LINE("1,\"drop\":\"half\""), "does not name a smaller variant");
+    check_table(HEAD LINE("1,\"intermediate_size\":24"), "does not name a smaller variant");
+    check_table(HEAD LINE("1,\"head_dim\":4"), "does not name a smaller variant");
     check_table(HEAD LINE("1,\"drop\":\"mlp\"") LINE("1,\"drop\":\"mlp\""), "layer 1 twice");
     check_table(HEAD "nonsense\n", "line 2 is not valid JSON");
-    check_table(HEAD "\n" LINE("1,\"drop\":\"half\""), "line 3 is no smaller variant");
-    check_table(HEAD LINE("1.5,\"drop\":\"mlp\""), "no smaller variant of a layer");
-    check_table(HEAD "{\"drop\":\"mlp\",\"kl\":1}\n", "no smaller variant of a layer");
-    check_table(HEAD LINE("1,\"drop\":\"mlp\",\"intermediate_size\":8"), "no smaller variant");
+    check_table(HEAD "\n" LINE("1,\"drop\":\"half\""), "line 3 does not name a smaller variant");
+    check_table(HEAD LINE("1.5,\"drop\":\"mlp\""), "does not name a smaller variant");
+    check_table(HEAD "{\"drop\":\"mlp\",\"kl\":1}\n", "does not name a smaller variant");
+    check_table(HEAD LINE("1,\"drop\":\"mlp\",\"intermediate_size\":8"),
+                "does not name a smaller variant");
 }
 
 int main(void)
