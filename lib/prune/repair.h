@@ -12,7 +12,7 @@
  * closed form of Optimal Brain Surgeon that SlimGPT (Ling et al. 2024, arXiv 2412.18110) and FASP
  * (Hu et al. 2025, arXiv 2501.09412) use. The ridge draws towards the cut matrix, not towards zero.
  * The last matrix of a layer behind which layers were removed, or that lost a half, is fitted to
- * all that the uncut model adds up to where the next layer of the slice begins, as in ReplaceMe
+ * all that the uncut model adds before the next layer of the slice begins, as in ReplaceMe
  * (Shopkhoev et al. 2025, arXiv 2505.02819), whose linear map T makes up for removed blocks as T W
  * in place of W; here D is any matrix, which is no worse and takes no other path than a cut. Biases
  * exist where the family has them; with D = 0, c would be the compensation of FLAP (An et al. 2023,
