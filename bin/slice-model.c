@@ -13,7 +13,8 @@ static struct budget_options wanted;
 static const char *rank_name, *verify_name;
 static int64_t verify_tokens = 64;
 static const char *merge_heads;
-static struct tool_repair repair = {.tokens = 16384, .ridge = 0.01};
+static const struct tool_repair repair_defaults = {.tokens = 16384, .ridge = 0.01};
+static struct tool_repair repair;
 static int any_model, dry_run;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
 static char ranked[ST_DIGEST];
@@ -294,6 +295,7 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
 int main(int argc, char **argv)
 {
     list_options();
+    repair = repair_defaults;
     struct tool *t = tool_begin(&desc, argc, argv);
     struct slice_target target;
     struct slice_plan p;
@@ -303,6 +305,9 @@ int main(int argc, char **argv)
         tool_usage(t, "--in-order and --rank both say which units come first: give one");
     if (shape.sort && !rank_name)
         tool_usage(t, "--sort needs --rank FILE, in whose order units are written");
+    if (!repair.path &&
+        (repair.tokens != repair_defaults.tokens || repair.ridge != repair_defaults.ridge))
+        tool_usage(t, "--repair-tokens and --repair-ridge go with --repair TOKENS");
     if (budget_read(&budget, &wanted, &shape, tool_err(t)) ||
         slice_target_read(&target, &shape, tool_err(t)))
         tool_usage(t, "%s", tool_err(t)->msg);

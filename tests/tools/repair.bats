@@ -151,6 +151,7 @@ for name, (dtype, shape, data) in T.items():
         [ ! -e no.tsz ]
     }
     refused 2 "--repair-ridge must be from 0" "$model" --repair tokens.tsz --repair-ridge -1
+    refused 2 "go with --repair TOKENS" "$model" --repair-ridge 0.5
     refused 1 "no sequence that fits" "$model" --repair tokens.tsz --repair-tokens 3
     printf '1 2 3000\n' | tokenize --quiet --ids -o large.tsz
     refused 1 "vocabulary has only" "$model" --repair large.tsz
