@@ -34,7 +34,7 @@ int knapsack_solve(struct knapsack *k, const struct choice *choices, const int64
                    int64_t groups, struct err *e);
 void knapsack_free(struct knapsack *k);
 
-/* The sums over all groups: the whole trade between cost and loss. */
+/* The sums over all groups: the whole trade-off of cost and loss. */
 const struct knapsack_front *knapsack_curve(const struct knapsack *k);
 /* The point of least loss that costs at most so much; -1: all cost more. */
 int64_t knapsack_within(const struct knapsack *k, int64_t cost);

@@ -1,7 +1,7 @@
 /* A shape that differs between layers, chosen from a table of variants (variants.h): for every
  * layer one variant of its attention and one of its MLP, so that the sum of their KL is least under
  * a budget (Bercovich et al. 2024, Puzzle, arXiv 2411.19146, section 3). The search is exact, and
- * gives the whole trade between cost and KL; that costs and KL add up is the assumption. */
+ * gives the whole trade-off of cost and KL; that costs and KL add up is the assumption. */
 #ifndef PARE_PER_LAYER_H
 #define PARE_PER_LAYER_H
 
