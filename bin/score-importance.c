@@ -14,7 +14,7 @@ static const struct opt opts[] = {
      "score a channel by its activation, or by that times the sum of the absolute weights that "
      "read it; with --batch l2 --seq l2 that is Wanda's score, summed over these weights",
      0},
-    {"model", OPT_PATH, &model_name, "MODEL", "-m: the calibrated model, for --score weighted", 0},
+    {"model", OPT_PATH, &model_name, "MODEL", "the calibrated model, for --score weighted", 0},
     {"batch", OPT_TEXT, &batch, "mean|l2|var", "aggregation over samples", 0},
     {"seq", OPT_TEXT, &seq, "mean|l2|var",
      "aggregation over the positions of a sample, before --batch", 0},

@@ -355,7 +355,10 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
             tool_check(t);
     int64_t n = p->n = search_run(s, NULL, NULL, tool_err(t));
     if (!n)
-        tool_note(t, "no shape of the grid is in the band");
+        tool_note(t, parameters || kv_bytes
+                         ? "no shape of the grid is in the band"
+                         : "no shape of the grid can be cut: sizes are at most the model's, and "
+                           "query heads a multiple of the KV heads");
     if (n > 0 && table)
         shape_table_head(stdout);
     if (n > 0)

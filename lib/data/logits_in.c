@@ -117,7 +117,7 @@ int logits_check_windows(const struct logits_in *l, const struct windows *w, str
     if (s->first || s->count != w->n)
         return err_set(e,
                        "%s has the logits of windows %lld to %lld, but the data has %lld windows, "
-                       "from 0 on: join all parts with ts-cat",
+                       "from 0 on: join all parts with ts-cat, or use only as much of the data",
                        l->path, (long long)s->first, (long long)(s->first + s->count - 1),
                        (long long)w->n);
     for (int64_t i = 0; l->tokens && i < w->n; i++)

@@ -113,8 +113,8 @@ int sequences_next(struct sequences *s, const uint32_t **ids, int64_t *n)
     }
     if (!more && !s->tokens)
         return err_set(s->e,
-                       "%s has no sequence that fits the options (--max-tokens, --first-sequence, "
-                       "--sequences)",
+                       "%s has no sequence that fits the options: the first one is longer than the "
+                       "limit on tokens, or all are skipped",
                        st_path(s->in));
     return more;
 }
