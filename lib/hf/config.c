@@ -248,7 +248,7 @@ static int write_other(struct model_spec *h, const char *why, char note[400], st
                  from, h->family->name);
         return 0;
     }
-    return refused.set ? err_set(e, "%.330s; nor can another model_type: %.240s", why, refused.msg)
+    return refused.set ? err_set(e, "%.240s; nor can another model_type: %.320s", why, refused.msg)
                        : err_set(e, "%s", why);
 }
 

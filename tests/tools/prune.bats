@@ -138,6 +138,7 @@ for name, (dtype, shape, data) in T.items():
     run -1 hf-export --quiet trained.tsz out
     [[ $output == *"cannot express a layer without MLP, as layer 0 is; a model stream"* ]]
     [[ $output == *"nor can another model_type: config.json for nemotron-nas has no head_dim"* ]]
+    [[ $output == *"with that many heads" ]]
     refused 1 "leaves nothing of layer 0" slice-model half.tsz --drop-attention 0
     refused 1 "layer 1 has no attention" slice-model half.tsz --drop-attention 1
     refused 1 "layers are 0 to 3" slice-model half.tsz --drop-mlp 4
