@@ -298,6 +298,8 @@ static void check_options(struct tool *t)
         tool_usage(t, "%s", e.msg);
     if (table && per_sequence)
         tool_usage(t, "--table prints no objects of sequences: leave out --per-sequence");
+    if (table && conventions && against)
+        tool_usage(t, "--table prints no divergence of --conventions: leave out --table");
     if (conventions && (seq_length || w.score_from || has_bos || max_nll > 0))
         tool_usage(t, "--conventions has windows of its own, and a loss for each: leave out "
                       "--seq-length, --score-from, --row-bos and --max-nll");
