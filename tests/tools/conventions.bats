@@ -146,7 +146,8 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     refused 2 "windows of its own" record "$LLAMA" tokens.tsz --conventions --seq-length 4
     refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text
-    refused 2 "leave out --table" record "$LLAMA" tokens.tsz --conventions --against "$LLAMA" --table
+    refused 2 "leave out --table" record "$LLAMA" tokens.tsz --conventions --table \
+        --against "$LLAMA"
     refused 1 "do not fill a window of 64" record "$LLAMA" tokens.tsz --conventions
     refused 2 "leaves gaps" record "$LLAMA" tokens.tsz --conventions --context 4 --stride 5
 }
