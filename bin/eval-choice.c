@@ -206,6 +206,7 @@ static void evaluate(struct tool *t, const char *name)
                                                {"keys, values and activations", bytes, 0},
                                                {0}});
     double start = usage_seconds();
+    show_progress(t, 0, c->tokens);
     choices_run(c, tool_exec(t), &m, &run, show_progress, t, e);
     tool_check(t);
     json_t *j = record(t, name, &m.spec, c, usage_seconds() - start);

@@ -234,6 +234,7 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
                                                {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
                                                {0}});
     double start = usage_seconds();
+    show_progress(t, 0, eval_windows(v)->n);
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
     json_t *j = record(t, name, &m->spec, tokens, v, &sums, usage_seconds() - start);

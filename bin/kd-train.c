@@ -344,14 +344,14 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
              (long long)run.trainer.step, run.dir);
 }
 
-static void note_step(struct tool *t, const struct train_record *r)
+static void show_step(struct tool *t, const struct train_record *r, int note)
 {
-    char pace[200];
-    train_run_pace(&run, pace);
-    if (r->shape)
-        tool_note(t, "step %lld: loss %.4f of %s, %s", (long long)r->step, r->loss, r->shape, pace);
-    else
-        tool_note(t, "step %lld: loss %.4f, %s", (long long)r->step, r->loss, pace);
+    char text[200];
+    train_run_describe(&run, r, text);
+    if (note)
+        tool_note(t, "step %lld: %s, %.0f s spent, about %.0f s left", (long long)r->step, text,
+                  run.spent, train_run_left(&run));
+    tool_progress_with(t, r->step, o.schedule.max_steps, "steps", text);
 }
 
 static void train(struct tool *t)
@@ -359,6 +359,7 @@ static void train(struct tool *t)
     struct train_record r;
     int noted = 0;
     int64_t first = run.trainer.step;
+    tool_progress(t, first, o.schedule.max_steps, "steps");
     while (run.trainer.step < o.schedule.max_steps) {
         if (tool_check_readers(t))
             save_and_die(t, tool_err(t)->msg);
@@ -372,9 +373,7 @@ static void train(struct tool *t)
                                        strsignal(*stop)));
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
-        if (r.step == first + 3 || r.step == o.schedule.max_steps)
-            note_step(t, &r);
-        tool_progress(t, r.step - first, o.schedule.max_steps - first, "steps");
+        show_step(t, &r, r.step == first + 3 || r.step == o.schedule.max_steps);
     }
 }
 
@@ -383,7 +382,7 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err log_err = {0};
     resolve_options(t);
-    stop = tool_catch_signals();
+    stop = tool_catch_signals(t);
     open_inputs(t);
     struct model_out *out = open_output(t);
     open_run(t);

@@ -147,16 +147,20 @@ static const struct opt *option_named(const struct options *o, const char *word,
     return NULL;
 }
 
-/* Notes that an option was given; -1 if it had another value before. */
-static int option_given(struct options *o, const struct opt *p, const char *value, struct err *e)
+/* Remembers that an option was given, and notes another value that it had before. */
+static void option_given(struct options *o, const struct opt *p, const char *value)
 {
-    int may_repeat = p->type == OPT_FLAG || p->type == OPT_LIST || p->type == OPT_PATHS;
-    for (int i = 0; i < o->n_given && !may_repeat; i++)
-        if (o->given[i].option == p && strcmp(o->given[i].value, value))
-            return err_set(e, "--%s is given twice: %s and %s", p->name, o->given[i].value, value);
+    int may_repeat = p->type == OPT_LIST || p->type == OPT_PATHS;
+    for (int i = o->n_given - 1; i >= 0 && !may_repeat; i--) {
+        if (o->given[i].option != p)
+            continue;
+        if (strcmp(o->given[i].value, value))
+            o->note = mem_append(o->note, "%s--%s is given twice: %s is used, not %s",
+                                 *o->note ? "; " : "", p->name, value, o->given[i].value);
+        break;
+    }
     o->given = mem_grow(o->given, (size_t)(o->n_given + 1) * sizeof *o->given);
     o->given[o->n_given++] = (struct given){p, value};
-    return 0;
 }
 
 /* Parses argv[i] as an option; returns how many words it used, or -1. */
@@ -177,14 +181,16 @@ static int option_parse(struct options *o, int i, int argc, char **argv, struct 
     int used = value ? 1 : 2;
     if (!value && !(value = i + 1 < argc ? argv[i + 1] : NULL))
         return err_set(e, "--%s needs a value", p->name);
-    if (option_given(o, p, value, e) || option_set(p, value, e))
+    if (option_set(p, value, e))
         return -1;
+    option_given(o, p, value);
     return used;
 }
 
 int options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
     o->operands = mem_alloc(sizeof *o->operands * (size_t)(argc + 1));
+    o->note = mem_string("");
     for (int i = 1; i < argc;) {
         if (!strcmp(argv[i], "--")) {
             while (++i < argc)
@@ -205,6 +211,7 @@ void options_free(struct options *o)
 {
     free(o->operands);
     free(o->given);
+    free(o->note);
 }
 
 enum { HELP_WIDTH = 80, HELP_COLUMN = 28 };

@@ -52,17 +52,19 @@ struct options {
     const struct opt *tables[2];
     const char **operands;
     int n_operands;
-    struct given { /* the options so far, and their values; NULL: a flag */
+    struct given { /* the options so far that take a value */
         const struct opt *option;
         const char *value;
     } * given;
     int n_given;
+    char *note; /* which options were given several values, "": none */
 };
 /* Fills values and operands (which point into argv). -1: usage error, message in e. "--" ends the
  * options; "-" is an operand; -o is --output, -m is --model, -h is --help. A name may be cut short
- * where only one begins so, and have _ for -. One that is not a list is not given two values. */
+ * where only one begins so, and have _ for -. Of several values the last is used, so that a command
+ * with defaults can be added to, and the note says so. */
 int options_parse(struct options *o, int argc, char **argv, struct err *e);
-void options_free(struct options *o); /* operands and given; not the values of lists */
+void options_free(struct options *o);                /* all but the values of lists */
 void options_help(const struct options *o, FILE *f); /* the "Options:" part of --help */
 /* Prints text from `column` on, wrapped at 80 columns, further lines indented; '\n' begins a new
  * line at column 0. The further lines of one that begins with "- " are indented by 2. */

@@ -1,5 +1,8 @@
 /* What ends a tool: see tool.h. */
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "../base/unfinished.h"
 #include "tool_private.h"
@@ -24,10 +27,21 @@ void tool_signals(void)
 
 static volatile sig_atomic_t stop;
 static void (*end)(int); /* the handler for a second signal: that of every tool */
-static void on_stop(int s) { signal(stop = s, end); }
+static char said[160];   /* at the first signal; "": nothing */
 
-const volatile sig_atomic_t *tool_catch_signals(void)
+static void on_stop(int s)
 {
+    signal(stop = s, end);
+    ssize_t ignored = write(2, said, strlen(said));
+    (void)ignored;
+}
+
+const volatile sig_atomic_t *tool_catch_signals(const struct tool *t)
+{
+    if (!t->quiet)
+        snprintf(said, sizeof said,
+                 "%s%s: stopping after this step; a second signal ends it at once\n",
+                 isatty(2) ? "\r\033[K" : "", t->desc->name);
     end = signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);
     signal(SIGUSR1, on_stop); /* Slurm warns with it */

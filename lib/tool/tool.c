@@ -198,6 +198,8 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
         printf("%s (pare) %s\n", d->name, PARE_RELEASE);
         exit(fflush(stdout) ? 1 : 0);
     }
+    if (*t->options.note)
+        tool_note(t, "%s", t->options.note);
     tool_check_usage(t);
     return t;
 }

@@ -99,9 +99,13 @@ struct model_out *tool_model_out(struct tool *t, const char *path, const struct 
 const char *tool_output(const struct tool *t); /* the value of -o, or NULL */
 /* The header of a stream made by this run, as tool_out writes it; meta: stolen. New reference */
 json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
-/* progress line on stderr, at most 6 times a second, only on a terminal and without --quiet:
- * done/total units, rate, time left. */
+/* Progress on stderr, without --quiet: done / total units, pace, time left. On a terminal one line,
+ * no wider than it is, at most 6 times a second; elsewhere a line a minute. The first call, and
+ * one with less done than before, starts the clock: what is done by then is no part of the pace. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
+/* with more to say, such as a loss */
+void tool_progress_with(struct tool *t, int64_t done, int64_t total, const char *unit,
+                        const char *more);
 /* Prints the predicted memory in one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
  * and data 20.0)". `what` names the operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
@@ -114,8 +118,9 @@ void tool_load(struct tool *t, struct model *m, struct model_in *in);
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);
 /* For tools with work to save: SIGTERM, SIGINT, SIGHUP and SIGUSR1 set the number returned (0 until
- * then) and only a second one ends the tool; a broken pipe is an error of the write. */
-const volatile sig_atomic_t *tool_catch_signals(void);
+ * then), say so without --quiet, and only a second one ends the tool; a broken pipe is an error of
+ * the write. */
+const volatile sig_atomic_t *tool_catch_signals(const struct tool *t);
 /* Sets tool_err when an output is a pipe whose reader has gone; for tools that compute for long
  * before they write. */
 int tool_check_readers(struct tool *t);

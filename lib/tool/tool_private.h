@@ -22,6 +22,7 @@ struct tool {
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     double progress_start, progress_last;
+    int64_t progress_first, progress_done;
     int progress_shown;
 };
 

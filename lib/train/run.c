@@ -148,6 +148,7 @@ static int run_evaluate(struct train_run *r, json_t *line, struct err *e)
         if (eval_run(r->evaluations[i], &sums, NULL, NULL, e))
             break;
         nll = json_real(sums.nll);
+        r->held_out = all ? 0 : sums.nll;
         if (all)
             json_object_set_new(all, t->o.nested.models[i].name, nll);
     }
@@ -219,12 +220,21 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     *p = (struct memory_part){0};
 }
 
-void train_run_pace(const struct train_run *r, char text[200])
+double train_run_left(const struct train_run *r)
 {
-    double left = r->spent / (double)r->steps *
-                  (double)(r->trainer.o.schedule.max_steps - r->trainer.step);
-    snprintf(text, 200, "%.0f tokens/s, %.0f s spent, about %.0f s left",
-             (double)r->predictions / r->spent, r->spent, left);
+    int64_t steps = r->trainer.o.schedule.max_steps - r->trainer.step;
+    return r->spent / (double)r->steps * (double)steps;
+}
+
+void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200])
+{
+    char held_out[40] = "", shape[100] = "";
+    if (rec->shape)
+        snprintf(shape, sizeof shape, " of %s", rec->shape);
+    if (r->held_out > 0)
+        snprintf(held_out, sizeof held_out, ", held out %.4f", r->held_out);
+    snprintf(text, 200, "loss %.4f%s%s, learning rate %.2g, %.0f tokens/s", rec->loss, shape,
+             held_out, rec->learning_rate, (double)r->predictions / r->spent);
 }
 
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,

@@ -25,6 +25,7 @@ struct train_run {
     /* seconds of the steps below, saving and evaluating included */
     double spent;
     int64_t steps, predictions; /* of this process */
+    double held_out;            /* the last loss on held-out text; 0: none yet, or several */
 };
 
 /* The entries of a checkpoint's header: how far the run is, what a resumed run must share (the
@@ -53,8 +54,9 @@ int train_run_close(struct train_run *r, struct err *e);
 enum { TRAIN_PARTS = 7 };
 /* what the run will take; models are loaded */
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
-/* For people: "1234 tokens/s, ... s spent, about ... s left". */
-void train_run_pace(const struct train_run *r, char text[200]);
+/* For people: "loss 2.3456, held out 2.4567, learning rate 0.0001, 1234 tokens/s". */
+void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200]);
+double train_run_left(const struct train_run *r); /* seconds, at the pace so far */
 /* The spec of the trained model: the student's, all f32, without id, with the teacher's tokenizer
  * and files where the student has none. Returns the model they come from. */
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,

@@ -336,10 +336,12 @@ END
     completes "" kd-train model
 }
 
-@test "mistaken options: the right one is named, a second value is refused" {
+@test "mistaken options: the right one is named; the last value counts, and that is said" {
     refused 2 "did you mean --learning-rate?" "$BIN/kd-train" --lr 3 "$MODEL"
     refused 2 "did you mean --num-hidden-layers?" "$BIN/slice-model" --layers 3 "$MODEL"
-    refused 2 "--max-steps is given twice: 1 and 2" "$BIN/kd-train" --max-steps 1 --max_steps 2
+    "$BIN/eval-ppl" --max-tokens 16 --max_tokens 32 "$MODEL" data.tsz 2> notes |
+        grep -q '"max_tokens":32'
+    grep -q "^eval-ppl: --max-tokens is given twice: 32 is used, not 16$" notes
     "$BIN/ts-check" -h | grep -q '^Usage: ts-check'
     "$BIN/eval-ppl" --seq_len 8 --quiet "$MODEL" data.tsz | grep -q '"seq_length":8'
 }
@@ -365,4 +367,20 @@ END
     run --separate-stderr -1 calibrate "$batch"
     [[ $stderr == *"memory are left: lower --batch-size or --seq-length; --force starts anyway"* ||
         $stderr == *"cannot reserve"* ]]
+}
+
+@test "progress on a terminal: no wider than it, with time left and loss; none in a short log" {
+    command -v script > /dev/null || skip "no script(1) to make a terminal"
+    train() {
+        "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps "$1" --batch-size 2 \
+            --threads 1 -o /dev/null "${@:2}"
+    }
+    export -f train
+    export BIN MODEL
+    script -qec "stty cols 66; bash -c 'train 600'" typescript > /dev/null
+    tr '\r' '\n' < typescript | sed -n 's/^.*\[Kkd-train: \([0-9]* \/ .*\)/kd-train: \1/p' > lines
+    grep -qE '^kd-train: [0-9]+ / 600 steps, 0:[0-9]+ left, [0-9.e+]+ s.*, loss' lines
+    [ "$(awk '{ if (length > n) n = length } END { print n }' lines)" -lt 66 ]
+    train 3 2> notes
+    run ! grep -q ' / 3 steps' notes
 }
