@@ -321,6 +321,8 @@ static void read_text(struct tool *t)
         text_size_read(&text_size, text_name, text_ends(text_name, ".jsonl") ? text_field : NULL,
                        tool_err(t));
     tool_check(t);
+    if (text_name && !text_size.words)
+        tool_die(t, "%s holds no words, so there is nothing to divide by", text_name);
 }
 
 int main(int argc, char **argv)

@@ -144,6 +144,8 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     echo '5 6 7 8' | "$BIN/tokenize" --ids --seq-length 4 -o rows.tsz
     refused 1 "cuts whole documents" record "$LLAMA" rows.tsz --conventions
     refused 2 "windows of its own" record "$LLAMA" tokens.tsz --conventions --seq-length 4
+    : > empty
+    refused 1 "empty holds no words" record "$LLAMA" tokens.tsz --conventions --text empty
     refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text
     refused 2 "leave out --table" record "$LLAMA" tokens.tsz --conventions --table \
