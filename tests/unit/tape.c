@@ -233,6 +233,18 @@ static void check_backward(const char *name, struct model *m, const struct golde
     tape_close(t);
 }
 
+/* Are all layers of the same kinds and sizes? */
+static int layers_are_alike(const struct model_spec *h)
+{
+    const struct layer *first = &h->layers[0];
+    for (int64_t l = 1; l < h->num_hidden_layers; l++)
+        for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+            if (h->layers[l].kinds != first->kinds ||
+                layer_size(&h->layers[l], a) != layer_size(first, a))
+                return 0;
+    return 1;
+}
+
 static void check_recompute(const char *name, struct model *m, const struct golden *g)
 {
     float *kept = gradients(m);
@@ -252,8 +264,10 @@ static void check_recompute(const char *name, struct model *m, const struct gold
     struct tape *a = record(&s);
     s.recompute = 1;
     struct tape *r = record(&s);
-    CHECK(tape_bytes(r) < tape_bytes(a), "%s: recomputation takes %lld bytes, keeping %lld", name,
-          (long long)tape_bytes(r), (long long)tape_bytes(a));
+    /* recomputing the largest layer may take more than all the small ones save */
+    CHECK(!layers_are_alike(&m->spec) || tape_bytes(r) < tape_bytes(a),
+          "%s: recomputation takes %lld bytes, keeping %lld", name, (long long)tape_bytes(r),
+          (long long)tape_bytes(a));
     tape_close(a);
     tape_close(r);
 }
