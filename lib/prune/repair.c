@@ -2,7 +2,6 @@
  * streams of all tokens. A layer of the slice is fitted and written once the uncut model's stream
  * has passed it and the removed layers behind it. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "../base/minmax.h"
 #include "../data/data.h"
@@ -171,9 +170,8 @@ static int take_tensor(struct repair *r, int64_t layer, int is_needed)
 {
     int i = r->next++, to = r->p->dest[i];
     const struct tensor *t = &r->from->tensors[i];
-    int64_t bytes = to < 0 ? 0 : tensor_bytes(&r->p->spec.tensors[to]);
     if (to >= 0)
-        r->values[to] = arena_take(&r->held, (size_t)bytes);
+        r->values[to] = arena_take(&r->held, (size_t)tensor_bytes(&r->p->spec.tensors[to]));
     if (r->io->read(r->io->user, i, r->whole, to < 0 ? NULL : r->values[to]))
         return -1;
     if (is_needed)
@@ -183,7 +181,7 @@ static int take_tensor(struct repair *r, int64_t layer, int is_needed)
     r->end = to + 1;
     if (layer >= 0)
         repair_lend(r, &r->slice, to, r->values[to], r->p->spec.tensors[to].dtype);
-    if (bytes != tensor_bytes(t) || memcmp(r->whole, r->values[to], (size_t)bytes))
+    if (tensor_count(t) != tensor_count(&r->p->spec.tensors[to]))
         r->changed |= kinds_of(&r->p->spec, to);
     return 0;
 }
@@ -223,7 +221,8 @@ static int finish_layer(struct repair *r, int64_t layer, int is_followed)
     unsigned kinds = r->p->spec.layers[layer].kinds,
              had = r->source.m.spec.layers[r->p->kept[AXIS_L].index[layer]].kinds;
     for (int w = 0; w < WRITERS; w++) {
-        int makes_up = repair_is_last(r, layer, w) && (!is_followed || kinds != had);
+        int makes_up = r->writers[w].direct && repair_is_last(r, layer, w) &&
+                       (!is_followed || kinds != had);
         if (kinds & r->writers[w].kind && (r->changed & r->writers[w].kind || makes_up) &&
             repair_fit(r, layer, w))
             return -1;

@@ -48,7 +48,7 @@ struct repair {
     struct arena held;    /* tensors of a layer of the slice, */
     void **values;        /* of each tensor of the slice: where it is held */
     int next, first, end; /* tensor of the source to be read; those of the slice that are held */
-    unsigned changed;     /* kinds of which the layer that is held differs from the source's */
+    unsigned changed;     /* kinds of which the layer that is held has lost units */
     struct repair_result result;
 };
 

@@ -49,8 +49,9 @@ static void run(struct tool_repair *r, const struct repair_io *io)
     repair_run(r->repair, io, &done);
     tool_check(r->t);
     if (!done.fitted)
-        tool_note(r->t, "nothing was refitted: the cut changes no output matrix, or only removes "
-                        "layers of a family that has norms behind these matrices");
+        tool_note(r->t, "nothing was refitted: on these tokens the cut changes nothing that the "
+                        "matrices could make up for; for removed layers only a layer before them "
+                        "can, in a family without norms behind these matrices");
     else
         tool_note(r->t,
                   "refitted %" PRId64 " matri%s on %" PRId64

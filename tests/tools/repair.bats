@@ -81,6 +81,28 @@ kl() {
     printf 'layers.%s.weight\n' 1.down_proj 2.o_proj | diff - changed
 }
 
+# fits WORDS OPTION...: what a repair of that cut says that it refits
+fits() {
+    slice-model "$model" --repair tokens.tsz "${@:2}" -o fits.tsz 2> note
+    grep -q "$1" note || { cat note; false; }
+}
+
+@test "units that only move, and norms behind the matrices, are nothing to refit" {
+    for family in llama gemma2; do
+        model=$GOLDEN/families/$family
+        $prune tokens $family tokens.tsz
+        rank --magnitude "$model" -o rank.tsz
+        fits 'nothing was refitted' --rank rank.tsz --sort
+        fits 'refitted 1 matrix' --rank rank.tsz --sort --num-key-value-heads 1:1
+    done
+    fits 'nothing was refitted' --rank rank.tsz --sort --drop-layers 1 --drop-mlp 2
+    python3 "$BATS_TEST_DIRNAME/gguf.py" tiny tiny
+    python3 "$BATS_TEST_DIRNAME/gguf.py" make tiny m.gguf Q8_0
+    model=m.gguf
+    seq 1 39 | paste -sd ' ' | tokenize --quiet --ids -o tokens.tsz
+    fits 'refitted 1 matrix' --in-order --intermediate-size 1:64
+}
+
 @test "--verify proves the cut, then says how far the repaired model is from the uncut one" {
     model=$GOLDEN/families/llama
     $prune tokens llama tokens.tsz
