@@ -1,5 +1,6 @@
 /* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass in
- * constant memory; with --repair, a layer of both models; with --verify, both models. */
+ * constant memory; with --sort and --merge-heads, a matrix; with --repair, a layer of both models;
+ * with --verify, both models. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,13 +110,14 @@ static const struct tool_desc desc = {
     "Cut a model to a smaller shape, keeping the best units of every axis.",
     "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
     "in their original order, unless --sort puts the best first. Dtypes are kept, except that "
-    "q8_0 matrices whose columns are cut or sorted become f32. Norm weights are cut, not "
-    "rescaled; head_dim and rotary positions stay. If nothing is removed, the model is copied, "
-    "with a note.\n\nWorks in constant memory, except with --sort, which holds a matrix, "
-    "--repair, which holds a layer of the model and of the slice and the hidden states of its "
-    "tokens, and --verify, which holds both models. Refuses a rank of another model, sizes larger "
-    "than the model's, sizes for layers that keep no such half, and heads that do not divide into "
-    "KV groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, "
+    "q8_0 matrices become f32 where columns are cut or sorted, or heads merged, and with --repair "
+    "wherever they write to the hidden state. Norm weights are cut, not rescaled; head_dim and "
+    "rotary positions stay. If nothing is removed, the model is copied, with a note.\n\nWorks in "
+    "constant memory, except with --sort and --merge-heads, which hold a matrix, --repair, which "
+    "holds a layer of the model and of the slice and the hidden states of its tokens, and "
+    "--verify, which holds both models. Refuses a rank of another model, sizes larger than the "
+    "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
+    "groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, "
     "such as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always "
     "in MODEL, also beside --drop-layers and --num-hidden-layers. Sizes that differ between "
     "layers need a model stream or, from hf-export, nemotron-nas.\n\nA budget gives all axes that "

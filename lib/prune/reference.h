@@ -1,7 +1,7 @@
 /* Proof of a slice: a naive forward pass in double precision runs the source with its dropped units
  * held at zero, which must give the slice's own logits. It shares no code with tape, kernels and
- * cut. Masks and cut follow from the same lists of kept units: what is proved is the cut, not the
- * choice of units. */
+ * cut. Masks and cut follow from the same lists of kept units, and heads are merged by the same
+ * code: what is proved is the cut, not the choice of units, nor the merging. */
 #ifndef PARE_PRUNE_REFERENCE_H
 #define PARE_PRUNE_REFERENCE_H
 

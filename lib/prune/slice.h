@@ -92,8 +92,9 @@ char *slice_plan_options(const struct slice_plan *p, const struct model_spec *so
 char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source);
 
 /* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB (at once if its
- * rows are sorted), and unless its layer is dropped writes what is kept to `out`, in the dtype that
- * the plan's spec gives it: the source's, or f32 for q8_0 that is cut or sorted inside its rows. */
+ * rows are sorted or its heads merged), and unless its layer is dropped writes what is kept to
+ * `out`, in the dtype that the plan's spec gives it: the source's, or f32 for q8_0 that is cut or
+ * sorted inside its rows, merged or repaired. */
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 
