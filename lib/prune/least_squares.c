@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/minmax.h"
+#include "dot.h"
 
 /* columns of a panel; rows of a tile; columns that the factorisation eliminates at a time; targets
  * that are solved together */
@@ -153,15 +154,6 @@ static double mean_diagonal(const struct least_squares *s)
     return sum / (double)s->inputs;
 }
 
-static double dot(const double *a, const double *b, int64_t n)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
 /* Columns k..k+n-1 of the factor, from what the earlier columns have left of them. least: a pivot
  * that is not larger is rounding error. -1: there is one. */
 static int factor_columns(double *g, int64_t stride, int64_t k, int64_t n, double least)
@@ -169,8 +161,9 @@ static int factor_columns(double *g, int64_t stride, int64_t k, int64_t n, doubl
     for (int64_t i = k; i < k + n; i++) {
         double *row = g + i * stride + k;
         for (int64_t j = 0; j < i - k; j++)
-            row[j] = (row[j] - dot(row, g + (k + j) * stride + k, j)) / g[(k + j) * stride + k + j];
-        double pivot = row[i - k] - dot(row, row, i - k);
+            row[j] = (row[j] - dot64(row, g + (k + j) * stride + k, j)) /
+                     g[(k + j) * stride + k + j];
+        double pivot = row[i - k] - dot64(row, row, i - k);
         if (!(pivot > least))
             return -1;
         row[i - k] = sqrt(pivot);
@@ -179,7 +172,8 @@ static int factor_columns(double *g, int64_t stride, int64_t k, int64_t n, doubl
     for (int64_t i = k + n; i < stride; i++) {
         double *row = g + i * stride + k;
         for (int64_t j = 0; j < n; j++)
-            row[j] = (row[j] - dot(row, g + (k + j) * stride + k, j)) / g[(k + j) * stride + k + j];
+            row[j] = (row[j] - dot64(row, g + (k + j) * stride + k, j)) /
+                     g[(k + j) * stride + k + j];
     }
     return 0;
 }
@@ -263,7 +257,7 @@ static void solve_all(struct least_squares *s, double lambda)
 static void find_offset(struct least_squares *s)
 {
     for (int64_t i = 0; i < s->outputs; i++) {
-        double of_inputs = dot(s->cross + i * s->inputs, s->inputs_sum, s->inputs);
+        double of_inputs = dot64(s->cross + i * s->inputs, s->inputs_sum, s->inputs);
         s->offset[i] = s->has_offset ? (s->offset[i] - of_inputs) / (double)s->rows : 0;
     }
 }

@@ -9,6 +9,7 @@
 
 #include "../base/mem.h"
 #include "../data/data.h"
+#include "dot.h"
 
 enum { SLOTS = 24 };
 
@@ -137,15 +138,6 @@ static double *rows_of_table(const struct naive *w, const struct param *p, const
     return y;
 }
 
-static double dot(const double *a, const double *b, int64_t n)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
 static double *linear(const struct naive *w, const struct param *p, const double *bias,
                       const double *x)
 {
@@ -157,7 +149,7 @@ static double *linear(const struct naive *w, const struct param *p, const double
         for (int64_t r = 0; r < p->rows; r++) {
             row_widen(p, r, row);
             for (int64_t t = 0; t < w->T; t++)
-                y[t * p->rows + r] = dot(row, x + t * p->cols, p->cols) + (bias ? bias[r] : 0);
+                y[t * p->rows + r] = dot64(row, x + t * p->cols, p->cols) + (bias ? bias[r] : 0);
         }
         free(row);
     }
@@ -233,7 +225,7 @@ static void attend(const struct layer *y, double cap, int64_t t, const double *q
             stride = y->num_key_value_heads * D;
     double most = -INFINITY, sum = 0;
     for (int64_t j = from; j <= t; j++) {
-        score[j] = capped(y->attention_scale * dot(q, k + j * stride, D), cap);
+        score[j] = capped(y->attention_scale * dot64(q, k + j * stride, D), cap);
         most = score[j] > most ? score[j] : most;
     }
     for (int64_t j = from; j <= t; j++)
