@@ -25,9 +25,12 @@ calibrated() {
 }
 
 @test "weighted: activations times the absolute weights that read them" {
-    for family in llama olmo2; do
+    for family in llama olmo2 qwen3; do
         calibrated $family
         score-importance --score weighted --model model.tsz acts.tsz -o scores.tsz
+        $scores weighted model.tsz acts.tsz scores.tsz
+        score-importance --score weighted --model model.tsz acts.tsz --hidden with_final \
+            -o scores.tsz
         $scores weighted model.tsz acts.tsz scores.tsz
     done
     score-importance --score weighted -m model.tsz acts.tsz --seq l2 -o wanda.tsz

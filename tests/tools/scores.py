@@ -24,7 +24,7 @@ def close(what, got, want, off=1e-6):
 
 
 def weighted(model, acts, scores, seq="mean"):
-    tensors, (head, sums), got = records(model)[1], records(acts), records(scores)[1]
+    tensors, (head, sums), (made, got) = records(model)[1], records(acts), records(scores)
     n, which = head["samples"], ("mean", "l2").index(seq)
 
     def activation(name):
@@ -32,17 +32,26 @@ def weighted(model, acts, scores, seq="mean"):
         at = 2 * which * units
         return [math.sqrt(v[at + units + i] + n * v[at + i] ** 2) for i in range(units)]
 
-    def columns(layer, *stems):
+    def columns_of(*names):
         total = 0
-        for stem in stems:
-            (rows, cols), w = tensors["layers.%d.%s.weight" % (layer, stem)]
+        for name in names:
+            (rows, cols), w = tensors[name + ".weight"]
             total = [sum(map(abs, w[c::cols])) + (total[c] if total else 0) for c in range(cols)]
         return total
+
+    def columns(layer, *stems):
+        return columns_of(*("layers.%d.%s" % (layer, stem) for stem in stems))
 
     def times(a, b):
         return [x * y for x, y in zip(a, b, strict=True)]
 
-    hidden, shares = 0, any("residual" in name for name in sums)
+    hidden, shares = [0] * sums["hidden.final"][0][2], any("residual" in name for name in sums)
+
+    def add_hidden(name, readers):
+        x = times(activation(name), readers)
+        mean = sum(x) / len(x) if shares else 1
+        hidden[:] = [v / mean + before for v, before in zip(x, hidden)]
+
     for layer in range(len(got["num_hidden_layers"][1])):
         close("neurons", got["intermediate_size.%d" % layer][1],
               times(activation("neuron_in2.%d" % layer), columns(layer, "down_proj")))
@@ -52,9 +61,10 @@ def weighted(model, acts, scores, seq="mean"):
         close("heads", heads, [math.hypot(*x[i:i + d]) for i in range(0, len(x), d)])
         for name in sums:
             if name.startswith("hidden.%d." % layer):
-                x = times(activation(name), columns(layer, *READERS[name.split(".", 2)[2]]))
-                mean = sum(x) / len(x) if shares else 1
-                hidden = [v / mean + (hidden[i] if hidden else 0) for i, v in enumerate(x)]
+                add_hidden(name, columns(layer, *READERS[name.split(".", 2)[2]]))
+    if made["hidden"] == "with_final":
+        tied = "lm_head.weight" not in tensors
+        add_hidden("hidden.final", columns_of("embed_tokens" if tied else "lm_head"))
     close("hidden", got["hidden_size"][1], hidden)
 
 
