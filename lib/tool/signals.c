@@ -1,4 +1,5 @@
 /* What ends a tool: see tool.h. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,21 +27,23 @@ void tool_signals(void)
 }
 
 static volatile sig_atomic_t stop;
-static void (*end)(int); /* the handler for a second signal: that of every tool */
-static char said[160];   /* at the first signal; "": nothing */
+static void (*end)(int); /* the handler for the same signal again: that of every tool */
+static char said[160];   /* at the first signal of a kind; "": nothing */
 
 static void on_stop(int s)
 {
+    int saved = errno; /* what was interrupted may be about to read it */
     signal(stop = s, end);
     ssize_t ignored = write(2, said, strlen(said));
     (void)ignored;
+    errno = saved;
 }
 
 const volatile sig_atomic_t *tool_catch_signals(const struct tool *t)
 {
     if (!t->quiet)
         snprintf(said, sizeof said,
-                 "%s%s: stopping after this step; a second signal ends it at once\n",
+                 "%s%s: stopping after this step; the same signal again ends it at once\n",
                  isatty(2) ? "\r\033[K" : "", t->desc->name);
     end = signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);

@@ -118,8 +118,8 @@ void tool_load(struct tool *t, struct model *m, struct model_in *in);
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);
 /* For tools with work to save: SIGTERM, SIGINT, SIGHUP and SIGUSR1 set the number returned (0 until
- * then), say so without --quiet, and only a second one ends the tool; a broken pipe is an error of
- * the write. */
+ * then), say so without --quiet, and only the same one again ends the tool; a broken pipe is an
+ * error of the write. */
 const volatile sig_atomic_t *tool_catch_signals(const struct tool *t);
 /* Sets tool_err when an output is a pipe whose reader has gone; for tools that compute for long
  * before they write. */

@@ -114,6 +114,7 @@ END
     # the first would save and stop
     ended "TERM TERM" 143 "$BIN/kd-train" "$MODEL" --teacher - --data data.tsz --max-steps 1 \
         -o out/file
+    grep -q '^kd-train: stopping after this step; the same signal again ends it at once$' note
     diff -r there out/there
 }
 
