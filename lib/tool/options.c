@@ -155,8 +155,8 @@ static void option_given(struct options *o, const struct opt *p, const char *val
         if (o->given[i].option != p)
             continue;
         if (strcmp(o->given[i].value, value))
-            o->note = mem_append(o->note, "%s--%s is given twice: %s is used, not %s",
-                                 *o->note ? "; " : "", p->name, value, o->given[i].value);
+            o->note = mem_append(o->note, "%s--%s %s replaces --%s %s", *o->note ? "; " : "",
+                                 p->name, value, p->name, o->given[i].value);
         break;
     }
     o->given = mem_grow(o->given, (size_t)(o->n_given + 1) * sizeof *o->given);

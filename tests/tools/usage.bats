@@ -342,7 +342,7 @@ END
     refused 2 "did you mean --num-hidden-layers?" "$BIN/slice-model" --layers 3 "$MODEL"
     "$BIN/eval-ppl" --max-tokens 16 --max_tokens 32 "$MODEL" data.tsz 2> notes |
         grep -q '"max_tokens":32'
-    grep -q "^eval-ppl: --max-tokens is given twice: 32 is used, not 16$" notes
+    grep -q "^eval-ppl: --max-tokens 32 replaces --max-tokens 16$" notes
     "$BIN/ts-check" -h | grep -q '^Usage: ts-check'
     "$BIN/eval-ppl" --seq_len 8 --quiet "$MODEL" data.tsz | grep -q '"seq_length":8'
 }

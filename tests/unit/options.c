@@ -41,7 +41,7 @@ static const struct {
     {{"t", "--hidden-size=8", "--hidden-size", "8"}, NULL, 8},
     {{"t", "--data=a", "--data=b", "--hidden-size=8"}, NULL, 8},
     {{"t", "--quiet", "-q", "8"}, "unknown option -q; did you mean --quiet?", 0},
-    {{"t", "--hidden-size=9", "--hidden-size=8"}, NULL, 8},
+    {{"t", "--hidden-size=9", "--hidden-size=7", "--hidden-size=8"}, NULL, 8},
     {{"t", "--hid=8"}, "--hid=8 may be --hidden-size or --hidden-steps: give more of its name", 0},
     {{"t", "--hiden-size=8"}, "unknown option --hiden-size=8; did you mean --hidden-size?", 0},
     {{"t", "-hidden-size", "8"}, "unknown option -hidden-size; did you mean --hidden-size?", 0},
@@ -79,8 +79,10 @@ int main(void)
         CHECK(!strcmp(message, lines[i].message ? lines[i].message : "none"), "line %zu: %s", i,
               message);
         CHECK(failed || size == lines[i].size, "line %zu: %lld", i, (long long)size);
-        int twice = lines[i].words[1] && !strcmp(lines[i].words[1], "--hidden-size=9");
-        const char *note = twice ? "--hidden-size is given twice: 8 is used, not 9" : "";
+        int replaced = lines[i].words[1] && !strcmp(lines[i].words[1], "--hidden-size=9");
+        const char *note = replaced ? "--hidden-size 7 replaces --hidden-size 9; "
+                                      "--hidden-size 8 replaces --hidden-size 7"
+                                    : "";
         CHECK(!strcmp(o.note, note), "line %zu: %s", i, o.note);
         options_free(&o);
     }
