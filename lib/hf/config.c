@@ -34,8 +34,10 @@ static int has_blocks(const struct model_spec *h)
     return config_key(h->family, "block_configs") != NULL;
 }
 
-/* Refuses layers that differ in a size for which the config has one number; block_configs have KV
- * heads and FFN widths. */
+/* Of which sizes block_configs have one for each layer. */
+static int in_blocks(enum axis a) { return a == AXIS_K || a == AXIS_F; }
+
+/* Refuses layers that differ in a size for which the config has one number. */
 static int check_even(const struct model_spec *h, enum axis a, struct err *e)
 {
     unsigned kinds = family_axis_kinds(h->family, a);
@@ -58,11 +60,20 @@ static int check_even(const struct model_spec *h, enum axis a, struct err *e)
     return 0;
 }
 
-/* Refuses what no class of this family can express. */
+/* Refuses what the config of no family can express. */
+static int check_common(const struct model_spec *h, struct err *e)
+{
+    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
+        if (!in_blocks(a) && check_even(h, a, e))
+            return -1;
+    return 0;
+}
+
+/* Refuses what else no class of this family can express. */
 static int check_shape(const struct model_spec *h, struct err *e)
 {
     for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
-        if ((!has_blocks(h) || (a != AXIS_K && a != AXIS_F)) && check_even(h, a, e))
+        if (in_blocks(a) && !has_blocks(h) && check_even(h, a, e))
             return -1;
     const struct layer *y = &h->layers[0];
     int64_t E = h->hidden_size, H = y->num_attention_heads, D = y->head_dim;
@@ -316,6 +327,8 @@ int hf_config_write(struct model_spec *h, enum dtype dtype, char note[400], stru
     *note = 0;
     model_spec_update_config(h);
     say_dtype(h->config, dtype);
+    if (check_common(h, e))
+        return -1;
     int failed = check_shape(h, &own) || model_spec_check_config(h, &own);
     const char *why = failed ? NULL : refusal(h);
     if (failed)

@@ -23,6 +23,8 @@ static void check_refused(struct model_spec *h, const char *words)
     char note[400];
     CHECK(hf_config_write(h, DT_F32, note, &e) == -1, "written, but it should say %s", words);
     CHECK(strstr(e.msg, words) != NULL, "'%s' lacks '%s'", e.msg, words);
+    const char *reason = strstr(e.msg, "differs between layers");
+    CHECK(!reason || !strstr(reason + 1, "differs between layers"), "twice: %s", e.msg);
     model_spec_free(h);
 }
 
