@@ -294,6 +294,7 @@ END
     for source in "$ROOT"/bin/*.c; do
         "$BIN/pare" --help | grep -q "^  $(basename "$source" .c) "
     done
+    [ "$("$BIN/pare" | awk '{ if (length > n) n = length } END { print n }')" -le 80 ]
     sh "$ROOT/pipelines/man" "$BIN/pare" > pare.1
     grep -q '^pare \\- make compact language models' pare.1
     grep -q '^ *kd\\-train  *Train a model' pare.1
