@@ -50,8 +50,7 @@ static void open_logits(struct tool *t, struct tool_teacher *r, const struct tok
         tool_usage(t, "%s comes only once: give it as a file, or one MODEL", r->name);
     if (!digest_may_equal(l->tokens, tokens->id))
         tool_die(t,
-                 "%s is of another text than %s: it was made from the tokens %.8s, and these are "
-                 "%.8s",
+                 "%s was made from another text than %s: from the tokens %.8s, and these are %.8s",
                  r->logits.path, tokens_name, l->tokens, tokens->id);
 }
 

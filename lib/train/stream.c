@@ -115,8 +115,8 @@ int train_stream_check(const struct train_stream *s, const struct train_options 
                        (long long)l->vocab_size, (long long)student->vocab_size);
     if (!digest_may_equal(l->tokens, text->tokens.id))
         return err_set(e,
-                       "%s is of another text than %s: it was made from the tokens %.8s, and these "
-                       "are %.8s",
+                       "%s was made from another text than %s: from the tokens %.8s, and these are "
+                       "%.8s",
                        path, text->path, l->tokens, text->tokens.id);
     if (l->form != LOGITS_FULL && l->temperature != o->temperature)
         return err_set(e, "%s was made with --temperature %g, not %g: give the same here", path,
