@@ -66,6 +66,15 @@ static int add_range(struct search_list *l, const char **at, const char *text, e
     return l->n ? 0 : refuse_text(axis, text, e);
 }
 
+/* Has a layer units of the axis? */
+static int is_used(const struct model_spec *h, enum axis axis)
+{
+    unsigned kinds = 0;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        kinds |= h->layers[l].kinds;
+    return axis < LAYER_AXES || kinds & family_axis_kinds(h->family, axis);
+}
+
 static int64_t largest(const struct model_spec *h, enum axis axis)
 {
     int64_t most = 0;
@@ -90,6 +99,10 @@ int search_list_read(struct search_list *l, enum axis axis, const char *text,
 {
     const char *at = text;
     *l = (struct search_list){0};
+    if (!is_used(source, axis))
+        return err_set(e, "--%s must be left out: no layer of the model has %s",
+                       axis_rows[axis].brief,
+                       block_kind_name(family_axis_kinds(source->family, axis)));
     for (int more = 1; more && !e->set; at += more) {
         add_range(l, &at, text, axis, e);
         more = *at == ',';
@@ -248,6 +261,9 @@ static void leaf(struct searching *w)
         if (!can_cut(&source->layers[l], &w->layers[l]))
             return;
     }
+    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+        if (is_listed(w, x) && !is_used(&w->h, x))
+            return;
     struct footprint f = model_footprint(&w->h, &w->s->at);
     if (w->s->kv_most && f.kv_bytes > w->s->kv_most)
         return;

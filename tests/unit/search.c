@@ -235,7 +235,8 @@ static void test_brute_force(void)
         const char *config;
         const char *lists[AXIS_COUNT];
         int64_t least, most, kv_most;
-        int active, half, uneven; /* layer 1 has no attention; has a narrower FFN */
+        /* layer 1, or layers 0 and 1, have no attention; layer 1 has a narrower FFN */
+        int active, half, halves, uneven;
     } rows[] = {
         {SMALL("llama", ""),
          {[AXIS_L] = "1:4:1",
@@ -257,6 +258,12 @@ static void test_brute_force(void)
          INT64_MAX,
          0,
          .half = 1},
+        {SMALL("llama", ""),
+         {[AXIS_L] = "1,2,3", [AXIS_H] = "2,4,6"},
+         0,
+         INT64_MAX,
+         0,
+         .halves = 1},
         {SMALL("gemma2", ",'sliding_window':64,'intermediate_size':60,'vocab_size':99"),
          {[AXIS_L] = "1:4:1", [AXIS_F] = "10:60:10"},
          250000,
@@ -278,8 +285,10 @@ static void test_brute_force(void)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct model_spec h;
         CHECK(!head_of(&h, rows[i].config, &e), "%s", e.msg);
-        if (rows[i].half)
+        if (rows[i].half || rows[i].halves)
             h.layers[1].kinds = KIND_mlp;
+        if (rows[i].halves)
+            h.layers[0].kinds = KIND_mlp;
         if (rows[i].uneven)
             h.layers[1].intermediate_size /= 2;
         model_spec_list_tensors(&h, DT_F32);
@@ -324,6 +333,11 @@ static void test_refusals(void)
     refused(&h, AXIS_E, "8192", "--hidden must be at most 6144");
     refused(&h, AXIS_F, "999999999999x", "--ffn must be at most 24576");
     refused(&h, AXIS_E, "1:6144:1", "--hidden has more than 4096 sizes");
+    for (int64_t l = 0; l < h.num_hidden_layers; l++)
+        h.layers[l].kinds = KIND_mlp;
+    refused(&h, AXIS_K, "4,8", "--kv-heads must be left out: no layer of the model has attention");
+    for (int64_t l = 0; l < h.num_hidden_layers; l++)
+        h.layers[l].kinds = KIND_any;
     struct search s = {
         .source = &h, .least = 8000000000, .most = 8000000000, .at = {DT_F32, DT_F32, 1}};
     list(&s, AXIS_F, "24576x");
