@@ -138,9 +138,9 @@ static struct move move_of(const struct fitting *w, enum axis x, int64_t layer)
 
 static int64_t size_at(struct move m, int64_t share)
 {
-    int64_t n = m.n * share / (m.step * WHOLE) * m.step;
     if (m.n < m.step || share == WHOLE)
         return m.n;
+    int64_t n = m.n * share / (m.step * WHOLE) * m.step;
     return n < m.step ? m.step : n;
 }
 

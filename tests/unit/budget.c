@@ -196,6 +196,8 @@ static void test_refusals(void)
     /* 4 and 4: 84 + 16 * 62 */
     refused((struct budget_options){.parameters = "1075", .multiple_of = 4}, none,
             "with --axes hidden,ffn in multiples of 4, the smallest model has 1076 parameters");
+    refused((struct budget_options){.parameters = "1", .multiple_of = INT64_C(1) << 34}, none,
+            "in multiples of 17179869184, the smallest model has");
     refused((struct budget_options){.bytes = "9K", .axes = "layers"}, none,
             "with --axes layers, the smallest model has 9152 bytes");
 }
