@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../lib/base/file_out.h"
 #include "../lib/eval/eval.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
@@ -174,17 +175,18 @@ static void on_variant(void *user, int64_t done, int64_t all)
     tool_progress(((struct table *)user)->t, done, all, "variants of windows");
 }
 
-static void table_open(struct table *b, const struct model *m, const struct tokens *tokens)
+static void table_open(struct table *b, const struct model *m, const struct windows *w,
+                       const struct tokens *tokens)
 {
     struct tool *t = b->t;
     const char *output = tool_output(t);
-    if (output && strcmp(output, "-"))
+    if (output && file_is_replaced(output))
         b->partial = mem_format("%s.partial", output);
     b->head = tool_head(t, "variants",
                         json_pack("{s:s, s:s, s:s}", "model_id", m->spec.id, "model_digest",
                                   m->spec.digest, "tokens_id", tokens->id));
     if (resume && !access(b->partial, F_OK))
-        variants_read(&b->v, b->head, b->partial, tool_err(t));
+        variants_read(&b->v, b->head, w->n, b->partial, tool_err(t));
     tool_check(t);
     if (b->v.windows)
         tool_note(t, "continuing after %lld windows", (long long)b->v.windows);
@@ -196,7 +198,7 @@ static void probe_variants(struct table *b, struct model *m, const struct window
     struct tool *t = b->t;
     if (rank_name)
         check_rank(b, &m->spec); /* now that its values have been read */
-    table_open(b, m, tokens);
+    table_open(b, m, w, tokens);
     struct variants_run run = {.x = tool_exec(t),
                                .m = m,
                                .rank = rank_name ? &b->rank : NULL,
@@ -236,7 +238,7 @@ static void check_usage(struct tool *t)
                       "--choices");
     if (rounds && !strcmp(block, "all"))
         tool_usage(t, "--greedy removes blocks of one length: give it with --block-size N");
-    if (resume && (!tool_output(t) || !strcmp(tool_output(t), "-")))
+    if (resume && (!tool_output(t) || !file_is_replaced(tool_output(t))))
         tool_usage(t, "--resume needs -o FILE, beside which FILE.partial is");
 }
 

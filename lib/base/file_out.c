@@ -48,15 +48,22 @@ static int is_standard_output(const struct stat *st)
            out.st_ino == st->st_ino;
 }
 
+int file_is_replaced(const char *path)
+{
+    struct stat st;
+    if (!strcmp(path, "-"))
+        return 0;
+    return stat(path, &st) ? errno == ENOENT : S_ISREG(st.st_mode) && !is_standard_output(&st);
+}
+
 static int open_output(struct file_out *f, const char *path)
 {
     struct stat st;
-    int missing = stat(path, &st);
-    if (!strcmp(path, "-") || (!missing && is_standard_output(&st)))
-        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (missing ? errno == ENOENT : S_ISREG(st.st_mode))
+    if (file_is_replaced(path))
         return create_beside(f, path);
-    return missing ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+    if (!strcmp(path, "-") || (!stat(path, &st) && is_standard_output(&st)))
+        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    return open(path, O_WRONLY | O_CLOEXEC);
 }
 
 int file_create(struct file_out *f, const char *path, struct err *e)

@@ -18,6 +18,8 @@ struct file_out {
     struct unfinished temporary;
 };
 
+/* Is the path written beside its place? 0: in place, and nothing can stand beside it. */
+int file_is_replaced(const char *path);
 /* Refuses directories, and paths that cannot be written or created. */
 int file_create(struct file_out *f, const char *path, struct err *e);
 /* All n bytes, to files and pipes alike. */

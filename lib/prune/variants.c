@@ -230,17 +230,18 @@ static int take_line(struct variant *v, const json_t *line)
     return equal;
 }
 
-static int take_head(struct variants *v, const json_t *head, const json_t *line)
+static int take_head(struct variants *v, const json_t *head, int64_t most, const json_t *line)
 {
     const char *id = json_string_value(json_object_get(line, "id"));
     v->windows = json_integer_value(json_object_get(line, "windows"));
     v->predictions = json_integer_value(json_object_get(line, "predictions"));
     v->nll = json_number_of(line, "nll");
     return id && !strcmp(id, json_string_value(json_object_get(head, "id"))) && v->windows > 0 &&
-           v->predictions > 0 && isfinite(v->nll);
+           v->windows <= most && v->predictions > 0 && isfinite(v->nll);
 }
 
-int variants_read(struct variants *v, const json_t *head, const char *path, struct err *e)
+int variants_read(struct variants *v, const json_t *head, int64_t most, const char *path,
+                  struct err *e)
 {
     const struct json_limits limits = {0, 1 << 20, 64};
     int64_t i = -1;
@@ -248,7 +249,7 @@ int variants_read(struct variants *v, const json_t *head, const char *path, stru
     for (; text && !e->set && *rest; i++) {
         line = strsep(&rest, "\n");
         json_t *j = json_parse_text(line, (int64_t)strlen(line), &limits, path, e);
-        int is_ours = i < 0 ? take_head(v, head, j) : i < v->n && take_line(&v->list[i], j);
+        int is_ours = i < 0 ? take_head(v, head, most, j) : i < v->n && take_line(&v->list[i], j);
         if (!e->set && !is_ours)
             err_set(e, "%s is not from a run with these models, tokens and options", path);
         json_decref(j);

@@ -50,8 +50,10 @@ int variant_plan(struct slice_plan *p, const struct variant *v, const struct mod
 int variants_write(const struct variants *v, const json_t *head, FILE *f);
 /* The same as a file, which appears whole or not at all; "-": standard output. */
 int variants_save(const struct variants *v, const json_t *head, const char *path, struct err *e);
-/* Takes up the means of a table of the same variants, of the same run as its id says. */
-int variants_read(struct variants *v, const json_t *head, const char *path, struct err *e);
+/* Takes up the means of a table of the same variants, of the same run as its id says, over at most
+ * `most` windows. */
+int variants_read(struct variants *v, const json_t *head, int64_t most, const char *path,
+                  struct err *e);
 
 /* Reads a table for its own sake. -1: it is of another model than h by its model_id (unless
  * any_model), lines that are no variant of h or come twice. */

@@ -102,9 +102,22 @@ id() { head -n 1 "$1" | grep -o '"id":"[^"]*"' | head -n 1; }
     refused 1 "resumed.jsonl.partial is not from a run with these" \
         variants resumed.jsonl "$words" --resume
     $probe partial whole.jsonl part.jsonl resumed.jsonl.partial
+    # more windows than the text has: nothing would be left to measure
+    sed -i '1s/"windows":[0-9]*/"windows":1000/' resumed.jsonl.partial
+    refused 1 "resumed.jsonl.partial is not from a run with these" \
+        variants resumed.jsonl "$words" --resume
+    $probe partial whole.jsonl part.jsonl resumed.jsonl.partial
     sed -i '$d' resumed.jsonl.partial
     refused 1 "resumed.jsonl.partial has 7 variants, not 8" \
         variants resumed.jsonl "$words" --resume
+}
+
+@test "an output that is no file has no .partial beside it" {
+    ranked llama
+    ln -s /dev/full full
+    refused 1 "No space left" variants full drop-mlp
+    [ ! -e full.partial ]
+    refused 2 "--resume needs -o FILE" variants full drop-mlp --resume
 }
 
 @test "refused: words that mean nothing, sizes that no layer exceeds, ranks of other models" {
