@@ -31,8 +31,8 @@ static const struct tool_desc desc = {
                    "if there is no FILE, or for -. A damaged or truncated stream is printed as far "
                    "as it can be read; the exit status is then 1.\n\nWith --table, prints the "
                    "scores that several files have of the same model's layers side by side, with "
-                   "when rank would have each layer removed (1 is first), and how far their orders "
-                   "agree: they measure different things, and often disagree.",
+                   "the order in which rank would remove them (1 is first), and how far these "
+                   "orders agree: they measure different things, and often disagree.",
     .example = "  ts-dump teacher/ | head\n  ts-dump --table scores.tsz loss.tsz kl.tsz",
     .opts = opts,
     .min_operands = 0,
