@@ -83,8 +83,9 @@ static const struct tool_desc desc = {
     "average over a prompt of --context tokens and for the token after it; how much faster than "
     "the model it should be, in decoding by the bytes that a token reads, in prefill by its "
     "FLOPs; tokens a second of one sequence, if they are predicted or measured; and options for "
-    "slice-model. If hf-export would refuse a shape, it says why. --table has neither options nor "
-    "KL, and * for sizes that differ between layers.\n\nLIST is 24,32,48 or "
+    "slice-model. If hf-export would refuse a shape, it says why. --table has * for sizes that "
+    "differ between layers; KL and options of --per-layer are below it, and those of a grid are "
+    "left out.\n\nLIST is 24,32,48 or "
     "FROM:TO:STEP, or several of them joined by commas. Sizes are at most the model's. Branches "
     "of the grid outside the band are not visited. Which layers go is up to the rank, which is "
     "not read here: windows and sizes that are not listed are taken from the first layers. "
@@ -122,6 +123,10 @@ static void read_band(struct tool *t, struct search *s)
     double share = amount_share(tolerance);
     if (!(share >= 0 && share < 1))
         tool_usage(t, "--tolerance takes a share such as 5%% or 0.05, not \"%s\"", tolerance);
+    if (variants && strcmp(tolerance, "5%"))
+        tool_usage(t, "with --per-layer, --parameters is an upper limit, without --tolerance");
+    if (!variants && !n && (active || strcmp(tolerance, "5%")))
+        tool_usage(t, "--%s is for --parameters", active ? "active" : "tolerance");
     s->least = n ? (int64_t)ceil((double)n * (1 - share)) : 0;
     s->most = n ? (int64_t)floor((double)n * (1 + share)) : INT64_MAX;
     s->active = active;
@@ -168,6 +173,14 @@ static void read_rates(struct tool *t, struct speed_rates *r, enum dtype weights
         tool_check(t);
 }
 
+static void print_json(json_t *j)
+{
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    fflush(stdout);
+    json_decref(j);
+}
+
 static void print_shape(void *user, const struct model_spec *shape, const struct footprint *f)
 {
     struct printing *p = user;
@@ -177,11 +190,7 @@ static void print_shape(void *user, const struct model_spec *shape, const struct
         return;
     }
     char *options = search_options(p->search, shape);
-    json_t *j = shape_json(&p->report, shape, f, options);
-    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    fflush(stdout);
-    json_decref(j);
+    print_json(shape_json(&p->report, shape, f, options));
     free(options);
 }
 
@@ -233,6 +242,11 @@ static int choose_budget(struct tool *t, struct layer_budget *b)
     if (n > 1 || (!n && !curve))
         tool_usage(t, "--per-layer needs one budget: --parameters, --ratio, --bytes, --kv-bytes or "
                       "--decode-speedup");
+    if (!n && (table || measure))
+        tool_usage(t, "--%s is for the shape of a budget, which is missing",
+                   table ? "table" : "measure");
+    if (active && (bytes || kv_bytes || speedup))
+        tool_usage(t, "--active is for budgets of parameters: --parameters or --ratio");
     b->what = bytes ? WEIGHT_BYTES : PARAMETERS;
     if (kv_bytes)
         b->what = KV_BYTES;
@@ -273,40 +287,30 @@ static void print_point(struct tool *t, const struct per_layer *l, int64_t i, st
         tool_check(t);
     measure_shape(p, &plan.spec);
     struct footprint f = model_footprint(&plan.spec, &p->report.at);
+    double kl = per_layer_point(l, i).kl;
     char *options = slice_plan_options(&plan, l->source);
-    json_t *j = shape_json(&p->report, &plan.spec, &f, options);
-    json_object_set_new(j, "kl", json_real(per_layer_point(l, i).kl));
     if (table) {
         shape_table_head(stdout);
         shape_table_row(stdout, &p->report, &plan.spec, &f);
+        printf("KL: %.6g\noptions:%s\n", kl, *options ? options : " none");
     } else {
-        json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
-        putchar('\n');
+        json_t *j = shape_json(&p->report, &plan.spec, &f, options);
+        json_object_set_new(j, "kl", json_real(kl));
+        print_json(j);
     }
-    json_decref(j);
     free(options);
     slice_plan_free(&plan);
 }
 
-/* A point without layers is no shape. */
 static void write_curve(struct tool *t, const struct per_layer *l)
 {
-    char *text = mem_string("budget,kl,options\n");
-    for (int64_t i = 0; i < per_layer_points(l); i++) {
-        struct per_layer_point x = per_layer_point(l, i);
-        struct slice_plan plan;
-        struct err none = {0};
-        if (per_layer_plan(l, i, &plan, &none))
-            continue;
-        char *options = slice_plan_options(&plan, l->source);
-        text = mem_append(text, "%" PRId64 ",%.9g,\"%s\"\n", x.cost, x.kl,
-                          options + (*options == ' '));
-        free(options);
-        slice_plan_free(&plan);
-    }
+    char *text;
+    size_t n;
+    FILE *to = mem_stream_open(&text, &n);
     struct file_out f;
-    if (file_create(&f, curve, tool_err(t)) ||
-        file_append(&f, text, (int64_t)strlen(text), tool_err(t)))
+    per_layer_curve(l, to);
+    mem_stream_close(to);
+    if (file_create(&f, curve, tool_err(t)) || file_append(&f, text, (int64_t)n, tool_err(t)))
         file_abandon(&f);
     else
         file_publish(&f, tool_err(t));
@@ -358,8 +362,9 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
     if (!n)
         tool_note(t, parameters || kv_bytes
                          ? "no shape of the grid is in the band"
-                         : "no shape of the grid can be cut: sizes are at most the model's, and "
-                           "query heads a multiple of the KV heads");
+                         : "no shape of the grid can be cut: sizes are at most the model's, query "
+                           "heads a multiple of the KV heads, and some layer must have what a "
+                           "size counts");
     if (n > 0 && table)
         shape_table_head(stdout);
     if (n > 0)

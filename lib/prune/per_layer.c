@@ -23,9 +23,14 @@ static void add_half(struct slice_target *t, const struct variant *v, struct ran
 
 static int removes(const struct variant *v) { return v && !v->axis; }
 
+static int removes_layer(const struct per_layer_choice *c)
+{
+    return c->whole || (removes(c->attention) && removes(c->mlp));
+}
+
 static void add_choice(struct slice_target *t, const struct per_layer_choice *c)
 {
-    if (c->whole || (removes(c->attention) && removes(c->mlp))) {
+    if (removes_layer(c)) {
         add_layer(&t->drop_layers, c->whole ? c->whole->layer : c->mlp->layer, 0);
         return;
     }
@@ -58,7 +63,8 @@ static double loss_of(const struct per_layer_choice *c)
     return kl_of(c->whole) + kl_of(c->attention) + kl_of(c->mlp);
 }
 
-/* Adds a choice of a layer with its cost beside that of the source, if it is acceptable. */
+/* Adds a choice of a layer with its cost beside that of the source, if it is acceptable and leaves
+ * a layer to the model. */
 static void add(struct listing *x, int64_t layer, struct per_layer_choice c)
 {
     struct per_layer *s = x->s;
@@ -66,6 +72,8 @@ static void add(struct listing *x, int64_t layer, struct per_layer_choice c)
     struct slice_plan p;
     int changes = c.whole || c.attention || c.mlp;
     int64_t cost = 0;
+    if (removes_layer(&c) && s->source->num_hidden_layers == 1)
+        return;
     add_choice(&t, &c);
     if (x->e->set || shape_of(&p, s, &t, x->e))
         return;
@@ -169,4 +177,21 @@ int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, s
         add_choice(&t, &c[taken[l]]);
     free(taken);
     return shape_of(p, s, &t, e);
+}
+
+/* A point without layers is no shape. */
+void per_layer_curve(const struct per_layer *s, FILE *to)
+{
+    fputs("budget,kl,options\n", to);
+    for (int64_t i = 0; i < per_layer_points(s); i++) {
+        struct per_layer_point x = per_layer_point(s, i);
+        struct slice_plan plan;
+        struct err none = {0};
+        if (per_layer_plan(s, i, &plan, &none))
+            continue;
+        char *options = slice_plan_options(&plan, s->source);
+        fprintf(to, "%lld,%.9g,\"%s\"\n", (long long)x.cost, x.kl, options + (*options == ' '));
+        free(options);
+        slice_plan_free(&plan);
+    }
 }

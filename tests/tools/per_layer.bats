@@ -74,7 +74,10 @@ E
     [ "$(options shape.json)" = "--drop-attention 1" ]
     search-arch "$T" --per-layer t.jsonl --kv-bytes 7K --context 4 > shape.json
     [ "$(options shape.json)" = "--drop-attention 0-1" ]
-    search-arch "$T" --per-layer t.jsonl --bytes 4.7M --dtype bf16 --table | grep -q ' 2.34M '
+    search-arch "$T" --per-layer t.jsonl --bytes 4.7M --dtype bf16 --table > chosen
+    grep -q ' 2.34M ' chosen
+    [ "$(tail -n 2 chosen | tr '\n' ,)" \
+        = "KL: 0.1875,options: --intermediate-size 0:512,1-2:256,3-5:512," ]
     refused 1 "smallest variants still cost 7680, more than the budget of 7000" \
         search-arch "$T" --per-layer t.jsonl --kv-bytes 7000 --context 4 --portable
 }
@@ -90,6 +93,12 @@ E
         search-arch "$T" --per-layer mlp.jsonl --ratio 0.9 --portable
     refused 2 "needs one budget" search-arch "$T" --per-layer mlp.jsonl
     refused 2 "needs one budget" search-arch "$T" --per-layer mlp.jsonl --ratio 0.5 --bytes 1M
+    refused 2 "without --tolerance" \
+        search-arch "$T" --per-layer mlp.jsonl --parameters 2M --tolerance 1%
+    refused 2 "--active is for budgets of parameters" \
+        search-arch "$T" --per-layer mlp.jsonl --bytes 1M --active
+    refused 2 "--table is for the shape of a budget" \
+        search-arch "$T" --per-layer mlp.jsonl --curve c.csv --table
     refused 2 "not from a grid" search-arch "$T" --per-layer mlp.jsonl --ratio 0.5 --ffn 256
     refused 2 "go with --per-layer TABLE" search-arch "$T" --ratio 0.5
     refused 2 '--ratio must be more than 0' search-arch "$T" --per-layer mlp.jsonl --ratio 1.5

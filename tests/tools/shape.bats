@@ -140,6 +140,11 @@ for line in open("shapes"):
     refused 2 "give both" search-arch "$llama" --flops 1T
     refused 1 "--hidden must be at most 36, that of the model" search-arch "$llama" --hidden 48
     refused 2 "--tolerance takes a share" search-arch "$llama" --tolerance 2
+    refused 2 "--tolerance is for --parameters" search-arch "$llama" --tolerance 2%
+    refused 2 "--active is for --parameters" search-arch "$llama" --active
+    slice-model "$llama" --drop-attention 0-3 -o mlps.tsz
+    refused 1 "--heads must be left out: no layer of the model has attention" \
+        search-arch mlps.tsz --heads 2,4
     refused 2 "--dtype must be f32" search-arch "$llama" --dtype q4
 }
 

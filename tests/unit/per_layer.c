@@ -47,6 +47,29 @@ static void random_table(struct variant list[LAYERS * EACH], struct variants *v)
     }
 }
 
+/* The search among these, by parameters. */
+struct searched {
+    struct model_spec h;
+    struct variant list[LAYERS * EACH];
+    struct variants table;
+    struct per_layer s;
+    struct err e;
+};
+
+static void searched_open(struct searched *x)
+{
+    x->e.set = 0;
+    x->h = small();
+    random_table(x->list, &x->table);
+    CHECK(!per_layer_open(&x->s, &x->h, &x->table, &by_parameters, &x->e), "%s", x->e.msg);
+}
+
+static void searched_close(struct searched *x)
+{
+    per_layer_close(&x->s);
+    model_spec_free(&x->h);
+}
+
 /* ---- every combination */
 
 struct trying {
@@ -76,52 +99,42 @@ static void try_all(struct trying *x, int64_t layer, int64_t cost, double kl)
 
 static void test_best(void)
 {
-    struct variant list[LAYERS * EACH];
-    struct variants table;
-    struct per_layer s;
-    struct err e = {0};
-    struct model_spec h = small();
-    random_table(list, &table);
+    struct searched of;
+    searched_open(&of);
     /* attention 2 x 48 x 48 + 2 x 16 x 48 and its norm; half of all its heads; 3 x 48 x 24 and norm
      */
-    struct trying x = {list, {{0, 6144 + 48, 3072}, {0, 3456 + 48, 2304}}, 0, 0, 0};
+    struct trying x = {of.list, {{0, 6144 + 48, 3072}, {0, 3456 + 48, 2304}}, 0, 0, 0};
     int64_t all = 4 * (6192 + 3504) + 2 * 5 * 48 + 48;
-    CHECK(!per_layer_open(&s, &h, &table, &by_parameters, &e) && s.cost == all, "%s %lld", e.msg,
-          (long long)s.cost);
+    CHECK(of.s.cost == all, "%lld", (long long)of.s.cost);
     for (x.budget = 600; x.budget <= all; x.budget += 487) {
         x.best = INFINITY;
         try_all(&x, 0, all, 0);
-        int64_t i = per_layer_within(&s, x.budget, &e);
-        double found = i < 0 ? INFINITY : per_layer_point(&s, i).kl;
+        int64_t i = per_layer_within(&of.s, x.budget, &of.e);
+        double found = i < 0 ? INFINITY : per_layer_point(&of.s, i).kl;
         CHECK(fabs(found - x.best) < 1e-12, "within %lld: %.9g, the best is %.9g",
               (long long)x.budget, found, x.best);
     }
-    CHECK(per_layer_within(&s, 400, &e) == -1 && strstr(e.msg, "smallest variants still cost"),
-          "%s", e.msg);
-    CHECK(per_layer_point(&s, per_layer_points(&s) - 1).kl == 0, "the last point is the model");
-    per_layer_close(&s);
-    model_spec_free(&h);
+    CHECK(per_layer_within(&of.s, 400, &of.e) == -1 &&
+              strstr(of.e.msg, "smallest variants still cost"),
+          "%s", of.e.msg);
+    CHECK(per_layer_point(&of.s, per_layer_points(&of.s) - 1).kl == 0,
+          "the last point is the model");
+    searched_close(&of);
 }
 
 static void test_shapes(void)
 {
-    struct variant list[LAYERS * EACH];
-    struct variants table;
-    struct per_layer s;
-    struct err e = {0};
-    struct model_spec h = small();
-    random_table(list, &table);
-    CHECK(!per_layer_open(&s, &h, &table, &by_parameters, &e), "%s", e.msg);
-    for (int64_t i = 1; i < per_layer_points(&s); i++) {
+    struct searched x;
+    searched_open(&x);
+    for (int64_t i = 1; i < per_layer_points(&x.s); i++) {
         struct slice_plan p;
-        CHECK(!per_layer_plan(&s, i, &p, &e), "%s", e.msg);
-        int64_t n = model_spec_parameters(&p.spec, NULL), said = per_layer_point(&s, i).cost;
+        CHECK(!per_layer_plan(&x.s, i, &p, &x.e), "%s", x.e.msg);
+        int64_t n = model_spec_parameters(&p.spec, NULL), said = per_layer_point(&x.s, i).cost;
         CHECK(n == said, "point %lld: %lld parameters, not %lld", (long long)i, (long long)n,
               (long long)said);
         slice_plan_free(&p);
     }
-    per_layer_close(&s);
-    model_spec_free(&h);
+    searched_close(&x);
 }
 
 /* ---- what is left out */
@@ -157,6 +170,23 @@ static void test_left_out(void)
     o.allows = keeps_attention;
     CHECK(!per_layer_open(&s, &h, &table, &o, &e) && per_layer_points(&s) == 2, "%lld",
           (long long)per_layer_points(&s));
+    per_layer_close(&s);
+    model_spec_free(&h);
+}
+
+/* The only layer keeps one half or the other. */
+static void test_one_layer(void)
+{
+    struct variant list[] = {{.drop = KIND_attention, .means.kl = 0.1},
+                             {.drop = KIND_mlp, .means.kl = 0.05},
+                             {.drop = KIND_any, .means.kl = 0.2}};
+    const struct variants table = {.list = list, .n = 3};
+    struct per_layer s;
+    struct err e = {0};
+    struct model_spec h = small();
+    h.num_hidden_layers = 1;
+    CHECK(!per_layer_open(&s, &h, &table, &by_parameters, &e) && per_layer_points(&s) == 3,
+          "as it is, without MLP, without attention: %s", e.msg);
     per_layer_close(&s);
     model_spec_free(&h);
 }
@@ -216,6 +246,7 @@ int main(void)
     test_best();
     test_shapes();
     test_left_out();
+    test_one_layer();
     test_tables();
     return check_report();
 }
