@@ -315,14 +315,32 @@ static void check_options(struct tool *t)
                    against);
 }
 
-static void read_text(struct tool *t)
+/* Tokens may come from a changed copy of the text (a detokenizer), but not from any text. */
+static void check_text(struct tool *t, const struct tokens *tokens, const char *tokens_name)
 {
-    if (text_name)
-        text_size_read(&text_size, text_name, text_ends(text_name, ".jsonl") ? text_field : NULL,
-                       tool_err(t));
+    int64_t given = text_size.bytes, made_from = tokens_source_bytes(tokens, tool_err(t));
     tool_check(t);
-    if (text_name && !text_size.words)
+    if (made_from <= 0 || given == made_from)
+        return;
+    if (given - made_from > made_from || made_from - given > given)
+        tool_die(t,
+                 "--text %s has %lld bytes, but the tokens of %s come from %lld: give the text "
+                 "that they were made from",
+                 text_name, (long long)given, tokens_name, (long long)made_from);
+    tool_note(t, "--text %s, whose size harness divides by, has %lld bytes; %s was made from %lld",
+              text_name, (long long)given, tokens_name, (long long)made_from);
+}
+
+static void read_text(struct tool *t, const struct tokens *tokens, const char *tokens_name)
+{
+    if (!text_name)
+        return;
+    text_size_read(&text_size, text_name, text_ends(text_name, ".jsonl") ? text_field : NULL,
+                   tool_err(t));
+    tool_check(t);
+    if (!text_size.words)
         tool_die(t, "%s holds no words, so there is nothing to divide by", text_name);
+    check_text(t, tokens, tokens_name);
 }
 
 int main(int argc, char **argv)
@@ -338,7 +356,7 @@ int main(int argc, char **argv)
     tool_check(t);
     loss_on_apply(loss_on, &tokens);
     st_close(in);
-    read_text(t);
+    read_text(t, &tokens, tokens_name);
     struct tool_teacher *r = NULL;
     if (against)
         r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer, n);

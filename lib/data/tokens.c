@@ -220,6 +220,22 @@ int tokens_read(const struct tokens *t, enum token_record which, int64_t at, int
     return 0;
 }
 
+int64_t tokens_source_bytes(const struct tokens *t, struct err *e)
+{
+    uint32_t bytes[4096];
+    int64_t sum = 0;
+    if (!t->has_bytes)
+        return -1;
+    for (int64_t at = 0, n; at < t->total; at += n) {
+        n = min64(t->total - at, (int64_t)(sizeof bytes / sizeof *bytes));
+        if (tokens_read(t, TOKEN_BYTES, at, n, bytes, e))
+            return -1;
+        for (int64_t i = 0; i < n; i++)
+            sum += bytes[i];
+    }
+    return sum;
+}
+
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e)
 {
     if (!t->total)

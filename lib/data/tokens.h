@@ -38,6 +38,8 @@ int64_t tokens_start(const struct tokens *t, int64_t i);
  * which are 0 where the stream has none. Threads may call it at the same time. */
 int tokens_read(const struct tokens *t, enum token_record which, int64_t at, int64_t n, void *to,
                 struct err *e);
+/* Source bytes of all tokens, which are those of the text; -1: unknown, or an error. */
+int64_t tokens_source_bytes(const struct tokens *t, struct err *e);
 /* refuses ids beyond the vocabulary, by number */
 int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, struct err *e);
 void tokens_free(struct tokens *t);

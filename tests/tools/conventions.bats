@@ -110,7 +110,8 @@ r = json.load(open("record"))
 assert r["words"] is r["word_perplexity"] is None and r["text_bytes"] == 18, r
 assert abs(r["byte_perplexity"] - math.exp(r["nll"] * 9 / 18)) < 1e-9'
     printf '%s\n' '{"page": "a b"}' '{"page": ""}' > pages.jsonl
-    record "$LLAMA" tokens.tsz --conventions --context 4 --text pages.jsonl --text-field page |
+    echo '1 5 6 7 8 9' | "$BIN/tokenize" --ids -o ids.tsz        # without bytes
+    record "$LLAMA" ids.tsz --conventions --context 4 --text pages.jsonl --text-field page |
         grep -q '"words":3,"text_bytes":3'
 }
 
@@ -146,6 +147,14 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     refused 2 "windows of its own" record "$LLAMA" tokens.tsz --conventions --seq-length 4
     : > empty
     refused 1 "empty holds no words" record "$LLAMA" tokens.tsz --conventions --text empty
+    printf '%37s' x > other                                     # 18 bytes are those of TOKENS
+    refused 1 "--text other has 37 bytes, but the tokens of tokens.tsz come from 18" \
+        record "$LLAMA" tokens.tsz --conventions --text other
+    printf 12345678 > other
+    refused 1 "other has 8 bytes" record "$LLAMA" tokens.tsz --conventions --text other
+    printf '%36s' x > text
+    "$BIN/eval-ppl" "$LLAMA" tokens.tsz --conventions --context 4 --text text 2> notes > records
+    grep -q "text, whose size harness divides by, has 36 bytes; tokens.tsz was made from 18" notes
     refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text
     refused 2 "leave out --table" record "$LLAMA" tokens.tsz --conventions --table \
