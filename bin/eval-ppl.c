@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "../formats/json.h"
+#include "../lib/base/minmax.h"
 #include "../lib/base/text.h"
 #include "../lib/base/usage.h"
-#include "../lib/base/utf8.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
@@ -218,21 +218,35 @@ static double teacher_nll(const struct eval *v)
     return mean[DIVERGENCE_TEACHER_NLL];
 }
 
+static void predict_memory(struct tool *t, const char *name, const struct model *m,
+                           int64_t activations, const struct tool_teacher *r)
+{
+    int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
+    tool_predict_memory(t, name,
+                        (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
+                                               {"activations", activations, 0},
+                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
+                                               {0}});
+}
+
+/* A model on the windows of o, ready to run. */
+static struct eval *open_windows(struct tool *t, struct model *m, const struct tokens *tokens)
+{
+    struct eval *v = eval_open(tool_exec(t), m, tokens, &o, tool_err(t));
+    tool_check(t);
+    return v;
+}
+
 /* One model on the windows of o, from memory to its record; returns its nll. */
 static double run(struct tool *t, const char *name, struct model *m, const struct tokens *tokens,
                   struct tool_teacher *r)
 {
     struct err *e = tool_err(t);
     struct eval_sums sums;
-    struct eval *v = eval_open(tool_exec(t), m, tokens, &o, e);
-    tool_check(t);
+    struct eval *v = open_windows(t, m, tokens);
     notes(t, name, eval_windows(v));
-    int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
-    tool_predict_memory(t, name,
-                        (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
-                                               {"activations", eval_bytes(v), 0},
-                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
-                                               {0}});
+    if (!conventions)
+        predict_memory(t, name, m, eval_bytes(v), r);
     double start = usage_seconds();
     show_progress(t, 0, eval_windows(v)->n);
     eval_run(v, &sums, show_progress, t, e);
@@ -240,6 +254,7 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
     json_t *j = record(t, name, &m->spec, tokens, v, &sums, usage_seconds() - start);
     if (conventions)
         published_record(j, &o.windows, v, tokens, &sums, text_name ? &text_size : NULL, e);
+    tool_check(t);
     print_all(t, name, j, v, r);
     if (r && isfinite(sums.nll) && !isfinite(teacher_nll(v)))
         tool_die(t, "the nll of %s is not finite", against);
@@ -247,20 +262,31 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
     return sums.nll;
 }
 
-/* By every convention; returns the last nll. */
+/* By every convention; returns the sum of their nll, which is finite if all are. The windows of all
+ * are made once before the first is run: any may be refused, and the largest tells the memory. */
 static double run_conventions(struct tool *t, const char *name, struct model *m,
                               const struct tokens *tokens, struct tool_teacher *r)
 {
     const struct window_options asked = o.windows;
-    double nll = NAN;
+    struct window_options of[CONVENTIONS];
+    int64_t most = 0;
+    double nll = 0;
     char text[200];
     for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
         published_windows(&o.windows, c, asked.context, asked.stride, tokens, &m->spec,
                           tool_err(t));
         tool_check(t);
+        struct eval *v = open_windows(t, m, tokens);
+        most = max64(most, eval_bytes(v));
+        eval_close(v);
+        of[c] = o.windows;
+    }
+    predict_memory(t, name, m, most, r);
+    for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
+        o.windows = of[c];
         if (window_note(text, o.windows.context, 1, &m->spec))
             tool_note(t, "%s: %s", convention_names[c], text);
-        nll = run(t, name, m, tokens, r);
+        nll += run(t, name, m, tokens, r);
     }
     o.windows = asked;
     return nll;
@@ -304,6 +330,9 @@ static void check_options(struct tool *t)
     if (conventions && (seq_length || w.score_from || has_bos || max_nll > 0))
         tool_usage(t, "--conventions has windows of its own, and a loss for each: leave out "
                       "--seq-length, --score-from, --row-bos and --max-nll");
+    if (conventions && w.context == 2)
+        tool_usage(t, "llama.cpp scores the second half of a window: --conventions needs a "
+                      "--context of at least 3, not 2");
     if (text_name && !conventions)
         tool_usage(t, "--text is read by harness: give --conventions too");
     if (text_name && max_tokens)

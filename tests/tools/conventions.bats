@@ -161,4 +161,25 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
         --against "$LLAMA"
     refused 1 "do not fill a window of 64" record "$LLAMA" tokens.tsz --conventions
     refused 2 "leaves gaps" record "$LLAMA" tokens.tsz --conventions --context 4 --stride 5
+    refused 2 "at least 3, not 2" record "$LLAMA" tokens.tsz --conventions --context 2
+}
+
+@test "memory is told once for a model, and what a convention refuses before any is computed" {
+    "$BIN/eval-ppl" "$LLAMA" tokens.tsz --conventions --context 4 2> notes > records
+    [ "$(grep -c "predicted memory" notes)" = 1 ]
+    cp -r "$LLAMA" none                         # names no token that harness could begin with
+    sed -i -E 's/"([be]os)_token_id": *[0-9]*/"\1_token_id": null/' none/config.json
+    seq -s ' ' 2 65 | "$BIN/tokenize" --ids -o document.tsz
+    refused 1 "neither document.tsz nor the model names one" record none document.tsz --conventions
+    [ -z "$output" ]
+}
+
+@test "a loss that is not finite by any convention is an error" {
+    python3 "$TOOLS/../hf/st.py" edit "$LLAMA" broken '
+for name, (dtype, shape, data) in list(T.items()):
+    if "embed_tokens" in name:                  # id 8, which a BOS replaces in llama.cpp
+        at = 8 * len(data) // shape[0]
+        T[name] = dtype, shape, data[:at] + b"\x00\x00\xc0\x7f" + data[at + 4:]'
+    refused 1 "not finite" record broken tokens.tsz --conventions --context 4
+    grep '"llama.cpp"' <<< "$output" | grep -vq '"nll":null'
 }
