@@ -29,7 +29,7 @@ static void cut_document(struct cutting *c, int64_t start, int64_t end)
     const struct window_options *o = &c->w->o;
     int64_t prefix = o->bos.n, n = o->context + 1;
     if (window_has_bos(c, start) > 0)
-        start += prefix;
+        start = min64(end, start + prefix);
     int64_t done = min64(end, start + o->context);
     struct window first = {.at = start, .bos = 1, .first = (int32_t)prefix};
     first.n = (int32_t)(prefix + done - start);

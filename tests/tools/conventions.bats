@@ -174,6 +174,21 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     [ -z "$output" ]
 }
 
+@test "a document that is shorter than the prefix, which goes on in the next one" {
+    python3 - "$TOOLS" <<'P'
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+import stream
+head = {"kind": "tokens", "id": "0" * 32, "tokenizer_id": "", "hist": [],
+        "bos": {"rule": "auto", "begin": [1, 2], "end": [], "row": [1, 2]}}
+stream.write(open("short.tsz", "wb"), head, [
+    ("ids.%d" % i, "u32", [len(d)], struct.pack("<%dI" % len(d), *d))
+    for i, d in enumerate([[1], [2, 5, 6, 7, 8, 9]])])
+P
+    record "$LLAMA" short.tsz --conventions --context 4 | grep '"harness"' |
+        grep -q '"predictions":6,'
+}
+
 @test "a loss that is not finite by any convention is an error" {
     python3 "$TOOLS/../hf/st.py" edit "$LLAMA" broken '
 for name, (dtype, shape, data) in list(T.items()):
