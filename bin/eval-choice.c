@@ -72,8 +72,8 @@ static const char *const rule_names[CHOICE_RULES] = {[BY_SUM] = "acc",
 static void put_mean(json_t *j, const char *name, struct choice_mean m)
 {
     char *error = mem_format("%s_standard_error", name);
-    json_object_set_new(j, name, json_number_or_null(m.mean));
-    json_object_set_new(j, error, json_number_or_null(m.standard_error));
+    json_put_number(j, name, m.mean);
+    json_put_number(j, error, m.standard_error);
     free(error);
 }
 
@@ -84,7 +84,7 @@ static void put_scores(json_t *j, const struct choice_scores *s)
         put_mean(j, rule_names[rule], s->acc[rule]);
     put_mean(j, "probability", s->probability);
     put_mean(j, "nll", s->nll);
-    json_object_set_new(j, "ppl", json_number_or_null(exp(s->nll.mean)));
+    json_put_number(j, "ppl", exp(s->nll.mean));
 }
 
 /* NULL: the items have none. */

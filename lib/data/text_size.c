@@ -35,3 +35,19 @@ int text_size_read(struct text_size *s, const char *path, const char *field, str
     documents_close(d, NULL);
     return more;
 }
+
+int text_size_check(const struct text_size *s, const char *path, const struct tokens *t,
+                    int64_t *made_from, struct err *e)
+{
+    if (!s->words)
+        return err_set(e, "%s holds no words, so there is nothing to divide by", path);
+    int64_t n = *made_from = tokens_source_bytes(t, e);
+    if (e->set)
+        return -1;
+    if (n <= 0 || (s->bytes - n <= n && n - s->bytes <= s->bytes))
+        return 0;
+    return err_set(e,
+                   "--text %s has %lld bytes, but the tokens of %s come from %lld: give the text "
+                   "that they were made from",
+                   path, (long long)s->bytes, t->file.path, (long long)n);
+}

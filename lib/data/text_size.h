@@ -2,9 +2,7 @@
 #ifndef PARE_TEXT_SIZE_H
 #define PARE_TEXT_SIZE_H
 
-#include <stdint.h>
-
-#include "../base/err.h"
+#include "tokens.h"
 
 /* Of each document, the pieces between runs of white space, of which the first and the last may be
  * empty (Python's re.split(r"\s+", text)), and the bytes of its UTF-8. */
@@ -13,5 +11,10 @@ struct text_size {
 };
 /* field: as documents_open has it: NULL: the file is one document */
 int text_size_read(struct text_size *s, const char *path, const char *field, struct err *e);
+/* Refuses a text without words, and one of less than half or more than twice the bytes that the
+ * tokens were made from: a detokenizer may lie between, another text may not. made_from: these
+ * bytes; -1: not known */
+int text_size_check(const struct text_size *s, const char *path, const struct tokens *t,
+                    int64_t *made_from, struct err *e);
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "../../formats/json.h"
 #include "../base/minmax.h"
-#include "report.h"
 
 /* ---- windows */
 
