@@ -221,6 +221,9 @@ J
 J
     tasks truthfulqa-mc1 tqa | grep -q 'Q: Why?\\nA:","choices":\[" so"," no"\],"gold":\[0\]}$'
     tasks truthfulqa-mc2 tqa | grep -q '"choices":\[" so"," no"," yes"\],"gold":\[0,2\]}$'
+    printf '1\n0\n' > other
+    refused 1 "other has 2 labels, but there are 1 items" tasks piqa piqa other
+    refused 1 "other has 2 labels, but there are 1 items" tasks winogrande wg other
     refused 1 "there is no task foo" tasks foo lambada
     refused 1 "in no form that is known: KeyError('goal')" tasks piqa lambada labels
     refused 1 "there are no items" tasks blimp /dev/null
