@@ -345,6 +345,8 @@ static void read_text(struct tool *t, const struct tokens *tokens)
 {
     const char *field = text_name && text_ends(text_name, ".jsonl") ? text_field : NULL;
     int64_t made_from = 0;
+    if (text_name)
+        tool_stdin_once(t, text_name);
     if (text_name && !text_size_read(&text_size, text_name, field, tool_err(t)))
         text_size_check(&text_size, text_name, tokens, &made_from, tool_err(t));
     tool_check(t);

@@ -155,6 +155,7 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     printf '%36s' x > text
     "$BIN/eval-ppl" "$LLAMA" tokens.tsz --conventions --context 4 --text text 2> notes > records
     grep -q "text, whose size harness divides by, has 36 bytes; tokens.tsz was made from 18" notes
+    refused 2 "can be read only once" record "$LLAMA" - --conventions --text - < tokens.tsz
     refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text
     refused 2 "leave out --table" record "$LLAMA" tokens.tsz --conventions --table \
