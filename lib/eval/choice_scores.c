@@ -1,8 +1,11 @@
 /* What follows from the log-likelihoods of choices: see choices.h. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "../base/mem.h"
 #include "choices.h"
+#include "divergence.h"
 
 /* ---- an item */
 
@@ -84,16 +87,14 @@ static int in_group(const struct choices *c, int64_t item, const char *group)
 static struct choice_mean mean_of(const struct choices *c, const char *group, value_fn *value,
                                   enum choice_rule rule)
 {
-    double sum = 0, squares = 0, n = 0;
-    for (int64_t i = 0; i < c->items->n; i++)
-        if (in_group(c, i, group)) {
-            sum += value(c, i, rule);
-            n++;
-        }
+    double *values = mem_alloc((size_t)c->items->n * sizeof *values);
+    int64_t n = 0;
     for (int64_t i = 0; i < c->items->n; i++)
         if (in_group(c, i, group))
-            squares += pow(value(c, i, rule) - sum / n, 2);
-    return (struct choice_mean){sum / n, n > 1 ? sqrt(squares / (n - 1) / n) : NAN};
+            values[n++] = value(c, i, rule);
+    struct estimate x = estimate_of(values, n);
+    free(values);
+    return (struct choice_mean){x.mean, x.error};
 }
 
 void choices_scores(const struct choices *c, const char *group, struct choice_scores *s)
