@@ -19,9 +19,9 @@ static const struct tool_desc desc = {
     "Reads a model and a token stream; writes a score for every hidden channel, FFN neuron, head, "
     "KV group and layer: |sum of weight * gradient| over all weights of the unit, by which the "
     "loss of a sample would change, to first order, if they were set to 0, averaged over samples. "
-    "Norms are left out.\n\nOne backward pass per sample, in f32, no optimiser: memory is that of "
-    "weights, their gradients and the activations of a batch. The scores are for rank, like those "
-    "of score-importance.",
+    "Weights of norms are left out.\n\nOne backward pass per sample, in f32, no optimiser: memory "
+    "is that of weights, their gradients and the activations of a batch. The scores are for rank, "
+    "like those of score-importance.",
     "  score-taylor teacher/ train.tsz --max-tokens 65536 | rank > rank.tsz",
     opts,
     2,

@@ -20,9 +20,9 @@ struct taylor {
 int taylor_plan(struct taylor *y, struct err *e);
 /* Opens the tape and scores every axis: the sum over samples of |sum of w * gradient of the
  * sample's summed loss|, divided by all predictions. Weights of a unit are the rows and columns of
- * matrices with its axis, and its biases; norms are left out, since they scale what the matrices
- * leave of a unit. Layers: all their matrices and biases. -1 also where gradients are not finite.
- */
+ * matrices with its axis, and its biases; weights of norms are left out, since they scale what the
+ * matrices leave of a unit. Layers: all their matrices and biases. -1 also where gradients
+ * are not finite. */
 int taylor_run(struct taylor *y, struct scores *s, void (*progress)(void *, int64_t, int64_t),
                void *user, struct err *e);
 void taylor_close(struct taylor *y);
