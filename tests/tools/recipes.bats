@@ -62,7 +62,7 @@ top-3-tail --top-k 3 --tail"
 @test "repair: rows with and without repair, before and after distillation" {
     export REPAIR='--repair-tokens 512' CUTS='ffn --intermediate-size 352
 layers --drop-layers 2'
-    sh pipelines/repair > "$BATS_TEST_TMPDIR/out"
+    OPTIONS='--warmup-steps 1' sh pipelines/repair > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 7 ]
     grep -q '^| layers: repaired, [0-9-]* % of the loss back |' "$WORK/table.txt"
     again repair
@@ -84,6 +84,9 @@ layers --drop-layers 2'
     again iterative-scores
     SCORES=size WORK=$BATS_TEST_TMPDIR/other run -1 --separate-stderr sh pipelines/iterative-scores
     [[ $stderr == *"not size"* ]]
+    SHAPE='--drop-layers 2' WORK=$BATS_TEST_TMPDIR/layers \
+        run -1 --separate-stderr sh pipelines/iterative-scores
+    [[ $stderr == *"takes plain sizes, not --drop-layers 2"* ]]
 }
 
 @test "on-policy: answers, tokens and a training in each round, and the teacher's judgement" {
