@@ -100,7 +100,8 @@ const char *tool_compute_name(struct tool *t)
 
 /* ---- memory before it is spent */
 
-/* Options that lower memory, of those that the tool has: "lower --a or --b; "; free it. */
+/* Options that lower the memory of activations, of those that the tool has: "lower --a or --b; ".
+ * Free it. */
 static char *ways_out(const struct tool *t)
 {
     static const char *const names[] = {"batch-size", "seq-length", "context"};
@@ -109,20 +110,22 @@ static char *ways_out(const struct tool *t)
         for (const struct opt *p = t->desc->opts; p->name; p++)
             if (!strcmp(p->name, names[i]))
                 text = mem_append(text, "%s--%s", *text ? " or " : "lower ", p->name);
-    if (*text)
-        text = mem_append(text, "; ");
-    return text;
+    return *text ? mem_append(text, "; ") : text;
+}
+
+static void need_memory(struct tool *t, const char *what, int64_t bytes, const char *ways)
+{
+    int64_t left = available_bytes("");
+    if (bytes > left && !t->force)
+        tool_die(t,
+                 "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force starts "
+                 "anyway",
+                 what, 1e-6 * (double)bytes, 1e-6 * (double)left, ways);
 }
 
 void tool_need_memory(struct tool *t, const char *what, int64_t bytes)
 {
-    int64_t left = available_bytes("");
-    if (bytes <= left || t->force)
-        return;
-    char *options = ways_out(t);
-    tool_die(t,
-             "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force starts anyway",
-             what, 1e-6 * (double)bytes, 1e-6 * (double)left, options);
+    need_memory(t, what, bytes, "");
 }
 
 void tool_load(struct tool *t, struct model *m, struct model_in *in)
@@ -171,7 +174,9 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
     text = mem_append(text, "program and data %.1f", 1e-6 * (double)(rest > 0 ? rest : 0));
     note_memory(t, what, "memory", total, text);
     free(text);
-    tool_need_memory(t, "this", total - program);
+    char *ways = ways_out(t);
+    need_memory(t, "this", total - program, ways);
+    free(ways);
     if (t->exec_is_open)
         check_limit(t, "computation beside models and activations",
                     exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);

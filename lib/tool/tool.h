@@ -110,7 +110,8 @@ void tool_progress_with(struct tool *t, int64_t done, int64_t total, const char 
  * and data 20.0)". `what` names the operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);
 /* Ends the tool, unless --force was given, if so many bytes are more than the machine, or a control
- * group that it is in, has left. tool_predict_memory asks for what is not loaded. */
+ * group that it is in, has left. tool_predict_memory asks for what is not loaded, and names options
+ * that lower it. */
 void tool_need_memory(struct tool *t, const char *what, int64_t bytes);
 /* Loads a MODEL_FROZEN model and moves it to the device, if there is memory for it. */
 void tool_load(struct tool *t, struct model *m, struct model_in *in);
