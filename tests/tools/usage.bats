@@ -370,19 +370,3 @@ END
     [[ $stderr == *"memory are left: lower --batch-size or --seq-length; --force starts anyway"* ||
         $stderr == *"cannot reserve"* ]]
 }
-
-@test "progress on a terminal: no wider than it, with time left and loss; none in a short log" {
-    command -v script > /dev/null || skip "no script(1) to make a terminal"
-    train() {
-        "$BIN/kd-train" "$MODEL" --loss ce --data data.tsz --max-steps "$1" --batch-size 2 \
-            --threads 1 -o /dev/null "${@:2}"
-    }
-    export -f train
-    export BIN MODEL
-    script -qec "stty cols 66; bash -c 'train 600'" typescript > /dev/null
-    tr '\r' '\n' < typescript | sed -n 's/^.*\[Kkd-train: \([0-9]* \/ .*\)/kd-train: \1/p' > lines
-    grep -qE '^kd-train: [0-9]+ / 600 steps, 0:[0-9]+ left, [0-9.e+]+ s.*, loss' lines
-    [ "$(awk '{ if (length > n) n = length } END { print n }' lines)" -lt 66 ]
-    train 3 2> notes
-    run ! grep -q ' / 3 steps' notes
-}
