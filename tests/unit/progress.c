@@ -13,6 +13,18 @@
 static const struct tool_desc desc = {.name = "kd-train"};
 static const char loss[] = "loss 2.5000, learning rate 0.001";
 
+/* What arrives, in pieces, up to a word. */
+static void read_to(int from, const char *word, char text[1000])
+{
+    size_t at = 0;
+    ssize_t n;
+    do {
+        n = read(from, text + at, 999 - at);
+        at += n > 0 ? (size_t)n : 0;
+        text[at] = 0;
+    } while (n > 0 && !strstr(text, word));
+}
+
 /* What comes out at `from`, where standard error goes now, of a run that has 1000 of 1100 steps
  * behind it and takes at least 0.2 s for 50 more. */
 static void run(int to, int from, char text[1000], double log_age)
@@ -24,11 +36,10 @@ static void run(int to, int from, char text[1000], double log_age)
     usleep(200000);
     t.progress_last -= log_age;
     tool_progress_with(&t, 1050, 1100, "steps", loss);
-    fputs("\n", stderr);
+    fputs("\nend", stderr);
     dup2(old, 2);
     close(old);
-    ssize_t n = read(from, text, 999);
-    text[n > 0 ? n : 0] = 0;
+    read_to(from, "end", text);
 }
 
 /* The pace counts the 50 steps of this run, in at least 0.2 s. */
