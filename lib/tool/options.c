@@ -112,10 +112,11 @@ static const struct {
 enum { LETTERS = sizeof letters / sizeof *letters };
 
 /* The name that a word such as --name=value or -o stands for, with - for _; returns the value
- * behind = or NULL. A word with one hyphen that is no letter gives the name it has without it. */
+ * behind = or NULL. A word with one hyphen that is no letter, or with three, gives the name it has
+ * without them. */
 static const char *name_in(const char *word, char name[NAME], int *is_option)
 {
-    *is_option = word[1] == '-';
+    *is_option = word[1] == '-' && word[2] != '-';
     const char *from = word + strspn(word, "-"), *equals = strchr(from, '=');
     for (int i = 0; i < LETTERS; i++)
         if (!strcmp(word, letters[i].word)) {
@@ -138,8 +139,8 @@ static const struct opt *option_named(const struct options *o, const char *word,
     if (is_option && (m.exact || m.n == 1))
         return m.option;
     if (is_option && *name && m.n > 1)
-        err_set(e, "%s may be --%s or --%s: give more of its name", word, m.option->name,
-                m.other->name);
+        err_set(e, "%s may be --%s or --%s%s: give more of its name", word, m.option->name,
+                m.other->name, m.n > 2 ? ", among others" : "");
     else if (*name && (closest = m.option ? m.option : options_closest(o, name)))
         err_set(e, "unknown option %s; did you mean --%s?", word, closest->name);
     else

@@ -28,7 +28,7 @@ static const struct {
 static int64_t size, steps;
 static const char *name;
 static struct opt_list data;
-static int quiet;
+static int quiet, bias;
 
 /* What a command line gives, or the words of its error. */
 static const struct {
@@ -42,7 +42,13 @@ static const struct {
     {{"t", "--data=a", "--data=b", "--hidden-size=8"}, NULL, 8},
     {{"t", "--quiet", "-q", "8"}, "unknown option -q; did you mean --quiet?", 0},
     {{"t", "--hidden-size=9", "--hidden-size=7", "--hidden-size=8"}, NULL, 8},
-    {{"t", "--hid=8"}, "--hid=8 may be --hidden-size or --hidden-steps: give more of its name", 0},
+    {{"t", "--hidden-s=8"},
+     "--hidden-s=8 may be --hidden-size or --hidden-steps: give more of its name",
+     0},
+    {{"t", "--hid=8"},
+     "--hid=8 may be --hidden-size or --hidden-bias, among others: give more of its name",
+     0},
+    {{"t", "---hidden-size", "8"}, "unknown option ---hidden-size; did you mean --hidden-size?", 0},
     {{"t", "--hiden-size=8"}, "unknown option --hiden-size=8; did you mean --hidden-size?", 0},
     {{"t", "-hidden-size", "8"}, "unknown option -hidden-size; did you mean --hidden-size?", 0},
     {{"t", "--ffn=8"}, "unknown option --ffn=8; did you mean --intermediate-size?", 0},
@@ -56,6 +62,7 @@ static const struct {
 static const struct opt table[] = {{"Sizes", OPT_GROUP, NULL, NULL, NULL, 0},
                                    {"hidden-size", OPT_INT, &size, "N", "", 0},
                                    {"hidden-steps", OPT_INT, &steps, "N", "", 0},
+                                   {"hidden-bias", OPT_FLAG, &bias, NULL, "", 0},
                                    {"intermediate-size", OPT_TEXT, &name, "TEXT", "", 0},
                                    {"data", OPT_LIST, &data, "FILE", "", 0},
                                    {0}},
