@@ -184,7 +184,10 @@ static int resolve_windows(struct tool *t, const struct tokens *tokens, const st
 static void notes(struct tool *t, const char *name, const struct windows *w)
 {
     char text[200];
-    if (w->bos_added)
+    if (w->bos_added && conventions)
+        tool_note(t, "%s: %s: %lld of %lld windows begin with an added BOS token", name,
+                  convention_names[o.windows.convention], (long long)w->bos_added, (long long)w->n);
+    else if (w->bos_added)
         tool_note(t, "%s: %lld of %lld windows begin with an added BOS token (--row-bos %s)", name,
                   (long long)w->bos_added, (long long)w->n, row_bos);
     if (loss_on_note(text, w))
@@ -269,6 +272,8 @@ static double run_conventions(struct tool *t, const char *name, struct model *m,
     int64_t most = 0;
     double nll = 0;
     char text[200];
+    if (window_note(text, asked.context, 1, &m->spec))
+        tool_note(t, "%s: %s", name, text);
     for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
         published_windows(&o.windows, c, asked.context, asked.stride, tokens, &m->spec,
                           tool_err(t));
@@ -281,8 +286,6 @@ static double run_conventions(struct tool *t, const char *name, struct model *m,
     predict_memory(t, name, m, most, r);
     for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
         o.windows = of[c];
-        if (window_note(text, o.windows.context, 1, &m->spec))
-            tool_note(t, "%s: %s", convention_names[c], text);
         nll += run(t, name, m, tokens, r);
     }
     o.windows = asked;

@@ -168,6 +168,11 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
 @test "memory is told once for a model, and what a convention refuses before any is computed" {
     "$BIN/eval-ppl" "$LLAMA" tokens.tsz --conventions --context 4 2> notes > records
     [ "$(grep -c "predicted memory" notes)" = 1 ]
+    grep -q "llama: llama.cpp: 1 of 2 windows begin with an added BOS token$" notes
+    run ! grep -e "--row-bos" notes             # is refused beside --conventions
+    { seq 2 65; seq 2 65; } | xargs | "$BIN/tokenize" --ids -o long.tsz
+    "$BIN/eval-ppl" "$LLAMA" long.tsz --conventions --context 65 2> notes > records
+    [ "$(grep -c "windows of up to 65 tokens go beyond the 64 positions" notes)" = 1 ]
     cp -r "$LLAMA" none                         # names no token that harness could begin with
     sed -i -E 's/"([be]os)_token_id": *[0-9]*/"\1_token_id": null/' none/config.json
     seq -s ' ' 2 65 | "$BIN/tokenize" --ids -o document.tsz
