@@ -3,10 +3,8 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "../base/mem.h"
 #include "../base/rng.h"
 
 static const char *const forms[] = {"full", "top", "sample"};

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include "../base/mem.h"
-#include "../base/minmax.h"
 
 static int is_file(const struct st_in *in)
 {

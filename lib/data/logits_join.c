@@ -1,6 +1,5 @@
 /* Joining streams of logits, shards of one: see logits.h. Records keep their names. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "logits.h"

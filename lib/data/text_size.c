@@ -1,8 +1,6 @@
 /* See text_size.h. */
 #include "text_size.h"
 
-#include <stdlib.h>
-
 #include "../base/utf8.h"
 #include "documents.h"
 
