@@ -2,7 +2,6 @@
 #include "knapsack.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "../base/mem.h"
 

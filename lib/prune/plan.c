@@ -152,8 +152,7 @@ static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t 
 }
 
 /* The units of an axis of a source's layer that the slice's layer y, of the sizes of `to`, keeps;
- * those of the axis they are nested in come
- * first. */
+ * those of the axis they are nested in come first. */
 static void keep_units(const struct planner *w, struct slice_layer *y, enum axis axis,
                        int64_t layer, const struct layer *to)
 {

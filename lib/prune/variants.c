@@ -184,23 +184,22 @@ static json_t *variant_json(const struct variant *v, const struct variant_means 
     return j;
 }
 
-static int write_line(json_t *j, FILE *f)
+static void write_line(json_t *j, FILE *f)
 {
-    int failed = json_dumpf(j, f, JSON_COMPACT) || putc('\n', f) == EOF;
+    json_dumpf(j, f, JSON_COMPACT);
+    putc('\n', f);
     json_decref(j);
-    return failed;
 }
 
-int variants_write(const struct variants *v, const json_t *head, FILE *f)
+static void write_table(const struct variants *v, const json_t *head, FILE *f)
 {
     json_t *first = json_copy((json_t *)head);
     json_object_set_new(first, "windows", json_integer(v->windows));
     json_object_set_new(first, "predictions", json_integer(v->predictions));
     json_object_set_new(first, "nll", json_number_or_null(v->nll));
-    int failed = write_line(first, f);
-    for (int64_t i = 0; i < v->n && !failed; i++)
-        failed = write_line(variant_json(&v->list[i], &v->list[i].means), f);
-    return failed ? -1 : 0;
+    write_line(first, f);
+    for (int64_t i = 0; i < v->n; i++)
+        write_line(variant_json(&v->list[i], &v->list[i].means), f);
 }
 
 int variants_save(const struct variants *v, const json_t *head, const char *path, struct err *e)
@@ -209,7 +208,7 @@ int variants_save(const struct variants *v, const json_t *head, const char *path
     char *text;
     size_t n;
     FILE *f = mem_stream_open(&text, &n);
-    variants_write(v, head, f);
+    write_table(v, head, f);
     mem_stream_close(f);
     int failed = file_create(&out, path, e) || file_append(&out, text, (int64_t)n, e) ||
                  file_publish(&out, e);

@@ -46,9 +46,8 @@ void variants_close(struct variants *v);
 int variant_plan(struct slice_plan *p, const struct variant *v, const struct model_spec *h,
                  const struct rank *rank, const char *rank_path, struct err *e);
 
-/* Writes the table: `head` with nll, predictions, windows (borrowed), then a line a variant. */
-int variants_write(const struct variants *v, const json_t *head, FILE *f);
-/* The same as a file, which appears whole or not at all; "-": standard output. */
+/* Writes the table: `head` (borrowed) with windows, predictions and nll, then a line a variant. A
+ * file appears whole or not at all; "-": standard output. */
 int variants_save(const struct variants *v, const json_t *head, const char *path, struct err *e);
 /* Takes up the means of a table of the same variants, of the same run as its id says, over at most
  * `most` windows. */
