@@ -86,9 +86,8 @@ static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
     else if (p->longest >= layers)
         tool_die(t, "--block-size %s leaves none of the model's %" PRId64 " layers", block, layers);
     if (rounds && rounds > (layers - 1) / p->longest)
-        tool_die(
-            t, "--greedy %" PRId64 " removes %" PRId64 " layers in all, and the model has %" PRId64,
-            rounds, rounds * p->longest, layers);
+        tool_die(t, "--greedy %" PRId64 " removes %.0f layers in all, and the model has %" PRId64,
+                 rounds, (double)rounds * (double)p->longest, layers);
 }
 
 /* ---- scores */

@@ -190,6 +190,8 @@ stream.write(sys.stdout.buffer, header, [r for r in records if r[0] != "num_hidd
         = "$(awk 'NR == 3 { print $1, $2 }' blocks)" ]
     refused 1 "--greedy 2 removes 4 layers in all, and the model has 4" \
         probe-layers model tokens.tsz --greedy 2 --block-size 2
+    refused 1 "removes 18446744073709551616 layers" \
+        probe-layers model tokens.tsz --greedy 9223372036854775807 --block-size 2
     refused 2 "blocks of one length" probe-layers model tokens.tsz --greedy 1 --block-size all
 }
 
