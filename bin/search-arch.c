@@ -255,12 +255,12 @@ static int choose_budget(struct tool *t, struct layer_budget *b)
     return n;
 }
 
-/* A limit that is a share of the whole model's cost. */
-static int64_t share_of(struct tool *t, const char *option, const char *text, double share,
+/* A limit that is a share of the whole model's cost; range: what the option's number must be. */
+static int64_t share_of(struct tool *t, const char *range, const char *text, double share,
                         int64_t whole)
 {
     if (!(share > 0 && share <= 1))
-        tool_usage(t, "--%s must be more than 0 and at most the model's, not \"%s\"", option, text);
+        tool_usage(t, "%s, not \"%s\"", range, text);
     return (int64_t)floor(share * (double)whole);
 }
 
@@ -269,9 +269,11 @@ static void set_limit(struct tool *t, struct layer_budget *b, const struct searc
     int64_t whole = cost_of(b, s->source);
     b->most = whole;
     if (ratio)
-        b->most = share_of(t, "ratio", ratio, amount_share(ratio), whole);
+        b->most = share_of(t, "--ratio must be more than 0 and at most 1", ratio,
+                           amount_share(ratio), whole);
     else if (speedup)
-        b->most = share_of(t, "decode-speedup", speedup, 1 / amount_share(speedup), whole);
+        b->most = share_of(t, "--decode-speedup must be at least 1", speedup,
+                           1 / amount_share(speedup), whole);
     else if (bytes)
         b->most = read_amount(t, "bytes", bytes, amount_bytes, "200MB");
     else if (kv_bytes)

@@ -176,6 +176,11 @@ int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, s
     for (int64_t l = 0; l < L; c += s->count[l++])
         add_choice(&t, &c[taken[l]]);
     free(taken);
+    if (t.drop_layers.n == L) {
+        slice_target_free(&t);
+        return err_set(e,
+                       "the cheapest variants of the table leave no layer: give a larger budget");
+    }
     return shape_of(p, s, &t, e);
 }
 

@@ -101,5 +101,7 @@ E
         search-arch "$T" --per-layer mlp.jsonl --curve c.csv --table
     refused 2 "not from a grid" search-arch "$T" --per-layer mlp.jsonl --ratio 0.5 --ffn 256
     refused 2 "go with --per-layer TABLE" search-arch "$T" --ratio 0.5
+    refused 2 '--decode-speedup must be at least 1, not "0.9"' \
+        search-arch "$T" --per-layer mlp.jsonl --decode-speedup 0.9
     refused 2 '--ratio must be more than 0' search-arch "$T" --per-layer mlp.jsonl --ratio 1.5
 }

@@ -126,6 +126,10 @@ static void test_shapes(void)
 {
     struct searched x;
     searched_open(&x);
+    struct slice_plan none;
+    CHECK(per_layer_plan(&x.s, 0, &none, &x.e) == -1 && strstr(x.e.msg, "leave no layer"), "%s",
+          x.e.msg);
+    x.e.set = 0;
     for (int64_t i = 1; i < per_layer_points(&x.s); i++) {
         struct slice_plan p;
         CHECK(!per_layer_plan(&x.s, i, &p, &x.e), "%s", x.e.msg);
