@@ -190,7 +190,7 @@ PYTHON
         status=0
         wait $pid || status=$?
         [ $status = 1 ]
-        grep -q '^kd-train: stopping after this step; a second signal ends it at once$' notes
+        grep -q '^kd-train: stopping after this step; the same signal again ends it at once$' notes
         grep -q 'resume' notes
         [ "$(ls $signal | wc -l)" = 1 ]
         short_run --max-steps 300 --output-dir $signal --log $signal.log --resume
