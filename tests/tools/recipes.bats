@@ -90,7 +90,7 @@ layers --drop-layers 2'
 }
 
 @test "on-policy: answers, tokens and a training in each round, and the teacher's judgement" {
-    export ROUNDS=2 ANSWERS=3 NEW=5
+    export ROUNDS=2 ANSWERS=3 NEW=5 OPTIONS='--weight-decay 0.01'
     sh pipelines/on-policy > "$BATS_TEST_TMPDIR/out"
     [ "$(rows)" = 7 ]
     [ "$(cat "$WORK"/round-?-1.prompts.jsonl | sort -u | wc -l)" = 6 ]
