@@ -2,6 +2,7 @@
 #include "tensor.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -125,6 +126,32 @@ static void q8_to_f32(float *dst, const uint8_t *p, int64_t n)
     }
 }
 
+/* As ggml's reference: quotients by the scale before it is rounded to f16, halves away from zero.
+ * A block with a NaN or an infinity widens to NaN. */
+static void q8_block(uint8_t *p, const float *x)
+{
+    float most = 0;
+    int sound = 1;
+    for (int i = 0; i < Q8_BLOCK; i++) {
+        most = fmaxf(most, fabsf(x[i]));
+        sound &= isfinite(x[i]) != 0;
+    }
+    float d = sound ? most / 127 : NAN;
+    float inverse = d > 0 ? 1 / d : 0;
+    uint16_t h = f32_to_f16(d);
+    memcpy(p, &h, 2);
+    for (int i = 0; i < Q8_BLOCK; i++) {
+        float q = roundf(x[i] * inverse);
+        p[2 + i] = fabsf(q) <= 127 ? (uint8_t)(int8_t)q : 0;
+    }
+}
+
+static void f32_to_q8(uint8_t *p, const float *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += Q8_BLOCK, p += Q8_BYTES)
+        q8_block(p, src + i);
+}
+
 #define WIDEN(type, expr) \
     do { \
         const type *s = src; \
@@ -163,6 +190,7 @@ void from_f32(void *dst, enum dtype d, const float *src, int64_t n)
     case DT_F32: memmove(dst, src, (size_t)n * 4); break;
     case DT_F16: NARROW(uint16_t, f32_to_f16(src[i])); break;
     case DT_BF16: NARROW(uint16_t, f32_to_bf16(src[i])); break;
+    case DT_Q8_0: f32_to_q8(dst, src, n); break;
     default: break;
     }
 }

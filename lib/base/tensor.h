@@ -55,7 +55,9 @@ const char *tensor_shape(const struct tensor *t, char text[TENSOR_SHAPE]);
 
 /* Widening is exact from f16, bf16, f32 and the integers up to 24 bits; narrowing rounds to nearest
  * even and keeps NaN and infinities. from_f32 refuses nothing: values beyond f16 become infinite.
- * Supported: f64 f32 f16 bf16 (both ways), q8_0 and integers (to_f32 only). */
+ * To q8_0, n a multiple of 32, it rounds as ggml's reference quantisation does: the scale is the
+ * largest magnitude of the block / 127. Supported: f64 f32 f16 bf16 q8_0 (both ways), integers
+ * (to_f32 only). */
 void to_f32(float *dst, const void *src, enum dtype d, int64_t n);
 void from_f32(void *dst, enum dtype d, const float *src, int64_t n);
 

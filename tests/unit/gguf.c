@@ -51,6 +51,38 @@ static void test_quants(void)
           "broken blocks have bytes");
 }
 
+/* Values are rounded to the reference implementation's blocks, and those to themselves. */
+static void test_rounding(void)
+{
+    struct err e = {0};
+    struct safetensors *s = sf_open("tests/golden/gguf_quants.safetensors", &e);
+    int64_t bytes, blocks;
+    float *source = read_all(s, "Q8_0", "source", &bytes), wide[Q8_BLOCK];
+    unsigned char *want = read_all(s, "Q8_0", "rounded", &blocks), *got = mem_alloc((size_t)blocks),
+                  again[Q8_BYTES];
+    int64_t n = bytes / 4, differ = 0, moved = 0;
+    from_f32(got, DT_Q8_0, source, n);
+    for (int64_t at = 0; at < blocks; at += Q8_BYTES) {
+        differ += memcmp(got + at, want + at, Q8_BYTES) != 0;
+        to_f32(wide, want + at, DT_Q8_0, Q8_BLOCK);
+        from_f32(again, DT_Q8_0, wide, Q8_BLOCK);
+        moved += want[at + 1] >= 4 && memcmp(again, want + at, Q8_BYTES); /* normal scales */
+    }
+    CHECK(blocks == dtype_bytes(DT_Q8_0, n) && !differ, "%lld blocks differ", (long long)differ);
+    CHECK(!moved, "%lld blocks are not rounded to themselves", (long long)moved);
+    source[3] = NAN;
+    source[40] = INFINITY;
+    from_f32(got, DT_Q8_0, source, 2 * Q8_BLOCK);
+    for (int b = 0; b < 2; b++) {
+        to_f32(wide, got + b * Q8_BYTES, DT_Q8_0, Q8_BLOCK);
+        CHECK(isnan(wide[0]) && isnan(wide[31]), "block %d is finite", b);
+    }
+    free(source);
+    free(want);
+    free(got);
+    sf_close(s);
+}
+
 /* ---- rope_freqs.weight -> rope_scaling */
 
 static json_t *scaling(const double *divisor, int64_t n)
@@ -157,6 +189,7 @@ static void test_hostile(void)
 int main(void)
 {
     test_quants();
+    test_rounding();
     test_divisors();
     test_hostile();
     return check_report();
