@@ -1,6 +1,5 @@
 /* kd-train: trains a student, with a teacher (losses on logits) or on the text alone. Models and
  * tokens in; model, checkpoints, log out. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,27 +8,12 @@
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
 
-static struct train_options o = {.schedule = {.warmup_steps = -1,
-                                              .decay_steps = -1,
-                                              .learning_rate = 1e-4,
-                                              .min_learning_rate = -1},
-                                 .batch_size = 8,
-                                 .accumulation = 1,
-                                 .weight_decay = 0.1,
-                                 .beta1 = 0.9,
-                                 .beta2 = 0.95,
-                                 .epsilon = 1e-8,
-                                 .max_grad_norm = 1,
-                                 .temperature = 1,
-                                 .jsd_beta = NAN,
-                                 .loss_on = "completion"};
+static struct train_options o = TRAIN_DEFAULTS;
 static struct train_run run;
 static struct data_sources data;
-static const char *teacher_name, *eval_name, *widths_name, *output, *logits_name,
-    *rest = "auto", *loss = "kl", *order, *init = "keep", *teacher_dtype = "keep",
-    *schedule = "cosine";
+static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output;
+static const char *rest = "auto", *init = "keep", *teacher_dtype = "keep";
 static struct opt_list data_names;
-static struct states_options states;
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
@@ -59,77 +43,25 @@ static const struct opt opts[] = {
      0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
+/* clang-format off */
+#define ROW(name, type, field, arg, help, flags) {name, type, &o.field, arg, help, flags},
     {"Loss", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"loss", OPT_TEXT, &loss, "SUM",
-     "a loss, or a weighted sum of several such as kl+0.5ce (listed above)", 0},
-    {"loss-on", OPT_TEXT, &o.loss_on, "completion|all",
-     "whether the tokens of prompts count too, where the data has conversations", 0},
-    {"temperature", OPT_REAL, &o.temperature, "X",
-     "softmax temperature of teacher and student; ce and losses of logits have none", 0},
-    {"temperature-squared", OPT_FLAG, &o.temperature_squared, NULL,
-     "multiply the losses that have the temperature by its square, so that their gradients keep "
-     "their size",
-     0},
-    {"jsd-beta", OPT_REAL, &o.jsd_beta, "B",
-     "weight of the teacher in the mixture that jsd compares both models with; 0.5 if not given",
-     OPT_UNSET},
+    TRAIN_LOSS_OPTIONS(ROW)
     {"Hidden states", OPT_GROUP, NULL, NULL, NULL, 0},
-#define ROW(name, type, field, arg, help) {name, type, &states.field, arg, help, OPT_UNSET},
     STATES_OPTIONS(ROW)
-#undef ROW
-        {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"max-steps", OPT_INT, &o.schedule.max_steps, "N", "number of optimiser steps; required",
-     OPT_FROM_1},
-    {"batch-size", OPT_INT, &o.batch_size, "N", "sequences per forward pass", OPT_FROM_1},
-    {"gradient-accumulation-steps", OPT_INT, &o.accumulation, "N",
-     "forward passes per optimiser step", OPT_FROM_1},
-    {"seq-length", OPT_INT, &o.seq_length, "N",
-     "cut longer sequences into pieces of N tokens; 0: N is that of the rows, or 2048 for "
-     "documents, but no more than max_position_embeddings",
-     0},
-    {"order", OPT_TEXT, &order, "shuffled|sequential",
-     "order within an epoch; if not given, shuffled, or sequential for LOGITS from a pipe", 0},
-    {"seed", OPT_INT, &o.seed, "N",
-     "seed of the shuffle, of random weights, and of the --widths drawn", 0},
-    {"recompute", OPT_FLAG, &o.recompute, NULL,
-     "keep only the inputs of blocks and recompute the rest; saves memory, costs up to a third "
-     "more time",
-     OPT_SILENT_ID},
+    {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
+    TRAIN_STEP_OPTIONS(ROW)
     {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"learning-rate", OPT_REAL, &o.schedule.learning_rate, "X", "peak learning rate", 0},
-    {"min-learning-rate", OPT_REAL, &o.schedule.min_learning_rate, "X",
-     "learning rate at the end of the decay; -1: a tenth of the peak for cosine, else 0", 0},
-    {"schedule", OPT_TEXT, &schedule, "cosine|linear|wsd|constant",
-     "how the learning rate decays; wsd: linearly, after a stable phase", 0},
-    {"decay-steps", OPT_INT, &o.schedule.decay_steps, "N",
-     "steps of the decay, which ends the run; -1: all after the warm-up, for wsd a fifth of all",
-     0},
-    {"warmup-steps", OPT_INT, &o.schedule.warmup_steps, "N",
-     "steps of linear warmup; -1: a twentieth of all steps", 0},
-    {"weight-decay", OPT_REAL, &o.weight_decay, "X",
-     "weight decay of matrices; norms and biases have none", 0},
-    {"adam-beta1", OPT_REAL, &o.beta1, "X", "decay rate of the first moment", 0},
-    {"adam-beta2", OPT_REAL, &o.beta2, "X", "decay rate of the second moment", 0},
-    {"adam-epsilon", OPT_REAL, &o.epsilon, "X", "added to the root of the second moment", 0},
-    {"max-grad-norm", OPT_REAL, &o.max_grad_norm, "X",
-     "clip the norm of the gradient to X; 0: no clipping", 0},
+    TRAIN_OPTIMISER_OPTIONS(ROW)
+#undef ROW
     {"Evaluation, log and checkpoints", OPT_GROUP, NULL, NULL, NULL, 0},
     {"eval-data", OPT_PATH, &eval_name, "TOKENS", "held-out sequences to evaluate on",
      OPT_SILENT_ID},
-    {"eval-steps", OPT_INT, &run.eval_steps, "N",
-     "evaluate every N steps; 0: only after the last step", OPT_SILENT_ID},
-    {"log", OPT_PATH, &run.log_path, "FILE",
-     "write one JSON object per step to FILE; -: to standard output, if the model goes elsewhere",
-     OPT_SILENT_ID},
-    {"output-dir", OPT_PATH, &run.dir, "DIR",
-     "directory for checkpoints, and for model.tsz if -o is not given", OPT_SILENT_ID},
-    {"save-steps", OPT_INT, &run.save_steps, "N",
-     "write a checkpoint every N steps; the last two are kept", OPT_SILENT_ID},
-    {"resume", OPT_FLAG, &run.resume, NULL,
-     "continue from the newest checkpoint in --output-dir; with the same number of threads the "
-     "result has the same bits",
-     OPT_SILENT_ID},
+#define ROW(name, type, field, arg, help, flags) {name, type, &run.field, arg, help, flags},
+    TRAIN_RUN_OPTIONS(ROW)
+#undef ROW
     {0}};
+/* clang-format on */
 
 static const struct tool_desc desc = {
     "kd-train",
@@ -166,34 +98,24 @@ static const volatile sig_atomic_t *stop;
 static void resolve_options(struct tool *t)
 {
     struct err e = {0};
-    o.shuffled = !order || text_choice("order", order, "sequential", "shuffled", &e);
     random_init = text_choice("init", init, "keep", "random", &e);
     f32_teacher = text_choice("teacher-dtype", teacher_dtype, "keep", "f32", &e);
-    if (loss_on_check(o.loss_on, &e) || schedule_parse(schedule, &o.schedule.kind, &e) ||
-        train_parse_loss(loss, o.weights, &e) || train_states_resolve(&o.states, &states, &e) ||
-        train_options_resolve(&o, &e) || e.set)
+    if (e.set || train_options_parse(&o, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_names.n)
         tool_usage(t, "--data TOKENS is required");
     for (int i = 0; i < data_names.n; i++)
         if (data_sources_add(&data, data_names.text[i], &e))
             tool_usage(t, "%s", e.msg);
-    if (states.sum && widths_name)
+    if (o.states.n && widths_name)
         tool_usage(t, "--states compares one student with the teacher, --widths trains several");
-    if (train_teacher_check(&o, loss, teacher_name, logits_name, rest, &e))
-        tool_usage(t, "%s", e.msg);
-    if (run.save_steps < 0 || run.eval_steps < 0 || (run.eval_steps && !eval_name))
-        tool_usage(t, "--save-steps and --eval-steps must not be negative, and --eval-steps needs "
-                      "--eval-data");
     output = tool_output(t);
     if (!output)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     run.output = output;
-    if (run.log_path && !strcmp(run.log_path, "-") && !strcmp(output, "-"))
-        tool_usage(t, "--log - and the model cannot both go to standard output: write the model to "
-                      "a file with -o");
-    if ((run.save_steps || run.resume) && !run.dir)
-        tool_usage(t, "--save-steps and --resume need --output-dir");
+    if (train_teacher_check(&o, teacher_name, logits_name, rest, &e) ||
+        train_run_options_check(&run, eval_name != NULL, &e))
+        tool_usage(t, "%s", e.msg);
 }
 
 static struct tokens eval_data;
@@ -245,7 +167,7 @@ static void open_logits(struct tool *t)
     struct err *e = tool_err(t);
     const char *student_name = any_tokenizer ? NULL : tool_operand(t, 0);
     if (train_stream_open(&stream, tool_in(t, logits_name, "logits"), rest, e) ||
-        train_stream_order(&stream, &o, !order, e) ||
+        train_stream_order(&stream, &o, e) ||
         train_stream_check(&stream, &o, &data, model_in_spec(student_in), student_name, e))
         tool_check(t);
     if (logits_is_pipe(&stream.in))
@@ -260,12 +182,13 @@ static void open_inputs(struct tool *t)
     if (teacher_in && !any_tokenizer)
         data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
                               teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));
-    if (states.sum)
-        train_states_check(&o.states, model_in_spec(student_in), model_in_spec(teacher_in),
-                           states.lift, tool_err(t));
+    const char *lift = o.typed.states.lift;
+    if (o.states.n)
+        train_states_check(&o.states, model_in_spec(student_in), model_in_spec(teacher_in), lift,
+                           tool_err(t));
     tool_check(t);
-    if (states.lift)
-        tool_parent(t, states.lift, o.states.lift_id);
+    if (lift)
+        tool_parent(t, lift, o.states.lift_id);
     open_data(t);
     if (eval_name)
         open_tokens(t, eval_name, tool_in_aside(t, eval_name, "tokens"), &eval_data);
@@ -273,7 +196,7 @@ static void open_inputs(struct tool *t)
         tool_nested(t, widths_name, student_in, !random_init, &o.nested);
     if (logits_name)
         open_logits(t);
-    order = o.shuffled ? "shuffled" : "sequential";
+    o.typed.order = o.shuffled ? "shuffled" : "sequential"; /* as recorded */
     train_run_check(&run, tool_err(t));
     tool_check(t);
 }

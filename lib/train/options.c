@@ -1,12 +1,14 @@
 /* Options of training: the sum of losses, defaults and checks, and the options that a checkpoint
- * records. See step.h. */
-#include "step.h"
+ * records. See options.h. */
+#include "options.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
+#include "../data/data.h"
 #include "sum.h"
 
 /* "ce, kl, rkl": the names of all losses. */
@@ -56,6 +58,18 @@ int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e
                    names, text);
 }
 
+int train_options_parse(struct train_options *o, struct err *e)
+{
+    const char *order = o->typed.order;
+    o->shuffled = !order || text_choice("order", order, "sequential", "shuffled", e);
+    return e->set || loss_on_check(o->loss_on, e) ||
+                   schedule_parse(o->typed.schedule, &o->schedule.kind, e) ||
+                   train_parse_loss(o->typed.loss, o->weights, e) ||
+                   train_states_resolve(&o->states, &o->typed.states, e)
+               ? -1
+               : 0;
+}
+
 static int losses_need_teacher(const struct train_options *o)
 {
     int needed = 0;
@@ -69,9 +83,10 @@ int train_needs_teacher(const struct train_options *o)
     return o->states.n || losses_need_teacher(o);
 }
 
-int train_teacher_check(const struct train_options *o, const char *loss, const char *model,
-                        const char *logits, const char *rest, struct err *e)
+int train_teacher_check(const struct train_options *o, const char *model, const char *logits,
+                        const char *rest, struct err *e)
 {
+    const char *loss = o->typed.loss;
     if (model && logits)
         return err_set(e, "--teacher and --teacher-logits are both teachers: give one");
     if (o->states.n && !model)

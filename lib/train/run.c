@@ -13,6 +13,19 @@
 #include "../base/usage.h"
 #include "stream.h"
 
+int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e)
+{
+    if (r->save_steps < 0 || r->eval_steps < 0 || (r->eval_steps && !has_eval_data))
+        return err_set(e, "--save-steps and --eval-steps must not be negative, and --eval-steps "
+                          "needs --eval-data");
+    if (r->log_path && !strcmp(r->log_path, "-") && !strcmp(r->output, "-"))
+        return err_set(e, "--log - and the model cannot both go to standard output: write the "
+                          "model to a file with -o");
+    if ((r->save_steps || r->resume) && !r->dir)
+        return err_set(e, "--save-steps and --resume need --output-dir");
+    return 0;
+}
+
 static struct checkpoint run_state(const struct train_run *r)
 {
     const struct trainer *t = &r->trainer;

@@ -28,6 +28,25 @@ struct train_run {
     double held_out;            /* the last loss on held-out text; 0: none yet, or several */
 };
 
+/* Rows as in options.h, of the fields of train_run. */
+#define TRAIN_RUN_OPTIONS(ROW) \
+    ROW("eval-steps", OPT_INT, eval_steps, "N", \
+        "evaluate every N steps; 0: only after the last step", OPT_SILENT_ID) \
+    ROW("log", OPT_PATH, log_path, "FILE", \
+        "write one JSON object per step to FILE; -: to standard output, if the model goes " \
+        "elsewhere", \
+        OPT_SILENT_ID) \
+    ROW("output-dir", OPT_PATH, dir, "DIR", \
+        "directory for checkpoints, and for model.tsz if -o is not given", OPT_SILENT_ID) \
+    ROW("save-steps", OPT_INT, save_steps, "N", \
+        "write a checkpoint every N steps; the last two are kept", OPT_SILENT_ID) \
+    ROW("resume", OPT_FLAG, resume, NULL, \
+        "continue from the newest checkpoint in --output-dir; with the same number of threads " \
+        "the result has the same bits", \
+        OPT_SILENT_ID)
+/* Refuses options that contradict each other. output is set. */
+int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e);
+
 /* The entries of a checkpoint's header: how far the run is, what a resumed run must share (the
  * options, how the student was initialised, the ids of models and data and the digests of the
  * models' values; teacher may be ""), and the student's spec. New reference */

@@ -41,23 +41,27 @@ struct states_options {
     const char *sum, *loss, *norm, *weight, *lift;
 };
 
-/* The options as ROW(name, type, field of states_options, argument, help), for a tool's table of
- * options (lib/tool/options.h); and what its --help says of states. */
+/* Rows as in options.h, and what --help says of states. */
 #define STATES_OPTIONS(ROW) \
-    ROW("states", OPT_TEXT, sum, "SUM", \
+    ROW("states", OPT_TEXT, typed.states.sum, "SUM", \
         "add losses on hidden states: a weighted sum of emb, block:T:S, mlp_in:T:S and qkv:T:S, " \
-        "which compare block T of the teacher with block S of the student (listed above)") \
-    ROW("states-loss", OPT_TEXT, loss, "cosine|mse", \
+        "which compare block T of the teacher with block S of the student (listed above)", \
+        OPT_UNSET) \
+    ROW("states-loss", OPT_TEXT, typed.states.loss, "cosine|mse", \
         "1 - cosine similarity, or mean squared error, of emb, block and mlp_in; cosine if not " \
-        "given") \
-    ROW("states-norm", OPT_TEXT, norm, "next|none", \
-        "take emb and block after the norm that reads them, or as they are; next if not given") \
-    ROW("states-weight", OPT_TEXT, weight, "auto|X", \
+        "given", \
+        OPT_UNSET) \
+    ROW("states-norm", OPT_TEXT, typed.states.norm, "next|none", \
+        "take emb and block after the norm that reads them, or as they are; next if not given", \
+        OPT_UNSET) \
+    ROW("states-weight", OPT_TEXT, typed.states.weight, "auto|X", \
         "weight of that sum; auto, if not given: as much as makes it equal to the losses on the " \
-        "teacher's logits in every forward pass") \
-    ROW("lift", OPT_PATH, lift, "FILE", \
+        "teacher's logits in every forward pass", \
+        OPT_UNSET) \
+    ROW("lift", OPT_PATH, typed.states.lift, "FILE", \
         "safetensors file whose tensor \"lift\", [teacher's width, student's width], the lift " \
-        "begins with; random values if not given")
+        "begins with; random values if not given", \
+        OPT_UNSET)
 #define STATES_HELP \
     "\n\nStates, of which --states takes a weighted sum; blocks are numbered from 0, or from the " \
     "end as -1, -2:\n- emb: what enters the first block\n- block:T:S: what leaves a block; " \

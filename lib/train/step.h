@@ -12,40 +12,7 @@
 #include "../data/data.h"
 #include "../tape/tape.h"
 #include "nested.h"
-#include "schedule.h"
-#include "states.h"
-
-struct train_stream;
-struct train_options {
-    struct schedule schedule;
-    int64_t batch_size, accumulation, seed;
-    int64_t seq_length; /* longer sequences are cut; 0: as window_length_of() says */
-    /* max_grad_norm 0: no clipping */
-    double weight_decay, beta1, beta2, epsilon, max_grad_norm, temperature;
-    double jsd_beta;            /* NaN: not given */
-    double weights[LOSS_COUNT]; /* 0: not in the sum */
-    struct train_states states;
-    const char *loss_on; /* as in data/loss_on.h, by which the data's flags are read already */
-    int temperature_squared, shuffled, recompute;
-    struct nested_list nested;   /* models to train instead of the whole student; borrowed */
-    struct train_stream *stream; /* a teacher in place of a model (stream.h), or NULL; borrowed */
-};
-
-/* "kl", "ce", "kl+0.5ce", "0.9*kl+0.1*rkl": the weight of each loss. */
-int train_parse_loss(const char *text, double weights[LOSS_COUNT], struct err *e);
-int train_needs_teacher(const struct train_options *o);
-/* Is there one teacher, a model or a stream of logits (names, or NULL), where the losses need it,
- * and none where not? loss, rest: as they were given. */
-int train_teacher_check(const struct train_options *o, const char *loss, const char *model,
-                        const char *logits, const char *rest, struct err *e);
-/* The losses to compute: those with a weight, and ce, which is always in the log. */
-unsigned train_loss_set(const struct train_options *o);
-/* Sets the defaults of the schedule and of jsd_beta (0.5, if jsd is in the sum), and refuses
- * invalid values. */
-int train_options_resolve(struct train_options *o, struct err *e);
-/* The options that shape the trajectory, by their command-line names; the caller adds the ids of
- * models and data. New reference. */
-json_t *train_options_json(const struct train_options *o);
+#include "options.h"
 
 /* sums of a step: its losses and states, in the order of tape_add_losses; squares of the gradient
  */

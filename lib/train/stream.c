@@ -79,13 +79,12 @@ static int losses_check(const struct train_stream *s, const struct train_options
     return 0;
 }
 
-int train_stream_order(const struct train_stream *s, struct train_options *o, int none_asked,
-                       struct err *e)
+int train_stream_order(const struct train_stream *s, struct train_options *o, struct err *e)
 {
     int64_t each = o->batch_size * o->accumulation, count = s->in.spec.count;
     if (!logits_is_pipe(&s->in))
         return 0;
-    o->shuffled = o->shuffled && !none_asked;
+    o->shuffled = o->shuffled && o->typed.order;
     if (o->shuffled)
         return err_set(e,
                        "%s is a pipe, whose order is that of the text: give --order sequential, or "

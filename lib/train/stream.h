@@ -17,8 +17,7 @@ int train_stream_open(struct train_stream *s, struct st_in *in, const char *rest
 const char *train_stream_form(const struct train_stream *s);
 /* A pipe is read once, in its own order, which o gets if none was asked for. Refuses another order,
  * and more than one epoch. */
-int train_stream_order(const struct train_stream *s, struct train_options *o, int none_asked,
-                       struct err *e);
+int train_stream_order(const struct train_stream *s, struct train_options *o, struct err *e);
 /* Refuses a stream of another vocabulary, text or temperature than training has, of another
  * tokenizer than the student's, whose name is given unless any will do, and losses that cannot be
  * had from it. */
