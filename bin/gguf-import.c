@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     if (!model_in_note(in))
-        tool_die(t, "'%s' is not a GGUF file", tool_operand(t, 0));
+        tool_die(t, "'%s' is not a GGUF file; directories are converted by hf-import",
+                 tool_operand(t, 0));
     return tool_import(t, in);
 }

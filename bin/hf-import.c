@@ -27,10 +27,9 @@ int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
     const char *dir = tool_operand(t, 0);
+    struct model_in *in = tool_model(t, dir);
     struct stat st;
-    if (stat(dir, &st) < 0)
-        tool_die(t, "cannot open '%s':", dir);
-    if (!S_ISDIR(st.st_mode))
-        tool_die(t, "'%s' is not a directory", dir);
-    return tool_import(t, tool_model(t, dir));
+    if (stat(dir, &st) || !S_ISDIR(st.st_mode))
+        tool_die(t, "'%s' is not a directory; GGUF files are converted by gguf-import", dir);
+    return tool_import(t, in);
 }

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../base/text.h"
 #include "../gguf/gguf.h"
 #include "../hf/hf.h"
 
@@ -39,9 +38,6 @@ static int open_operand(struct model_in *in, const char *operand, struct err *e)
         return err_set(e, "cannot open model '%s':", operand);
     if (S_ISDIR(st.st_mode))
         return hf_source_open(in, operand, e);
-    if (text_ends(operand, ".safetensors") || text_ends(operand, ".json"))
-        return err_set(e, "'%s' is a file of a model directory: name the directory instead",
-                       operand);
     if (S_ISREG(st.st_mode) && is_gguf(operand))
         return gguf_source_open(in, operand, e);
     return stream_source_open(in, operand, e);

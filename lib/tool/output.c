@@ -5,6 +5,7 @@
 
 #include "../../formats/json.h"
 #include "model_open.h"
+#include "operand.h"
 #include "steps.h"
 #include "tool_private.h"
 
@@ -37,11 +38,12 @@ struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
 {
     tool_stdin_once(t, path);
     struct st_in *in = st_open(path, &t->err);
+    const char *found = in ? json_string_value(json_object_get(st_head(in), "kind")) : NULL;
+    if (found && kind && strcmp(found, kind))
+        err_set(&t->err, "%s is a stream of kind \"%s\", not \"%s\"", st_path(in), found, kind);
+    if (t->err.set)
+        operand_explain(t, path, kind);
     tool_check(t);
-    const char *found = json_string_value(json_object_get(st_head(in), "kind"));
-    if (kind && (!found || strcmp(found, kind)))
-        tool_die(t, "%s is a stream of kind \"%s\", not \"%s\"", st_path(in), found ? found : "?",
-                 kind);
     return in;
 }
 
@@ -60,6 +62,8 @@ struct model_in *tool_model(struct tool *t, const char *operand)
 {
     tool_stdin_once(t, operand);
     struct model_in *in = model_open(operand, &t->err);
+    if (!in)
+        operand_explain(t, operand, "model");
     tool_check(t);
     const struct model_spec *h = model_in_spec(in);
     steps_add(t->steps, h->hist, operand, &t->err);

@@ -306,9 +306,9 @@ PY
     $ST edit key key2 'C["no_such_key"] = 1'
     refused key2 "no_such_key"
     refused nowhere "No such file"
-    refused "$G/families/llama/config.json" "not a directory"
+    refused "$G/families/llama/config.json" "give the directory that it belongs to"
     run -1 export_ "$G/families/llama/config.json" out
-    [[ $output == *"name the directory"* ]]
+    [[ $output == *"give the directory that it belongs to"* ]]
 }
 
 @test "refused: hostile and truncated safetensors" {
