@@ -48,6 +48,8 @@ struct gguf {
 };
 
 const char *gguf_type_name(enum gguf_type t) { return types[t].name; }
+int gguf_type_number(enum gguf_type t) { return types[t].number; }
+int gguf_block(enum gguf_type t) { return types[t].values; }
 
 int gguf_dtype(enum gguf_type t)
 {

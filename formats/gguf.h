@@ -35,6 +35,8 @@ enum gguf_type {
 };
 
 const char *gguf_type_name(enum gguf_type t);
+int gguf_type_number(enum gguf_type t);
+int gguf_block(enum gguf_type t); /* values per block; 1 if unquantised */
 /* the enum dtype that has the same bytes (all unquantised types, Q8_0), or -1 */
 int gguf_dtype(enum gguf_type t);
 /* bytes of n values; -1 on overflow or if n is not a multiple of the block */
@@ -42,6 +44,9 @@ int64_t gguf_bytes(enum gguf_type t, int64_t n);
 /* n values (a multiple of the block) from their bytes, rounded as the reference implementation
  * rounds (each product and sum in f32). */
 void gguf_dequantize(enum gguf_type t, float *dst, const void *src, int64_t n);
+/* The same in the other direction: the blocks that ggml's reference quantisation gives. The values
+ * must be finite. */
+void gguf_quantize(enum gguf_type t, void *dst, const float *src, int64_t n);
 
 struct gguf_tensor {
     char name[TENSOR_NAME];

@@ -114,7 +114,7 @@ void gguf_dequantize(enum gguf_type t, float *dst, const void *src, int64_t n)
         [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1,
         [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
     };
-    int values = t >= GGUF_Q4_K ? 256 : 32;
+    int values = gguf_block(t);
     if (!block[t]) {
         to_f32(dst, src, (enum dtype)gguf_dtype(t), n);
         return;

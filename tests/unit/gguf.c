@@ -1,5 +1,5 @@
-/* GGUF's block formats against the reference implementation's values
- * (golden/gguf_quants.safetensors), rope divisors, hostile headers. */
+/* GGUF's block formats against the reference implementation's values (golden/gguf_quants) and
+ * blocks (golden/gguf_blocks), rope divisors, hostile headers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 static void *read_all(struct safetensors *s, const char *type, const char *suffix, int64_t *bytes)
 {
     struct err e = {0};
-    char *name = mem_format("%s.%s", type, suffix);
+    char *name = mem_format("%s%s", type, suffix);
     int i = sf_find(s, name);
     *bytes = i < 0 ? 0 : tensor_bytes(sf_tensor(s, i));
     void *data = mem_alloc((size_t)*bytes);
@@ -30,8 +30,8 @@ static void test_quants(void)
     for (int t = 0; s && t < GGUF_TYPE_COUNT; t++) {
         int64_t raw_bytes, bytes, wrong = 0;
         const char *name = gguf_type_name((enum gguf_type)t);
-        void *raw = read_all(s, name, "raw", &raw_bytes);
-        float *want = read_all(s, name, "values", &bytes);
+        void *raw = read_all(s, name, ".raw", &raw_bytes);
+        float *want = read_all(s, name, ".values", &bytes);
         int64_t n = bytes / 4;
         CHECK(gguf_bytes((enum gguf_type)t, n) == raw_bytes, "%s: %lld values are not %lld bytes",
               name, (long long)n, (long long)raw_bytes);
@@ -57,8 +57,8 @@ static void test_rounding(void)
     struct err e = {0};
     struct safetensors *s = sf_open("tests/golden/gguf_quants.safetensors", &e);
     int64_t bytes, blocks;
-    float *source = read_all(s, "Q8_0", "source", &bytes), wide[Q8_BLOCK];
-    unsigned char *want = read_all(s, "Q8_0", "rounded", &blocks), *got = mem_alloc((size_t)blocks),
+    float *source = read_all(s, "Q8_0", ".source", &bytes), wide[Q8_BLOCK];
+    unsigned char *want = read_all(s, "Q8_0", ".rounded", &blocks), *got = mem_alloc((size_t)blocks),
                   again[Q8_BYTES];
     int64_t n = bytes / 4, differ = 0, moved = 0;
     from_f32(got, DT_Q8_0, source, n);
@@ -80,6 +80,33 @@ static void test_rounding(void)
     free(source);
     free(want);
     free(got);
+    sf_close(s);
+}
+
+static void test_quantize(void)
+{
+    struct err e = {0};
+    struct safetensors *s = sf_open("tests/golden/gguf_blocks.safetensors", &e);
+    CHECK(s != NULL, "%s", e.msg);
+    int64_t bytes, want_bytes, wrong;
+    float *values = read_all(s, "values", "", &bytes);
+    for (int t = 0; s && t < GGUF_TYPE_COUNT; t++) {
+        int64_t n = bytes / 4, size = gguf_bytes((enum gguf_type)t, gguf_block((enum gguf_type)t));
+        unsigned char *want = read_all(s, gguf_type_name((enum gguf_type)t), "", &want_bytes),
+                      *got = mem_alloc((size_t)want_bytes + 1);
+        got[want_bytes] = 17;
+        gguf_quantize((enum gguf_type)t, got, values, n);
+        wrong = 0;
+        for (int64_t i = 0; i < want_bytes; i += size)
+            wrong += memcmp(got + i, want + i, (size_t)size) != 0;
+        CHECK(n && want_bytes == gguf_bytes((enum gguf_type)t, n) && !wrong &&
+                  got[want_bytes] == 17,
+              "%s: %lld of %lld blocks differ", gguf_type_name((enum gguf_type)t), (long long)wrong,
+              (long long)(want_bytes / size));
+        free(want);
+        free(got);
+    }
+    free(values);
     sf_close(s);
 }
 
@@ -190,6 +217,7 @@ int main(void)
 {
     test_quants();
     test_rounding();
+    test_quantize();
     test_divisors();
     test_hostile();
     return check_report();
