@@ -105,17 +105,6 @@ static void q5_1(unsigned char *p, const float *x)
     put_nibbles(p + 8, q);
 }
 
-static void q8_0(unsigned char *p, const float *x)
-{
-    float most = 0;
-    for (int j = 0; j < 32; j++)
-        most = fmaxf(most, fabsf(x[j]));
-    float scale = most / 127, inverse = scale != 0 ? 1 / scale : 0;
-    put_half(p, scale);
-    for (int j = 0; j < 32; j++)
-        p[2 + j] = (unsigned char)(int)roundf(x[j] * inverse);
-}
-
 /* ---- q4_K and q5_K: x = scale q - least, in eight sub-blocks of 32 */
 
 /* Which scales are tried: those of (top + first + step / 10) levels over the range, for steps 0 to
@@ -362,7 +351,7 @@ void gguf_quantize(enum gguf_type t, void *dst, const float *src, int64_t n)
 {
     static void (*const block[GGUF_TYPE_COUNT])(unsigned char *, const float *) = {
         [GGUF_Q4_0] = q4_0, [GGUF_Q4_1] = q4_1, [GGUF_Q5_0] = q5_0, [GGUF_Q5_1] = q5_1,
-        [GGUF_Q8_0] = q8_0, [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
+        [GGUF_Q4_K] = q4_k, [GGUF_Q5_K] = q5_k, [GGUF_Q6_K] = q6_k,
     };
     int values = gguf_block(t);
     if (!block[t]) {

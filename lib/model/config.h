@@ -60,6 +60,17 @@ int config_rope_tables(const struct family *f);
  * al. 2402.13753 (longrope). */
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim);
 
+/* What the config of a model says of a rope table, for writers of other formats. */
+struct rope_said {
+    char
+        type[61]; /* of the scaling: "default", "linear", "llama3", "yarn", "longrope", "dynamic" */
+    double theta;
+    double positions; /* before scaling */
+    double factor;    /* of linear and yarn */
+    int usual_yarn;   /* yarn's ramp is the usual one: from 32 turns to 1, rounded outwards */
+};
+struct rope_said config_rope_said(const struct model_spec *h, int table);
+
 /* The whole spec from a config; `layers` (or NULL) is the stream header's list of per-layer values,
  * which replace the config's rules. On error *h is freed. The config is borrowed (a reference is
  * taken). */

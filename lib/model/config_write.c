@@ -64,42 +64,45 @@ void model_spec_update_config(struct model_spec *h)
     h->embed_scale = config_embed_scale(&c, h->hidden_size);
 }
 
-static int differ(double a, double b) { return fabs(a - b) > 1e-12 * fabs(a); }
+/* How far values may be apart, relative to the first: what a file rounds. */
+static int differ(double a, double b, double off) { return fabs(a - b) > off * fabs(a); }
 
-static int ropes_differ(const struct rope_table *a, const struct rope_table *b)
+static int ropes_differ(const struct rope_table *a, const struct rope_table *b, double off)
 {
     int other = a->dims != b->dims || a->interleaved != b->interleaved ||
-                a->long_after != b->long_after || differ(a->factor, b->factor) ||
-                (a->long_after && differ(a->long_factor, b->long_factor));
+                a->long_after != b->long_after || differ(a->factor, b->factor, off) ||
+                (a->long_after && differ(a->long_factor, b->long_factor, off));
     for (int64_t i = 0; i < a->dims / 2 && !other; i++)
-        other = differ(a->inv_freq[i], b->inv_freq[i]) ||
-                (a->long_after && differ(a->long_inv_freq[i], b->long_inv_freq[i]));
+        other = differ(a->inv_freq[i], b->inv_freq[i], off) ||
+                (a->long_after && differ(a->long_inv_freq[i], b->long_inv_freq[i], off));
     return other;
 }
 
 /* The name of the first model-wide value in which two models differ, or NULL. */
-static const char *model_difference(const struct model_spec *a, const struct model_spec *b)
+static const char *model_difference(const struct model_spec *a, const struct model_spec *b,
+                                    double off)
 {
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
         if (model_spec_size(a, x, 0) != model_spec_size(b, x, 0))
             return axis_rows[x].name;
     if (a->tie_word_embeddings != b->tie_word_embeddings)
         return "tie_word_embeddings";
-    if (differ(a->norm_eps, b->norm_eps) || a->activation != b->activation)
+    if (differ(a->norm_eps, b->norm_eps, off) || a->activation != b->activation)
         return "norm_eps or activation";
-    if (differ(a->embed_scale, b->embed_scale) || differ(a->residual_scale, b->residual_scale) ||
-        differ(a->logit_scale, b->logit_scale) || differ(a->logit_cap, b->logit_cap) ||
-        differ(a->attention_cap, b->attention_cap))
+    if (differ(a->embed_scale, b->embed_scale, off) ||
+        differ(a->residual_scale, b->residual_scale, off) ||
+        differ(a->logit_scale, b->logit_scale, off) || differ(a->logit_cap, b->logit_cap, off) ||
+        differ(a->attention_cap, b->attention_cap, off))
         return "scales";
     for (int i = 0; i < a->n_ropes && i < b->n_ropes; i++)
-        if (ropes_differ(&a->ropes[i], &b->ropes[i]))
+        if (ropes_differ(&a->ropes[i], &b->ropes[i], off))
             return "rope";
     return a->n_ropes == b->n_ropes ? NULL : "rope";
 }
 
 /* The same for the values of a layer. */
 static const char *layer_difference(const struct model_spec *a, const struct model_spec *b,
-                                    int64_t *layer)
+                                    double off, int64_t *layer)
 {
     for (int64_t l = 0; l < a->num_hidden_layers; l++) {
         const struct layer *x = &a->layers[l], *y = &b->layers[l];
@@ -115,10 +118,18 @@ static const char *layer_difference(const struct model_spec *a, const struct mod
             return "sliding_window";
         if (x->rope != y->rope)
             return "rope";
-        if (differ(x->attention_scale, y->attention_scale))
+        if (differ(x->attention_scale, y->attention_scale, off))
             return "attention_scale";
     }
     return NULL;
+}
+
+const char *model_spec_difference(const struct model_spec *a, const struct model_spec *b,
+                                  double off, int64_t *layer)
+{
+    *layer = -1;
+    const char *what = model_difference(a, b, off);
+    return what ? what : layer_difference(a, b, off, layer);
 }
 
 int model_spec_check_config(const struct model_spec *h, struct err *e)
@@ -126,10 +137,8 @@ int model_spec_check_config(const struct model_spec *h, struct err *e)
     struct model_spec again;
     if (model_spec_from_config(&again, h->config, e))
         return -1;
-    int64_t layer = -1;
-    const char *what = model_difference(h, &again);
-    if (!what)
-        what = layer_difference(h, &again, &layer);
+    int64_t layer;
+    const char *what = model_spec_difference(h, &again, 1e-12, &layer);
     model_spec_free(&again);
     if (what && !strcmp(what, "kinds"))
         return err_set(e,

@@ -212,8 +212,9 @@ static void scale_linear(struct rope *r)
         r->t->inv_freq[i] /= factor;
 }
 
-/* The scaling's name; "su" and "yarn" mean something else in some families (fact rope_types). */
-static void scale(struct rope *r)
+/* The scaling's name; "su" and "yarn" mean something else in some families (fact rope_types).
+ * "" on error. */
+static void name_type(const struct rope *r, char name[61])
 {
     const json_t *v = json_object_get(r->said, "rope_type");
     v = v ? v : json_object_get(r->said, "type");
@@ -221,10 +222,20 @@ static void scale(struct rope *r)
     json_t *other = config_value(r->c, "rope_types");
     const char *meant = type ? json_string_value(json_object_get(other, type)) : NULL;
     char show[80];
-    type = meant ? meant : type;
     if (!type)
         err_set(r->c->e, "config.json: the rope type is %s; it must be text", config_show(v, show));
-    else if (!strcmp(type, "linear"))
+    type = meant ? meant : type;
+    snprintf(name, 61, "%s", type ? type : "");
+    json_decref(other);
+}
+
+static void scale(struct rope *r)
+{
+    char type[61];
+    name_type(r, type);
+    if (!*type)
+        return;
+    if (!strcmp(type, "linear"))
         scale_linear(r);
     else if (!strcmp(type, "llama3"))
         scale_llama3(r);
@@ -235,8 +246,7 @@ static void scale(struct rope *r)
     else if (!strcmp(type, "dynamic"))
         r->t->most = (int64_t)r->Pm;
     else if (strcmp(type, "default"))
-        err_set(r->c->e, "config.json: rope type %.60s is not supported", type);
-    json_decref(other);
+        err_set(r->c->e, "config.json: rope type %s is not supported", type);
 }
 
 /* How many channels of a head rotate. Families without a partial factor require it to be 1. */
@@ -258,8 +268,7 @@ static int64_t rotating(const struct rope *r, int64_t head_dim)
     return r->c->e->set ? 2 : (int64_t)d;
 }
 
-static void fill_table(const struct config *c, const struct model_spec *h, int table,
-                       int64_t head_dim)
+static struct rope read_table(const struct config *c, const struct model_spec *h, int table)
 {
     struct rope r = {.c = c,
                      .said = find_scaling(c, table),
@@ -269,6 +278,13 @@ static void fill_table(const struct config *c, const struct model_spec *h, int t
     r.P0 = (double)config_int(c, "original_max_position_embeddings", 2, INT64_C(1) << 40, 0);
     if (r.P0 == 0)
         r.P0 = number(&r, "original_max_position_embeddings", r.Pm);
+    return r;
+}
+
+static void fill_table(const struct config *c, const struct model_spec *h, int table,
+                       int64_t head_dim)
+{
+    struct rope r = read_table(c, h, table);
     int64_t d = rotating(&r, head_dim);
     if (r.P0 < 2)
         err_set(c->e,
@@ -291,6 +307,19 @@ static void fill_table(const struct config *c, const struct model_spec *h, int t
         err_set(c->e,
                 "config.json: rope_theta %g and its scaling give frequencies that are not finite",
                 r.theta);
+}
+
+struct rope_said config_rope_said(const struct model_spec *h, int table)
+{
+    struct err ignored = {0}; /* bad values were refused on reading */
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    struct rope r = read_table(&c, h, table);
+    struct rope_said said = {.theta = r.theta, .positions = r.P0};
+    name_type(&r, said.type);
+    said.factor = number(&r, "factor", r.Pm / r.P0);
+    said.usual_yarn = number(&r, "beta_fast", 32) == 32 && number(&r, "beta_slow", 1) == 1 &&
+                      !json_is_false(json_object_get(r.said, "truncate"));
+    return said;
 }
 
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim)

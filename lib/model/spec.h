@@ -114,6 +114,11 @@ void model_spec_update_config(struct model_spec *h);
  * family's config.json cannot express (fewer heads of gpt2 at the same width, layers of different
  * widths). For writing a directory. */
 int model_spec_check_config(const struct model_spec *h, struct err *e);
+/* The name of the first value that changes the function and differs between two models, by more
+ * than `off` relative to a's where it is a real number; NULL: none. *layer: the layer it is of, or
+ * -1. */
+const char *model_spec_difference(const struct model_spec *a, const struct model_spec *b,
+                                  double off, int64_t *layer);
 /* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
  * family_tensor.when means it. NULL is true. */
 int model_spec_flag(const struct model_spec *h, const char *when);
