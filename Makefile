@@ -82,8 +82,8 @@ endif
         bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
-# Only these files are optimised for speed: kernels, digest, conversions of dtypes, quantisation. The
-# -fno flags let loops with square roots and selections be vectorised; no value changes.
+# Only these files are optimised for speed: kernels, digest, conversions of dtypes and to GGUF's
+# blocks. The -fno flags let loops with square roots and selections be vectorised; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
 $(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o \
 $(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/gguf_blocks.safetensors: values of many kinds (values, f32 [blocks of 256]) and
-what ggml's reference quantisation makes of them (TYPE, u8 [blocks, bytes]). Needs numpy, safetensors
-and llama-cpp-python, whose libraries hold that reference. Usage: make_gguf_blocks.py FILE"""
+"""Writes tests/golden/gguf_blocks.safetensors: values of many kinds (values, f32 [blocks of 256])
+and what ggml's reference quantisation makes of them (TYPE, u8 [blocks, bytes]). Needs numpy,
+safetensors and llama-cpp-python, whose libraries hold that reference. Usage: make_gguf_blocks.py
+FILE"""
 import ctypes, glob, os, sys
 
 import llama_cpp

@@ -58,8 +58,8 @@ static void test_rounding(void)
     struct safetensors *s = sf_open("tests/golden/gguf_quants.safetensors", &e);
     int64_t bytes, blocks;
     float *source = read_all(s, "Q8_0", ".source", &bytes), wide[Q8_BLOCK];
-    unsigned char *want = read_all(s, "Q8_0", ".rounded", &blocks), *got = mem_alloc((size_t)blocks),
-                  again[Q8_BYTES];
+    unsigned char *want = read_all(s, "Q8_0", ".rounded", &blocks),
+                  *got = mem_alloc((size_t)blocks), again[Q8_BYTES];
     int64_t n = bytes / 4, differ = 0, moved = 0;
     from_f32(got, DT_Q8_0, source, n);
     for (int64_t at = 0; at < blocks; at += Q8_BYTES) {
