@@ -10,7 +10,7 @@
 
 #include "../base/rng.h"
 #include "../base/text.h"
-#include "model.h"
+#include "adapters.h"
 
 enum { CHUNK = 1 << 20 };
 
@@ -185,6 +185,11 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
 
 static int count_params(const struct model *m) { return m->spec.n_tensors + m->n_added; }
 
+static int is_matrix(const struct model *m, int i)
+{
+    return i >= m->spec.n_tensors || m->spec.tensors[i].ndim == 2;
+}
+
 struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e)
 {
     int n = count_params(m);
@@ -249,28 +254,33 @@ void model_param_put(struct model *m, struct exec *x, int i, void *there, const 
     param_put(x, &m->params[i], values, d);
 }
 
-int64_t model_plan(struct model *m, const struct exec *x)
+/* Without adapters. */
+static int64_t plan_own(struct model *m, const struct exec *x)
 {
-    int64_t bytes = 0, is_trained = m->how == MODEL_TRAIN;
-    if (x->device == DEVICE_CPU)
-        return 0;
+    int64_t bytes = 0;
     for (int i = 0; i < count_params(m); i++) {
         struct param *p = &m->params[i];
-        int is_matrix = is_trained ? p->cols > 1 : m->spec.tensors[i].ndim == 2;
-        if (is_matrix && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
+        if (is_matrix(m, i) && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
             p->dtype = x->compute;
         bytes += (int64_t)arena_round((size_t)model_param_bytes(m, i));
     }
-    if (is_trained)
+    if (m->how == MODEL_TRAIN)
         return m->n_values * (x->compute == DT_F32 ? 4 : 6);
     return bytes;
+}
+
+int64_t model_plan(struct model *m, const struct exec *x)
+{
+    if (x->device == DEVICE_CPU)
+        return 0;
+    return plan_own(m, x) + (m->adapters ? plan_own(&m->adapters->values, x) : 0);
 }
 
 /* Frozen: each tensor on its own, matrices in the compute type; where that is f32, bf16 and f16
  * stay as they are, but q8_0, which no device kernel reads, is converted. */
 static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
 {
-    if (exec_arena(x, there, (size_t)model_plan(m, x), e))
+    if (exec_arena(x, there, (size_t)plan_own(m, x), e))
         return -1;
     for (int i = 0; i < m->spec.n_tensors; i++) {
         struct tensor *t = &m->spec.tensors[i];
@@ -287,7 +297,7 @@ void model_lend(struct model *m, void *weights, void *copies)
 {
     for (int64_t i = 0, at = 0; i < count_params(m); i++) {
         struct param *p = &m->params[i];
-        int is_copy = copies && p->cols > 1;
+        int is_copy = copies && is_matrix(m, (int)i);
         p->dtype = is_copy ? DT_BF16 : DT_F32;
         p->v = is_copy ? (char *)copies + 2 * at : (char *)weights + 4 * at;
         at += p->rows * p->cols;
@@ -330,6 +340,8 @@ int model_move(struct model *m, struct exec *x, struct err *e)
     }
     arena_close(&m->weights);
     m->weights = there;
+    if (m->adapters && model_move(&m->adapters->values, x, e))
+        return -1;
     return x->err.set ? err_set(e, "%s", x->err.msg) : 0;
 }
 

@@ -39,6 +39,8 @@ struct model {
     /* entries of all params together (each range starts at its running sum: no padding) */
     int64_t n_values;
     struct exec *x; /* the device that holds weights and gradients; NULL: the host */
+    /* trained in its place (adapters.h), or NULL; borrowed */
+    struct adapters *adapters;
 };
 enum {
     MODEL_TRAIN = 1, /* all f32, one contiguous range */
@@ -53,11 +55,12 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
  * of it: the spec does not list it, and model_write leaves it out. Call it once the model is
  * loaded, before model_plan; it moves the params. */
 struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e);
-/* Bytes of device memory that model_move will take. Sets the params to their types there, so that a
- * tape can be recorded first. */
+/* Bytes of device memory that model_move will take, for adapters too. Sets the params to their
+ * types there, so that a tape can be recorded first. */
 int64_t model_plan(struct model *m, const struct exec *x);
 /* Copies the weights to the device, converting matrices to its compute type (q8_0 too, which stays
- * packed on the CPU only); does nothing on the CPU. Call before model_add_grads. */
+ * packed on the CPU only), and its adapters; does nothing on the CPU. Call before
+ * model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
 /* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
 void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);

@@ -46,7 +46,6 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
     const struct line *l = &t->lines[ev->line];
     struct op_args c = l->sizes;
     int64_t rows = b->n_seq * b->seq_len;
-    int trained = t->spec.train && !l->is_teacher;
     c.x = t->x;
     c.batch = b;
     c.rows = rows;
@@ -61,7 +60,7 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
     for (int i = 0; i < OP_WEIGHTS; i++)
         if (l->w[i])
             c.w[i] = (struct operand){.v = l->w[i]->v,
-                                      .g = trained && i < 2 ? l->w[i]->g : NULL,
+                                      .g = tape_trained(t, l->w[i]) >= 0 ? l->w[i]->g : NULL,
                                       .dtype = l->w[i]->dtype,
                                       .rows = l->w[i]->rows,
                                       .cols = l->w[i]->cols};

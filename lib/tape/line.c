@@ -1,5 +1,24 @@
 /* Adding lines to a tape, with the slots that they write: see tape_private.h. */
+#include "../model/adapters.h"
 #include "tape_private.h"
+
+int tape_trained(const struct tape *t, const struct param *p)
+{
+    const struct model *m = model_trained(t->spec.model);
+    const struct param *end = m->params + m->spec.n_tensors + m->n_added;
+    return t->spec.train && p >= m->params && p < end ? (int)(p - m->params) : -1;
+}
+
+/* Whether anything that is trained enters the line. */
+static int depends_on_trained(const struct tape *t, const struct line *l)
+{
+    int depends = 0;
+    for (int i = 0; i < OP_WEIGHTS; i++)
+        depends |= tape_trained(t, l->w[i]) >= 0;
+    for (int i = 0; i < OP_INPUTS; i++)
+        depends |= l->in[i] != NO_SLOT && t->slots[l->in[i]].is_trained;
+    return depends;
+}
 
 static int slot_new(struct tape *t, const char *name, int64_t cols, int line)
 {
@@ -28,6 +47,7 @@ int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, 
     int index = t->n_lines;
     l.out = slot_new(t, out, cols, index);
     l.memo = NO_SLOT;
+    t->slots[l.out].is_trained = depends_on_trained(t, &l);
     l.sizes.x = t->x;
     int64_t memo = op_memo(l.op, &l.sizes);
     if (memo) {

@@ -14,8 +14,7 @@ static int runs_in_parts(const struct tape *t, const struct event *ev)
     if (ops[l->op].traits & WHOLE_BATCH && ev->kind != EVENT_ZERO)
         return 0;
     for (int i = 0; ev->kind == EVENT_BACKWARD && i < OP_WEIGHTS; i++)
-        /* the gradient itself may not have a place yet */
-        if (l->w[i])
+        if (tape_trained(t, l->w[i]) >= 0)
             return 0;
     return 1;
 }

@@ -5,6 +5,7 @@
  * line's backward reads: a value that was dropped is recomputed at that point, its own inputs
  * first. So "rerun the cheap lines" and "recompute whole blocks" are one mechanism with two rules
  * for what to keep. */
+#include "../model/adapters.h"
 #include "tape_private.h"
 
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static int buffer_use(struct tape *t, int buffer)
 
 static int grad_wanted(const struct tape *t, int slot)
 {
-    return slot != NO_SLOT && t->spec.train && !t->lines[t->slots[slot].line].is_teacher;
+    return slot != NO_SLOT && t->slots[slot].is_trained;
 }
 
 /* Gradients that an op adds to start as zeros. */
@@ -138,7 +139,7 @@ static void schedule_backward(struct tape *t, int line)
     const unsigned reads = ops[l->op].reads;
     const int out_grad = t->slots[l->out].grad;
     struct event ev = no_buffers;
-    if (ops[l->op].traits & GRADIENTS_IN_FORWARD ||
+    if (!grad_wanted(t, l->out) || ops[l->op].traits & GRADIENTS_IN_FORWARD ||
         (out_grad == NO_BUFFER && !(ops[l->op].traits & STARTS_BACKWARD)))
         return;
     reads_ensure(t, l);
@@ -208,7 +209,7 @@ static int adds_gradients(const struct event *ev, const struct line *l)
  * parameters are cleared before a step. */
 void tape_plan_weights(struct tape *t)
 {
-    const struct model *m = t->spec.model;
+    const struct model *m = model_trained(t->spec.model);
     int n = m->spec.n_tensors + m->n_added;
     char *seen = mem_alloc((size_t)n + 1);
     t->cleared = mem_alloc((size_t)n + 1);
@@ -216,10 +217,10 @@ void tape_plan_weights(struct tape *t)
     for (int i = 0; t->spec.train && i < t->n_events; i++) {
         struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
-        if (l->is_teacher || !adds_gradients(ev, l))
+        if (!adds_gradients(ev, l))
             continue;
         for (int k = 0; k < 2; k++) {
-            int64_t at = l->w[k] ? l->w[k] - m->params : -1;
+            int at = tape_trained(t, l->w[k]);
             if (at < 0 || seen[at])
                 continue;
             seen[at] = 1;

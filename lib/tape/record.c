@@ -110,6 +110,8 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
 static int line_add(struct recorder *r, struct line l, const char *out, int64_t out_cols)
 {
     int slot = tape_line_add(r->t, l, out, out_cols, r->e);
+    if (slot >= 0)
+        slot = tape_adapter_add(r->t, r->m, slot, r->e);
     return slot < 0 ? -1 : name_set(r, out, slot);
 }
 

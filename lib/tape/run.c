@@ -7,6 +7,7 @@
  * what it has just written from its own cache, and because threads synchronise once per segment
  * instead of once per op. With too few sequences for the threads, events run one by one and each op
  * uses all threads. */
+#include "../model/adapters.h"
 #include "tape_private.h"
 
 #include <stdlib.h>
@@ -370,8 +371,9 @@ int tape_backward(struct tape *t, const struct batch *b, struct err *e)
 
 void tape_clear_gradients(struct tape *t)
 {
-    const struct param *p = t->spec.model->params;
-    int n = t->spec.model->spec.n_tensors + t->spec.model->n_added;
+    const struct model *m = model_trained(t->spec.model);
+    const struct param *p = m->params;
+    int n = m->spec.n_tensors + m->n_added;
     for (int i = 0, first; i < n; i++) {
         int64_t values = 0;
         /* adjacent parameters are cleared together */

@@ -1,6 +1,7 @@
 /* Inside of the tape: lines, slots, the schedule of events, and where every buffer lies.
  *
  *   line.c    adding a line, with its slots
+ *   adapter.c the lines of a low-rank adapter
  *   states.c  lines of losses on hidden states
  *   record.c  family lines -> lines
  *   plan.c    lines -> events and buffers
@@ -26,6 +27,7 @@ struct slot {
     int line;           /* that writes it */
     int is_memo, is_kv; /* kv: keeps kv_len rows between calls */
     int is_result;      /* read after a run: its buffer is not reused */
+    int is_trained;     /* depends on what is trained: its gradient is wanted */
     int keep;           /* kept until the backward pass is done with it */
     int value, grad;    /* current buffer while the schedule is built */
 };
@@ -129,6 +131,12 @@ static inline const struct model_spec *tape_model_spec(const struct tape *t, int
 
 /* line.c: adds the line and its output, [T, cols]; the slot, or -1 where the device lacks the op */
 int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, struct err *e);
+/* The number of a parameter among those that the tape trains; -1: it is none of them. */
+int tape_trained(const struct tape *t, const struct param *p);
+
+/* adapter.c: adds what the adapter of a linear line's matrix in `m` adds to the line's output; the
+ * slot of their sum, that of the output if there is no adapter, or -1 */
+int tape_adapter_add(struct tape *t, const struct model *m, int slot, struct err *e);
 
 /* states.c: adds lines for the states whose slots have been recorded since the last call; is_last:
  * refuses those that are still missing */

@@ -29,7 +29,7 @@ int train_run_options_check(const struct train_run *r, int has_eval_data, struct
 static struct checkpoint run_state(const struct train_run *r)
 {
     const struct trainer *t = &r->trainer;
-    return (struct checkpoint){t->step, t->data->position, t->predictions, t->x, t->student, t->m,
+    return (struct checkpoint){t->step, t->data->position, t->predictions, t->x, t->trained, t->m,
                                t->v};
 }
 
@@ -215,9 +215,11 @@ int train_run_close(struct train_run *r, struct err *e)
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS])
 {
     const struct trainer *t = &r->trainer;
-    int64_t n = t->student->n_values;
+    int64_t n = t->trained->n_values, frozen = 0;
     struct memory_part *p = parts;
-    *p++ = (struct memory_part){"weights", 4 * n + (int64_t)t->student->copies.size, 1};
+    if (t->trained != t->student)
+        frozen = (int64_t)t->student->weights.size;
+    *p++ = (struct memory_part){"weights", frozen + 4 * n + (int64_t)t->trained->copies.size, 1};
     if (t->teacher)
         *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
     *p++ = (struct memory_part){"gradients", 4 * n, 0};

@@ -9,6 +9,7 @@
 #include "../../formats/safetensors.h"
 #include "../base/rng.h"
 #include "../base/text.h"
+#include "../model/adapters.h"
 #include "sum.h"
 
 /* ---- the sum */
@@ -239,7 +240,8 @@ struct param *train_states_add_lift(const struct train_states *s, struct model *
 {
     if (!s->needs_lift)
         return NULL;
-    struct param *p = model_add_matrix(student, teacher->hidden_size, student->spec.hidden_size, e);
+    struct param *p = model_add_matrix(model_trained(student), teacher->hidden_size,
+                                       student->spec.hidden_size, e);
     if (p && s->lift)
         memcpy(p->v, s->lift, (size_t)(p->rows * p->cols) * sizeof(float));
     else if (p)

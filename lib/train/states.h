@@ -78,7 +78,7 @@ int train_states_resolve(struct train_states *s, struct states_options *o, struc
  * none is needed. */
 int train_states_check(struct train_states *s, const struct model_spec *student,
                        const struct model_spec *teacher, const char *lift, struct err *e);
-/* Appends the lift to the student, if one is needed; its param or NULL. */
+/* Appends the lift to what is trained of the student, if one is needed; its param or NULL. */
 struct param *train_states_add_lift(const struct train_states *s, struct model *student,
                                     const struct model_spec *teacher, int64_t seed, struct err *e);
 /* Adds the settings by their command-line names. */

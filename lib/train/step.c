@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/usage.h"
+#include "../model/adapters.h"
 #include "stream.h"
 
 int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
@@ -24,7 +25,7 @@ static struct op_args norm_call(const struct trainer *t)
     struct op_args c = {
         .x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->sums + SUM_SQUARES};
     c.in[0] = (struct operand){
-        .v = t->student->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->student->n_values};
+        .v = t->trained->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->trained->n_values};
     return c;
 }
 
@@ -48,8 +49,8 @@ static int64_t *train_decayed(const struct model *m, int64_t *n)
 static int64_t moments_bytes(struct trainer *t)
 {
     struct op_args c = norm_call(t);
-    free(train_decayed(t->student, &t->n_edges));
-    return (int64_t)(2 * arena_round((size_t)t->student->n_values * sizeof(float)) +
+    free(train_decayed(t->trained, &t->n_edges));
+    return (int64_t)(2 * arena_round((size_t)t->trained->n_values * sizeof(float)) +
                      arena_round(4 * sizeof(float)) + 2 * arena_round(TRAIN_SUMS * sizeof(double)) +
                      arena_round(2 * TRAIN_SUMS * sizeof(float)) +
                      arena_round(op_scratch(OP_sumsq, &c)) +
@@ -58,7 +59,7 @@ static int64_t moments_bytes(struct trainer *t)
 
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->student->n_values * sizeof(float);
+    size_t bytes = (size_t)t->trained->n_values * sizeof(float);
     struct op_args c = norm_call(t);
     if (exec_arena(t->x, &t->moments, (size_t)moments_bytes(t), e))
         return -1;
@@ -69,7 +70,7 @@ static int train_open_moments(struct trainer *t, struct err *e)
     t->micro = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
     t->factors = arena_take(&t->moments, 2 * TRAIN_SUMS * sizeof(float));
     t->norm_scratch = arena_take(&t->moments, op_scratch(OP_sumsq, &c));
-    int64_t *edges = train_decayed(t->student, &t->n_edges);
+    int64_t *edges = train_decayed(t->trained, &t->n_edges);
     size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
     t->edges = arena_take(&t->moments, edges_bytes);
     exec_put(t->x, t->edges, edges, edges_bytes);
@@ -95,7 +96,7 @@ static int train_plan(struct trainer *t, const struct tape_spec *spec, struct er
         t->teacher->how = MODEL_FROZEN; /* whatever it was loaded as: it needs no f32 masters */
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
-    t->state_bytes = moments_bytes(t) + 4 * t->student->n_values;
+    t->state_bytes = moments_bytes(t) + 4 * t->trained->n_values;
     if (t->o.nested.n) {
         t->nested = nested_plan(t->x, &t->o.nested, t->student, spec, e);
         t->state_bytes += t->nested ? nested_model_bytes(t->nested) : 0;
@@ -109,7 +110,7 @@ static int train_allocate(struct trainer *t, struct err *e)
 {
     if (model_move(t->student, t->x, e) || (t->teacher && model_move(t->teacher, t->x, e)))
         return -1;
-    if (model_add_grads(t->student, e) || train_open_moments(t, e))
+    if (model_add_grads(t->trained, e) || train_open_moments(t, e))
         return -1;
     return t->nested ? nested_open(t->nested, e) : tape_open(t->tape, e);
 }
@@ -139,7 +140,12 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, struct data_sources *data,
                struct err *e)
 {
-    *t = (struct trainer){.o = *o, .x = x, .student = student, .teacher = teacher, .data = data};
+    *t = (struct trainer){.o = *o,
+                          .x = x,
+                          .student = student,
+                          .trained = model_trained(student),
+                          .teacher = teacher,
+                          .data = data};
     if (cut_all(t, e))
         return -1;
     struct param *lift = NULL;
@@ -225,7 +231,7 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
 
 static void train_update(struct trainer *t, double learning_rate, double clip)
 {
-    struct model *m = t->student;
+    struct model *m = t->trained;
     struct adamw_params all = {.p = (float *)m->weights.base,
                                .m = t->m,
                                .v = t->v,
@@ -275,7 +281,7 @@ int train_check_finite(const struct trainer *t, struct err *e)
     const struct {
         const char *name;
         const float *values;
-    } all[] = {{"weights", (const float *)t->student->weights.base},
+    } all[] = {{"weights", (const float *)t->trained->weights.base},
                {"first moments", t->m},
                {"second moments", t->v}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {

@@ -21,6 +21,7 @@ struct trainer {
     struct train_options o;
     struct exec *x;
     struct model *student, *teacher;
+    struct model *trained;     /* whose values the steps change: the student, or its adapters' */
     struct data_sources *data; /* its windows: whole sequences, long ones in pieces */
     char note[200];            /* for the user, on their length; or "" */
     struct nested *nested;     /* NULL: the student is trained as a whole */
@@ -29,7 +30,7 @@ struct trainer {
      * and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
     struct arena moments;
-    float *m, *v;            /* f32 [n_values], order of the weights */
+    float *m, *v;            /* f32 [n_values of `trained`], order of its weights */
     float *step_slot;        /* step values that adamw reads */
     int64_t *edges, n_edges; /* ranges of values that decay */
     double *sums;            /* TRAIN_SUMS: sums of a step, in device memory */
@@ -45,9 +46,9 @@ struct trainer {
  */
 int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
               const struct model *student, const struct model *teacher, struct err *e);
-/* The student must be loaded as MODEL_TRAIN, the teacher (or NULL) in any way; both and the data,
- * whose windows are opened, are borrowed. Allocates gradients, moments and activations; their pages
- * are first touched by the steps. */
+/* The student must be loaded as MODEL_TRAIN, or have adapters and be loaded as MODEL_FROZEN, the
+ * teacher (or NULL) in any way; both and the data, whose windows are opened, are borrowed.
+ * Allocates gradients, moments and activations; their pages are first touched by the steps. */
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, struct data_sources *data,
                struct err *e);

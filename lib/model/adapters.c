@@ -1,0 +1,85 @@
+/* Low-rank adapters: see adapters.h. */
+#include "adapters.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "../base/rng.h"
+
+void adapters_open(struct adapters *s, const struct model_spec *h)
+{
+    *s = (struct adapters){.values.how = MODEL_TRAIN, .n = h->n_tensors};
+    s->of = mem_alloc((size_t)h->n_tensors * sizeof *s->of);
+}
+
+static size_t values_bytes(const struct adapters *s, const struct model_spec *h)
+{
+    int64_t n = 0;
+    for (int i = 0; i < s->n; i++)
+        if (s->of[i].rank)
+            n += s->of[i].rank * (h->tensors[i].shape[0] + h->tensors[i].shape[1]);
+    return (size_t)n * sizeof(float);
+}
+
+int adapters_allocate(struct adapters *s, const struct model_spec *h, struct err *e)
+{
+    if (arena_open(&s->values.weights, values_bytes(s, h), e))
+        return -1;
+    for (int i = 0; i < s->n; i++) {
+        struct adapter *a = &s->of[i];
+        const struct tensor *t = &h->tensors[i];
+        if (!a->rank)
+            continue;
+        a->at = s->values.n_added;
+        if (!model_add_matrix(&s->values, a->rank, t->shape[1], e) ||
+            !model_add_matrix(&s->values, t->shape[0], a->rank, e))
+            return -1;
+    }
+    return 0;
+}
+
+/* Streams of the seed that no tensor, lift or epoch has. */
+void adapters_draw(struct adapters *s, uint64_t seed)
+{
+    for (int i = 0; i < s->n; i++) {
+        if (!s->of[i].rank)
+            continue;
+        const struct param *p = adapter_params(s, &s->of[i]);
+        struct rng r = rng_open(seed, ((uint64_t)1 << 62) + (uint64_t)i);
+        double most = 1 / sqrt((double)p->cols);
+        for (int64_t k = 0; k < p->rows * p->cols; k++)
+            ((float *)p->v)[k] = (float)((2 * rng_uniform(&r) - 1) * most);
+    }
+}
+
+void adapters_close(struct adapters *s)
+{
+    model_free(&s->values);
+    free(s->of);
+    *s = (struct adapters){0};
+}
+
+const struct adapter *adapter_of(const struct model *m, const struct param *p)
+{
+    if (!m->adapters || !p)
+        return NULL;
+    int64_t i = p - m->params;
+    return i < m->adapters->n && m->adapters->of[i].rank ? &m->adapters->of[i] : NULL;
+}
+
+struct param *adapter_params(const struct adapters *s, const struct adapter *a)
+{
+    return &s->values.params[a->at];
+}
+
+void adapter_add_row(float *row, const float *b, const float *A, int64_t rank, int64_t cols,
+                     double scale)
+{
+    for (int64_t k = 0; k < rank; k++) {
+        float factor = (float)(scale * (double)b[k]);
+        for (int64_t j = 0; j < cols; j++)
+            row[j] += factor * A[k * cols + j];
+    }
+}
+
+struct model *model_trained(struct model *m) { return m->adapters ? &m->adapters->values : m; }

@@ -1,0 +1,38 @@
+/* The lines of a low-rank adapter (lib/model/adapters.h), which follow the linear line of its
+ * matrix:
+ *
+ *   a = A x,  b = B a,  sum = y + scale * b
+ *
+ * They are ordinary lines, so that memory, reruns and gradients need nothing of their own. */
+#include "../model/adapters.h"
+#include "tape_private.h"
+
+static int linear_add(struct tape *t, const struct line *base, int in, struct param *w,
+                      const char *out, struct err *e)
+{
+    struct line l = {.op = OP_linear,
+                     .layer = base->layer,
+                     .is_teacher = base->is_teacher,
+                     .in = {in, NO_SLOT, NO_SLOT},
+                     .w = {w},
+                     .rope = -1};
+    return tape_line_add(t, l, out, w->rows, e);
+}
+
+int tape_adapter_add(struct tape *t, const struct model *m, int slot, struct err *e)
+{
+    const struct line base = t->lines[t->slots[slot].line];
+    const struct adapter *has = base.op == OP_linear ? adapter_of(m, base.w[0]) : NULL;
+    if (!has)
+        return slot;
+    struct param *w = adapter_params(m->adapters, has);
+    int a = linear_add(t, &base, base.in[0], &w[0], "A x", e),
+        b = a < 0 ? -1 : linear_add(t, &base, a, &w[1], "B A x", e);
+    struct line sum = {.op = OP_add,
+                       .layer = base.layer,
+                       .is_teacher = base.is_teacher,
+                       .in = {slot, b, NO_SLOT},
+                       .rope = -1};
+    sum.sizes.p.scale.scale = (float)has->scale;
+    return b < 0 ? -1 : tape_line_add(t, sum, t->slots[slot].name, t->slots[slot].cols, e);
+}
