@@ -1,10 +1,22 @@
-/* Low-rank adapters: see adapters.h. */
-#include "adapters.h"
+/* Low-rank adapters: see model.h. */
+#include "model.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/rng.h"
+
+const char *adapters_stem(const struct model_spec *h, int i)
+{
+    struct tensor_parts name = tensor_take_apart(h->tensors[i].name);
+    if (name.layer < 0 || strcmp(name.suffix, ".weight"))
+        return NULL;
+    for (const struct family_line *l = h->family->block; l->out; l++)
+        if (l->op == OP_linear && !strcmp(l->weight, name.stem))
+            return l->weight;
+    return NULL;
+}
 
 void adapters_open(struct adapters *s, const struct model_spec *h)
 {

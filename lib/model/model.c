@@ -10,7 +10,7 @@
 
 #include "../base/rng.h"
 #include "../base/text.h"
-#include "adapters.h"
+#include "model.h"
 
 enum { CHUNK = 1 << 20 };
 

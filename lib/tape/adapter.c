@@ -1,10 +1,9 @@
-/* The lines of a low-rank adapter (lib/model/adapters.h), which follow the linear line of its
+/* The lines of a low-rank adapter (lib/model/model.h), which follow the linear line of its
  * matrix:
  *
  *   a = A x,  b = B a,  sum = y + scale * b
  *
  * They are ordinary lines, so that memory, reruns and gradients need nothing of their own. */
-#include "../model/adapters.h"
 #include "tape_private.h"
 
 static int linear_add(struct tape *t, const struct line *base, int in, struct param *w,

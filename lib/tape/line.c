@@ -1,5 +1,4 @@
 /* Adding lines to a tape, with the slots that they write: see tape_private.h. */
-#include "../model/adapters.h"
 #include "tape_private.h"
 
 int tape_trained(const struct tape *t, const struct param *p)

@@ -5,7 +5,6 @@
  * line's backward reads: a value that was dropped is recomputed at that point, its own inputs
  * first. So "rerun the cheap lines" and "recompute whole blocks" are one mechanism with two rules
  * for what to keep. */
-#include "../model/adapters.h"
 #include "tape_private.h"
 
 #include <stdlib.h>

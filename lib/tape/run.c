@@ -7,7 +7,6 @@
  * what it has just written from its own cache, and because threads synchronise once per segment
  * instead of once per op. With too few sequences for the threads, events run one by one and each op
  * uses all threads. */
-#include "../model/adapters.h"
 #include "tape_private.h"
 
 #include <stdlib.h>

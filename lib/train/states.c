@@ -9,7 +9,6 @@
 #include "../../formats/safetensors.h"
 #include "../base/rng.h"
 #include "../base/text.h"
-#include "../model/adapters.h"
 #include "sum.h"
 
 /* ---- the sum */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "../base/usage.h"
-#include "../model/adapters.h"
 #include "stream.h"
 
 int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
