@@ -34,7 +34,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     -1,
-    TOOL_COMPUTE};
+    TOOL_COMPUTE | TOOL_MODEL};
 
 /* The type of most weights: that of the largest tensor. */
 static enum dtype weights_dtype(const struct model_spec *h)

@@ -55,7 +55,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_COMPUTE};
+    TOOL_COMPUTE | TOOL_MODEL};
 
 static struct choice_items items, shots;
 static struct file_out log_file = {.fd = -1};

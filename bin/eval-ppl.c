@@ -93,7 +93,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_COMPUTE};
+    TOOL_COMPUTE | TOOL_MODEL};
 
 /* ---- records */
 

@@ -69,7 +69,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_COMPUTE};
+    TOOL_COMPUTE | TOOL_MODEL};
 
 static struct model model;
 static struct tokenizer *tokenizer; /* NULL: ids are printed */

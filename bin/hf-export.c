@@ -38,6 +38,7 @@ static const struct tool_desc desc = {
     .opts = opts,
     .min_operands = 2,
     .max_operands = 2,
+    .uses = TOOL_MODEL,
 };
 
 /* A file of the directory that is about to be replaced. (The directory itself may be the source: it

@@ -20,7 +20,7 @@ static const struct tool_desc desc = {
     .opts = opts,
     .min_operands = 1,
     .max_operands = 1,
-    .uses = TOOL_OUTPUT,
+    .uses = TOOL_OUTPUT | TOOL_MODEL,
 };
 
 int main(int argc, char **argv)

@@ -91,7 +91,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT | TOOL_COMPUTE};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
 
 static const volatile sig_atomic_t *stop;
 

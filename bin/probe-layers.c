@@ -70,7 +70,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     2,
-    TOOL_OUTPUT | TOOL_COMPUTE};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
 
 static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {

@@ -29,7 +29,7 @@ static const struct tool_desc desc = {
     opts,
     0,
     -1,
-    TOOL_OUTPUT};
+    TOOL_OUTPUT | TOOL_MODEL};
 
 static void add_file(struct tool *t, struct scores *s, const char *path, const char *first)
 {

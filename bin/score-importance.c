@@ -42,7 +42,7 @@ static const struct tool_desc desc = {
     opts,
     0,
     1,
-    TOOL_OUTPUT};
+    TOOL_OUTPUT | TOOL_MODEL};
 
 static void check_usage(struct tool *t, int weighted)
 {

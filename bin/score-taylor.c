@@ -26,7 +26,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     2,
-    TOOL_OUTPUT | TOOL_COMPUTE};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
 
 static void on_progress(void *user, int64_t done, int64_t windows)
 {

@@ -95,7 +95,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_COMPUTE};
+    TOOL_COMPUTE | TOOL_MODEL};
 
 /* ---- options */
 
@@ -197,8 +197,7 @@ static void print_shape(void *user, const struct model_spec *shape, const struct
 static void read_operand(struct tool *t, const char *operand, struct model_spec *h)
 {
     if (text_ends(operand, ".json")) {
-        if (hf_read_config(h, operand, operand, tool_err(t)))
-            tool_check(t);
+        tool_read_config(t, operand, h);
         model_spec_list_tensors(h, DT_BF16);
         return;
     }

@@ -129,7 +129,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT | TOOL_MAY_COMPUTE};
+    TOOL_OUTPUT | TOOL_MAY_COMPUTE | TOOL_MODEL};
 
 static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h)
 {

@@ -87,7 +87,7 @@ static const struct tool_desc desc = {
     .opts = opts,
     .min_operands = 0,
     .max_operands = -1,
-    .uses = TOOL_OUTPUT,
+    .uses = TOOL_OUTPUT | TOOL_MODEL,
 };
 
 struct job {

@@ -37,6 +37,7 @@ static const struct tool_desc desc = {
     .opts = opts,
     .min_operands = 0,
     .max_operands = -1,
+    .uses = TOOL_MODEL,
 };
 
 static json_t *source_open(struct tool *t, const char *path, struct dump_source *s)

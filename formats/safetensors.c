@@ -204,6 +204,20 @@ static int index_names(struct safetensors *s, const char *path, struct err *e)
     return 0;
 }
 
+/* The index decides: forgets the copies of a tensor in files other than the one that the map
+ * names for it. */
+static void drop_stale(struct safetensors *s, const json_t *map, const json_t *seen)
+{
+    int kept = 0;
+    for (int i = 0; i < s->n; i++) {
+        const json_t *file = json_object_get(map, s->entries[i].t.name);
+        if (!file || s->entries[i].shard ==
+                         json_integer_value(json_object_get(seen, json_string_value(file))))
+            s->entries[kept++] = s->entries[i];
+    }
+    s->n = kept;
+}
+
 /* Opens each file of weight_map once; every tensor must then be in the file the map names. */
 static int open_index(struct safetensors *s, const char *path, struct err *e)
 {
@@ -231,12 +245,12 @@ static int open_index(struct safetensors *s, const char *path, struct err *e)
             free(full);
         }
     }
-    if (!failed)
+    if (!failed) {
+        drop_stale(s, map, seen);
         failed = index_names(s, path, e);
+    }
     json_object_foreach(map, name, file) {
-        int i = failed ? 0 : sf_find(s, name);
-        if (!failed && (i < 0 || s->entries[i].shard != json_integer_value(json_object_get(
-                                                            seen, json_string_value(file)))))
+        if (!failed && sf_find(s, name) < 0)
             failed = err_set(e, "'%s' says that tensor '%.200s' is in '%s', but it is not", path,
                              name, json_string_value(file));
     }

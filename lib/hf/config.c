@@ -113,7 +113,8 @@ static int has(const struct model_spec *h, const char *in_layer)
     return 0;
 }
 
-/* A fact from the model; else from the config or its class defaults. NULL: unknown. */
+/* A fact from the model; else from the config or its class defaults. NULL: unknown, or the config
+ * has it elsewhere. */
 static json_t *fact_value(const struct model_spec *h, const char *fact)
 {
     const struct layer *y = &h->layers[0];
@@ -129,11 +130,13 @@ static json_t *fact_value(const struct model_spec *h, const char *fact)
         return json_boolean(has(h, "down_proj.bias"));
     if (!strcmp(fact, "rope_theta") && json_object_get(h->config, "rope_parameters"))
         return NULL; /* the config has it */
-    json_t *value = config_value(&c, fact);
-    if (!value || !json_is_null(value))
-        return value;
-    json_decref(value);
-    return NULL;
+    return config_value(&c, fact);
+}
+
+/* Need the key not be written, since the class takes null for it anyway? */
+static int implied(const struct family_key *k, const json_t *value)
+{
+    return json_is_null(value) && (!k->fallback || !strcmp(k->fallback, "null"));
 }
 
 /* The standard name of a rope scaling type for which the family uses another. */
@@ -166,8 +169,11 @@ static json_t *config_for(const struct model_spec *h, const struct family *to)
             json_object_set_new(config, key, json_deep_copy(value));
     rename_rope(h, config);
     for (const struct family_key *k = to->keys; k->fact; k++)
-        if (k->key && (value = fact_value(h, k->fact)))
-            json_object_set_new(config, k->key, value);
+        if (k->key && (value = fact_value(h, k->fact))) {
+            if (!implied(k, value))
+                json_object_set(config, k->key, value);
+            json_decref(value);
+        }
     if (!config_key(to, "partial_rotary_factor")) /* it is 1, and refused beside scaled rope */
         json_object_del(config, "partial_rotary_factor");
     json_object_set_new(config, "model_type", json_string(to->name));

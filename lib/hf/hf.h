@@ -4,12 +4,14 @@
 
 #include "../model/model.h"
 
-/* Sets source, self and spec of `in`. On -1 spec and self are already released. */
-int hf_source_open(struct model_in *in, const char *dir, struct err *e);
+/* Sets source, self and spec of `in`. Config.json is read as if it lacked the ignored keys
+ * (NULL-terminated; NULL: none). On -1 spec and self are already released. */
+int hf_source_open(struct model_in *in, const char *dir, const char *const *ignored, struct err *e);
 
 /* The spec of a config.json alone, without weights or files; messages begin with 'name'. On -1
  * nothing is left. */
-int hf_read_config(struct model_spec *h, const char *path, const char *name, struct err *e);
+int hf_read_config(struct model_spec *h, const char *path, const char *name,
+                   const char *const *ignored, struct err *e);
 
 /* Can a directory hold a model of this shape? -1: no, and a sentence that says why. `note`: what
  * hf_sink_open would note about it, or "". */

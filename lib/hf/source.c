@@ -191,7 +191,8 @@ static void list_files(struct hf_in *s, struct model_spec *h)
     s->files = mem_alloc((size_t)h->n_files * sizeof *s->files);
 }
 
-int hf_read_config(struct model_spec *h, const char *path, const char *name, struct err *e)
+int hf_read_config(struct model_spec *h, const char *path, const char *name,
+                   const char *const *ignored, struct err *e)
 {
     json_t *config = json_parse_file(path, &config_limits, e);
     if (config && !json_is_object(config))
@@ -200,6 +201,8 @@ int hf_read_config(struct model_spec *h, const char *path, const char *name, str
         json_decref(config);
         return -1;
     }
+    for (; ignored && *ignored; ignored++)
+        json_object_del(config, *ignored);
     int failed = model_spec_from_config(h, config, e);
     json_decref(config);
     if (failed) {
@@ -211,12 +214,13 @@ int hf_read_config(struct model_spec *h, const char *path, const char *name, str
     return failed;
 }
 
-static int read_config(struct hf_in *s, struct model_spec *h, struct err *e)
+static int read_config(struct hf_in *s, struct model_spec *h, const char *const *ignored,
+                       struct err *e)
 {
     char *path = mem_format("%s/config.json", s->dir);
     if (access(path, F_OK))
         err_set(e, "'%s' is not a model directory: it has no config.json", s->dir);
-    int failed = e->set || hf_read_config(h, path, s->dir, e);
+    int failed = e->set || hf_read_config(h, path, s->dir, ignored, e);
     free(path);
     return failed ? -1 : 0;
 }
@@ -248,14 +252,14 @@ static int open_parts(struct hf_in *s, struct model_spec *h, struct err *e)
     return model_root_id(h, s->sf ? hf_peek : NULL, s, e);
 }
 
-int hf_source_open(struct model_in *in, const char *dir, struct err *e)
+int hf_source_open(struct model_in *in, const char *dir, const char *const *ignored, struct err *e)
 {
     struct hf_in *s = mem_alloc(sizeof *s);
     s->dir = mem_string(dir);
     for (size_t n = strlen(s->dir); n > 1 && s->dir[n - 1] == '/'; n--)
         s->dir[n - 1] = 0;
     s->spec = &in->spec;
-    if (read_config(s, &in->spec, e)) {
+    if (read_config(s, &in->spec, ignored, e)) {
         hf_close(s);
         return -1;
     }

@@ -1,6 +1,6 @@
-/* Reading facts out of a config.json through a family's keys (config.c), and the rope tables that
- * follow from them (rope.c). Used only by the files that read a spec. Errors stick in c->e and name
- * the key and its value. */
+/* Reading facts out of a config.json through a family's keys (config.c), which keys those are
+ * (config_keys.c), and the rope tables that follow (rope.c). Used only by the files that read a
+ * spec. Errors stick in c->e and name the key and its value. */
 #ifndef PARE_CONFIG_H
 #define PARE_CONFIG_H
 
@@ -26,6 +26,8 @@ int config_flag(const struct config *c, const char *fact, int missing);
 /* The key that the family's class uses for a fact, for messages and for writing back; NULL:
  * none. */
 const char *config_key(const struct family *f, const char *fact);
+/* the same; without one the fact's own name */
+const char *config_spelled(const struct family *f, const char *fact);
 /* A value as JSON text, truncated to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
 /* The largest length or number of positions. */
@@ -36,7 +38,8 @@ int64_t config_window(const struct config *c);
 double config_embed_scale(const struct config *c, int64_t hidden_size);
 /* Does the family read this key, or is this value of it known to have no effect? */
 int config_knows(const struct family *f, const char *key, const json_t *value);
-/* Refuses, by name, unknown keys that could change the function. */
+/* Refuses, by name, keys that change the function in ways not known here, and those that state a
+ * fact otherwise than the key that the class reads. */
 int config_check_keys(const struct config *c);
 
 /* 1: in such a list of keys, with a value that it allows; 0: not in it; -1: in it, but with another
@@ -55,6 +58,8 @@ int config_widths_by_mult(const struct model_spec *h);
  * for layers with a sliding window, never scaled by rope_scaling, and rope_parameters then hold an
  * object for each type of layer. */
 int config_rope_tables(const struct family *f);
+/* Is it a key of rope_scaling that some type of scaling reads? */
+int config_rope_knows(const char *key);
 /* Fills h->ropes from theta, scaling and partial rotation for heads of head_dim channels.
  * References: Su et al. 2104.09864 (rope), Peng et al. 2309.00071 (yarn), Ding et
  * al. 2402.13753 (longrope). */

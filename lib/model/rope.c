@@ -1,7 +1,7 @@
 /* Rope tables from a config: which channels rotate, and at what frequency, for every scaling type
  * the families use: default, linear, dynamic (no effect up to max_position_embeddings), llama3,
- * yarn, longrope. Formulas: see config_ropes. Refuses unknown scaling types and keys, odd numbers
- * of rotating channels, factor lists of the wrong length. */
+ * yarn, longrope. Formulas: see config_ropes. Refuses unknown scaling types, odd numbers of
+ * rotating channels, factor lists of the wrong length. */
 #include "config.h"
 
 #include <math.h>
@@ -26,6 +26,14 @@ static const char *const rope_keys[] = {"rope_type",
                                         "high_freq_factor",
                                         NULL};
 
+int config_rope_knows(const char *key)
+{
+    int i = 0;
+    while (rope_keys[i] && strcmp(rope_keys[i], key))
+        i++;
+    return rope_keys[i] != NULL;
+}
+
 /* The table being filled: d channels, base frequencies f[d/2], P0 positions before scaling and Pm
  * after. */
 struct rope {
@@ -48,7 +56,7 @@ int config_rope_tables(const struct family *f)
     return n;
 }
 
-/* A non-empty object member whose keys are all known; NULL: absent or empty, or an error. */
+/* A non-empty object member, of these keys (NULL: of any); NULL: absent or empty, or an error. */
 static const json_t *find_object(const struct config *c, const json_t *in, const char *name,
                                  const char *const *known)
 {
@@ -63,9 +71,9 @@ static const json_t *find_object(const struct config *c, const json_t *in, const
     }
     json_object_foreach(r, key, v) {
         int k = 0;
-        while (known[k] && strcmp(known[k], key))
+        while (known && known[k] && strcmp(known[k], key))
             k++;
-        if (!known[k])
+        if (known && !known[k])
             err_set(c->e,
                     "config.json: key %.100s (%s) in %s changes the function and is not supported",
                     key, config_show(v, show), name);
@@ -79,16 +87,15 @@ static const json_t *find_object(const struct config *c, const json_t *in, const
 static const json_t *find_scaling(const struct config *c, int table)
 {
     int two = config_rope_tables(c->family) == 2;
-    const json_t *scaling = find_object(c, c->json, "rope_scaling", rope_keys);
-    const json_t *parameters = find_object(c, c->json, "rope_parameters",
-                                           two ? layer_types : rope_keys);
+    const json_t *scaling = find_object(c, c->json, "rope_scaling", NULL);
+    const json_t *parameters = find_object(c, c->json, "rope_parameters", two ? layer_types : NULL);
     if (two && scaling && parameters)
         err_set(
             c->e,
             "config.json: rope_scaling beside rope_parameters is not supported for model_type %s",
             c->family->name);
     if (two && parameters)
-        return find_object(c, parameters, layer_types[table], rope_keys);
+        return find_object(c, parameters, layer_types[table], NULL);
     if (table)
         return NULL;
     return scaling ? scaling : parameters;

@@ -84,9 +84,12 @@ json_t *layer_sizes_to_json(const struct layer *y);
 int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struct err *e);
 
 /* ---- a whole spec (spec_config.c, spec_json.c, spec.c) */
-/* From config.json alone; sets everything but tensors, files and ids. Unknown keys that could
- * change the function are refused by name. */
+/* From config.json alone; sets everything but tensors, files and ids. Values that change the
+ * function in ways not known here are refused by name. */
 int model_spec_from_config(struct model_spec *h, json_t *config, struct err *e);
+/* The keys of a config.json that the family's class in transformers does not read, "a, b,
+ * rope_scaling.c": annotations, or what other programs read. NULL: none. Free it. */
+char *config_unread(const struct family *f, const json_t *config);
 /* sizes checked against each other and the tensors */
 int model_spec_from_json(struct model_spec *h, const json_t *stream_head, struct err *e);
 /* a stream header: kind "model" and the rest; new reference */

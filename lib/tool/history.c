@@ -52,6 +52,7 @@ static const char *const options[] = {
     "head",
     "hidden",
     "ids",
+    "ignore-key",
     "in-order",
     "init",
     "jsd-beta",

@@ -29,7 +29,8 @@ int model_is_foreign(const char *path)
     return S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && is_gguf(path));
 }
 
-static int open_operand(struct model_in *in, const char *operand, struct err *e)
+static int open_operand(struct model_in *in, const char *operand, const char *const *ignored,
+                        struct err *e)
 {
     struct stat st;
     if (!strcmp(operand, "-"))
@@ -37,18 +38,18 @@ static int open_operand(struct model_in *in, const char *operand, struct err *e)
     if (stat(operand, &st) < 0)
         return err_set(e, "cannot open model '%s':", operand);
     if (S_ISDIR(st.st_mode))
-        return hf_source_open(in, operand, e);
+        return hf_source_open(in, operand, ignored, e);
     if (S_ISREG(st.st_mode) && is_gguf(operand))
         return gguf_source_open(in, operand, e);
     return stream_source_open(in, operand, e);
 }
 
-struct model_in *model_open(const char *operand, struct err *e)
+struct model_in *model_open(const char *operand, const char *const *ignored, struct err *e)
 {
     struct model_in *in = mem_alloc(sizeof *in);
     in->err = e;
     in->current = -1;
-    if (open_operand(in, operand, e)) {
+    if (open_operand(in, operand, ignored, e)) {
         free(in);
         return NULL;
     }

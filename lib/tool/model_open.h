@@ -4,9 +4,10 @@
 
 #include "../model/model.h"
 
-/* NULL on error, which says which file is missing, and what to do about a directory with only
+/* ignored: keys of config.json that a directory is read without (NULL-terminated; NULL: none). NULL
+ * on error, which says which file is missing, and what to do about a directory with only
  * pytorch_model.bin or tokenizer.model. */
-struct model_in *model_open(const char *operand, struct err *e);
+struct model_in *model_open(const char *operand, const char *const *ignored, struct err *e);
 
 /* A directory or a GGUF file: a model that is no stream. Pipes are not looked into, since the bytes
  * read would be lost. */

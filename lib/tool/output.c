@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../../formats/json.h"
+#include "../hf/hf.h"
 #include "model_open.h"
 #include "operand.h"
 #include "steps.h"
@@ -58,14 +59,48 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
     return in;
 }
 
+/* The values of --ignore-key, with NULL at the end; free it. */
+static const char **ignored_keys(const struct tool *t)
+{
+    const char **keys = mem_alloc((size_t)(t->ignored.n + 1) * sizeof *keys);
+    for (int i = 0; i < t->ignored.n; i++)
+        keys[i] = t->ignored.text[i];
+    return keys;
+}
+
+/* One line on the keys of a directory's config.json that have no effect. */
+static void note_unread(const struct tool *t, const char *name, const struct model_spec *h)
+{
+    char *keys = config_unread(h->family, h->config);
+    if (keys)
+        tool_note(t,
+                  "'%s': config.json has keys that the class of model_type %s does not read; they "
+                  "are ignored: %s",
+                  name, h->family->name, keys);
+    free(keys);
+}
+
+void tool_read_config(struct tool *t, const char *path, struct model_spec *h)
+{
+    const char **ignored = ignored_keys(t);
+    hf_read_config(h, path, path, ignored, &t->err);
+    free(ignored);
+    tool_check(t);
+    note_unread(t, path, h);
+}
+
 struct model_in *tool_model(struct tool *t, const char *operand)
 {
     tool_stdin_once(t, operand);
-    struct model_in *in = model_open(operand, &t->err);
+    const char **ignored = ignored_keys(t);
+    struct model_in *in = model_open(operand, ignored, &t->err);
+    free(ignored);
     if (!in)
         operand_explain(t, operand, "model");
     tool_check(t);
     const struct model_spec *h = model_in_spec(in);
+    if (model_is_foreign(operand))
+        note_unread(t, operand, h);
     steps_add(t->steps, h->hist, operand, &t->err);
     tool_check(t);
     tool_parent(t, operand, h->id);

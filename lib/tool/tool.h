@@ -37,9 +37,10 @@ struct tool_desc {
     int uses;                       /* which common options it has */
 };
 enum {
-    TOOL_OUTPUT = 1,     /* -o/--output FILE (default: stdout), --compress auto|none|N */
-    TOOL_COMPUTE = 2,    /* --threads N, --device cpu|cuda, --compute, --force */
-    TOOL_MAY_COMPUTE = 4 /* the same; provenance has them only if tool_exec was called */
+    TOOL_OUTPUT = 1,      /* -o/--output FILE (default: stdout), --compress auto|none|N */
+    TOOL_COMPUTE = 2,     /* --threads N, --device cpu|cuda, --compute, --force */
+    TOOL_MAY_COMPUTE = 4, /* the same; provenance has them only if tool_exec was called */
+    TOOL_MODEL = 8        /* reads directories: --ignore-key K */
 };
 /* every tool: --help, --version, --quiet */
 
@@ -70,8 +71,10 @@ struct exec *tool_exec(struct tool *t);
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
 /* the same for a stream that does not affect what is made, which is no parent */
 struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind);
-/* the same for a MODEL operand */
+/* the same for a MODEL operand; notes which keys of a directory's config.json nothing reads */
 struct model_in *tool_model(struct tool *t, const char *operand);
+/* the spec of a config.json alone, by the same options; ends the tool on an error */
+void tool_read_config(struct tool *t, const char *path, struct model_spec *h);
 /* The shapes of models nested in the one at `in`, operand 0, from a text (lib/prune/nested.h),
  * which is a parent. sorted: notes if the model's history does not say that it is. */
 void tool_nested(struct tool *t, const char *path, struct model_in *in, int sorted,

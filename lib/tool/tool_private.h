@@ -15,10 +15,11 @@ struct tool {
     int exec_is_open, is_limited, quiet, force, help, version, stdin_taken;
     int64_t threads;
     const char *output, *compress, *device, *compute;
-    struct opt common[10];
-    json_t *inputs, *steps; /* [{path, id}], and the steps of all parents (steps.h) */
-    json_t *facts;          /* see tool_identify; NULL: none */
-    json_t *recorded;       /* see tool_record; NULL: none */
+    struct opt common[12];
+    struct opt_list ignored; /* keys of config.json */
+    json_t *inputs, *steps;  /* [{path, id}], and the steps of all parents (steps.h) */
+    json_t *facts;           /* see tool_identify; NULL: none */
+    json_t *recorded;        /* see tool_record; NULL: none */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     double progress_start, progress_last;

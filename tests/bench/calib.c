@@ -25,7 +25,7 @@ static void must(int failed)
 
 static void load(struct model *m, const char *operand)
 {
-    struct model_in *in = model_open(operand, &e);
+    struct model_in *in = model_open(operand, NULL, &e);
     must(!in || model_load(m, in, MODEL_FROZEN, &e));
     model_close(in);
 }

@@ -45,7 +45,7 @@ static void model_read_all(const char *path)
     struct err e = {0};
     struct tensor t;
     char block[4096];
-    struct model_in *in = model_open(path, &e);
+    struct model_in *in = model_open(path, NULL, &e);
     if ((in == NULL) != e.set)
         abort();
     int64_t total = 0, limit = 4 << 20;

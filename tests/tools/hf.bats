@@ -130,6 +130,8 @@ c = json.load(open("twin2/config.json"))
 assert c["model_type"] == "smollm3" and c["architectures"] == ["SmolLM3ForCausalLM"], c
 assert c["no_rope_layers"] == [1, 1, 1] and c["rope_parameters"]["rope_theta"] == 500.0, c
 assert c["attention_bias"] and c["mlp_bias"] and c["tie_word_embeddings"] is False, c
+# by default the class has one beyond this vocabulary, which transformers refuses
+assert c["pad_token_id"] is None and (c["bos_token_id"], c["eos_token_id"]) == (1, 2), c
 P
 }
 
@@ -302,9 +304,6 @@ PY
     cp -r "$G/families/llama" other
     echo '{"model_type": "mamba"}' > other/config.json
     refused other "mamba"
-    cp -r "$G/families/llama" key
-    $ST edit key key2 'C["no_such_key"] = 1'
-    refused key2 "no_such_key"
     refused nowhere "No such file"
     refused "$G/families/llama/config.json" "give the directory that it belongs to"
     run -1 export_ "$G/families/llama/config.json" out
@@ -384,7 +383,53 @@ B = join(json.dumps(J), D)'
     index e 's/"model.norm.weight"/"model.nope.weight"/';   refused e "model.nope.weight"
     cp -r "$sharded" f
     cp f/model-00001-of-00003.safetensors f/model-00002-of-00003.safetensors
-    refused f "two files"
+    refused f "but it is not"
+}
+
+@test "the index decides between two copies of a tensor" {
+    cp -r "$G/families/llama31" m
+    python3 - m <<'P'
+import json, struct, sys
+index = sys.argv[1] + "/model.safetensors.index.json"
+I = json.load(open(index))
+# the first file is copied with other values; the index takes one tensor from the copy, and that
+# one alone has the values that it had
+name = "model.layers.0.input_layernorm.weight"
+first = I["weight_map"][name]
+data = bytearray(open(sys.argv[1] + "/" + first, "rb").read())
+n, = struct.unpack("<Q", data[:8])
+begin, end = (8 + n + x for x in json.loads(data[8:8 + n])[name]["data_offsets"])
+copy = data[:8 + n] + bytes(b ^ 1 for b in data[8 + n:])
+copy[begin:end] = data[begin:end]
+data[begin:end] = bytes(b ^ 1 for b in data[begin:end])
+open(sys.argv[1] + "/" + first, "wb").write(data)
+open(sys.argv[1] + "/overlay.safetensors", "wb").write(copy)
+I["weight_map"][name] = "overlay.safetensors"
+json.dump(I, open(index, "w"))
+P
+    export_ m out --max-shard-size 0
+    $ST same "$G/families/llama31" out
+}
+
+@test "keys that the class does not read are noted; --ignore-key reads without those in the way" {
+    llama=$G/families/llama
+    $ST edit $llama a 'C["no_such_key"] = 1; C["also"] = "x"'
+    run -0 --separate-stderr import a -o a.tsz
+    [ "$stderr" = "hf-import: 'a': config.json has keys that the class of model_type llama does not\
+ read; they are ignored: no_such_key, also" ]
+    [ "$(id a)" = "$(id $llama)" ]
+    $ST edit $llama b 'C["sliding_window"] = 16; C["kv_channels"] = 16'
+    refused b "sliding_window 16 changes the function and is not supported for model_type llama\
+ (--ignore-key sliding_window"
+    run -1 import b --ignore-key sliding_window
+    [[ $output == *"kv_channels is 16, but model_type llama computes with head_dim 8"* ]]
+    ignored="--ignore-key sliding_window --ignore-key kv_channels"
+    import b $ignored -o b.tsz
+    [ "$("$BIN/hf-import" b $ignored | $ST id)" = "$(id $llama)" ]
+    "$BIN/ts-dump" --hist b.tsz | grep -q -e "--ignore-key sliding_window --ignore-key kv_channels"
+    export_ b out $ignored --quiet
+    run ! grep -q sliding_window out/config.json
+    "$BIN/search-arch" b/config.json --parameters 10000 --quiet $ignored > /dev/null
 }
 
 @test "the directory appears whole or not at all" {

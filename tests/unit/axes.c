@@ -112,7 +112,7 @@ static void test_ids(void)
         char dir[100];
         struct err e = {0};
         snprintf(dir, sizeof dir, "tests/golden/families/%s", ids[i][0]);
-        struct model_in *in = model_open(dir, &e);
+        struct model_in *in = model_open(dir, NULL, &e);
         CHECK(in && !strcmp(model_in_spec(in)->id, ids[i][1]), "%s has id %s %s", ids[i][0],
               in ? model_in_spec(in)->id : "none", e.msg);
         model_close(in);

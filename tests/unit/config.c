@@ -123,6 +123,39 @@ static void test_rules(void)
               !h.layers[2].sliding_window);
 }
 
+/* ---- keys that the class does not read: accepted if they contradict nothing, and listed */
+
+static void test_unread(void)
+{
+    static const struct {
+        const char *config, *unread;
+    } cases[] = {
+        {SMALL("llama", ",'unsloth_fixed':true,'quantization_config':null"), "unsloth_fixed"},
+        {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
+        {SMALL("llama", ",'kv_channels':8,'n_embd':48.0,'d_ff':null"), "kv_channels, n_embd, d_ff"},
+        {SMALL("llama", ",'rope_scaling':{'type':'yarn','factor':4,'finetuned':true}"),
+         "rope_scaling.finetuned"},
+        {SMALL("qwen3", ",'rope_scaling':{'rope_type':'yarn','factor':4,'attn_factor':0.5}"),
+         "rope_scaling.attn_factor (which vLLM reads)"},
+        {"{'model_type':'gpt_neox','head_dim':96,'hidden_dropout':0.1}", "head_dim"},
+        {"{'model_type':'gemma3_text','rope_parameters':{'full_attention':{'rope_theta':1e6}}}",
+         NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e;
+        struct model_spec h;
+        int rc = head_of(&h, cases[i].config, &e);
+        CHECK(!rc, "%s: %s", cases[i].config, e.msg);
+        if (rc)
+            continue;
+        char *unread = config_unread(h.family, h.config);
+        CHECK(!unread == !cases[i].unread && (!unread || !strcmp(unread, cases[i].unread)),
+              "%s: unread are %s", cases[i].config, unread ? unread : "none");
+        free(unread);
+        model_spec_free(&h);
+    }
+}
+
 /* ---- refusals: each names the culprit */
 
 static void test_refusals(void)
@@ -133,12 +166,16 @@ static void test_refusals(void)
         {"{'hidden_size':8}", "no model_type, so the family is unknown (known are llama, mistral"},
         {"{'model_type':'bert'}", "\"bert\" is not supported (supported are llama, mistral"},
         {SMALL("llama", ",'quantization_config':{'bits':4}"), "quantization_config"},
-        {SMALL("llama", ",'attn_logit_softcapping':30.0"),
-         "key attn_logit_softcapping (30.0) may change the function"},
+        {SMALL("llama", ",'sliding_window':16"), "--ignore-key sliding_window"},
+        {SMALL("llama", ",'kv_channels':16"), "kv_channels is 16, but model_type llama computes "
+                                              "with head_dim 8 (--ignore-key kv_channels"},
+        {SMALL("llama", ",'layernorm_epsilon':0.5"), "computes with rms_norm_eps 1e-6"},
+        {"{'model_type':'gpt2','hidden_size':40}",
+         "hidden_size is 40, but model_type gpt2 computes with n_embd 768"},
         {SMALL("llama", ",'partial_rotary_factor':0.5"), "partial_rotary_factor 0.5"},
         {SMALL("llama", ",'rope_parameters':{'partial_rotary_factor':0.5}"),
          "partial_rotary_factor 0.5"},
-        {SMALL("llama", ",'rope_scaling':{'type':'mrope','mrope_section':[1]}"), "mrope_section"},
+        {SMALL("llama", ",'rope_scaling':{'type':'mrope','mrope_section':[1]}"), "rope type mrope"},
         {SMALL("llama", ",'rope_scaling':{'type':'proportional'}"), "rope type proportional"},
         {SMALL("llama", ",'rope_scaling':{'type':'linear'}"), "no factor"},
         {SMALL("llama", ",'rope_scaling':{'type':'linear','factor':-2}"),
@@ -151,7 +188,6 @@ static void test_refusals(void)
         {SMALL("mistral", ",'attention_bias':true"), "attention_bias true"},
         {SMALL("granite", ",'logits_scaling':0"), "logits_scaling is 0"},
         {SMALL("mistral", ",'layer_types':['full_attention']"), "layer_types"},
-        {SMALL("olmo2", ",'mlp_bias':true"), "mlp_bias"},
         {SMALL("olmo2", ",'sliding_window':16"), "sliding_window"},
         {SMALL("smollm3", ",'no_rope_layers':[1,1,0]"),
          "no_rope_layers has 3 entries for 4 layers"},
@@ -171,7 +207,8 @@ static void test_refusals(void)
          "sliding_attention is 4"},
         {SMALL("gemma3_text", ",'sliding_window':null"), "no sliding_window is in use"},
         {"{'model_type':'gemma3','text_config':{}}", "gemma3_text"},
-        {"{'model_type':'gpt_neox','head_dim':96}", "head_dim (96)"},
+        {"{'model_type':'gpt_neox','head_dim':64}",
+         "head_dim is 64, but model_type gpt_neox computes with head_dim 96"},
         {"{'model_type':'gpt_neox','use_parallel_residual':1}", "use_parallel_residual is 1"},
         {SMALL("nemotron-nas", ",'block_configs':[]"), "block_configs must list the 4 layers"},
         {SMALL("nemotron-nas", ",'block_configs':[1,2,3,4]"), "block_configs[0] must be an object"},
@@ -239,6 +276,7 @@ static void test_refusals(void)
 int main(void)
 {
     test_rules();
+    test_unread();
     test_refusals();
     return check_report();
 }

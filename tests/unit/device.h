@@ -37,7 +37,7 @@ static inline void stop_on_error(const struct err *e, const char *doing)
 static inline void load_model(struct model *m, const char *dir, int how, struct exec *x)
 {
     struct err e = {0};
-    struct model_in *in = model_open(dir, &e);
+    struct model_in *in = model_open(dir, NULL, &e);
     stop_on_error(&e, dir);
     if (!model_load(m, in, how, &e) && x)
         model_move(m, x, &e);

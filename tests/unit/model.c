@@ -19,7 +19,7 @@ static struct err e;
 static int load(struct model *m, const char *operand, int how)
 {
     e = (struct err){0};
-    struct model_in *in = model_open(operand, &e);
+    struct model_in *in = model_open(operand, NULL, &e);
     int rc = in ? model_load(m, in, how, &e) : -1;
     model_close(in);
     return rc;

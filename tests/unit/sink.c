@@ -62,7 +62,7 @@ static void test_pieces(const char *model)
     char *operand = mem_format(GOLDEN "%s", model), *copied, *pieced = NULL;
     int64_t n = 0, m = 0;
     for (int64_t piece = 0; piece <= 4096; piece = piece ? piece * 585 : 7) {
-        struct model_in *in = model_open(operand, &e);
+        struct model_in *in = model_open(operand, NULL, &e);
         struct model_out *out = open_dir(model_in_spec(in));
         CHECK(out && !(piece ? copy_pieces(out, in, piece) : model_copy(out, in)), "%s: %s", model,
               e.msg);
@@ -86,7 +86,7 @@ static void test_pieces(const char *model)
 /* One call too few or too many, each refused with its reason; no directory appears. */
 static void test_refusals(void)
 {
-    struct model_in *in = model_open(GOLDEN "gpt2", &e);
+    struct model_in *in = model_open(GOLDEN "gpt2", NULL, &e);
     const struct model_spec *h = model_in_spec(in);
     int64_t bytes = tensor_bytes(&h->tensors[0]), largest = 0;
     for (int i = 0; i < h->n_tensors; i++)
@@ -149,7 +149,7 @@ static void test_blocks(void)
     struct model_out *out = open_dir(&m.spec);
     CHECK(out && !model_write(out, &m), "%s", e.msg);
     model_out_close(out);
-    struct model_in *in = model_open(dir, &e);
+    struct model_in *in = model_open(dir, NULL, &e);
     CHECK(in && !model_load(&again, in, MODEL_TRAIN, &e), "%s", e.msg);
     CHECK(m.n_values > 7680000 && m.n_values == again.n_values &&
               !memcmp(m.weights.base, again.weights.base, (size_t)m.n_values * 4),

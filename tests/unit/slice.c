@@ -50,7 +50,7 @@ static void cut_open(struct cut *c, const char *family, const struct slice_targe
 {
     char dir[200];
     snprintf(dir, sizeof dir, "tests/golden/families/%s", family);
-    *c = (struct cut){.in = model_open(dir, &e)};
+    *c = (struct cut){.in = model_open(dir, NULL, &e)};
     if (c->in)
         rank_reversed(&c->rank, model_in_spec(c->in));
     int bad = !c->in ||

@@ -38,6 +38,11 @@
 #define KV_HEADS(K) KEY_NULL(num_key_value_heads, num_key_value_heads, K, =num_attention_heads)
 #define HEAD_DIM(D) KEY_NULL(head_dim, head_dim, D, =hidden_size/num_attention_heads)
 #define HEAD_DIM_DERIVED HEAD_DIM(=hidden_size/num_attention_heads)
+/* Token ids do not change the function, but a class that another stands in for may have others. */
+#define TOKEN_IDS(pad, bos, eos) \
+    KEY_NULL(pad_token_id, pad_token_id, pad, null) \
+    KEY_NULL(bos_token_id, bos_token_id, bos, null) \
+    KEY_NULL(eos_token_id, eos_token_id, eos, null)
 /* The rope facts of one table; rope_scaling and rope_parameters are read with it. */
 #define ROPE(theta) \
     KEY(rope_theta, rope_theta, theta) \
