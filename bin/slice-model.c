@@ -32,7 +32,8 @@ static const struct opt last[] = {
     {"ratio", OPT_TEXT, &wanted.ratio, "R",
      "of at most this share of the model's parameters, such as 0.5 or 50%", OPT_SILENT_ID},
     {"bytes", OPT_TEXT, &wanted.bytes, "N",
-     "of at most N bytes of weights in the dtypes that are written, such as 200MB", OPT_SILENT_ID},
+     "of at most N bytes of weights in the dtypes that are written (see --dtype), such as 200MB",
+     OPT_SILENT_ID},
     {"axes", OPT_TEXT, &wanted.axes, "LIST",
      "the axes that may shrink: of ffn (intermediate-size), hidden (hidden-size), layers "
      "(num-hidden-layers), and heads (num-attention-heads) or kv-heads (num-key-value-heads) "
@@ -67,12 +68,16 @@ static const struct opt last[] = {
      0},
     {"any-tokenizer", OPT_FLAG, &repair.any_tokenizer, NULL,
      "continue even if model and --repair's tokens come from different tokenizers", 0},
+    {"Values", OPT_GROUP, NULL, NULL, NULL, 0},
+    {"dtype", OPT_TEXT, &shape.dtype, "keep|f32|f16|bf16|q8_0",
+     "what weights are rounded to; keep: each tensor keeps its own (default keep)", 0},
     {"Checks", OPT_GROUP, NULL, NULL, NULL, 0},
     {"dry-run", OPT_FLAG, &dry_run, NULL, "print shape, parameters and bytes; write nothing",
      OPT_SILENT_ID},
     {"verify", OPT_PATH, &verify_name, "TOKENS",
      "before writing, check on TOKENS that the slice computes what the model computes with the "
-     "removed units held at zero; if not, write nothing and exit with status 3",
+     "removed units held at zero, before anything is rounded; if not, write nothing and exit with "
+     "status 3",
      OPT_SILENT_ID},
     {"verify-tokens", OPT_INT, &verify_tokens, "N", "length of the sequence that --verify compares",
      OPT_SILENT_ID | OPT_FROM_1},
@@ -109,10 +114,13 @@ static const struct tool_desc desc = {
     "MODEL",
     "Cut a model to a smaller shape, keeping the best units of every axis.",
     "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
-    "in their original order, unless --sort puts the best first. Dtypes are kept, except that "
-    "q8_0 matrices become f32 where columns are cut or sorted, or heads merged, and with --repair "
-    "wherever they write to the hidden state. Norm weights are cut, not rescaled; head_dim and "
-    "rotary positions stay. If nothing is removed, the model is copied, with a note.\n\nWorks in "
+    "in their original order, unless --sort puts the best first. Norm weights are cut, not "
+    "rescaled; head_dim and rotary positions stay. If nothing is removed, the model is copied, "
+    "with "
+    "a note.\n\nDtypes are kept unless --dtype is given. Matrices of q8_0 whose columns are cut or "
+    "sorted, whose heads are merged or which are refitted are rounded to q8_0 again; those whose "
+    "rows are then no whole blocks of 32 values become f16, with a note. --dtype q8_0 leaves "
+    "vectors in f32.\n\nWorks in "
     "constant memory, except with --sort and --merge-heads, which hold a matrix, --repair, which "
     "holds a layer of the model and of the slice and the hidden states of its tokens, and "
     "--verify, which holds both models. Refuses a rank of another model, sizes larger than the "
@@ -177,7 +185,7 @@ static void note_shape(struct tool *t, const struct model_spec *source, const st
     const struct model_spec *h = &p->spec;
     struct err refused = {0};
     char note[400], *blocks = slice_plan_blocks(p, source);
-    if (!dry_run && !shape.sort &&
+    if (!dry_run && !shape.sort && !shape.dtype &&
         model_spec_parameters(h, NULL) == model_spec_parameters(source, NULL))
         tool_note(t, "nothing to cut, so the model is copied: give a target shape with "
                      "--hidden-size, --num-hidden-layers, ... (see --help)");
@@ -203,17 +211,6 @@ static void fit_budget(struct tool *t, const struct budget *b, struct slice_targ
     tool_note(t, "--%s %s: %" PRId64 " %s with%s", b->option, b->value, reached,
               b->in_bytes ? "bytes" : "parameters", sizes);
     free(sizes);
-}
-
-/* Which heads can be merged is known only once the shape is. */
-static void check_budget(struct tool *t, const struct budget *b, const struct slice_plan *p)
-{
-    int64_t bytes = model_spec_bytes(&p->spec);
-    if (b->in_bytes && bytes > b->most)
-        tool_die(t,
-                 "--bytes %s: q8_0 matrices of merged heads are written as f32, and so the shape "
-                 "takes %" PRId64 " bytes: give a smaller budget",
-                 b->value, bytes);
 }
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
@@ -252,6 +249,14 @@ static void write_repaired(struct tool *t, struct slice_plan *p, struct model_in
     model_out_close(out);
 }
 
+static int is_rounded(const struct slice_plan *p, const struct model *slice)
+{
+    int rounded = 0;
+    for (int i = 0; i < p->spec.n_tensors; i++)
+        rounded |= slice->params[i].dtype != p->spec.tensors[i].dtype;
+    return rounded;
+}
+
 static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
                    const struct model *slice)
 {
@@ -264,11 +269,11 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
                     "the slice differs from the masked model by %.3g at token %" PRId64
                     ", logit %" PRId64 " (largest logit %.3g)",
                     v.difference, v.token, v.entry, v.largest);
-    tool_note(
-        t,
-        "verified on %" PRId64
-        " tokens: the slice's logits equal the masked model's to within %.2g (largest logit %.3g)",
-        v.tokens, v.difference, v.largest);
+    tool_note(t,
+              "verified on %" PRId64 " tokens: the slice's logits equal the masked model's to "
+                                     "within %.2g (largest logit %.3g)%s",
+              v.tokens, v.difference, v.largest,
+              is_rounded(p, slice) ? "; what is written is this slice, rounded" : "");
     st_close(in);
 }
 
@@ -284,6 +289,8 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
     slice_load(p, in, &source, &slice, tool_err(t));
     check_values(t, in);
     verify(t, p, &source, &slice);
+    slice_round(p, &slice, tool_err(t));
+    tool_check(t);
     if (repair.path)
         tool_repair_loaded(&repair, &source, &slice, verify_tokens);
     struct model_out *out = begin(t, p, in);
@@ -310,6 +317,8 @@ int main(int argc, char **argv)
     if (!repair.path &&
         (repair.tokens != repair_defaults.tokens || repair.ridge != repair_defaults.ridge))
         tool_usage(t, "--repair-tokens and --repair-ridge go with --repair TOKENS");
+    if (shape.dtype && !strcmp(shape.dtype, "keep"))
+        shape.dtype = NULL; /* as if it were not given, also in the history */
     if (budget_read(&budget, &wanted, &shape, tool_err(t)) ||
         slice_target_read(&target, &shape, tool_err(t)))
         tool_usage(t, "%s", tool_err(t)->msg);
@@ -317,16 +326,11 @@ int main(int argc, char **argv)
     const struct model_spec *source = model_in_spec(in);
     if (rank_name)
         load_rank(t, &r, source);
-    if (repair.path)
-        budget.set_dtypes = repair_plan;
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);
     if (merge_heads)
         merge(t, &p, source, rank_name ? &r : NULL);
-    if (repair.path)
-        repair_plan(&p);
-    check_budget(t, &budget, &p);
     note_shape(t, source, &p);
     if (dry_run)
         slice_plan_print(stdout, &p, source);

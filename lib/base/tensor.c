@@ -48,6 +48,11 @@ int64_t dtype_bytes(enum dtype d, int64_t n)
     return __builtin_mul_overflow(n, size, &bytes) ? -1 : bytes;
 }
 
+int64_t dtype_count(enum dtype d, int64_t bytes)
+{
+    return d == DT_Q8_0 ? bytes / Q8_BYTES * Q8_BLOCK : bytes / sizes[d];
+}
+
 int64_t tensor_bytes(const struct tensor *t)
 {
     int64_t n = tensor_count(t);

@@ -47,6 +47,8 @@ int64_t tensor_count(const struct tensor *t);
 /* Bytes of `n` entries in a row of that dtype; -1 on overflow or, for q8_0, when n is not a
  * multiple of 32. */
 int64_t dtype_bytes(enum dtype d, int64_t n);
+/* The entries that so many bytes hold, the other way round. */
+int64_t dtype_count(enum dtype d, int64_t bytes);
 int64_t tensor_bytes(const struct tensor *t); /* -1 as above */
 int tensor_same_shape(const struct tensor *a, const struct tensor *b);
 /* "[2, 3]" */

@@ -2,7 +2,6 @@
  * and are written where the family stores them: into their rows of fused tensors, transposed back
  * where the class has [in, out]. Keeps dtypes (quantised ones become f32) or rounds all to one.
  * Refused: models the class cannot express (hf/config.c), values beyond the range of f16. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +21,6 @@ struct hf_out {
     struct arena memory;
     /* a block as received, converted to the dtype to write, and some of its columns */
     unsigned char *raw, *cooked, *tile;
-    float *wide;
     int64_t room; /* values a block holds */
     /* the incoming tensor: its index, the next value not yet in a block, bytes of the block
      * received and expected */
@@ -30,27 +28,15 @@ struct hf_out {
     int64_t at, held, block;
 };
 
-static int check_range(const struct tensor *t, const float *v, int64_t n, struct err *e)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (fabsf(v[i]) >= 65520 && isfinite(v[i]))
-            return err_set(
-                e, "tensor %s has the value %g, which f16 cannot represent: choose another --dtype",
-                t->name, (double)v[i]);
-    return 0;
-}
-
 /* The n values of the block, in dtype d. NULL: a value is out of its range. */
 static const unsigned char *cook(struct hf_out *x, int64_t n, enum dtype d, struct err *e)
 {
-    const struct tensor *t = &x->spec->tensors[x->tensor];
-    if (t->dtype == d)
+    struct tensor t = x->spec->tensors[x->tensor];
+    enum dtype from = t.dtype;
+    if (from == d)
         return x->raw;
-    to_f32(x->wide, x->raw, t->dtype, n);
-    if (d == DT_F16 && check_range(t, x->wide, n, e))
-        return NULL;
-    from_f32(x->cooked, d, x->wide, n);
-    return x->cooked;
+    t.dtype = d;
+    return dtype_convert(x->cooked, &t, x->raw, from, n, e) ? NULL : x->cooked;
 }
 
 /* Writes values at .. at + n - 1 into the rows that store them. */
@@ -98,12 +84,11 @@ static int open_memory(struct hf_out *x, struct err *e)
             x->room = (v->cols + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
     }
     size_t block = arena_round((size_t)x->room * 8);
-    if (arena_open(&x->memory, 3 * block + arena_round((size_t)x->room * 4), e))
+    if (arena_open(&x->memory, 3 * block, e))
         return -1;
     x->raw = arena_take(&x->memory, block);
     x->cooked = arena_take(&x->memory, block);
     x->tile = arena_take(&x->memory, block);
-    x->wide = arena_take(&x->memory, (size_t)x->room * 4);
     return 0;
 }
 
@@ -149,8 +134,7 @@ static int block_end(struct hf_out *x, struct err *e)
 {
     const struct view *v = layout_view(&x->layout, x->tensor);
     enum dtype from = x->spec->tensors[x->tensor].dtype, d = x->layout.stored[v->stored].dtype;
-    int64_t size = dtype_bytes(d, 1), at = x->at,
-            n = from == DT_Q8_0 ? x->block / Q8_BYTES * Q8_BLOCK : x->block / dtype_bytes(from, 1);
+    int64_t size = dtype_bytes(d, 1), at = x->at, n = dtype_count(from, x->block);
     const unsigned char *values = cook(x, n, d, e);
     x->at += n;
     block_begin(x);

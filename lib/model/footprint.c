@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "../base/minmax.h"
+#include "dtypes.h"
 
 struct counting {
     struct footprint f;
-    enum dtype dtype;
+    struct dtype_choice dtype;
     int64_t multiplied; /* entries of the matrices that multiply a token */
 };
 
@@ -17,11 +18,6 @@ static int64_t row_bytes(enum dtype d, int64_t rows, int64_t n)
 {
     int64_t whole = (n + Q8_BLOCK - 1) / Q8_BLOCK * Q8_BLOCK;
     return rows * dtype_bytes(d, d == DT_Q8_0 ? whole : n);
-}
-
-static int holds_blocks(const struct family_tensor *t, int64_t columns)
-{
-    return t->axes[1] != AXIS_NONE && columns % Q8_BLOCK == 0;
 }
 
 /* Embeddings are multiplied too where they are the head. */
@@ -39,8 +35,9 @@ static int count_tensor(void *user, const struct model_spec *h, const struct fam
     int is_matrix = t->axes[1] != AXIS_NONE, looked_up = footprint_is_looked_up(h, t);
     int64_t first = model_spec_dimension(h, t->axes[0], layer), rows = is_matrix ? first : 1,
             cols = is_matrix ? model_spec_dimension(h, t->axes[1], layer) : first;
-    enum dtype d = c->dtype == DT_Q8_0 && !holds_blocks(t, cols) ? DT_F32 : c->dtype;
-    int64_t bytes = row_bytes(d, 1, cols), used = looked_up ? 1 : rows;
+    struct tensor shape = {.ndim = 1 + is_matrix, .shape = {is_matrix ? rows : cols, cols}};
+    int64_t bytes = row_bytes(dtype_written(c->dtype, DT_F32, &shape), 1, cols),
+            used = looked_up ? 1 : rows;
     c->f.parameters += rows * cols;
     c->f.non_embedding += family_tensor_is_table(t) ? 0 : rows * cols;
     c->f.active += used * cols;
@@ -63,7 +60,7 @@ static void count_attention(struct footprint *f, const struct layer *y,
 
 struct footprint model_footprint(const struct model_spec *h, const struct footprint_options *o)
 {
-    struct counting c = {.dtype = o->weights};
+    struct counting c = {.dtype = {1, o->weights}};
     assert(o->context >= 1 && o->context <= FOOTPRINT_CONTEXT);
     model_spec_visit(h, count_tensor, &c);
     for (int64_t l = 0; l < h->num_hidden_layers; l++)

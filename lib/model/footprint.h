@@ -24,7 +24,7 @@ enum { FOOTPRINT_CONTEXT = 1 << 24 };
 
 struct footprint_options {
     /* f64, f32, f16, bf16, or q8_0: then matrices whose rows are whole blocks of 32 take 34 bytes a
-     * block, and all other tensors are f32 */
+     * block, other matrices are f16, vectors f32 (dtypes.h) */
     enum dtype weights;
     /* of keys and values, the same choice; q8_0: each head in blocks of its own */
     enum dtype cache;

@@ -1,5 +1,5 @@
 /* A model in memory: the tensors of a spec in one arena, read from a MODEL operand or drawn at
- * random, and written back as stream records. MODEL_TRAIN: every tensor f32, one contiguous range
+ * random. MODEL_TRAIN: every tensor f32, one contiguous range
  * in stream order without padding, so that clipping, AdamW and checkpoints see one vector.
  * MODEL_FROZEN: matrices as stored where kernels can read that dtype (bf16, f16, q8_0, f32),
  * everything else f32, each tensor aligned. */
@@ -387,30 +387,4 @@ void model_free(struct model *m)
     arena_close(&m->grads);
     arena_close(&m->copies);
     *m = (struct model){0};
-}
-
-/* Writes the next tensor, n f32 values in device memory. */
-static int write_values(struct model_out *out, struct exec *x, const float *from, int64_t n)
-{
-    float *piece = mem_alloc(CHUNK);
-    int failed = model_out_next(out);
-    for (int64_t at = 0, k; at < n && !failed; at += k) {
-        k = n - at < CHUNK / 4 ? n - at : CHUNK / 4;
-        exec_get(x, piece, from + at, (size_t)k * sizeof *piece);
-        failed = model_out_write(out, piece, k * (int64_t)sizeof *piece);
-    }
-    free(piece);
-    return failed;
-}
-
-int model_write(struct model_out *out, const struct model *m)
-{
-    const float *weight = (const float *)m->weights.base;
-    for (int i = 0; i < m->spec.n_tensors; i++) {
-        int64_t n = tensor_count(&m->spec.tensors[i]);
-        if (m->x ? write_values(out, m->x, weight, n) : model_out_tensor(out, m->params[i].v))
-            return -1;
-        weight += n;
-    }
-    return model_out_end(out);
 }

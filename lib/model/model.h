@@ -10,6 +10,7 @@
 
 #include "../base/mem.h"
 #include "config.h"
+#include "dtypes.h"
 #include "family.h"
 #include "footprint.h"
 #include "layout.h"
@@ -84,7 +85,7 @@ int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);
 void model_free(struct model *m);
-/* Writes all tensors, with their dtypes in memory, and the end; out's files must have been
+/* Writes all tensors, rounded to the dtypes of out's spec, and the end; out's files must have been
  * written. */
 int model_write(struct model_out *out, const struct model *m);
 

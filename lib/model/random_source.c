@@ -6,6 +6,7 @@
 #include "../base/mem.h"
 #include "../base/minmax.h"
 #include "../base/rng.h"
+#include "dtypes.h"
 #include "source.h"
 
 enum { BLOCKS = 512, VALUES = BLOCKS * Q8_BLOCK };
@@ -98,8 +99,7 @@ struct model_in *model_random(const struct model_spec *shape, enum dtype dtype, 
     model_spec_list_tensors(&in->spec, dtype);
     for (int i = 0; i < in->spec.n_tensors; i++) {
         struct tensor *t = &in->spec.tensors[i];
-        if (dtype == DT_Q8_0 && (t->ndim < 2 || t->shape[1] % Q8_BLOCK))
-            t->dtype = DT_F32;
+        t->dtype = dtype_written((struct dtype_choice){1, dtype}, DT_F32, t);
     }
     return in;
 }

@@ -202,8 +202,6 @@ static int64_t cost(const struct fitting *w)
     if (slice_target_read(w->target, w->options, w->e) ||
         slice_plan_shape(&p, w->source, w->rank, w->rank_path, w->target, w->e))
         return -1;
-    if (w->budget->set_dtypes)
-        w->budget->set_dtypes(&p);
     int64_t n = w->budget->in_bytes ? model_spec_bytes(&p.spec)
                                     : model_spec_parameters(&p.spec, NULL);
     slice_plan_free(&p);

@@ -21,9 +21,6 @@ struct budget {
     double ratio; /* of the model's parameters, instead of `most`; 0: none */
     int64_t multiple_of;
     int moves[AXIS_COUNT];
-    /* sets the dtypes of a shape that are not written as slice_copy does; NULL: all are. Set it
-     * after budget_read. */
-    void (*set_dtypes)(struct slice_plan *p);
 };
 /* The text of options, NULL if not given. */
 struct budget_options {

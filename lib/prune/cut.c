@@ -17,8 +17,8 @@ static const struct kept *kept_of(const struct slice_plan *p, enum axis axis, in
     return k->index ? k : NULL;
 }
 
-/* A tensor as rows and columns, and which of them stay. NULL lists: all, in order. q8_0 whose
- * columns are cut is widened first: then dtype differs from `stored`. */
+/* A tensor as rows and columns, and which of them stay. NULL lists: all, in order. dtype: while it
+ * is cut, see slice_dtype. */
 struct cut {
     enum dtype stored, dtype;
     int sorts;  /* rows or columns change their order */
@@ -43,23 +43,28 @@ static const struct kept *unless_whole(const struct kept *k)
 
 static struct cut cut_of(const struct slice_plan *p, const struct tensor *t, int dest)
 {
-    struct cut c = {.stored = t->dtype,
-                    .dtype = dest < 0 ? t->dtype : p->spec.tensors[dest].dtype,
-                    .rows = 1,
-                    .cols = t->shape[t->ndim - 1]};
+    struct cut c = {
+        .stored = t->dtype, .dtype = t->dtype, .rows = 1, .cols = t->shape[t->ndim - 1]};
+    int64_t layer;
     if (t->ndim == 2)
         c.rows = t->shape[0];
+    if (dest >= 0) {
+        const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
+        c.merges = slice_merges(p, dest);
+        c.keep_rows = t->ndim == 2 ? unless_whole(kept_of(p, f->axes[0], layer)) : NULL;
+        c.keep_cols = unless_whole(kept_of(p, f->axes[t->ndim - 1], layer));
+        c.sorts = is_sorted(c.keep_rows) || is_sorted(c.keep_cols);
+    }
+    if (c.stored == DT_Q8_0 && (c.merges || c.keep_cols))
+        c.dtype = DT_F32;
     c.stored_bytes = dtype_bytes(c.stored, c.cols);
     c.row_bytes = dtype_bytes(c.dtype, c.cols);
-    if (dest < 0)
-        return c;
-    int64_t layer;
-    const struct family_tensor *f = model_spec_axes(&p->spec, dest, &layer);
-    c.merges = slice_merges(p, dest);
-    c.keep_rows = t->ndim == 2 ? unless_whole(kept_of(p, f->axes[0], layer)) : NULL;
-    c.keep_cols = unless_whole(kept_of(p, f->axes[t->ndim - 1], layer));
-    c.sorts = is_sorted(c.keep_rows) || is_sorted(c.keep_cols);
     return c;
+}
+
+enum dtype slice_dtype(const struct slice_plan *p, const struct tensor *source, int to)
+{
+    return cut_of(p, source, to).dtype;
 }
 
 /* The row that comes i-th in the cut tensor; beyond the last: c->rows. */
@@ -111,7 +116,8 @@ static unsigned char *cut_row(const struct cut *c, const unsigned char *row, uns
 typedef int read_fn(void *user, void *buf, int64_t n);
 typedef int write_fn(void *user, const void *data, int64_t n);
 
-/* Reads the whole tensor `source` and writes what is kept of it (write NULL: nothing). */
+/* Reads the whole tensor `source` and writes what is kept of it, in the dtype in which it was cut
+ * (write NULL: nothing). */
 static int cut_tensor(const struct slice_plan *p, const struct tensor *source, int dest,
                       read_fn *read, write_fn *write, void *user)
 {
@@ -142,9 +148,12 @@ static int cut_tensor(const struct slice_plan *p, const struct tensor *source, i
 
 /* ---- from a source to a sink */
 
+/* to: the tensor that is written; from: the dtype in which it was cut. */
 struct pipe {
     struct model_in *in;
     struct model_out *out;
+    const struct tensor *to;
+    enum dtype from;
 };
 
 static int pipe_read(void *user, void *buf, int64_t n)
@@ -154,14 +163,23 @@ static int pipe_read(void *user, void *buf, int64_t n)
 
 static int pipe_write(void *user, const void *data, int64_t n)
 {
-    return model_out_write(((struct pipe *)user)->out, data, n);
+    const struct pipe *p = user;
+    int64_t values = dtype_count(p->from, n), bytes;
+    if (p->from == p->to->dtype)
+        return model_out_write(p->out, data, n);
+    bytes = dtype_bytes(p->to->dtype, values);
+    void *rounded = mem_alloc((size_t)bytes);
+    int failed = dtype_convert(rounded, p->to, data, p->from, values, p->out->err) ||
+                 model_out_write(p->out, rounded, bytes);
+    free(rounded);
+    return failed;
 }
 
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out)
 {
-    struct pipe pipe = {in, out};
     int to = p->dest[i];
+    struct pipe pipe = {in, out, to < 0 ? NULL : &p->spec.tensors[to], slice_dtype(p, source, to)};
     if (to >= 0 && model_out_next(out))
         return -1;
     return cut_tensor(p, source, to, pipe_read, to < 0 ? NULL : pipe_write, &pipe);
@@ -193,6 +211,8 @@ static int params_open(struct model *m, const struct model_spec *h, struct err *
 struct both {
     struct model_in *in;
     unsigned char *source, *slice;
+    const struct tensor *to;
+    enum dtype from;
 };
 
 static int both_read(void *user, void *buf, int64_t n)
@@ -208,16 +228,40 @@ static int both_read(void *user, void *buf, int64_t n)
 static int both_write(void *user, const void *data, int64_t n)
 {
     struct both *b = user;
-    memcpy(b->slice, data, (size_t)n);
-    b->slice += n;
+    int64_t values = dtype_count(b->from, n);
+    if (dtype_convert(b->slice, b->to, data, b->from, values, b->in->err))
+        return -1;
+    b->slice += dtype_bytes(b->to->dtype, values);
     return 0;
+}
+
+static int take(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
+                const struct model_spec *to, void *whole, void *kept)
+{
+    int dest = p->dest[i];
+    struct both b = {in, whole, kept, dest < 0 ? NULL : &to->tensors[dest],
+                     slice_dtype(p, source, dest)};
+    return cut_tensor(p, source, dest, both_read, kept ? both_write : NULL, &b);
 }
 
 int slice_take(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                void *whole, void *kept)
 {
-    struct both b = {in, whole, kept};
-    return cut_tensor(p, source, p->dest[i], both_read, kept ? both_write : NULL, &b);
+    return take(p, in, source, i, &p->spec, whole, kept);
+}
+
+/* The slice with room for its values as they are cut. */
+static int open_unrounded(const struct slice_plan *p, const struct model_spec *source,
+                          struct model *slice, struct err *e)
+{
+    struct model_spec h;
+    model_spec_copy(&h, &p->spec);
+    for (int i = 0; i < source->n_tensors; i++)
+        if (p->dest[i] >= 0)
+            h.tensors[p->dest[i]].dtype = slice_dtype(p, &source->tensors[i], p->dest[i]);
+    int failed = params_open(slice, &h, e);
+    model_spec_free(&h);
+    return failed;
 }
 
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
@@ -226,15 +270,29 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
     struct tensor t;
     int more = 1;
     *slice = (struct model){0};
-    if (params_open(source, model_in_spec(in), e) || params_open(slice, &p->spec, e))
+    if (params_open(source, model_in_spec(in), e) || open_unrounded(p, model_in_spec(in), slice, e))
         return -1;
     model_digest(in);
     for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
         int dest = p->dest[i];
-        if (slice_take(p, in, &t, i, source->params[i].v, dest < 0 ? NULL : slice->params[dest].v))
+        if (take(p, in, &t, i, &slice->spec, source->params[i].v,
+                 dest < 0 ? NULL : slice->params[dest].v))
             return -1;
     }
     return more;
+}
+
+int slice_round(const struct slice_plan *p, struct model *slice, struct err *e)
+{
+    struct model rounded;
+    int failed = params_open(&rounded, &p->spec, e);
+    for (int i = 0; i < p->spec.n_tensors && !failed; i++)
+        failed = dtype_convert(rounded.params[i].v, &p->spec.tensors[i], slice->params[i].v,
+                               slice->params[i].dtype, tensor_count(&p->spec.tensors[i]), e);
+    model_free(failed ? &rounded : slice);
+    if (!failed)
+        *slice = rounded;
+    return failed;
 }
 
 /* ---- as parts of the values of a model */

@@ -58,9 +58,6 @@ int slice_merge_plan(struct slice_plan *p, const struct model_spec *source, cons
     if (!pairs)
         return err_set(e, "--merge-heads has nothing to merge: no layer loses query heads of a "
                           "group that stays");
-    for (int i = 0; i < p->spec.n_tensors; i++)
-        if (p->spec.tensors[i].dtype == DT_Q8_0 && slice_merges(p, i))
-            p->spec.tensors[i].dtype = DT_F32;
     return 0;
 }
 
@@ -109,17 +106,20 @@ void slice_merge(const struct slice_plan *p, int to, enum dtype d, int64_t rows,
 
 /* ---- a model */
 
+/* The dtype in which heads are merged: q8_0 is widened. */
+static enum dtype merged_dtype(enum dtype d) { return d == DT_Q8_0 ? DT_F32 : d; }
+
 static size_t merged_bytes(const struct slice_plan *p, int i, const struct param *q)
 {
     int to = p->dest[i];
     return to < 0 || !slice_merges(p, to)
                ? 0
-               : (size_t)dtype_bytes(p->spec.tensors[to].dtype, q->rows * q->cols);
+               : (size_t)dtype_bytes(merged_dtype(q->dtype), q->rows * q->cols);
 }
 
 static void merge_param(const struct slice_plan *p, int to, struct param *q, void *values)
 {
-    enum dtype d = p->spec.tensors[to].dtype;
+    enum dtype d = merged_dtype(q->dtype);
     int is_matrix = p->spec.tensors[to].ndim == 2;
     if (d == q->dtype)
         memcpy(values, q->v, (size_t)dtype_bytes(d, q->rows * q->cols));

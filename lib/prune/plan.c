@@ -214,14 +214,6 @@ static int becomes(const struct slice_plan *p, const struct model_spec *source, 
     return !strcmp(stem, slice_stem) && slice_layer == place && (place >= 0 || layer < 0);
 }
 
-/* Blocks of q8_0 cannot be cut or sorted: a tensor that loses or moves part of its last dimension,
- * along which they run, becomes f32. */
-static enum dtype dtype_of(const struct tensor *from, const struct tensor *to, int sort)
-{
-    int last = from->ndim - 1, changed = sort || to->shape[last] != from->shape[last];
-    return from->dtype == DT_Q8_0 && changed ? DT_F32 : from->dtype;
-}
-
 /* Removes one kind of block from the listed layers. */
 static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_kind kind,
                       const char *option, const struct ranges *list)
@@ -288,8 +280,8 @@ static int shape_tensors(const struct planner *w, struct slice_plan *p)
     for (int i = 0; i < w->source->n_tensors; i++) {
         p->dest[i] = becomes(p, w->source, i, to) ? to++ : -1;
         if (p->dest[i] >= 0)
-            h->tensors[to - 1].dtype = dtype_of(&w->source->tensors[i], &h->tensors[to - 1],
-                                                w->target->sort);
+            h->tensors[to - 1].dtype = dtype_written(w->target->dtype, w->source->tensors[i].dtype,
+                                                     &h->tensors[to - 1]);
     }
     return to == h->n_tensors ? 0
                               : err_set(w->e, "internal error: the tensors of the slice do not "
@@ -335,7 +327,7 @@ int slice_plan_shape(struct slice_plan *p, const struct model_spec *source, cons
                      const char *rank_path, const struct slice_target *target, struct err *e)
 {
     struct planner w = {source, rank, rank_path, target, e};
-    *p = (struct slice_plan){0};
+    *p = (struct slice_plan){.dtype = target->dtype};
     if (plan_shape(&w, p))
         slice_plan_free(p);
     return e->set ? -1 : 0;
@@ -345,7 +337,7 @@ int slice_plan_make(struct slice_plan *p, const struct model_spec *source, const
                     const char *rank_path, const struct slice_target *target, struct err *e)
 {
     struct planner w = {source, rank, rank_path, target, e};
-    *p = (struct slice_plan){0};
+    *p = (struct slice_plan){.dtype = target->dtype};
     if (!plan_shape(&w, p))
         plan_units(&w, p);
     if (e->set)

@@ -196,6 +196,52 @@ static int cut_block(const struct slice_plan *p, const struct model_spec *source
     return -1;
 }
 
+/* Was the slice's tensor `to`, a matrix of the source's tensor, meant to be q8_0? */
+static int misses_q8(const struct slice_plan *p, const struct tensor *source, int to)
+{
+    const struct tensor *t = &p->spec.tensors[to];
+    enum dtype wanted = p->dtype.given ? p->dtype.dtype : source->dtype;
+    return wanted == DT_Q8_0 && t->ndim == 2 && t->dtype != DT_Q8_0;
+}
+
+/* The widths nearest to that of tensor `to` that are whole blocks, as values of the option where
+ * they are. */
+static char *widths_text(const struct slice_plan *p, int to, int64_t most)
+{
+    int64_t layer, cols = p->spec.tensors[to].shape[1], less = cols / Q8_BLOCK * Q8_BLOCK,
+                   more = less + Q8_BLOCK;
+    enum axis x = model_spec_axes(&p->spec, to, &layer)->axes[1];
+    int is_size = axis_rows[x].option && model_spec_size(&p->spec, x, layer) == cols;
+    char *text = is_size ? mem_format("; --%s", axis_rows[x].option) : mem_string("; a width of");
+    if (more <= most)
+        text = mem_append(text, " %" PRId64, more);
+    if (less)
+        text = mem_append(text, "%s %" PRId64, more <= most ? " or" : "", less);
+    return mem_append(text, " would fit");
+}
+
+/* most: values in a row of the source */
+static char *misfit_text(const struct slice_plan *p, int to, int64_t most, int n)
+{
+    char *widths = most < Q8_BLOCK ? mem_string("") : widths_text(p, to, most);
+    char *text = mem_format("rows of %s have %" PRId64 " values, which is not a multiple of 32, so "
+                            "q8_0 cannot hold them: %d matri%s written as f16%s",
+                            tensor_take_apart(p->spec.tensors[to].name).stem,
+                            p->spec.tensors[to].shape[1], n, n == 1 ? "x is" : "ces are", widths);
+    free(widths);
+    return text;
+}
+
+/* What q8_0 was to hold and cannot; NULL: nothing. */
+static char *misfits_text(const struct slice_plan *p, const struct model_spec *source)
+{
+    int n = 0, first = -1;
+    for (int i = 0; i < source->n_tensors; i++)
+        if (p->dest[i] >= 0 && misses_q8(p, &source->tensors[i], p->dest[i]))
+            first = n++ ? first : i;
+    return n ? misfit_text(p, p->dest[first], source->tensors[first].shape[1], n) : NULL;
+}
+
 char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source)
 {
     static const struct {
@@ -203,6 +249,9 @@ char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *sou
         const char *what;
     } blocks[] = {{32, "no quantised type of GGUF holds them"},
                   {256, "K-quants of GGUF do not hold them, other types do"}};
+    char *misfits = misfits_text(p, source);
+    if (misfits)
+        return misfits;
     for (int b = 0; b < 2; b++) {
         int i = cut_block(p, source, blocks[b].values);
         if (i >= 0)

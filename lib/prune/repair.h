@@ -23,7 +23,7 @@
  * fitted to their own outputs in the uncut model, and nothing makes up for removed layers; nor does
  * anything for layers removed before the first that stays. With a smaller hidden size, the kept
  * outputs are refitted; embeddings, norms and the matrices that read the hidden state stay as they
- * were cut. */
+ * were cut. Fitted matrices are rounded to the dtypes of the slice. */
 #ifndef PARE_PRUNE_REPAIR_H
 #define PARE_PRUNE_REPAIR_H
 
@@ -47,10 +47,7 @@ struct repair_result {
 };
 
 struct repair;
-/* Fitted matrices must be written in f32 where they are stored as q8_0: changes the plan's spec, so
- * call it before the header of the slice is written. */
-void repair_plan(struct slice_plan *p);
-/* The others are borrowed. Tokens are checked against the vocabulary. */
+/* All but e are borrowed. Tokens are checked against the vocabulary. */
 struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                            const struct model_spec *source, const struct repair_text *text,
                            double ridge, struct err *e);

@@ -46,18 +46,6 @@ int repair_tensor(const struct model_spec *h, int64_t layer, const char *stem, c
     return model_spec_find(h, name);
 }
 
-void repair_plan(struct slice_plan *p)
-{
-    struct writer writers[WRITERS];
-    repair_writers(p->spec.family, writers);
-    for (int64_t l = 0; l < p->spec.num_hidden_layers; l++)
-        for (int w = 0; w < WRITERS; w++) {
-            int i = repair_tensor(&p->spec, l, writers[w].stem, "weight");
-            if (i >= 0 && p->spec.tensors[i].dtype == DT_Q8_0)
-                p->spec.tensors[i].dtype = DT_F32;
-        }
-}
-
 /* ---- running a model, a layer of a batch at a time */
 
 struct portion {
@@ -190,15 +178,17 @@ static void set_missing(const struct repair *r, int64_t layer, int w, const stru
         }
 }
 
-/* values += D, in their own type */
+/* values += D, rounded to their own type */
 static void values_add(void *values, enum dtype d, const double *change, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i += Q8_BLOCK) {
         char *at = (char *)values + dtype_bytes(d, i);
-        float x;
-        to_f32(&x, at, d, 1);
-        x = (float)(x + change[i]);
-        from_f32(at, d, &x, 1);
+        int64_t k = min64(n - i, Q8_BLOCK);
+        float x[Q8_BLOCK];
+        to_f32(x, at, d, k);
+        for (int64_t j = 0; j < k; j++)
+            x[j] = (float)(x[j] + change[i + j]);
+        from_f32(at, d, x, k);
     }
 }
 

@@ -20,11 +20,12 @@ struct slice_target {
      * in_order: units are kept from the first, as in a sorted model; needs no rank. Layers keep
      * their places in both: what they compute depends on those before. */
     int sort, in_order;
+    struct dtype_choice dtype; /* of what is written */
 };
 /* The text of options, NULL if not given: a number for an axis of the model, a number or
  * LAYERS:SIZE,... for an axis of the layers, lists of layers to drop. */
 struct slice_options {
-    const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp;
+    const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp, *dtype;
     int sort, in_order;
 };
 /* -1: malformed text. */
@@ -55,7 +56,8 @@ struct slice_plan {
     struct slice_layer *layers; /* [spec.num_hidden_layers] */
     /* source tensor -> tensor of spec; -1: its layer is dropped */
     int *dest;
-    int merges_outputs; /* merged heads include their columns of o_proj */
+    struct dtype_choice dtype; /* the target's: the spec's dtypes follow from it */
+    int merges_outputs;        /* merged heads include their columns of o_proj */
 };
 /* rank: may be NULL or lack entries that no cut needs. Kept units stay in their original order
  * unless the target sorts them; axes without a request keep all units. With fewer query heads,
@@ -87,26 +89,33 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
  * cut, and the layers and halves that are dropped by number. "": nothing is cut. Free it. */
 char *slice_plan_options(const struct slice_plan *p, const struct model_spec *source);
 
-/* What GGUF can no longer quantise: a sentence about matrices whose rows were whole blocks of 32
- * values, or of 256, and are not any more; NULL: none. Free it. */
+/* A sentence about matrices that were to be q8_0 and whose rows are no whole blocks of 32 values,
+ * or about what GGUF can no longer quantise: matrices whose rows were whole blocks of 32 values, or
+ * of 256, and are not any more; NULL: neither. Free it. */
 char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source);
 
 /* Reads tensor i of the source from `in`, all of it, in row blocks of about 1 MiB (at once if its
  * rows are sorted or its heads merged), and unless its layer is dropped writes what is kept to
- * `out`, in the dtype that the plan's spec gives it: the source's, or f32 for q8_0 that is cut or
- * sorted inside its rows, merged or repaired. */
+ * `out`, rounded to the dtype that the plan's spec gives it. q8_0 that is cut or sorted inside its
+ * rows, or merged, is widened before and rounded again. */
 int slice_copy(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                struct model_out *out);
 
-/* The same, into memory: all bytes to `whole`, what is kept to `kept` (NULL where the layer is
- * dropped). */
+/* The same, into memory: all bytes to `whole`, what is kept and rounded to `kept` (NULL where the
+ * layer is dropped). */
 int slice_take(const struct slice_plan *p, struct model_in *in, const struct tensor *source, int i,
                void *whole, void *kept);
 
-/* Source and slice in memory, from one pass, in the dtypes stored and written; params of both point
- * to the exact bytes. */
+/* The dtype in which what becomes tensor `to` of the slice is cut and merged, before it is rounded:
+ * the one it is stored in, or f32 where its q8_0 blocks are not kept as they are. */
+enum dtype slice_dtype(const struct slice_plan *p, const struct tensor *source, int to);
+
+/* Source and slice in memory, from one pass, in the dtypes stored and of slice_dtype: nothing is
+ * rounded yet. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
                struct model *slice, struct err *e);
+/* Rounds a slice that slice_load made to the dtypes of the plan's spec. */
+int slice_round(const struct slice_plan *p, struct model *slice, struct err *e);
 /* The slice of a frozen model that is on its device. Tensors that stay whole are the model's own,
  * which must outlive the slice; the others are in new device memory. model_free(slice) */
 int slice_lend(const struct slice_plan *p, const struct model *m, struct exec *x,

@@ -17,6 +17,8 @@ int slice_target_read(struct slice_target *t, const struct slice_options *o, str
     read_list(&t->drop_layers, "drop-layers", o->drop_layers, RANGES_PLAIN, e);
     read_list(&t->drop_attention, "drop-attention", o->drop_attention, RANGES_PLAIN, e);
     read_list(&t->drop_mlp, "drop-mlp", o->drop_mlp, RANGES_PLAIN, e);
+    if (!e->set)
+        dtype_choose(&t->dtype, o->dtype, e);
     if (o->size[AXIS_L] && o->drop_layers)
         err_set(e, "--num-hidden-layers and --drop-layers both choose layers: give one");
     if (e->set)

@@ -104,7 +104,7 @@ struct block {
 static int block_read(struct dump_source *s, const struct tensor *t, struct block *b, struct err *e)
 {
     int64_t whole = dtype_bytes(t->dtype, BLOCK), bytes = s->left < whole ? s->left : whole;
-    b->n = t->dtype == DT_Q8_0 ? bytes / Q8_BYTES * Q8_BLOCK : bytes / dtype_bytes(t->dtype, 1);
+    b->n = dtype_count(t->dtype, bytes);
     if (source_read(s, b->raw, bytes, e))
         return -1;
     to_f32(b->f32, b->raw, t->dtype, b->n);

@@ -43,6 +43,7 @@ static const char *const options[] = {
     "drop-attention",
     "drop-layers",
     "drop-mlp",
+    "dtype",
     "field",
     "first-sequence",
     "first-window",

@@ -19,13 +19,14 @@ struct tool_repair {
     struct repair_text text;
     struct repair *repair;
 };
-/* Computes in f32. The plan has been given to repair_plan. */
+/* Computes in f32. */
 void tool_repair_open(struct tool_repair *r, struct tool *t, struct slice_plan *p,
                       const struct model_spec *source);
 /* From the source's tensors to those of the slice, in one pass. */
 void tool_repair_stream(struct tool_repair *r, struct model_in *in, struct model_out *out);
-/* The same of both in memory, as slice_load makes them; notes how far the slice's logits are from
- * the source's by the reference implementation, before and after, on the first `most` tokens. */
+/* The same of both in memory, of slice_load and slice_round; notes how far the slice's logits are
+ * from the source's by the reference implementation, before and after, on the first `most` tokens.
+ */
 void tool_repair_loaded(struct tool_repair *r, const struct model *source, struct model *slice,
                         int64_t most);
 
