@@ -12,8 +12,9 @@ static struct train_options o = TRAIN_DEFAULTS;
 static struct train_run run;
 static struct data_sources data;
 static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output;
-static const char *rest = "auto", *init = "keep", *teacher_dtype = "keep";
+static const char *dtype, *rest = "auto", *init = "keep", *teacher_dtype = "keep";
 static struct opt_list data_names;
+static struct dtype_choice out_dtype = {1, DT_F32};
 static int any_tokenizer, random_init, f32_teacher;
 
 static const struct opt opts[] = {
@@ -41,6 +42,10 @@ static const struct opt opts[] = {
      "train smaller models within STUDENT in one run: FILE has a line for each shape, and every "
      "step draws one (see above)",
      0},
+    {"dtype", OPT_TEXT, &dtype, "f32|f16|bf16|q8_0|keep",
+     "what trained weights are rounded to when they are written; keep: the student's dtypes "
+     "(default f32)",
+     0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
 /* clang-format off */
@@ -67,7 +72,7 @@ static const struct tool_desc desc = {
     "kd-train",
     "STUDENT",
     "Train a model by knowledge distillation from a teacher, or by cross-entropy.",
-    "Reads models and token streams; writes the trained model as an f32 stream with the student's "
+    "Reads models and token streams; writes the trained model as a stream with the student's "
     "tokenizer, or the teacher's if the student has none. The loss is the mean over all "
     "predictions of an optimiser step. The learning rate rises linearly, then follows the "
     "--schedule.\n\nTokens are not held in memory. A plain file is read in place; a compressed "
@@ -100,6 +105,10 @@ static void resolve_options(struct tool *t)
     struct err e = {0};
     random_init = text_choice("init", init, "keep", "random", &e);
     f32_teacher = text_choice("teacher-dtype", teacher_dtype, "keep", "f32", &e);
+    if (dtype && !strcmp(dtype, "f32"))
+        dtype = NULL; /* as if it were not given, also in the history */
+    if (dtype)
+        dtype_choose(&out_dtype, dtype, &e);
     if (e.set || train_options_parse(&o, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
     if (!data_names.n)
@@ -206,7 +215,7 @@ static void open_inputs(struct tool *t)
 static struct model_out *open_output(struct tool *t)
 {
     struct model_spec spec;
-    struct model_in *files_from = train_result_spec(&spec, student_in, teacher_in);
+    struct model_in *files_from = train_result_spec(&spec, student_in, teacher_in, out_dtype);
     struct model_out *out = tool_model_out(t, output, &spec);
     model_copy_files(out, files_from);
     tool_check(t);

@@ -253,11 +253,16 @@ void train_run_describe(const struct train_run *r, const struct train_record *re
 }
 
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,
-                                   struct model_in *teacher)
+                                   struct model_in *teacher, struct dtype_choice dtype)
 {
+    const struct model_spec *own = model_in_spec(student);
     struct model_in *from = teacher && !model_in_spec(student)->tokenizer_id[0] ? teacher : student;
-    model_spec_copy(spec, model_in_spec(student));
+    model_spec_copy(spec, own);
     model_spec_list_tensors(spec, DT_F32);
+    for (int i = 0; i < spec->n_tensors; i++) {
+        enum dtype d = i < own->n_tensors ? own->tensors[i].dtype : DT_F32;
+        spec->tensors[i].dtype = dtype_written(dtype, d, &spec->tensors[i]);
+    }
     spec->id[0] = 0;
     model_spec_take_files(spec, model_in_spec(from));
     return from;

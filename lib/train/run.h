@@ -76,9 +76,9 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
 /* For people: "loss 2.3456, held out 2.4567, learning rate 0.0001, 1234 tokens/s". */
 void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200]);
 double train_run_left(const struct train_run *r); /* seconds, at the pace so far */
-/* The spec of the trained model: the student's, all f32, without id, with the teacher's tokenizer
- * and files where the student has none. Returns the model they come from. */
+/* The spec of the trained model: the student's, in the dtypes chosen, without id, with the
+ * teacher's tokenizer and files where the student has none. Returns the model they come from. */
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,
-                                   struct model_in *teacher);
+                                   struct model_in *teacher, struct dtype_choice dtype);
 
 #endif

@@ -41,16 +41,17 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     $probe cuts table.jsonl model tokens.tsz rank.tsz
 }
 
-@test "tensors are cut in the type they have; what remains of the columns of q8_0 is f32" {
+@test "tensors are cut in the type they have; what remains of the columns of q8_0 is not rounded" {
     hf-export --quiet --dtype f16 "$GOLDEN/families/llama" half
     python3 "$ROOT/tests/tools/gguf.py" tiny tiny
     python3 "$ROOT/tests/tools/gguf.py" make tiny m.gguf Q8_0
     seq 1 39 | paste -sd ' ' | tokenize --quiet --ids -o tokens.tsz
-    for model in half m.gguf; do
+    for pair in half:keep m.gguf:f32; do
+        model=${pair%:*}
         calib-acts --quiet $model tokens.tsz | score-importance | rank -o rank.tsz
         probe-layers --quiet $model tokens.tsz --rank rank.tsz -o table.jsonl --variants \
             "drop-attention num-key-value-heads=1 intermediate-size=21"
-        $probe cuts table.jsonl $model tokens.tsz rank.tsz
+        $probe cuts table.jsonl $model tokens.tsz rank.tsz ${pair#*:}
     done
 }
 

@@ -1,6 +1,7 @@
 """What probe-layers measures, by other means.
 
-probe.py cuts TABLE MODEL TOKENS RANK   the loss of every variant is that of slice-model's cut
+probe.py cuts TABLE MODEL TOKENS RANK [DTYPE]   the loss of every variant is that of slice-model's
+                                                cut
 probe.py divergence TABLE LINE A B      KL and agreement of a line, from streams of full logits
 probe.py partial TABLE PART FILE        what is left in FILE when the run of TABLE is killed after
                                         the windows of PART, a run on fewer of them
@@ -40,7 +41,7 @@ def options(line):
     return ["--" + axis.replace("_", "-"), "%d:%d" % (layer, line[axis])]
 
 
-def cuts(path, model, tokens, rank):
+def cuts(path, model, tokens, rank, dtype="keep"):
     def loss(name):
         record = json.loads(made("eval-ppl", "--quiet", name, tokens))
         return record["nll"], record["predictions"]
@@ -48,7 +49,8 @@ def cuts(path, model, tokens, rank):
     head, lines = table(path)
     wrong = abs(head["nll"] - loss(model)[0]) > 1e-6 or head["predictions"] != loss(model)[1]
     for line in lines:
-        made("slice-model", "--quiet", model, "--rank", rank, *options(line), "-o", "cut.tsz")
+        made("slice-model", "--quiet", model, "--rank", rank, *options(line),
+             "--dtype", dtype, "-o", "cut.tsz")
         if not abs(line["nll"] - loss("cut.tsz")[0]) < 1e-6:
             wrong = True
             print(line, loss("cut.tsz"))

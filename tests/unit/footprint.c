@@ -105,10 +105,10 @@ static void test_dtypes(void)
         CHECK(f.kv_bytes == rows[i].kv, "%s: cache of %lld bytes", dtype_name(rows[i].cache),
               (long long)f.kv_bytes);
     }
-    /* rows of 40 are no whole blocks: down is f32 */
+    /* rows of 40 are no whole blocks: down is f16 */
     h.layers[0].intermediate_size = 40;
     struct footprint f = model_footprint(&h, &(struct footprint_options){DT_Q8_0, DT_F16, 1});
-    CHECK(f.weight_bytes == 34 * (2 + 80 + 128) + 4 * (32 * 40 + 96), "rows of 40: %lld bytes",
+    CHECK(f.weight_bytes == 34 * (2 + 80 + 128) + 2 * 32 * 40 + 4 * 96, "rows of 40: %lld bytes",
           (long long)f.weight_bytes);
     /* what is stored */
     model_spec_list_tensors(&h, DT_BF16);
