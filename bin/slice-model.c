@@ -271,7 +271,7 @@ static void verify(struct tool *t, const struct slice_plan *p, const struct mode
                     v.difference, v.token, v.entry, v.largest);
     tool_note(t,
               "verified on %" PRId64 " tokens: the slice's logits equal the masked model's to "
-                                     "within %.2g (largest logit %.3g)%s",
+              "within %.2g (largest logit %.3g)%s",
               v.tokens, v.difference, v.largest,
               is_rounded(p, slice) ? "; what is written is this slice, rounded" : "");
     st_close(in);

@@ -13,8 +13,7 @@ setup() {
 }
 
 types() {     # how many tensors of each dtype
-    ts-dump "$1" | awk '$1 !~ "^file" && $3 ~ /^\[/ { n[$2]++ } END { for (d in n) print n[d], d }' |
-        sort -k 2 | paste -sd ' '
+    ts-dump "$1" | awk '$1 !~ "^file" && $3 ~ /^\[/ { print $2 }' | sort | uniq -c | xargs
 }
 
 size() { ts-dump "$1" | sed -n 's/.* \([0-9]*\) bytes$/\1/p'; }
