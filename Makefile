@@ -23,7 +23,7 @@ base    := -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wvla -Werror=implici
 ifneq ($(findstring clang,$(notdir $(CC))),)
 base    += -Wno-pass-failed
 endif
-libs    := -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -lm
+libs    := -lmsgpackc -lzstd -lz -lxxhash -ljansson -lpcre2-8 -lutf8proc -lm
 blas.onednn := -ldnnl
 blas.openblas := -lopenblas
 blas.blis := -lblis
@@ -37,7 +37,7 @@ blas.none :=
 # and cuBLASLt)
 ifeq ($(STATIC),1)
 libs    := -Wl,-Bstatic -lgomp \
-           -lmsgpackc -lzstd -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
+           -lmsgpackc -lzstd -lz -lxxhash -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm
 LDFLAGS += -Wl,--as-needed -static-libgcc -s
 stdcxx  := -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic
 endif

@@ -57,7 +57,7 @@ static const struct opt opts[] = {
      "if not given, words are unknown, and bytes are those of TOKENS",
      0},
     {"text-field", OPT_TEXT, &text_field, "NAME",
-     "if --text is a .jsonl file, the member of each line that has the text", 0},
+     "if --text holds JSON, the member of each object that has the text", 0},
     {"against", OPT_PATH, &against, "TEACHER|LOGITS",
      "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
      "for TOKENS (a pipe is taken for the latter)",
@@ -346,11 +346,10 @@ static void check_options(struct tool *t)
 
 static void read_text(struct tool *t, const struct tokens *tokens)
 {
-    const char *field = text_name && text_ends(text_name, ".jsonl") ? text_field : NULL;
     int64_t made_from = 0;
     if (text_name)
         tool_stdin_once(t, text_name);
-    if (text_name && !text_size_read(&text_size, text_name, field, tool_err(t)))
+    if (text_name && !text_size_read(&text_size, text_name, text_field, tool_err(t)))
         text_size_check(&text_size, text_name, tokens, &made_from, tool_err(t));
     tool_check(t);
     if (made_from > 0 && made_from != text_size.bytes)

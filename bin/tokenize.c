@@ -1,7 +1,6 @@
 /* tokenize: turns text, JSON lines or lists of ids into a token stream. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "../formats/json.h"
 #include "../lib/base/file.h"
@@ -12,7 +11,7 @@
 #include "../lib/tool/tool.h"
 
 static struct {
-    const char *model, *field, *template, *separator, *bos, *row_bos;
+    const char *model, *format, *field, *template, *separator, *bos, *row_bos;
     int64_t seq_length, max_tokens;
     int ids, pack;
 } o = {.bos = "auto", .row_bos = "auto"};
@@ -28,10 +27,14 @@ static const struct opt opts[] = {
      "what is left of a row is padding",
      0},
     {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens; 0: no limit", OPT_FROM_0},
+    {"format", OPT_TEXT, &o.format, "auto|text|json",
+     "what the FILEs hold: text, or JSON, lines of it or one array of objects (default auto: as "
+     "the name, .jsonl, or the beginning of each says)",
+     0},
     {"field", OPT_TEXT, &o.field, "KEY|PROMPT+COMPLETION",
-     "read JSON lines and take the text or the list of messages from KEY, or from two members, a "
-     "prompt and its completion (default for *.jsonl files: the first of messages, "
-     "prompt+completion and text that a line has)",
+     "read JSON and take the text or the list of messages from KEY, or from two members, a "
+     "prompt and its completion (default: the first of messages, prompt+completion and text that "
+     "an object has)",
      0},
     {"chat-template", OPT_TEXT, &o.template, "auto|NAME",
      "how conversations are written (listed above); auto, the default: as the model's own chat "
@@ -55,13 +58,14 @@ static const struct tool_desc desc = {
     .operands = "[FILE]...",
     .summary = "Turn text into a token stream.",
     .description =
-        "A document is a FILE (standard input if there is none, or for -), a line of a .jsonl "
-        "file, or a piece between separators (--doc-sep), with surrounding white space removed and "
-        "empty pieces skipped. Each document is one sequence; with --seq-length, documents are "
+        "A document is a FILE (standard input if there is none, or for -), a line or an element of "
+        "a file of JSON, or a piece between separators (--doc-sep), with surrounding white space "
+        "removed and empty pieces skipped. What is compressed with gzip or zstd is decompressed. "
+        "Each document is one sequence; with --seq-length, documents are "
         "joined, each with its BOS token, and cut into rows, which begin with BOS themselves where "
         "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. With "
         "--pack, rows hold whole documents, and nothing is dropped. "
-        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON lines a "
+        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON a "
         "document may also be a conversation, a list of {\"role\": \"system\", \"user\" or "
         "\"assistant\", \"content\": TEXT}, or a prompt with its completion. A conversation is "
         "written with a chat template, as apply_chat_template of transformers does; a prompt "
@@ -80,8 +84,8 @@ static const struct tool_desc desc = {
         "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
         "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
         "their number. Tokens are held in memory, 9 bytes each, until they are written. Refuses "
-        "tokenizers other than BPE, unknown parts of tokenizer.json, and ids beyond the "
-        "vocabulary.",
+        "tokenizers other than BPE, unknown parts of tokenizer.json, ids beyond the "
+        "vocabulary, and files that are no text, such as Parquet files.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz\n"
                "  tokenize -m teacher/ --seq-length 2048 --pack chats.jsonl > chats.tsz",
     .opts = opts,
@@ -93,6 +97,7 @@ static const struct tool_desc desc = {
 struct job {
     struct tool *tool;
     struct tokenizer *tokenizer; /* NULL with --ids */
+    enum documents_format format;
     struct ids all;
     int64_t *ends, documents, room, vocab_size; /* vocab_size 0: not known */
     struct examples examples;                   /* has the tokenizer and the rules for BOS */
@@ -146,13 +151,13 @@ static int document_use(struct job *j, struct documents *d, int json, const char
     return examples_text(&j->examples, text, n, &j->all, e);
 }
 
-/* The id of a source is the digest of its bytes, and of the format if only the file's name says
- * that it is JSON lines. */
-static void source_parent(struct job *j, const char *path, const char *digest, int by_name)
+/* The id of a source is the digest of its bytes, and of the format if only the file's name or its
+ * beginning says that it is JSON. */
+static void source_parent(struct job *j, const char *path, const char *digest, int as_found)
 {
     struct digest d;
     char id[ST_DIGEST];
-    if (!by_name) {
+    if (!as_found) {
         tool_parent(j->tool, path, digest);
         return;
     }
@@ -163,33 +168,45 @@ static void source_parent(struct job *j, const char *path, const char *digest, i
     tool_parent(j->tool, path, id);
 }
 
-static void file_use(struct job *j, const char *path)
+static void note_json(const struct job *j, const char *path)
 {
-    struct err *e = tool_err(j->tool);
-    int by_name = !o.ids && !o.field && text_ends(path, ".jsonl"), json = by_name || o.field;
+    tool_note(j->tool, "%s holds JSON and is read as such; --format text takes it as plain text",
+              strcmp(path, "-") ? path : "standard input");
+}
+
+static void documents_use(struct job *j, struct documents *d, int json)
+{
     const char *text;
-    char digest[ST_DIGEST];
-    int64_t n;
-    struct stat st = {0};
-    tool_stdin_once(j->tool, path);
-    struct documents *d = documents_open(path, o.ids || json ? "\n" : o.separator, NULL, e);
-    if (d)
-        stat(path, &st);
-    while (d && !(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
+    int64_t n, total;
+    while (!(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
         if (document_use(j, d, json, text, n))
             break;
         if (j->documents == j->room)
             j->ends = mem_grow(j->ends, (size_t)(j->room = 2 * j->room + 64) * sizeof *j->ends);
         j->ends[j->documents++] = j->all.n;
-        if (S_ISREG(st.st_mode))
-            tool_progress(j->tool, documents_bytes(d), st.st_size, "bytes");
+        int64_t taken = documents_taken(d, &total);
+        if (total)
+            tool_progress(j->tool, taken, total, "bytes");
     }
+}
+
+static void file_use(struct job *j, const char *path)
+{
+    char digest[ST_DIGEST];
+    int by_name, json;
+    tool_stdin_once(j->tool, path);
+    struct documents *d = documents_open(path, o.separator, j->format, tool_err(j->tool));
+    tool_check(j->tool);
+    json = documents_json(d, &by_name);
+    if (json && !by_name && j->format == DOCUMENTS_AUTO)
+        note_json(j, path);
+    documents_use(j, d, json);
     tool_check(j->tool);
     json_t *source = json_pack("{s:I}", "bytes", (json_int_t)documents_bytes(d));
     documents_close(d, digest);
     json_object_set_new(source, "digest", json_string(digest));
     json_array_append_new(j->sources, source);
-    source_parent(j, path, digest, by_name);
+    source_parent(j, path, digest, json && j->format == DOCUMENTS_AUTO);
 }
 
 /* ---- the stream */
@@ -311,13 +328,15 @@ int main(int argc, char **argv)
     struct err usage = {0};
     if (row_bos_check(o.row_bos, &usage) || chat_check_name(o.template, &usage))
         tool_usage(t, "%s", usage.msg);
-    if (o.ids && (o.field || o.template || o.separator || strcmp(o.bos, "auto") ||
+    if (o.ids && (o.format || o.field || o.template || o.separator || strcmp(o.bos, "auto") ||
                   !strcmp(o.row_bos, "yes")))
-        tool_usage(t, "--ids cannot be combined with --field, --chat-template, --doc-sep, --bos or "
-                      "--row-bos");
-    if (o.field && o.separator)
-        tool_usage(
-            t, "--field and --doc-sep cannot be combined: with --field, each line is a document");
+        tool_usage(t, "--ids cannot be combined with --format, --field, --chat-template, "
+                      "--doc-sep, --bos or --row-bos");
+    j.format = documents_format_given(o.format, o.field, o.separator, &usage);
+    if (usage.set)
+        tool_usage(t, "%s", usage.msg);
+    if (o.ids)
+        j.format = DOCUMENTS_LINES;
     if (o.model)
         tokenizer_use(&j);
     for (int i = 0; i < tool_operands(t) || !i; i++)

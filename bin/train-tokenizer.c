@@ -9,14 +9,19 @@
 static struct {
     int64_t vocab_size;
     struct opt_list special;
-    const char *field, *separator, *output;
-} o;
+    const char *format, *field, *separator, *output;
+} o = {.format = "auto"};
 static const struct opt opts[] = {
     {"vocab-size", OPT_INT, &o.vocab_size, "N",
      "size of the vocabulary, including special tokens and the 256 bytes; required", 0},
     {"special", OPT_LIST, &o.special, "TEXT",
      "add a special token, with ids from 0; may be repeated (default <|endoftext|>)", 0},
-    {"field", OPT_TEXT, &o.field, "KEY", "read JSON lines and take the text from KEY", 0},
+    {"format", OPT_TEXT, &o.format, "auto|text|json",
+     "what the FILEs hold: text, or JSON, lines of it or one array of objects; auto: as the name "
+     "(.jsonl) or the beginning of each says",
+     0},
+    {"field", OPT_TEXT, &o.field, "KEY",
+     "read JSON and take the text from KEY (default for JSON: text)", 0},
     {"doc-sep", OPT_TEXT, &o.separator, "TEXT", "TEXT separates documents within a file", 0},
     {"output", OPT_PATH, &o.output, "FILE",
      "write to FILE instead of standard output; FILE appears only once it is complete",
@@ -39,14 +44,16 @@ static const struct tool_desc desc = {
     .uses = 0,
 };
 
-static void file_count(struct tool *t, struct bpe_trainer *b, const char *path)
+static void file_count(struct tool *t, struct bpe_trainer *b, enum documents_format format,
+                       const char *path)
 {
     const char *text;
     int64_t n;
     tool_stdin_once(t, path);
-    struct documents *d = documents_open(path, o.separator, o.field, tool_err(t));
+    struct documents *d = documents_open(path, o.separator, format, tool_err(t));
     tool_check(t);
-    while (documents_next(d, &text, &n) > 0 && !bpe_train_text(b, text, n, tool_err(t)))
+    while (documents_next_text(d, o.field, &text, &n) > 0 &&
+           !bpe_train_text(b, text, n, tool_err(t)))
         ;
     documents_close(d, NULL);
     tool_check(t);
@@ -59,13 +66,17 @@ int main(int argc, char **argv)
     int64_t n;
     if (!o.vocab_size)
         tool_usage(t, "--vocab-size N is required");
+    enum documents_format format = documents_format_given(o.format, o.field, o.separator,
+                                                          tool_err(t));
+    if (tool_err(t)->set)
+        tool_usage(t, "%s", tool_err(t)->msg);
     struct file_out out; /* opened first, since learning takes long */
     file_create(&out, o.output ? o.output : "-", tool_err(t));
     tool_check(t);
     struct bpe_trainer *b = bpe_train_open(o.special.n ? o.special.text : usual,
                                            o.special.n ? o.special.n : 1, tool_err(t));
     for (int i = 0; b && i < tool_operands(t); i++)
-        file_count(t, b, tool_operand(t, i));
+        file_count(t, b, format, tool_operand(t, i));
     char *text = b ? bpe_train_finish(b, o.vocab_size, &n, tool_err(t)) : NULL;
     tool_check(t);
     file_append(&out, text, n, tool_err(t));

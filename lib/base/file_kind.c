@@ -6,7 +6,7 @@
 #include "utf8.h"
 
 #define TO_UTF8 "iconv -f UTF-16 -t UTF-8 FILE"
-#define TO_LINES "a script that calls to_json(..., orient=\"records\", lines=True) of pandas"
+#define TO_LINES "to_json(orient=\"records\", lines=True) of pandas"
 #define PICKLE "a PyTorch or pickle file"
 
 static const struct signature {

@@ -85,8 +85,10 @@ static int read_text(struct examples *x, const char *where, struct json_range r,
     int64_t n;
     const char *s = text_in(&scan, r, &n);
     int failed = !s || examples_text(x, s, n, out, e);
-    if (!s)
-        err_set(e, "%s has no text under \"%s\"", where, x->field ? x->field : "text");
+    if (!s && x->field)
+        err_set(e, "%s has no text under \"%s\"", where, x->field);
+    else if (!s)
+        err_set(e, "%s has no text under \"text\"; --field names the member that has it", where);
     json_scan_close(&scan);
     return failed ? -1 : 0;
 }

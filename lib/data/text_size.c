@@ -19,14 +19,14 @@ static int64_t words_of(const char *text, int64_t n)
 
 int text_size_read(struct text_size *s, const char *path, const char *field, struct err *e)
 {
-    struct documents *d = documents_open(path, NULL, field, e);
+    struct documents *d = documents_open(path, NULL, DOCUMENTS_AUTO, e);
     const char *text;
     int64_t n;
     int more = -1;
     *s = (struct text_size){0};
     if (!d)
         return -1;
-    while ((more = documents_next(d, &text, &n)) > 0) {
+    while ((more = documents_next_text(d, field, &text, &n)) > 0) {
         s->words += words_of(text, n);
         s->bytes += n;
     }

@@ -9,7 +9,8 @@
 struct text_size {
     int64_t words, bytes;
 };
-/* field: as documents_open has it: NULL: the file is one document */
+/* field: the member that has the text, if the file holds JSON (documents.h); else it is one
+ * document */
 int text_size_read(struct text_size *s, const char *path, const char *field, struct err *e);
 /* Refuses a text without words, and one of less than half or more than twice the bytes that the
  * tokens were made from: a detokenizer may lie between, another text may not. made_from: these

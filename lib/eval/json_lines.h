@@ -1,4 +1,4 @@
-/* Files of JSON Lines: one value a line; empty lines are skipped. */
+/* Files of JSON: a value a line, or the elements of one array; empty lines are skipped. */
 #ifndef PARE_JSON_LINES_H
 #define PARE_JSON_LINES_H
 
@@ -6,8 +6,8 @@
 
 #include "../../formats/stream.h"
 
-/* Takes a line; number: from 1; where: "FILE: line N", for messages. 0: go on, 1: read no more, -1:
- * error. */
+/* Takes a value, as text and read; number: from 1; where: "FILE: line N", for messages. 0: go on,
+ * 1: read no more, -1: error. */
 typedef int json_line_fn(void *user, const char *line, const json_t *value, int64_t number,
                          const char *where, struct err *e);
 /* Reads a file, or standard input for "-". Refuses lines that are not JSON, by number. digest: of

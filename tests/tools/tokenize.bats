@@ -160,11 +160,11 @@ ids.2 1 : 7" ]
 
 @test "bytes that the vocabulary lacks are counted once" {
     python3 -c 'import sys; sys.stdout.buffer.write(bytes(range(256)) * 3)' > "$dir/a"
-    run sh -c "'$PARE_BIN/tokenize' -m $small/smollm.json '$dir/a' | cat > '$dir/out'"
+    run sh -c "'$PARE_BIN/tokenize' -m $small/smollm.json --format text '$dir/a' | cat > '$dir/out'"
     [ "$status" = 0 ]
     [ "${#lines[@]}" = 1 ]
     [[ "$output" == *" 63 bytes"* ]]
-    run sh -c "'$PARE_BIN/tokenize' -m $small/gpt2.json '$dir/a' | cat > '$dir/out'"
+    run sh -c "'$PARE_BIN/tokenize' --format text -m $small/gpt2.json '$dir/a' | cat > '$dir/out'"
     [ -z "$output" ]
 }
 
