@@ -17,6 +17,8 @@ static const char *merge_heads;
 static const struct tool_repair repair_defaults = {.tokens = 16384, .ridge = 0.01};
 static struct tool_repair repair;
 static int any_model, dry_run;
+static struct vocab vocab;
+static const char *drop_added;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
 static char ranked[ST_DIGEST];
 
@@ -26,6 +28,8 @@ static const struct opt last[] = {
     {"drop-attention", OPT_TEXT, &shape.drop_attention, "LIST",
      "remove only the attention of these layers", 0},
     {"drop-mlp", OPT_TEXT, &shape.drop_mlp, "LIST", "remove only the MLP of these layers", 0},
+    {"drop-added", OPT_TEXT, &drop_added, "PATTERN",
+     "with --vocab-size: added tokens such as '<unused*>' that need not stay", 0},
     {"Budget (chooses sizes instead; the history records those)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"parameters", OPT_TEXT, &wanted.parameters, "N",
      "the largest shape of at most N parameters, such as 100M or 1.5e9", OPT_SILENT_ID},
@@ -90,11 +94,14 @@ static struct opt opts[2 + AXIS_COUNT + sizeof last / sizeof *last] = {
      "only dropped, or with --in-order",
      0}};
 
+/* An axis of the first release is recorded with size 0 where it is not given, a later one not at
+ * all, so that the ids of cuts along others stay as they were. */
 static struct opt size_option(enum axis x)
 {
+    int first = axis_rows[x].place < (x < LAYER_AXES ? 2 : 3);
     return (struct opt){axis_rows[x].option, OPT_SIZES,
                         &shape.size[x],      x < LAYER_AXES ? "N" : "SIZES",
-                        axis_rows[x].help,   0};
+                        axis_rows[x].help,   first ? 0 : OPT_UNSET};
 }
 
 /* Layers come last, next to the options that list layers. */
@@ -146,6 +153,7 @@ static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h
     if (rank_read(r, in, tool_err(t)))
         tool_check(t);
     axes_from_model(&a, h);
+    axes_add_vocab(&a, h);
     if (axes_same(&a, &r->axes, 0, tool_operand(t, 0), rank_name, tool_err(t)))
         tool_check(t);
     if (strcmp(a.model, r->axes.model) && !any_model)
@@ -215,9 +223,21 @@ static void fit_budget(struct tool *t, const struct budget *b, struct slice_targ
 
 static struct model_out *begin(struct tool *t, struct slice_plan *p, struct model_in *in)
 {
+    struct vocab_files files = {0};
+    int cut = p->spec.vocab_size < model_in_spec(in)->vocab_size;
     p->spec.id[0] = 0; /* a new model: its id is derived */
+    if (cut) {
+        vocab_files_make(&files, &vocab, p->kept[AXIS_V].index, p->kept[AXIS_V].n, in, &p->spec,
+                         tool_err(t));
+        tool_check(t);
+        tool_identify(t, "tokenizer_id", json_string(p->spec.tokenizer_id));
+    }
     struct model_out *out = tool_model_out(t, NULL, &p->spec);
-    model_copy_files(out, in);
+    if (cut)
+        vocab_files_write(&files, out);
+    else
+        model_copy_files(out, in);
+    vocab_files_close(&files, &p->spec);
     tool_check(t);
     return out;
 }
@@ -310,6 +330,7 @@ int main(int argc, char **argv)
     struct slice_plan p;
     struct budget budget;
     struct rank r = {0};
+    shape.vocab = &vocab;
     if (shape.in_order && rank_name)
         tool_usage(t, "--in-order and --rank both say which units come first: give one");
     if (shape.sort && !rank_name)
@@ -326,6 +347,11 @@ int main(int argc, char **argv)
     const struct model_spec *source = model_in_spec(in);
     if (rank_name)
         load_rank(t, &r, source);
+    if (shape.size[AXIS_V] || budget.moves[AXIS_V])
+        vocab_open(&vocab, in, tool_operand(t, 0), drop_added, tool_err(t));
+    else if (drop_added)
+        tool_usage(t, "--drop-added goes with --vocab-size or --axes vocab");
+    tool_check(t);
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);

@@ -21,11 +21,16 @@ void axes_from_model(struct axes *a, const struct model_spec *h)
     snprintf(a->model, sizeof a->model, "%s", h->id);
     snprintf(a->digest, sizeof a->digest, "%s", h->digest);
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        a->size[x] = axis_rows[x].place < 0 ? 0 : model_spec_size(h, x, 0);
+        a->size[x] = axis_rows[x].place < 0 || x == AXIS_V ? 0 : model_spec_size(h, x, 0);
     a->layers = mem_alloc((size_t)h->num_hidden_layers * sizeof *a->layers);
     for (int64_t l = 0; l < h->num_hidden_layers; l++)
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
             layer_set_size(&a->layers[l], x, model_spec_size(h, x, l));
+}
+
+void axes_add_vocab(struct axes *a, const struct model_spec *h)
+{
+    a->size[AXIS_V] = model_spec_size(h, AXIS_V, 0);
 }
 
 void axes_copy(struct axes *dst, const struct axes *src)
@@ -43,14 +48,14 @@ void axes_free(struct axes *a)
 }
 
 /* Is the axis a key of a header's sizes? The number of layers is not: it is the length of their
- * list. */
+ * list. The vocabulary is one only where it is scored. */
 static int is_key(enum axis x) { return axis_rows[x].place >= 0 && x != AXIS_L; }
 
 void axes_to_json(const struct axes *a, json_t *head)
 {
     json_t *sizes = json_object(), *layers = json_array();
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        if (is_key(x))
+        if (is_key(x) && a->size[x])
             json_object_set_new(sizes, axis_rows[x].name, json_integer(a->size[x]));
     for (int64_t l = 0; l < a->size[AXIS_L]; l++)
         json_array_append_new(layers, layer_sizes_to_json(&a->layers[l]));
@@ -84,7 +89,7 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
         st_head_id(head, "model_digest", a->digest, path, e))
         return -1;
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        if (is_key(x))
+        if (is_key(x) && (x != AXIS_V || json_object_get(sizes, axis_rows[x].name)))
             a->size[x] = size_read(sizes, x, path, e);
     a->size[AXIS_L] = (int64_t)json_array_size(layers);
     a->layers = mem_alloc((size_t)a->size[AXIS_L] * sizeof *a->layers);
@@ -109,7 +114,7 @@ int axes_same(const struct axes *a, const struct axes *b, int model, const char 
         return err_set(e, "%s is of a model with the id %s, as %s is, but with other values",
                        path_b, b->model, path_a);
     for (enum axis x = MODEL_AXES; x < LAYER_AXES; x++)
-        if (a->size[x] != b->size[x])
+        if (a->size[x] != b->size[x] && (x != AXIS_V || (a->size[x] && b->size[x])))
             return err_set(e, "%s is of a model with %s %" PRId64 ", but %s of one with %" PRId64,
                            path_b, axis_rows[x].name, b->size[x], path_a, a->size[x]);
     for (int64_t l = 0; l < a->size[AXIS_L]; l++)
@@ -141,6 +146,13 @@ static enum axis axis_at(enum axis from, enum axis to, int64_t place)
 int64_t axes_count(const struct axes *a)
 {
     return places(MODEL_AXES, LAYER_AXES) + places(LAYER_AXES, AXIS_COUNT) * a->size[AXIS_L];
+}
+
+int axes_has(const struct axes *a, int64_t entry)
+{
+    int64_t layer;
+    enum axis x = axes_of_entry(entry, &layer);
+    return axes_size(a, x, layer) > 0;
 }
 
 int64_t axes_entry(enum axis axis, int64_t layer)

@@ -51,10 +51,14 @@ static const int32_t *order_of(const struct planner *w, int64_t entry)
     struct axes a;
     struct tensor t;
     axes_from_model(&a, w->source);
+    axes_add_vocab(&a, w->source);
     axes_tensor(&a, entry, DT_I32, &t);
     axes_free(&a);
     if (w->rank)
         err_set(w->e, "%s has no order of %s, which this cut needs", w->rank_path, t.name);
+    else if (w->target->in_order && entry == axes_entry(AXIS_V, -1))
+        err_set(w->e, "a sorted model keeps its token ids: choose tokens by --rank, in a step of "
+                      "its own");
     else if (w->target->in_order)
         err_set(w->e, "the layers of a sorted model keep their places: choose those to remove with "
                       "--drop-layers, not with --num-hidden-layers");
@@ -90,7 +94,8 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
     if (!r)
         return 0;
     if (r->value <= have)
-        return r->value;
+        return axis != AXIS_V || vocab_can_have(w->target->vocab, r->value, have, w->e) ? r->value
+                                                                                        : 0;
     const char *option = axis_rows[axis].option;
     if (axis < LAYER_AXES)
         err_set(w->e, "--%s must be at most %" PRId64 ", not %" PRId64, option, have, r->value);
@@ -98,6 +103,21 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
         err_set(w->e, "--%s must be at most %" PRId64 " in layer %" PRId64 ", not %" PRId64, option,
                 have, layer, r->value);
     return 0;
+}
+
+/* The tokens that stay; like layers, they are never sorted. */
+static struct kept keep_tokens(const struct planner *w)
+{
+    int64_t n = w->e->set ? 0 : asked(w, AXIS_V, 0), of = w->source->vocab_size;
+    if (w->e->set)
+        return (struct kept){0};
+    if (!n || n == of)
+        return kept_all(of);
+    const int32_t *order = order_of(w, axes_entry(AXIS_V, -1));
+    struct kept k = {n, of, 1, mem_alloc((size_t)n * sizeof(int64_t))};
+    if (order)
+        vocab_choose(w->target->vocab, order, n, k.index);
+    return k;
 }
 
 /* Units nested in those of another axis: the same number is kept in each outer unit that stays. */
@@ -314,9 +334,10 @@ static void plan_units(const struct planner *w, struct slice_plan *p)
 {
     const struct model_spec *h = &p->spec;
     for (enum axis x = MODEL_AXES; x < LAYER_AXES && !w->e->set; x++)
-        if (axis_rows[x].place >= 0 && x != AXIS_L)
+        if (axis_rows[x].place >= 0 && x != AXIS_L && x != AXIS_V)
             p->kept[x] = kept_by_rank(w, x, -1, model_spec_size(h, x, 0),
                                       model_spec_size(w->source, x, 0), w->target->sort);
+    p->kept[AXIS_V] = keep_tokens(w);
     p->layers = mem_alloc((size_t)p->kept[AXIS_L].n * sizeof *p->layers);
     for (int64_t l = 0; l < p->kept[AXIS_L].n; l++)
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)

@@ -20,5 +20,6 @@
 #include "slice.h"
 #include "taylor.h"
 #include "variants.h"
+#include "vocab.h"
 
 #endif

@@ -69,7 +69,7 @@ static void table_write(struct st_out *out, const struct axes *a, void *const *t
 {
     struct tensor t;
     for (int64_t i = 0; i < axes_count(a); i++)
-        if (table[i]) {
+        if (table[i] && axes_has(a, i)) {
             axes_tensor(a, i, d, &t);
             st_put(out, &t, table[i]);
         }
@@ -134,6 +134,8 @@ int scores_replace(struct scores *s, const struct scores *later, const char *pat
 {
     if (axes_same(&s->axes, &later->axes, 1, path, later_path, e))
         return -1;
+    if (later->axes.size[AXIS_V])
+        s->axes.size[AXIS_V] = later->axes.size[AXIS_V];
     for (int64_t i = 0; i < axes_count(&s->axes); i++)
         if (later->values[i])
             memcpy(scores_entry(s, i), later->values[i],
@@ -196,9 +198,12 @@ void rank_from_scores(struct rank *r, const struct scores *s)
 
 void rank_random(struct rank *r, const struct axes *a, uint64_t seed)
 {
+    uint64_t drawn = 0;
     rank_open(r, a);
     for (int64_t i = 0; i < axes_count(a); i++) {
-        struct rng g = rng_open(seed, (uint64_t)i);
+        if (!axes_has(a, i))
+            continue;
+        struct rng g = rng_open(seed, drawn++);
         int64_t n = entry_count(a, i);
         double *score = mem_alloc((size_t)n * sizeof *score);
         for (int64_t j = 0; j < n; j++)

@@ -2,7 +2,8 @@
  * (kind "rank").
  *
  * Entries: one for each axis with a place in axes.def, first those of the model, then layer by
- * layer those of the layers: hidden_size [E], num_hidden_layers [L], then for each layer l
+ * layer those of the layers: hidden_size [E], num_hidden_layers [L], vocab_size [V] (of
+ * score-vocab), then for each layer l
  * intermediate_size.l [F], num_attention_heads.l [K, H/K], num_key_value_heads.l [K]. An axis
  * nested in another (H in K) has a row for each outer unit. A stream may lack entries; a score is
  * f64, higher = keep longer; a rank is i32, best first: a permutation of 0..n-1; row k of the query
@@ -14,13 +15,16 @@
 #include "../model/model.h"
 
 struct axes {
-    char model[ST_DIGEST];    /* id of the model that the units belong to */
-    char digest[ST_DIGEST];   /* of its values; "": they were not read */
-    int64_t size[LAYER_AXES]; /* of the model's axes that can be cut */
-    struct layer *layers;     /* their sizes; other fields are 0 */
+    char model[ST_DIGEST];  /* id of the model that the units belong to */
+    char digest[ST_DIGEST]; /* of its values; "": they were not read */
+    /* of the model's axes that can be cut; 0 for the vocabulary where it is not scored */
+    int64_t size[LAYER_AXES];
+    struct layer *layers; /* their sizes; other fields are 0 */
 };
 
+/* without the vocabulary; axes_add_vocab adds it */
 void axes_from_model(struct axes *a, const struct model_spec *h);
+void axes_add_vocab(struct axes *a, const struct model_spec *h);
 void axes_copy(struct axes *dst, const struct axes *src);
 void axes_free(struct axes *a);
 /* Keys "model", "model_digest" (if known), "sizes" of a header. Sizes beyond the limits of
@@ -32,8 +36,10 @@ int axes_from_json(struct axes *a, const json_t *head, const char *path, struct 
 int axes_same(const struct axes *a, const struct axes *b, int model, const char *path_a,
               const char *path_b, struct err *e);
 int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer);
-/* Entries are numbered in their order; a layer's axes ask for the layer. */
+/* Entries are numbered in their order; a layer's axes ask for the layer. Those of an axis that is
+ * not there, such as a vocabulary that is not scored, have a number too. */
 int64_t axes_count(const struct axes *a);
+int axes_has(const struct axes *a, int64_t entry);
 int64_t axes_entry(enum axis axis, int64_t layer);
 enum axis axes_of_entry(int64_t entry, int64_t *layer);
 /* The i-th axis that can be cut, in the order of entries; AXIS_NONE beyond the last. */

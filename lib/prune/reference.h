@@ -21,10 +21,12 @@ struct verdict {
     /* difference <= 1e-9 * (1 + largest): sums of the same numbers in another order */
     int agrees;
 };
-/* On one sequence. Where the plan merges heads, those of the source are merged first. */
+/* On one sequence of the source's ids, all of which the plan keeps; compares the logits of the
+ * tokens that stay. Where the plan merges heads, those of the source are merged first. */
 int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
                  const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
-/* On the first sequence of a token stream, up to `most` tokens of it. */
+/* On the first sequence of a token stream, up to `most` tokens of it, without those that the plan
+ * cuts from the vocabulary. */
 int slice_verify_stream(const struct slice_plan *p, const struct model *source,
                         const struct model *slice, struct st_in *in, int64_t most,
                         struct verdict *v, struct err *e);

@@ -9,6 +9,7 @@
 #include "../base/ranges.h"
 #include "../model/model.h"
 #include "rank.h"
+#include "vocab.h"
 
 /* The requested shape. Layers are those of the source, counted from 0. */
 struct slice_target {
@@ -18,15 +19,18 @@ struct slice_target {
     struct ranges drop_attention, drop_mlp; /* layers that lose only that half */
     /* sort: kept units are written in the order of the rank, best first, instead of the model's.
      * in_order: units are kept from the first, as in a sorted model; needs no rank. Layers keep
-     * their places in both: what they compute depends on those before. */
+     * their places in both: what they compute depends on those before. So do tokens: their places
+     * are their ids. */
     int sort, in_order;
     struct dtype_choice dtype; /* of what is written */
+    const struct vocab *vocab; /* opened where size[AXIS_V] is given */
 };
 /* The text of options, NULL if not given: a number for an axis of the model, a number or
  * LAYERS:SIZE,... for an axis of the layers, lists of layers to drop. */
 struct slice_options {
     const char *size[AXIS_COUNT], *drop_layers, *drop_attention, *drop_mlp, *dtype;
     int sort, in_order;
+    const struct vocab *vocab;
 };
 /* -1: malformed text. */
 int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e);

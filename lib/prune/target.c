@@ -10,7 +10,7 @@ static void read_list(struct ranges *r, const char *option, const char *text, en
 
 int slice_target_read(struct slice_target *t, const struct slice_options *o, struct err *e)
 {
-    *t = (struct slice_target){.sort = o->sort, .in_order = o->in_order};
+    *t = (struct slice_target){.sort = o->sort, .in_order = o->in_order, .vocab = o->vocab};
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
         read_list(&t->size[x], axis_rows[x].option, o->size[x],
                   x < LAYER_AXES ? RANGES_NUMBER : RANGES_VALUES, e);

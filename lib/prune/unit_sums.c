@@ -22,7 +22,8 @@ void unit_sums_open(struct unit_sums *u, const struct model_spec *h, int i)
 static void add_positions(struct scores *s, enum axis axis, int64_t layer, const double *sums,
                           int64_t n)
 {
-    for (; axis_rows[axis].place >= 0; axis = axis_rows[axis].inside) {
+    for (; axis_rows[axis].place >= 0 && axes_size(&s->axes, axis, layer);
+         axis = axis_rows[axis].inside) {
         double *units = scores_axis(s, axis, layer);
         int64_t per = n / axes_size(&s->axes, axis, layer);
         for (int64_t i = 0; i < n; i++)

@@ -38,7 +38,8 @@ struct bpe_work {
     char *mapped; /* [room]: the piece in the byte-level alphabet */
     struct cached *cache; /* NULL until the first short piece */
     int64_t room, n, heap_n, lost_n;
-    int64_t unk_n; /* pending bytes of unknown characters */
+    int64_t unk_n;    /* pending bytes of unknown characters */
+    uint32_t last[2]; /* what the last merge joined */
 };
 
 struct bpe *bpe_open(void)
@@ -227,6 +228,8 @@ static void merge_symbols(struct bpe *b)
         struct heap_item now;
         if (s[i].prev == GONE || j < 0 || !pair_item(b, i, j, &now) || now.id != top.id)
             continue;
+        w->last[0] = s[i].id;
+        w->last[1] = s[j].id;
         s[i].id = top.id;
         s[i].n += s[j].n;
         s[i].next = s[j].next;
@@ -334,4 +337,43 @@ int bpe_encode(struct bpe *b, struct text t, struct ids *out, struct err *e)
     if (from < t.n)
         word_encode(b, text_part(t, from, t.n), out);
     return 0;
+}
+
+/* ---- a token by itself */
+
+/* The bytes that a text of the byte-level alphabet spells; -1: it has other characters. */
+static int64_t bytes_of(const char *s, int64_t n, char *out)
+{
+    int64_t k = 0;
+    for (int64_t i = 0; i < n;) {
+        int len = utf8_length(s + i, n - i),
+            byte = len ? point_to_byte(utf8_point(s + i, len)) : -1;
+        if (byte < 0)
+            return -1;
+        out[k++] = (char)byte;
+        i += len;
+    }
+    return k;
+}
+
+int bpe_parents(struct bpe *b, uint32_t id, uint32_t pair[2])
+{
+    struct bpe_work *w = b->work;
+    int64_t n;
+    const char *s = bpe_text(b, id, &n);
+    if (!s || n > 1 << 20)
+        return 0;
+    work_room(w, symbols_most(b, n));
+    if (b->flags.byte_level) {
+        n = bytes_of(s, n, w->mapped);
+        s = w->mapped;
+    }
+    if (n < 2)
+        return 0;
+    symbols_from(b, (struct text){s, n, NULL, 0});
+    if (w->n < 2)
+        return 0;
+    merge_symbols(b);
+    memcpy(pair, w->last, sizeof w->last);
+    return w->symbols[0].next < 0 && w->symbols[0].id == id;
 }

@@ -10,30 +10,10 @@
 #include "../../formats/json_scan.h"
 #include "tokenizer_private.h"
 
-/* A member as a JSON value; NULL if absent or null, or on error. */
-static json_t *small_value(struct json_range r, const char *name, struct err *e)
-{
-    static const struct json_limits limits = {.values = 4000000, .depth = 40};
-    if (!r.n || (r.n == 4 && !memcmp(r.s, "null", 4)))
-        return NULL;
-    return json_parse_text(r.s, r.n, &limits, name, e);
-}
+/* ---- where things are */
 
-/* ---- the model */
-
-enum {
-    M_TYPE,
-    M_DROPOUT,
-    M_UNK,
-    M_PREFIX,
-    M_SUFFIX,
-    M_FUSE,
-    M_FALLBACK,
-    M_IGNORE,
-    M_VOCAB,
-    M_MERGES,
-    M_COUNT
-};
+static const char *const top_names[] = {
+    "model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "padding"};
 static const char *const model_names[] = {"type",
                                           "dropout",
                                           "unk_token",
@@ -44,6 +24,28 @@ static const char *const model_names[] = {"type",
                                           "ignore_merges",
                                           "vocab",
                                           "merges"};
+
+int tokenizer_locate(struct tokenizer_members *m, const char *json, int64_t n, struct err *e)
+{
+    const char *why;
+    if (json_members((struct json_range){json, n}, top_names, m->top, T_COUNT, &why))
+        return err_set(e, "the tokenizer %s", why);
+    why = "is missing";
+    if (!m->top[T_MODEL].n || json_members(m->top[T_MODEL], model_names, m->model, M_COUNT, &why))
+        return err_set(e, "the tokenizer's model %s", why);
+    return 0;
+}
+
+json_t *tokenizer_member(const struct tokenizer_members *m, int which, struct err *e)
+{
+    static const struct json_limits limits = {.values = 4000000, .depth = 40};
+    struct json_range r = m->top[which];
+    if (!r.n || (r.n == 4 && !memcmp(r.s, "null", 4)))
+        return NULL;
+    return json_parse_text(r.s, r.n, &limits, top_names[which], e);
+}
+
+/* ---- the model */
 
 static int range_is(struct json_range r, const char *text)
 {
@@ -80,12 +82,8 @@ static int model_check(const struct json_range *m, struct err *e)
     return 0;
 }
 
-static int read_model(struct tokenizer *t, struct json_range model, struct err *e)
+static int read_model(struct tokenizer *t, const struct json_range *m, struct err *e)
 {
-    struct json_range m[M_COUNT];
-    const char *why = "is missing";
-    if (!model.n || json_members(model, model_names, m, M_COUNT, &why))
-        return err_set(e, "the tokenizer's model %s", why);
     if (model_check(m, e) || bpe_read_vocab(t->bpe, m[M_VOCAB].s, m[M_VOCAB].n, e) ||
         bpe_read_merges(t->bpe, m[M_MERGES].s, m[M_MERGES].n, e))
         return -1;
@@ -250,26 +248,21 @@ static int read_post(struct tokenizer *t, const json_t *spec, int depth, struct 
 
 /* ---- the whole */
 
-enum { T_MODEL, T_ADDED, T_NORM, T_SPLIT, T_POST, T_DECODER, T_COUNT };
-static const char *const top_names[] = {"model",         "added_tokens",   "normalizer",
-                                        "pre_tokenizer", "post_processor", "decoder"};
-
 int tokenizer_read(struct tokenizer *t, const char *json, int64_t n, struct err *e)
 {
-    struct json_range top[T_COUNT];
-    json_t *value[T_COUNT] = {NULL};
-    const char *why;
+    struct tokenizer_members m;
+    json_t *value[T_PADDING] = {NULL};
     t->bpe = bpe_open();
-    if (json_members((struct json_range){json, n}, top_names, top, T_COUNT, &why))
-        return err_set(e, "the tokenizer %s", why);
-    for (int i = T_ADDED; i < T_COUNT && !e->set; i++)
-        value[i] = small_value(top[i], top_names[i], e);
+    if (tokenizer_locate(&m, json, n, e))
+        return -1;
+    for (int i = T_ADDED; i < T_PADDING && !e->set; i++)
+        value[i] = tokenizer_member(&m, i, e);
     int failed = e->set || norm_read(&t->norm, value[T_NORM], e) ||
-                 split_read(&t->split, value[T_SPLIT], e) || read_model(t, top[T_MODEL], e) ||
+                 split_read(&t->split, value[T_SPLIT], e) || read_model(t, m.model, e) ||
                  read_added(t, value[T_ADDED], e) || index_added(t, e) ||
                  read_post(t, value[T_POST], 0, e) ||
                  !(t->decoder = decoder_read(value[T_DECODER], e));
-    for (int i = T_ADDED; i < T_COUNT; i++)
+    for (int i = T_ADDED; i < T_PADDING; i++)
         json_decref(value[i]);
     return failed ? -1 : 0;
 }

@@ -128,7 +128,7 @@ int64_t tokenizer_covers(struct tokenizer *t, const char *text, int64_t n, struc
 
 /* ---- decoding */
 
-static const struct added_token *added_by_id(const struct tokenizer *t, uint32_t id)
+const struct added_token *added_by_id(const struct tokenizer *t, uint32_t id)
 {
     int low = 0, high = t->n_added;
     while (low < high) {

@@ -45,6 +45,29 @@ int64_t tokenizer_covers(struct tokenizer *t, const char *text, int64_t n, struc
 char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n_ids,
                        int skip_special, int64_t *n);
 
+/* ---- cutting (cut.c): a part of a vocabulary as a tokenizer of its own */
+
+/* Refuses tokenizers whose texts could not all be expressed by fewer tokens: neither of bytes nor
+ * with byte fallback. */
+int tokenizer_check_cut(const struct tokenizer *t, struct err *e);
+/* A token's text, as the vocabulary spells it; NULL: no token has the id. */
+const char *tokenizer_text(const struct tokenizer *t, int64_t id, int64_t *n);
+/* NEEDED in every cut: single bytes, the unknown token, the sign for a space, what the
+ * post-processor adds. */
+enum token_kind { TOKEN_NONE, TOKEN_PLAIN, TOKEN_ADDED, TOKEN_NEEDED };
+enum token_kind tokenizer_kind(const struct tokenizer *t, int64_t id);
+/* The two tokens that a token is made of: those that the last merge joins when its own text is
+ * encoded. 0: merges do not make it. */
+int tokenizer_parents(struct tokenizer *t, int64_t id, uint32_t pair[2]);
+/* The tokenizer.json, as it was opened, of those tokens whose id_of is not -1, with these as their
+ * new ids; merges stay where both parts and the result do. id_of: [tokenizer_vocab_size], of 0, 1,
+ * 2, ...; malloc'd, *n_out its length. */
+char *tokenizer_cut(const struct tokenizer *t, const char *json, int64_t n, const int64_t *id_of,
+                    int64_t *n_out, struct err *e);
+/* The ids, in another tokenizer, of the texts of t's tokens, [tokenizer_vocab_size(t)]. Returns
+ * their number, or the first id whose token the other lacks. */
+int64_t tokenizer_find_all(const struct tokenizer *t, const struct tokenizer *in, int64_t *ids);
+
 /* ---- learning (train.c) Learning a byte-level BPE vocabulary from text (Sennrich, Haddow and
  * Birch 2016, over GPT-2's bytes and split pattern). The most frequent pair of neighbours becomes a
  * token, repeatedly; of equally frequent pairs the one with the smaller ids, left first. So a text

@@ -6,7 +6,9 @@
 #define PARE_TOKENIZER_PARTS_H
 
 #include <jansson.h>
+#include <stdio.h>
 
+#include "../../formats/json_scan.h"
 #include "buffer.h"
 
 /* ---- the byte-level alphabet (GPT-2): byte <-> character, so that every byte is printable */
@@ -34,6 +36,20 @@ int64_t bpe_find(const struct bpe *b, const char *s, int64_t n);
 const char *bpe_text(const struct bpe *b, uint32_t id, int64_t *n);
 /* Appends the ids of one piece; what the vocabulary cannot express is dropped. */
 int bpe_encode(struct bpe *b, struct text piece, struct ids *out, struct err *e);
+/* The two tokens that the last merge joins when a token's own text is encoded; 0: merges do not
+ * make it, because it is a single symbol or cannot be reached. */
+int bpe_parents(struct bpe *b, uint32_t id, uint32_t pair[2]);
+/* Must the token stay in every vocabulary cut from this one? Those of single bytes, the unknown
+ * token, and U+2581 where it stands for a space. */
+int bpe_stays(const struct bpe *b, uint32_t id);
+/* Can a vocabulary cut from this one still express every text: is it of bytes, or does it fall back
+ * to bytes? */
+int bpe_has_bytes(const struct bpe *b);
+/* "vocab" and "merges" of a tokenizer.json, as read, with only the kept tokens: id_of[id] is the
+ * new id, -1: lost. */
+int bpe_write_vocab(FILE *f, const char *json, int64_t n, const int64_t *id_of, struct err *e);
+int bpe_write_merges(const struct bpe *b, FILE *f, const char *json, int64_t n,
+                     const int64_t *id_of, struct err *e);
 
 /* ---- added tokens */
 struct added_token {
@@ -135,6 +151,29 @@ struct tokenizer {
     int64_t size, dropped;
 };
 int tokenizer_read(struct tokenizer *t, const char *json, int64_t n, struct err *e);
+/* The members of a tokenizer.json and of its model, where they are. */
+enum { T_MODEL, T_ADDED, T_NORM, T_SPLIT, T_POST, T_DECODER, T_PADDING, T_COUNT };
+enum {
+    M_TYPE,
+    M_DROPOUT,
+    M_UNK,
+    M_PREFIX,
+    M_SUFFIX,
+    M_FUSE,
+    M_FALLBACK,
+    M_IGNORE,
+    M_VOCAB,
+    M_MERGES,
+    M_COUNT
+};
+struct tokenizer_members {
+    struct json_range top[T_COUNT], model[M_COUNT];
+};
+int tokenizer_locate(struct tokenizer_members *m, const char *json, int64_t n, struct err *e);
+/* A member as a JSON value; NULL if absent or null, or on error. */
+json_t *tokenizer_member(const struct tokenizer_members *m, int which, struct err *e);
+/* NULL: none with that id */
+const struct added_token *added_by_id(const struct tokenizer *t, uint32_t id);
 
 /* ---- decoders */
 struct decoder;

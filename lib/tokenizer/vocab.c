@@ -272,3 +272,72 @@ int bpe_configure(struct bpe *b, struct bpe_flags flags, const char *unk, struct
                b->word_end['>'] && bpe_find(b, METASPACE, 3) >= 0;
     return 0;
 }
+
+int bpe_has_bytes(const struct bpe *b)
+{
+    int all = 1;
+    for (int i = 0; i < 256; i++)
+        all = all && b->fallback[i] >= 0;
+    return b->flags.byte_level || (b->flags.byte_fallback && all);
+}
+
+int bpe_stays(const struct bpe *b, uint32_t id)
+{
+    if (id == b->unk || (!b->flags.byte_level && id == bpe_find(b, METASPACE, 3)))
+        return 1;
+    const int64_t *bytes = b->flags.byte_level ? b->byte_token : b->fallback;
+    for (int i = 0; i < 256; i++)
+        if (bytes[i] == id)
+            return 1;
+    return 0;
+}
+
+/* ---- a part of them */
+
+int bpe_write_vocab(FILE *f, const char *json, int64_t n, const int64_t *id_of, struct err *e)
+{
+    struct json_scan j;
+    int first = 1;
+    json_scan_open(&j, json, n);
+    json_need(&j, '{');
+    fputc('{', f);
+    for (int more = !json_take(&j, '}'); more && !j.failed; more = json_take(&j, ',')) {
+        struct json_range text = json_skip_value(&j);
+        json_need(&j, ':');
+        int64_t id = json_whole(&j), to = j.failed ? -1 : id_of[id];
+        if (to >= 0)
+            fprintf(f, "%s%.*s:%lld", first ? "" : ",", (int)text.n, text.s, (long long)to);
+        first &= to < 0;
+    }
+    fputc('}', f);
+    int bad = j.failed;
+    json_scan_close(&j);
+    return bad ? err_set(e, "the vocabulary of the tokenizer is malformed") : 0;
+}
+
+int bpe_write_merges(const struct bpe *b, FILE *f, const char *json, int64_t n,
+                     const int64_t *id_of, struct err *e)
+{
+    struct json_scan j;
+    char *store = mem_alloc((size_t)n + 1);
+    int first = 1, bad = 0;
+    json_scan_open(&j, json, n);
+    json_need(&j, '[');
+    fputc('[', f);
+    for (int more = !json_take(&j, ']'); more && !j.failed && !bad; more = json_take(&j, ',')) {
+        struct halves h;
+        const char *from = j.p;
+        bad = read_merge(&j, store, &h);
+        if (bad || id_of[bpe_find(b, h.s[0], h.n[0])] < 0 ||
+            id_of[bpe_find(b, h.s[1], h.n[1])] < 0 ||
+            id_of[bpe_find(b, h.s[0], h.n[0] + h.n[1])] < 0)
+            continue;
+        fprintf(f, "%s%.*s", first ? "" : ",", (int)(j.p - from), from);
+        first = 0;
+    }
+    fputc(']', f);
+    bad |= j.failed;
+    json_scan_close(&j);
+    free(store);
+    return bad ? err_set(e, "the merges of the tokenizer are malformed") : 0;
+}

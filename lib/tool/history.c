@@ -20,8 +20,9 @@
 
 /* tests/tools/ts.bats compares both lists, and the options of axes.def, with the tools' --help. */
 static const char *const tools[] = {
-    "calib-acts", "dump-logits",      "gguf-import",  "hf-import",   "kd-train", "probe-layers",
-    "rank",       "score-importance", "score-taylor", "slice-model", "tokenize", "ts-cat"};
+    "calib-acts", "dump-logits",      "gguf-import",  "hf-import",   "kd-train",    "probe-layers",
+    "rank",       "score-importance", "score-taylor", "score-vocab", "slice-model", "tokenize",
+    "ts-cat"};
 /* clang-format off */
 static const char *const options[] = {
     "adam-beta1",
@@ -40,6 +41,7 @@ static const char *const options[] = {
     "data",
     "decay-steps",
     "doc-sep",
+    "drop-added",
     "drop-attention",
     "drop-layers",
     "drop-mlp",

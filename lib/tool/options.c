@@ -310,7 +310,9 @@ static json_t *option_value(const struct opt *p)
     if (p->type == OPT_TEXT || p->type == OPT_PATH)
         return *(const char **)p->value ? json_text(*(const char **)p->value) : NULL;
     if (p->type == OPT_SIZES)
-        return sizes_value(*(const char **)p->value);
+        return *(const char **)p->value || !(p->flags & OPT_UNSET)
+                   ? sizes_value(*(const char **)p->value)
+                   : NULL;
     const struct opt_list *list = p->value;
     json_t *a = list->n ? json_array() : NULL;
     for (int i = 0; i < list->n; i++)

@@ -10,7 +10,7 @@
 /* Of int, int64_t, double, const char * (TEXT, PATH, SIZES), struct opt_list (LIST, PATHS: may be
  * repeated). PATH: the name of a file or directory; PATHS: those of several; SIZES: a number, or
  * text that the tool parses (lib/base/ranges.h), recorded as a number where it is one, as 0 where
- * it is not given; GROUP: a heading in --help (name = text). */
+ * it is not given (with OPT_UNSET not at all); GROUP: a heading in --help (name = text). */
 enum opt_type {
     OPT_FLAG,
     OPT_INT,

@@ -21,6 +21,9 @@ void tool_repair_open(struct tool_repair *r, struct tool *t, struct slice_plan *
     const char *tokenizer = json_string_value(json_object_get(st_head(in), "tokenizer_id"));
     r->t = t;
     r->p = p;
+    if (p->spec.vocab_size < source->vocab_size)
+        tool_usage(t, "--repair works on tokens of the uncut vocabulary: cut that in a step of its "
+                      "own");
     if (!(r->ridge >= 0 && r->ridge <= MOST_RIDGE))
         tool_usage(t, "--repair-ridge must be from 0 to %g, not %g", MOST_RIDGE, r->ridge);
     if (!r->any_tokenizer)

@@ -29,6 +29,11 @@ stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
     words=$PWD/words.json
     "$BIN/train-tokenizer" --vocab-size 258 "$ROOT/README.md" -o "$words"
     "$BIN/train-tokenizer" --vocab-size 300 "$ROOT/README.md" -o more.json
+    PYTHONPATH=$ROOT/tests/tools python3 "$ROOT/tests/tools/vocab.py" model more.json worded \
+        '{"bos_token_id": null}'
+    rm worded/generation_config.json
+    "$BIN/tokenize" -m worded "$ROOT/README.md" -o words.tsz
+    "$BIN/score-vocab" --quiet worded words.tsz | "$BIN/rank" -o worded.rank
     cat > options <<END
 calib-acts|max-tokens|16|32
 calib-acts|first-sequence|0|1
@@ -74,6 +79,8 @@ slice-model|drop-layers|0|1
 slice-model|drop-attention|0|1
 slice-model|drop-mlp|0|1
 slice-model|sort|off|on
+slice-model|vocab-size|280|290
+slice-model|drop-added|x|<*
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
@@ -141,6 +148,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         probe-layers any-tokenizer batch-size table variants rank resume choices limit
         score-importance score model
         score-taylor any-tokenizer
+        score-vocab any-tokenizer
         slice-model any-model any-tokenizer dry-run in-order verify verify-tokens
         slice-model parameters ratio bytes axes multiple-of
         tokenize ids
@@ -164,6 +172,11 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance) echo "${3:-acts.tsz}" ;;
     slice-model)
+        case $2 in vocab-size | drop-added)
+            echo worded --rank "${3:-worded.rank}"
+            [ "$2" = vocab-size ] || echo --vocab-size 290
+            return ;;
+        esac
         echo "$MODEL"
         [ "$2" = rank ] || echo --rank "${3:-rank.tsz}"
         case $2 in
@@ -251,7 +264,7 @@ differ() {
         case $tool in
         score-importance) operand=acts.tsz ;;
         rank) operand=scores.tsz ;;
-        slice-model) operand=rank.tsz ;;
+        slice-model) [ "$option" = drop-added ] && operand=worded.rank || operand=rank.tsz ;;
         tokenize) [ "$option" = chat-template ] && operand=chats || operand=lines ;;
         kd-train) [ "$option" = loss-on ] && operand=flagged.tsz || operand=tokens.tsz ;;
         *) operand=tokens.tsz ;;

@@ -22,6 +22,7 @@ static void test_entries(void)
         const char *record;
     } want[] = {{AXIS_E, -1, "hidden_size [3]"},
                 {AXIS_L, -1, "num_hidden_layers [2]"},
+                {AXIS_V, -1, "vocab_size [0]"}, /* not scored */
                 {AXIS_F, 0, "intermediate_size.0 [5]"},
                 {AXIS_H, 0, "num_attention_heads.0 [2, 3]"},
                 {AXIS_K, 0, "num_key_value_heads.0 [2]"},
@@ -43,7 +44,7 @@ static void test_entries(void)
         CHECK(axes_entry(want[i].axis, want[i].layer) == i, "%s is entry %d", record, (int)i);
         CHECK(axes_of_entry(i, &layer) == want[i].axis && layer == want[i].layer, "back from %s",
               record);
-        CHECK(axes_listed(i) == (i < 5 ? want[i].axis : AXIS_NONE), "place %d", (int)i);
+        CHECK(axes_listed(i) == (i < 6 ? want[i].axis : AXIS_NONE), "place %d", (int)i);
     }
 }
 
