@@ -9,7 +9,7 @@
 #include "../lib/train/train.h"
 
 static struct train_options o = TRAIN_DEFAULTS;
-static struct train_run run;
+static struct train_run run = {.save_steps = -1};
 static struct data_sources data;
 static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output;
 static const char *dtype, *rest = "auto", *init = "keep", *teacher_dtype = "keep";
@@ -90,9 +90,10 @@ static const struct tool_desc desc = {
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
-    "would change the steps already done (more --max-steps may follow a stable phase).",
+    "would change the steps already done (more --max-steps may follow a stable phase, or the last "
+    "step).",
     "  kd-train student.tsz --teacher teacher/ --data train.tsz --max-steps 200 \\\n      "
-    "--output-dir run --save-steps 50 -o distilled.tsz",
+    "--output-dir run -o distilled.tsz",
     opts,
     1,
     1,
@@ -184,6 +185,23 @@ static void open_logits(struct tool *t)
     o.stream = &stream;
 }
 
+/* What the output directory holds: a run to go on with, none, or one that is in the way. */
+static void open_directory(struct tool *t)
+{
+    char note[200];
+    run.settings = settings_of(&o, &data, init, model_in_spec(student_in)->id,
+                               teacher_in ? model_in_spec(teacher_in)->id : stream.in.id);
+    train_run_check(&run, note, tool_err(t));
+    tool_check(t);
+    if (*note)
+        tool_note(t, "%s", note);
+    json_t *legs = (json_t *)settings_legs(run.settings);
+    if (legs) {
+        tool_identify(t, "continued", json_incref(legs));
+        tool_record(t, "continued", json_incref(legs));
+    }
+}
+
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
@@ -206,8 +224,7 @@ static void open_inputs(struct tool *t)
     if (logits_name)
         open_logits(t);
     o.typed.order = o.shuffled ? "shuffled" : "sequential"; /* as recorded */
-    train_run_check(&run, tool_err(t));
-    tool_check(t);
+    open_directory(t);
 }
 
 /* Header and files are written before the training: they are available now, and a target that
@@ -255,9 +272,7 @@ static void open_run(struct tool *t)
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
     tool_predict_memory(t, NULL, parts);
-    run.head = tool_head(t, "checkpoint",
-                         train_run_meta(&run, init, model_in_spec(student_in)->id,
-                                        teacher_in ? model_in_spec(teacher_in)->id : stream.in.id));
+    run.head = tool_head(t, "checkpoint", train_run_meta(&run));
     train_run_open(&run, text, e);
     tool_check(t);
     if (text[0])
@@ -279,6 +294,8 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
 static void show_step(struct tool *t, const struct train_record *r, int note)
 {
     char text[200];
+    if (train_run_rises(&run, r, text))
+        tool_note(t, "%s", text);
     train_run_describe(&run, r, text);
     if (note)
         tool_note(t, "step %lld: %s, %.0f s spent, about %.0f s left", (long long)r->step, text,
@@ -305,6 +322,9 @@ static void train(struct tool *t)
                                        strsignal(*stop)));
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
+        if (run.save_err.set && r.step < o.schedule.max_steps)
+            tool_note(t, "%s; the training goes on without a checkpoint of step %lld",
+                      run.save_err.msg, (long long)r.step);
         show_step(t, &r, r.step == first + 3 || r.step == o.schedule.max_steps);
     }
 }
@@ -325,6 +345,8 @@ int main(int argc, char **argv)
     model_out_close(out);
     if (tool_publish(t))
         save_and_die(t, tool_err(t)->msg);
+    if (run.save_err.set)
+        tool_die(t, "%s; the model is complete, but cannot be continued", run.save_err.msg);
     if (train_run_close(&run, &log_err))
         tool_die(t, "%s; the model is complete, the log is not", log_err.msg);
     return tool_finish(t); /* the process frees models and tokens */

@@ -380,11 +380,48 @@ static void redirections_print(const struct script *x, int64_t s)
     }
 }
 
+/* The step as it was with the schedule of a leg. New reference */
+static json_t *with_leg(const json_t *step, const json_t *leg)
+{
+    static const char *const keys[] = {"max-steps", "warmup-steps", "decay-steps"};
+    json_t *copy = json_copy((json_t *)step), *all = json_copy(json_object_get(step, "options"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (json_is_integer(json_object_get(leg, keys[i])))
+            json_object_set(all, keys[i], json_object_get(leg, keys[i]));
+    json_object_set_new(copy, "options", all);
+    return copy;
+}
+
+static void command_print(const struct script *x, int64_t s, const json_t *step)
+{
+    hist_command(step, x->f);
+    redirections_print(x, s);
+}
+
+/* A training that went on after its last step (kd-train) has a command for each leg. Ends where the
+ * name of the product follows. */
+static void product_print(const struct script *x, int64_t s)
+{
+    const json_t *step = step_at(x, s), *legs = json_object_get(step, "continued");
+    json_t *leg;
+    size_t i;
+    json_array_foreach(legs, i, leg) {
+        json_t *before = with_leg(step, leg);
+        command_print(x, s, before);
+        fprintf(x->f, " --output-dir \"$tmp/%lld\"%s\n", (long long)s, i ? " --resume" : "");
+        json_decref(before);
+    }
+    command_print(x, s, step);
+    if (json_array_size(legs))
+        fprintf(x->f, " --output-dir \"$tmp/%lld\" --resume", (long long)s);
+    fputs(" -o ", x->f);
+}
+
 /* Makes the product for the first path that wants it, and copies it for the others. */
 static void step_print(const struct script *x, int64_t s)
 {
-    const json_t *step = step_at(x, s);
     const char *path, *first = NULL;
+    int several = json_array_size(json_object_get(step_at(x, s), "continued")) > 0;
     json_t *unused;
     json_object_foreach(x->wanted[s], path, unused) {
         if (*path && strcmp(path, "-")) {
@@ -392,17 +429,16 @@ static void step_print(const struct script *x, int64_t s)
             word_print(path, x->f);
             fputs(" ] || ", x->f);
         }
+        fputs(several ? "{ " : "", x->f);
         if (first) {
             fputs("cp ", x->f);
             place_print(x, s, first);
             fputc(' ', x->f);
         } else {
-            hist_command(step, x->f);
-            redirections_print(x, s);
-            fputs(" -o ", x->f);
+            product_print(x, s);
         }
         place_print(x, s, path);
-        fputc('\n', x->f);
+        fputs(several ? "; }\n" : "\n", x->f);
         first = first ? first : path;
     }
 }

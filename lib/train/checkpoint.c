@@ -12,7 +12,7 @@
 #include "../base/minmax.h"
 #include "../base/text.h"
 #include "../base/unfinished.h"
-#include "schedule.h"
+#include "settings.h"
 
 static char *checkpoint_path(const char *dir, int64_t step)
 {
@@ -128,43 +128,6 @@ void checkpoint_prune(const char *dir, int64_t oldest)
     unfinished_sweep(dir, NULL);
 }
 
-static char *setting_text(const json_t *value)
-{
-    return value ? json_dumps(value, JSON_ENCODE_ANY) : mem_string("absent");
-}
-
-/* A digest of values that a checkpoint lacks was not known then. */
-static int may_differ(const char *key, const json_t *old, const json_t *new)
-{
-    return text_ends(key, "_digest") && (!old || !new);
-}
-
-/* Every setting that shapes the trajectory must be unchanged; one absent then must be absent
- * now. Settings of the schedule may differ in what they say of the steps after `step`. */
-static int checkpoint_same_run(const char *path, json_t *was, json_t *now, int64_t step,
-                               struct err *e)
-{
-    int same_rates = schedule_agrees(was, now, step);
-    const char *key;
-    json_t *either = json_copy(was), *value;
-    json_object_update(either, now);
-    json_object_foreach(either, key, value) {
-        const json_t *old = json_object_get(was, key), *new = json_object_get(now, key);
-        if (json_equal(old, new) || may_differ(key, old, new) ||
-            (same_rates && schedule_has_setting(key)))
-            continue;
-        char *a = setting_text(old), *b = setting_text(new);
-        err_set(e, "%s was written with %s %s, not %s: --resume cannot continue a different run",
-                path, key, a, b);
-        free(a);
-        free(b);
-        json_decref(either);
-        return -1;
-    }
-    json_decref(either);
-    return 0;
-}
-
 static int checkpoint_integer(const json_t *head, const char *key, int64_t *value)
 {
     const json_t *j = json_object_get(head, key);
@@ -214,56 +177,56 @@ static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e
     return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
 }
 
-/* The step of a header's history that made what it heads. */
-static const json_t *own_step(const json_t *head)
+/* The checkpoint of a step at its header, NULL: damaged. path: to be freed */
+static struct st_in *checkpoint_open(const char *dir, int64_t step, char **path, struct err *e)
 {
-    const json_t *hist = json_object_get(head, "hist"), *id = json_object_get(head, "id");
-    for (size_t i = json_array_size(hist); i-- > 0;)
-        if (json_equal(json_object_get(json_array_get(hist, i), "id"), id))
-            return json_array_get(hist, i);
+    *path = checkpoint_path(dir, step);
+    struct st_in *in = st_open(*path, e);
+    const char *kind = in ? json_string_value(json_object_get(st_head(in), "kind")) : "checkpoint";
+    if (kind && !strcmp(kind, "checkpoint"))
+        return in;
+    err_set(e, "%s is a stream of kind \"%s\", not a checkpoint", *path, kind ? kind : "?");
+    st_close(in);
     return NULL;
-}
-
-/* What may change the last bits of a result but does not make it another run. */
-static void note_differences(const json_t *was, const json_t *now, char note[700])
-{
-    static const char *const keys[] = {"device", "compute", "threads", "math"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const json_t *old = json_object_get(own_step(was), keys[i]),
-                     *new = json_object_get(own_step(now), keys[i]);
-        size_t used = strlen(note);
-        if (json_equal(old, new) || (!old && !new))
-            continue;
-        char *a = setting_text(old), *b = setting_text(new);
-        snprintf(note + used, 700 - used, "%s%s is now %s, was %s: the result may differ slightly",
-                 used ? "; " : "", keys[i], b, a);
-        free(a);
-        free(b);
-    }
 }
 
 /* 1: loaded; 0: the file is damaged (e says why); -1: it belongs to another run. */
 static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, const json_t *head,
                            char note[700], struct err *e)
 {
-    char *path = checkpoint_path(dir, step);
-    struct st_in *in = st_open(path, e);
+    char *path;
+    struct st_in *in = checkpoint_open(dir, step, &path, e);
     int status = 0;
     if (in) {
-        const char *kind = json_string_value(json_object_get(st_head(in), "kind"));
-        if (!kind || strcmp(kind, "checkpoint"))
-            err_set(e, "%s is a stream of kind \"%s\", not a checkpoint", path, kind ? kind : "?");
-        else if (checkpoint_same_run(path, json_object_get(st_head(in), "run"),
-                                     json_object_get(head, "run"),
-                                     json_integer_value(json_object_get(st_head(in), "step")), e))
+        if (settings_check(path, st_head(in), json_object_get(head, "run"), e))
             status = -1;
         else
             status = !checkpoint_read(in, c, e);
         if (status > 0)
-            note_differences(st_head(in), head, note);
+            settings_note(st_head(in), head, note);
         st_close(in);
     }
     free(path);
+    return status;
+}
+
+int checkpoint_check(const char *dir, json_t *run, char note[200], struct err *e)
+{
+    int64_t *steps, n = checkpoint_list(dir, &steps, e);
+    int status = n < 0 ? -1 : 0, found = 0;
+    note[0] = 0;
+    for (int64_t i = 0; i < n && !found; i++) {
+        struct err damage = {0};
+        char *path;
+        struct st_in *in = checkpoint_open(dir, steps[i], &path, &damage);
+        if (in) {
+            found = 1;
+            status = settings_follow(path, st_head(in), run, note, e);
+            st_close(in);
+        }
+        free(path);
+    }
+    free(steps);
     return status;
 }
 

@@ -2,7 +2,8 @@
  * whole or not at all.
  *
  * Header: `step` (optimiser steps done), `position` (sequences taken from the data), `predictions`
- * (trained on so far), `run` (the resolved options and the ids of student, teacher and data),
+ * (trained on so far), `run` (the resolved options and the ids of student, teacher and data; of a
+ * run that went on after its last step also `continued`, the schedules of the legs before),
  * `model` (the spec of the model in training), hist. Records: `weights`, `m`, `v`, each f32
  * [n_values], in the order of the model's tensors; at the end what is trained but is no part of it
  * (model_add_matrix). */
@@ -29,6 +30,11 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
 /* Steps of the checkpoints in dir, newest first, *steps to be freed; a directory that does not
  * exist has none. Returns the count or -1. */
 int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e);
+/* Can `run`, the entry of this run's header, go on from the newest one whose header can be read?
+ * Sets run's `continued`: the legs, or none. note: what the learning rate does between two legs, or
+ * "".
+ */
+int checkpoint_check(const char *dir, json_t *run, char note[200], struct err *e);
 /* Loads the newest intact one. 1: loaded; 0: there is none; -1: all are damaged, or it belongs to
  * another run (e says what differs from the `run` of `head`, this run's). note: sentences about
  * damaged ones that were skipped, and about another device, arithmetic or number of threads; else

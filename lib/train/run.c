@@ -15,14 +15,19 @@
 
 int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e)
 {
-    if (r->save_steps < 0 || r->eval_steps < 0 || (r->eval_steps && !has_eval_data))
-        return err_set(e, "--save-steps and --eval-steps must not be negative, and --eval-steps "
-                          "needs --eval-data");
+    if (r->save_steps < -1)
+        return err_set(e, "--save-steps must be -1 or at least 0, not %lld",
+                       (long long)r->save_steps);
+    if (r->eval_steps && !has_eval_data)
+        return err_set(e, "--eval-steps needs --eval-data");
     if (r->log_path && !strcmp(r->log_path, "-") && !strcmp(r->output, "-"))
         return err_set(e, "--log - and the model cannot both go to standard output: write the "
                           "model to a file with -o");
-    if ((r->save_steps || r->resume) && !r->dir)
-        return err_set(e, "--save-steps and --resume need --output-dir");
+    if ((r->save_steps != -1 || r->resume || r->overwrite) && !r->dir)
+        return err_set(e, "--save-steps, --resume and --overwrite need --output-dir");
+    if (r->resume && r->overwrite)
+        return err_set(e, "--resume continues the run in --output-dir, --overwrite replaces it: "
+                          "give one");
     return 0;
 }
 
@@ -40,43 +45,56 @@ static void add_digest(json_t *run, const char *key, const struct model *m)
         json_object_set_new(run, key, json_string(m->spec.digest));
 }
 
-json_t *train_run_meta(const struct train_run *r, const char *init, const char *student,
-                       const char *teacher)
+json_t *train_run_meta(const struct train_run *r)
 {
-    json_t *run = train_options_json(&r->trainer.o);
-    json_object_set_new(run, "init", json_string(init));
-    json_object_set_new(run, "student", json_string(student));
-    json_object_set_new(run, "teacher", json_string(teacher));
-    if (r->trainer.o.stream)
-        json_object_set_new(run, "teacher-form",
-                            json_string(train_stream_form(r->trainer.o.stream)));
-    add_digest(run, "student_digest", r->trainer.student);
-    add_digest(run, "teacher_digest", r->trainer.teacher);
-    json_object_set_new(run, "data", data_sources_id(r->trainer.data));
-    return json_pack("{s:i, s:i, s:i, s:o, s:o}", "step", 0, "position", 0, "predictions", 0, "run",
-                     run, "model", model_spec_to_json(&r->trainer.student->spec));
+    add_digest(r->settings, "student_digest", r->trainer.student);
+    add_digest(r->settings, "teacher_digest", r->trainer.teacher);
+    return json_pack("{s:i, s:i, s:i, s:O, s:o}", "step", 0, "position", 0, "predictions", 0, "run",
+                     r->settings, "model", model_spec_to_json(&r->trainer.student->spec));
 }
 
-int train_run_check(struct train_run *r, struct err *e)
+/* A second run would write over the files of the first. */
+static int lock_dir(struct train_run *r, struct err *e)
 {
+    if (mkdir(r->dir, 0777) && errno != EEXIST)
+        return err_set(e, "cannot make directory %s:", r->dir);
+    r->lock = open(r->dir, O_RDONLY | O_CLOEXEC);
+    if (r->lock > 0 && flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return err_set(e, "%s is the output directory of another run that is still in progress",
+                       r->dir);
+    return 0;
+}
+
+/* A directory that holds checkpoints, or the model that is to be written. */
+static int refuse_second_run(const struct train_run *r, struct err *e)
+{
+    int64_t *steps, n = checkpoint_list(r->dir, &steps, e), newest = n > 0 ? *steps : 0;
+    char *model = mem_format("%s/model.tsz", r->dir), done[60] = "";
+    int has_model = !strcmp(model, r->output) && !access(model, F_OK);
+    free(steps);
+    free(model);
+    if (n > 0)
+        snprintf(done, sizeof done, " of %lld steps", (long long)newest);
+    if (n > 0 || (!n && has_model))
+        return err_set(e,
+                       "%s holds an earlier run%s: --resume continues it, --overwrite replaces it; "
+                       "or use another directory",
+                       r->dir, done);
+    return n < 0 ? -1 : 0;
+}
+
+int train_run_check(struct train_run *r, char note[200], struct err *e)
+{
+    note[0] = 0;
     if (r->log_path && train_log_check(r->log_path, r->output, e))
         return -1;
     if (!r->dir)
         return 0;
-    if (mkdir(r->dir, 0777) && errno != EEXIST)
-        return err_set(e, "cannot make directory %s:", r->dir);
-    if (r->lock <= 0 && (r->lock = open(r->dir, O_RDONLY | O_CLOEXEC)) > 0 &&
-        flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
-        return err_set(e, "%s is the output directory of another run that is still in progress",
-                       r->dir);
-    int64_t *steps, n = checkpoint_list(r->dir, &steps, e);
-    free(steps);
-    if (n > 0 && !r->resume)
-        return err_set(e,
-                       "%s has checkpoints of an earlier run: continue from them with --resume, or "
-                       "use another directory",
-                       r->dir);
-    return n < 0 ? -1 : 0;
+    if (lock_dir(r, e))
+        return -1;
+    if (r->resume)
+        return checkpoint_check(r->dir, r->settings, note, e);
+    return r->overwrite ? 0 : refuse_second_run(r, e);
 }
 
 static int run_resume(struct train_run *r, char note[900], struct err *e)
@@ -101,12 +119,21 @@ static int run_resume(struct train_run *r, char note[900], struct err *e)
     return 0;
 }
 
+static int64_t count_models(const struct train_run *r)
+{
+    return r->trainer.nested ? r->trainer.o.nested.n : 1;
+}
+
 int train_run_open(struct train_run *r, char note[900], struct err *e)
 {
     note[0] = 0;
     r->last_saved = -1;
-    if (train_run_check(r, e) || (r->resume && run_resume(r, note, e)))
+    r->saved_at = usage_seconds();
+    r->first_loss = mem_alloc((size_t)count_models(r) * sizeof *r->first_loss);
+    if (r->resume && run_resume(r, note, e))
         return -1;
+    if (r->dir && r->overwrite)
+        checkpoint_prune(r->dir, INT64_MAX);
     if (!r->log_path)
         return 0;
     r->log = train_log_open(r->log_path, r->trainer.step, e);
@@ -114,21 +141,22 @@ int train_run_open(struct train_run *r, char note[900], struct err *e)
     return r->log ? train_log_check(r->log_path, r->output, e) : -1;
 }
 
-int train_run_save(struct train_run *r, struct err *e)
+static int write_checkpoint(struct train_run *r, struct err *e)
 {
     struct checkpoint c = run_state(r);
-    if (!r->dir || r->last_saved == c.step)
-        return 0;
-    if (train_check_finite(&r->trainer, e) || checkpoint_save(r->dir, &c, r->head, e))
+    r->saved_at = usage_seconds();
+    if (checkpoint_save(r->dir, &c, r->head, e))
         return -1;
     checkpoint_prune(r->dir, r->last_saved);
     r->last_saved = c.step;
     return 0;
 }
 
-static int64_t count_evaluations(const struct train_run *r)
+int train_run_save(struct train_run *r, struct err *e)
 {
-    return r->trainer.nested ? r->trainer.o.nested.n : 1;
+    if (!r->dir || r->last_saved == r->trainer.step)
+        return 0;
+    return train_check_finite(&r->trainer, e) || write_checkpoint(r, e) ? -1 : 0;
 }
 
 int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, struct err *e)
@@ -137,7 +165,7 @@ int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, st
     struct eval_options o = {0};
     if (train_cut(&o.windows, held_out, t->o.seq_length, t->student, t->teacher, e))
         return -1;
-    int64_t n = count_evaluations(r), first = t->nested ? nested_largest(t->nested) : 0;
+    int64_t n = count_models(r), first = t->nested ? nested_largest(t->nested) : 0;
     r->evaluations = mem_alloc((size_t)n * sizeof *r->evaluations);
     for (int64_t k = 0; k < n; k++) {
         int64_t i = (first + k) % n;
@@ -154,7 +182,7 @@ static int run_evaluate(struct train_run *r, json_t *line, struct err *e)
 {
     const struct trainer *t = &r->trainer;
     json_t *all = t->nested ? json_object() : NULL, *nll = NULL;
-    for (int64_t i = 0; i < count_evaluations(r); i++) {
+    for (int64_t i = 0; i < count_models(r); i++) {
         struct eval_sums sums;
         if (t->nested)
             nested_enter(t->nested, i);
@@ -169,7 +197,20 @@ static int run_evaluate(struct train_run *r, json_t *line, struct err *e)
     return e->set ? -1 : 0;
 }
 
+static int64_t last_step(const struct train_run *r) { return r->trainer.o.schedule.max_steps; }
+
 static int due(int64_t step, int64_t every) { return every && step % every == 0; }
+
+static int save_is_due(const struct train_run *r, int64_t step)
+{
+    enum { SECONDS = 600 };
+    if (!r->dir)
+        return 0;
+    if (r->save_steps >= 0)
+        return due(step, r->save_steps) || step == last_step(r);
+    return due(step, (last_step(r) + 9) / 10) || step == last_step(r) ||
+           usage_seconds() - r->saved_at >= SECONDS;
+}
 
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
                    struct err *e)
@@ -180,20 +221,36 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
         return done;
     json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
     int failed = 0;
-    if (r->evaluations &&
-        (due(rec->step, r->eval_steps) || rec->step == r->trainer.o.schedule.max_steps))
+    if (r->evaluations && (due(rec->step, r->eval_steps) || rec->step == last_step(r)))
         failed = run_evaluate(r, line, e);
-    if (!failed && rec->step == r->trainer.o.schedule.max_steps)
+    int saves = save_is_due(r, rec->step);
+    if (!failed && (saves || rec->step == last_step(r)))
         failed = train_check_finite(&r->trainer, e);
     if (!failed && r->log)
         train_log_line(r->log, line, &r->log_err);
     json_decref(line);
-    if (!failed && due(rec->step, r->save_steps))
-        failed = train_run_save(r, e);
+    r->save_err.set = 0;
+    if (!failed && saves)
+        write_checkpoint(r, &r->save_err);
     r->spent += usage_seconds() - start;
     r->steps++;
     r->predictions += rec->predictions;
     return failed ? -1 : 1;
+}
+
+/* The models of --widths have losses of their own. */
+int train_run_rises(struct train_run *r, const struct train_record *rec, char text[200])
+{
+    double *first = &r->first_loss[rec->model];
+    if (!*first)
+        *first = rec->loss;
+    if (r->rise_told || !(rec->loss > 10 * *first))
+        return 0;
+    snprintf(text, 200,
+             "step %lld: the loss is %.4g, more than ten times the %.4g that it began with: the "
+             "--learning-rate may be too high",
+             (long long)rec->step, rec->loss, *first);
+    return r->rise_told = 1;
 }
 
 int train_run_close(struct train_run *r, struct err *e)
@@ -201,11 +258,13 @@ int train_run_close(struct train_run *r, struct err *e)
     int failed = r->log && train_log_close(r->log, &r->log_err);
     if (r->log_err.set)
         failed = err_set(e, "%s", r->log_err.msg);
-    for (int64_t i = 0; r->evaluations && i < count_evaluations(r); i++)
+    for (int64_t i = 0; r->evaluations && i < count_models(r); i++)
         eval_close(r->evaluations[i]);
     free(r->evaluations);
+    free(r->first_loss);
     train_close(&r->trainer);
     json_decref(r->head);
+    json_decref(r->settings);
     if (r->lock > 0)
         close(r->lock);
     *r = (struct train_run){0};
@@ -229,7 +288,7 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     int64_t activations = train_activation_bytes(t) +
                           train_stream_bytes(t->o.stream, t->o.batch_size,
                                              data_sources_longest(t->data));
-    for (int64_t i = 0; r->evaluations && i < count_evaluations(r); i++)
+    for (int64_t i = 0; r->evaluations && i < count_models(r); i++)
         activations += eval_bytes(r->evaluations[i]);
     *p++ = (struct memory_part){"activations", activations, 0};
     *p = (struct memory_part){0};
@@ -237,7 +296,7 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
 
 double train_run_left(const struct train_run *r)
 {
-    int64_t steps = r->trainer.o.schedule.max_steps - r->trainer.step;
+    int64_t steps = last_step(r) - r->trainer.step;
     return r->spent / (double)r->steps * (double)steps;
 }
 

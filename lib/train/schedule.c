@@ -2,6 +2,7 @@
 #include "schedule.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "../base/minmax.h"
@@ -86,12 +87,13 @@ double schedule_rate(const struct schedule *s, int64_t step)
 
 void schedule_to_json(const struct schedule *s, json_t *run)
 {
-    json_object_set_new(run, "max-steps", json_integer(s->max_steps));
-    json_object_set_new(run, "warmup-steps", json_integer(s->warmup_steps));
+    /* in this order a resumed run is told what differs, the number of steps last */
     json_object_set_new(run, "learning-rate", json_real(s->learning_rate));
     json_object_set_new(run, "min-learning-rate", json_real(s->min_learning_rate));
     if (s->kind != SCHEDULE_COSINE)
         json_object_set_new(run, "schedule", json_string(names[s->kind]));
+    json_object_set_new(run, "max-steps", json_integer(s->max_steps));
+    json_object_set_new(run, "warmup-steps", json_integer(s->warmup_steps));
     if (s->kind != SCHEDULE_COSINE || s->decay_steps != default_decay(s))
         json_object_set_new(run, "decay-steps", json_integer(s->decay_steps));
 }
@@ -134,4 +136,20 @@ int schedule_agrees(const json_t *was, const json_t *now, int64_t steps)
         if (schedule_rate(&a, i) != schedule_rate(&b, i))
             return 0;
     return 1;
+}
+
+json_t *schedule_leg(const json_t *was, const json_t *now, int64_t steps, char note[200])
+{
+    struct schedule a, b;
+    if (schedule_from_json(was, &a) || schedule_from_json(now, &b) || a.kind != b.kind ||
+        a.learning_rate != b.learning_rate || a.min_learning_rate != b.min_learning_rate ||
+        steps != a.max_steps || steps >= b.max_steps)
+        return NULL;
+    snprintf(note, 200,
+             "--schedule %s depends on the last step, which now is %lld: the learning rate goes "
+             "from %.3g in step %lld to %.3g in step %lld",
+             names[a.kind], (long long)b.max_steps, schedule_rate(&a, steps - 1), (long long)steps,
+             schedule_rate(&b, steps), (long long)steps + 1);
+    return json_pack("{s:I, s:I, s:I}", "max-steps", (json_int_t)a.max_steps, "warmup-steps",
+                     (json_int_t)a.warmup_steps, "decay-steps", (json_int_t)a.decay_steps);
 }

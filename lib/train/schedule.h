@@ -44,5 +44,9 @@ int schedule_has_setting(const char *key);
 /* Do two such sets of settings give the same rate to each of the first `steps` steps, and does
  * `now` have that many? A run can then go on from the one to the other. */
 int schedule_agrees(const json_t *was, const json_t *now, int64_t steps);
+/* Can `now`, with more steps and but for warm-up and decay the same, follow when `was` has come to
+ * its end after `steps` steps? NULL, or {max-steps, warmup-steps, decay-steps} of `was`, a new
+ * reference, and a note on what the learning rate does. */
+json_t *schedule_leg(const json_t *was, const json_t *now, int64_t steps, char note[200]);
 
 #endif

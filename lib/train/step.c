@@ -301,6 +301,7 @@ int train_check_finite(const struct trainer *t, struct err *e)
 static void train_draw(struct trainer *t, struct train_record *r)
 {
     int64_t i = nested_draw(t->nested, (uint64_t)t->o.seed, t->step);
+    r->model = i;
     r->shape = t->o.nested.models[i].name;
     nested_enter(t->nested, i);
     t->tape = nested_tape(t->nested, i);

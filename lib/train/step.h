@@ -65,7 +65,9 @@ struct train_record {
     int64_t step, predictions, tokens;
     /* means per counted prediction; the norm before clipping */
     double loss, losses[LOSS_COUNT], grad_norm, learning_rate;
-    const char *shape; /* of the nested model that was trained; NULL: the student */
+    /* the nested model that was trained, and its shape; 0, NULL: the student */
+    int64_t model;
+    const char *shape;
     /* weighted sum of the states, and what it counts in the loss; each one's mean per token */
     double states, alpha, state[TAPE_STATES];
 };

@@ -192,7 +192,8 @@ PYTHON
         [ $status = 1 ]
         grep -q '^kd-train: stopping after this step; the same signal again ends it at once$' notes
         grep -q 'resume' notes
-        [ "$(ls $signal | wc -l)" = 1 ]
+        [ -e $signal/checkpoint-*[0-9].tsz ]
+        [ ! -e $signal/model.tsz ]
         short_run --max-steps 300 --output-dir $signal --log $signal.log --resume
         cmp whole/model.tsz $signal/model.tsz
         [ "$(wc -l < $signal.log)" = 300 ]
@@ -200,19 +201,72 @@ PYTHON
 }
 
 @test "--resume refuses a different run, and names the difference" {
-    short_run --max-steps 4 --output-dir run --save-steps 2
+    short_run --max-steps 4 --output-dir run --save-steps 3
     "$BIN/tokenize" --ids -o other.tsz <<< "1 2 3 4 5"
     refused 1 'learning-rate 0.001, not 0.002' short_run --max-steps 4 --output-dir run \
         --resume --learning-rate 2e-3
-    refused 1 'max-steps 4, not 5' short_run --max-steps 5 --output-dir run --resume
+    refused 1 'has done 4 steps, more than --max-steps 3' short_run --max-steps 3 --output-dir run \
+        --resume
     refused 1 'seed' short_run --max-steps 4 --output-dir run --resume --seed 2
     refused 1 'order' short_run --max-steps 4 --output-dir run --resume --order sequential
     refused 1 'loss weight of ce' short_run --max-steps 4 --output-dir run --resume --loss kl+0.1ce
     refused 1 'data' short_run --max-steps 4 --output-dir run --resume --data other.tsz
     refused 1 'student' "$BIN/kd-train" "$TEACHER" "${SHORT[@]:2}" --quiet --max-steps 4 \
         --output-dir run --resume
-    refused 1 'earlier run' short_run --max-steps 4 --output-dir run
     short_run --max-steps 4 --output-dir run --resume --recompute --save-steps 1
+    rm run/checkpoint-4.tsz
+    refused 1 'max-steps 4, not 5' short_run --max-steps 5 --output-dir run --resume
+}
+
+@test "an output directory has checkpoints of every tenth, and takes no second run" {
+    short_run --max-steps 20 --output-dir run --log run.log
+    [ "$(ls run)" = "$(printf '%s\n' checkpoint-18.tsz checkpoint-20.tsz model.tsz)" ]
+    cp run/model.tsz before.tsz
+    refused 1 'run holds an earlier run of 20 steps: --resume continues it, --overwrite replaces' \
+        short_run --max-steps 3 --output-dir run --log run.log
+    [ "$(wc -l < run.log)" = 20 ]
+    rm run/checkpoint-*
+    refused 1 'run holds an earlier run: ' short_run --max-steps 3 --output-dir run
+    cmp before.tsz run/model.tsz
+    short_run --max-steps 3 --output-dir run --overwrite --save-steps 0 --log run.log
+    [ "$(ls run)" = "$(printf '%s\n' checkpoint-3.tsz model.tsz)" ]
+    [ "$(wc -l < run.log)" = 3 ]
+    refused 2 'give one' short_run --max-steps 3 --output-dir run --overwrite --resume
+    refused 2 'need --output-dir' short_run --max-steps 3 --overwrite -o x.tsz
+    refused 2 '--save-steps must be -1 or at least 0, not -2' short_run --max-steps 3 \
+        --output-dir run --resume --save-steps -2
+}
+
+@test "a finished run goes on: the schedule says what it does, and the history makes it again" {
+    short_run --max-steps 4 --output-dir run --log run.log
+    "${SHORT[@]}" --max-steps 8 --output-dir run --log run.log --resume 2> note
+    # lowest 1e-4, peak 1e-3, warm-up of a step: 1e-4 + 4.5e-4 (1 + cos(2 pi / 3)), then 3 pi / 7
+    grep -q 'last step, which now is 8: .* from 0.000325 in step 4 to 0.00065 in step 5$' note
+    [ "$(sed 's/.*"step":\([0-9]*\).*/\1/' run.log | tr '\n' ' ')" = '1 2 3 4 5 6 7 8 ' ]
+    short_run --max-steps 10 --output-dir run --resume -o on.tsz
+    "$BIN/ts-dump" --hist on.tsz > remake
+    [ "$(grep -c -e '--output-dir "$tmp' remake)" = 3 ]
+    PATH=$BIN:$PATH sh remake again.tsz 2> note
+    cmp on.tsz again.tsz
+    # it is not the run of 10 steps, nor called so
+    short_run --max-steps 10 -o straight.tsz
+    [ "$("$BIN/ts-dump" straight.tsz --head | grep -m 1 '"id"')" != \
+        "$("$BIN/ts-dump" on.tsz --head | grep -m 1 '"id"')" ]
+    # nothing of a constant schedule depends on the end
+    short_run --max-steps 2 --schedule constant --warmup-steps 1 --output-dir c
+    "${SHORT[@]}" --max-steps 4 --schedule constant --warmup-steps 1 --output-dir c --resume \
+        -o on.tsz 2> note
+    run ! grep 'depends on' note
+    short_run --max-steps 4 --schedule constant --warmup-steps 1 -o straight.tsz
+    cmp on.tsz straight.tsz
+}
+
+@test "a loss that rises tenfold is told once" {
+    "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 9 --warmup-steps 0 \
+        --learning-rate 30 --max-grad-norm 0 --schedule constant -o x.tsz 2> note
+    grep -c 'the loss is .*, more than ten times the .* that it began with' note | grep -qx 1
+    golden_run --loss ce -o x.tsz 2> note
+    run ! grep 'ten times' note
 }
 
 @test "each schedule in the log; a stable phase goes on with more steps to the same bits" {
@@ -229,7 +283,7 @@ PYTHON
     [ "$(rates constant.log)" = "0.0005 0.001 0.001 0.001 0.001 0.001 0.001 0.001 " ]
     [ "$(rates cosine.log)" = "0.0005 0.001 0.001 0.001 0.001 0.001 0.001 0.0005 " ]
     short_run --max-steps 4 --warmup-steps 2 --schedule constant --output-dir run --save-steps 4
-    refused 1 'max-steps 4, not 8' run_of linear --output-dir run --resume
+    refused 1 'min-learning-rate 0.001, not 0.0' run_of linear --output-dir run --resume
     run_of wsd --decay-steps 4 --log on.log --output-dir run --resume
     tail -n 4 wsd.log | cmp <(without_speed on.log) <(without_speed /dev/stdin)
     cmp wsd.tsz x.tsz
@@ -293,7 +347,7 @@ P
     cmp <(without_speed file.log) <(without_speed out.log)
     cmp a.tsz b.tsz
     short_run --max-steps 3 --log - --output-dir run --save-steps 2 | grep -c '"step"' | grep -qx 3
-    rm run/model.tsz
+    rm run/model.tsz run/checkpoint-3.tsz
     echo before > more.log
     # nothing to cut off
     short_run --max-steps 3 --log - --output-dir run --resume --save-steps 2 >> more.log
