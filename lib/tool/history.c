@@ -49,6 +49,7 @@ static const char *const options[] = {
     "field",
     "first-sequence",
     "first-window",
+    "format",
     "full",
     "gradient-accumulation-steps",
     "greedy",

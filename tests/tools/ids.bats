@@ -84,6 +84,7 @@ slice-model|drop-added|x|<*
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
+tokenize|format|text|json
 tokenize|chat-template|chatml|llama3
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
@@ -310,8 +311,8 @@ differ() {
 
 @test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
-    read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
-    read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"
+    read -r first _ <<< "$(facts tokenize doc-sep '}' lines)"
+    read -r second _ <<< "$(facts tokenize doc-sep '}' text.jsonl)"
     [ -n "$first" ]
     [ -n "$second" ]
     [ "$first" != "$second" ]
