@@ -3,6 +3,7 @@
 #define PARE_HF_H
 
 #include "../model/model.h"
+#include "peft.h"
 
 /* Sets source, self and spec of `in`. Config.json is read as if it lacked the ignored keys
  * (NULL-terminated; NULL: none). On -1 spec and self are already released. */

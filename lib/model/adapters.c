@@ -95,3 +95,72 @@ void adapter_add_row(float *row, const float *b, const float *A, int64_t rank, i
 }
 
 struct model *model_trained(struct model *m) { return m->adapters ? &m->adapters->values : m; }
+
+void adapter_values(const struct adapters *s, const struct adapter *a, int is_b, float *to)
+{
+    const struct param *p = adapter_params(s, a);
+    const float *from = (const float *)s->values.weights.base;
+    for (const struct param *q = s->values.params; q < p + is_b; q++)
+        from += q->rows * q->cols;
+    size_t bytes = (size_t)(p[is_b].rows * p[is_b].cols) * sizeof *to;
+    if (s->values.x)
+        exec_get(s->values.x, to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
+/* ---- the model with the sums */
+
+/* n values of a param from `at` on, as f32; raw: room for them in any dtype. */
+static void values_read(const struct model *m, const struct param *p, int64_t at, int64_t n,
+                        void *raw, float *to)
+{
+    const char *from = (const char *)p->v + dtype_bytes(p->dtype, at);
+    if (m->x)
+        exec_get(m->x, raw, from, (size_t)dtype_bytes(p->dtype, n));
+    to_f32(to, m->x ? raw : from, p->dtype, n);
+}
+
+/* A and B of the adapter of a param, on the host, to be freed; NULL without one. */
+static float *factors_of(const struct model *m, const struct adapter *a)
+{
+    if (!a)
+        return NULL;
+    const struct param *p = adapter_params(m->adapters, a);
+    int64_t n = p[0].rows * p[0].cols;
+    float *v = mem_alloc((size_t)(n + p[1].rows * p[1].cols) * sizeof *v);
+    adapter_values(m->adapters, a, 0, v);
+    adapter_values(m->adapters, a, 1, v + n);
+    return v;
+}
+
+/* A vector is one row. */
+static int write_param(struct model_out *out, const struct model *m, int i)
+{
+    const struct param *p = &m->params[i];
+    const struct tensor *t = &out->spec.tensors[i];
+    const struct adapter *a = adapter_of(m, p);
+    int64_t cols = t->shape[t->ndim - 1], rows = tensor_count(t) / cols;
+    float *v = factors_of(m, a), *row = mem_alloc((size_t)cols * sizeof *row);
+    void *raw = mem_alloc((size_t)cols * sizeof *row);
+    int failed = model_out_next(out);
+    for (int64_t r = 0; r < rows && !failed; r++) {
+        values_read(m, p, r * cols, cols, raw, row);
+        if (a)
+            adapter_add_row(row, v + a->rank * cols + r * a->rank, v, a->rank, cols, a->scale);
+        failed = dtype_convert(raw, t, row, DT_F32, cols, out->err) ||
+                 model_out_write(out, raw, dtype_bytes(t->dtype, cols));
+    }
+    free(v);
+    free(row);
+    free(raw);
+    return failed;
+}
+
+int adapters_write(struct model_out *out, const struct model *m)
+{
+    for (int i = 0; i < m->spec.n_tensors; i++)
+        if (write_param(out, m, i))
+            return -1;
+    return model_out_end(out);
+}

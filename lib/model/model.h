@@ -85,8 +85,8 @@ int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix);
 void model_free(struct model *m);
-/* Writes all tensors, rounded to the dtypes of out's spec, and the end; out's files must have been
- * written. */
+/* Writes all tensors, with what adapters add, rounded to the dtypes of out's spec, and the end;
+ * out's files must have been written. */
 int model_write(struct model_out *out, const struct model *m);
 
 /* ---- low-rank adapters of its matrices (LoRA; Hu et al. 2021, arXiv 2106.09685, section 4.1):
@@ -123,9 +123,14 @@ const struct adapter *adapter_of(const struct model *m, const struct param *p);
 /* A and B of an adapter. */
 struct param *adapter_params(const struct adapters *s, const struct adapter *a);
 
+/* A, or B, on the host: f32 [rows, cols] of its param */
+void adapter_values(const struct adapters *s, const struct adapter *a, int is_b, float *to);
 /* row [cols] of W, += scale * (row b [rank] of B) A, A [rank, cols] */
 void adapter_add_row(float *row, const float *b, const float *A, int64_t rank, int64_t cols,
                      double scale);
+
+/* model_write of a model with adapters */
+int adapters_write(struct model_out *out, const struct model *m);
 
 /* Whose values are trained: the adapters', or the model's own if it has none. */
 struct model *model_trained(struct model *m);

@@ -43,6 +43,8 @@ static int write_param(struct model_out *out, const struct model *m, int i, cons
 int model_write(struct model_out *out, const struct model *m)
 {
     const float *weights = (const float *)m->weights.base;
+    if (m->adapters)
+        return adapters_write(out, m);
     for (int i = 0; i < m->spec.n_tensors; i++) {
         if (write_param(out, m, i, weights))
             return -1;

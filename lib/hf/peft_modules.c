@@ -1,0 +1,74 @@
+/* Modules with adapters: see peft_modules.h. */
+#include "peft_modules.h"
+
+#include <string.h>
+
+#include "../base/text.h"
+#include "config.h"
+
+int peft_modules_open(struct peft_modules *m, const struct model_spec *h, int as_exported,
+                      struct err *e)
+{
+    char note[400] = "";
+    *m = (struct peft_modules){0};
+    model_spec_copy(&m->spec, h);
+    if ((as_exported && hf_config_write(&m->spec, DT_F32, note, e)) ||
+        layout_make(&m->layout, &m->spec, m->spec.family->stored, 0, NULL, NULL, e)) {
+        peft_modules_close(m);
+        return -1;
+    }
+    return 0;
+}
+
+void peft_modules_close(struct peft_modules *m)
+{
+    layout_free(&m->layout);
+    model_spec_free(&m->spec);
+}
+
+void peft_module_name(const struct peft_modules *m, int module, char name[TENSOR_NAME])
+{
+    const struct tensor *t = &m->layout.stored[module];
+    *name = 0;
+    if (t->ndim == 2 && text_ends(t->name, ".weight"))
+        memcpy(name, t->name, strlen(t->name) - strlen(".weight"));
+    name[*name ? strlen(t->name) - strlen(".weight") : 0] = 0;
+}
+
+int peft_module_parts(const struct peft_modules *m, int module, int parts[PEFT_PARTS])
+{
+    int n = 0;
+    for (int i = 0; i < m->layout.n_tensors && n < PEFT_PARTS; i++)
+        if (layout_view(&m->layout, i)->stored == module)
+            parts[n++] = i;
+    return n;
+}
+
+static const struct view *first_view(const struct peft_modules *m, int module)
+{
+    int parts[PEFT_PARTS];
+    peft_module_parts(m, module, parts);
+    return layout_view(&m->layout, parts[0]);
+}
+
+int64_t peft_module_rows(const struct peft_modules *m, int module)
+{
+    return first_view(m, module)->stored_rows;
+}
+
+int64_t peft_module_cols(const struct peft_modules *m, int module)
+{
+    return first_view(m, module)->cols;
+}
+
+int peft_module_is_transposed(const struct peft_modules *m, int module)
+{
+    return first_view(m, module)->transposed;
+}
+
+int64_t peft_module_row(const struct peft_modules *m, int i, int64_t r)
+{
+    const struct view *v;
+    int64_t run;
+    return layout_row(&m->layout, i, r, &v, &run);
+}
