@@ -9,6 +9,7 @@
 #include "../lib/tool/tool.h"
 
 static const char *max_shard_size = "0", *dtype = "keep";
+static const char *merge;
 static int overwrite;
 
 static const struct opt opts[] = {
@@ -17,6 +18,8 @@ static const struct opt opts[] = {
      "one file",
      0},
     {"dtype", OPT_TEXT, &dtype, "keep|f32|f16|bf16", "store the weights as this dtype", 0},
+    {"merge", OPT_PATH, &merge, "ADAPTERS",
+     "add the adapters of a PEFT directory to the weights, as kd-train --adapter writes them", 0},
     {"overwrite", OPT_FLAG, &overwrite, NULL, "replace DIR if it holds a model", 0},
     {0},
 };
@@ -53,6 +56,19 @@ static int lies_inside(const char *file, const char *dir)
     return inside;
 }
 
+/* wide: the dtype to write is another than the model's */
+static struct model_in *open_model(struct tool *t, int wide)
+{
+    static struct adapters adapters; /* freed with the process */
+    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    char id[ST_DIGEST];
+    if (!merge)
+        return in;
+    peft_read(&adapters, model_in_spec(in), merge, id, tool_err(t));
+    tool_check(t);
+    return peft_merge(in, &adapters, wide);
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -72,7 +88,7 @@ int main(int argc, char **argv)
                    tool_operand(t, 0), tool_operand(t, 1));
     hf_sink_check(tool_operand(t, 1), &o, tool_err(t)); /* before a pipe is waited for */
     tool_check(t);
-    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    struct model_in *in = open_model(t, !o.keep_dtype);
     struct model_out *out = hf_sink_open(model_in_spec(in), tool_operand(t, 1), &o, tool_err(t));
     tool_check(t);
     model_copy(out, in);

@@ -2,16 +2,18 @@
  * tokens in; model, checkpoints, log out. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "../lib/base/file.h"
 #include "../lib/base/text.h"
+#include "../lib/hf/hf.h"
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
 
 static struct train_options o = TRAIN_DEFAULTS;
 static struct train_run run = {.save_steps = -1};
 static struct data_sources data;
-static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output;
+static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output, *adapter_name;
 static const char *dtype, *rest = "auto", *init = "keep", *teacher_dtype = "keep";
 static struct opt_list data_names;
 static struct dtype_choice out_dtype = {1, DT_F32};
@@ -54,6 +56,10 @@ static const struct opt opts[] = {
     TRAIN_LOSS_OPTIONS(ROW)
     {"Hidden states", OPT_GROUP, NULL, NULL, NULL, 0},
     STATES_OPTIONS(ROW)
+    {"Low-rank adapters", OPT_GROUP, NULL, NULL, NULL, 0},
+    TRAIN_LORA_OPTIONS(ROW)
+    {"adapter", OPT_PATH, &adapter_name, "DIR",
+     "write the adapters as a PEFT directory, besides the model with their sums", OPT_SILENT_ID},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     TRAIN_STEP_OPTIONS(ROW)
     {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -86,7 +92,7 @@ static const struct tool_desc desc = {
     "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or is full, the whole model; "
     "weight=2 draws a shape twice as often. The log names the shape of each step, and held-out "
     "text is evaluated with every shape. STUDENT should have been written by slice-model --sort; "
-    "slice-model --in-order cuts the shapes out of the result." STATES_HELP
+    "slice-model --in-order cuts the shapes out of the result." STATES_HELP TRAIN_LORA_HELP
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
@@ -119,6 +125,8 @@ static void resolve_options(struct tool *t)
             tool_usage(t, "%s", e.msg);
     if (o.states.n && widths_name)
         tool_usage(t, "--states compares one student with the teacher, --widths trains several");
+    if (train_lora_check(&o.lora, adapter_name, random_init, widths_name, &e))
+        tool_usage(t, "%s", e.msg);
     output = tool_output(t);
     if (!output)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
@@ -132,6 +140,7 @@ static struct tokens eval_data;
 static struct train_stream stream;
 static struct model_in *student_in, *teacher_in;
 static struct model student, teacher;
+static struct adapters adapters;
 
 /* Sequences that the run draws. */
 static int64_t all_sequences(void) { return o.schedule.max_steps * o.batch_size * o.accumulation; }
@@ -202,6 +211,17 @@ static void open_directory(struct tool *t)
     }
 }
 
+/* Before the models are loaded: what does not fit the student is refused now. */
+static void open_adapters(struct tool *t)
+{
+    const struct model_spec *h = model_in_spec(student_in);
+    if (!train_lora_open(&o.lora, &adapters, h, o.seed, tool_err(t)) && adapter_name)
+        peft_check(adapter_name, h, run.resume || run.overwrite, tool_err(t));
+    tool_check(t);
+    if (o.lora.from)
+        tool_parent(t, o.lora.from, o.lora.from_id);
+}
+
 static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
@@ -223,6 +243,8 @@ static void open_inputs(struct tool *t)
         tool_nested(t, widths_name, student_in, !random_init, &o.nested);
     if (logits_name)
         open_logits(t);
+    if (train_lora_is_on(&o.lora))
+        open_adapters(t);
     o.typed.order = o.shuffled ? "shuffled" : "sequential"; /* as recorded */
     open_directory(t);
 }
@@ -245,14 +267,16 @@ static void open_run(struct tool *t)
     struct err *e = tool_err(t);
     char text[900];
     int how = f32_teacher ? MODEL_TRAIN : MODEL_FROZEN;
-    int64_t bytes = model_memory(model_in_spec(student_in), MODEL_TRAIN, 0);
+    int with_adapters = train_lora_is_on(&o.lora), own = with_adapters ? MODEL_FROZEN : MODEL_TRAIN;
+    int64_t bytes = model_memory(model_in_spec(student_in), own, 0);
     bytes += teacher_in ? model_memory(model_in_spec(teacher_in), how, 0) : 0;
     tool_need_memory(t, "loading the models", bytes);
     if (random_init)
         model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
-        model_load(&student, student_in, MODEL_TRAIN, e);
+        model_load(&student, student_in, own, e);
     tool_check(t);
+    student.adapters = with_adapters ? &adapters : NULL;
     if (teacher_in)
         model_load(&teacher, teacher_in, how, e);
     tool_check(t);
@@ -329,6 +353,17 @@ static void train(struct tool *t)
     }
 }
 
+/* A student that is no directory has no name that PEFT could load it by. */
+static void write_adapters(struct tool *t)
+{
+    const char *base = tool_operand(t, 0);
+    struct stat st;
+    if (stat(base, &st) || !S_ISDIR(st.st_mode))
+        base = NULL;
+    peft_write(&adapters, &student.spec, adapter_name, base, run.resume || run.overwrite,
+               tool_err(t));
+}
+
 int main(int argc, char **argv)
 {
     struct tool *t = tool_begin(&desc, argc, argv);
@@ -343,6 +378,8 @@ int main(int argc, char **argv)
         save_and_die(t, tool_err(t)->msg);
     model_write(out, &student);
     model_out_close(out);
+    if (adapter_name)
+        write_adapters(t);
     if (tool_publish(t))
         save_and_die(t, tool_err(t)->msg);
     if (run.save_err.set)

@@ -65,7 +65,8 @@ int train_options_parse(struct train_options *o, struct err *e)
     return e->set || loss_on_check(o->loss_on, e) ||
                    schedule_parse(o->typed.schedule, &o->schedule.kind, e) ||
                    train_parse_loss(o->typed.loss, o->weights, e) ||
-                   train_states_resolve(&o->states, &o->typed.states, e)
+                   train_states_resolve(&o->states, &o->typed.states, e) ||
+                   train_lora_resolve(&o->lora, e)
                ? -1
                : 0;
 }
@@ -242,6 +243,7 @@ json_t *train_options_json(const struct train_options *o)
     if (o->nested.n)
         json_object_set_new(j, "widths", nested_json(&o->nested));
     train_states_to_json(&o->states, j);
+    train_lora_to_json(&o->lora, j);
     json_object_set_new(j, "loss-on", json_string(o->loss_on));
     json_object_set_new(
         j, "order", json_string(o->shuffled ? "shuffled by a keyed permutation" : "sequential"));

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "../tape/tape.h"
+#include "lora.h"
 #include "schedule.h"
 #include "states.h"
 
@@ -19,6 +20,7 @@ struct train_options {
     double jsd_beta;            /* NaN: not given */
     double weights[LOSS_COUNT]; /* 0: not in the sum */
     struct train_states states;
+    struct train_lora lora;
     const char *loss_on; /* as in data/loss_on.h, by which the data's flags are read already */
     int temperature_squared, shuffled, recompute;
     struct nested_list nested;   /* models to train instead of the whole student; borrowed */
@@ -39,7 +41,7 @@ struct train_options {
                      .min_learning_rate = -1}, \
         .batch_size = 8, .accumulation = 1, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, \
         .epsilon = 1e-8, .max_grad_norm = 1, .temperature = 1, .jsd_beta = NAN, \
-        .loss_on = "completion", .typed = { \
+        .lora = {.alpha = NAN}, .loss_on = "completion", .typed = { \
             .loss = "kl", \
             .schedule = "cosine" \
         } \

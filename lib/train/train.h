@@ -4,6 +4,7 @@
 
 #include "checkpoint.h"
 #include "log.h"
+#include "lora.h"
 #include "options.h"
 #include "run.h"
 #include "schedule.h"

@@ -84,7 +84,6 @@ slice-model|drop-added|x|<*
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
-tokenize|format|text|json
 tokenize|chat-template|chatml|llama3
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
@@ -117,6 +116,9 @@ kd-train|adam-beta1|0.5|0.6
 kd-train|adam-beta2|0.5|0.6
 kd-train|adam-epsilon|0.1|0.2
 kd-train|max-grad-norm|0.1|0.2
+kd-train|lora|1|2
+kd-train|lora-alpha|1|2
+kd-train|lora-targets|q_proj|k_proj
 END
     cat > paths <<END
 rank|magnitude|$MODEL|$OTHER
@@ -127,6 +129,7 @@ kd-train|teacher|$MODEL|cut.tsz
 kd-train|data|tokens.tsz|others.tsz
 kd-train|widths|one|two
 kd-train|lift|lift-1|lift-2
+kd-train|lora-from|peft-1|peft-2
 kd-train|teacher-logits|sample.tsz|top.tsz
 END
     echo hidden-size=16 > one
@@ -155,7 +158,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         tokenize ids
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
-        kd-train save-steps resume overwrite"
+        kd-train save-steps resume overwrite adapter"
     common=" output compress threads device compute force quiet help version "
 }
 
@@ -205,6 +208,7 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         [ "$2" != loss-on ] || data=flagged.tsz
         [ "$2" != lift ] || teacher=$ROOT/tests/golden/slice/llama/all
         [[ $2 != states-* && $2 != lift ]] || echo --states=block:-1:-1
+        [[ $2 != lora-[at]* ]] || echo --lora=2
         for row in teacher="$teacher" data="${3:-$data}" loss=kl+0.5ce+jsd temperature=3 \
             max-steps=3 batch-size=2 learning-rate=0.01; do
             [ "${row%%=*}" = "$2" ] || echo "--$row"
@@ -280,6 +284,10 @@ differ() {
 
 @test "an option that names a file contributes the file's contents to the id" {
     "$BIN/slice-model" "$MODEL" --intermediate-size 16 --rank rank.tsz -o cut.tsz
+    for i in 1 2; do
+        "$BIN/kd-train" --quiet "$MODEL" --loss ce --data tokens.tsz --max-steps 1 --lora $i \
+            --adapter peft-$i -o trained.tsz
+    done
     while IFS='|' read -r tool option a b; do
         differ "$tool" "$option" "$a" "$b"
         renamed=renamed${a##*/*}
@@ -311,8 +319,8 @@ differ() {
 
 @test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
-    read -r first _ <<< "$(facts tokenize doc-sep '}' lines)"
-    read -r second _ <<< "$(facts tokenize doc-sep '}' text.jsonl)"
+    read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
+    read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"
     [ -n "$first" ]
     [ -n "$second" ]
     [ "$first" != "$second" ]
