@@ -187,8 +187,7 @@ static void run_text(struct job *j, struct token_text *x)
         x->end = x->s.index;
         taken++;
         j->tokens_done += n;
-        int64_t total = j->tokens > j->tokens_done ? j->tokens : j->tokens_done + 1;
-        tool_progress(j->t, j->tokens_done, total, "tokens");
+        tool_progress(j->t, j->tokens_done, j->tokens > j->tokens_done ? j->tokens : 0, "tokens");
     }
     tool_check(j->t);
     if (x->most != sequences && taken < x->most)
@@ -198,6 +197,7 @@ static void run_text(struct job *j, struct token_text *x)
 
 static void run_all(struct job *j)
 {
+    tool_progress(j->t, 0, j->tokens, "tokens");
     for (int i = 0; i < j->n_texts; i++)
         run_text(j, &j->texts[i]);
     run_batch(j);

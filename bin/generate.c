@@ -215,6 +215,7 @@ static int64_t answer_all(struct tool *t, struct prompts *p, int64_t first, stru
 {
     struct text **texts = mem_alloc((size_t)batch_size * sizeof *texts);
     int64_t tokens = 0;
+    tool_progress(t, 0, p->n - first, "prompts");
     for (int64_t at = first, n; at < p->n; at += n) {
         n = prompts_batch(p, &model.spec, at, batch_size, max_new_tokens);
         for (int64_t i = 0; i < n; i++)

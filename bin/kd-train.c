@@ -271,6 +271,7 @@ static void open_run(struct tool *t)
     int64_t bytes = model_memory(model_in_spec(student_in), own, 0);
     bytes += teacher_in ? model_memory(model_in_spec(teacher_in), how, 0) : 0;
     tool_need_memory(t, "loading the models", bytes);
+    tool_waiting(t, "loading the models");
     if (random_init)
         model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
@@ -280,6 +281,7 @@ static void open_run(struct tool *t)
     if (teacher_in)
         model_load(&teacher, teacher_in, how, e);
     tool_check(t);
+    tool_progress_end(t);
     train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
     tool_check(t);
     if (run.trainer.note[0])
@@ -315,15 +317,12 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
              (long long)run.trainer.step, run.dir);
 }
 
-static void show_step(struct tool *t, const struct train_record *r, int note)
+static void show_step(struct tool *t, const struct train_record *r)
 {
     char text[200];
     if (train_run_rises(&run, r, text))
         tool_note(t, "%s", text);
     train_run_describe(&run, r, text);
-    if (note)
-        tool_note(t, "step %lld: %s, %.0f s spent, about %.0f s left", (long long)r->step, text,
-                  run.spent, train_run_left(&run));
     tool_progress_with(t, r->step, o.schedule.max_steps, "steps", text);
 }
 
@@ -331,8 +330,9 @@ static void train(struct tool *t)
 {
     struct train_record r;
     int noted = 0;
-    int64_t first = run.trainer.step;
-    tool_progress(t, first, o.schedule.max_steps, "steps");
+    char text[200];
+    tool_progress_every(t, run.logging_steps);
+    tool_progress(t, run.trainer.step, o.schedule.max_steps, "steps");
     while (run.trainer.step < o.schedule.max_steps) {
         if (tool_check_readers(t))
             save_and_die(t, tool_err(t)->msg);
@@ -349,7 +349,11 @@ static void train(struct tool *t)
         if (run.save_err.set && r.step < o.schedule.max_steps)
             tool_note(t, "%s; the training goes on without a checkpoint of step %lld",
                       run.save_err.msg, (long long)r.step);
-        show_step(t, &r, r.step == first + 3 || r.step == o.schedule.max_steps);
+        show_step(t, &r);
+    }
+    if (run.steps) {
+        train_run_describe(&run, &r, text);
+        tool_note(t, "step %lld: %s, %.0f s", (long long)r.step, text, run.spent);
     }
 }
 

@@ -156,6 +156,7 @@ static void measure_shape(struct printing *p, const struct model_spec *shape)
     struct speed_options o = {p->report.at.context, 0.25};
     if (!measure)
         return;
+    tool_progress(p->tool, p->done, p->n, "shapes");
     if (speed_measure_shape(&p->report.measured, tool_exec(p->tool), shape, p->report.at.weights,
                             &o, tool_err(p->tool)))
         tool_check(p->tool);

@@ -247,6 +247,7 @@ static void write_pass(struct tool *t, struct slice_plan *p, struct model_in *in
     struct model_out *out = begin(t, p, in);
     struct tensor tensor;
     model_digest(in);
+    tool_progress(t, 0, model_in_spec(in)->n_tensors, "tensors");
     for (int i = 0; model_next(in, &tensor) > 0; i++) {
         slice_copy(p, in, &tensor, i, out);
         tool_check(t);

@@ -178,6 +178,7 @@ static void documents_use(struct job *j, struct documents *d, int json)
 {
     const char *text;
     int64_t n, total;
+    tool_progress(j->tool, 0, 0, "bytes");
     while (!(o.max_tokens && j->all.n >= o.max_tokens) && documents_next(d, &text, &n) > 0) {
         if (document_use(j, d, json, text, n))
             break;
@@ -185,9 +186,9 @@ static void documents_use(struct job *j, struct documents *d, int json)
             j->ends = mem_grow(j->ends, (size_t)(j->room = 2 * j->room + 64) * sizeof *j->ends);
         j->ends[j->documents++] = j->all.n;
         int64_t taken = documents_taken(d, &total);
-        if (total)
-            tool_progress(j->tool, taken, total, "bytes");
+        tool_progress(j->tool, taken, total, "bytes");
     }
+    tool_progress_end(j->tool);
 }
 
 static void file_use(struct job *j, const char *path)

@@ -303,6 +303,8 @@ int choices_run(struct choices *c, struct exec *x, struct model *m, const struct
     int64_t tokens = 0;
     runner_open(&r, c, x, m, o);
     results_clear(c);
+    if (progress)
+        progress(user, 0, c->tokens);
     for (int64_t first = 0, n; first < r.b.items && !e->set; first += n) {
         if (tape_for(&r, &r.b.order[first], 1, e))
             break;

@@ -200,6 +200,8 @@ int dump_run(struct dump *d, struct st_out *out, dump_progress *progress, void *
 {
     const struct batch *b = &d->batch.b;
     int64_t end = d->spec->first + d->spec->count;
+    if (progress)
+        progress(user, 0, d->spec->count);
     for (int64_t w = d->spec->first; w < end; w += b->n_seq) {
         if (windows_fill(&d->windows, w, min64(d->batch_size, end - w), &d->batch, e) ||
             tape_forward(d->tape, b, e))

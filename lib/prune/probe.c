@@ -71,6 +71,8 @@ static int run_windows(struct probe *p, struct model *m, const struct probe_text
     int failed = walk_plan(&k, on->x, m, on->w, on->batch_size, end, e);
     k.reference = p->whole;
     failed = failed || walk_open(&k, e);
+    if (on->progress)
+        on->progress(on->user, 0, on->w->n);
     for (int64_t done = 0; !failed && done < on->w->n; done += k.batch.b.n_seq) {
         failed = probe_batch(p, &k, done, e);
         if (!failed && on->progress)

@@ -42,6 +42,7 @@ static int run_batch(struct walk *k, struct variants *v, const struct variants_r
     if (walk_begin(k, v->windows, &sums, e))
         return -1;
     mean_add(&v->nll, sums.nll, k->predictions, v->predictions);
+    r->progress(r->user, v->windows * v->n, r->w->n * v->n);
     for (int64_t i = 0; i < v->n; i++) {
         for (; layer < v->list[i].layer; layer++)
             if (walk_pass(k, layer, e))

@@ -117,6 +117,7 @@ int taylor_run(struct taylor *y, struct scores *s, void (*progress)(void *, int6
     axes_free(&a);
     data_batch_open(&batch, n, y->w->longest);
     int failed = tape_open(y->tape, e);
+    progress(user, 0, y->w->n);
     for (int64_t done = 0; !failed && done < y->w->n; done += batch.b.n_seq) {
         tape_clear_gradients(y->tape);
         failed = windows_fill(y->w, done, min64(n, y->w->n - done), &batch, e) ||

@@ -130,9 +130,12 @@ void tool_need_memory(struct tool *t, const char *what, int64_t bytes)
 
 void tool_load(struct tool *t, struct model *m, struct model_in *in)
 {
-    tool_need_memory(t, "loading the model", model_memory(model_in_spec(in), MODEL_FROZEN, 0));
+    static const char what[] = "loading the model";
+    tool_need_memory(t, what, model_memory(model_in_spec(in), MODEL_FROZEN, 0));
+    tool_waiting(t, what);
     if (!model_load(m, in, MODEL_FROZEN, &t->err))
         model_move(m, tool_exec(t), &t->err);
+    tool_progress_end(t);
     tool_check(t);
 }
 

@@ -82,7 +82,7 @@ static void message_print(const struct tool *t, const char *message)
 
 _Noreturn void tool_exit(struct tool *t, int status, const char *message)
 {
-    tool_clear_progress(t);
+    tool_progress_hold(t); /* for good */
     for (int i = 0; i < t->n_outputs; i++)
         if (t->outputs[i])
             st_abandon(t->outputs[i]);
@@ -114,13 +114,14 @@ void tool_note(const struct tool *t, const char *format, ...)
 {
     if (t->quiet)
         return;
-    tool_clear_progress((struct tool *)t);
     char *text = NULL;
     va_list args;
     va_start(args, format);
     int n = vasprintf(&text, format, args);
     va_end(args);
+    tool_progress_hold((struct tool *)t);
     message_print(t, n < 0 ? "out of memory" : text);
+    tool_progress_release();
     free(n < 0 ? NULL : text);
 }
 
@@ -253,7 +254,7 @@ int tool_finish(struct tool *t)
         exec_close(&t->exec);
     if (fflush(stdout) || ferror(stdout))
         tool_die(t, "cannot write to standard output:");
-    tool_clear_progress(t);
+    tool_progress_end(t);
     json_decref(t->inputs);
     json_decref(t->steps);
     json_decref(t->facts);

@@ -102,13 +102,22 @@ struct model_out *tool_model_out(struct tool *t, const char *path, const struct 
 const char *tool_output(const struct tool *t); /* the value of -o, or NULL */
 /* The header of a stream made by this run, as tool_out writes it; meta: stolen. New reference */
 json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
-/* Progress on stderr, without --quiet: done / total units, pace, time left. On a terminal one line,
- * no wider than it is, at most 6 times a second; elsewhere a line a minute. The first call, and
- * one with less done than before, starts the clock: what is done by then is no part of the pace. */
+/* Progress on stderr, without --quiet: done / total units, time left, pace. On a terminal one line,
+ * no wider than it is, drawn again at most 6 times a second, and at least once while a unit takes
+ * longer. Elsewhere a line after a second and then one a minute, and at every hundredth of the
+ * whole that takes at least ten seconds. The first call, one of another unit, and one with less
+ * done than before, starts the clock: what is done by then is no part of the pace. Total 0: it is
+ * not known. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
 /* with more to say, such as a loss */
 void tool_progress_with(struct tool *t, int64_t done, int64_t total, const char *unit,
                         const char *more);
+/* Instead, a line that remains at every multiple of so many units, on a terminal too; 0: not. */
+void tool_progress_every(struct tool *t, int64_t units);
+/* The same of what has no parts: "loading the model". */
+void tool_waiting(struct tool *t, const char *what);
+/* Ends either before all is done. */
+void tool_progress_end(struct tool *t);
 /* Prints the predicted memory in one note: "predicted memory 1234.5 MB (weights 500.0, ..., program
  * and data 20.0)". `what` names the operand it is about, or is NULL. */
 void tool_predict_memory(struct tool *t, const char *what, const struct memory_part *parts);

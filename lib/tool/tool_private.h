@@ -22,9 +22,14 @@ struct tool {
     json_t *recorded;        /* see tool_record; NULL: none */
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
-    double progress_start, progress_last;
-    int64_t progress_first, progress_done;
-    int progress_shown;
+    struct progress {
+        const char *unit;        /* NULL: there is none */
+        double start, at, shown; /* of the first call, of the last one, of the last line */
+        int64_t first, done, total;
+        int64_t every, said; /* lines that remain: how often; `done` at the last one */
+        char more[200];
+        int lines, is_shown; /* printed so far; a line that will be replaced */
+    } progress;
 };
 
 /* Prints one message, removes unfinished outputs, and exits. Finished outputs stay. */
@@ -32,7 +37,9 @@ _Noreturn void tool_exit(struct tool *t, int status, const char *message);
 void tool_faults(void); /* fault.c */
 /* A signal removes what is unfinished and ends the tool. */
 void tool_signals(void);
-void tool_clear_progress(struct tool *t);
+/* Around other messages: removes the line that is shown, and keeps the next one back. */
+void tool_progress_hold(struct tool *t);
+void tool_progress_release(void);
 /* What --compute resolves to: "f32", "tf32" or "bf16". */
 const char *tool_compute_name(struct tool *t);
 

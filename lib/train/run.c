@@ -294,12 +294,6 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     *p = (struct memory_part){0};
 }
 
-double train_run_left(const struct train_run *r)
-{
-    int64_t steps = last_step(r) - r->trainer.step;
-    return r->spent / (double)r->steps * (double)steps;
-}
-
 void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200])
 {
     char held_out[40] = "", shape[100] = "";

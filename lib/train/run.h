@@ -16,7 +16,7 @@ struct train_run {
     const char *dir, *log_path; /* NULL: no checkpoints, no log */
     const char *output;         /* the model's name, which must not be the log's */
     /* 0: after the last step only; save_steps -1: every tenth of the run and every ten minutes */
-    int64_t save_steps, eval_steps;
+    int64_t save_steps, eval_steps, logging_steps; /* the last is for the caller */
     int resume, overwrite;
     json_t *settings; /* settings_of this run, set by the caller; freed */
     /* descriptor of dir, locked against a second run there; 0: none yet */
@@ -44,6 +44,10 @@ struct train_run {
         "write one JSON object per step to FILE; -: to standard output, if the model goes " \
         "elsewhere", \
         OPT_SILENT_ID) \
+    ROW("logging-steps", OPT_INT, logging_steps, "N", \
+        "print a line every N steps; 0: a terminal shows the last step, a file gets a line after " \
+        "a second and then every minute or, if they take ten seconds, every hundredth of the run", \
+        OPT_SILENT_ID | OPT_FROM_0) \
     ROW("output-dir", OPT_PATH, dir, "DIR", \
         "directory for checkpoints, and for model.tsz if -o is not given", OPT_SILENT_ID) \
     ROW("save-steps", OPT_INT, save_steps, "N", \
@@ -87,7 +91,6 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
 void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200]);
 /* 1, once in a run: the loss is ten times that of the first step; says so. */
 int train_run_rises(struct train_run *r, const struct train_record *rec, char text[200]);
-double train_run_left(const struct train_run *r); /* seconds, at the pace so far */
 /* The spec of the trained model: the student's, in the dtypes chosen, without id, with the
  * teacher's tokenizer and files where the student has none. Returns the model they come from. */
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,

@@ -158,7 +158,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         tokenize ids
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
-        kd-train save-steps resume overwrite adapter"
+        kd-train save-steps resume overwrite logging-steps adapter"
     common=" output compress threads device compute force quiet help version "
 }
 

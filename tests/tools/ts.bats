@@ -376,8 +376,8 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
     sizes=$(sed -n 's/^.*_AXIS(.*, "\([a-z-]*\)",.*/\1/p' "$lib/model/axes.def")
     # those omitted do not change the result, and are not recorded
     unrecorded=" adapter axes bytes compress dry-run eval-data eval-steps force help log \
-multiple-of output output-dir overwrite parameters quiet ratio recompute resume save-steps table \
-teacher-dtype verify verify-tokens version "
+logging-steps multiple-of output output-dir overwrite parameters quiet ratio recompute resume \
+save-steps table teacher-dtype verify verify-tokens version "
     for option in $(sort -u named); do
         case $unrecorded in
         *" $option "*) ! listed options | grep -qx -- "$option" ;;
