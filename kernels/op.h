@@ -169,6 +169,11 @@ struct attention_params {
 struct act_params {
     enum act f;
 };
+/* route, experts, mixture: of the experts, `top` work for a token */
+struct route_params {
+    int64_t top;
+    int renormalise; /* route */
+};
 /* embed, add (scale), softcap */
 struct scale_params {
     float scale, cap;
@@ -307,6 +312,7 @@ struct op_args {
         struct rope_params rope;
         struct attention_params attention;
         struct act_params act;
+        struct route_params route;
         struct scale_params scale;
         struct loss_params loss;
         struct state_params state;

@@ -105,6 +105,7 @@ template <class T> static inline T __shfl_up_sync(unsigned mask, T v, unsigned b
     return emulated_pick(v, to < me / width * width ? me : to, mask);
 }
 unsigned __ballot_sync(unsigned mask, int predicate);
+static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static inline int __any_sync(unsigned mask, int predicate)
 {
     return __ballot_sync(mask, predicate) != 0;

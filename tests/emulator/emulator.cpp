@@ -192,10 +192,11 @@ void __syncwarp(unsigned mask) { emulated_exchange(NULL, 0, mask); }
 unsigned __ballot_sync(unsigned mask, int predicate)
 {
     int yes = predicate != 0;
+    /* some may have returned by the time that this lane goes on */
+    unsigned bits = 0, lanes = warps[current->warp].lanes;
     const unsigned char *all = emulated_exchange(&yes, sizeof yes, mask, sizeof yes);
-    unsigned bits = 0;
     for (int i = 0; i < LANES; i++)
-        if (warps[current->warp].lanes >> i & 1) {
+        if (lanes >> i & 1) {
             memcpy(&yes, all + i * (int)sizeof yes, sizeof yes);
             bits |= (unsigned)yes << i;
         }
