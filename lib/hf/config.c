@@ -43,7 +43,7 @@ static int check_even(const struct model_spec *h, enum axis a, struct err *e)
     unsigned kinds = family_axis_kinds(h->family, a);
     int64_t first = -1, size = 0;
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
-        if (kinds && !(h->layers[l].kinds & kinds))
+        if ((kinds && !(h->layers[l].kinds & kinds)) || !layer_size(&h->layers[l], a))
             continue;
         if (first < 0)
             size = layer_size(&h->layers[first = l], a);

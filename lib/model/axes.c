@@ -7,13 +7,16 @@
 #include "../base/ranges.h"
 #include "spec.h"
 
+enum { ALL, EACH }; /* as axes.def has it */
+
 const struct axis_row axis_rows[AXIS_COUNT] = {
     [AXIS_NONE] = {.place = -1},
     [AXIS_P] = {.place = -1},
+    [AXIS_ONE] = {.place = -1},
 #define ROW(in, letter, dimension, name, most, ...) \
     [AXIS_##letter] = {#letter, #name, offsetof(struct in, name), most, ROW_REST(__VA_ARGS__)},
-#define ROW_REST(inside, width, place, brief, option, help) \
-    AXIS_##inside, AXIS_##width, place, brief, option, help
+#define ROW_REST(inside, counted, width, place, brief, option, help) \
+    AXIS_##inside, counted, AXIS_##width, place, brief, option, help
 #define MODEL_AXIS(...) ROW(model_spec, __VA_ARGS__)
 #define LAYER_AXIS(...) ROW(layer, __VA_ARGS__)
 #include "axes.def"
@@ -44,18 +47,35 @@ int64_t layer_size(const struct layer *y, enum axis axis) { return *size_of_laye
 
 void layer_set_size(struct layer *y, enum axis axis, int64_t n) { *size_of_layer(y, axis) = n; }
 
+int64_t layer_units(const struct layer *y, enum axis axis)
+{
+    const struct axis_row *row = &axis_rows[axis];
+    return layer_size(y, axis) * (row->each ? layer_size(y, row->inside) : 1);
+}
+
 int64_t layer_width(const struct layer *y, enum axis axis)
 {
     enum axis width = axis_rows[axis].width;
     return width ? layer_size(y, width) : 1;
 }
 
+int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t layer)
+{
+    if (axis < LAYER_AXES)
+        return 1;
+    return h->layers[layer].kinds & family_axis_kinds(h->family, axis) &&
+           layer_size(&h->layers[layer], axis) > 0;
+}
+
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer)
 {
     if (axis == AXIS_P)
         return h->max_position_embeddings;
-    int64_t units = model_spec_size(h, axis, layer);
-    return axis >= LAYER_AXES ? units * layer_width(&h->layers[layer], axis) : units;
+    if (axis == AXIS_ONE)
+        return 1;
+    if (axis < LAYER_AXES)
+        return model_spec_size(h, axis, layer);
+    return layer_units(&h->layers[layer], axis) * layer_width(&h->layers[layer], axis);
 }
 
 char *model_spec_size_text(const struct model_spec *h, enum axis axis, const int64_t *number)
@@ -76,7 +96,8 @@ json_t *layer_sizes_to_json(const struct layer *y)
 {
     json_t *sizes = json_object();
     for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
-        json_object_set_new(sizes, axis_rows[a].name, json_integer(layer_size(y, a)));
+        if (layer_size(y, a))
+            json_object_set_new(sizes, axis_rows[a].name, json_integer(layer_size(y, a)));
     return sizes;
 }
 
@@ -84,9 +105,16 @@ int layer_check_sizes(const struct layer *y, int64_t l, const char *where, struc
 {
     for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++) {
         const struct axis_row *row = &axis_rows[a];
+        if (!layer_size(y, a))
+            continue;
         long long n = layer_size(y, a), width = layer_width(y, a);
         long long of = row->inside ? layer_size(y, row->inside) : 1;
-        if (n % of)
+        if (!of)
+            return err_set(e, "%s: layer %lld has %s, but no %s", where, (long long)l, row->name,
+                           axis_rows[row->inside].name);
+        if (row->each)
+            width *= of;
+        else if (n % of)
             return err_set(e, "%s: layer %lld has %s %lld, which is not a multiple of %s %lld",
                            where, (long long)l, row->name, n, axis_rows[row->inside].name, of);
         if (n > row->most / width)

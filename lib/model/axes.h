@@ -8,6 +8,7 @@
 enum axis {
     AXIS_NONE,
     AXIS_P,     /* positions: a dimension of tensors, but not a size of the architecture */
+    AXIS_ONE,   /* a dimension of one entry */
     MODEL_AXES, /* the first of those of the model; those of layers follow up to AXIS_COUNT */
     AXIS_BEFORE_MODEL = MODEL_AXES - 1,
 #define MODEL_AXIS(letter, ...) AXIS_##letter,
@@ -20,6 +21,7 @@ enum axis {
     /* dimensions of tensors, each with the axis that its units belong to */
     DIM_NONE = AXIS_NONE,
     DIM_P = AXIS_P,
+    DIM_ONE = AXIS_ONE,
 #define MODEL_AXIS(letter, dimension, ...) DIM_##dimension = AXIS_##letter,
 #define LAYER_AXIS(letter, dimension, ...) DIM_##dimension = AXIS_##letter,
 #include "axes.def"
@@ -30,10 +32,18 @@ struct axis_row {
     const char *letter, *name;
     size_t offset; /* of the field in struct model_spec or struct layer */
     int64_t most;
-    enum axis inside, width;
+    enum axis inside;
+    int each; /* its size counts the units in one of `inside`, not in all of them */
+    enum axis width;
     int place; /* -1: never cut */
     const char *brief, *option, *help;
 };
 extern const struct axis_row axis_rows[AXIS_COUNT];
+
+/* May a layer have size 0 along it? An axis of its MLP: of one with experts, or of one without. */
+static inline int axis_may_lack(enum axis axis)
+{
+    return axis >= LAYER_AXES && axis_rows[axis].place >= 0 && !axis_rows[axis].width;
+}
 
 #endif

@@ -9,23 +9,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct family_key *find_key(const struct family *f, const char *fact)
+/* The row of a fact, of several the first whose key is in the config; NULL config: the first. */
+static const struct family_key *find_key(const struct family *f, const json_t *config,
+                                         const char *fact)
 {
-    for (const struct family_key *k = f->keys; k->fact; k++)
-        if (!strcmp(k->fact, fact))
+    const struct family_key *first = NULL;
+    for (const struct family_key *k = f->keys; k->fact; k++) {
+        if (strcmp(k->fact, fact))
+            continue;
+        if (config && k->key && json_object_get(config, k->key))
             return k;
-    return NULL;
+        first = first ? first : k;
+    }
+    return first;
 }
 
 const char *config_key(const struct family *f, const char *fact)
 {
-    const struct family_key *k = find_key(f, fact);
+    const struct family_key *k = find_key(f, NULL, fact);
+    return k ? k->key : NULL;
+}
+
+const char *config_spelling(const struct config *c, const char *fact)
+{
+    const struct family_key *k = find_key(c->family, c->json, fact);
     return k ? k->key : NULL;
 }
 
 const char *config_spelled(const struct family *f, const char *fact)
 {
     const char *key = config_key(f, fact);
+    return key ? key : fact;
+}
+
+static const char *spelled(const struct config *c, const char *fact)
+{
+    const char *key = config_spelling(c, fact);
     return key ? key : fact;
 }
 
@@ -68,8 +87,7 @@ static json_t *expression(const struct config *c, const char *fact, const char *
             err_set(c->e,
                     "config.json: %s is missing and cannot be derived: %lld is not a multiple of "
                     "%s %lld",
-                    config_spelled(c->family, fact), (long long)value,
-                    config_spelled(c->family, at), (long long)f);
+                    spelled(c, fact), (long long)value, spelled(c, at), (long long)f);
             return NULL;
         }
         value = op == '*' ? value * f : value / f;
@@ -80,7 +98,7 @@ static json_t *expression(const struct config *c, const char *fact, const char *
 
 json_t *config_value(const struct config *c, const char *fact)
 {
-    const struct family_key *k = find_key(c->family, fact);
+    const struct family_key *k = find_key(c->family, c->json, fact);
     if (!k)
         return NULL;
     json_t *said = k->key ? json_object_get(c->json, k->key) : NULL;
@@ -112,8 +130,7 @@ int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_
             n = (int64_t)real;
         if (!whole || n < low || n > high) {
             err_set(c->e, "config.json: %s is %s; it must be a whole number from %lld to %lld",
-                    config_spelled(c->family, fact), config_show(v, show), (long long)low,
-                    (long long)high);
+                    spelled(c, fact), config_show(v, show), (long long)low, (long long)high);
             n = low;
         }
     }
@@ -130,8 +147,8 @@ double config_real(const struct config *c, const char *fact, double low, double 
     double x = json_is_null(v) ? missing : json_number_value(v);
     if (!json_is_null(v) && (!json_is_number(v) || !(x >= low && x <= high))) {
         char show[80];
-        err_set(c->e, "config.json: %s is %s; it must be a number from %g to %g",
-                config_spelled(c->family, fact), config_show(v, show), low, high);
+        err_set(c->e, "config.json: %s is %s; it must be a number from %g to %g", spelled(c, fact),
+                config_show(v, show), low, high);
         x = low;
     }
     json_decref(v);
@@ -145,8 +162,8 @@ int config_flag(const struct config *c, const char *fact, int missing)
         return missing;
     if (!json_is_boolean(v) && !json_is_null(v)) {
         char show[80];
-        err_set(c->e, "config.json: %s is %s; it must be true or false",
-                config_spelled(c->family, fact), config_show(v, show));
+        err_set(c->e, "config.json: %s is %s; it must be true or false", spelled(c, fact),
+                config_show(v, show));
     }
     int flag = json_is_null(v) ? missing : json_is_true(v);
     json_decref(v);

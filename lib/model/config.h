@@ -28,6 +28,8 @@ int config_flag(const struct config *c, const char *fact, int missing);
 const char *config_key(const struct family *f, const char *fact);
 /* the same; without one the fact's own name */
 const char *config_spelled(const struct family *f, const char *fact);
+/* The same, of several spellings the one that the config has, or else the first. */
+const char *config_spelling(const struct config *c, const char *fact);
 /* A value as JSON text, truncated to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
 /* The largest length or number of positions. */
@@ -50,6 +52,12 @@ int config_listed(const char *const *list, const char *key, const json_t *value)
  * blocks, KV heads and FFN width of every layer, whose other values are already set. */
 void config_read_blocks(const struct config *c, struct model_spec *h);
 void config_write_blocks(struct model_spec *h);
+/* Which layers have experts (experts.c), of a class that has some: all but mlp_only_layers, and of
+ * the rest every decoder_sparse_step-th. Reading sets the sizes of the others along the axes of
+ * experts to 0, and those of layers with experts along F; writing states the layers as they are,
+ * where the config's rule gives others. */
+void config_read_experts(const struct config *c, struct model_spec *h);
+void config_write_experts(struct model_spec *h);
 /* Are all FFN widths such as ffn_mult can express? Else they are written as intermediate_size,
  * which fewer readers know. */
 int config_widths_by_mult(const struct model_spec *h);

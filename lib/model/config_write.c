@@ -7,9 +7,20 @@
 
 static void put(struct model_spec *h, const char *fact, int64_t value)
 {
-    const char *key = config_key(h->family, fact);
+    const struct config c = {.family = h->family, .json = h->config};
+    const char *key = config_spelling(&c, fact);
     if (key)
         json_object_set_new(h->config, key, json_integer(value));
+}
+
+/* That of the first layer which has one. */
+static void put_size(struct model_spec *h, enum axis a)
+{
+    int64_t l = 0, last = a < LAYER_AXES ? 0 : h->num_hidden_layers - 1;
+    while (l < last && !model_spec_size(h, a, l))
+        l++;
+    if (model_spec_size(h, a, l))
+        put(h, axis_rows[a].name, model_spec_size(h, a, l));
 }
 
 /* Writes layer_types where the class has it and a window is in use or the config had them, and
@@ -55,12 +66,13 @@ void model_spec_update_config(struct model_spec *h)
     const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
     for (enum axis a = MODEL_AXES; a < AXIS_COUNT; a++)
         if (a != AXIS_D || h->family->explicit_head_dim)
-            put(h, axis_rows[a].name, model_spec_size(h, a, 0));
+            put_size(h, a);
     json_object_set_new(h->config, config_key(h->family, "tie_word_embeddings"),
                         json_boolean(h->tie_word_embeddings));
     put_no_rope(h);
     put_windows(h);
     config_write_blocks(h);
+    config_write_experts(h);
     h->embed_scale = config_embed_scale(&c, h->hidden_size);
 }
 
@@ -87,6 +99,8 @@ static const char *model_difference(const struct model_spec *a, const struct mod
             return axis_rows[x].name;
     if (a->tie_word_embeddings != b->tie_word_embeddings)
         return "tie_word_embeddings";
+    if (a->experts_per_token != b->experts_per_token)
+        return "num_experts_per_tok";
     if (differ(a->norm_eps, b->norm_eps, off) || a->activation != b->activation)
         return "norm_eps or activation";
     if (differ(a->embed_scale, b->embed_scale, off) ||

@@ -66,15 +66,31 @@
 #define FAMILY_DEF "starcoder2.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_mixtral
+#define FAMILY_DEF "mixtral.def"
+#include "families/expand.h"
+
 #define FAMILY_ID family_nemotron_nas
 #define FAMILY_DEF "nemotron_nas.def"
 #include "families/expand.h"
 
-const struct family *const families[] = {
-    &family_llama,    &family_mistral,    &family_qwen2,        &family_qwen3,
-    &family_nemotron, &family_gpt2,       &family_phi3,         &family_olmo2,
-    &family_smollm3,  &family_gemma2,     &family_gemma3,       &family_gpt_neox,
-    &family_granite,  &family_starcoder2, &family_nemotron_nas, NULL};
+const struct family *const families[] = {&family_llama,
+                                         &family_mistral,
+                                         &family_qwen2,
+                                         &family_qwen3,
+                                         &family_nemotron,
+                                         &family_gpt2,
+                                         &family_phi3,
+                                         &family_olmo2,
+                                         &family_smollm3,
+                                         &family_gemma2,
+                                         &family_gemma3,
+                                         &family_gpt_neox,
+                                         &family_granite,
+                                         &family_starcoder2,
+                                         &family_mixtral,
+                                         &family_nemotron_nas,
+                                         NULL};
 
 const struct family *family_find(const char *model_type)
 {
@@ -152,6 +168,17 @@ unsigned family_axis_kinds(const struct family *f, enum axis axis)
         if (t->axes[0] == axis || t->axes[1] == axis)
             kinds |= family_tensor_kinds(f, t);
     return kinds;
+}
+
+int family_has_axis(const struct family *f, enum axis axis)
+{
+    return axis_rows[axis].place < 0 || family_axis_kinds(f, axis);
+}
+
+int family_when_of_layer(const char *when)
+{
+    when += when && *when == '!';
+    return when && (!strcmp(when, "rope") || !strcmp(when, "experts"));
 }
 
 const char *block_kind_name(enum block_kind kind)

@@ -26,8 +26,8 @@ struct family_tensor {
     /* canonical, with {L} for the layer; every weight ends in .weight, every bias in .bias */
     const char *name;
     enum axis axes[2]; /* those of its dimensions; AXIS_NONE second for vectors */
-    /* NULL: always; "tied" negated as "!tied"; otherwise a name resolved by config reading (e.g.
-     * "attention_bias") */
+    /* NULL: always; "tied" negated as "!tied"; "experts" and "!experts" of a layer; otherwise a
+     * name resolved by config reading (e.g. "attention_bias") */
     const char *when;
 };
 
@@ -61,13 +61,14 @@ struct family_line {
     unsigned kinds; /* enum block_kind; 0 outside the blocks */
     enum op op;
     const char *out, *in[OP_INPUTS], *weight;
-    /* as family_tensor.when, or "rope": only in layers that rotate */
+    /* as family_tensor.when; "rope": only in layers that rotate */
     const char *when;
 };
 
 /* A config key and the fact it gives. `fact` is a name known to lib/model/spec_config.c
  * ("hidden_size", "norm_eps", ...). */
 struct family_key {
+    /* several keys of one fact are its spellings: the first that a config has counts */
     const char *fact, *key; /* key NULL: the class has no key, the default holds */
     /* JSON text of the class default, or an expression name known to model/spec_config.c such as
      * "=num_attention_heads"; NULL: required */
@@ -84,6 +85,7 @@ enum window_rule {
     WINDOW_EVERY_OTHER,   /* 0, 2, 4, ... */
     WINDOW_BUT_EVERY_NTH, /* all but every sliding_window_pattern-th */
     WINDOW_FROM_LAYER,    /* those from max_window_layers on */
+    WINDOW_EVEN_BELOW,    /* 0, 2, 4, ... below max_window_layers */
     WINDOW_WITHOUT_ROPE,  /* those that do not rotate */
     WINDOW_RULES
 };
@@ -147,5 +149,10 @@ unsigned family_tensor_kinds(const struct family *f, const struct family_tensor 
 const char *block_kind_name(enum block_kind kind);
 /* The kinds of the lines that read a tensor with this axis. */
 unsigned family_axis_kinds(const struct family *f, enum axis axis);
+/* Do its layers have sizes along this axis of the layers? Those that can be cut only if some tensor
+ * has the axis. */
+int family_has_axis(const struct family *f, enum axis axis);
+/* Is this `when` a condition on a layer, not on the config? */
+int family_when_of_layer(const char *when);
 
 #endif

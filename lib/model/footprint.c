@@ -28,6 +28,15 @@ int footprint_is_looked_up(const struct model_spec *h, const struct family_tenso
     return t->axes[0] == AXIS_P || !h->tie_word_embeddings;
 }
 
+/* Rows of a matrix that take part in one token: of those of the experts, as many as work for it. */
+static int64_t rows_used(const struct model_spec *h, const struct family_tensor *t, int64_t layer,
+                         int64_t rows)
+{
+    if (footprint_is_looked_up(h, t))
+        return 1;
+    return t->axes[0] == AXIS_N ? rows / h->layers[layer].num_experts * h->experts_per_token : rows;
+}
+
 static int count_tensor(void *user, const struct model_spec *h, const struct family_tensor *t,
                         int64_t layer)
 {
@@ -37,13 +46,13 @@ static int count_tensor(void *user, const struct model_spec *h, const struct fam
             cols = is_matrix ? model_spec_dimension(h, t->axes[1], layer) : first;
     struct tensor shape = {.ndim = 1 + is_matrix, .shape = {is_matrix ? rows : cols, cols}};
     int64_t bytes = row_bytes(dtype_written(c->dtype, DT_F32, &shape), 1, cols),
-            used = looked_up ? 1 : rows;
+            used = rows_used(h, t, layer, rows);
     c->f.parameters += rows * cols;
     c->f.non_embedding += family_tensor_is_table(t) ? 0 : rows * cols;
     c->f.active += used * cols;
     c->f.weight_bytes += rows * bytes;
     c->f.active_bytes += used * bytes;
-    c->multiplied += is_matrix && !looked_up ? rows * cols : 0;
+    c->multiplied += is_matrix && !looked_up ? used * cols : 0;
     return 0;
 }
 

@@ -37,7 +37,8 @@ struct footprint {
     /* without tables that have a row for every token or position: embeddings, an untied head */
     int64_t non_embedding;
     /* those that take part in one token: of a table that is only looked up (embeddings whose head
-     * is untied, positions) one row, of anything else all */
+     * is untied, positions) one row, of the matrices of experts those of as many as work for a
+     * token, of anything else all */
     int64_t active;
     int64_t weight_bytes, active_bytes; /* of parameters and active */
     int64_t kv_bytes;                   /* of one sequence at the whole context */

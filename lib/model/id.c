@@ -32,15 +32,19 @@ static void add_function(struct digest *d, const struct model_spec *h)
         h->family->norm_plus1, (int)h->activation, h->norm_eps, h->embed_scale, h->logit_scale,
         h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
     for (const struct family_line *l = h->family->block; l->out; l++)
-        if (l->when && strcmp(l->when, "rope")) /* covered layer by layer below */
+        if (l->when && !family_when_of_layer(l->when)) /* those are covered layer by layer */
             add(d, "when %s %d\n", l->when, model_spec_flag(h, l->when));
     if (h->attention_cap > 0)
         add(d, "attention cap %.5g\n", h->attention_cap);
+    if (h->experts_per_token)
+        add(d, "experts %" PRId64 " renormalise %d\n", h->experts_per_token,
+            model_spec_flag(h, "norm_topk_prob"));
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
         add(d, "layer");
         for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
-            add(d, " %" PRId64, layer_size(y, a));
+            if (layer_size(y, a))
+                add(d, " %" PRId64, layer_size(y, a));
         add(d, " window %" PRId64 " rope %" PRId64 " scale %.5g\n", y->sliding_window, y->rope,
             y->attention_scale);
     }

@@ -30,6 +30,16 @@ static struct tensor instance(const struct model_spec *h, const struct family_te
     return x;
 }
 
+/* As model_spec_flag, or a condition on the layer. */
+static int layer_flag(const struct model_spec *h, int64_t layer, const char *when)
+{
+    const struct layer *y = &h->layers[layer];
+    if (!family_when_of_layer(when))
+        return model_spec_flag(h, when);
+    int not = *when == '!';
+    return not != (strcmp(when + not, "rope") ? y->num_experts > 0 : y->rope >= 0);
+}
+
 int model_spec_visit(const struct model_spec *h, model_visit *visit, void *user)
 {
     const struct family_tensor *t = h->family->tensors;
@@ -37,14 +47,16 @@ int model_spec_visit(const struct model_spec *h, model_visit *visit, void *user)
     /* of each tensor: the block kinds that read it, 0: none */
     unsigned *kinds = mem_alloc((size_t)n * sizeof *kinds);
     for (int i = 0; i < n; i++)
-        kinds[i] = model_spec_flag(h, t[i].when) ? family_tensor_kinds(h->family, &t[i]) : 0;
+        if (family_when_of_layer(t[i].when) || model_spec_flag(h, t[i].when))
+            kinds[i] = family_tensor_kinds(h->family, &t[i]);
     for (; first < n && !in_layer(&t[first]); first++)
         stop = stop || (kinds[first] && visit(user, h, &t[first], -1));
     for (last = first; last < n && in_layer(&t[last]);)
         last++;
     for (int64_t l = 0; l < h->num_hidden_layers && !stop; l++)
         for (int i = first; i < last; i++)
-            stop = stop || (kinds[i] & h->layers[l].kinds && visit(user, h, &t[i], l));
+            if (kinds[i] & h->layers[l].kinds && layer_flag(h, l, t[i].when))
+                stop = stop || visit(user, h, &t[i], l);
     for (int i = last; i < n; i++)
         stop = stop || (kinds[i] && visit(user, h, &t[i], -1));
     free(kinds);
@@ -94,6 +106,9 @@ static int check_one(void *user, const struct model_spec *h, const struct family
     if (strcmp(have->name, want.name))
         return err_set(c->e, "found tensor %s, expected %s", have->name, want.name);
     char a[TENSOR_SHAPE], b[TENSOR_SHAPE];
+    if (!tensor_count(&want))
+        return err_set(c->e, "the header's layer %lld has no size for tensor %s", (long long)layer,
+                       want.name);
     if (!tensor_same_shape(have, &want))
         return err_set(c->e, "tensor %s has shape %s; the configuration requires %s", have->name,
                        tensor_shape(have, a), tensor_shape(&want, b));
@@ -182,12 +197,11 @@ int model_spec_flag(const struct model_spec *h, const char *when)
 
 int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer)
 {
-    const struct layer *y = layer < 0 ? NULL : &h->layers[layer];
-    if (y && line->kinds && !(line->kinds & y->kinds))
+    if (layer < 0)
+        return !family_when_of_layer(line->when) && model_spec_flag(h, line->when);
+    if (line->kinds && !(line->kinds & h->layers[layer].kinds))
         return 0;
-    if (line->when && !strcmp(line->when, "rope"))
-        return y && y->rope >= 0;
-    return model_spec_flag(h, line->when);
+    return layer_flag(h, layer, line->when);
 }
 
 /* ---- copies */

@@ -13,7 +13,7 @@
  * never changes what they implied. */
 struct layer {
     /* enum block_kind: the kinds it consists of, at least one. Sizes of a missing kind keep their
-     * old values and mean nothing. */
+     * old values and mean nothing. An MLP that is a mixture of experts has num_experts > 0. */
     unsigned kinds;
 #define LAYER_AXIS(letter, dimension, name, ...) int64_t name;
 #include "axes.def"
@@ -50,6 +50,7 @@ struct model_spec {
     /* 1, 1, 0, 1, 0 where the family has none */
     double embed_scale, logit_scale, logit_cap, residual_scale, attention_cap;
     enum act activation;
+    int64_t experts_per_token; /* 0: the family has no experts */
     int tie_word_embeddings, learned_positions;
     struct layer *layers; /* [num_hidden_layers] */
     struct rope_table *ropes;
@@ -70,8 +71,13 @@ int64_t model_spec_size(const struct model_spec *h, enum axis axis, int64_t laye
 void model_spec_set_size(struct model_spec *h, enum axis axis, int64_t layer, int64_t n);
 int64_t layer_size(const struct layer *y, enum axis axis);
 void layer_set_size(struct layer *y, enum axis axis, int64_t n);
+/* its units in all, whether the size counts these or those of one outer unit */
+int64_t layer_units(const struct layer *y, enum axis axis);
 /* channels of a unit */
 int64_t layer_width(const struct layer *y, enum axis axis);
+/* Has the layer units of the axis? Not if it lacks the block whose axis it is, or has that block
+ * without it. Always true of axes of the model. */
+int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t layer);
 /* entries of a tensor's dimension: units of the axis times their width */
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer);
 /* The sizes of a per-layer axis as text for options and messages (ranges_text); number[l]: the

@@ -62,8 +62,11 @@ int64_t config_window(const struct config *c)
     return config_flag(c, "use_sliding_window", 1) ? window : 0;
 }
 
+/* 0 along an axis that the family has not. */
 static int64_t config_size(const struct config *c, enum axis a)
 {
+    if (a >= LAYER_AXES && !family_has_axis(c->family, a))
+        return 0;
     return config_int(c, axis_rows[a].name, 1, axis_rows[a].most, 1);
 }
 
@@ -82,6 +85,8 @@ static void read_sizes(const struct config *c, struct model_spec *h)
     h->attention_cap = config_real(c, "attention_cap", 0, 1e6, 0);
     h->residual_scale = config_real(c, "residual_scale", 1e-6, 1e6, 1);
     h->activation = read_activation(c);
+    h->experts_per_token = config_int(c, "num_experts_per_tok", 1, axis_rows[AXIS_X].most, 0);
+    config_flag(c, "norm_topk_prob", 0);
     h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
 }
 
@@ -138,6 +143,11 @@ static int window_from_layer(const struct config *c, const struct layer *y, int6
     return l >= config_int(c, "max_window_layers", 0, ANY_LENGTH, 0);
 }
 
+static int window_even_below(const struct config *c, const struct layer *y, int64_t l)
+{
+    return window_every_other(c, y, l) && !window_from_layer(c, y, l);
+}
+
 static int window_without_rope(const struct config *c, const struct layer *y, int64_t l)
 {
     (void)c, (void)l;
@@ -149,6 +159,7 @@ static layer_rule *const window_rules[WINDOW_RULES] = {
     [WINDOW_EVERY_OTHER] = window_every_other,
     [WINDOW_BUT_EVERY_NTH] = window_but_every_nth,
     [WINDOW_FROM_LAYER] = window_from_layer,
+    [WINDOW_EVEN_BELOW] = window_even_below,
     [WINDOW_WITHOUT_ROPE] = window_without_rope,
 };
 
@@ -232,6 +243,7 @@ static void read_layers(const struct config *c, struct model_spec *h)
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
     config_read_blocks(c, h);
+    config_read_experts(c, h);
     read_ropes(c, h);
     read_windows(c, h);
 }
@@ -248,6 +260,17 @@ static int64_t entry_int(const json_t *entry, const char *key, int64_t l, int64_
             (long long)l, key, v ? config_show(v, show) : "missing", (long long)low,
             (long long)high);
     return low;
+}
+
+/* Absent: 0, along an axis that layers may lack. */
+static int64_t entry_size(const json_t *entry, const struct config *c, enum axis a, int64_t l)
+{
+    const char *name = axis_rows[a].name;
+    int lacks = !family_has_axis(c->family, a) ||
+                (family_has_axis(c->family, AXIS_X) && axis_may_lack(a));
+    if (lacks && !json_object_get(entry, name))
+        return 0;
+    return entry_int(entry, name, l, 1, axis_rows[a].most, c->e);
 }
 
 /* "kinds": ["attention"]; absent: all kinds of the family's blocks. */
@@ -286,8 +309,7 @@ static void read_layer_list(const struct config *c, struct model_spec *h, const 
             .attention_scale = json_number_value(scale),
         };
         for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++)
-            layer_set_size(&h->layers[l], a,
-                           entry_int(entry, axis_rows[a].name, l, 1, axis_rows[a].most, c->e));
+            layer_set_size(&h->layers[l], a, entry_size(entry, c, a, l));
         if (!(h->layers[l].attention_scale > 0 && h->layers[l].attention_scale < 1e6))
             err_set(c->e, "the header's layer %lld has no valid attention_scale", (long long)l);
     }
@@ -298,6 +320,10 @@ static int check_layers(const struct config *c, const struct model_spec *h)
     for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
         const struct layer *y = &h->layers[l];
         layer_check_sizes(y, l, "config.json", c->e);
+        if (y->num_experts && y->num_experts < h->experts_per_token)
+            err_set(c->e,
+                    "config.json: num_experts_per_tok is %lld, but layer %lld has %lld experts",
+                    (long long)h->experts_per_token, (long long)l, (long long)y->num_experts);
         if (y->head_dim != h->layers[0].head_dim)
             err_set(c->e, "the header's layer %lld has head_dim %lld, but layer 0 has %lld",
                     (long long)l, (long long)y->head_dim, (long long)h->layers[0].head_dim);
@@ -308,7 +334,7 @@ static int check_layers(const struct config *c, const struct model_spec *h)
 /* Refuses flags that are not booleans; model_spec_flag relies on it. */
 static void check_flag(const struct config *c, const char *when)
 {
-    if (when && *when != '!' && strcmp(when, "rope"))
+    if (when && *when != '!' && !family_when_of_layer(when))
         config_flag(c, when, 0);
 }
 

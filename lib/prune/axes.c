@@ -12,7 +12,7 @@
 
 int64_t axes_size(const struct axes *a, enum axis axis, int64_t layer)
 {
-    return axis < LAYER_AXES ? a->size[axis] : layer_size(&a->layers[layer], axis);
+    return axis < LAYER_AXES ? a->size[axis] : layer_units(&a->layers[layer], axis);
 }
 
 void axes_from_model(struct axes *a, const struct model_spec *h)
@@ -71,6 +71,8 @@ static int64_t size_read(const json_t *object, enum axis x, const char *path, st
     const struct axis_row *row = &axis_rows[x];
     const json_t *v = json_object_get(object, row->name);
     int64_t n = json_integer_value(v);
+    if (!v && axis_may_lack(x))
+        return 0;
     if (n > 0 && n <= row->most)
         return n;
     err_set(e, "%s: %s in the header's sizes is %s, not a number from 1 to %" PRId64, path,
@@ -119,10 +121,10 @@ int axes_same(const struct axes *a, const struct axes *b, int model, const char 
                            path_b, axis_rows[x].name, b->size[x], path_a, a->size[x]);
     for (int64_t l = 0; l < a->size[AXIS_L]; l++)
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-            if (axes_size(a, x, l) != axes_size(b, x, l))
+            if (layer_size(&a->layers[l], x) != layer_size(&b->layers[l], x))
                 return err_set(e, "%s has %s %" PRId64 " in layer %" PRId64 ", but %s has %" PRId64,
-                               path_b, axis_rows[x].name, axes_size(b, x, l), l, path_a,
-                               axes_size(a, x, l));
+                               path_b, axis_rows[x].name, layer_size(&b->layers[l], x), l, path_a,
+                               layer_size(&a->layers[l], x));
     return 0;
 }
 
@@ -187,7 +189,7 @@ void axes_tensor(const struct axes *a, int64_t entry, enum dtype d, struct tenso
         snprintf(t->name, sizeof t->name, "%s", axis_rows[x].name);
     else
         snprintf(t->name, sizeof t->name, "%s.%" PRId64, axis_rows[x].name, layer);
-    if (inside) {
+    if (inside && t->shape[0]) {
         t->ndim = 2;
         t->shape[1] = t->shape[0] / axes_size(a, inside, layer);
         t->shape[0] /= t->shape[1];

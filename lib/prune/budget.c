@@ -170,7 +170,8 @@ static int has_units(const struct fitting *w, enum axis x, int64_t layer)
         kinds &= ~(unsigned)KIND_attention;
     if (ranges_find(&w->target->drop_mlp, layer))
         kinds &= ~(unsigned)KIND_mlp;
-    return x < LAYER_AXES || kinds & family_axis_kinds(w->source->family, x);
+    return x < LAYER_AXES || (kinds & family_axis_kinds(w->source->family, x) &&
+                              model_spec_size(w->source, x, layer));
 }
 
 /* The option of an axis, at its share. */

@@ -135,7 +135,7 @@ int scores_from_acts(struct scores *s, const struct acts *a, const struct score_
     int bad = score_hidden(s, a, o, path, e);
     for (int64_t l = 0; l < a->axes.size[AXIS_L] && !bad; l++) {
         for (const struct tap_rule *r = tap_rules; r->axis && !bad; r++)
-            bad = score_layer(s, a, o, r, l, path, e);
+            bad = axes_size(&a->axes, r->axis, l) && score_layer(s, a, o, r, l, path, e);
         scores_axis(s, AXIS_L, -1)[l] = acts_block_importance(a, l, 1);
     }
     return bad ? -1 : 0;

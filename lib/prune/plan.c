@@ -91,7 +91,7 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
 {
     const struct range *r = ranges_find(&w->target->size[axis], axis < LAYER_AXES ? 0 : layer);
     int64_t have = model_spec_size(w->source, axis, layer);
-    if (!r)
+    if (!r || !have)
         return 0;
     if (r->value <= have)
         return axis != AXIS_V || vocab_can_have(w->target->vocab, r->value, have, w->e) ? r->value
@@ -140,16 +140,26 @@ static int sizes_inside(const struct planner *w, enum axis axis, int64_t layer,
                    n[outer] * each, n[axis]);
 }
 
-/* The number of units of each axis that a layer keeps. */
+static void check_experts(const struct planner *w, int64_t layer, int64_t n)
+{
+    if (n && n < w->source->experts_per_token)
+        err_set(w->e,
+                "layer %" PRId64 ": --num-experts must be at least %" PRId64
+                ", the number of experts that work for each token, not %" PRId64,
+                layer, w->source->experts_per_token, n);
+}
+
+/* The size along each axis that a layer keeps. */
 static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_COUNT])
 {
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
         n[x] = asked(w, x, layer);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-        if (!w->e->set && axis_rows[x].inside)
+        if (!w->e->set && axis_rows[x].inside && !axis_rows[x].each)
             sizes_inside(w, x, layer, n);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
         n[x] = n[x] ? n[x] : model_spec_size(w->source, x, layer);
+    check_experts(w, layer, n[AXIS_X]);
     return w->e->set ? -1 : 0;
 }
 
@@ -157,7 +167,7 @@ static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_CO
 static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t layer, int64_t n,
                                const struct kept *outer, int sort)
 {
-    int64_t of = model_spec_size(w->source, axis, layer), each = of / outer->of,
+    int64_t of = layer_units(&w->source->layers[layer], axis), each = of / outer->of,
             keep = n / outer->n;
     int by_place = (keep == each && !sort) || w->target->in_order;
     const int32_t *order = by_place ? NULL : order_of(w, axes_entry(axis, layer));
@@ -179,13 +189,13 @@ static void keep_units(const struct planner *w, struct slice_layer *y, enum axis
     enum axis outer = axis_rows[axis].inside;
     const struct layer *from = &w->source->layers[layer];
     struct kept *k = &y->kept[axis];
-    int sort = w->target->sort && from->kinds & family_axis_kinds(w->source->family, axis);
-    if (axis_rows[axis].place < 0 || k->index || w->e->set)
+    int sort = w->target->sort && model_spec_has_units(w->source, axis, layer);
+    if (axis_rows[axis].place < 0 || !layer_size(from, axis) || k->index || w->e->set)
         return;
     if (outer) {
         keep_units(w, y, outer, layer, to);
         if (!w->e->set)
-            *k = kept_inside(w, axis, layer, layer_size(to, axis), &y->kept[outer], sort);
+            *k = kept_inside(w, axis, layer, layer_units(to, axis), &y->kept[outer], sort);
     } else {
         *k = kept_by_rank(w, axis, layer, layer_size(to, axis), layer_size(from, axis), sort);
     }
@@ -252,17 +262,23 @@ static void drop_kind(const struct planner *w, struct slice_plan *p, enum block_
     }
 }
 
+static const char *holder_of(const struct family *f, enum axis axis)
+{
+    unsigned kinds = family_axis_kinds(f, axis);
+    return axis == AXIS_X || axis == AXIS_N || axis == AXIS_S ? "mixture of experts"
+                                                              : block_kind_name(kinds);
+}
+
 /* Refuses a size that concerns only layers without a block of its kind. */
 static void check_used(const struct planner *w, const struct slice_plan *p, enum axis axis,
                        const struct range *r)
 {
-    unsigned kinds = family_axis_kinds(w->source->family, axis);
     int64_t named = -1;
     for (int64_t i = 0; i < p->kept[AXIS_L].n; i++) {
         int64_t l = p->kept[AXIS_L].index[i];
         if (l < r->from || l > r->to)
             continue;
-        if (p->spec.layers[i].kinds & kinds)
+        if (model_spec_has_units(&p->spec, axis, i))
             return;
         named = l;
     }
@@ -270,7 +286,7 @@ static void check_used(const struct planner *w, const struct slice_plan *p, enum
         err_set(w->e,
                 "--%s has size %" PRId64 " for layer %" PRId64
                 ", but no %s stays there: leave that size out",
-                axis_rows[axis].option, r->value, named, block_kind_name(kinds));
+                axis_rows[axis].option, r->value, named, holder_of(w->source->family, axis));
 }
 
 static void shape_sizes(const struct planner *w, struct slice_plan *p)

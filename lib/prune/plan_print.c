@@ -121,11 +121,10 @@ static char *cut_text(const struct slice_plan *p, const struct model_spec *sourc
 {
     const struct model_spec *h = &p->spec;
     const struct kept *layers = &p->kept[AXIS_L];
-    unsigned kinds = family_axis_kinds(h->family, axis);
     int64_t n = 0, cut = 0, *layer = mem_alloc((size_t)layers->n * sizeof *layer),
             *size = mem_alloc((size_t)layers->n * sizeof *size);
     for (int64_t i = 0; i < layers->n; i++) {
-        if (axis >= LAYER_AXES && !(h->layers[i].kinds & kinds))
+        if (!model_spec_has_units(h, axis, i))
             continue;
         layer[n] = layers->index[i];
         size[n] = model_spec_size(h, axis, i);
@@ -166,7 +165,8 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     const struct table t = {f, table_width(p, source)};
     fprintf(f, "%-28s %*s %*s\n", "", t.width, "model", t.width, "slice");
     for (int64_t i = 0; (x = axes_listed(i)); i++)
-        print_axis(&t, p, source, x);
+        if (x < LAYER_AXES || family_has_axis(h->family, x))
+            print_axis(&t, p, source, x);
     print_axis(&t, p, source, AXIS_D);
     print_row(&t, "parameters", all_a, all_b);
     print_row(&t, "non-embedding parameters", body_a, body_b);

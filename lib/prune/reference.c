@@ -260,6 +260,69 @@ static double activate(enum act f, double x)
     }
 }
 
+/* ---- mixtures of experts: slots of their neurons hold those of all experts, [T, X N] */
+
+/* Weights of the experts, of those that are kept: the softmax of their logits, 0 for all but the
+ * largest, of equal ones the lower. */
+static double *route(const struct naive *w, const struct slot *in)
+{
+    const struct model_spec *h = &w->m->spec;
+    const char *mask = w->mask[AXIS_X];
+    int64_t X = in->cols;
+    int renormalise = model_spec_flag(h, "norm_topk_prob");
+    double *out = new_value(w, X);
+    for (int64_t t = 0; t < w->T; t++) {
+        const double *z = in->v + t * X;
+        double *p = out + t * X, most = -INFINITY, all = 0, chosen = 0;
+        for (int64_t i = 0; i < X; i++)
+            most = (!mask || mask[i]) && z[i] > most ? z[i] : most;
+        for (int64_t i = 0; i < X; i++)
+            all += !mask || mask[i] ? exp(z[i] - most) : 0;
+        for (int64_t n = 0; n < h->experts_per_token; n++) {
+            int64_t best = -1;
+            for (int64_t i = 0; i < X; i++)
+                if ((!mask || mask[i]) && p[i] == 0 && (best < 0 || z[i] > z[best]))
+                    best = i;
+            p[best] = exp(z[best] - most);
+            chosen += p[best];
+        }
+        for (int64_t i = 0; i < X; i++)
+            p[i] /= renormalise ? chosen : all;
+    }
+    return out;
+}
+
+/* Rows n of the matrix of each expert that works for a token times x, where `back` the sum of those
+ * rows, times the entries of x and the weights. */
+static double *experts(const struct naive *w, const struct param *p, const struct slot *in,
+                       const struct slot *weights, int back)
+{
+    int64_t X = weights->cols, N = p->rows / X, E = p->cols;
+    double *y = new_value(w, back ? E : p->rows), *row = mem_alloc((size_t)E * sizeof *row);
+    for (int64_t r = 0; r < p->rows; r++) {
+        row_widen(p, r, row);
+        for (int64_t t = 0; t < w->T; t++) {
+            double share = weights->v[t * X + r / N];
+            if (share == 0)
+                continue;
+            if (!back)
+                y[t * p->rows + r] = dot64(row, in->v + t * E, E);
+            for (int64_t i = 0; i < E && back; i++)
+                y[t * E + i] += share * in->v[t * p->rows + r] * row[i];
+        }
+    }
+    free(row);
+    return y;
+}
+
+static double *rowgate(const struct naive *w, const struct slot *in, const struct slot *gate)
+{
+    double *y = new_value(w, in->cols);
+    for (int64_t i = 0; i < w->T * in->cols; i++)
+        y[i] = in->v[i] / (1 + exp(-gate->v[i / in->cols]));
+    return y;
+}
+
 /* act, glu, add: entry by entry. */
 static double *entrywise(const struct naive *w, enum op op, const struct slot *a,
                          const struct slot *b)
@@ -328,6 +391,14 @@ static struct slot line_value(struct naive *w, const struct family_line *l,
     case OP_act:
     case OP_glu:
     case OP_add: out.v = entrywise(w, l->op, in[0], in[1]); break;
+    case OP_route: out.v = route(w, in[0]); break;
+    case OP_experts:
+        out = (struct slot){.axis = AXIS_N, .cols = p->rows, .v = experts(w, p, in[0], in[1], 0)};
+        break;
+    case OP_mixture:
+        out = (struct slot){.axis = AXIS_E, .cols = p->cols, .v = experts(w, p, in[0], in[1], 1)};
+        break;
+    case OP_rowgate: out.v = rowgate(w, in[0], in[1]); break;
     default:
         err_set(w->e, "op \"%s\" of family %s has no reference implementation to verify with",
                 ops[l->op].name, w->m->spec.family->name);

@@ -239,6 +239,8 @@ static int can_cut(const struct layer *from, const struct layer *to)
 {
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++) {
         enum axis outer = axis_rows[x].inside;
+        if (!layer_size(from, x))
+            continue;
         if (layer_size(to, x) < 1 || layer_size(to, x) > layer_size(from, x))
             return 0;
         if (outer && !units_nest(layer_size(to, x), layer_size(to, outer),
@@ -338,6 +340,9 @@ int64_t search_run(const struct search *s, search_found *found, void *user, stru
     static const enum axis order[] = {AXIS_L, AXIS_E, AXIS_K, AXIS_H, AXIS_F};
     struct searching w = {.s = s, .h = *s->source, .found = found, .user = user, .e = e};
     size_t bytes = (size_t)s->source->num_hidden_layers * sizeof *w.layers;
+    if (family_has_axis(s->source->family, AXIS_X))
+        return err_set(e, "shapes of mixtures of experts are not searched: slice-model --dry-run "
+                          "shows what one costs");
     w.layers = w.h.layers = mem_alloc(bytes);
     memcpy(w.layers, s->source->layers, bytes);
     w.even = is_even(s->source);

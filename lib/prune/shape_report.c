@@ -76,6 +76,8 @@ json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
 {
     json_t *j = json_object();
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++) {
+        if (x >= LAYER_AXES && !family_has_axis(shape->family, x))
+            continue;
         char *mixed = mixed_sizes(shape, x);
         if (mixed)
             json_object_set_new(j, axis_rows[x].name, json_string(mixed));

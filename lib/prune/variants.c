@@ -48,9 +48,8 @@ static void add_drops(struct reader *r, unsigned kinds)
 
 static void add_sizes(struct reader *r, enum axis axis, int64_t size)
 {
-    unsigned kinds = family_axis_kinds(r->h->family, axis);
     for (int64_t l = 0; l < r->h->num_hidden_layers; l++)
-        if (r->h->layers[l].kinds & kinds && size < layer_size(&r->h->layers[l], axis))
+        if (model_spec_has_units(r->h, axis, l) && size < layer_size(&r->h->layers[l], axis))
             add(r, (struct variant){.layer = l, .axis = axis, .size = size});
 }
 

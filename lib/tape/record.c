@@ -102,6 +102,14 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
         return cols;
     case OP_act:
     case OP_glu: c->p.act.f = h->activation; return cols;
+    case OP_route:
+    case OP_experts:
+    case OP_mixture:
+        c->p.route = (struct route_params){h->experts_per_token,
+                                           model_spec_flag(h, "norm_topk_prob")};
+        if (l->op == OP_experts)
+            return h->experts_per_token * (l->w[0]->rows / layer->num_experts);
+        return l->op == OP_mixture ? l->w[0]->cols : cols;
     default: return cols;
     }
 }

@@ -79,6 +79,12 @@ static void test_rules(void)
                                              model_spec_find(&h, "layers.9.up_proj.bias") >= 0);
     READS(SMALL("starcoder2", ",'use_bias':false,'sliding_window':9"),
           h.layers[3].sliding_window == 9 && model_spec_find(&h, "layers.3.o_proj.bias") < 0);
+    READS("{'model_type':'mixtral'}",
+          h.layers[31].num_experts == 8 && h.layers[31].moe_intermediate_size == 14336 &&
+              h.experts_per_token == 2 && !h.layers[31].intermediate_size &&
+              model_spec_flag(&h, "norm_topk_prob") && !h.layers[0].sliding_window);
+    READS("{'model_type':'mixtral','num_experts':5,'sliding_window':7}",
+          h.layers[3].num_experts == 5 && h.layers[3].sliding_window == 7);
     /* 2/3 of 48: 32 a unit of ffn_mult, up to a multiple of 256, after rounding to six places */
     READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8}"),
           h.layers[0].num_key_value_heads == 2 && h.layers[0].intermediate_size == 256 &&

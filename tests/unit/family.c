@@ -147,6 +147,7 @@ static void test_published_counts(void)
          "'num_hidden_layers':40,'num_key_value_heads':8,'vocab_size':49155,"
          "'tie_word_embeddings':true}",
          2533531648, 2533531648 - 49155 * 2048},
+        {"Mixtral-8x7B", "{'model_type':'mixtral'}", 46702792704, 46702792704 - 2 * 32000 * 4096},
         {"StarCoder2-3B", "{'model_type':'starcoder2'}", 3030371328, 3030371328 - 49152 * 3072},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {

@@ -108,6 +108,35 @@ static int cut_agrees(const char *family, const struct slice_target *target)
     return right;
 }
 
+/* The smallest size of the layers that have units of the axis; 0: none has. */
+static int smallest(const struct model_spec *h, enum axis axis)
+{
+    int64_t least = 0;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (model_spec_has_units(h, axis, l) && (!least || model_spec_size(h, axis, l) < least))
+            least = model_spec_size(h, axis, l);
+    return (int)least;
+}
+
+/* Half the neurons of an axis of the MLP in the first layer that has some, a third in the others;
+ * `even`: half in all. */
+static void set_neurons(struct slice_target *t, const struct model_spec *h, enum axis axis,
+                        int even)
+{
+    char text[400] = "";
+    int n = smallest(h, axis), first = 1;
+    for (int64_t l = 0; l < h->num_hidden_layers && !even; l++)
+        if (model_spec_has_units(h, axis, l)) {
+            sprintf(text + strlen(text), "%s%d:%d", first ? "" : ",", (int)l,
+                    first ? n / 2 : n / 3);
+            first = 0;
+        }
+    if (n && even)
+        set(&t->size[axis], "%d", n / 2);
+    else if (n)
+        set(&t->size[axis], "%s", text);
+}
+
 static void test_right_cuts(void)
 {
     for (size_t i = 0; i < families_found.gl_pathc; i++) {
@@ -115,18 +144,21 @@ static void test_right_cuts(void)
         struct slice_target none = {0}, all = {0}, uneven = {0};
         struct cut c;
         cut_open(&c, name, &none);
-        const struct layer *y = c.source.spec.layers;
-        int E = (int)c.source.spec.hidden_size, F = (int)y->intermediate_size,
-            K = (int)y->num_key_value_heads;
-        for (int64_t l = 1; l < c.source.spec.num_hidden_layers; l++)
-            F = y[l].intermediate_size < F ? (int)y[l].intermediate_size : F;
+        const struct model_spec *h = &c.source.spec;
+        int E = (int)h->hidden_size, K = (int)h->layers->num_key_value_heads,
+            X = smallest(h, AXIS_X);
+        for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+            if (axis_may_lack(x) && x != AXIS_X) {
+                set_neurons(&all, h, x, 1);
+                set_neurons(&uneven, h, x, 0);
+            }
         cut_close(&c);
+        if (X)
+            set(&all.size[AXIS_X], "%d", X - 1);
         set(&all.size[AXIS_E], "%d", E - 5);
-        set(&all.size[AXIS_F], "%d", F / 2);
         set(&all.size[AXIS_K], "%d", K > 2 ? K - 1 : 1);
         CHECK(!ranges_parse(&all.drop_layers, "drop", "0", RANGES_PLAIN, &e), "%s", e.msg);
         CHECK(cut_agrees(name, &all), "%s: every axis", name);
-        set(&uneven.size[AXIS_F], "0:%d,1-:%d", F / 2, F / 3);
         set(&uneven.size[AXIS_K], "1:%d", K > 2 ? K - 1 : 1);
         CHECK(cut_agrees(name, &uneven), "%s: other sizes in other layers", name);
         slice_target_free(&all);

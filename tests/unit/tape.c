@@ -78,21 +78,29 @@ static double worst(const float *a, const float *b, int64_t n, double *largest)
     return w;
 }
 
-/* The gradient of a canonical tensor, taken from the stored tensor that holds it. */
+/* The gradient of a canonical tensor, taken from the stored tensors that hold it. */
 static float *golden_grad(const struct golden *g, const struct model *m, const struct layout *l,
                           int index)
 {
-    const struct view *v = layout_view(l, index);
-    char *name = mem_format("grad.%s", l->stored[v->stored].name);
-    int64_t n, run;
-    float *foreign = golden_values(g, name, &n), *grad = mem_alloc((size_t)(v->rows * v->cols) * 4);
-    CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->spec.family->name, name);
-    for (int64_t r = 0; foreign && r < v->rows; r++)
-        for (int64_t c = 0, row = layout_row(l, index, r, &v, &run); c < v->cols; c++)
-            grad[r * v->cols + c] =
+    const struct param *p = &m->params[index];
+    const struct view *v;
+    float *foreign = NULL, *grad = mem_alloc((size_t)(p->rows * p->cols) * 4);
+    for (int64_t r = 0, run, n, last = -1; r < p->rows; r++) {
+        int64_t row = layout_row(l, index, r, &v, &run);
+        if (v->stored != last) {
+            char *name = mem_format("grad.%s", l->stored[v->stored].name);
+            free(foreign);
+            foreign = golden_values(g, name, &n);
+            CHECK(foreign && n == v->stored_rows * v->cols, "%s: no %s", m->spec.family->name,
+                  name);
+            free(name);
+            last = v->stored;
+        }
+        for (int64_t c = 0; foreign && c < p->cols; c++)
+            grad[r * p->cols + c] =
                 foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
+    }
     free(foreign);
-    free(name);
     return grad;
 }
 

@@ -8,9 +8,10 @@
  *     input_layernorm [E]  q_proj [HD,E]  k_proj v_proj [KD,E]  o_proj [E,HD]  q_norm k_norm [D]
  *     post_attention_layernorm [E]: before the MLP, whatever its name in a checkpoint
  *     gate_proj up_proj [F,E]  down_proj [E,F]
+ *     router [X,E]  experts_gate_proj experts_up_proj experts_down_proj [X x N,E]
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
  * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
- * norm output, q k v o attention, g u h MLP, y what a branch adds. */
+ * norm output, q k v o attention, g u h MLP, p experts' weights, y what a branch adds. */
 #ifndef PARE_FAMILIES_COMMON_H
 #define PARE_FAMILIES_COMMON_H
 
@@ -26,6 +27,8 @@
 #define ALWAYS NULL
 #define NEVER "never"
 #define UNLESS_TIED "!tied"
+#define WITH_EXPERTS "experts"
+#define WITHOUT_EXPERTS "!experts"
 
 /* ---- config keys. SIZES: the class defaults of V, E, F, L, H, Pm */
 #define SIZES(V, E, F, L, H, Pm) \
@@ -67,6 +70,15 @@
 #define GLU_TENSORS(bias) \
     LINEAR("layers.{L}.gate_proj", F, E, bias) \
     MLP_TENSORS(bias)
+
+/* A mixture of experts: down_proj is stored transposed here, so that row i of all three matrices of
+ * an expert is what its neuron i reads and writes; SHARED_TENSORS: of an expert for all tokens,
+ * behind a gate */
+#define EXPERT_TENSORS \
+    TENSOR("layers.{L}.router.weight", X, E, WITH_EXPERTS) \
+    TENSOR("layers.{L}.experts_gate_proj.weight", XN, E, WITH_EXPERTS) \
+    TENSOR("layers.{L}.experts_up_proj.weight", XN, E, WITH_EXPERTS) \
+    TENSOR("layers.{L}.experts_down_proj.weight", XN, E, WITH_EXPERTS)
 
 /* ---- stored names of the Llama set */
 #define STORED_OUTSIDE \
@@ -142,6 +154,14 @@
     BLOCK(mlp, "u", linear, "up_proj", in) \
     BLOCK(mlp, "h", act, NULL, "u") \
     BLOCK(mlp, "y", linear, "down_proj", "h")
+/* p weights of the experts */
+#define EXPERTS(in) \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "p", linear, "router", in) \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "p", route, NULL, "p") \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "g", experts, "experts_gate_proj", in, "p") \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "u", experts, "experts_up_proj", in, "p") \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "h", glu, NULL, "g", "u") \
+    BLOCK_WHEN(mlp, WITH_EXPERTS, "y", mixture, "experts_down_proj", "h", "p")
 #define RESIDUAL(kind) BLOCK(kind, "x", add, NULL, "x", "y")
 
 #endif
