@@ -29,10 +29,10 @@ static inline size_t routes_scratch(const struct op_args *c, int64_t n)
            arena_round((size_t)(c->rows * c->p.route.top * n) * sizeof(float));
 }
 
-template <class T> static __device__ __forceinline__ int is_before(T a, T b, bool is_lower)
+/* NaNs first, so that the order is total. */
+static __device__ __forceinline__ float place_of(float weight)
 {
-    float x = isnan(widen(a)) ? INFINITY : widen(a), y = isnan(widen(b)) ? INFINITY : widen(b);
-    return x > y || (x == y && is_lower);
+    return isnan(weight) ? INFINITY : weight;
 }
 
 /* Is expert e among the `top` of X weights? Of equal ones, the lower are. */
@@ -40,8 +40,11 @@ template <class T>
 static __device__ __forceinline__ int is_taken(const T *weight, int64_t X, int64_t top, int64_t e)
 {
     int64_t before = 0;
-    for (int64_t i = 0; i < X; i++)
-        before += is_before(weight[i], weight[e], i < e);
+    float mine = place_of(widen(weight[e]));
+    for (int64_t i = 0; i < X; i++) {
+        float other = place_of(widen(weight[i]));
+        before += other > mine || (other == mine && i < e);
+    }
     return before < top;
 }
 

@@ -59,14 +59,6 @@ int64_t layer_width(const struct layer *y, enum axis axis)
     return width ? layer_size(y, width) : 1;
 }
 
-int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t layer)
-{
-    if (axis < LAYER_AXES)
-        return 1;
-    return h->layers[layer].kinds & family_axis_kinds(h->family, axis) &&
-           layer_size(&h->layers[layer], axis) > 0;
-}
-
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer)
 {
     if (axis == AXIS_P)

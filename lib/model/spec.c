@@ -204,6 +204,14 @@ int model_spec_has_line(const struct model_spec *h, const struct family_line *li
     return layer_flag(h, layer, line->when);
 }
 
+int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t layer)
+{
+    if (axis < LAYER_AXES)
+        return 1;
+    return h->layers[layer].kinds & family_axis_kinds(h->family, axis) &&
+           layer_size(&h->layers[layer], axis) > 0;
+}
+
 /* ---- copies */
 
 static double *copy_doubles(const double *from, int64_t n)

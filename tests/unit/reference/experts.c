@@ -19,9 +19,9 @@ static void route_shape(struct trial *t)
     int64_t X = t->large ? 128 : test_size(t, 1, 12);
     test_rows(t, test_size(t, 1, 3), t->large ? 300 : test_size(t, 1, 20), 0);
     t->call.in[0] = t->call.out = test_operand(t->call.rows, X);
-    t->call.p.route = (struct route_params){
-        .top = t->number % 5 == 4 ? X : test_size(t, 1, X < 8 ? X : 8),
-        .renormalise = t->number % 2};
+    int64_t most = X < 8 ? X : 8;
+    t->call.p.route.top = t->number % 5 == 4 ? X : test_size(t, 1, most);
+    t->call.p.route.renormalise = t->number % 2;
     t->spread = t->number % 3 == 2 ? 8 : 1;
 }
 
@@ -35,10 +35,9 @@ static void route_reference(const struct trial *t, double *out)
             all += exp(x[e]);
             chosen += is_chosen(t, 0, i, e) ? exp(x[e]) : 0;
         }
+        double sum = t->call.p.route.renormalise ? chosen : all;
         for (int64_t e = 0; e < X; e++)
-            out[i * X + e] = is_chosen(t, 0, i, e)
-                                 ? exp(x[e]) / (t->call.p.route.renormalise ? chosen : all)
-                                 : 0;
+            out[i * X + e] = is_chosen(t, 0, i, e) ? exp(x[e]) / sum : 0;
     }
 }
 
