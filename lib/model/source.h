@@ -65,6 +65,11 @@ int stream_source_open(struct model_in *in, const char *path, struct err *e);
  * to measure how fast it runs. Only sizes and layers of `shape` count. model_close it. */
 struct model_in *model_random(const struct model_spec *shape, enum dtype dtype, struct err *e);
 
+/* The same model with only n tokens of its vocabulary: of the tensors with a row for every token,
+ * those of the ids, which ascend. Its id stays, and its files. Takes over `from`, which has not
+ * been read yet. model_close it. */
+struct model_in *model_take_rows(struct model_in *from, const int64_t *ids, int64_t n);
+
 /* The files that travel with a model, NULL-terminated, and how large one may be. */
 extern const char *const model_file_names[];
 enum { MODEL_FILE_MAX = 256 << 20 };

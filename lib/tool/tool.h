@@ -22,6 +22,7 @@
 #include "repair.h"
 #include "table.h"
 #include "teacher.h"
+#include "vocab.h"
 #include "windows.h"
 
 #define PARE_RELEASE "0.1.0"

@@ -75,3 +75,73 @@ print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4}
         grep -q '^< suppress_tokens' ids
     done
 }
+
+@test "a cut model learns from the uncut one, in a directory or a stream, as from a cut teacher" {
+    ranked spm
+    cut spm 400
+    tokenize --quiet -m spm.cut --seq-length 16 "$small/spm.jsonl" -o rows.tsz
+    # the student lacks units besides; its teacher has all, and all tokens
+    calib-acts --quiet spm.cut rows.tsz | score-importance | rank -o rest.rank
+    slice-model --quiet spm.cut --rank rest.rank --intermediate-size 16 -o student.tsz
+    hf-import --quiet spm -o whole.tsz
+    learn() {
+        kd-train student.tsz --data rows.tsz --max-steps 2 --batch-size 2 --learning-rate 0.01 "$@"
+    }
+    learn --teacher spm -o a.tsz 2> note
+    grep -q '^kd-train: of the 589 tokens of spm, the 400 that student.tsz has take part$' note
+    learn --quiet --teacher whole.tsz -o b.tsz
+    learn --quiet --teacher spm.cut -o c.tsz
+    for name in b c; do
+        cmp <(ts-dump --values lm_head.weight a.tsz) <(ts-dump --values lm_head.weight $name.tsz)
+    done
+    ranked gpt2
+    refused 1 "come from different tokenizers" learn --teacher gpt2
+}
+
+@test "what cannot be cut is refused: tokenizers, sizes, other ways of choosing" {
+    $vocab model "$small/metaspace_first.json" first
+    tokenize --quiet -m first "$small/metaspace_first.jsonl" -o first.tsz
+    refused 1 "neither works on bytes nor falls back to them" score-vocab first first.tsz
+    ranked gpt2
+    ranked spm
+    refused 1 "--vocab-size must be at least 25" slice-model gpt2 --rank gpt2.rank --vocab-size 100
+    refused 1 "--vocab-size must be at most 420" slice-model gpt2 --rank gpt2.rank --vocab-size 421
+    refused 1 "spm.rank is of a model with vocab_size 589" \
+        slice-model gpt2 --rank spm.rank --vocab-size 300
+    refused 1 "needs --rank FILE, which gives the order of vocab_size" \
+        slice-model gpt2 --vocab-size 300
+    ranked qwen2
+    refused 1 "come from different tokenizers" score-vocab gpt2 qwen2.tsz
+    refused 1 "a sorted model keeps its token ids" slice-model gpt2 --in-order --vocab-size 300
+    refused 2 "--drop-added goes with" slice-model gpt2 --drop-added x --rank gpt2.rank
+    refused 2 "--repair works on tokens of the uncut vocabulary" slice-model gpt2 \
+        --rank gpt2.rank --vocab-size 300 --repair gpt2.tsz
+    echo vocab-size=300 > widths
+    refused 1 "" kd-train gpt2 --widths widths --data gpt2.tsz --loss ce --max-steps 1
+    rm -r gpt2/tokenizer.json
+    refused 1 "gpt2 has no tokenizer.json" slice-model gpt2 --rank gpt2.rank --vocab-size 300
+}
+
+@test "the rank of a cut joins those of other axes, and one proof covers them all" {
+    ranked gpt2
+    tokenize --quiet -m gpt2 --seq-length 16 "$small/gpt2.jsonl" -o rows.tsz
+    calib-acts --quiet gpt2 rows.tsz | score-importance -o scores.tsz
+    score-vocab --quiet gpt2 gpt2.tsz -o uses.tsz
+    rank scores.tsz uses.tsz -o all.rank
+    rank uses.tsz scores.tsz -o turned.rank
+    cmp <(ts-dump --values vocab_size all.rank) <(ts-dump --values vocab_size turned.rank)
+    slice-model gpt2 --rank all.rank --vocab-size 300 --hidden-size 24 --intermediate-size 32 \
+        --num-hidden-layers 1 --verify rows.tsz -o small.tsz 2> note
+    grep -q "logits equal the masked model's" note
+    rank scores.tsz -o old.rank                 # as of earlier releases: no vocabulary
+    slice-model --quiet gpt2 --rank old.rank --hidden-size 24 -o narrow.tsz
+    rank --random 1 scores.tsz -o random.rank
+    [ "$(ts-dump random.rank | grep -c vocab_size)" = 0 ]
+    # the order of a random rank does not keep parents before their tokens, the cut does
+    rank --random 1 uses.tsz -o random.rank
+    slice-model --quiet gpt2 --rank random.rank --vocab-size 300 --verify rows.tsz -o random.tsz
+    hf-export --quiet random.tsz random
+    $vocab check random
+    slice-model --quiet gpt2 --rank all.rank --vocab-size 420 -o same.tsz
+    cmp <(ts-dump --values file/tokenizer.json same.tsz) gpt2/tokenizer.json
+}
