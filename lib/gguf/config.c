@@ -25,6 +25,7 @@ static const char *const known[] = {"context_length",
                                     "attention.layer_norm_epsilon",
                                     "attention.causal",
                                     "attention.sliding_window",
+                                    "attention.sliding_window_pattern",
                                     "rope.dimension_count",
                                     "rope.freq_base",
                                     "rope.scaling.type",
@@ -39,10 +40,7 @@ static const char *const known[] = {"context_length",
 
 /* Metadata that some families have a key for; unknown in the others. When absent, llama.cpp's
  * default equals the class's. */
-static const struct {
-    const char *name, *fact;
-    int is_flag;
-} facts[] = {
+const struct gguf_fact gguf_facts[] = {
     {"attn_logit_softcapping", "attention_cap", 0},
     {"final_logit_softcapping", "logit_cap", 0},
     {"rope.freq_base_swa", "rope_local_theta", 0},
@@ -193,20 +191,24 @@ static void put_window(const struct making *m, int64_t window)
 {
     int taken = config_key(m->family, "sliding_window") &&
                 !config_key(m->family, "use_sliding_window");
-    if (window && !taken)
+    json_t *types = gguf_layer_types(m->g, m->arch, layers(m), m->e);
+    if ((window && !taken) || (types && !config_key(m->family, "layer_types")))
         err_set(m->e,
                 "'%s': %s.attention.sliding_window %" PRId64
                 " is not supported for this architecture",
                 gguf_path(m->g), m->arch, window);
     put(m, "sliding_window", window ? json_integer(window) : json_null());
+    if (types)
+        put(m, "layer_types", types);
 }
 
 static void put_facts(const struct making *m)
 {
-    for (int i = 0; facts[i].name; i++)
-        if (gguf_meta(m->g, m->arch, facts[i].name)) {
-            double x = number(m, facts[i].name, NAN);
-            put(m, facts[i].fact, facts[i].is_flag ? json_boolean(x != 0) : gguf_json_real(x));
+    for (int i = 0; gguf_facts[i].name; i++)
+        if (gguf_meta(m->g, m->arch, gguf_facts[i].name)) {
+            double x = number(m, gguf_facts[i].name, NAN);
+            put(m, gguf_facts[i].fact,
+                gguf_facts[i].is_flag ? json_boolean(x != 0) : gguf_json_real(x));
         }
 }
 
@@ -284,12 +286,25 @@ static json_t *longrope(struct making *m, int64_t n, struct gguf *g)
     return scaling;
 }
 
+/* attention: what llama.cpp multiplies the usual magnitude by. */
+static json_t *yarn(const struct making *m, double factor, double attention)
+{
+    json_t *scaling = json_pack("{s:s, s:o, s:I}", "rope_type", "yarn", "factor",
+                                gguf_json_real(factor), "original_max_position_embeddings",
+                                (json_int_t)size(m, "rope.scaling.original_context_length", -1));
+    if (attention != 1)
+        json_object_set_new(scaling, "attention_factor",
+                            json_real(attention * (1 + 0.1 * log(factor))));
+    return scaling;
+}
+
 static json_t *rope_scaling(struct making *m, int64_t R, double theta, struct gguf *g)
 {
     const struct gguf_value *v = gguf_meta(m->g, m->arch, "rope.scaling.type");
     char *key = mem_format("%s.rope.scaling.type", m->arch),
          *type = v ? gguf_meta_text(m->g, key) : NULL;
     double factor = number(m, "rope.scaling.factor", number(m, "rope.scale_linear", 1)),
+           attention = number(m, "rope.scaling.attn_factor", 1),
            *divisor = gguf_divisors(g, "rope_freqs.weight", R / 2, m->e);
     json_t *scaling = NULL;
     if (divisor)
@@ -297,14 +312,13 @@ static json_t *rope_scaling(struct making *m, int64_t R, double theta, struct gg
     else if (has(m, "rope_factors_long.weight"))
         scaling = longrope(m, R / 2, g);
     else if (type && !strcmp(type, "yarn"))
-        scaling = json_pack("{s:s, s:o, s:I}", "rope_type", "yarn", "factor",
-                            gguf_json_real(factor), "original_max_position_embeddings",
-                            (json_int_t)size(m, "rope.scaling.original_context_length", -1));
+        scaling = yarn(m, factor, attention);
     else if (type && strcmp(type, "none") && strcmp(type, "linear"))
         err_set(m->e, "'%s': rope scaling %.60s is not supported", gguf_path(m->g), type);
     else if (factor != 1 && (!type || !strcmp(type, "linear")))
         scaling = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", gguf_json_real(factor));
-    if (number(m, "rope.scaling.attn_factor", 1) != 1 && !has(m, "rope_factors_long.weight"))
+    int is_used = has(m, "rope_factors_long.weight") || (type && !strcmp(type, "yarn"));
+    if (attention != 1 && !is_used)
         err_set(m->e, "'%s': %s.rope.scaling.attn_factor is not supported", gguf_path(m->g),
                 m->arch);
     free(divisor);
@@ -347,9 +361,9 @@ static int is_known(const struct making *m, const char *name, size_t n)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i]) == n && !memcmp(known[i], name, n))
             return 1;
-    for (int i = 0; facts[i].name; i++)
-        if (strlen(facts[i].name) == n && !memcmp(facts[i].name, name, n))
-            return config_key(m->family, facts[i].fact) != NULL;
+    for (int i = 0; gguf_facts[i].name; i++)
+        if (strlen(gguf_facts[i].name) == n && !memcmp(gguf_facts[i].name, name, n))
+            return config_key(m->family, gguf_facts[i].fact) != NULL;
     return 0;
 }
 

@@ -6,6 +6,15 @@
 #include "../../formats/gguf.h"
 #include "../model/model.h"
 
+/* ---- the file as a model (lib/gguf/source.c) */
+struct gguf_layout;
+/* Is it a model of this family under one of its architectures? If it FITS, spec and tensors are
+ * set. tied: the head is the embedding. */
+enum gguf_fit { GGUF_FITS, GGUF_OTHER_TENSORS, GGUF_OTHER_METADATA };
+enum gguf_fit gguf_read_as(struct gguf *g, const struct family *f, const struct family_gguf *row,
+                           int tied, struct model_spec *spec, struct gguf_layout *tensors,
+                           struct err *e);
+
 /* ---- single values (lib/gguf/meta.c) */
 /* Metadata "PREFIX.NAME", or NULL; prefix is general.architecture for a model's sizes. */
 const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, const char *name);
@@ -19,6 +28,11 @@ int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
  * names the unsupported metadata. New reference. */
 json_t *gguf_config(struct gguf *g, const struct family *family, const struct family_gguf *row,
                     int tied, struct err *e);
+/* Metadata that some families have a key for, and the fact it states; ends with a NULL name. */
+extern const struct gguf_fact {
+    const char *name, *fact;
+    int is_flag;
+} gguf_facts[];
 /* The shortest decimal that reads back as this f32: 1e-05 rather than 9.999999747e-06; a list of
  * such. New references. */
 json_t *gguf_json_real(double x);
@@ -29,6 +43,10 @@ json_t *gguf_json_reals(const double *x, int64_t n);
 int64_t gguf_block_heads(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
 /* block_configs; new reference */
 json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
+
+/* ---- sliding windows (lib/gguf/windows.c): layer_types, or NULL if the metadata leave them to the
+ * family's rule; new reference */
+json_t *gguf_layer_types(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
 
 /* ---- scaled rope (lib/gguf/rope.c) */
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is

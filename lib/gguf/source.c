@@ -180,29 +180,27 @@ static char *make_note(const struct gguf_in *s)
     return note;
 }
 
-enum fit { FITS, OTHER_TENSORS, OTHER_METADATA };
-
-/* The file as a model of this family, if it fits. */
-static enum fit open_as(struct gguf_in *s, const struct family *f, const struct family_gguf *row,
-                        int tied, struct err *e)
+enum gguf_fit gguf_read_as(struct gguf *g, const struct family *f, const struct family_gguf *row,
+                           int tied, struct model_spec *spec, struct gguf_layout *tensors,
+                           struct err *e)
 {
-    json_t *config = gguf_config(s->g, f, row, tied, e);
-    if (e->set || model_spec_from_config(s->spec, config, e)) {
+    json_t *config = gguf_config(g, f, row, tied, e);
+    if (e->set || model_spec_from_config(spec, config, e)) {
         char why[sizeof e->msg];
         memcpy(why, e->msg, sizeof why);
         if (config) { /* the user never saw this config: name the metadata it came from */
             e->set = 0;
-            err_set(e, "'%s': %s", gguf_path(s->g), why);
+            err_set(e, "'%s': %s", gguf_path(g), why);
         }
         json_decref(config);
-        return OTHER_METADATA;
+        return GGUF_OTHER_METADATA;
     }
     json_decref(config);
-    model_spec_list_tensors(s->spec, DT_F32);
-    if (!gguf_layout_make(&s->tensors, s->spec, s->g, row, e))
-        return FITS;
-    model_spec_free(s->spec);
-    return OTHER_TENSORS;
+    model_spec_list_tensors(spec, DT_F32);
+    if (!gguf_layout_make(tensors, spec, g, row, e))
+        return GGUF_FITS;
+    model_spec_free(spec);
+    return GGUF_OTHER_TENSORS;
 }
 
 /* "llama, qwen2, ...": the architectures of all families, each once; free() it. */
@@ -227,15 +225,16 @@ static char *list_architectures(void)
 static int open_architecture(struct gguf_in *s, const char *arch, struct err *e)
 {
     int tied = is_tied(s, e);
-    enum fit nearest = OTHER_METADATA + 1;
+    enum gguf_fit nearest = GGUF_OTHER_METADATA + 1;
     struct err reason = {0};
     for (int i = 0; families[i] && !e->set; i++)
         for (const struct family_gguf *row = families[i]->gguf; row->arch; row++) {
             if (strcmp(row->arch, arch))
                 continue;
             struct err why = {0};
-            enum fit fit = open_as(s, families[i], row, tied, &why);
-            if (fit == FITS)
+            enum gguf_fit fit = gguf_read_as(s->g, families[i], row, tied, s->spec, &s->tensors,
+                                             &why);
+            if (fit == GGUF_FITS)
                 return 0;
             if (fit < nearest) {
                 nearest = fit;

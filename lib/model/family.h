@@ -43,7 +43,8 @@ struct family_stored {
 };
 
 /* An architecture that llama.cpp gives GGUF files of the family. Several families may share one;
- * the first that explains a whole file is chosen. */
+ * the first that explains a whole file is chosen. Of several of a family the first that can hold a
+ * model is written. */
 struct family_gguf {
     const char *arch;
     /* rope rotates neighbouring channels, so rows marked ~ are interleaved */
@@ -51,6 +52,14 @@ struct family_gguf {
     /* models with this number of layers scale scores by hidden_size / num_attention_heads, not
      * head_dim */
     int64_t wide_score_layers;
+    /* heads must be hidden_size / num_attention_heads wide */
+    int head_by_width;
+    /* a tied head is stored too; matrices that have no bias get one of zeros */
+    int needs_head, needs_biases;
+    /* reads divisors of the rope frequencies from tensors */
+    int rope_divisors;
+    /* runs sliding windows, in the layers that sliding_window_pattern lists */
+    int windows;
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =

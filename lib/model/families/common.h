@@ -106,7 +106,10 @@
     STORED("model.layers.{L}.mlp.gate_proj", "gate_proj") \
     STORED_MLP
 
-/* ---- names in a GGUF file, the same in every architecture; q, k, v and gate, up may be fused */
+/* ---- names in a GGUF file, the same in every architecture. q, k, v and gate, up may be fused; an
+ * architecture that knows them only so has these rows first */
+#define GGUF_QKV GGUF_STORED("blk.{L}.attn_qkv", "~q_proj|~k_proj|v_proj")
+#define GGUF_GATE_UP GGUF_STORED("blk.{L}.ffn_up", "gate_proj|up_proj")
 #define GGUF_NAMES \
     GGUF_STORED("token_embd", "embed_tokens") \
     GGUF_STORED("position_embd", "embed_positions") \
@@ -116,7 +119,7 @@
     GGUF_STORED("blk.{L}.attn_q", "~q_proj") \
     GGUF_STORED("blk.{L}.attn_k", "~k_proj") \
     GGUF_STORED("blk.{L}.attn_v", "v_proj") \
-    GGUF_STORED("blk.{L}.attn_qkv", "~q_proj|~k_proj|v_proj") \
+    GGUF_QKV \
     GGUF_STORED("blk.{L}.attn_output", "o_proj") \
     GGUF_STORED("blk.{L}.attn_q_norm", "q_norm") \
     GGUF_STORED("blk.{L}.attn_k_norm", "k_norm") \
@@ -124,7 +127,7 @@
     GGUF_STORED("blk.{L}.ffn_norm", "post_attention_layernorm") \
     GGUF_STORED("blk.{L}.ffn_gate", "gate_proj") \
     GGUF_STORED("blk.{L}.ffn_up", "up_proj") \
-    GGUF_STORED("blk.{L}.ffn_up", "gate_proj|up_proj") \
+    GGUF_GATE_UP \
     GGUF_STORED("blk.{L}.ffn_down", "down_proj") \
     GGUF_STORED("blk.{L}.post_ffw_norm", "mlp_output_norm")
 
