@@ -64,6 +64,19 @@ char *gguf_tokenizer_json(const struct gguf *g, struct err *e);
 char *gguf_tokenizer_config(const struct gguf *g);
 char *gguf_generation_config(const struct gguf *g);
 
+/* ---- splits of byte-level BPE, by name (lib/gguf/splits.c) */
+struct gguf_pre {
+    const char *name;
+    int add_bos, ignore_merges, nfc;
+    int digits;              /* digits are split off one by one before the GPT-2 pattern */
+    const char *patterns[5]; /* splits instead of the GPT-2 pattern; none: that pattern */
+};
+const struct gguf_pre *gguf_pre(const struct gguf *g, struct err *e); /* NULL on error */
+/* pre_tokenizer of a tokenizer.json; new reference */
+json_t *gguf_pre_tokenizer(const struct gguf_pre *p);
+/* The name for the splits of a tokenizer.json; NULL on error: llama.cpp has none. */
+const char *gguf_pre_of(const json_t *tokenizer, struct err *e);
+
 /* ---- tensors (lib/gguf/tensors.c) */
 /* Which tensor of the file holds which canonical one. */
 struct gguf_layout {

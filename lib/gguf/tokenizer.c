@@ -22,65 +22,6 @@ struct making {
     struct err *e;
 };
 
-/* ---- splits of byte-level BPE by name; patterns as the published tokenizer.json files have them
- */
-
-#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
-#define WORDS_PATTERN(digits) \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-static const struct pre {
-    const char *name;
-    int add_bos, ignore_merges, nfc;
-    int digits;              /* digits are split off one by one before the GPT-2 pattern */
-    const char *patterns[5]; /* splits instead of the GPT-2 pattern; none: that pattern */
-} pres[] = {
-    {"gpt-2", 0, 0, 0, 0, {NULL}},
-    {"smollm", 0, 0, 0, 1, {NULL}},
-    {"llama-bpe", 1, 1, 0, 0, {WORDS_PATTERN("\\p{N}{1,3}")}},
-    {"qwen2", 0, 0, 1, 0, {WORDS_PATTERN("\\p{N}")}},
-    /* llama.cpp's default, for files without .pre */
-    {"default",
-     0,
-     0,
-     0,
-     0,
-     {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}},
-};
-
-static const struct pre *find_pre(const struct gguf *g, struct err *e)
-{
-    char *name = gguf_meta_text(g, "tokenizer.ggml.pre"), list[100] = "";
-    const struct pre *found = NULL;
-    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
-        strcat(strcat(list, i ? ", " : ""), pres[i].name);
-        if (!strcmp(pres[i].name, name ? name : "default"))
-            found = &pres[i];
-    }
-    if (!found)
-        err_set(e, "'%s': pre-tokenizer %.60s is not supported (supported are %s)", gguf_path(g),
-                name, list);
-    free(name);
-    return found;
-}
-
-static json_t *pre_tokenizer(const struct pre *p)
-{
-    json_t *list = json_array();
-    if (p->digits)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
-    for (int i = 0; p->patterns[i]; i++)
-        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split",
-                                              "pattern", "Regex", p->patterns[i], "behavior",
-                                              "Isolated", "invert", 0));
-    json_array_append_new(list,
-                          json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
-                                    0, "trim_offsets", 1, "use_regex", !p->patterns[0]));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list);
-}
-
 /* ---- tokens */
 
 static int64_t token_type(const struct making *m, int64_t i)
@@ -182,7 +123,7 @@ static json_t *stored_merges(const struct making *m)
 
 static json_t *byte_level(const struct making *m)
 {
-    const struct pre *p = find_pre(m->g, m->e);
+    const struct gguf_pre *p = gguf_pre(m->g, m->e);
     if (!p)
         return NULL;
     json_t *model = json_pack("{s:s, s:n, s:n, s:b, s:b, s:b, s:O, s:o}", "type", "BPE", "dropout",
@@ -191,9 +132,9 @@ static json_t *byte_level(const struct making *m)
     return json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:{s:s, s:b, s:b, s:b}, s:o}", "version",
                      "1.0", "truncation", "padding", "added_tokens", added_tokens(m), "normalizer",
                      p->nfc ? json_pack("{s:s}", "type", "NFC") : json_null(), "pre_tokenizer",
-                     pre_tokenizer(p), "post_processor", post_processor(m, p->add_bos), "decoder",
-                     "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1,
-                     "model", model);
+                     gguf_pre_tokenizer(p), "post_processor", post_processor(m, p->add_bos),
+                     "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
+                     "use_regex", 1, "model", model);
 }
 
 /* ---- SentencePiece BPE: every split of a piece into two pieces is a merge; the best score of the

@@ -58,8 +58,11 @@ struct family_gguf {
     int needs_head, needs_biases;
     /* reads divisors of the rope frequencies from tensors */
     int rope_divisors;
-    /* runs sliding windows, in the layers that sliding_window_pattern lists */
+    /* runs sliding windows: in all layers but every n-th, unless the file lists them */
     int windows;
+    /* llama.cpp's quantiser takes models with this number of layers and grouped heads for its 70B
+     * model, whose v it gives more bits */
+    int64_t large_layers;
 };
 
 /* One op line: out <- op(in...; weights). Weights are canonical stems ("q_proj"): w[0] =

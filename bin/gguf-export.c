@@ -1,0 +1,127 @@
+/* gguf-export: any MODEL as a GGUF file. Forms and refusals: lib/gguf/form.c; types:
+ * lib/gguf/types.c. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../lib/base/text.h"
+#include "../lib/gguf/gguf.h"
+#include "../lib/tool/tool.h"
+
+static const char *type = "keep", *name;
+static int pure;
+
+static const struct opt opts[] = {
+    {"type", OPT_TEXT, &type, "TYPE",
+     "store matrices as f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_s, q4_k_m, q5_k_s, "
+     "q5_k_m or q6_k, as llama-quantize does; keep: as they are",
+     0},
+    {"pure", OPT_FLAG, &pure, NULL,
+     "the same type for all matrices, without the more precise ones that llama-quantize chooses",
+     0},
+    {"name", OPT_TEXT, &name, "NAME", "the model's name (default: that of the MODEL operand)", 0},
+    {0},
+};
+
+static const struct tool_desc desc = {
+    .name = "gguf-export",
+    .operands = "MODEL FILE",
+    .summary = "Write a model as a GGUF file for llama.cpp, Ollama and their kin.",
+    .description =
+        "MODEL is a directory, a model stream, a GGUF file, or - for standard input. FILE appears "
+        "only once it is complete; if it is a directory or ends in /, the file's name there "
+        "follows llama.cpp's convention: name, size and type. llama.cpp computes the same function "
+        "from the file, and tokenizes the same.\n\nQuantised blocks are those of llama.cpp's "
+        "quantiser without an importance matrix, and so are the types: the head (or the embedding "
+        "that is also the head) becomes q6_k, and the _m and _s types give some layers more bits. "
+        "Rows that are no multiple of 256, or of 32, are stored as the type that llama.cpp would "
+        "take instead; a note says which size would suit. Vectors stay f32.\n\nA shape that "
+        "llama.cpp's architecture for the family cannot hold is written as another that computes "
+        "the same (qwen2 as llama, layers of different shapes as deci), or refused with the shape "
+        "that would work. A tokenizer whose splits llama.cpp has no name for is refused too.",
+    .example = "  gguf-export student.tsz student.gguf --type q4_k_m",
+    .opts = opts,
+    .min_operands = 2,
+    .max_operands = 2,
+};
+
+static int is_dir(const char *path)
+{
+    struct stat st;
+    return text_ends(path, "/") || (!stat(path, &st) && S_ISDIR(st.st_mode));
+}
+
+/* The last part of a path, without the suffix of a stream or file. free() it. */
+static char *stem(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t begin = n;
+    while (begin && path[begin - 1] != '/')
+        begin--;
+    char *made = mem_format("%.*s", (int)(n - begin), path + begin);
+    static const char *const suffixes[] = {".tsz", ".ts", ".gguf"};
+    for (int i = 0; i < 3; i++)
+        if (text_ends(made, suffixes[i]) && strlen(made) > strlen(suffixes[i]))
+            made[strlen(made) - strlen(suffixes[i])] = 0;
+    return made;
+}
+
+/* The operand of the first step, which imported a directory or file. NULL: unknown. */
+static const char *root_operand(const json_t *hist)
+{
+    return json_string_value(
+        json_array_get(json_object_get(json_array_get(hist, 0), "operands"), 0));
+}
+
+/* What the model was made from: the source of the first step, if there were more. free() it. */
+static char *base_model(const json_t *hist)
+{
+    const char *root = root_operand(hist);
+    return json_array_size(hist) > 1 && root && strcmp(root, "-") ? stem(root) : NULL;
+}
+
+static char *own_name(const char *operand, const json_t *hist)
+{
+    const char *root = root_operand(hist);
+    if (strcmp(operand, "-"))
+        return stem(operand);
+    return root && strcmp(root, "-") ? stem(root) : mem_string("model");
+}
+
+int main(int argc, char **argv)
+{
+    struct tool *t = tool_begin(&desc, argc, argv);
+    const char *file = tool_operand(t, 1);
+    if (strcmp(type, "keep") && !gguf_is_type(type))
+        tool_usage(t, "--type must be keep, or one of %s, not \"%s\"", gguf_type_names, type);
+    if (!strcmp(file, "-"))
+        tool_usage(t, "cannot write a GGUF file to standard output (-): give FILE a name");
+    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    const struct model_spec *h = model_in_spec(in);
+    char *base = base_model(h->hist),
+         *chosen = name ? mem_string(name) : own_name(tool_operand(t, 0), h->hist),
+         *history = json_array_size(h->hist) ? json_dumps(h->hist, JSON_COMPACT) : NULL;
+    struct gguf_sink_options o = {.type = strcmp(type, "keep") ? type : NULL,
+                                  .pure = pure,
+                                  .name = chosen,
+                                  .base_model = base,
+                                  .history = history};
+    char *path = is_dir(file) ? gguf_path_in(file, &o, h) : mem_string(file);
+    struct model_out *out = gguf_sink_open(h, path, &o, tool_err(t));
+    tool_check(t);
+    model_copy(out, in);
+    tool_check(t);
+    if (model_out_note(out))
+        tool_note(t, "%s", model_out_note(out));
+    if (is_dir(file))
+        tool_note(t, "wrote %s", path);
+    model_out_close(out);
+    model_close(in);
+    free(path);
+    free(base);
+    free(chosen);
+    free(history);
+    return tool_finish(t);
+}
