@@ -159,7 +159,7 @@ static void put_sizes(const struct making *m)
         err_set(m->e,
                 "'%s': heads with %" PRId64 " key and %" PRId64 " value channels are not supported",
                 gguf_path(m->g), D, size(m, "attention.value_length", D));
-    if (!m->family->explicit_head_dim && D != derived)
+    if (!config_key(m->family, "head_dim") && D != derived)
         err_set(m->e,
                 "'%s': family %s cannot combine heads of %" PRId64
                 " channels with a hidden size of %" PRId64,
@@ -173,7 +173,7 @@ static void put_sizes(const struct making *m)
     put(m, "num_hidden_layers", json_integer(size(m, "block_count", -1)));
     put(m, "num_attention_heads", json_integer(H));
     put_layer_sizes(m);
-    if (m->family->explicit_head_dim)
+    if (m->family->explicit_head_dim || D != derived)
         put(m, "head_dim", json_integer(D));
     put(m, "max_position_embeddings", json_integer(size(m, "context_length", -1)));
 }

@@ -229,14 +229,14 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
 }
 
 @test "a tokenizer that cannot be rebuilt is an error only where it is needed" {
-    $GGUF vocab "$G/tokenizers_small/gpt2.json" m.gguf tekken
+    $GGUF vocab "$G/tokenizers_small/gpt2.json" m.gguf bailingmoe
     run --separate-stderr "$BIN/gguf-import" m.gguf -o x.tsz
     [ "$status" = 0 ]
     [[ $stderr \
-        == *"no tokenizer.json: 'm.gguf': pre-tokenizer tekken is not supported (supported are "* ]]
-    [[ $stderr == *" gpt-2, smollm, llama-bpe, qwen2, default)" ]]
+        == *"no tokenizer.json: 'm.gguf': pre-tokenizer bailingmoe is not supported (supported are "* ]]
+    [[ $stderr == *"(supported are gpt-2, smollm, llama-bpe, dbrx, qwen2, "* ]]
     run -1 --separate-stderr sh -c "echo a | '$BIN/tokenize' -m m.gguf -o a.tsz"
-    [[ $stderr == *"pre-tokenizer tekken"* ]]
+    [[ $stderr == *"pre-tokenizer bailingmoe"* ]]
 }
 
 @test "refused: architectures, metadata, parts, experts, windows" {

@@ -10,6 +10,9 @@ them.
                                              Q8_0 and Q4_0 hold exactly
     gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model
                                              without tensors worth the name
+    gguf.py agree DIR FILE                   FILE's metadata are those that `make DIR` writes, and more
+    gguf.py show FILE [PREFIX]               metadata of FILE: key, value, shortened; and its tensors:
+                                             name, type
     gguf.py same A B                         streams (uncompressed) with the same id and, widened to
                                              f32, the same tensors
     gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose
@@ -233,6 +236,53 @@ def write(path, M, T):
         for _, _, raw in T.values():
             f.write(raw + b"\0" * (-len(raw) % 32))
 
+KINDS = "BbHhIif?s_Qqd"
+
+def read(path):
+    """The file's metadata {key: value} and tensors {name: (type number, shape)}."""
+    data, at = open(path, "rb").read(), 24
+    def take(code):
+        nonlocal at
+        x, = struct.unpack_from("<" + code, data, at)
+        at += struct.calcsize("<" + code)
+        return x
+    def take_text():
+        nonlocal at
+        n = take("Q")
+        at += n
+        return data[at - n:at].decode()
+    def take_value(kind):
+        if kind == 9:
+            kind, n = take("I"), take("Q")
+            return [take_value(kind) for _ in range(n)]
+        return take_text() if kind == 8 else take(KINDS[kind])
+    n_tensors, n_values = struct.unpack_from("<QQ", data, 8)
+    M = {take_text(): take_value(take("I")) for _ in range(n_values)}
+    T = {}
+    for _ in range(n_tensors):
+        name, n = take_text(), take("I")
+        shape = [take("Q") for _ in range(n)][::-1]
+        T[name] = take("I"), shape
+        take("Q")
+    return M, T
+
+def agree(folder, path):
+    c = json.load(open(folder + "/config.json"))
+    want, got = metadata(c), read(path)[0]
+    for key, value in want.items():
+        if key in ("general.name", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"):
+            continue
+        near = isinstance(value, float) and math.isclose(value, got.get(key, 0), rel_tol=1e-6)
+        assert near or got.get(key) == value, (key, value, got.get(key))
+
+def show(path, prefix=""):
+    M, T = read(path)
+    names = {number: name for name, number in TYPES.items()}
+    names.update({3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"})
+    lines = [f"{k} {v[:6] if isinstance(v, list) else v}" for k, v in M.items()]
+    lines += [f"{name} {names[kind]}" for name, (kind, _) in T.items()]
+    print("\n".join(line for line in lines if line.startswith(prefix)))
+
 def make(folder, out, kind=None, code=""):
     if kind not in TYPES:
         kind, code = None, kind or code
@@ -334,5 +384,5 @@ def near(a, b, bound):
         assert off <= float(bound) * most, (n, off, most)
 
 if __name__ == "__main__":
-    {"make": make, "tiny": tiny, "vocab": vocab, "same": same,
+    {"make": make, "tiny": tiny, "vocab": vocab, "agree": agree, "show": show, "same": same,
      "near": near}[sys.argv[1]](*sys.argv[2:])

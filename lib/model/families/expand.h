@@ -15,7 +15,8 @@
  *                                     there is read, and the first is written
  *   STORED_TRANSPOSED(name, layout)   the same, matrices being [in, out]
  *   GGUF(.field = value, ...)         struct family_gguf: an architecture of llama.cpp
- *   GGUF_STORED(name, layout)         how a GGUF file stores it
+ *   GGUF_STORED(name, layout)         how a GGUF file stores it; of several rows for a tensor the
+ *                                     first that is there is read, and the first is written
  *   START(out, op, weight, in...)     an op line before the blocks; END: one after them
  *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention or mlp; any:
  *                                     one that both share
