@@ -1,8 +1,8 @@
-/* Writing GGUF: see gguf_out.h. In: metadata, tensors with their names, types and shapes, and their
+/* Writing GGUF: see gguf.h. In: metadata, tensors with their names, types and shapes, and their
  * bytes. Out: magic, version 3, counts, metadata, descriptions, and data that begin at multiples of
  * 32. Refused: tensors whose rows are no multiple of their type's block, more or less data than a
  * tensor has, outputs that cannot be written out of order. */
-#include "gguf_out.h"
+#include "gguf.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

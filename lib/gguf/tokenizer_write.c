@@ -276,9 +276,9 @@ static int adds(const struct writing *w, const char *kind, int last)
         return json_is_true(said);
     const json_t *post = find_part(json_object_get(w->tokenizer, "post_processor"), "processors",
                                    "TemplateProcessing"),
-                 *single = json_object_get(post, "single"), *item;
+                 *single = json_object_get(post, "single");
     size_t n = json_array_size(single);
-    item = n > 1 ? json_array_get(single, last ? n - 1 : 0) : NULL;
+    const json_t *item = json_array_get(single, last && n ? n - 1 : 0);
     const char *token = named_token(w, kind), *id = json_string_value(json_object_get(
                                                   json_object_get(item, "SpecialToken"), "id"));
     return id && token && !strcmp(id, token);

@@ -3,8 +3,6 @@
 #ifndef PARE_GGUF_WRITE_H
 #define PARE_GGUF_WRITE_H
 
-#include "../../formats/gguf_out.h"
-#include "../model/config.h"
 #include "gguf.h"
 #include "gguf_private.h"
 

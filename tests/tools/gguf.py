@@ -10,9 +10,9 @@ them.
                                              Q8_0 and Q4_0 hold exactly
     gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model
                                              without tensors worth the name
-    gguf.py agree DIR FILE                   FILE's metadata are those that `make DIR` writes, and more
-    gguf.py show FILE [PREFIX]               metadata of FILE: key, value, shortened; and its tensors:
-                                             name, type
+    gguf.py agree DIR FILE                   FILE has the metadata that `make DIR` writes
+    gguf.py show FILE [PREFIX]               FILE's metadata, long lists shortened, and its tensors'
+                                             types; of those that begin with PREFIX
     gguf.py same A B                         streams (uncompressed) with the same id and, widened to
                                              f32, the same tensors
     gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose
