@@ -2,7 +2,9 @@
  * lib/tool/dump.h. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "../formats/json.h"
 #include "../lib/base/utf8.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
@@ -13,7 +15,8 @@ static const char *values;
 static const struct opt opts[] = {
     {"stats", OPT_FLAG, &with_stats, NULL, "print the minimum, mean and maximum of every record",
      0},
-    {"hist", OPT_FLAG, &with_hist, NULL, "print a shell script that makes the file again", 0},
+    {"hist", OPT_FLAG, &with_hist, NULL,
+     "print a shell script that makes the file again, or a directory of hf-export", 0},
     {"head", OPT_FLAG, &with_head, NULL, "print the complete header as JSON", 0},
     {"json", OPT_FLAG, &with_json, NULL, "print header and list of records as one JSON object", 0},
     {"values", OPT_TEXT, &values, "NAME",
@@ -48,6 +51,17 @@ static json_t *source_open(struct tool *t, const char *path, struct dump_source 
     }
     s->st = tool_in(t, path, NULL);
     return json_incref(st_head(s->st));
+}
+
+/* What hf-export wrote beside a model; NULL: nothing, or this is no directory. */
+static json_t *history_open(struct tool *t, const char *path)
+{
+    static const struct json_limits limits = {.bytes = 64 << 20, .values = 4000000, .depth = 64};
+    char *name = mem_format("%s/history.json", path);
+    json_t *head = access(name, F_OK) ? NULL : json_parse_file(name, &limits, tool_err(t));
+    free(name);
+    tool_check(t);
+    return head;
 }
 
 static json_t *record_json(struct tool *t, struct dump_source *s, const struct tensor *x)
@@ -185,7 +199,9 @@ int main(int argc, char **argv)
         print_table(t);
         return tool_finish(t);
     }
-    json_t *head = source_open(t, path, &s);
+    json_t *head = with_hist ? history_open(t, path) : NULL;
+    if (!head)
+        head = source_open(t, path, &s);
     if (with_hist)
         hist_script(head, path, stdout, tool_err(t));
     else if (with_head)

@@ -177,10 +177,14 @@ int sf_write(struct safetensors_out *s, int i, int64_t offset, const void *buf, 
 static int write_index(const struct safetensors_out *s, struct err *e)
 {
     json_t *map = json_object();
-    for (int i = 0; i < s->n; i++)
+    int64_t parameters = 0;
+    for (int i = 0; i < s->n; i++) {
         json_object_set_new(map, s->entries[i].t->name,
                             json_string(strrchr(s->shards[s->entries[i].shard].path, '/') + 1));
-    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total,
+        parameters += tensor_count(s->entries[i].t);
+    }
+    json_t *index = json_pack("{s:{s:I, s:I}, s:o}", "metadata", "total_parameters",
+                              (json_int_t)parameters, "total_size", (json_int_t)s->total,
                               "weight_map", map);
     char *text = json_dumps(index, JSON_INDENT(2)),
          *path = mem_format("%s/model.safetensors.index.json", s->dir);

@@ -8,6 +8,7 @@
 #include "divergence.h"
 #include "dump.h"
 #include "generate.h"
+#include "json_lines.h"
 #include "loss.h"
 #include "prompts.h"
 #include "published.h"

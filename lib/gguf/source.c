@@ -161,6 +161,7 @@ static void make_files(struct gguf_in *s)
         model_tokenizer_id(s->spec->tokenizer_id, s->files[0], s->spec->files[0].bytes);
     add_file(s, "tokenizer_config.json", gguf_tokenizer_config(s->g));
     add_file(s, "generation_config.json", gguf_generation_config(s->g));
+    add_file(s, "README.md", gguf_card(s->g));
 }
 
 /* "tensors become f32: 210 of type Q4_1, 1 of type Q6_K", and why there is no tokenizer. */

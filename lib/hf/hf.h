@@ -34,5 +34,17 @@ int hf_sink_check(const char *dir, const struct hf_sink_options *o, struct err *
  * the model's was written, and if values were rounded. NULL on error. */
 struct model_out *hf_sink_open(const struct model_spec *spec, const char *dir,
                                const struct hf_sink_options *o, struct err *e);
+/* Before model_out_end: the spec as it is written, config and class included (borrowed); and one
+ * file more. The model's own README.md is not written, since it describes another model. */
+const struct model_spec *hf_sink_spec(const struct model_out *out);
+int hf_sink_add(struct model_out *out, const char *name, const char *text);
+
+/* ---- special tokens (lib/hf/tokens.c) */
+/* A generation_config.json of the ids in a config.json; NULL: it has none. Free it. */
+char *hf_generation_config(const json_t *config);
+/* What transformers would stumble over in a file of the directory, config.json included: it is no
+ * JSON object, or the id of a special token is no entry of the vocabulary. A sentence, to free, or
+ * NULL. */
+char *hf_check_file(const char *name, const char *text, int64_t n, int64_t vocab_size);
 
 #endif

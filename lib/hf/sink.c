@@ -15,6 +15,7 @@
 
 struct hf_out {
     const struct model_spec *spec; /* of the incoming model */
+    struct model_spec written;     /* as the directory has it: class and config */
     struct layout layout;          /* dtypes of `stored`: those to write */
     struct dir_out dir;
     struct safetensors_out *out;
@@ -104,16 +105,32 @@ static int is_known_file(const char *name)
     return 0;
 }
 
+static int write_file(const struct hf_out *x, const char *name, const void *data, int64_t bytes,
+                      struct err *e)
+{
+    char *path = mem_format("%s/%s", x->dir.temporary.path, name);
+    int failed = file_write(path, data, bytes, e);
+    free(path);
+    return failed;
+}
+
 static int hf_file(void *self, int i, const void *data, struct err *e)
 {
     const struct hf_out *x = self;
     const char *name = x->spec->files[i].name;
-    if (!is_known_file(name))
+    if (!is_known_file(name) || !strcmp(name, "README.md"))
         return 0;
-    char *path = mem_format("%s/%s", x->dir.temporary.path, name);
-    int failed = file_write(path, data, x->spec->files[i].bytes, e);
-    free(path);
-    return failed;
+    return write_file(x, name, data, x->spec->files[i].bytes, e);
+}
+
+int hf_sink_add(struct model_out *out, const char *name, const char *text)
+{
+    return out->err->set ? -1 : write_file(out->self, name, text, (int64_t)strlen(text), out->err);
+}
+
+const struct model_spec *hf_sink_spec(const struct model_out *out)
+{
+    return &((const struct hf_out *)out->self)->written;
 }
 
 /* Begins the block at value `at`: whole rows, stored side by side, for transposed tensors; else as
@@ -185,6 +202,7 @@ static void hf_close(void *self)
         sf_finish(x->out, &given_up);
     dir_abandon(&x->dir);
     layout_free(&x->layout);
+    model_spec_free(&x->written);
     arena_close(&x->memory);
     free(x);
 }
@@ -275,15 +293,12 @@ static int plan(struct hf_out *x, struct model_spec *h, const struct hf_sink_opt
 static int open_parts(struct hf_out *x, const char *dir, const struct hf_sink_options *o,
                       char note[400], struct err *e)
 {
-    struct model_spec h;
-    model_spec_copy(&h, x->spec);
-    int failed = plan(x, &h, o, note, e) ||
-                 dir_create(&x->dir, dir, o->overwrite, "config.json", e) ||
-                 write_config(h.config, x->dir.temporary.path, e) || open_memory(x, e) ||
-                 !(x->out = sf_create(x->dir.temporary.path, x->layout.stored, x->layout.n_stored,
-                                      o->max_shard_size, e));
-    model_spec_free(&h);
-    return failed;
+    struct model_spec *h = &x->written;
+    model_spec_copy(h, x->spec);
+    return plan(x, h, o, note, e) || dir_create(&x->dir, dir, o->overwrite, "config.json", e) ||
+           write_config(h->config, x->dir.temporary.path, e) || open_memory(x, e) ||
+           !(x->out = sf_create(x->dir.temporary.path, x->layout.stored, x->layout.n_stored,
+                                o->max_shard_size, e));
 }
 
 int hf_sink_check(const char *dir, const struct hf_sink_options *o, struct err *e)

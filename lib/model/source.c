@@ -17,6 +17,7 @@ const char *const model_file_names[] = {"tokenizer.json",
                                         "generation_config.json",
                                         "chat_template.jinja",
                                         "LICENSE",
+                                        "README.md",
                                         NULL};
 
 struct model_spec *model_in_spec(struct model_in *in) { return &in->spec; }

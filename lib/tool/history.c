@@ -20,9 +20,9 @@
 
 /* tests/tools/ts.bats compares both lists, and the options of axes.def, with the tools' --help. */
 static const char *const tools[] = {
-    "calib-acts", "dump-logits",      "gguf-import",  "hf-import",   "kd-train",    "probe-layers",
-    "rank",       "score-importance", "score-taylor", "score-vocab", "slice-model", "tokenize",
-    "ts-cat"};
+    "calib-acts",   "dump-logits", "gguf-import",      "hf-export",    "hf-import",   "kd-train",
+    "probe-layers", "rank",        "score-importance", "score-taylor", "score-vocab", "slice-model",
+    "tokenize",     "ts-cat"};
 /* clang-format off */
 static const char *const options[] = {
     "adam-beta1",
@@ -47,6 +47,7 @@ static const char *const options[] = {
     "drop-mlp",
     "dtype",
     "field",
+    "format",
     "first-sequence",
     "first-window",
     "full",
@@ -70,8 +71,10 @@ static const char *const options[] = {
     "loss-on",
     "magnitude",
     "max-grad-norm",
+    "max-shard-size",
     "max-steps",
     "max-tokens",
+    "merge",
     "merge-heads",
     "min-learning-rate",
     "model",
@@ -190,7 +193,15 @@ static void option_print(const char *name, const json_t *value, FILE *f)
     free(text);
 }
 
-void hist_command(const json_t *step, FILE *f)
+/* The directory that a step writes is its last operand, not -o. */
+static int writes_directory(const json_t *step)
+{
+    const char *tool = json_string_value(json_object_get(step, "tool"));
+    return tool && !strcmp(tool, "hf-export");
+}
+
+/* with the first n operands */
+static void words_print(const json_t *step, size_t n, FILE *f)
 {
     const char *tool = json_string_value(json_object_get(step, "tool")),
                *device = json_string_value(json_object_get(step, "device")), *key;
@@ -208,13 +219,18 @@ void hist_command(const json_t *step, FILE *f)
         option_print("compute", compute, f);
     if (json_is_integer(threads))
         option_print("threads", threads, f);
-    for (size_t i = 0; i < json_array_size(operands); i++) {
+    for (size_t i = 0; i < n; i++) {
         const char *word = json_string_value(json_array_get(operands, i));
         if (word && word[0] == '-' && word[1] && !dashes++)
             fputs(" --", f);
         fputc(' ', f);
         word_print(word ? word : "?", f);
     }
+}
+
+void hist_command(const json_t *step, FILE *f)
+{
+    words_print(step, json_array_size(json_object_get(step, "operands")), f);
 }
 
 /* ---- the script */
@@ -398,7 +414,8 @@ static json_t *with_leg(const json_t *step, const json_t *leg)
 
 static void command_print(const struct script *x, int64_t s, const json_t *step)
 {
-    hist_command(step, x->f);
+    size_t n = json_array_size(json_object_get(step, "operands"));
+    words_print(step, n - (n && writes_directory(step)), x->f);
     redirections_print(x, s);
 }
 
@@ -418,7 +435,7 @@ static void product_print(const struct script *x, int64_t s)
     command_print(x, s, step);
     if (json_array_size(legs))
         fprintf(x->f, " --output-dir \"$tmp/%lld\" --resume", (long long)s);
-    fputs(" -o ", x->f);
+    fputs(writes_directory(step) ? " " : " -o ", x->f);
 }
 
 /* Makes the product for the first path that wants it, and copies it for the others. */
@@ -472,7 +489,7 @@ static void script_print(const struct script *x, const json_t *head, const char 
     fprintf(x->f, "#!/bin/%s\n# usage: %s THIS OUTPUT\n# The history that ", shell, shell);
     utf8_print(path, x->f);
     fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes again, to the same "
-          "bytes on the same machine, the stream of kind ",
+          "bytes on the same machine, what is of kind ",
           x->f);
     utf8_print(json_string_value(json_object_get(head, "kind")), x->f);
     fprintf(x->f, ", id %s\n", id ? id : "(none)");

@@ -15,6 +15,7 @@
 #include "../../kernels/op.h"
 #include "../base/usage.h"
 #include "../model/model.h"
+#include "card.h"
 #include "dump.h"
 #include "history.h"
 #include "model_open.h"

@@ -32,7 +32,7 @@ int train_lora_resolve(struct train_lora *l, struct err *e)
         return err_set(e, "--lora-alpha and --lora-targets have no effect without --lora");
     if (l->rank_text && parse_rank(l, e))
         return -1;
-    if (isnan(l->alpha))
+    if (l->rank && isnan(l->alpha))
         l->alpha = (double)l->rank;
     if (l->rank && !(l->alpha >= 1e-3 && l->alpha <= 1e6))
         return err_set(e, "--lora-alpha must be from 0.001 to 1e6, not %g", l->alpha);

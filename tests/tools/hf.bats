@@ -256,7 +256,8 @@ PY
     run "$BIN/hf-export" b.tsz out
     [ "$status" = 0 ]
     [[ $output == *"left out auto_map"*"evil.py"* ]]
-    [ "$(ls out | sort | tr '\n' ' ')" = "config.json generation_config.json model.safetensors " ]
+    [ "$(ls -A out | LC_ALL=C sort | xargs)" \
+        = "README.md config.json generation_config.json history.json model.safetensors" ]
     run ! grep auto_map out/config.json
 }
 

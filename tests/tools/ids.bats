@@ -71,6 +71,7 @@ slice-model|hidden-size|16|24
 slice-model|intermediate-size|16|0-1:16
 slice-model|num-attention-heads|2|4
 slice-model|merge-heads|qkv|qkvo
+slice-model|dtype|f16|bf16
 slice-model|repair-tokens|16|32
 slice-model|repair-ridge|0.1|0.2
 slice-model|num-key-value-heads|1|2
@@ -90,6 +91,7 @@ tokenize|bos|auto|a
 tokenize|row-bos|no|yes
 tokenize|pack|off|on
 kd-train|init|keep|random
+kd-train|dtype|f16|bf16
 kd-train|teacher-rest|renormalise|drop
 kd-train|loss|kl|kl+ce
 kd-train|loss-on|completion|all

@@ -367,17 +367,16 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
     }
     for tool in "$BATS_TEST_DIRNAME"/../../bin/*.c; do
         "$bin/$(basename "$tool" .c)" --help > help
-        grep -q -- '--output FILE .*' help && grep -q -- '--compress' help &&
-            basename "$tool" .c >> writers
+        grep -q -- '--compress\|--push-layout' help && basename "$tool" .c >> writers
         [ "$(tail -n 1 writers 2> none)" != "$(basename "$tool" .c)" ] ||
             sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
     done
     [ "$(listed tools)" = "$(sort writers)" ]
     sizes=$(sed -n 's/^.*_AXIS(.*, "\([a-z-]*\)",.*/\1/p' "$lib/model/axes.def")
     # those omitted do not change the result, and are not recorded
-    unrecorded=" adapter axes bytes compress dry-run eval-data eval-steps force help log \
-logging-steps multiple-of output output-dir overwrite parameters quiet ratio recompute resume \
-save-steps table teacher-dtype verify verify-tokens version "
+    unrecorded=" adapter axes base-model bytes compress dry-run eval-data eval-steps figures force \
+help log logging-steps multiple-of output output-dir overwrite parameters push-layout quiet ratio \
+recompute resume save-steps table teacher-dtype verify verify-tokens version "
     for option in $(sort -u named); do
         case $unrecorded in
         *" $option "*) ! listed options | grep -qx -- "$option" ;;
