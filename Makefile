@@ -143,13 +143,14 @@ check:                  ## runs the whole suite (installs Debian packages where 
 	sh tests/run
 
 PYTHON  ?= python3
-check-hf: all           ## checks against transformers and tokenizers (PYTHON= has both and torch)
+check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON= has them, torch)
 	$(PYTHON) tests/hf/export.py $(BINDIR) tests/golden/families/* \
 	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
 	$(PYTHON) tests/hf/encode.py $(BINDIR) \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 	$(PYTHON) tests/hf/chat.py $(BINDIR) $(CHAT_TEMPLATES)
 	$(PYTHON) tests/hf/perplexity.py $(BINDIR) tests/golden/families/*
+	$(PYTHON) tests/hf/lora.py $(BINDIR) tests/golden/families/*
 
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)

@@ -22,8 +22,8 @@ struct train_lora {
         "train adapters of rank R of the matrices of all blocks, and leave the weights as they " \
         "are (see above)", \
         OPT_UNSET) \
-    ROW("lora-alpha", OPT_REAL, lora.alpha, "A", \
-        "multiply what adapters add by A / R; A is R if not given, so that the learning rate " \
+    ROW("lora-alpha", OPT_REAL, lora.alpha, "X", \
+        "multiply what adapters add by X / R; X is R if not given, so that the learning rate " \
         "alone sets the pace", \
         OPT_UNSET) \
     ROW("lora-targets", OPT_TEXT, lora.targets, "LIST", \
@@ -34,12 +34,14 @@ struct train_lora {
         "place of --lora", \
         OPT_UNSET)
 #define TRAIN_LORA_HELP \
-    "\n\nWith --lora R, a matrix W of a block becomes W + A/R B A' with two trained matrices of " \
-    "R rows and R columns (LoRA). Gradients, moments and checkpoints are those of the adapters " \
-    "alone, and the student stays in the dtype it is stored in. The model that is written has " \
-    "the sums; --adapter writes the adapters by themselves, as a directory that PEFT loads and " \
-    "hf-export --merge adds. Norms, biases, embeddings and the head are not trained. Adapters " \
-    "want a learning rate about ten times as high as weights do."
+    "\n\nWith --lora R, a matrix W of a block becomes W + alpha/R B A, of which only A, with R " \
+    "rows, and B, with R columns, are trained (LoRA). Gradients, moments and checkpoints are " \
+    "those " \
+    "of the adapters alone, and the student stays in the dtype it is stored in. The model that " \
+    "is " \
+    "written has the sums; --adapter writes the adapters by themselves, as a directory that PEFT " \
+    "loads and hf-export --merge adds. Norms, biases, embeddings and the head are not trained. " \
+    "Adapters want a learning rate about ten times as high as weights do."
 
 int train_lora_is_on(const struct train_lora *l);
 /* What was typed. */
