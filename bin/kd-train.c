@@ -66,7 +66,9 @@ static const struct opt opts[] = {
     TRAIN_OPTIMISER_OPTIONS(ROW)
 #undef ROW
     {"Evaluation, log and checkpoints", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"eval-data", OPT_PATH, &eval_name, "TOKENS", "held-out sequences to evaluate on",
+    {"eval-data", OPT_PATH, &eval_name, "TOKENS",
+     "held-out sequences to evaluate on: the loss and, with a --teacher, the KL divergence from it "
+     "and how often the most probable token is the same",
      OPT_SILENT_ID},
 #define ROW(name, type, field, arg, help, flags) {name, type, &run.field, arg, help, flags},
     TRAIN_RUN_OPTIONS(ROW)
@@ -88,11 +90,7 @@ static const struct tool_desc desc = {
 #define LOSS(name, softmaxes, sums, n, own, teacher, title) "\n- " #name ": " title
 #include "../kernels/losses.def"
 #undef LOSS
-    "\n\nShapes for --widths: each line of FILE has options of slice-model, such as "
-    "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or is full, the whole model; "
-    "weight=2 draws a shape twice as often. The log names the shape of each step, and held-out "
-    "text is evaluated with every shape. STUDENT should have been written by slice-model --sort; "
-    "slice-model --in-order cuts the shapes out of the result." STATES_HELP TRAIN_LORA_HELP
+    NESTED_HELP STATES_HELP TRAIN_LORA_HELP
     "\n\nSIGTERM, SIGINT, SIGHUP and SIGUSR1 save a checkpoint and stop with status 1. A loss or "
     "gradient that is not finite ends the run; the last checkpoint remains. Refuses models and "
     "tokens of different tokenizers, token ids beyond a vocabulary, and --resume with options that "
@@ -163,20 +161,16 @@ static void open_tokens(struct tool *t, const char *name, struct st_in *in, stru
 /* Opens every stream. How many sequences of each source there will be is known before. */
 static void open_data(struct tool *t)
 {
-    json_t *shares = json_array();
     file_raise_limit();
     for (int i = 0; i < data.n; i++) {
         const struct data_source *s = &data.all[i];
         for (int64_t k = 0; k < s->n_streams; k++)
             open_tokens(t, s->streams[k].path, tool_in(t, s->streams[k].path, "tokens"),
                         &s->streams[k].tokens);
-        json_array_append_new(shares,
-                              json_pack("[I, I]", (json_int_t)s->weight, (json_int_t)s->n_streams));
     }
-    if (data.n > 1 || data.all->n_streams > 1)
+    json_t *shares = data_sources_shares(&data);
+    if (shares)
         tool_identify(t, "data", shares);
-    else
-        json_decref(shares);
     if (data.n > 1)
         tool_record(t, "sequences", data_sources_counts(&data, all_sequences()));
 }
@@ -295,7 +289,7 @@ static void open_run(struct tool *t)
     }
     if (loss_on_note_sources(text, &data))
         tool_note(t, "%s", text);
-    if (eval_name && train_run_evaluate_on(&run, &eval_data, e))
+    if (eval_name && held_out_open(&run.held_out, &run.trainer, &eval_data, e))
         tool_check(t);
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
@@ -321,18 +315,29 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
 
 static void show_step(struct tool *t, const struct train_record *r)
 {
-    char text[200];
+    char text[300];
     if (train_run_rises(&run, r, text))
         tool_note(t, "%s", text);
     train_run_describe(&run, r, text);
     tool_progress_with(t, r->step, o.schedule.max_steps, "steps", text);
 }
 
+/* The last step, and where several models are trained, what each has come to. */
+static void show_end(struct tool *t, const struct train_record *r)
+{
+    char text[300];
+    train_run_describe(&run, r, text);
+    tool_note(t, "step %lld: %s, %.0f s", (long long)r->step, text, run.spent);
+    for (int64_t i = 0; r->shape && i < run.held_out.n; i++) {
+        held_out_describe(&run.held_out, i, text);
+        tool_note(t, "%s: %s", o.nested.models[i].name, text);
+    }
+}
+
 static void train(struct tool *t)
 {
     struct train_record r;
     int noted = 0;
-    char text[200];
     tool_progress_every(t, run.logging_steps);
     tool_progress(t, run.trainer.step, o.schedule.max_steps, "steps");
     while (run.trainer.step < o.schedule.max_steps) {
@@ -353,10 +358,8 @@ static void train(struct tool *t)
                       run.save_err.msg, (long long)r.step);
         show_step(t, &r);
     }
-    if (run.steps) {
-        train_run_describe(&run, &r, text);
-        tool_note(t, "step %lld: %s, %.0f s", (long long)r.step, text, run.spent);
-    }
+    if (run.steps)
+        show_end(t, &r);
 }
 
 /* A student that is no directory has no name that PEFT could load it by. */

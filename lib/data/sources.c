@@ -213,6 +213,17 @@ json_t *data_sources_id(const struct data_sources *s)
     return all;
 }
 
+json_t *data_sources_shares(const struct data_sources *s)
+{
+    if (s->n == 1 && s->all->n_streams == 1)
+        return NULL;
+    json_t *shares = json_array();
+    for (int i = 0; i < s->n; i++)
+        json_array_append_new(shares, json_pack("[I, I]", (json_int_t)s->all[i].weight,
+                                                (json_int_t)s->all[i].n_streams));
+    return shares;
+}
+
 void data_sources_close(struct data_sources *s)
 {
     for (struct data_source *a = s->all; a < s->all + s->n; a++) {

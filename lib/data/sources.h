@@ -53,6 +53,9 @@ json_t *data_sources_counts(const struct data_sources *s, int64_t position);
 /* What they are: the id of the only stream, or [[id, weight], ...], where many streams of a source
  * are the digest of their ids. New reference. */
 json_t *data_sources_id(const struct data_sources *s);
+/* [[weight in millionths, streams], ...], what ids of streams do not say of them. NULL: there is
+ * one stream. New reference. */
+json_t *data_sources_shares(const struct data_sources *s);
 void data_sources_close(struct data_sources *s);
 
 /* Splits NAME:NUMBER, unless a file has the whole name. Returns the number's text, in `text`, or

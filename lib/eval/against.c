@@ -14,7 +14,8 @@ struct against {
     struct tape *student, *teacher; /* teacher: NULL where its logits are given */
     struct comparison compare;
     struct arena arena; /* given logits of a batch, f32 */
-    int64_t rows;
+    int64_t rows, bytes;
+    struct against *beside; /* whose teacher and comparison these are; NULL: its own */
 };
 
 int64_t against_batch_size(const struct model_spec *h, int64_t n, int64_t most)
@@ -34,27 +35,51 @@ static struct tape *tape_of(struct against *a, struct model *m, int64_t n_seq, i
     return tape_record(a->x, &spec, e);
 }
 
+/* In memory of its own, or that of another student. */
+static int open_student(struct against *a, struct model *m, int64_t n_seq, int64_t n, struct err *e)
+{
+    if (!(a->student = tape_of(a, m, n_seq, n, e)))
+        return -1;
+    int64_t working = tape_working_bytes(a->student);
+    int fits = a->beside && working <= tape_working_bytes(a->beside->student);
+    a->bytes += tape_bytes(a->student) - (fits ? working : 0);
+    return tape_open_beside(a->student, fits ? a->beside->student : NULL, e);
+}
+
+static int open_teacher(struct against *a, int64_t n_seq, int64_t n, struct err *e)
+{
+    if (a->beside)
+        return 0;
+    if (a->from.model &&
+        (!(a->teacher = tape_of(a, a->from.model, n_seq, n, e)) || tape_open(a->teacher, e)))
+        return -1;
+    if (a->from.logits && exec_arena(a->x, &a->arena, (size_t)given_bytes(a), e))
+        return -1;
+    a->bytes += (a->teacher ? tape_bytes(a->teacher) : 0) + given_bytes(a) +
+                comparison_bytes(a->rows);
+    return comparison_open(&a->compare, a->x, a->rows, e);
+}
+
+static int is_same_teacher(const struct against *a, const struct against *other)
+{
+    return other && !other->beside && a->rows <= other->rows &&
+           a->from.model == other->from.model && a->from.logits == other->from.logits;
+}
+
 struct against *against_open(struct exec *x, struct model *m, const struct teacher *t,
-                             int64_t n_seq, int64_t n, struct err *e)
+                             int64_t n_seq, int64_t n, struct against *beside, struct err *e)
 {
     struct against *a = mem_alloc(sizeof *a);
     *a = (struct against){.x = x, .from = *t, .rows = n_seq * (n - 1)};
-    if (!(a->student = tape_of(a, m, n_seq, n, e)) || tape_open(a->student, e) ||
-        (t->model &&
-         (!(a->teacher = tape_of(a, t->model, n_seq, n, e)) || tape_open(a->teacher, e))) ||
-        (t->logits && exec_arena(x, &a->arena, (size_t)given_bytes(a), e)) ||
-        comparison_open(&a->compare, x, a->rows, e)) {
+    a->beside = is_same_teacher(a, beside) ? beside : NULL;
+    if (open_student(a, m, n_seq, n, e) || open_teacher(a, n_seq, n, e)) {
         against_close(a);
         return NULL;
     }
     return a;
 }
 
-int64_t against_bytes(const struct against *a)
-{
-    return tape_bytes(a->student) + (a->teacher ? tape_bytes(a->teacher) : 0) + given_bytes(a) +
-           comparison_bytes(a->rows);
-}
+int64_t against_bytes(const struct against *a) { return a->bytes; }
 
 /* Puts the given logits of each window where its tokens are in the batch. */
 static int given_put(const struct against *a, const struct data_batch *d, struct err *e)
@@ -90,10 +115,11 @@ const double *against_run(struct against *a, const struct data_batch *d, struct 
 {
     struct operand student, teacher;
     int64_t rows = d->b.n_seq * d->b.seq_len;
-    if (teacher_run(a, d, &teacher, e) || tape_forward(a->student, &d->b, e))
+    struct against *own = a->beside ? a->beside : a;
+    if (teacher_run(own, d, &teacher, e) || tape_forward(a->student, &d->b, e))
         return NULL;
     student = tape_logits_there(a->student, rows);
-    const double *values = comparison_run(&a->compare, &student, &teacher, d->b.labels, rows);
+    const double *values = comparison_run(&own->compare, &student, &teacher, d->b.labels, rows);
     if (a->x->err.set)
         err_set(e, "%s", a->x->err.msg);
     return e->set ? NULL : values;

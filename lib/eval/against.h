@@ -14,9 +14,10 @@ struct teacher {
 };
 
 struct against;
-/* Batches of n_seq windows whose longest has n tokens. */
+/* Batches of n_seq windows whose longest has n tokens. beside: NULL, or another student of the
+ * teacher, which never runs at the same time and is closed later: its memory is used. */
 struct against *against_open(struct exec *x, struct model *m, const struct teacher *t,
-                             int64_t n_seq, int64_t n, struct err *e);
+                             int64_t n_seq, int64_t n, struct against *beside, struct err *e);
 /* How many windows of n tokens to compare at a time: no more than `most`, and no more than a few
  * hundred megabytes of logits hold, but at least one. */
 int64_t against_batch_size(const struct model_spec *h, int64_t n, int64_t most);

@@ -58,13 +58,13 @@ static int open_alone(struct eval *v, struct exec *x, struct model *m, const str
 }
 
 static int open_against(struct eval *v, struct exec *x, struct model *m, const struct teacher *t,
-                        struct err *e)
+                        const struct eval *beside, struct err *e)
 {
     int64_t n = v->windows.longest;
     if (t->logits && logits_check_windows(t->logits, &v->windows, e))
         return -1;
     v->batch_size = against_batch_size(&m->spec, n, v->batch_size);
-    v->against = against_open(x, m, t, v->batch_size, n, e);
+    v->against = against_open(x, m, t, v->batch_size, n, beside ? beside->against : NULL, e);
     if (!v->against)
         return -1;
     v->bytes = against_bytes(v->against);
@@ -84,7 +84,8 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
     v->batch_size = min64(o->batch_size ? o->batch_size : max64(1, 1024 / n), windows);
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
-    if (has_teacher ? open_against(v, x, m, &o->teacher, e) : open_alone(v, x, m, o->beside, e)) {
+    if (has_teacher ? open_against(v, x, m, &o->teacher, o->beside, e)
+                    : open_alone(v, x, m, o->beside, e)) {
         eval_close(v);
         return NULL;
     }

@@ -10,8 +10,8 @@
 struct eval_options {
     struct window_options windows;
     int64_t batch_size; /* windows per batch; 0: as many as make about 1024 tokens */
-    /* another evaluation, which never runs at the same time, whose memory for activations is used
-     * if it suffices; or NULL */
+    /* another evaluation, which never runs at the same time and is closed later, whose memory for
+     * activations is used if it suffices; or NULL */
     const struct eval *beside;
     struct teacher teacher; /* fewer windows at a time, if need be */
 };

@@ -15,6 +15,14 @@
 
 #include "../tape/tape.h"
 
+/* What --help says of --widths. */
+#define NESTED_HELP \
+    "\n\nShapes for --widths: each line of FILE has options of slice-model, such as " \
+    "hidden-size=384 intermediate-size=1024 drop-layers=10-14, or is full, the whole model; " \
+    "weight=2 draws a shape twice as often. The log names the shape of each step, and held-out " \
+    "text is evaluated with every shape. STUDENT should have been written by slice-model --sort; " \
+    "slice-model --in-order cuts the shapes out of the result."
+
 struct nested;
 /* spec: of the tape of a model, whose `model` is replaced by each in turn. The student must have
  * been planned; it and the list are borrowed. Records tapes, allocates nothing. */

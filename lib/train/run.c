@@ -159,44 +159,6 @@ int train_run_save(struct train_run *r, struct err *e)
     return train_check_finite(&r->trainer, e) || write_checkpoint(r, e) ? -1 : 0;
 }
 
-int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, struct err *e)
-{
-    struct trainer *t = &r->trainer;
-    struct eval_options o = {0};
-    if (train_cut(&o.windows, held_out, t->o.seq_length, t->student, t->teacher, e))
-        return -1;
-    int64_t n = count_models(r), first = t->nested ? nested_largest(t->nested) : 0;
-    r->evaluations = mem_alloc((size_t)n * sizeof *r->evaluations);
-    for (int64_t k = 0; k < n; k++) {
-        int64_t i = (first + k) % n;
-        struct model *m = t->nested ? nested_model(t->nested, i) : t->student;
-        if (!(r->evaluations[i] = eval_open(t->x, m, held_out, &o, e)))
-            return -1;
-        o.beside = r->evaluations[first];
-    }
-    return 0;
-}
-
-/* "eval_nll" of the line: a number, or one by the name of each nested model. */
-static int run_evaluate(struct train_run *r, json_t *line, struct err *e)
-{
-    const struct trainer *t = &r->trainer;
-    json_t *all = t->nested ? json_object() : NULL, *nll = NULL;
-    for (int64_t i = 0; i < count_models(r); i++) {
-        struct eval_sums sums;
-        if (t->nested)
-            nested_enter(t->nested, i);
-        if (eval_run(r->evaluations[i], &sums, NULL, NULL, e))
-            break;
-        nll = json_real(sums.nll);
-        r->held_out = all ? 0 : sums.nll;
-        if (all)
-            json_object_set_new(all, t->o.nested.models[i].name, nll);
-    }
-    json_object_set_new(line, "eval_nll", all ? all : nll);
-    return e->set ? -1 : 0;
-}
-
 static int64_t last_step(const struct train_run *r) { return r->trainer.o.schedule.max_steps; }
 
 static int due(int64_t step, int64_t every) { return every && step % every == 0; }
@@ -221,8 +183,8 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
         return done;
     json_t *line = train_record_json(&r->trainer, rec, usage_seconds() - start);
     int failed = 0;
-    if (r->evaluations && (due(rec->step, r->eval_steps) || rec->step == last_step(r)))
-        failed = run_evaluate(r, line, e);
+    if (r->held_out.n && (due(rec->step, r->eval_steps) || rec->step == last_step(r)))
+        failed = held_out_run(&r->held_out, line, e);
     int saves = save_is_due(r, rec->step);
     if (!failed && (saves || rec->step == last_step(r)))
         failed = train_check_finite(&r->trainer, e);
@@ -258,9 +220,7 @@ int train_run_close(struct train_run *r, struct err *e)
     int failed = r->log && train_log_close(r->log, &r->log_err);
     if (r->log_err.set)
         failed = err_set(e, "%s", r->log_err.msg);
-    for (int64_t i = 0; r->evaluations && i < count_models(r); i++)
-        eval_close(r->evaluations[i]);
-    free(r->evaluations);
+    held_out_close(&r->held_out);
     free(r->first_loss);
     train_close(&r->trainer);
     json_decref(r->head);
@@ -287,22 +247,21 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
         *p++ = (struct memory_part){"nested copies", nested_model_bytes(t->nested), 0};
     int64_t activations = train_activation_bytes(t) +
                           train_stream_bytes(t->o.stream, t->o.batch_size,
-                                             data_sources_longest(t->data));
-    for (int64_t i = 0; r->evaluations && i < count_models(r); i++)
-        activations += eval_bytes(r->evaluations[i]);
+                                             data_sources_longest(t->data)) +
+                          held_out_bytes(&r->held_out);
     *p++ = (struct memory_part){"activations", activations, 0};
     *p = (struct memory_part){0};
 }
 
-void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200])
+void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[300])
 {
-    char held_out[40] = "", shape[100] = "";
+    char held_out[84] = ", ", shape[100] = "";
     if (rec->shape)
         snprintf(shape, sizeof shape, " of %s", rec->shape);
-    if (r->held_out > 0)
-        snprintf(held_out, sizeof held_out, ", held out %.4f", r->held_out);
-    snprintf(text, 200, "loss %.4f%s%s, learning rate %.2g, %.0f tokens/s", rec->loss, shape,
-             held_out, rec->learning_rate, (double)r->predictions / r->spent);
+    if (r->held_out.was_run && !rec->shape)
+        held_out_describe(&r->held_out, 0, held_out + 2);
+    snprintf(text, 300, "loss %.4f%s%s, learning rate %.2g, %.0f tokens/s", rec->loss, shape,
+             held_out[2] ? held_out : "", rec->learning_rate, (double)r->predictions / r->spent);
 }
 
 struct model_in *train_result_spec(struct model_spec *spec, struct model_in *student,

@@ -4,15 +4,15 @@
 #define PARE_TRAIN_RUN_H
 
 #include "../base/usage.h"
-#include "../eval/eval.h"
 #include "checkpoint.h"
+#include "held_out.h"
 #include "log.h"
 #include "settings.h"
 #include "step.h"
 
 struct train_run {
     struct trainer trainer;     /* opened by the caller */
-    struct eval **evaluations;  /* one, or one of each nested model; NULL: none; freed */
+    struct held_out held_out;   /* opened by the caller, where there is such text; closed */
     const char *dir, *log_path; /* NULL: no checkpoints, no log */
     const char *output;         /* the model's name, which must not be the log's */
     /* 0: after the last step only; save_steps -1: every tenth of the run and every ten minutes */
@@ -33,7 +33,6 @@ struct train_run {
     int64_t steps, predictions; /* of this process */
     double *first_loss;         /* of each model trained, in this process; 0: none yet */
     int rise_told;
-    double held_out; /* the last loss on held-out text; 0: none yet, or several */
 };
 
 /* Rows as in options.h, of the fields of train_run. */
@@ -73,8 +72,6 @@ json_t *train_run_meta(const struct train_run *r);
 /* After train_run_check. Loads the newest checkpoint if `resume` is set, and truncates the log to
  * its step; removes checkpoints if `overwrite` is. note: a message for the user, or "". */
 int train_run_open(struct train_run *r, char note[900], struct err *e);
-/* Evaluations on held-out text, of the student or of each nested model; before train_run_open. */
-int train_run_evaluate_on(struct train_run *r, const struct tokens *held_out, struct err *e);
 /* One step, its line in the log (evaluation included), and its checkpoint when one is due. 1: done;
  * 0: stopped before the step was complete; -1: error. */
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
@@ -88,7 +85,7 @@ enum { TRAIN_PARTS = 7 };
 /* what the run will take; models are loaded */
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
 /* For people: "loss 2.3456, held out 2.4567, learning rate 0.0001, 1234 tokens/s". */
-void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[200]);
+void train_run_describe(const struct train_run *r, const struct train_record *rec, char text[300]);
 /* 1, once in a run: the loss is ten times that of the first step; says so. */
 int train_run_rises(struct train_run *r, const struct train_record *rec, char text[200]);
 /* The spec of the trained model: the student's, in the dtypes chosen, without id, with the

@@ -3,6 +3,7 @@
 #define PARE_TRAIN_H
 
 #include "checkpoint.h"
+#include "held_out.h"
 #include "log.h"
 #include "lora.h"
 #include "options.h"

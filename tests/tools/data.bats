@@ -98,7 +98,7 @@ step = header["hist"][-1]
 assert step["sequences"] == log[-1]
 assert [i["path"] for i in step["inputs"]][1:] == ["a.tsz", "c:2.tsz", "b.tsz"]
 P
-    for step in 5 10; do
+    for step in 8 10; do
         rm -rf run
         train --data a.tsz:3 --data c:2.tsz:0.5 --data b.tsz --max-steps 14 --output-dir run \
             --save-steps $step --log cut.log -o x.tsz

@@ -19,7 +19,6 @@ train() {
     kd-train sorted.tsz $widths --teacher "$teacher" --data tokens.tsz --batch-size 2 \
         --learning-rate 1e-3 --quiet --log "$name.log" -o "$name.tsz" "$@"
 }
-nll() { eval-ppl --quiet "$1" tokens.tsz | sed 's/.*"nll":\([^,]*\),.*/\1/'; }
 refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
     run --separate-stderr "-$1" "${@:3}"
     [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
@@ -31,7 +30,7 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
     train full whole --max-steps 5 --gradient-accumulation-steps 2 --eval-data tokens.tsz
     train '' plain --max-steps 5 --gradient-accumulation-steps 2 --eval-data tokens.tsz
     $prune close whole.tsz plain.tsz 0
-    same='s/"shape":"full",//; s/{"full":\(.*\)}}/\1}/; s/,"tokens_per.*"peak_rss":[0-9]*//'
+    same='s/"shape":"full",//; s/{"full":\([^}]*\)}/\1/g; s/,"tokens_per.*"peak_rss":[0-9]*//'
     cmp <(sed "$same" whole.log) <(sed "$same" plain.log)
 }
 
@@ -76,8 +75,8 @@ num-key-value-heads=1	drop-layers=1
 W
     train three whole --max-steps 42 --eval-data tokens.tsz --eval-steps 21 --output-dir a
     train three parts --max-steps 42 --eval-data tokens.tsz --eval-steps 21 --output-dir b \
-        --save-steps 10
-    rm parts.tsz b/checkpoint-40.tsz
+        --save-steps 25
+    rm parts.tsz b/checkpoint-42.tsz
     train three parts --max-steps 42 --eval-data tokens.tsz --eval-steps 21 --output-dir b --resume
     cmp whole.tsz parts.tsz
     $prune close whole.tsz parts.tsz 0
@@ -85,7 +84,7 @@ W
     for options in '' '--hidden-size 24 --intermediate-size 30' \
         '--num-key-value-heads 1 --drop-layers 1'; do
         slice-model --quiet whole.tsz --in-order $options -o $i.tsz
-        nll $((i++)).tsz >> cut-out
+        eval-ppl --quiet $((i++)).tsz tokens.tsz --against "$teacher" >> cut-out
     done
     python3 - <<'P'
 import collections, json
@@ -97,8 +96,10 @@ assert set(drawn) == set(names) and all(abs(drawn[n] - want[n]) < 10 for n in na
 assert drawn[names[1]] > drawn[names[2]] > drawn[names[0]], drawn
 assert [l["step"] for l in log if "eval_nll" in l] == [21, 42]
 assert list(log[41]["eval_nll"]) == names
-for n, cut in zip(names, map(float, open("cut-out"))):
-    assert abs(log[41]["eval_nll"][n] - cut) < 1e-9 * cut, (n, log[41], cut)
+for n, cut in zip(names, map(json.loads, open("cut-out"))):
+    for key, want in [("eval_nll", cut["nll"]), ("eval_kl", cut["against"]["kl"]),
+                      ("eval_top1", cut["against"]["same_top1"])]:
+        assert abs(log[41][key][n] - want) < 1e-9 * want, (n, key, log[41], want)
     assert log[41]["eval_nll"][n] < log[20]["eval_nll"][n] or n == "full"
 P
     sed 's/weight=2/weight=3/' three > four

@@ -88,7 +88,7 @@ EOF
     run=("${train[@]}" --data packed.tsz --batch-size 2 --max-steps 6 --save-steps 2
         --output-dir run -o)
     "${run[@]}" whole.tsz
-    ls run/checkpoint-4.tsz
+    rm run/checkpoint-6.tsz
     "${run[@]}" again.tsz --resume
     cmp whole.tsz again.tsz
 }

@@ -140,8 +140,8 @@ P
             --batch-size 1 "$@"
     }
     short --output-dir whole --save-steps 8 --log whole.log
-    short --output-dir cut --log cut.log --save-steps 3
-    rm cut/checkpoint-6.tsz cut/model.tsz       # as if stopped after step 3
+    short --output-dir cut --log cut.log --save-steps 5
+    rm cut/checkpoint-8.tsz cut/model.tsz       # as if stopped after step 5
     short --output-dir cut --log cut.log --save-steps 1 --resume
     cmp whole/model.tsz cut/model.tsz
     cmp <(without_speed whole.log) <(without_speed cut.log)

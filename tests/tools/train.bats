@@ -167,7 +167,7 @@ PYTHON
     [ "$status" = 0 ]
     [[ $stderr == *"damaged"*"checkpoint-12.tsz"*"after step 9"* ]]
     cmp whole/model.tsz cut/model.tsz
-    cmp <(without_speed whole.log) <(without_speed cut.log | sed 's/,"eval_nll":[0-9.]*//')
+    cmp <(without_speed whole.log) <(without_speed cut.log | sed 's/,"eval_[^,}]*//g')
     [ ! -e cut/.checkpoint-15.tsz.0123456789abcdef.part ]
 }
 
@@ -259,6 +259,23 @@ PYTHON
     run ! grep 'depends on' note
     short_run --max-steps 4 --schedule constant --warmup-steps 1 -o straight.tsz
     cmp on.tsz straight.tsz
+}
+
+@test "held-out text beside the teacher: the figures of eval-ppl --against, for people too" {
+    "${SHORT[@]}" --max-steps 2 --eval-data data.tsz --log run.log -o x.tsz 2> note
+    "$BIN/eval-ppl" --quiet x.tsz data.tsz --against "$TEACHER" > eval.json
+    python3 - <<'P'
+import json, re
+line, want = json.loads(open("run.log").readlines()[-1]), json.load(open("eval.json"))
+said = re.search(r"held out ([\d.]+), KL ([\d.]+), top-1 ([\d.]+) %", open("note").read()).groups()
+of = want["against"]
+for key, figure, text in zip(("nll", "kl", "top1"), (want["nll"], of["kl"], of["same_top1"]), said):
+    assert abs(line["eval_" + key] - figure) < 1e-9, (line, want)
+    assert abs(float(text) / (100 if key == "top1" else 1) - figure) < 6e-4, (said, want)
+P
+    golden_run --loss ce --eval-data data.tsz --log ce.log -o x.tsz
+    grep -q eval_nll ce.log
+    run ! grep -E 'eval_(kl|top1)' ce.log
 }
 
 @test "a loss that rises tenfold is told once" {
