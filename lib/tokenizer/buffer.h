@@ -15,8 +15,11 @@ struct text {
 };
 static inline struct text text_part(struct text t, int64_t from, int64_t to)
 {
+    int64_t inserted = 0; /* bytes at the beginning that stand for none of the source */
+    while (t.first && t.weight && inserted < from && !t.weight[inserted])
+        inserted++;
     return (struct text){t.s + from, to - from, t.weight ? t.weight + from : NULL,
-                         t.first && from == 0};
+                         t.first && inserted == from};
 }
 static inline int64_t text_weight(struct text t)
 {

@@ -42,11 +42,12 @@ pcre2_general_context *pattern_memory(void)
     return context;
 }
 
-static pcre2_code *compile(const char *text, int literal, struct err *e)
+static pcre2_code *compile(const char *text, enum pattern_syntax syntax, struct err *e)
 {
-    int code;
+    int code, literal = syntax == PATTERN_LITERAL;
     PCRE2_SIZE at;
-    char *translated = literal ? mem_string(text) : split_pattern_translate(text, e);
+    char *translated = syntax == PATTERN_ONIGURUMA ? split_pattern_translate(text, e)
+                                                   : mem_string(text);
     if (!translated)
         return NULL;
     pcre2_compile_context *context = pcre2_compile_context_create(pattern_memory());
@@ -64,10 +65,10 @@ static pcre2_code *compile(const char *text, int literal, struct err *e)
     return compiled;
 }
 
-struct pattern *pattern_open(const char *text, int literal, struct err *e)
+struct pattern *pattern_open(const char *text, enum pattern_syntax syntax, struct err *e)
 {
     uint32_t may_be_empty = 0;
-    pcre2_code *code = compile(text, literal, e);
+    pcre2_code *code = compile(text, syntax, e);
     if (!code)
         return NULL;
     /* where there is no JIT, PCRE2 interprets */

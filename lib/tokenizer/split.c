@@ -1,7 +1,8 @@
 /* Pre-tokenizers of a tokenizer.json: a list of steps, each of which cuts every piece from the step
  * before it. ByteLevel (GPT-2's pattern, or none), Split (a string or a pattern, five behaviours),
- * Digits, Metaspace, Sequence. Stretches that are not UTF-8 become pieces of their own and are
- * never matched against a pattern. Refuses every other pre-tokenizer by name. */
+ * Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit,
+ * Metaspace, Sequence. Stretches that are not UTF-8 become pieces of their own and are never
+ * matched against a pattern. Refuses every other pre-tokenizer by name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,6 @@
 #include "tokenizer_private.h"
 
 enum { SPLIT_STEPS = 32 };
-/* seconds that wide searches of patterns may take, and for each byte of text */
-static const double allowance = 0.3, allowance_per_byte = 1e-6;
 
 enum behaviour {
     REMOVED,
@@ -39,6 +38,17 @@ struct split {
 static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* Punctuation as the Unicode tables of the tokenizers library have it, which are older than others,
+ * and all of ASCII that is neither a letter nor a digit. */
+static const char punctuation[] =
+    "(?![\\x{61d}\\x{9fd}-\\x{a76}\\x{c77}-\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e5d}"
+    "\\x{10ead}-\\x{10f89}\\x{1144b}-\\x{1145d}\\x{11660}-\\x{116b9}\\x{1183b}-\\x{11fff}"
+    "\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16fe2}\\x{1e95e}-\\x{1e95f}])"
+    "[\\p{P}$+<=>\\^`|~\\x{166d}\\x{111c9}]";
+
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}" /* Rust's \w */
+static const char words[] = "[" WORD "]+|[^" WORD "\\p{White_Space}]+";
+
 /* ---- reading the specification */
 
 static struct split *split_add(struct split_list *l, struct err *e)
@@ -51,10 +61,24 @@ static struct split *split_add(struct split_list *l, struct err *e)
     return s;
 }
 
-static int split_compile(struct split *s, const char *pattern, int literal, struct err *e)
+static int split_compile(struct split *s, const char *pattern, enum pattern_syntax syntax,
+                         struct err *e)
 {
-    s->pattern = pattern_open(pattern, literal, e);
+    s->pattern = pattern_open(pattern, syntax, e);
     return s->pattern ? 0 : -1;
+}
+
+/* Isolated where nothing is said. */
+static int read_behaviour(struct split *s, const json_t *spec, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(spec, "behavior"));
+    for (s->behaviour = name ? 0 : ISOLATED;
+         name && s->behaviour < BEHAVIOURS && strcmp(name, behaviour_names[s->behaviour]);
+         s->behaviour++)
+        ;
+    if (s->behaviour == BEHAVIOURS)
+        return err_set(e, "the tokenizer's pre-tokenizer has the unknown behavior \"%.80s\"", name);
+    return 0;
 }
 
 static int read_split(struct split_list *l, const json_t *spec, struct err *e)
@@ -62,21 +86,14 @@ static int read_split(struct split_list *l, const json_t *spec, struct err *e)
     const json_t *pattern = json_object_get(spec, "pattern");
     const char *literal = json_string_value(json_object_get(pattern, "String")),
                *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const char *behaviour = json_string_value(json_object_get(spec, "behavior"));
     struct split *s = split_add(l, e);
     if (!s)
         return -1;
-    if (!behaviour || !(regex || (literal && *literal)))
+    if (!json_object_get(spec, "behavior") || !(regex || (literal && *literal)))
         return err_set(e, "the tokenizer's pre-tokenizer Split has no pattern or no behavior");
-    for (s->behaviour = 0;
-         s->behaviour < BEHAVIOURS && strcmp(behaviour, behaviour_names[s->behaviour]);
-         s->behaviour++)
-        ;
-    if (s->behaviour == BEHAVIOURS)
-        return err_set(e, "the tokenizer's pre-tokenizer Split has the unknown behavior \"%.80s\"",
-                       behaviour);
     s->invert = json_is_true(json_object_get(spec, "invert"));
-    return split_compile(s, regex ? regex : literal, !regex, e);
+    enum pattern_syntax syntax = regex ? PATTERN_ONIGURUMA : PATTERN_LITERAL;
+    return read_behaviour(s, spec, e) || split_compile(s, regex ? regex : literal, syntax, e);
 }
 
 static int read_byte_level(struct split_list *l, const json_t *spec, struct err *e)
@@ -91,7 +108,7 @@ static int read_byte_level(struct split_list *l, const json_t *spec, struct err 
     }
     if (json_is_false(json_object_get(spec, "use_regex")))
         return 0;
-    return (s = split_add(l, e)) ? split_compile(s, gpt2_pattern, 0, e) : -1;
+    return (s = split_add(l, e)) ? split_compile(s, gpt2_pattern, PATTERN_ONIGURUMA, e) : -1;
 }
 
 static int read_metaspace(struct split_list *l, const json_t *spec, struct err *e)
@@ -120,7 +137,59 @@ static int read_metaspace(struct split_list *l, const json_t *spec, struct err *
     else
         s->when = scheme && !strcmp(scheme, "first") ? PREFIX_FIRST : PREFIX_NEVER;
     s->behaviour = MERGED_WITH_NEXT;
-    return json_is_false(json_object_get(spec, "split")) ? 0 : split_compile(s, replacement, 1, e);
+    return json_is_false(json_object_get(spec, "split"))
+               ? 0
+               : split_compile(s, replacement, PATTERN_LITERAL, e);
+}
+
+/* Pre-tokenizers that are patterns; of several with one name, one after the other. */
+static const struct {
+    const char *name, *pattern;
+    enum behaviour behaviour;
+    int invert;
+} named[] = {
+    {"Digits", "\\p{N}+", ISOLATED, 0},
+    {"Digits", "\\p{N}", ISOLATED, 0}, /* with individual_digits only */
+    {"Punctuation", punctuation, ISOLATED, 0},
+    {"Whitespace", words, REMOVED, 1},
+    {"WhitespaceSplit", "\\p{White_Space}", REMOVED, 0},
+    {"BertPreTokenizer", "\\p{White_Space}", REMOVED, 0},
+    {"BertPreTokenizer", punctuation, ISOLATED, 0},
+};
+
+static int read_named(struct split_list *l, const char *type, const json_t *spec, struct err *e)
+{
+    int found = 0, whole = !json_is_true(json_object_get(spec, "individual_digits"));
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        if (strcmp(named[i].name, type) || (found && whole && !strcmp(type, "Digits")))
+            continue;
+        struct split *s = split_add(l, e);
+        if (!s)
+            return -1;
+        s->behaviour = named[i].behaviour;
+        s->invert = named[i].invert;
+        if (json_object_get(spec, "behavior") && read_behaviour(s, spec, e))
+            return -1;
+        if (split_compile(s, named[i].pattern, PATTERN_PCRE2, e))
+            return -1;
+        found = 1;
+    }
+    if (found)
+        return 0;
+    return err_set(e, "the tokenizer's pre-tokenizer \"%.80s\" is not supported", type);
+}
+
+static int read_delimiter(struct split_list *l, const json_t *spec, struct err *e)
+{
+    const char *delimiter = json_string_value(json_object_get(spec, "delimiter"));
+    struct split *s = split_add(l, e);
+    if (!s)
+        return -1;
+    if (!utf8_is_character(delimiter))
+        return err_set(e, "the tokenizer's pre-tokenizer CharDelimiterSplit has no delimiter of "
+                          "one character");
+    s->behaviour = REMOVED;
+    return split_compile(s, delimiter, PATTERN_LITERAL, e);
 }
 
 static int read_one(struct split_list *l, const json_t *spec, int depth, struct err *e)
@@ -146,18 +215,14 @@ static int read_one(struct split_list *l, const json_t *spec, int depth, struct 
         return read_split(l, spec, e);
     if (!strcmp(type, "Metaspace"))
         return read_metaspace(l, spec, e);
-    if (!strcmp(type, "Digits")) {
-        static const char *const patterns[2] = {"\\p{N}+", "\\p{N}"};
-        struct split *s = split_add(l, e);
-        int each = json_is_true(json_object_get(spec, "individual_digits"));
-        return s ? split_compile(s, patterns[each], 0, e) : -1;
-    }
-    return err_set(e, "the tokenizer's pre-tokenizer \"%.80s\" is not supported", type);
+    if (!strcmp(type, "CharDelimiterSplit"))
+        return read_delimiter(l, spec, e);
+    return read_named(l, type, spec, e);
 }
 
 int split_read(struct split_list *l, const json_t *spec, struct err *e)
 {
-    l->seconds = allowance;
+    l->seconds = PATTERN_SECONDS;
     return !spec || json_is_null(spec) ? 0 : read_one(l, spec, 0, e);
 }
 
@@ -302,6 +367,6 @@ static int run_text(struct split_list *l, int step, struct text t, split_use *us
 int split_apply(struct split_list *l, struct text t, split_use *use, void *context, struct err *e)
 {
     l->left = text_most(t.n);
-    l->seconds += allowance_per_byte * (double)t.n;
+    l->seconds += PATTERN_SECONDS_PER_BYTE * (double)t.n;
     return t.n ? run_text(l, 0, t, use, context, e) : 0;
 }

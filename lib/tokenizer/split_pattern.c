@@ -1,149 +1,147 @@
 /* Patterns of pre-tokenizers. tokenizer.json has them in the syntax of Oniguruma; PCRE2's is nearly
  * the same, and where its meaning differs the pattern is rewritten (\s is Unicode's White_Space,
- * \uHHHH a character, \p{Name} a script) or refused. Accepts the patterns of GPT-2, Llama 3, Qwen2,
- * GPT-4o and their kin. Refuses \w, \b, \h, anchors, nested classes, && and inline options that
- * reach beyond their group, because the two libraries disagree about them. */
-#include <ctype.h>
+ * \uHHHH a character, \p{Name} a script, $ also the end of a line, {n,m}+ not possessive) or
+ * refused. Refuses \h, \X, backward references, names and conditions of groups, and options other
+ * than i and m, because the two libraries disagree about them. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/utf8.h"
+#include "pattern_rewrite.h"
 #include "tokenizer_private.h"
 
-struct rewrite {
-    const char *pattern, *p;
-    char *out;
-    struct err *e;
+/* ---- groups */
+
+enum { GROUP_DEPTH = 64 };
+
+struct groups {
+    int64_t start[GROUP_DEPTH]; /* where each open group begins in what is written */
+    int options[GROUP_DEPTH];   /* groups that options within it opened, which end with it */
+    int depth;                  /* 0: none; options[0] are of the pattern itself */
 };
 
-static int refuse(const struct rewrite *r, const char *what, int n)
+static int group_begin(struct rewrite *r, struct groups *g, struct rewritten *out)
 {
-    return err_set(r->e, "the tokenizer's pattern \"%.200s\" uses \"%.*s\", which is not supported",
-                   r->pattern, n, what);
-}
-
-static void put(struct rewrite *r, const char *s, int64_t n)
-{
-    memcpy(r->out, s, (size_t)n);
-    r->out += n;
-    *r->out = 0;
-}
-static void puts_to(struct rewrite *r, const char *s) { put(r, s, (int64_t)strlen(s)); }
-
-/* \p{L} and \p{Lu} are kept; longer names mean scripts, where PCRE2 would include script
- * extensions. */
-static int property(struct rewrite *r)
-{
-    const char *name = r->p + 3, *end = strchr(r->p, '}');
-    int64_t n = end ? end - name : 0;
-    if (r->p[2] != '{' || n < 1 || n > 40)
-        return refuse(r, r->p, 2);
-    for (int64_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)name[i]) && name[i] != '_' && !(name[i] == '^' && !i))
-            return refuse(r, r->p, (int)n + 4);
-    int inverted = *name == '^';
-    put(r, r->p, 3);
-    put(r, name, inverted);
-    if (n - inverted > 2)
-        puts_to(r, "sc:");
-    put(r, name + inverted, n - inverted + 1);
-    r->p = end + 1;
-    return 0;
-}
-
-static int escape(struct rewrite *r)
-{
-    char c = r->p[1];
-    if (c == 's' || c == 'S') {
-        puts_to(r, c == 's' ? "\\p{White_Space}" : "\\P{White_Space}");
-    } else if (c == 'p' || c == 'P') {
-        return property(r);
-    } else if (c == 'u' && isxdigit((unsigned char)r->p[2]) && isxdigit((unsigned char)r->p[3]) &&
-               isxdigit((unsigned char)r->p[4]) && isxdigit((unsigned char)r->p[5])) {
-        puts_to(r, "\\x{");
-        put(r, r->p + 2, 4);
-        puts_to(r, "}");
-        r->p += 4;
-    } else if ((c && strchr("rntfdD", c)) || ispunct((unsigned char)c) ||
-               (c == 'x' && r->p[2] == '{')) {
-        put(r, r->p, 2);
+    static const char *const known[][2] = {
+        {"(?:", "(?:"},   {"(?i:", "(?i:"}, {"(?m:", "(?s:"},   {"(?=", "(?="},
+        {"(?!", "(?!"},   {"(?<=", "(?<="}, {"(?<!", "(?<!"},   {"(?>", "(?>"},
+        {"(?i)", "(?i:"}, {"(?m)", "(?s:"}, {"(?im:", "(?is:"}, {"(?mi:", "(?is:"}};
+    size_t i = 0, n = sizeof known / sizeof *known;
+    int plain = r->p[1] != '?' && r->p[1] != '*';
+    while (!plain && i < n && strncmp(r->p, known[i][0], strlen(known[i][0])))
+        i++;
+    if (i == n || g->depth + 1 == GROUP_DEPTH)
+        return rewrite_refuse(r, r->p, r->p[1] && r->p[2] ? 3 : 1);
+    int option = !plain && strchr(known[i][0], ')') != NULL;
+    if (option) {
+        g->options[g->depth]++;
     } else {
-        return refuse(r, r->p, c ? 2 : 1);
+        g->start[++g->depth] = out->n;
+        g->options[g->depth] = 0;
     }
-    r->p += 2;
+    rewritten_puts(out, plain ? "(" : known[i][1]);
+    r->p += plain ? 1 : strlen(known[i][0]);
     return 0;
 }
 
-static int class(struct rewrite *r)
+/* Closes the innermost group; where it began, -1: there is none. */
+static int64_t group_end(struct groups *g, struct rewritten *out)
 {
-    put(r, r->p++, 1);
-    if (*r->p == '^')
-        put(r, r->p++, 1);
-    if (*r->p == ']')
-        return refuse(r, "[]", 2);
-    while (*r->p && *r->p != ']') {
-        if (*r->p == '[')
-            return refuse(r, "[ inside []", 11);
-        if (r->p[0] == '&' && r->p[1] == '&')
-            return refuse(r, "&&", 2);
-        if (*r->p == '\\') {
-            if (escape(r))
-                return -1;
-        } else {
-            put(r, r->p++, 1);
-        }
-    }
-    return *r->p ? put(r, r->p++, 1), 0 : refuse(r, "[", 1);
+    if (!g->depth)
+        return -1;
+    for (int i = g->options[g->depth]; i-- > 0;)
+        rewritten_puts(out, ")");
+    rewritten_puts(out, ")");
+    return g->start[g->depth--];
 }
 
-static int group(struct rewrite *r)
+/* ---- repetition */
+
+/* The bytes of {n}, {n,}, {,n} or {n,m} at p; 0: the brace is a character. */
+static int64_t interval(const char *p, int *fixed)
 {
-    static const char *const known[] = {"(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
-    if (r->p[1] != '?' && r->p[1] != '*') {
-        put(r, r->p++, 1);
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strncmp(r->p, known[i], strlen(known[i]))) {
-            puts_to(r, known[i]);
-            r->p += strlen(known[i]);
-            return 0;
-        }
-    return refuse(r, r->p, r->p[2] ? 3 : 2);
+    size_t n = strspn(p + 1, "0123456789"), comma = p[1 + n] == ',',
+           m = comma ? strspn(p + 2 + n, "0123456789") : 0;
+    *fixed = !comma;
+    return p[1 + n + comma + m] == '}' && n + m ? (int64_t)(n + comma + m + 2) : 0;
 }
 
-/* {n}, {n,}, {n,m}: the suffixes differ (a following + is possessive in one and a repetition in the
- * other). */
-static int repeat(struct rewrite *r)
+/* Bytes of the quantifier at p, with what follows it and is part of it: after * + ? a ? is lazy and
+ * a + possessive, after {n,m} a ? is lazy, and anything else repeats what is repeated already. */
+static int64_t quantifier(const char *p)
 {
-    const char *end = r->p + 1 + strspn(r->p + 1, "0123456789,");
-    if (!isdigit((unsigned char)r->p[1]) || *end != '}' || (end[1] && strchr("+?*{", end[1])))
-        return refuse(r, r->p, 2);
-    put(r, r->p, end + 1 - r->p);
-    r->p = end + 1;
+    int fixed = 0;
+    int64_t n = *p && strchr("*+?", *p) ? 1 : 0;
+    if (n)
+        return n + (p[1] == '?' || p[1] == '+');
+    if (*p == '{' && (n = interval(p, &fixed)))
+        return n + (p[n] == '?' && !fixed);
+    return 0;
+}
+
+/* The quantifiers after the item that begins in `out` at `start`. */
+static void quantifiers(struct rewrite *r, struct rewritten *out, int64_t start)
+{
+    int64_t n;
+    for (int count = 0; (n = quantifier(r->p)); count++) {
+        if (count) {
+            rewritten_insert(out, start, "(?:");
+            rewritten_puts(out, ")");
+        }
+        if (!strncmp(r->p, "{,", 2)) {
+            rewritten_puts(out, "{0");
+            r->p++;
+            n--;
+        }
+        rewritten_put(out, r->p, n);
+        r->p += n;
+    }
+}
+
+/* ---- the whole */
+
+static int item(struct rewrite *r, struct groups *g, struct rewritten *out)
+{
+    int64_t start = out->n;
+    if (*r->p == '(')
+        return group_begin(r, g, out);
+    if (*r->p == ')') {
+        if ((start = group_end(g, out)) < 0)
+            return rewrite_refuse(r, r->p, 1);
+        r->p++;
+    } else if (*r->p == '\\') {
+        if (rewrite_escape(r, 0, out))
+            return -1;
+    } else if (*r->p == '[') {
+        if (rewrite_class(r, out))
+            return -1;
+    } else if (*r->p == '^' || *r->p == '$') {
+        rewritten_puts(out, *r->p++ == '^' ? "(?m:^)" : "(?m:$)");
+    } else if (*r->p == '{') {
+        rewritten_puts(out, "\\{");
+        r->p++;
+    } else {
+        int64_t n = utf8_length(r->p, (int64_t)strlen(r->p));
+        rewritten_put(out, r->p, n ? n : 1);
+        r->p += n ? n : 1;
+    }
+    quantifiers(r, out, start);
     return 0;
 }
 
 char *split_pattern_translate(const char *pattern, struct err *e)
 {
-    char *out = mem_alloc(8 * strlen(pattern) + 1); /* two characters become at most fifteen */
-    struct rewrite r = {pattern, pattern, out, e};
+    struct rewrite r = {pattern, pattern, e};
+    struct groups g = {0};
+    struct rewritten out = {0};
     int failed = 0;
-    while (*r.p && !failed) {
-        if (*r.p == '\\')
-            failed = escape(&r);
-        else if (*r.p == '[')
-            failed = class(&r);
-        else if (*r.p == '(')
-            failed = group(&r);
-        else if (*r.p == '{')
-            failed = repeat(&r);
-        else if (*r.p == '^' || *r.p == '$')
-            failed = refuse(&r, r.p, 1);
-        else
-            put(&r, r.p++, 1);
-    }
+    rewritten_puts(&out, "");
+    while (*r.p && !failed)
+        failed = item(&r, &g, &out);
+    for (int i = g.options[0]; i-- > 0;)
+        rewritten_puts(&out, ")");
     if (!failed)
-        return out;
-    free(out);
+        return out.s;
+    free(out.s);
     return NULL;
 }

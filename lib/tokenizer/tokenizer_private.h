@@ -86,26 +86,12 @@ const struct added_token *added_next(struct added_set *set, struct text t, int64
 int added_find(struct added_set *set, struct text t, int64_t *at, int64_t from,
                struct added_match *m);
 
-/* ---- normalizers */
-enum { NORM_PREPEND, NORM_REPLACE, NORM_NFC };
-struct norm_step {
-    int kind;
-    char *from, *to;
-}; /* prepend: to */
-struct norm {
-    struct norm_step *steps;
-    int count;
-    struct buffer work[2];
-};
-int norm_read(struct norm *n, const json_t *spec, struct err *e);
-/* *t then points into n->work, valid until the next call */
-int norm_apply(struct norm *n, struct text *t, struct err *e);
-void norm_free(struct norm *n);
-
 /* ---- patterns */
 struct pattern;
-/* Oniguruma's syntax, as in tokenizer.json, or literal text; NULL on error */
-struct pattern *pattern_open(const char *text, int literal, struct err *e);
+/* how a pattern is written: as in tokenizer.json, as text to be found, as PCRE2 has it */
+enum pattern_syntax { PATTERN_ONIGURUMA, PATTERN_LITERAL, PATTERN_PCRE2 };
+/* NULL on error */
+struct pattern *pattern_open(const char *text, enum pattern_syntax syntax, struct err *e);
 void pattern_close(struct pattern *p);
 int pattern_may_be_empty(const struct pattern *p); /* may a match? */
 /* The first match [match[0], match[1]) that begins at or after `at` in the UTF-8 s[0, n): 1, 0
@@ -113,12 +99,47 @@ int pattern_may_be_empty(const struct pattern *p); /* may a match? */
  * is an error. */
 int pattern_find(const struct pattern *p, const char *s, int64_t n, int64_t at, int64_t match[2],
                  double *seconds, struct err *e);
+/* What wide searches may take by all texts together, and for each byte of text. */
+#define PATTERN_SECONDS 0.3
+#define PATTERN_SECONDS_PER_BYTE 1e-6
 /* Translates a pattern of tokenizer.json (Oniguruma's syntax) into PCRE2's, with the same meaning;
  * NULL: refused, the error names the construct. free() it. */
 char *split_pattern_translate(const char *pattern, struct err *e);
 /* For PCRE2: an allocator that ends the process when out of memory, so that PCRE2 never returns
  * NULL for want of it. Lives as long as the process. */
 struct pcre2_real_general_context_8 *pattern_memory(void);
+
+/* ---- normalizers */
+enum norm_kind {
+    NORM_PREPEND,
+    NORM_REPLACE,
+    NORM_PATTERN,
+    NORM_STRIP,
+    NORM_LOWER,
+    NORM_NMT,
+    NORM_NFC,
+    NORM_NFD,
+    NORM_NFKC,
+    NORM_NFKD
+};
+struct norm_step {
+    enum norm_kind kind;
+    char *from, *to; /* prepend: to */
+    struct pattern *pattern;
+    int left, right; /* what is stripped */
+};
+struct norm {
+    struct norm_step *steps;
+    int count;
+    struct buffer work[2];
+    double seconds; /* that wide searches of patterns may still take */
+};
+int norm_read(struct norm *n, const json_t *spec, struct err *e);
+/* *t then points into n->work, valid until the next call */
+int norm_apply(struct norm *n, struct text *t, struct err *e);
+void norm_free(struct norm *n);
+/* Appends the text in one of Unicode's four forms. */
+void form_apply(struct buffer *out, struct text t, enum norm_kind form);
 
 /* ---- splits */
 struct split;

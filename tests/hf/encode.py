@@ -26,12 +26,12 @@ passed = failed = 0
 
 def repeats(encoding, text):
     """Where the library and pare differ on purpose: the library repeats white space after a token
-    inside stripped white space, and orders U+07FD, a mark of Unicode 11, as if it were not a
-    mark."""
+    inside stripped white space, orders U+07FD, a mark of Unicode 11, as if it were not a mark, and
+    takes U+0363 to U+036F for letters, as Unicode 16 does."""
     overlapping = any(b[0] < a[1]
                       for a, b in zip(encoding.offsets, encoding.offsets[1:])
                       if b[1] > b[0] and b[0] >= a[0])
-    return overlapping or "\u07fd" in text
+    return overlapping or any(c == "\u07fd" or "\u0363" <= c <= "\u036f" for c in text)
 
 
 def check(good, what):
@@ -102,7 +102,9 @@ def compare_random(tools, seed, folder):
         json.dump(tokenizer, f)
     try:
         library = Tokenizer.from_file(path)
-    except Exception:
+    except BaseException as e: # the library gives up on an added token that is normalised away
+        if not isinstance(e, Exception) and type(e).__name__ != "PanicException":
+            raise
         return False
     if ambiguous(library):
         return False

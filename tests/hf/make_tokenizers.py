@@ -46,6 +46,17 @@ CL100K = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 
+OPENAI = (      # as in OpenAI's tiktoken, with possessive repetition
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"
+    r"\s++$|\s*[\r\n]|\s+(?!\S)|\s")
+DEEPSEEK = [
+    "[\r\n]", r"\s?[A-Za-zµÀ-ÖØ-öø-ƺ]+", r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", r"\s+$",
+    "[一-龥\u0800-一가-\ud7ff]+"]
+CLASSES = (     # of Kimi's pattern, and classes in classes
+    r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*"
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|"
+    r"[[:punct:]&&[^'\s]]+|[\t[\r\n]]+|\s+(?!\S)|\s+")
+
 
 def added(i, content, special=False, **kind):
     return {
@@ -139,6 +150,23 @@ def kinds():
     yield "qwen2", j
     yield "gpt4o", byte_level(split(GPT4O))
     yield "cl100k", byte_level(split(CL100K))
+    yield "openai", byte_level(split(OPENAI))
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    yield "deepseek_llm", byte_level(pre_tokenizers.Sequence([
+        *(pre_tokenizers.Split(Regex(p), "isolated") for p in DEEPSEEK),
+        pre_tokenizers.Digits(individual_digits=True), whole]))
+    yield "classes", byte_level(split(CLASSES))
+    j = byte_level(level)
+    j["normalizer"] = {"type": "NFKC"}
+    yield "nfkc", j
+    j = byte_level(pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous"), whole]))
+    j["normalizer"] = json.loads(
+        normalizers.Sequence([
+            normalizers.Nmt(), normalizers.NFKD(), normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\p{Mn}+|(?<=\d),(?=\d)"), ""),
+            normalizers.Strip()]).__getstate__())
+    yield "normalized", j
     j = byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), level]))
     merged = {c for m in j["model"]["merges"] for c in "".join(m)}
     lacking = [c for c in sorted(pre_tokenizers.ByteLevel.alphabet()) if c not in merged][-21:]

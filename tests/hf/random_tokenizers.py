@@ -11,7 +11,13 @@ from random_text import MARKS, SPACES
 
 PATTERNS = [
     LLAMA3, GPT4O, CL100K, r"\s+", r"\p{N}{1,3}", r"\d", r"[a-z]+", r"(?i:the)", r" ?\p{L}+",
-    r"\w+|[^\w\s]+", r"\s+(?!\S)|\s+", r"[\r\n]", r"$", r"^a", r"\p{M}", r"[一-龥]+", r"x+|y"]
+    r"\w+|[^\w\s]+", r"\s+(?!\S)|\s+", r"[\r\n]", r"$", r"^a", r"\p{M}", r"[一-龥]+", r"x+|y",
+    r"\s+$", r"\n$", r"^\s*", r"\p{L}{1,3}+", r"\p{L}{2}+|\p{N}{,2}+", r"[a-z]{2}?", r"[a-z]{2,}?",
+    r"\p{L}{2}{2}", r"[a-z]+?+", r"(?:a|\p{N}){1,2}+ ?", r"[^\r\n\p{L}\p{N}]?+\p{L}++",
+    r"[\p{L}&&[^\p{Han}]]+", r"[^\p{L}&&[^a-f]]+", r"[a-c[x-z]\d]+", r"[a-m[^\p{Latin}]]+",
+    r"[^a-f[g-m]\s]+", r"[\p{L}&&\p{Lu}&&[^A-E]]", r"[[:punct:]]+", r"[[:alpha:][:digit:]]+", r"\b",
+    r"\B\w", r"\W+", r"\d{1,3}(?=(?:\d{3})*\b)", r"(?=(\d{3})+(?!\d))", r"a(?i)b|t", r"(?i)THE|'S",
+    r"(?m:a.)", r".+", r"\A\p{L}", r".\z", r"\p{Punct}+|\p{^L}", r"a{|b{x}|{"]
 STRINGS = [" ", "▁", "a", "the", "\n", "  ", "é", "'", "1", "日", "e\u0301"]
 BEHAVIOURS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
 CONTENTS = [
@@ -66,12 +72,14 @@ def sequence(r, one, key, most):
 
 def normalizer(r):
     kind = r.random()
-    if kind < .3:
-        return {"type": "NFC"}
-    if kind < .6:
+    if kind < .35:
+        return {"type": r.choice(["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Nmt"])}
+    if kind < .45:
+        return {"type": "Strip", "strip_left": flip(r), "strip_right": flip(r)}
+    if kind < .65:
         return {"type": "Prepend", "prepend": r.choice(STRINGS)}
-    return {"type": "Replace", "pattern": {"String": r.choice(STRINGS)},
-            "content": r.choice(STRINGS + [""])}
+    pattern = {"Regex": r.choice(PATTERNS)} if flip(r, .4) else {"String": r.choice(STRINGS)}
+    return {"type": "Replace", "pattern": pattern, "content": r.choice(STRINGS + [""])}
 
 
 def pre_tokenizer(r):
@@ -81,6 +89,12 @@ def pre_tokenizer(r):
                 "use_regex": flip(r)}
     if kind < .45:
         return {"type": "Digits", "individual_digits": flip(r)}
+    if kind < .5:
+        return {"type": r.choice(["Whitespace", "WhitespaceSplit", "BertPreTokenizer"])}
+    if kind < .53:
+        return {"type": "CharDelimiterSplit", "delimiter": r.choice("a é日")}
+    if kind < .56:
+        return {"type": "Punctuation", "behavior": r.choice(BEHAVIOURS)}
     if kind < .65:
         return {"type": "Metaspace", "replacement": r.choice("▁▁▁_é"),
                 "prepend_scheme": r.choice(["always", "first", "never"]), "split": flip(r)}

@@ -116,7 +116,7 @@ static void test_golden(void)
     }
     if (n >= 0)
         free(entries);
-    CHECK(kinds >= 17, "only %d tokenizers in %s", kinds, folder);
+    CHECK(kinds >= 22, "only %d tokenizers in %s", kinds, folder);
 }
 
 /* ---- merging against its definition: the best-ranked pair, leftmost first, until none is left */
@@ -405,29 +405,29 @@ static const struct {
     {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}", "</w>"},
     {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"continuing_subword_prefix\":\"##\"}}", "##"},
     {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", "<unk>"},
-    {"{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}", "Lowercase"},
-    {"{" MODEL
-     ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}}",
-     "regular expression"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "Whitespace"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},"
+    {"{" MODEL ",\"normalizer\":{\"type\":\"StripAccents\"}}", "StripAccents"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a)\\\\1\"},"
+     "\"content\":\"b\"}}",
+     "\\1"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "UnicodeScripts"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h+\"},"
      "\"behavior\":\"Isolated\",\"invert\":false}}",
-     "\\w"},
+     "\\h"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a\"},\"behavior\":"
      "\"Isolated\",\"invert\":false}}",
      "[a"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},"
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&]\"},"
      "\"behavior\":\"Isolated\",\"invert\":false}}",
      "&&"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"^a\"},\"behavior\":"
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a)\"},\"behavior\":"
      "\"Isolated\",\"invert\":false}}",
-     "^"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i)a\"},"
+     ")"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?x)a\"},"
      "\"behavior\":\"Isolated\",\"invert\":false}}",
-     "(?i"},
-    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}+\"},"
+     "(?x"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[[:cntrl:]]\"},"
      "\"behavior\":\"Isolated\",\"invert\":false}}",
-     "{2"},
+     "[:cntrl:]"},
     {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(\"},\"behavior\":"
      "\"Isolated\",\"invert\":false}}",
      "a("},
@@ -509,6 +509,9 @@ static void test_trainer(void)
     "\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"" pattern \
     "\"}, \"behavior\": \"" behaviour "\"}"
 #define REMOVE_SPACES "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\"}"
+#define REPLACE(pattern, content) \
+    "\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"" pattern \
+    "\"}, \"content\": \"" content "\"}"
 #define METASPACE \
     "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"_\", " \
     "\"prepend_scheme\": \"first\"}"
@@ -523,6 +526,18 @@ static void test_found(void)
         {SPLIT("x*", "MergedWithPrevious"), "abab", "0 1 0 1 "},
         {SPLIT("x*", "Contiguous"), "abab", "0 1 0 1 "},
         {SPLIT("b|x*", "Removed"), "abaab", "0 0 0 "},
+        /* Oniguruma: {n}+ repeats, {n}? may be missing, $ is before a newline and at the end */
+        {SPLIT("a{2}+", "Isolated"), "aaaaab", "0 0 0 0 2 "},
+        {SPLIT("a{1,2}+b", "Removed"), "aaabb", "1 "},
+        {SPLIT("(?:ab){2}?", "Removed"), "ababb", "1 "},
+        {SPLIT("a{,2}b", "Removed"), "aaab", "0 "},
+        {SPLIT("b$", "Removed"), "ab\nab", "0 4 0 "},
+        {SPLIT("^a", "Removed"), "ab\nab", "1 4 1 "},
+        {SPLIT("a(?i)B|B", "Removed"), "abbba", "1 1 0 "},
+        {SPLIT("[^b&&[^x]]+", "Removed"), "abx", "1 "},
+        {SPLIT("[^a[x]]", "Removed"), "axb", "0 "},
+        {SPLIT("[a[^b_]]", "Removed"), "ab_", "1 3 "},
+        {SPLIT("[a-z&&[^b]&&[^x]]", "Removed"), "ab_x", "1 3 "},
         /* a token within the white space that one before it took */
         {"\"added_tokens\": [{\"id\": 4, \"content\": \"\\n\", \"lstrip\": true, \"rstrip\": "
          "true}]",
@@ -533,6 +548,15 @@ static void test_found(void)
         {"\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" REMOVE_SPACES
          ", {\"type\": \"Prepend\", \"prepend\": \"a\"}]}, " METASPACE,
          " ab", "0 2 "},
+        {"\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \" \"}, \"pre_tokenizer\": "
+         "{\"type\": "
+         "\"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": "
+         "\"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"first\"}]}",
+         "a b", "3 0 1 "},
+        /* patterns in normalizers: an empty match is replaced, but not right after another */
+        {REPLACE("x*", "a"), "bxb", "2 2 0 "},
+        {REPLACE("[a-z]{2}?", "_"), "abab b", "3 3 3 1 3 "},
+        {REPLACE("xx", "a") ", " METASPACE, "xxb", "2 "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
