@@ -9,31 +9,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The row of a fact, of several the first whose key is in the config; NULL config: the first. */
-static const struct family_key *find_key(const struct family *f, const json_t *config,
-                                         const char *fact)
+const char *config_key(const struct family *f, const char *fact)
+{
+    for (const struct family_key *k = f->keys; k->fact; k++)
+        if (!k->when && !strcmp(k->fact, fact))
+            return k->key;
+    return NULL;
+}
+
+/* The row of a fact: of several the first whose key is in the config, else the first. */
+static const struct family_key *key_row(const struct config *c, const char *fact)
 {
     const struct family_key *first = NULL;
-    for (const struct family_key *k = f->keys; k->fact; k++) {
-        if (strcmp(k->fact, fact))
+    for (const struct family_key *k = c->family->keys; k->fact; k++) {
+        if (strcmp(k->fact, fact) || k->when)
             continue;
-        if (config && k->key && json_object_get(config, k->key))
+        if (k->key && json_object_get(c->json, k->key))
             return k;
         first = first ? first : k;
     }
     return first;
 }
 
-const char *config_key(const struct family *f, const char *fact)
+const char *config_spelling(const struct config *c, const char *fact)
 {
-    const struct family_key *k = find_key(f, NULL, fact);
+    const struct family_key *k = key_row(c, fact);
     return k ? k->key : NULL;
 }
 
-const char *config_spelling(const struct config *c, const char *fact)
+/* The same; before it a row whose condition holds. */
+static const struct family_key *find_row(const struct config *c, const char *fact)
 {
-    const struct family_key *k = find_key(c->family, c->json, fact);
-    return k ? k->key : NULL;
+    for (const struct family_key *k = c->family->keys; k->fact; k++)
+        if (k->when && !strcmp(k->fact, fact) && config_when(c, k->when))
+            return k;
+    return key_row(c, fact);
 }
 
 const char *config_spelled(const struct family *f, const char *fact)
@@ -98,7 +108,7 @@ static json_t *expression(const struct config *c, const char *fact, const char *
 
 json_t *config_value(const struct config *c, const char *fact)
 {
-    const struct family_key *k = find_key(c->family, c->json, fact);
+    const struct family_key *k = find_row(c, fact);
     if (!k)
         return NULL;
     json_t *said = k->key ? json_object_get(c->json, k->key) : NULL;
@@ -168,4 +178,26 @@ int config_flag(const struct config *c, const char *fact, int missing)
     int flag = json_is_null(v) ? missing : json_is_true(v);
     json_decref(v);
     return flag;
+}
+
+/* One term of a condition: a flag, or "fact=number". */
+static int term_holds(const struct config *c, const char *term, int n)
+{
+    char fact[80];
+    const char *number = memchr(term, '=', (size_t)n);
+    snprintf(fact, sizeof fact, "%.*s", number ? (int)(number - term) : n, term);
+    if (number)
+        return config_int(c, fact, INT64_MIN, INT64_MAX, INT64_MIN) == atoll(number + 1);
+    return config_flag(c, strcmp(fact, "tied") ? fact : "tie_word_embeddings", 0);
+}
+
+int config_when(const struct config *c, const char *when)
+{
+    int holds = 1;
+    for (int n; when && *when; when += n + (when[n] == '&')) {
+        n = (int)strcspn(when, "&");
+        int negated = *when == '!';
+        holds &= term_holds(c, when + negated, n - negated) != negated;
+    }
+    return holds;
 }

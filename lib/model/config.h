@@ -23,6 +23,8 @@ int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_
 double config_real(const struct config *c, const char *fact, double low, double high,
                    double missing);
 int config_flag(const struct config *c, const char *fact, int missing);
+/* Does a condition (family_tensor.when) hold? An error if a flag in it is not true or false. */
+int config_when(const struct config *c, const char *when);
 /* The key that the family's class uses for a fact, for messages and for writing back; NULL:
  * none. */
 const char *config_key(const struct family *f, const char *fact);

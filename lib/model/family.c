@@ -74,6 +74,54 @@
 #define FAMILY_DEF "nemotron_nas.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_gemma
+#define FAMILY_DEF "gemma.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_phi
+#define FAMILY_DEF "phi.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_stablelm
+#define FAMILY_DEF "stablelm.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_cohere
+#define FAMILY_DEF "cohere.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_cohere2
+#define FAMILY_DEF "cohere2.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_falcon
+#define FAMILY_DEF "falcon.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_glm
+#define FAMILY_DEF "glm.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_glm4
+#define FAMILY_DEF "glm4.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_exaone4
+#define FAMILY_DEF "exaone4.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_ernie4_5
+#define FAMILY_DEF "ernie4_5.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_seed_oss
+#define FAMILY_DEF "seed_oss.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_hunyuan_v1_dense
+#define FAMILY_DEF "hunyuan_v1_dense.def"
+#include "families/expand.h"
+
 const struct family *const families[] = {&family_llama,
                                          &family_mistral,
                                          &family_qwen2,
@@ -90,6 +138,18 @@ const struct family *const families[] = {&family_llama,
                                          &family_starcoder2,
                                          &family_mixtral,
                                          &family_nemotron_nas,
+                                         &family_gemma,
+                                         &family_phi,
+                                         &family_stablelm,
+                                         &family_cohere,
+                                         &family_cohere2,
+                                         &family_falcon,
+                                         &family_glm,
+                                         &family_glm4,
+                                         &family_exaone4,
+                                         &family_ernie4_5,
+                                         &family_seed_oss,
+                                         &family_hunyuan_v1_dense,
                                          NULL};
 
 const struct family *family_find(const char *model_type)

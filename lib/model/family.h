@@ -26,8 +26,8 @@ struct family_tensor {
     /* canonical, with {L} for the layer; every weight ends in .weight, every bias in .bias */
     const char *name;
     enum axis axes[2]; /* those of its dimensions; AXIS_NONE second for vectors */
-    /* NULL: always; "tied" negated as "!tied"; "experts" and "!experts" of a layer; otherwise a
-     * name resolved by config reading (e.g. "attention_bias") */
+    /* NULL: always; else terms joined by &, each a flag of the config ("attention_bias", "tied"),
+     * or a number of it ("norms=2"), negated by !; "experts" and "!experts" of a layer */
     const char *when;
 };
 
@@ -39,7 +39,8 @@ struct family_stored {
     /* canonical stems ("layers.{L}." implied when name has {L}) joined by |, or repeated for every
      * unit of an axis: "K*(q_proj|k_proj|v_proj)"; ~ before a stem: rope applies to its rows */
     const char *layout;
-    int transposed; /* weights of two dimensions are stored [in, out] */
+    int transposed;   /* weights of two dimensions are stored [in, out] */
+    const char *when; /* as family_tensor.when: only in such models */
 };
 
 /* An architecture that llama.cpp gives GGUF files of the family. Several families may share one;
@@ -47,7 +48,7 @@ struct family_stored {
  * model is written. */
 struct family_gguf {
     const char *arch;
-    /* rope rotates neighbouring channels, so rows marked ~ are interleaved */
+    /* rope rotates neighbouring channels, unlike the class, so rows marked ~ are interleaved */
     int neighbours;
     /* models with this number of layers scale scores by hidden_size / num_attention_heads, not
      * head_dim */
@@ -87,6 +88,8 @@ struct family_key {
     const char *fallback;
     /* what an explicit null means, in the same language; NULL: the same as an absent key */
     const char *on_null;
+    /* as family_tensor.when: otherwise a later row of the same fact holds */
+    const char *when;
 };
 
 /* Which layers have the sliding window where the config lists no layer_types, and which rotate
@@ -104,6 +107,8 @@ enum window_rule {
 enum rope_rule {
     ROPE_ALL,           /* all layers, if the class has rope */
     ROPE_BUT_EVERY_NTH, /* all but every no_rope_layer_interval-th */
+    ROPE_WITH_WINDOW,   /* those that have the sliding window */
+    ROPE_UNLESS_FULL,   /* the same; all layers if no window is in use */
     ROPE_RULES
 };
 
@@ -120,6 +125,9 @@ struct family {
     /* end stops before the head: its last line writes "n" */
     const struct family_line *start, *block, *end;
     int norm_plus1; /* norms multiply by 1 + w */
+    /* a q_norm or k_norm as wide as all heads norms each head by itself, with weights of its own */
+    int norms_by_head;
+    int rope_neighbours; /* rope rotates channels 2i and 2i + 1, not i and i + half */
     /* embeddings are multiplied by sqrt(hidden_size): of the current width, also after a cut */
     int embed_by_width;
     /* its config class accepts a hidden_size that is not a multiple of the heads */

@@ -93,7 +93,7 @@ static struct placed choose_row(const struct layout *l, const struct model_spec 
 {
     struct placed first = {.row = NULL};
     for (; rows->name; rows++) {
-        if (!strstr(rows->name, "{L}") != (p->layer < 0))
+        if (!strstr(rows->name, "{L}") != (p->layer < 0) || !model_spec_flag(h, rows->when))
             continue;
         struct placed x = place(h, rows, p);
         if (!fits(l, &x, i))

@@ -24,6 +24,7 @@ static const char *const rope_keys[] = {"rope_type",
                                         "long_factor",
                                         "low_freq_factor",
                                         "high_freq_factor",
+                                        "alpha",
                                         NULL};
 
 int config_rope_knows(const char *key)
@@ -219,6 +220,16 @@ static void scale_linear(struct rope *r)
         r->t->inv_freq[i] /= factor;
 }
 
+/* Theta is stretched by alpha, whatever the length; without it: dynamic. */
+static void scale_ntk(struct rope *r)
+{
+    double d = (double)r->t->dims, alpha = number(r, "alpha", 0);
+    if (alpha == 0)
+        r->t->most = (int64_t)r->Pm;
+    for (int64_t i = 0; i < r->t->dims / 2 && alpha > 0; i++)
+        r->t->inv_freq[i] *= pow(alpha, -2.0 * (double)i / (d - 2));
+}
+
 /* The scaling's name; "su" and "yarn" mean something else in some families (fact rope_types).
  * "" on error. */
 static void name_type(const struct rope *r, char name[61])
@@ -250,6 +261,8 @@ static void scale(struct rope *r)
         scale_yarn(r);
     else if (!strcmp(type, "longrope"))
         scale_longrope(r);
+    else if (!strcmp(type, "ntk"))
+        scale_ntk(r);
     else if (!strcmp(type, "dynamic"))
         r->t->most = (int64_t)r->Pm;
     else if (strcmp(type, "default"))
@@ -301,6 +314,7 @@ static void fill_table(const struct config *c, const struct model_spec *h, int t
     if (c->e->set)
         return;
     *r.t = (struct rope_table){.dims = d,
+                               .interleaved = c->family->rope_neighbours,
                                .factor = 1,
                                .long_factor = 1,
                                .inv_freq = mem_alloc((size_t)(d / 2) * sizeof(double))};

@@ -188,11 +188,7 @@ int model_spec_flag(const struct model_spec *h, const char *when)
 {
     struct err ignored = {0}; /* flags of another type were refused on reading */
     struct config c = {.family = h->family, .json = h->config, .e = &ignored};
-    if (!when)
-        return 1;
-    if (*when == '!')
-        return !model_spec_flag(h, when + 1);
-    return strcmp(when, "tied") ? config_flag(&c, when, 0) : h->tie_word_embeddings;
+    return config_when(&c, when);
 }
 
 int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer)
@@ -210,6 +206,13 @@ int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t lay
         return 1;
     return h->layers[layer].kinds & family_axis_kinds(h->family, axis) &&
            layer_size(&h->layers[layer], axis) > 0;
+}
+
+int64_t model_spec_norm_width(const struct model_spec *h, const char *stem, int64_t weights,
+                              int64_t layer)
+{
+    int of_heads = layer >= 0 && (!strcmp(stem, "q_norm") || !strcmp(stem, "k_norm"));
+    return of_heads && h->family->norms_by_head ? h->layers[layer].head_dim : weights;
 }
 
 /* ---- copies */

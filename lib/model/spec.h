@@ -131,6 +131,10 @@ const char *model_spec_difference(const struct model_spec *a, const struct model
 /* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
  * family_tensor.when means it. NULL is true. */
 int model_spec_flag(const struct model_spec *h, const char *when);
+/* How many channels a norm with so many weights norms together; its weights repeat for the others,
+ * unless there is one for each channel. layer -1: outside the blocks. */
+int64_t model_spec_norm_width(const struct model_spec *h, const char *stem, int64_t weights,
+                              int64_t layer);
 /* Does the layer run this line of the family's block, or (layer -1) does the model? */
 int model_spec_has_line(const struct model_spec *h, const struct family_line *line, int64_t layer);
 /* index into tensors, -1 */

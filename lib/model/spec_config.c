@@ -21,8 +21,10 @@ static const struct {
 
 static enum act read_activation(const struct config *c)
 {
-    json_t *v = config_value(c, "activation");
-    const char *name = json_string_value(v);
+    json_t *v = config_value(c, "activation"), *other = config_value(c, "activation_names");
+    const char *name = json_string_value(v),
+               *meant = name ? json_string_value(json_object_get(other, name)) : NULL;
+    name = meant ? meant : name;
     int i = 0;
     while (activations[i].name && (!name || strcmp(name, activations[i].name)))
         i++;
@@ -30,6 +32,7 @@ static enum act read_activation(const struct config *c)
     if (!activations[i].name)
         err_set(c->e, "config.json: %s %s is not a supported activation",
                 config_key(c->family, "activation"), config_show(v, show));
+    json_decref(other);
     json_decref(v);
     return activations[i].act;
 }
@@ -117,7 +120,23 @@ static int rope_but_every_nth(const struct config *c, const struct layer *y, int
     return !is_nth(c, "no_rope_layer_interval", l);
 }
 
-static layer_rule *const rope_rules[ROPE_RULES] = {[ROPE_BUT_EVERY_NTH] = rope_but_every_nth};
+static int rope_with_window(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)c, (void)l;
+    return y->sliding_window > 0;
+}
+
+static int rope_unless_full(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)l;
+    return y->sliding_window > 0 || !config_window(c);
+}
+
+static layer_rule *const rope_rules[ROPE_RULES] = {
+    [ROPE_BUT_EVERY_NTH] = rope_but_every_nth,
+    [ROPE_WITH_WINDOW] = rope_with_window,
+    [ROPE_UNLESS_FULL] = rope_unless_full,
+};
 
 static int window_all(const struct config *c, const struct layer *y, int64_t l)
 {
@@ -216,11 +235,12 @@ static void read_windows(const struct config *c, struct model_spec *h)
     layer_rule *slides = window_rules[c->family->windows];
     int64_t window = config_window(c);
     json_t *types = slides ? layer_list(c, "layer_types", h->num_hidden_layers) : NULL;
-    int local = config_rope_tables(c->family) > 1; /* a table of their own */
+    int local = config_rope_tables(c->family) > 1, /* a table of their own */
+        needed = types || local || c->family->ropes == ROPE_WITH_WINDOW;
     for (int64_t l = 0; l < h->num_hidden_layers && slides && !c->e->set; l++) {
         struct layer *y = &h->layers[l];
         int sliding = types ? entry_slides(c, json_array_get(types, (size_t)l)) : slides(c, y, l);
-        if ((types || local) && sliding && !window)
+        if (needed && sliding && !window)
             err_set(c->e, "config.json: layer_types has sliding_attention, but no sliding_window "
                           "is in use");
         y->sliding_window = sliding ? window : 0;
@@ -244,8 +264,13 @@ static void read_layers(const struct config *c, struct model_spec *h)
     }
     config_read_blocks(c, h);
     config_read_experts(c, h);
-    read_ropes(c, h);
+    /* some windows depend on rope, some ropes on the window */
+    int ropes_first = c->family->windows == WINDOW_WITHOUT_ROPE;
+    if (ropes_first)
+        read_ropes(c, h);
     read_windows(c, h);
+    if (!ropes_first)
+        read_ropes(c, h);
 }
 
 static int64_t entry_int(const json_t *entry, const char *key, int64_t l, int64_t low, int64_t high,
@@ -334,8 +359,8 @@ static int check_layers(const struct config *c, const struct model_spec *h)
 /* Refuses flags that are not booleans; model_spec_flag relies on it. */
 static void check_flag(const struct config *c, const char *when)
 {
-    if (when && *when != '!' && !family_when_of_layer(when))
-        config_flag(c, when, 0);
+    if (when && !family_when_of_layer(when))
+        config_when(c, when);
 }
 
 int config_read_spec(struct model_spec *h, json_t *config, const json_t *layers, struct err *e)

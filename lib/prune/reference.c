@@ -176,7 +176,9 @@ static void norm_row(double *x, const char *mask, int64_t n, int centred, double
 
 static double *norm(const struct naive *w, const struct family_line *l, const struct slot *in)
 {
-    int64_t n = matrix_of(w, l->weight)->rows, rows = w->T * in->cols / n;
+    int64_t weights = matrix_of(w, l->weight)->rows,
+            n = model_spec_norm_width(&w->m->spec, l->weight, weights, w->layer),
+            rows = w->T * in->cols / n;
     double *gain = vector_of(w, l->weight, ".weight"), *bias = vector_of(w, l->weight, ".bias"),
            *y = new_value(w, in->cols);
     const char *mask = w->mask[in->axis];
@@ -184,9 +186,9 @@ static double *norm(const struct naive *w, const struct family_line *l, const st
     for (int64_t r = 0; r < rows; r++) {
         norm_row(y + r * n, mask ? mask + r * n % in->cols : NULL, n, l->op == OP_layernorm,
                  w->m->spec.norm_eps);
-        for (int64_t i = 0; i < n; i++)
-            y[r * n + i] = y[r * n + i] * (gain[i] + w->m->spec.family->norm_plus1) +
-                           (bias ? bias[i] : 0);
+        for (int64_t i = r * n; i < (r + 1) * n; i++)
+            y[i] = y[i] * (gain[i % weights] + w->m->spec.family->norm_plus1) +
+                   (bias ? bias[i % weights] : 0);
     }
     free(gain);
     free(bias);

@@ -78,11 +78,12 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     case OP_add: c->p.scale.scale = (float)h->residual_scale; return cols;
     case OP_linear: return l->w[0]->rows;
     case OP_rmsnorm:
-    case OP_layernorm:
-        c->p.norm = (struct norm_params){.groups = cols / l->w[0]->rows,
-                                         .eps = (float)h->norm_eps,
-                                         .plus1 = h->family->norm_plus1};
+    case OP_layernorm: {
+        int64_t width = model_spec_norm_width(h, l->stem, l->w[0]->rows, layer ? l->layer : -1);
+        c->p.norm = (struct norm_params){
+            .groups = cols / width, .eps = (float)h->norm_eps, .plus1 = h->family->norm_plus1};
         return cols;
+    }
     case OP_rope: {
         const struct rope_table *table = &h->ropes[layer->rope];
         c->p.rope = (struct rope_params){.heads = cols / layer->head_dim,

@@ -23,8 +23,8 @@ static struct model_spec small_llama(void)
 }
 
 #define OTHERS \
-    {"x.{L}.n1", "input_layernorm", 0}, {"x.{L}.n2", "post_attention_layernorm", 0}, \
-        {"e", "embed_tokens", 0}, {"n", "norm", 0}, {"h", "lm_head", 0}, \
+    {"x.{L}.n1", "input_layernorm", 0, NULL}, {"x.{L}.n2", "post_attention_layernorm", 0, NULL}, \
+        {"e", "embed_tokens", 0, NULL}, {"n", "norm", 0, NULL}, {"h", "lm_head", 0, NULL}, \
     { \
         0 \
     }
@@ -52,10 +52,10 @@ static void check_shape(const struct layout *l, const char *stored, const char *
 
 static void test_groups(void)
 {
-    static const struct family_stored rows[] = {{"x.{L}.qkv", "K*(q_proj|k_proj|v_proj)", 0},
-                                                {"x.{L}.o", "o_proj", 1},
-                                                {"x.{L}.gu", "gate_proj|up_proj", 0},
-                                                {"x.{L}.d", "down_proj", 1},
+    static const struct family_stored rows[] = {{"x.{L}.qkv", "K*(q_proj|k_proj|v_proj)", 0, NULL},
+                                                {"x.{L}.o", "o_proj", 1, NULL},
+                                                {"x.{L}.gu", "gate_proj|up_proj", 0, NULL},
+                                                {"x.{L}.d", "down_proj", 1, NULL},
                                                 OTHERS};
     struct model_spec h = small_llama();
     struct layout l;
@@ -83,12 +83,12 @@ static void test_groups(void)
 /* One tensor a KV group, with q and v rows of the group; k rows interleave by head. */
 static void test_units(void)
 {
-    static const struct family_stored rows[] = {{"x.{L}.g.{N}.qv", "K*(q_proj|v_proj)", 0},
-                                                {"x.{L}.k", "~k_proj", 0},
-                                                {"x.{L}.o", "o_proj", 0},
-                                                {"x.{L}.g", "gate_proj", 0},
-                                                {"x.{L}.u", "up_proj", 0},
-                                                {"x.{L}.d", "down_proj", 0},
+    static const struct family_stored rows[] = {{"x.{L}.g.{N}.qv", "K*(q_proj|v_proj)", 0, NULL},
+                                                {"x.{L}.k", "~k_proj", 0, NULL},
+                                                {"x.{L}.o", "o_proj", 0, NULL},
+                                                {"x.{L}.g", "gate_proj", 0, NULL},
+                                                {"x.{L}.u", "up_proj", 0, NULL},
+                                                {"x.{L}.d", "down_proj", 0, NULL},
                                                 OTHERS};
     static const int64_t interleaved[] = {0, 2, 1, 3, 4, 6, 5, 7};
     struct model_spec h = small_llama();
@@ -114,13 +114,14 @@ static void test_units(void)
  * stack, and as a stack shared by two. */
 static void test_stacks(void)
 {
-    static const struct family_stored rows[] = {{"x.{L}.q", "q_proj", 0},
-                                                {"x.{L}.k", "k_proj", 0},
-                                                {"x.{L}.v", "v_proj", 0},
-                                                {"x.{L}.o", "o_proj", 0},
-                                                {"x.{L}.e.{N}.down", "K*down_proj", 0},
-                                                {"x.{L}.e.gate_up", "K*(gate_proj|up_proj)", 0},
-                                                OTHERS};
+    static const struct family_stored rows[] = {
+        {"x.{L}.q", "q_proj", 0, NULL},
+        {"x.{L}.k", "k_proj", 0, NULL},
+        {"x.{L}.v", "v_proj", 0, NULL},
+        {"x.{L}.o", "o_proj", 0, NULL},
+        {"x.{L}.e.{N}.down", "K*down_proj", 0, NULL},
+        {"x.{L}.e.gate_up", "K*(gate_proj|up_proj)", 0, NULL},
+        OTHERS};
     static const char *const stacked[] = {"gate_proj", "up_proj", "down_proj"};
     struct model_spec h = small_llama();
     struct layout l;
@@ -149,11 +150,11 @@ static int begins_with(void *user, const char *name) { return !strncmp(name, use
 static void test_choice(void)
 {
     static const struct family_stored rows[] = {
-        {"a.{L}.q", "q_proj", 0},    {"a.{L}.k", "k_proj", 0},
-        {"a.{L}.v", "v_proj", 0},    {"b.{L}.qkv", "q_proj|k_proj|v_proj", 0},
-        {"a.{L}.o", "o_proj", 0},    {"a.{L}.g", "gate_proj", 0},
-        {"b.{L}.u", "up_proj", 0},   {"b.{L}.u", "gate_proj|up_proj", 0},
-        {"a.{L}.d", "down_proj", 0}, OTHERS};
+        {"a.{L}.q", "q_proj", 0, NULL},    {"a.{L}.k", "k_proj", 0, NULL},
+        {"a.{L}.v", "v_proj", 0, NULL},    {"b.{L}.qkv", "q_proj|k_proj|v_proj", 0, NULL},
+        {"a.{L}.o", "o_proj", 0, NULL},    {"a.{L}.g", "gate_proj", 0, NULL},
+        {"b.{L}.u", "up_proj", 0, NULL},   {"b.{L}.u", "gate_proj|up_proj", 0, NULL},
+        {"a.{L}.d", "down_proj", 0, NULL}, OTHERS};
     struct model_spec h = small_llama();
     struct layout l;
     struct err e = {0};

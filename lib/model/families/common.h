@@ -16,13 +16,17 @@
 #define PARE_FAMILIES_COMMON_H
 
 /* ---- rows */
-#define KEY(fact, key, fallback) KEY_ROW(#fact, #key, #fallback, NULL)
-#define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null)
-#define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL)
+#define KEY(fact, key, fallback) KEY_ROW(#fact, #key, #fallback, NULL, ALWAYS)
+#define KEY_NULL(fact, key, fallback, null) KEY_ROW(#fact, #key, #fallback, #null, ALWAYS)
+#define KEY_REQUIRED(fact, key) KEY_ROW(#fact, #key, NULL, NULL, ALWAYS)
 /* the value may be a JSON object */
-#define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL)
-#define STORED(name, layout) STORED_ROW(name, layout, 0)
-#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1)
+#define NO_KEY(fact, ...) KEY_ROW(#fact, NULL, #__VA_ARGS__, NULL, ALWAYS)
+#define VALUE_WHEN(when, fact, value) KEY_ROW(#fact, NULL, #value, NULL, when)
+#define STORED(name, layout) STORED_ROW(name, layout, 0, ALWAYS)
+#define STORED_WHEN(when, name, layout) STORED_ROW(name, layout, 0, when)
+#define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1, ALWAYS)
+#define GGUF_STORED(name, layout) GGUF_STORED_ROW(name, layout, ALWAYS)
+#define GGUF_STORED_WHEN(when, name, layout) GGUF_STORED_ROW(name, layout, when)
 
 #define ALWAYS NULL
 #define NEVER "never"

@@ -8,15 +8,20 @@
  *   KEY_NULL(fact, key, default, null)  the same, and what an explicit null means
  *   KEY_REQUIRED(fact, key)           no default
  *   NO_KEY(fact, value)               the class has no key for it: the value always holds
+ *   VALUE_WHEN(when, fact, value)     the value holds whatever the fact's key says, if a condition
+ *                                     does; before the row of the key
  *   TENSOR(name, rows, cols, when)    a canonical tensor and its axes, in stream order: before the
- *                                     layers, in a layer, after them
+ *                                     layers, in a layer, after them. Two rows of a name: whichever
+ *                                     condition holds, never both
  *   STORED(name, layout)              how a checkpoint stores it; layouts are described in
  *                                     layout.c. Of several rows for a tensor the first that is
  *                                     there is read, and the first is written
  *   STORED_TRANSPOSED(name, layout)   the same, matrices being [in, out]
+ *   STORED_WHEN(when, name, layout)   the same, if a condition holds
  *   GGUF(.field = value, ...)         struct family_gguf: an architecture of llama.cpp
  *   GGUF_STORED(name, layout)         how a GGUF file stores it; of several rows for a tensor the
  *                                     first that is there is read, and the first is written
+ *   GGUF_STORED_WHEN(when, ...)       the same, if a condition holds
  *   START(out, op, weight, in...)     an op line before the blocks; END: one after them
  *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention or mlp; any:
  *                                     one that both share
@@ -29,7 +34,7 @@
 
 #include "rows.h"
 #undef KEY_ROW
-#define KEY_ROW(fact, key, fallback, null) {fact, key, fallback, null},
+#define KEY_ROW(fact, key, fallback, null, when) {fact, key, fallback, null, when},
 static const struct family_key FAMILY_TABLE(keys)[] = {
 #include FAMILY_DEF
     {0}
@@ -45,7 +50,7 @@ static const struct family_tensor FAMILY_TABLE(tensors)[] = {
 
 #include "rows.h"
 #undef STORED_ROW
-#define STORED_ROW(name, layout, transposed) {name, layout, transposed},
+#define STORED_ROW(name, layout, transposed, when) {name, layout, transposed, when},
 static const struct family_stored FAMILY_TABLE(stored)[] = {
 #include FAMILY_DEF
     {0}
@@ -60,8 +65,8 @@ static const struct family_gguf FAMILY_TABLE(gguf)[] = {
 };
 
 #include "rows.h"
-#undef GGUF_STORED
-#define GGUF_STORED(name, layout) {name, layout, 0},
+#undef GGUF_STORED_ROW
+#define GGUF_STORED_ROW(name, layout, when) {name, layout, 0, when},
 static const struct family_stored FAMILY_TABLE(gguf_stored)[] = {
 #include FAMILY_DEF
     {0}

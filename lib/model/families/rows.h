@@ -5,7 +5,7 @@
 #undef TENSOR
 #undef STORED_ROW
 #undef GGUF
-#undef GGUF_STORED
+#undef GGUF_STORED_ROW
 #undef START
 #undef BLOCK
 #undef BLOCK_WHEN
@@ -16,7 +16,7 @@
 #define TENSOR(...)
 #define STORED_ROW(...)
 #define GGUF(...)
-#define GGUF_STORED(...)
+#define GGUF_STORED_ROW(...)
 #define START(...)
 #define BLOCK(...)
 #define BLOCK_WHEN(...)
