@@ -174,13 +174,13 @@ static const enum axis *line_axes(const struct family *f, const struct family_li
     return NULL;
 }
 
-/* The earlier line of the block that wrote the input of `line`; NULL: the residual stream that
+/* The earlier line of the layer that wrote the input of `line`; NULL: the residual stream that
  * entered the block. */
-static const struct family_line *writer_of(const struct family_line *block,
-                                           const struct family_line *line)
+static const struct family_line *writer_of(const struct model_spec *h,
+                                           const struct family_line *line, int64_t layer)
 {
-    for (const struct family_line *w = line; w-- > block;)
-        if (!strcmp(w->out, line->in[0]))
+    for (const struct family_line *w = line; w-- > h->family->block;)
+        if (!strcmp(w->out, line->in[0]) && model_spec_has_line(h, w, layer))
             return w;
     return NULL;
 }
@@ -189,10 +189,9 @@ static const struct family_line *writer_of(const struct family_line *block,
 static const struct family_line *first_reader(const struct model_spec *h,
                                               const struct family_line *line, int64_t layer)
 {
-    const struct family_line *block = h->family->block;
-    for (const struct family_line *l = block; l < line; l++)
+    for (const struct family_line *l = h->family->block; l < line; l++)
         if (l->op == OP_linear && model_spec_has_line(h, l, layer) &&
-            !strcmp(l->in[0], line->in[0]) && writer_of(block, l) == writer_of(block, line))
+            !strcmp(l->in[0], line->in[0]) && writer_of(h, l, layer) == writer_of(h, line, layer))
             return l;
     return line;
 }
@@ -201,8 +200,7 @@ void calibrate_input_name(const struct model_spec *h, const struct family_line *
                           char name[64])
 {
     const struct tap_rule *rule = tap_rule_of(line_axes(h->family, line)[1]);
-    const struct family_line *first = first_reader(h, line, layer),
-                             *w = writer_of(h->family->block, first);
+    const struct family_line *first = first_reader(h, line, layer), *w = writer_of(h, first, layer);
     if (rule)
         snprintf(name, 64, "%s.%" PRId64, rule->inputs, layer);
     else if (w && w->weight)
