@@ -46,13 +46,7 @@ static const struct family_key *find_row(const struct config *c, const char *fac
     return key_row(c, fact);
 }
 
-const char *config_spelled(const struct family *f, const char *fact)
-{
-    const char *key = config_key(f, fact);
-    return key ? key : fact;
-}
-
-static const char *spelled(const struct config *c, const char *fact)
+const char *config_spelled(const struct config *c, const char *fact)
 {
     const char *key = config_spelling(c, fact);
     return key ? key : fact;
@@ -97,7 +91,7 @@ static json_t *expression(const struct config *c, const char *fact, const char *
             err_set(c->e,
                     "config.json: %s is missing and cannot be derived: %lld is not a multiple of "
                     "%s %lld",
-                    spelled(c, fact), (long long)value, spelled(c, at), (long long)f);
+                    config_spelled(c, fact), (long long)value, config_spelled(c, at), (long long)f);
             return NULL;
         }
         value = op == '*' ? value * f : value / f;
@@ -140,7 +134,7 @@ int64_t config_int(const struct config *c, const char *fact, int64_t low, int64_
             n = (int64_t)real;
         if (!whole || n < low || n > high) {
             err_set(c->e, "config.json: %s is %s; it must be a whole number from %lld to %lld",
-                    spelled(c, fact), config_show(v, show), (long long)low, (long long)high);
+                    config_spelled(c, fact), config_show(v, show), (long long)low, (long long)high);
             n = low;
         }
     }
@@ -157,8 +151,8 @@ double config_real(const struct config *c, const char *fact, double low, double 
     double x = json_is_null(v) ? missing : json_number_value(v);
     if (!json_is_null(v) && (!json_is_number(v) || !(x >= low && x <= high))) {
         char show[80];
-        err_set(c->e, "config.json: %s is %s; it must be a number from %g to %g", spelled(c, fact),
-                config_show(v, show), low, high);
+        err_set(c->e, "config.json: %s is %s; it must be a number from %g to %g",
+                config_spelled(c, fact), config_show(v, show), low, high);
         x = low;
     }
     json_decref(v);
@@ -172,7 +166,7 @@ int config_flag(const struct config *c, const char *fact, int missing)
         return missing;
     if (!json_is_boolean(v) && !json_is_null(v)) {
         char show[80];
-        err_set(c->e, "config.json: %s is %s; it must be true or false", spelled(c, fact),
+        err_set(c->e, "config.json: %s is %s; it must be true or false", config_spelled(c, fact),
                 config_show(v, show));
     }
     int flag = json_is_null(v) ? missing : json_is_true(v);

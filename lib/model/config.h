@@ -29,7 +29,7 @@ int config_when(const struct config *c, const char *when);
  * none. */
 const char *config_key(const struct family *f, const char *fact);
 /* the same; without one the fact's own name */
-const char *config_spelled(const struct family *f, const char *fact);
+const char *config_spelled(const struct config *c, const char *fact);
 /* The same, of several spellings the one that the config has, or else the first. */
 const char *config_spelling(const struct config *c, const char *fact);
 /* A value as JSON text, truncated to fit; for messages. Returns buf. */

@@ -184,7 +184,7 @@ static int check_stated(const struct config *c, const char *key, const json_t *v
         err_set(c->e,
                 "config.json: %.100s is %s, but model_type %s computes with %s %s (--ignore-key "
                 "%.100s if that is right)",
-                key, config_show(value, said), c->family->name, config_spelled(c->family, fact),
+                key, config_show(value, said), c->family->name, config_spelled(c, fact),
                 config_show(holds, held), key);
     json_decref(holds);
     return c->e->set ? -1 : 0;

@@ -1,4 +1,5 @@
 /* Reading config.json: defaults and rules of every family, and what must be refused, by name. */
+#include <math.h>
 #include <string.h>
 
 #include "spec.h"
@@ -85,6 +86,54 @@ static void test_rules(void)
               model_spec_flag(&h, "norm_topk_prob") && !h.layers[0].sliding_window);
     READS("{'model_type':'mixtral','num_experts':5,'sliding_window':7}",
           h.layers[3].num_experts == 5 && h.layers[3].sliding_window == 7);
+    READS("{'model_type':'gemma','hidden_act':'gelu'}",
+          h.layers[0].head_dim == 256 && h.activation == ACT_GELU_TANH && h.tie_word_embeddings &&
+              h.layers[0].num_key_value_heads == 16 && h.norm_eps == 1e-6);
+    READS("{'model_type':'phi'}", h.ropes[0].dims == 32 && h.layers[3].num_key_value_heads == 32 &&
+                                      h.activation == ACT_GELU_TANH && h.norm_eps == 1e-5 &&
+                                      model_spec_find(&h, "lm_head.bias") >= 0 &&
+                                      model_spec_find(&h, "layers.3.up_proj.bias") >= 0);
+    READS("{'model_type':'stablelm'}",
+          h.ropes[0].dims == 20 && h.layers[0].head_dim == 80 && h.norm_eps == 1e-5 &&
+              model_spec_find(&h, "layers.0.q_norm.weight") < 0 &&
+              model_spec_find(&h, "layers.0.post_attention_layernorm.bias") >= 0);
+    READS("{'model_type':'stablelm','use_parallel_residual':true,'qk_layernorm':true}",
+          model_spec_find(&h, "layers.0.post_attention_layernorm.weight") < 0 &&
+              h.tensors[model_spec_find(&h, "layers.0.q_norm.weight")].shape[0] == 2560);
+    READS("{'model_type':'cohere'}", h.ropes[0].interleaved && h.logit_scale == 0.0625 &&
+                                         h.ropes[0].inv_freq[32] == pow(500000, -0.5) &&
+                                         h.tie_word_embeddings && !h.layers[0].sliding_window);
+    READS("{'model_type':'cohere2'}", h.layers[2].sliding_window == 4096 && !h.layers[2].rope &&
+                                          !h.layers[3].sliding_window && h.layers[3].rope == -1);
+    READS("{'model_type':'falcon','num_kv_heads':71}",
+          h.layers[0].num_key_value_heads == 1 && h.layers[0].intermediate_size == 4 * 4544 &&
+              h.activation == ACT_GELU && h.tie_word_embeddings &&
+              model_spec_find(&h, "layers.0.post_attention_layernorm.weight") < 0);
+    READS("{'model_type':'falcon','new_decoder_architecture':true,'num_attention_heads':64,'num_kv_"
+          "heads':8,'hidden_size':8192}",
+          h.layers[0].num_key_value_heads == 8 &&
+              model_spec_find(&h, "layers.0.post_attention_layernorm.weight") >= 0);
+    READS("{'model_type':'glm4'}", h.layers[0].head_dim == 128 && h.ropes[0].dims == 64 &&
+                                       h.ropes[0].interleaved && h.norm_eps == 1.5625e-7 &&
+                                       model_spec_find(&h, "layers.0.q_proj.bias") >= 0 &&
+                                       model_spec_find(&h, "layers.0.o_proj.bias") < 0);
+    READS("{'model_type':'exaone4'}",
+          h.layers[2].rope == 0 && h.layers[3].rope == -1 && h.layers[2].sliding_window == 4096);
+    READS("{'model_type':'exaone4','sliding_window':null}",
+          h.layers[3].rope == 0 && !h.layers[2].sliding_window);
+    READS("{'model_type':'ernie4_5'}", h.layers[0].head_dim == 128 && h.tie_word_embeddings &&
+                                           h.ropes[0].interleaved &&
+                                           model_spec_find(&h, "layers.0.q_proj.bias") < 0);
+    READS("{'model_type':'seed_oss'}", h.layers[0].num_attention_heads == 80 &&
+                                           h.layers[0].head_dim == 128 &&
+                                           model_spec_find(&h, "layers.0.k_proj.bias") >= 0 &&
+                                           model_spec_find(&h, "layers.0.o_proj.bias") < 0);
+    /* theta 10000 times 50^(128/126), to the power of -2 * 63 / 128 */
+    READS(
+        "{'model_type':'hunyuan_v1_dense','rope_scaling':{'type':'dynamic','alpha':50,'factor':1}}",
+        fabs(h.ropes[0].inv_freq[63] / 2.3095639e-6 - 1) < 1e-6 && !h.ropes[0].most);
+    READS("{'model_type':'hunyuan_v1_dense','rope_scaling':{'type':'dynamic','factor':4}}",
+          h.ropes[0].most == 2048);
     /* 2/3 of 48: 32 a unit of ffn_mult, up to a multiple of 256, after rounding to six places */
     READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8}"),
           h.layers[0].num_key_value_heads == 2 && h.layers[0].intermediate_size == 256 &&
@@ -169,6 +218,11 @@ static void test_refusals(void)
     static const struct {
         const char *config, *says;
     } cases[] = {
+        {"{'model_type':'falcon','alibi':true}", "alibi true changes the function"},
+        {"{'model_type':'cohere','use_qk_norm':true}", "use_qk_norm true changes the function"},
+        {"{'model_type':'phi','qk_layernorm':true}", "qk_layernorm true changes the function"},
+        {"{'model_type':'cohere2','sliding_window':null}", "no sliding_window is in use"},
+        {"{'model_type':'falcon','multi_query':1}", "multi_query is 1; it must be true or false"},
         {"{'hidden_size':8}", "no model_type, so the family is unknown (known are llama, mistral"},
         {"{'model_type':'bert'}", "\"bert\" is not supported (supported are llama, mistral"},
         {SMALL("llama", ",'quantization_config':{'bits':4}"), "quantization_config"},

@@ -116,6 +116,21 @@ static void test_published_counts(void)
         int64_t total, non_embedding;
     } models[] = {
         {"Mistral-7B", "{'model_type':'mistral'}", 7241732096, 6979588096},
+        {"Gemma-2B",
+         "{'model_type':'gemma','hidden_size':2048,'intermediate_size':16384,'num_hidden_layers':"
+         "18,"
+         "'num_attention_heads':8,'num_key_value_heads':1}",
+         2506172416, 2506172416 - 256000 * 2048},
+        {"Phi-2",
+         "{'model_type':'phi','hidden_size':2560,'intermediate_size':10240,'num_hidden_layers':32}",
+         2779683840, 2779683840 - 2 * 51200 * 2560},
+        {"StableLM-3B-4E1T", "{'model_type':'stablelm'}", 2795443200,
+         2795443200 - 2 * 50304 * 2560},
+        {"Falcon-7B", "{'model_type':'falcon'}", 6921720704, 6921720704 - 65024 * 4544},
+        {"Command-R7B",
+         "{'model_type':'cohere2','hidden_size':4096,'intermediate_size':14336,"
+         "'num_hidden_layers':32,'num_attention_heads':32,'num_key_value_heads':8}",
+         8028033024, 8028033024 - INT64_C(256000) * 4096},
         {"GPT-2", "{'model_type':'gpt2'}", 124439808, 85056000},
         {"Phi-3-mini", "{'model_type':'phi3'}", 3821079552, 3624078336},
         {"Qwen2-0.5B",
