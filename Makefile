@@ -91,7 +91,30 @@ $(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/lib/base/tensor.o: flags += -O3 -march=$(ARCH) -fno-trapping-math
 $(BUILD)/formats/gguf_quantize.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
 
-$(BUILD)/%.o: %.c
+# Says what to install, before the first file fails to compile.
+headers := msgpack.h zstd.h zlib.h xxhash.h jansson.h pcre2.h utf8proc.h
+headers += $(if $(filter onednn,$(BLAS)),oneapi/dnnl/dnnl.h)
+define install_text
+Install the libraries and run make again. pipelines/setup does it on Debian.
+  Debian, Ubuntu  apt install gcc make libmsgpack-dev libzstd-dev zlib1g-dev libxxhash-dev
+                  libdnnl-dev libjansson-dev libpcre2-dev libutf8proc-dev
+  Fedora          dnf install gcc make msgpack-devel libzstd-devel zlib-devel xxhash-devel
+                  onednn-devel jansson-devel pcre2-devel utf8proc-devel
+  macOS           brew install gcc msgpack zstd zlib xxhash onednn jansson pcre2 utf8proc
+Without oneDNN: make BLAS=openblas, or BLAS=none.
+endef
+export install_text
+$(BUILD)/libraries:
+	@mkdir -p $(@D)
+	@missing=; for h in $(headers); do \
+	    printf '#define PCRE2_CODE_UNIT_WIDTH 8\n#include <stddef.h>\n#include <%s>\n' $$h | \
+	        $(CC) $(flags) -E -x c - > /dev/null 2>&1 || missing="$$missing $$h"; \
+	done; \
+	[ -z "$$missing" ] || { \
+	    printf 'make: $(CC) does not find:%s\n%s\n' "$$missing" "$$install_text" >&2; exit 1; }
+	@touch $@
+
+$(BUILD)/%.o: %.c | $(BUILD)/libraries
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC  $<")
 	$(Q)$(CC) $(flags) -MMD -MP -c -o $@ $<

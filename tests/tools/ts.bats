@@ -408,6 +408,12 @@ recompute resume save-steps table teacher-dtype verify verify-tokens version "
         num_key_value_heads.1; do
         [ "$(ts-dump --values $axis own.tsz)" = "$(ts-dump --values $axis other.tsz)" ]
     done
+    # the example of the documentation, with the file to copy, on a compressed stream
+    sed -n '/^```python$/,/^```$/p' "$BATS_TEST_DIRNAME/../../docs/stages.md" |
+        sed '/^```/d' > documented.py
+    PYTHONPATH=$BATS_TEST_DIRNAME/../../formats python3 documented.py \
+        < <(zstd -q < scores.tsz) > documented.tsz
+    cmp documented.tsz other.tsz
     rank scores.tsz |
         python3 -c '
 import sys, stream

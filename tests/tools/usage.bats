@@ -290,6 +290,24 @@ END
     done
 }
 
+@test "pare names the tool that a mistyped one is nearest to" {
+    for pair in slice-modle:slice-model ts_dump:ts-dump eval-pl:eval-ppl rnak:rank; do
+        run -2 "$BIN/pare" "${pair%:*}"
+        [ "$output" = "pare: no tool \"${pair%:*}\"; did you mean ${pair#*:}? run pare alone for a \
+list" ]
+    done
+    run -2 "$BIN/pare" something
+    [ "$output" = 'pare: no tool "something"; run pare alone for a list' ]
+}
+
+@test "make names the headers that are missing, and what installs them" {
+    run make -C "$BATS_TEST_DIRNAME/../.." BUILD="$PWD/none" BINDIR="$PWD/none/bin" \
+        CC='gcc -nostdinc' "$PWD/none/bin/rank"
+    [ "$status" = 2 ]
+    [[ $output == *"does not find: msgpack.h"*"jansson.h"*"apt install"*"dnf install"*"brew"* ]]
+    [[ $output != *"CC  "* ]]
+}
+
 @test "pare lists every tool, and its man page is made from that" {
     for source in "$ROOT"/bin/*.c; do
         "$BIN/pare" --help | grep -q "^  $(basename "$source" .c) "
