@@ -120,8 +120,8 @@ static int module_of(const struct reader *x, const char *tensor, char *which)
 static int check_parts(const struct reader *x, int module, const char *name, struct err *e)
 {
     int parts[PEFT_PARTS], n = peft_module_parts(&x->modules, module, parts);
-    for (int i = 0; i < n; i++)
-        if (!adapters_stem(x->h, parts[i]))
+    for (int i = 0; i < n || !n; i++)
+        if (!n || !adapters_stem(x->h, parts[i]))
             return err_set(e, "'%s': %s is of no matrix of a block; others cannot have an adapter",
                            x->dir, name);
     return 0;

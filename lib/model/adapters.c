@@ -10,7 +10,9 @@
 const char *adapters_stem(const struct model_spec *h, int i)
 {
     struct tensor_parts name = tensor_take_apart(h->tensors[i].name);
-    if (name.layer < 0 || strcmp(name.suffix, ".weight"))
+    int64_t layer;
+    if (name.layer < 0 || strcmp(name.suffix, ".weight") ||
+        model_spec_axes(h, i, &layer)->axes[0] == AXIS_X)
         return NULL;
     for (const struct family_line *l = h->family->block; l->out; l++)
         if (l->op == OP_linear && !strcmp(l->weight, name.stem))

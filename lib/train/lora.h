@@ -40,8 +40,9 @@ struct train_lora {
     "of the adapters alone, and the student stays in the dtype it is stored in. The model that " \
     "is " \
     "written has the sums; --adapter writes the adapters by themselves, as a directory that PEFT " \
-    "loads and hf-export --merge adds. Norms, biases, embeddings and the head are not trained. " \
-    "Adapters want a learning rate about ten times as high as weights do."
+    "loads and hf-export --merge adds. Norms, biases, embeddings, experts and the head are not " \
+    "trained. " \
+    "Adapters want three to ten times the learning rate of weights."
 
 int train_lora_is_on(const struct train_lora *l);
 /* What was typed. */

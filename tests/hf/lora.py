@@ -22,6 +22,7 @@ warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 TOLERANCE = 1e-4
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 passed = failed = 0
 
 def check(name, good, what=""):
@@ -34,7 +35,7 @@ def tool(*words, **more):
     subprocess.run([os.path.join(sys.argv[1], words[0]), *words[1:], "--quiet"], check=True, **more)
 
 def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **EAGER).eval()
 
 def logits(model, ids):
     with torch.no_grad():
@@ -58,8 +59,13 @@ def ours(name, tmp, ids, before):
     compare(f"{name}: ours in PEFT", logits(adapted, ids), merged, before)
 
 def theirs(name, tmp, ids, before, kind, **settings):
-    model = get_peft_model(load(f"{tmp}/base"), LoraConfig(
-        task_type="CAUSAL_LM", r=3, lora_alpha=5, target_modules="all-linear", **settings))
+    base = load(f"{tmp}/base")
+    # experts and routers are parameters, not modules, which is refused
+    has_experts = getattr(base.config, "_experts_implementation", None) and any(
+        n.endswith(".experts") for n, _ in base.named_modules())
+    model = get_peft_model(base, LoraConfig(
+        task_type="CAUSAL_LM", r=3, lora_alpha=5, **settings,
+        target_modules=r".*\.[qkvo]_proj" if has_experts else "all-linear"))
     for key, value in model.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(value, std=0.05)

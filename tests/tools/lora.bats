@@ -129,7 +129,8 @@ P
     refused 1 'the model requires' "$BIN/hf-export" "$G/slice/llama/all" out --merge p
     refused 1 'is no adapter of a matrix of the model' "$BIN/hf-export" "$G/families/gpt2" out \
         --merge p
-    for change in 'use_dora=true' 'bias="all"' 'peft_type="IA3"' 'modules_to_save=["lm_head"]'; do
+    for change in 'use_dora=true' 'target_parameters=["gate.weight"]' 'bias="all"' \
+        'peft_type="IA3"' 'modules_to_save=["lm_head"]'; do
         $LORA change p bad "$change"
         refused 1 "'bad': adapters " "$BIN/hf-export" "$STUDENT" out --merge bad
     done
