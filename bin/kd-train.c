@@ -12,12 +12,11 @@
 
 static struct train_options o = TRAIN_DEFAULTS;
 static struct train_run run = {.save_steps = -1};
-static struct data_sources data;
-static const char *teacher_name, *logits_name, *eval_name, *widths_name, *output, *adapter_name;
+static struct training_text text;
+static const char *teacher_name, *logits_name, *widths_name, *output, *adapter_name;
 static const char *dtype, *rest = "auto", *init = "keep", *teacher_dtype = "keep";
-static struct opt_list data_names;
 static struct dtype_choice out_dtype = {1, DT_F32};
-static int any_tokenizer, random_init, f32_teacher;
+static int random_init, f32_teacher;
 
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -29,7 +28,7 @@ static const struct opt opts[] = {
      "what becomes of the probability that --top-k left out; bin: it is one more entry; "
      "renormalise: the K share it; drop: it is ignored; auto: bin where LOGITS has it, else drop",
      0},
-    {"data", OPT_PATHS, &data_names, "TOKENS[:WEIGHT]",
+    {"data", OPT_PATHS, &text.names, "TOKENS[:WEIGHT]",
      "training sequences; a pattern such as 'shards/*.tsz' is one source in several files; if "
      "--data is repeated, sequences are drawn in proportion to the weights, 1 if not given",
      0},
@@ -48,7 +47,7 @@ static const struct opt opts[] = {
      "what trained weights are rounded to when they are written; keep: the student's dtypes "
      "(default f32)",
      0},
-    {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
+    {"any-tokenizer", OPT_FLAG, &text.any_tokenizer, NULL,
      "continue even if student, teacher and data come from different tokenizers", 0},
 /* clang-format off */
 #define ROW(name, type, field, arg, help, flags) {name, type, &o.field, arg, help, flags},
@@ -66,7 +65,7 @@ static const struct opt opts[] = {
     TRAIN_OPTIMISER_OPTIONS(ROW)
 #undef ROW
     {"Evaluation, log and checkpoints", OPT_GROUP, NULL, NULL, NULL, 0},
-    {"eval-data", OPT_PATH, &eval_name, "TOKENS",
+    {"eval-data", OPT_PATH, &text.held_out_name, "TOKENS",
      "held-out sequences to evaluate on: the loss and, with a --teacher, the KL divergence from it "
      "and how often the most probable token is the same",
      OPT_SILENT_ID},
@@ -116,11 +115,7 @@ static void resolve_options(struct tool *t)
         dtype_choose(&out_dtype, dtype, &e);
     if (e.set || train_options_parse(&o, &e) || train_options_resolve(&o, &e))
         tool_usage(t, "%s", e.msg);
-    if (!data_names.n)
-        tool_usage(t, "--data TOKENS is required");
-    for (int i = 0; i < data_names.n; i++)
-        if (data_sources_add(&data, data_names.text[i], &e))
-            tool_usage(t, "%s", e.msg);
+    tool_training_sources(t, &text);
     if (o.states.n && widths_name)
         tool_usage(t, "--states compares one student with the teacher, --widths trains several");
     if (train_lora_check(&o.lora, adapter_name, random_init, widths_name, &e))
@@ -130,58 +125,22 @@ static void resolve_options(struct tool *t)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     run.output = output;
     if (train_teacher_check(&o, teacher_name, logits_name, rest, &e) ||
-        train_run_options_check(&run, eval_name != NULL, &e))
+        train_run_options_check(&run, text.held_out_name != NULL, &e))
         tool_usage(t, "%s", e.msg);
 }
 
-static struct tokens eval_data;
 static struct train_stream stream;
 static struct model_in *student_in, *teacher_in;
 static struct model student, teacher;
 static struct adapters adapters;
 
-/* Sequences that the run draws. */
-static int64_t all_sequences(void) { return o.schedule.max_steps * o.batch_size * o.accumulation; }
-
-/* in: as opened by tool_in; closed */
-static void open_tokens(struct tool *t, const char *name, struct st_in *in, struct tokens *tokens)
-{
-    tokens_load(tokens, in, 0, tool_err(t));
-    tool_check(t);
-    st_close(in);
-    loss_on_apply(o.loss_on, tokens);
-    data_check_model(tokens, name, model_in_spec(student_in), tool_operand(t, 0), any_tokenizer,
-                     tool_err(t));
-    if (teacher_in)
-        data_check_model(tokens, name, model_in_spec(teacher_in), teacher_name, any_tokenizer,
-                         tool_err(t));
-    tool_check(t);
-}
-
-/* Opens every stream. How many sequences of each source there will be is known before. */
-static void open_data(struct tool *t)
-{
-    file_raise_limit();
-    for (int i = 0; i < data.n; i++) {
-        const struct data_source *s = &data.all[i];
-        for (int64_t k = 0; k < s->n_streams; k++)
-            open_tokens(t, s->streams[k].path, tool_in(t, s->streams[k].path, "tokens"),
-                        &s->streams[k].tokens);
-    }
-    json_t *shares = data_sources_shares(&data);
-    if (shares)
-        tool_identify(t, "data", shares);
-    if (data.n > 1)
-        tool_record(t, "sequences", data_sources_counts(&data, all_sequences()));
-}
-
 static void open_logits(struct tool *t)
 {
     struct err *e = tool_err(t);
-    const char *student_name = any_tokenizer ? NULL : tool_operand(t, 0);
+    const char *student_name = text.any_tokenizer ? NULL : tool_operand(t, 0);
     if (train_stream_open(&stream, tool_in(t, logits_name, "logits"), rest, e) ||
         train_stream_order(&stream, &o, e) ||
-        train_stream_check(&stream, &o, &data, model_in_spec(student_in), student_name, e))
+        train_stream_check(&stream, &o, &text.data, model_in_spec(student_in), student_name, e))
         tool_check(t);
     if (logits_is_pipe(&stream.in))
         tool_note(t, "%s is a pipe: its sequences are taken in their order, once", stream.in.path);
@@ -192,7 +151,7 @@ static void open_logits(struct tool *t)
 static void open_directory(struct tool *t)
 {
     char note[200];
-    run.settings = settings_of(&o, &data, init, model_in_spec(student_in)->id,
+    run.settings = settings_of(&o, &text.data, init, model_in_spec(student_in)->id,
                                teacher_in ? model_in_spec(teacher_in)->id : stream.in.id);
     train_run_check(&run, note, tool_err(t));
     tool_check(t);
@@ -220,9 +179,9 @@ static void open_inputs(struct tool *t)
 {
     student_in = tool_model(t, tool_operand(t, 0));
     teacher_in = teacher_name ? tool_model(t, teacher_name) : NULL;
-    if (teacher_in && !any_tokenizer)
+    if (teacher_in && !text.any_tokenizer)
         teacher_in = tool_model_among(t, teacher_in, teacher_name, student_in);
-    if (teacher_in && !any_tokenizer)
+    if (teacher_in && !text.any_tokenizer)
         data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
                               teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));
     const char *lift = o.typed.states.lift;
@@ -232,9 +191,8 @@ static void open_inputs(struct tool *t)
     tool_check(t);
     if (lift)
         tool_parent(t, lift, o.states.lift_id);
-    open_data(t);
-    if (eval_name)
-        open_tokens(t, eval_name, tool_in_aside(t, eval_name, "tokens"), &eval_data);
+    struct training_models models = {student_in, teacher_in, tool_operand(t, 0), teacher_name};
+    tool_training_open(t, &text, &o, &models);
     if (widths_name)
         tool_nested(t, widths_name, student_in, !random_init, &o.nested);
     if (logits_name)
@@ -242,6 +200,7 @@ static void open_inputs(struct tool *t)
     if (train_lora_is_on(&o.lora))
         open_adapters(t);
     o.typed.order = o.shuffled ? "shuffled" : "sequential"; /* as recorded */
+    tool_training_cut(t, &text, &o, &models);
     open_directory(t);
 }
 
@@ -258,16 +217,16 @@ static struct model_out *open_output(struct tool *t)
     return out;
 }
 
-static void open_run(struct tool *t)
+static void load_models(struct tool *t)
 {
+    static const char what[] = "loading the models";
     struct err *e = tool_err(t);
-    char text[900];
-    int how = f32_teacher ? MODEL_TRAIN : MODEL_FROZEN;
     int with_adapters = train_lora_is_on(&o.lora), own = with_adapters ? MODEL_FROZEN : MODEL_TRAIN;
+    int how = f32_teacher ? MODEL_TRAIN : MODEL_FROZEN;
     int64_t bytes = model_memory(model_in_spec(student_in), own, 0);
     bytes += teacher_in ? model_memory(model_in_spec(teacher_in), how, 0) : 0;
-    tool_need_memory(t, "loading the models", bytes);
-    tool_waiting(t, "loading the models");
+    tool_need_memory(t, what, bytes);
+    tool_waiting(t, what);
     if (random_init)
         model_init_random(&student, model_in_spec(student_in), (uint64_t)o.seed, e);
     else
@@ -278,27 +237,26 @@ static void open_run(struct tool *t)
         model_load(&teacher, teacher_in, how, e);
     tool_check(t);
     tool_progress_end(t);
-    train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &data, e);
+}
+
+static void open_run(struct tool *t)
+{
+    struct err *e = tool_err(t);
+    char note[900];
+    load_models(t);
+    train_open(&run.trainer, tool_exec(t), &o, &student, teacher_in ? &teacher : NULL, &text.data,
+               e);
     tool_check(t);
-    if (run.trainer.note[0])
-        tool_note(t, "%s", run.trainer.note);
-    for (int i = 0; data.n > 1 && i < data.n; i++) {
-        int64_t n = data_sources_drawn(&data, i, all_sequences());
-        tool_note(t, "%s: %lld sequences, %.2f epochs of its %lld", data.all[i].name, (long long)n,
-                  (double)n / (double)data.all[i].n, (long long)data.all[i].n);
-    }
-    if (loss_on_note_sources(text, &data))
-        tool_note(t, "%s", text);
-    if (eval_name && held_out_open(&run.held_out, &run.trainer, &eval_data, e))
+    if (text.held_out_name && held_out_open(&run.held_out, &run.trainer, &text.held_out, e))
         tool_check(t);
     struct memory_part parts[TRAIN_PARTS];
     train_run_memory(&run, parts);
     tool_predict_memory(t, NULL, parts);
     run.head = tool_head(t, "checkpoint", train_run_meta(&run));
-    train_run_open(&run, text, e);
+    train_run_open(&run, note, e);
     tool_check(t);
-    if (text[0])
-        tool_note(t, "%s", text);
+    if (note[0])
+        tool_note(t, "%s", note);
 }
 
 /* What was trained is not lost when a run ends early or its model cannot be written. */
@@ -315,22 +273,22 @@ static _Noreturn void save_and_die(struct tool *t, const char *why)
 
 static void show_step(struct tool *t, const struct train_record *r)
 {
-    char text[300];
-    if (train_run_rises(&run, r, text))
-        tool_note(t, "%s", text);
-    train_run_describe(&run, r, text);
-    tool_progress_with(t, r->step, o.schedule.max_steps, "steps", text);
+    char line[300];
+    if (train_run_rises(&run, r, line))
+        tool_note(t, "%s", line);
+    train_run_describe(&run, r, line);
+    tool_progress_with(t, r->step, o.schedule.max_steps, "steps", line);
 }
 
 /* The last step, and where several models are trained, what each has come to. */
 static void show_end(struct tool *t, const struct train_record *r)
 {
-    char text[300];
-    train_run_describe(&run, r, text);
-    tool_note(t, "step %lld: %s, %.0f s", (long long)r->step, text, run.spent);
+    char line[300];
+    train_run_describe(&run, r, line);
+    tool_note(t, "step %lld: %s, %.0f s", (long long)r->step, line, run.spent);
     for (int64_t i = 0; r->shape && i < run.held_out.n; i++) {
-        held_out_describe(&run.held_out, i, text);
-        tool_note(t, "%s: %s", o.nested.models[i].name, text);
+        held_out_describe(&run.held_out, i, line);
+        tool_note(t, "%s: %s", o.nested.models[i].name, line);
     }
 }
 

@@ -23,6 +23,7 @@
 #include "repair.h"
 #include "table.h"
 #include "teacher.h"
+#include "training.h"
 #include "vocab.h"
 #include "windows.h"
 

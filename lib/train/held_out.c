@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../../formats/json.h"
+#include "rows.h"
 
 /* The model that is opened first and closed last: its memory is used by the others. */
 static int64_t first_of(const struct trainer *t)
@@ -16,7 +17,8 @@ static int64_t first_of(const struct trainer *t)
 int held_out_open(struct held_out *h, struct trainer *t, const struct tokens *text, struct err *e)
 {
     struct eval_options o = {.teacher.model = t->teacher};
-    if (train_cut(&o.windows, text, t->o.seq_length, t->student, t->teacher, e))
+    if (rows_cut(&o.windows, text, t->o.seq_length, &t->student->spec,
+                 t->teacher ? &t->teacher->spec : NULL, e))
         return -1;
     int64_t n = t->nested ? t->o.nested.n : 1, first = first_of(t);
     *h = (struct held_out){.t = t, .n = n};

@@ -8,16 +8,6 @@
 #include "../base/usage.h"
 #include "stream.h"
 
-int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
-              const struct model *student, const struct model *teacher, struct err *e)
-{
-    const struct model_spec *h = &student->spec;
-    if (teacher && teacher->spec.max_position_embeddings < h->max_position_embeddings)
-        h = &teacher->spec;
-    *w = (struct window_options){.seq_length = window_length_of(data, asked, h)};
-    return row_bos_of_stream(&w->bos, data->head, "auto", &student->spec, e);
-}
-
 /* Sum of squares of the whole gradient. */
 static struct op_args norm_call(const struct trainer *t)
 {
@@ -114,27 +104,6 @@ static int train_allocate(struct trainer *t, struct err *e)
     return t->nested ? nested_open(t->nested, e) : tape_open(t->tape, e);
 }
 
-/* Cuts every stream of the data; notes the first length that is worth a note. */
-static int cut_all(struct trainer *t, struct err *e)
-{
-    for (int i = 0; i < t->data->n; i++)
-        for (int64_t k = 0; k < t->data->all[i].n_streams; k++) {
-            struct data_stream *s = &t->data->all[i].streams[k];
-            struct window_options w;
-            int64_t asked = train_stream_length(t->o.stream, t->o.seq_length);
-            if (train_cut(&w, &s->tokens, asked, t->student, t->teacher, e) ||
-                windows_open(&s->windows, &s->tokens, &w, e) ||
-                train_stream_check_windows(t->o.stream, &s->windows, &w, e))
-                return -1;
-            if (!t->note[0])
-                window_note(t->note, w.seq_length, asked > 0, &t->student->spec);
-        }
-    data_sources_ready(t->data);
-    t->data->shuffled = t->o.shuffled;
-    t->data->seed = (uint64_t)t->o.seed;
-    return 0;
-}
-
 int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                struct model *student, struct model *teacher, struct data_sources *data,
                struct err *e)
@@ -145,8 +114,6 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                           .trained = model_trained(student),
                           .teacher = teacher,
                           .data = data};
-    if (cut_all(t, e))
-        return -1;
     struct param *lift = NULL;
     if (o->states.needs_lift &&
         !(lift = train_states_add_lift(&o->states, student, &teacher->spec, o->seed, e)))

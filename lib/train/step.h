@@ -23,7 +23,6 @@ struct trainer {
     struct model *student, *teacher;
     struct model *trained;     /* whose values the steps change: the student, or its adapters' */
     struct data_sources *data; /* its windows: whole sequences, long ones in pieces */
-    char note[200];            /* for the user, on their length; or "" */
     struct nested *nested;     /* NULL: the student is trained as a whole */
     struct tape *tape;         /* of the student, or of the nested model drawn for this step */
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
@@ -42,10 +41,6 @@ struct trainer {
     struct data_row *rows;     /* of one optimiser step */
     int64_t step, predictions; /* steps done; predictions trained on so far */
 };
-/* How sequences longer than `asked` tokens, or than the models take, are cut. teacher: may be NULL
- */
-int train_cut(struct window_options *w, const struct tokens *data, int64_t asked,
-              const struct model *student, const struct model *teacher, struct err *e);
 /* The student must be loaded as MODEL_TRAIN, or have adapters and be loaded as MODEL_FROZEN, the
  * teacher (or NULL) in any way; both and the data, whose windows are opened, are borrowed.
  * Allocates gradients, moments and activations; their pages are first touched by the steps. */

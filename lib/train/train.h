@@ -7,6 +7,7 @@
 #include "log.h"
 #include "lora.h"
 #include "options.h"
+#include "rows.h"
 #include "run.h"
 #include "schedule.h"
 #include "step.h"

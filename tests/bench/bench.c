@@ -223,6 +223,9 @@ static void open_training(struct row *r, const struct options *asked)
     if (states.sum)
         must(train_states_check(&o.states, &r->model.spec, &r->teacher.spec, NULL, &e));
     data_sources_one(&r->data, &r->tokens);
+    char note[200];
+    must(rows_open(&r->data, &o, &r->model.spec, r->teacher_shape ? &r->teacher.spec : NULL, note,
+                   &e));
     must(train_open(&r->trainer, &x, &o, &r->model, r->teacher_shape ? &r->teacher : NULL, &r->data,
                     &e));
     /* gradients and two moments */

@@ -278,6 +278,53 @@ P
     run ! grep -E 'eval_(kl|top1)' ce.log
 }
 
+@test "sequences without a prediction are left out, whatever form the text or the teacher has" {
+    documents=('1' '5 6 7' '2' '8 9 10 11' '3' '12 13 14 15 16' '4')
+    printf '%s\n' "${documents[@]}" > documents
+    "$BIN/tokenize" --ids documents -o plain.tsz
+    "$BIN/tokenize" --quiet --ids --pack --seq-length 5 documents -o packed.tsz
+    printf '%s\n' '5 6 7' '8 9 10 11' '12 13 14 15 16' | "$BIN/tokenize" --ids -o rest.tsz
+    "$BIN/dump-logits" --quiet "$TEACHER" plain.tsz --full -o logits.tsz
+    printf '%s\n' full hidden-size=20 > shapes
+    run_of() {      # 2 sequences a step of 3: each is drawn, alone or twice
+        "$BIN/kd-train" "$STUDENT" --max-steps 3 --batch-size 2 --seed 3 --quiet \
+            --log "$1.log" -o "$1-model.tsz" "${@:2}"
+    }
+    run_of rest --teacher "$TEACHER" --data rest.tsz
+    run_of plain --teacher "$TEACHER" --data plain.tsz --eval-data plain.tsz --output-dir run \
+        --save-steps 2
+    cmp <(without_speed rest.log) <(without_speed plain.log | sed 's/,"eval_[^,}]*//g')
+    rm run/checkpoint-3.tsz
+    cp plain.log whole.log
+    run_of plain --teacher "$TEACHER" --data plain.tsz --eval-data plain.tsz --output-dir run \
+        --resume
+    cmp <(without_speed whole.log) <(without_speed plain.log)
+    run_of cached --teacher-logits logits.tsz --data plain.tsz
+    run_of packed --teacher "$TEACHER" --data packed.tsz --eval-data packed.tsz
+    run_of nested --teacher "$TEACHER" --data plain.tsz --eval-data plain.tsz --widths shapes
+    cmp <(grep -o '"tokens":[0-9]*' rest.log) <(grep -o '"tokens":[0-9]*' cached.log)
+    cmp <(grep -o '"tokens":[0-9]*' rest.log) <(grep -o '"tokens":[0-9]*' nested.log)
+    cat cached.log packed.log nested.log > all.log
+    run ! grep -iE '"loss":(nan|null|0[,.]0*[,}])' all.log
+}
+
+@test "what can be refused is refused before models are loaded" {
+    mkdir bare                      # no weights, which loading would refuse
+    cp "$STUDENT/config.json" bare/
+    printf '%s\n' 1 2 3 | "$BIN/tokenize" --ids -o single.tsz
+    train=("$BIN/kd-train" bare --loss ce --max-steps 2 --quiet)
+    refused 1 "single.tsz: its 3 tokens have no window with a prediction" "${train[@]}" \
+        --data single.tsz -o x.tsz
+    refused 1 "single.tsz: its 3 tokens have no window with a prediction" "${train[@]}" \
+        --data data.tsz --eval-data single.tsz -o x.tsz
+    "$BIN/kd-train" bare --init random --loss ce --max-steps 2 --quiet --data data.tsz \
+        --output-dir run
+    refused 1 "holds an earlier run" "${train[@]}" --data data.tsz --output-dir run
+    refused 1 'written with init "random", not "keep"' "${train[@]}" --data data.tsz \
+        --output-dir run --resume
+    refused 1 "no weights" "${train[@]}" --data data.tsz -o x.tsz
+}
+
 @test "a loss that rises tenfold is told once" {
     "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 9 --warmup-steps 0 \
         --learning-rate 30 --max-grad-norm 0 --schedule constant -o x.tsz 2> note
