@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = "head_channel",
-                  *hidden = "no_final", *score = "activations", *model_name;
+                  *hidden = "no_final", *score = "activations", *model_name, *experts;
 
 static const struct opt opts[] = {
     {"score", OPT_TEXT, &score, "activations|weighted",
@@ -28,6 +28,11 @@ static const struct opt opts[] = {
      0},
     {"hidden", OPT_TEXT, &hidden, "no_final|with_final",
      "whether scores of hidden channels include the final norm", 0},
+    {"experts", OPT_TEXT, &experts, "reap|frequency",
+     "score experts by the mean of their weight times the norm of what they give, over the "
+     "positions that they work for, or by the share of these; whatever --batch and --seq (default "
+     "reap)",
+     0},
     {0}};
 
 static const struct tool_desc desc = {
@@ -35,7 +40,8 @@ static const struct tool_desc desc = {
     "[FILE]",
     "Turn activation sums into importance scores.",
     "Reads activation sums, from standard input if there is no FILE; writes a score for every "
-    "hidden channel, FFN neuron, head, KV group and layer. Higher is more important. Layers are "
+    "hidden channel, FFN neuron, head, KV group, expert and layer. Higher is more important. "
+    "Layers are "
     "scored by block importance, 1 minus the mean cosine of their input and output. The defaults "
     "are those of the Minitron papers.",
     "  calib-acts teacher/ train.tsz | score-importance | rank > rank.tsz",
@@ -90,6 +96,8 @@ int main(int argc, char **argv)
                            .neuron = neuron};
     o.head_norm = text_choice("head", head, "head_channel", "head_norm", e);
     o.with_final = text_choice("hidden", hidden, "no_final", "with_final", e);
+    if (experts)
+        o.expert_frequency = text_choice("experts", experts, "reap", "frequency", e);
     int weighted = text_choice("score", score, "activations", "weighted", e);
     if (e->set)
         tool_usage(t, "%s", e->msg);
@@ -109,6 +117,8 @@ int main(int argc, char **argv)
     json_t *meta = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "score", score, "batch", batch,
                              "seq", seq, "neuron", neuron, "head", head, "hidden", hidden,
                              "samples", (json_int_t)a.samples);
+    if (experts)
+        json_object_set_new(meta, "experts", json_string(experts));
     axes_to_json(&s.axes, meta);
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);

@@ -169,10 +169,12 @@ struct attention_params {
 struct act_params {
     enum act f;
 };
-/* route, experts, mixture: of the experts, `top` work for a token */
+/* route, experts, mixture and what looks at its inputs: of the experts, `top` work for a token.
+ * expert_stats: outputs as those of seq_stats, f64 [n_seq, X*N], none NULL */
 struct route_params {
     int64_t top;
     int renormalise; /* route */
+    double *out_mean, *out_l2, *out_var;
 };
 /* embed, add (scale), softcap */
 struct scale_params {

@@ -31,13 +31,7 @@ static void mixture_fwd(const struct op_args *c)
     for (int64_t e = 0; e < r.X; e++) {
         if (!routes_count(&r, e))
             continue;
-        struct op_args l = routes_linear(&r, c, e);
-        routes_gather(&r, e, c->in[0].v, r.N, 0, r.narrow);
-        l.out.g = r.narrow; /* h W is what linear computes as its input's gradient */
-        l.in[0].g = r.wide;
-        l.in[0].overwrite = 1;
-        l.w[0].g = NULL;
-        linear_cpu.backward(&l);
+        routes_output(&r, c, e, c->in[0].v);
         add_weighted(c, &r, e);
     }
 }

@@ -114,3 +114,15 @@ struct op_args routes_linear(const struct routes *r, const struct op_args *c, in
         l.w[0].g = c->w[0].g + e * r->N * r->E;
     return l;
 }
+
+/* What linear computes as the gradient of its input. */
+void routes_output(const struct routes *r, const struct op_args *c, int64_t e, const float *h)
+{
+    struct op_args l = routes_linear(r, c, e);
+    routes_gather(r, e, h, r->N, 0, r->narrow);
+    l.out.g = r->narrow;
+    l.in[0].g = r->wide;
+    l.in[0].overwrite = 1;
+    l.w[0].g = NULL;
+    linear_cpu.backward(&l);
+}

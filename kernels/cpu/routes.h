@@ -49,6 +49,9 @@ static inline int64_t routes_count(const struct routes *r, int64_t e)
 void routes_gather(const struct routes *r, int64_t e, const float *from, int64_t n, int by_token,
                    float *to);
 
+/* wide = the rows of expert e of h [T, top*N] times its matrix: what the expert gives. */
+void routes_output(const struct routes *r, const struct op_args *c, int64_t e, const float *h);
+
 /* The linear call of expert e: in[0] [count, E], w[0] its rows with their gradients, out [count,
  * N]. */
 struct op_args routes_linear(const struct routes *r, const struct op_args *c, int64_t e);

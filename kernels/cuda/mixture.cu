@@ -31,10 +31,7 @@ template <class T>
 static __global__ void __launch_bounds__(THREADS)
     row_gradients(routes r, const T *h, const T *weights, T *dh, T *dweights, int set)
 {
-    int64_t row = blockIdx.x, t = row / r.top, e = 0;
-    const int32_t *taken = r.taken + t * r.X;
-    for (int64_t j = row % r.top; j > 0 || !taken[e]; e++)
-        j -= taken[e];
+    int64_t row = blockIdx.x, t = row / r.top, e = expert_of(r, row);
     const float *u = r.products + row * r.N;
     float p = widen(weights[t * r.X + e]);
     double dot = 0;

@@ -93,6 +93,16 @@ static inline routes routes_of(const struct op_args *c)
     return r;
 }
 
+/* The expert of a row. */
+static __device__ __forceinline__ int64_t expert_of(const routes &r, int64_t row)
+{
+    const int32_t *taken = r.taken + row / r.top * r.X;
+    int64_t e = 0;
+    for (int64_t j = row % r.top; j > 0 || !taken[e]; e++)
+        j -= taken[e];
+    return e;
+}
+
 /* ---- products: out[row][n] = sum over k of a[row][k] B(k, n), times the row's weight */
 
 /* Of an expert's matrix w[N, E]: its rows are the columns of B, or the rows of B. */

@@ -67,7 +67,7 @@ static int write_columns(struct hf_out *x, const unsigned char *values, int64_t 
         int64_t m = min64(HF_TILE, v->cols - c);
         hf_transpose(x->tile, n, values + c * size, v->cols, n, m, size);
         for (int64_t k = 0; k < m; k++)
-            if (sf_write(x->out, v->stored, ((c + k) * v->stored_rows + row) * size,
+            if (sf_write(x->out, v->stored, layout_transposed_at(v, row, c + k) * size,
                          x->tile + k * n * size, n * size, e))
                 return -1;
     }

@@ -69,15 +69,16 @@ static const char *hf_file(void *self, const char *name, int64_t *bytes, struct 
 /* ---- tensors */
 
 /* Reads n canonical rows of a transposed tensor, which are columns `row` .. row + n - 1 of the
- * stored tensor [cols, stored_rows], into block [n, cols]. */
+ * stored block [cols, rows], into block [n, cols]. */
 static int read_columns(struct hf_in *s, const struct view *v, int64_t row, int64_t n, int64_t size,
                         unsigned char *block, unsigned char *tile, struct err *e)
 {
     for (int64_t c = 0; c < v->cols; c += HF_TILE) {
         int64_t m = v->cols - c < HF_TILE ? v->cols - c : HF_TILE;
         for (int64_t k = 0; k < m; k++)
-            if (sf_read(s->sf, s->tensors.found[v->stored], ((c + k) * v->stored_rows + row) * size,
-                        tile + k * n * size, n * size, e))
+            if (sf_read(s->sf, s->tensors.found[v->stored],
+                        layout_transposed_at(v, row, c + k) * size, tile + k * n * size, n * size,
+                        e))
                 return -1;
         hf_transpose(block + c * size, v->cols, tile, n, m, n, size);
     }

@@ -70,6 +70,22 @@
 #define FAMILY_DEF "mixtral.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_granitemoe
+#define FAMILY_DEF "granitemoe.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_olmoe
+#define FAMILY_DEF "olmoe.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_qwen3_moe
+#define FAMILY_DEF "qwen3_moe.def"
+#include "families/expand.h"
+
+#define FAMILY_ID family_qwen2_moe
+#define FAMILY_DEF "qwen2_moe.def"
+#include "families/expand.h"
+
 #define FAMILY_ID family_nemotron_nas
 #define FAMILY_DEF "nemotron_nas.def"
 #include "families/expand.h"
@@ -137,6 +153,10 @@ const struct family *const families[] = {&family_llama,
                                          &family_granite,
                                          &family_starcoder2,
                                          &family_mixtral,
+                                         &family_qwen2_moe,
+                                         &family_qwen3_moe,
+                                         &family_olmoe,
+                                         &family_granitemoe,
                                          &family_nemotron_nas,
                                          &family_gemma,
                                          &family_phi,

@@ -2,6 +2,7 @@
  *   part | part | ...       canonical stems, concatenated; weights and biases follow the same row
  *   A*part, A*(part|...)    for each unit of axis A (a letter of axes.def), its rows of every part;
  *                           if the name has {N}, each unit is a tensor of its own
+ *   A:part, A:(part|...)    the same in one tensor of three dimensions, the first the units
  *   ~part                   rope applies to its rows: they are in the order of the file's rope */
 #include "layout.h"
 
@@ -19,6 +20,7 @@ enum { PARTS = 8 };
 struct placed {
     const struct family_stored *row;
     int64_t units;                      /* of the axis it is repeated for, else 1 */
+    int stacked;                        /* they are a dimension of their own */
     int n, part[PARTS], rotates[PARTS]; /* part: index of the canonical tensor, -1: none */
 };
 
@@ -46,7 +48,8 @@ static struct placed place(const struct model_spec *h, const struct family_store
 {
     struct placed x = {.row = row, .units = 1};
     const char *at = row->layout;
-    if (at[0] && at[1] == '*') {
+    if (at[0] && (at[1] == '*' || at[1] == ':')) {
+        x.stacked = at[1] == ':';
         x.units = units_of(h, *at, p->layer);
         at += 2;
     }
@@ -153,21 +156,21 @@ static int64_t rows_of_unit(const struct model_spec *h, const struct placed *x, 
     return sum;
 }
 
-/* [rows, cols] with as many dimensions as its parts; one dimension less for a tensor that holds one
- * unit of three-dimensional parts. */
+/* [rows, cols] with as many dimensions as its parts, or three where units are stacked; one
+ * dimension less for a tensor that holds one unit of three-dimensional parts. */
 static void shape_stored(struct tensor *t, const struct tensor *part, int64_t units, int64_t rows,
-                         int transposed)
+                         int stacked, int transposed)
 {
-    int64_t cols = cols_of(part);
-    t->ndim = part->ndim;
+    int64_t cols = cols_of(part), unit_rows = rows / units;
+    t->ndim = stacked ? 3 : part->ndim;
     if (part->ndim == 3 && units == 1)
         t->ndim = 2;
     t->shape[0] = transposed ? cols : rows;
     t->shape[1] = transposed ? rows : cols;
     if (t->ndim == 3) {
         t->shape[0] = units;
-        t->shape[1] = rows / units;
-        t->shape[2] = cols;
+        t->shape[1] = transposed ? cols : unit_rows;
+        t->shape[2] = transposed ? unit_rows : cols;
     }
 }
 
@@ -183,7 +186,8 @@ static void add_tensor(struct layout *l, const struct model_spec *h, const struc
                      .stored_rows = units * unit_rows,
                      .transposed = x->row->transposed && first->ndim == 2};
     foreign_name(t->name, x->row->name, p->layer, unit, p->suffix);
-    shape_stored(t, first, units, v.stored_rows, v.transposed);
+    v.block = x->stacked ? unit_rows : v.stored_rows;
+    shape_stored(t, first, units, v.stored_rows, x->stacked, v.transposed);
     t->dtype = first->dtype;
     for (int k = 0; k < x->n; k++) {
         const struct tensor *part = &h->tensors[x->part[k]];

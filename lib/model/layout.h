@@ -19,7 +19,8 @@ struct view {
     int64_t group_rows, stride, offset;
     int64_t head;
     int64_t stored_rows; /* rows of the stored tensor, seen as [rows, cols] */
-    int transposed;      /* stored as [cols, stored_rows] */
+    int transposed;      /* stored as [cols, block], block by block of that many rows */
+    int64_t block;
 };
 
 struct layout {
@@ -47,6 +48,12 @@ void layout_free(struct layout *l);
 /* Stored row of row r of canonical tensor i, its view, and how many rows from it on (itself
  * included) are contiguous there. */
 int64_t layout_row(const struct layout *l, int i, int64_t r, const struct view **v, int64_t *run);
+/* Of a transposed view: where column c of stored row `row` is among the tensor's values; those of
+ * the next rows of the same block follow it. */
+static inline int64_t layout_transposed_at(const struct view *v, int64_t row, int64_t c)
+{
+    return row / v->block * v->block * v->cols + c * v->block + row % v->block;
+}
 /* columns of canonical tensor i; its first view */
 static inline const struct view *layout_view(const struct layout *l, int i)
 {

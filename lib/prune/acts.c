@@ -22,6 +22,8 @@ int aggregate_parse(const char *name)
 }
 
 const struct tap_rule tap_rules[] = {{AXIS_F, "neuron_in2", NULL, NULL, "neuron_first"},
+                                     {AXIS_N, "expert_in2", NULL, NULL, NULL},
+                                     {AXIS_S, "shared_in2", NULL, NULL, NULL},
                                      {AXIS_H, "attn_channel", "head_norm", "group_norm", NULL},
                                      {0}};
 

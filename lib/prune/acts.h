@@ -10,12 +10,15 @@
  * Stream of kind "acts": header `model`, `sizes` (rank.h), `samples`, `positions`, `shards`
  * [[tokens id, first sequence, end], ...]. Records, f64:
  *   NAME.L [3 (mean, l2, var), 2 (mean, centred squares), units], where NAME is neuron_in2,
- *     neuron_first (gated: neuron_first_gate, neuron_first_up), attn_channel, head_norm or
- *     group_norm;
+ *     neuron_first (gated: neuron_first_gate, neuron_first_up), attn_channel, head_norm,
+ *     group_norm or shared_in2 (the neurons of a shared expert);
  *   hidden.L.NORM, likewise: output of each norm that feeds matrices of layer L, or
  *     hidden.L.residual.MATRIX where the residual stream feeds them without one; hidden.final;
- *   block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of
- *     block i+n-1); 0 where i+n > L. */
+ *   expert_in2.L [.., X N]: what the last matrices of a layer's experts read, 0 at the positions
+ * that an expert does not work for; expert_use.L [.., 2 X]: of each expert its weight times the L2
+ * norm of what it gives, 0 likewise, then of each 1 where it works and 0 elsewhere; block_cosine
+ * [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of block i+n-1); 0
+ * where i+n > L. */
 #ifndef PARE_ACTS_H
 #define PARE_ACTS_H
 
@@ -61,8 +64,9 @@ json_t *acts_meta(const struct acts *a);
 void acts_write(struct st_out *out, const struct acts *a);
 void acts_free(struct acts *a);
 
-/* How an axis of the layers is scored: from the inputs of the block's linear lines whose input
- * dimension is that axis. Names of the sums that calibration takes: */
+/* How an axis of the layers is scored: from the inputs of the block's linear lines (of AXIS_N: of
+ * the mixture) whose input dimension is that axis. AXIS_X is scored by expert_use alone. Names of
+ * the sums that calibration takes: */
 struct tap_rule {
     enum axis axis;     /* AXIS_NONE ends the list */
     const char *inputs; /* each channel of the inputs */

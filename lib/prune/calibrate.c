@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/minmax.h"
 
 /* Block inputs (points) compared with the earlier ones per pass, so that those are read once for
  * the whole group. */
@@ -14,6 +15,7 @@ enum { GROUP = 8 };
 
 struct tap_sum {
     struct calibration *c;
+    enum op op;                 /* seq_stats, or of a mixture's inputs expert_stats, expert_use */
     int64_t stat, units, width; /* stat: index into acts.stats */
     int norm;                   /* as in seq_stats */
     /* [AGG_COUNT][n_seq][channels] of a batch, in device memory */
@@ -41,6 +43,9 @@ struct calibration {
     double *cosine_sums;
     struct arena arena; /* device memory: `there` of the sums, */
     double *cosines_there;
+    /* for each sequence of a batch: scratch of the ops that look at experts, expert_use */
+    int64_t expert_scratch, expert_use;
+    unsigned char *experts;
     unsigned char *ring; /* and [slots][T, E]: inputs of the last blocks */
     void *host;          /* of exec_view */
 };
@@ -56,19 +61,43 @@ static size_t sum_bytes(const struct tap_sum *s)
     return (size_t)stat_at(s, AGG_COUNT, 0) * sizeof *s->there;
 }
 
+static void add_values(const struct tap_sum *s, const struct tapped *t,
+                       const struct operand *values)
+{
+    struct op_args call = {.x = t->x, .batch = t->b, .in = {*values}, .rows = values->rows};
+    call.p.seq_stats = (struct seq_stats_params){s->units,
+                                                 s->width,
+                                                 s->norm,
+                                                 s->there + stat_at(s, AGG_MEAN, t->first),
+                                                 s->there + stat_at(s, AGG_L2, t->first),
+                                                 s->there + stat_at(s, AGG_VAR, t->first)};
+    op_forward(OP_seq_stats, &call);
+}
+
+/* Of a mixture's inputs; each sequence has its own part of the memory for that. */
+static void add_experts(const struct tap_sum *s, const struct tapped *t)
+{
+    const struct calibration *c = s->c;
+    struct op_args call = *t->call;
+    struct operand use = {.dtype = t->values->dtype, .rows = call.rows, .cols = s->units};
+    call.scratch = c->experts + t->first * c->expert_scratch;
+    call.p.route.out_mean = s->there + stat_at(s, AGG_MEAN, t->first);
+    call.p.route.out_l2 = s->there + stat_at(s, AGG_L2, t->first);
+    call.p.route.out_var = s->there + stat_at(s, AGG_VAR, t->first);
+    use.v = c->experts + c->n_seq * c->expert_scratch + t->first * c->expert_use;
+    call.out = use;
+    op_forward(s->op, &call);
+    if (s->op == OP_expert_use)
+        add_values(s, t, &use);
+}
+
 static void tap_values(void *user, const struct tapped *t)
 {
-    for (const struct tap_sum *s = user; s; s = s->next) {
-        struct op_args call = {
-            .x = t->x, .batch = t->b, .in = {*t->values}, .rows = t->values->rows};
-        call.p.seq_stats = (struct seq_stats_params){s->units,
-                                                     s->width,
-                                                     s->norm,
-                                                     s->there + stat_at(s, AGG_MEAN, t->first),
-                                                     s->there + stat_at(s, AGG_L2, t->first),
-                                                     s->there + stat_at(s, AGG_VAR, t->first)};
-        op_forward(OP_seq_stats, &call);
-    }
+    for (const struct tap_sum *s = user; s; s = s->next)
+        if (s->op == OP_seq_stats)
+            add_values(s, t, t->values);
+        else
+            add_experts(s, t);
 }
 
 /* The input of block p is the output of every block p-n..p-1. Points from..to - 1 and all that they
@@ -158,7 +187,7 @@ static struct tap_sum *sum_new(struct calibration *c, struct tap_sum *next, int6
     else
         snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
     acts_add_stat(&c->acts, full, norm ? units : units * width);
-    *s = (struct tap_sum){c, c->acts.n_stats - 1, units, width, norm, NULL, next};
+    *s = (struct tap_sum){c, OP_seq_stats, c->acts.n_stats - 1, units, width, norm, NULL, next};
     c->sums = mem_grow(c->sums, (size_t)(c->n_sums + 1) * sizeof *c->sums);
     return c->sums[c->n_sums++] = s;
 }
@@ -249,7 +278,7 @@ static int tap_line(struct calibration *c, const struct model_spec *h,
     int here = model_spec_has_line(h, line, layer);
     struct tap_sum *s = NULL;
     char name[64];
-    if (in) {
+    if (in && layer_size(&c->acts.axes.layers[layer], in->axis)) {
         s = unit_sums(c, in, layer);
     } else if (axes[1] == AXIS_E && here && first_reader(h, line, layer) == line) {
         calibrate_input_name(h, line, layer, name);
@@ -257,27 +286,67 @@ static int tap_line(struct calibration *c, const struct model_spec *h,
     }
     if (s && here && tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e))
         return -1;
-    if (!out || !out->outputs)
+    if (!out || !out->outputs || !layer_size(&c->acts.axes.layers[layer], axes[0]))
         return 0;
     outputs_name(h->family, line, name);
     s = sum_new(c, NULL, layer_size(&c->acts.axes.layers[layer], axes[0]), 1, 0, name, layer);
     return here ? tape_tap(c->tape, TAP_OUTPUT_OF, layer, line->weight, tap_values, s, e) : 0;
 }
 
-static int tap_layer(struct calibration *c, const struct model_spec *h, int64_t layer,
-                     struct err *e)
+/* Memory of one sequence for the ops that look at the experts of a layer. */
+static void expert_memory(struct calibration *c, const struct model_spec *h, const struct layer *y,
+                          enum dtype weights)
 {
-    for (const struct family_line *l = h->family->block; l->out; l++)
-        if (l->op == OP_linear && line_axes(h->family, l) && tap_line(c, h, l, layer, e))
-            return -1;
-    return 0;
+    const struct batch b = {.n_seq = 1, .seq_len = c->seq_len};
+    struct op_args call = {.x = c->x, .batch = &b, .rows = c->seq_len};
+    int64_t X = y->num_experts, N = y->moe_intermediate_size;
+    call.p.route.top = h->experts_per_token;
+    call.in[0].cols = h->experts_per_token * N;
+    call.in[1].cols = X;
+    call.w[0] = (struct operand){.dtype = weights, .rows = X * N, .cols = h->hidden_size};
+    int64_t scratch = (int64_t)max64((int64_t)op_scratch(OP_expert_use, &call),
+                                     (int64_t)op_scratch(OP_expert_stats, &call));
+    c->expert_scratch = max64(c->expert_scratch, (int64_t)arena_round((size_t)scratch));
+    c->expert_use = max64(c->expert_use, dtype_bytes(c->x->compute, c->seq_len * 2 * X));
 }
 
-static int tap_everything(struct calibration *c, const struct model_spec *h, struct err *e)
+/* Sums of the inputs of a mixture: of the neurons of its experts, and of its experts. */
+static int tap_mixture(struct calibration *c, struct model *m, const struct family_line *line,
+                       int64_t layer, struct err *e)
+{
+    const struct layer *y = &c->acts.axes.layers[layer];
+    char name[TENSOR_NAME];
+    if (!y->num_experts)
+        return 0;
+    struct tap_sum *s = sum_new(c, NULL, layer_units(y, AXIS_N), 1, 0, tap_rule_of(AXIS_N)->inputs,
+                                layer);
+    s->op = OP_expert_stats;
+    s = sum_new(c, s, 2 * y->num_experts, 1, 0, "expert_use", layer);
+    s->op = OP_expert_use;
+    if (!model_spec_has_line(&m->spec, line, layer))
+        return 0;
+    snprintf(name, sizeof name, "%s.weight", line->weight);
+    expert_memory(c, &m->spec, y, model_param(m, layer, name)->dtype);
+    return tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e);
+}
+
+static int tap_layer(struct calibration *c, struct model *m, int64_t layer, struct err *e)
+{
+    const struct family *f = m->spec.family;
+    int bad = 0;
+    for (const struct family_line *l = f->block; l->out && !bad; l++)
+        if (l->op == OP_linear && line_axes(f, l))
+            bad = tap_line(c, &m->spec, l, layer, e);
+        else if (l->op == OP_mixture)
+            bad = tap_mixture(c, m, l, layer, e);
+    return bad;
+}
+
+static int tap_everything(struct calibration *c, struct model *m, struct err *e)
 {
     int64_t L = c->acts.axes.size[AXIS_L];
     for (int64_t l = 0; l < L; l++)
-        if (tap_layer(c, h, l, e))
+        if (tap_layer(c, m, l, e))
             return -1;
     struct tap_sum *s = sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, "hidden.final", -1);
     if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
@@ -309,9 +378,15 @@ static size_t ring_bytes(const struct calibration *c)
                                c->slots * c->n_seq * c->seq_len * c->acts.axes.size[AXIS_E]);
 }
 
+static size_t experts_bytes(const struct calibration *c)
+{
+    return (size_t)(c->n_seq * (c->expert_scratch + c->expert_use));
+}
+
 static size_t arena_bytes(const struct calibration *c)
 {
-    size_t bytes = arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c));
+    size_t bytes = arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c)) +
+                   arena_round(experts_bytes(c));
     for (int64_t i = 0; i < c->n_sums; i++)
         bytes += arena_round(sum_bytes(c->sums[i]));
     return bytes;
@@ -336,6 +411,7 @@ static int buffers_open(struct calibration *c, struct err *e)
     c->cosine_sums = mem_alloc(cosine_sums_bytes(c));
     c->cosines_there = arena_take(&c->arena, cosines_bytes(c));
     c->ring = arena_take(&c->arena, ring_bytes(c));
+    c->experts = arena_take(&c->arena, experts_bytes(c));
     return 0;
 }
 
@@ -353,7 +429,7 @@ struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_se
     axes_from_model(&axes, &m->spec);
     acts_open(&c->acts, &axes, block_size);
     axes_free(&axes);
-    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, &m->spec, e)) {
+    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, m, e)) {
         calibrate_close(c);
         return NULL;
     }

@@ -66,15 +66,33 @@ static int score_layer(struct scores *s, const struct acts *a, const struct scor
 {
     const struct layer *y = &a->axes.layers[layer];
     enum axis inside = axis_rows[r->axis].inside;
-    int64_t n = layer_size(y, r->axis) * layer_width(y, r->axis);
+    int64_t n = layer_units(y, r->axis) * layer_width(y, r->axis);
     int by_norms = r->norms && o->head_norm;
     const char *channels = r->outputs ? o->neuron : r->inputs;
     double *x = by_norms ? NULL : tap_score(a, o, channels, layer, n, path, e);
     if (!e->set)
         score_units(s, a, o, r->axis, layer, x, n, by_norms ? r->norms : NULL, path, e);
-    if (!e->set && inside)
+    if (!e->set && inside && !axis_rows[r->axis].each)
         score_units(s, a, o, inside, layer, x, n, by_norms ? r->outer : NULL, path, e);
     free(x);
+    return e->set ? -1 : 0;
+}
+
+/* Experts that never work score 0. */
+static int score_experts(struct scores *s, const struct acts *a, const struct score_opts *o,
+                         int64_t layer, const char *path, struct err *e)
+{
+    const struct score_opts means = {.batch = AGG_MEAN, .seq = AGG_MEAN};
+    int64_t X = axes_size(&a->axes, AXIS_X, layer);
+    double *use = tap_score(a, &means, "expert_use", layer, 2 * X, path, e),
+           *to = scores_axis(s, AXIS_X, layer);
+    for (int64_t i = 0; i < X && use; i++) {
+        double share = use[X + i];
+        to[i] = o->expert_frequency ? share : 0;
+        if (!o->expert_frequency && share > 0)
+            to[i] = use[i] / share;
+    }
+    free(use);
     return e->set ? -1 : 0;
 }
 
@@ -136,6 +154,8 @@ int scores_from_acts(struct scores *s, const struct acts *a, const struct score_
     for (int64_t l = 0; l < a->axes.size[AXIS_L] && !bad; l++) {
         for (const struct tap_rule *r = tap_rules; r->axis && !bad; r++)
             bad = axes_size(&a->axes, r->axis, l) && score_layer(s, a, o, r, l, path, e);
+        if (!bad && axes_size(&a->axes, AXIS_X, l))
+            bad = score_experts(s, a, o, l, path, e);
         scores_axis(s, AXIS_L, -1)[l] = acts_block_importance(a, l, 1);
     }
     return bad ? -1 : 0;

@@ -13,6 +13,9 @@ struct score_opts {
     int head_norm;
     /* 1: the final norm is among the norms summed for hidden_size */
     int with_final;
+    /* experts: 0: mean, over the positions that one works for, of its weight times the L2 norm of
+     * what it gives (REAP, Lasby et al. 2510.13999); 1: the share of those positions */
+    int expert_frequency;
     /* what the activations of channels are multiplied by; NULL: nothing */
     const struct column_sums *weights;
 };

@@ -106,8 +106,8 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
     case OP_route:
     case OP_experts:
     case OP_mixture:
-        c->p.route = (struct route_params){h->experts_per_token,
-                                           model_spec_flag(h, "norm_topk_prob")};
+        c->p.route = (struct route_params){.top = h->experts_per_token,
+                                           .renormalise = model_spec_flag(h, "norm_topk_prob")};
         if (l->op == OP_experts)
             return h->experts_per_token * (l->w[0]->rows / layer->num_experts);
         return l->op == OP_mixture ? l->w[0]->cols : cols;

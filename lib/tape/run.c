@@ -25,7 +25,7 @@ struct part {
 static void run_taps(const struct tape *t, const struct event *ev, int after,
                      const struct op_args *c, int64_t first)
 {
-    const struct tapped tapped = {c->x, c->batch, first, after ? &c->out : &c->in[0]};
+    const struct tapped tapped = {c->x, c->batch, first, after ? &c->out : &c->in[0], c};
     for (int i = 0; i < t->n_taps && ev->kind == EVENT_FORWARD && !ev->in_backward; i++) {
         const struct tap_row *tap = &t->taps[i];
         if (tap->line == ev->line && tap->after == after)

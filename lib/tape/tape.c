@@ -284,8 +284,8 @@ static int tap_line(const struct tape *t, enum tap what, int64_t layer, const ch
             first_of_layer = i;
         if (l->out == t->normed)
             last = i;
-        if (what != TAP_BLOCK_INPUT && l->op == OP_linear && l->layer == layer && l->stem &&
-            !strcmp(l->stem, stem))
+        if (what != TAP_BLOCK_INPUT && (l->op == OP_linear || l->op == OP_mixture) &&
+            l->layer == layer && l->stem && !strcmp(l->stem, stem))
             return i;
     }
     if (what == TAP_BLOCK_INPUT)

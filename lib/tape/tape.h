@@ -132,8 +132,8 @@ void *tape_boundary(struct tape *t, int64_t block);
 enum tap {
     TAP_INPUT_OF,
     TAP_OUTPUT_OF, /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj",
-                    * "gate_proj", "up_proj") in `layer`; "lm_head" with layer -1: the final norm's
-                    * output */
+                    * "gate_proj", "up_proj"), or the mixture ("experts_down_proj"), in `layer`;
+                    * "lm_head" with layer -1: the final norm's output */
     /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
     TAP_BLOCK_INPUT
 };
@@ -144,6 +144,7 @@ struct tapped {
     int64_t first;
     /* and [b->n_seq * b->seq_len, cols], in device memory */
     const struct operand *values;
+    const struct op_args *call; /* of the line, for these sequences */
 };
 typedef void tap_fn(void *user, const struct tapped *t);
 /* before tape_open */

@@ -46,6 +46,7 @@ static const char *const options[] = {
     "drop-layers",
     "drop-mlp",
     "dtype",
+    "experts",
     "field",
     "format",
     "first-sequence",

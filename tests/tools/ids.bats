@@ -34,6 +34,9 @@ stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
     rm worded/generation_config.json
     "$BIN/tokenize" -m worded "$ROOT/README.md" -o words.tsz
     "$BIN/score-vocab" --quiet worded words.tsz | "$BIN/rank" -o worded.rank
+    EXPERTS=$ROOT/tests/golden/families/qwen2_moe
+    "$BIN/calib-acts" --quiet "$EXPERTS" tokens.tsz -o experts.acts
+    "$BIN/rank" --magnitude "$EXPERTS" -o experts.rank
     cat > options <<END
 calib-acts|max-tokens|16|32
 calib-acts|first-sequence|0|1
@@ -67,6 +70,7 @@ score-importance|seq|mean|l2
 score-importance|neuron|neuron_in2|neuron_first_gate
 score-importance|head|head_channel|head_norm
 score-importance|hidden|no_final|with_final
+score-importance|experts|reap|frequency
 slice-model|hidden-size|16|24
 slice-model|intermediate-size|16|0-1:16
 slice-model|num-attention-heads|2|4
@@ -76,6 +80,9 @@ slice-model|repair-tokens|16|32
 slice-model|repair-ridge|0.1|0.2
 slice-model|num-key-value-heads|1|2
 slice-model|num-hidden-layers|1|2
+slice-model|num-experts|3|4
+slice-model|moe-intermediate-size|3|4
+slice-model|shared-expert-intermediate-size|3|4
 slice-model|drop-layers|0|1
 slice-model|drop-attention|0|1
 slice-model|drop-mlp|0|1
@@ -176,11 +183,17 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         esac
         [ "$2" != row-bos ] || echo --context=8 ;;
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
-    score-importance) echo "${3:-acts.tsz}" ;;
+    score-importance)
+        [ "$2" = experts ] && set -- "$1" "$2" "${3:-experts.acts}"
+        echo "${3:-acts.tsz}" ;;
     slice-model)
         case $2 in vocab-size | drop-added)
             echo worded --rank "${3:-worded.rank}"
             [ "$2" = vocab-size ] || echo --vocab-size 290
+            return ;;
+        esac
+        case $2 in *expert* | moe-*)
+            echo "$EXPERTS" --rank "${3:-experts.rank}"
             return ;;
         esac
         echo "$MODEL"
@@ -271,7 +284,12 @@ differ() {
         case $tool in
         score-importance) operand=acts.tsz ;;
         rank) operand=scores.tsz ;;
-        slice-model) [ "$option" = drop-added ] && operand=worded.rank || operand=rank.tsz ;;
+        slice-model)
+            case $option in
+            drop-added) operand=worded.rank ;;
+            *expert* | moe-*) operand=experts.rank ;;
+            *) operand=rank.tsz ;;
+            esac ;;
         tokenize) [ "$option" = chat-template ] && operand=chats || operand=lines ;;
         kd-train) [ "$option" = loss-on ] && operand=flagged.tsz || operand=tokens.tsz ;;
         *) operand=tokens.tsz ;;

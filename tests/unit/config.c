@@ -134,6 +134,27 @@ static void test_rules(void)
         fabs(h.ropes[0].inv_freq[63] / 2.3095639e-6 - 1) < 1e-6 && !h.ropes[0].most);
     READS("{'model_type':'hunyuan_v1_dense','rope_scaling':{'type':'dynamic','factor':4}}",
           h.ropes[0].most == 2048);
+    READS("{'model_type':'qwen2_moe'}",
+          h.layers[0].num_experts == 60 && h.layers[0].shared_expert_intermediate_size == 5632 &&
+              h.experts_per_token == 4 && !model_spec_flag(&h, "norm_topk_prob") &&
+              model_spec_find(&h, "layers.3.shared_gate.weight") >= 0 &&
+              model_spec_find(&h, "layers.3.k_proj.bias") >= 0 && !h.layers[0].sliding_window);
+    /* experts in layers 1 and 3, but for those listed; a window in layers 0 and 2, below 2 */
+    READS(SMALL("qwen2_moe", ",'decoder_sparse_step':2,'mlp_only_layers':[3],'num_experts':6,"
+                             "'use_sliding_window':true,'sliding_window':9,"
+                             "'max_window_layers':2"),
+          !h.layers[0].num_experts && h.layers[0].intermediate_size &&
+              h.layers[1].num_experts == 6 && !h.layers[1].intermediate_size &&
+              !h.layers[3].num_experts && h.layers[0].sliding_window == 9 &&
+              !h.layers[1].sliding_window && !h.layers[2].sliding_window);
+    READS("{'model_type':'qwen3_moe','num_local_experts':12,'norm_topk_prob':true}",
+          h.layers[0].num_experts == 12 && h.experts_per_token == 8 && h.layers[0].head_dim == 64 &&
+              model_spec_flag(&h, "norm_topk_prob"));
+    READS("{'model_type':'olmoe'}", h.layers[0].num_experts == 64 &&
+                                        h.layers[0].moe_intermediate_size == 2048 &&
+                                        !model_spec_flag(&h, "norm_topk_prob"));
+    READS("{'model_type':'granitemoe'}",
+          h.layers[0].attention_scale == 1 && model_spec_flag(&h, "norm_topk_prob"));
     /* 2/3 of 48: 32 a unit of ffn_mult, up to a multiple of 256, after rounding to six places */
     READS(BLOCKS("{'n_heads_in_group':3}", "{'ffn_mult':8}"),
           h.layers[0].num_key_value_heads == 2 && h.layers[0].intermediate_size == 256 &&
@@ -296,6 +317,11 @@ static void test_refusals(void)
         {SMALL("gpt2", ""), "hidden_size"},
         {"{'model_type':'gpt2','add_cross_attention':true}", "add_cross_attention true"},
         {"{'model_type':'gpt2','n_embd':770}", "770 is not a multiple of n_head 12"},
+        {"{'model_type':'mixtral','num_experts_per_tok':9}",
+         "num_experts_per_tok is 9, but layer 0 has 8 experts"},
+        {"{'model_type':'qwen3_moe','mlp_only_layers':[1,'a']}", "mlp_only_layers has \"a\""},
+        {"{'model_type':'qwen3_moe','mlp_only_layers':1}", "must be a list of layers"},
+        {"{'model_type':'olmoe','clip_qkv':8.0}", "clip_qkv 8.0 changes the function"},
         {"{'model_type':'nemotron'}", "no num_key_value_heads"},
         {"{'model_type':'llama','num_attention_heads':6,'hidden_size':48,'num_key_value_heads':4}",
          "num_attention_heads 6, which is not a multiple of num_key_value_heads 4"},

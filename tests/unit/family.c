@@ -163,6 +163,13 @@ static void test_published_counts(void)
          "'tie_word_embeddings':true}",
          2533531648, 2533531648 - 49155 * 2048},
         {"Mixtral-8x7B", "{'model_type':'mixtral'}", 46702792704, 46702792704 - 2 * 32000 * 4096},
+        {"Qwen1.5-MoE-A2.7B", "{'model_type':'qwen2_moe'}", 14315784192,
+         14315784192 - (int64_t)2 * 151936 * 2048},
+        {"Qwen3-30B-A3B",
+         "{'model_type':'qwen3_moe','num_hidden_layers':48,'head_dim':128,'num_experts':128}",
+         30532122624, 30532122624 - (int64_t)2 * 151936 * 2048},
+        {"OLMoE-1B-7B", "{'model_type':'olmoe','intermediate_size':1024}", 6919161856,
+         6919161856 - 2 * 50304 * 2048},
         {"StarCoder2-3B", "{'model_type':'starcoder2'}", 3030371328, 3030371328 - 49152 * 3072},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {

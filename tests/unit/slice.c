@@ -108,23 +108,23 @@ static int cut_agrees(const char *family, const struct slice_target *target)
     return right;
 }
 
-/* The smallest size of the layers that have units of the axis; 0: none has. */
-static int smallest(const struct model_spec *h, enum axis axis)
+/* The smallest size of the layers that have units of the axis, from the first on; 0: none has. */
+static int smallest(const struct model_spec *h, enum axis axis, int64_t first)
 {
     int64_t least = 0;
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+    for (int64_t l = first; l < h->num_hidden_layers; l++)
         if (model_spec_has_units(h, axis, l) && (!least || model_spec_size(h, axis, l) < least))
             least = model_spec_size(h, axis, l);
     return (int)least;
 }
 
 /* Half the neurons of an axis of the MLP in the first layer that has some, a third in the others;
- * `even`: half in all. */
+ * `even`: half in all, of which layer 0 will go. */
 static void set_neurons(struct slice_target *t, const struct model_spec *h, enum axis axis,
                         int even)
 {
     char text[400] = "";
-    int n = smallest(h, axis), first = 1;
+    int n = smallest(h, axis, even), first = 1;
     for (int64_t l = 0; l < h->num_hidden_layers && !even; l++)
         if (model_spec_has_units(h, axis, l)) {
             sprintf(text + strlen(text), "%s%d:%d", first ? "" : ",", (int)l,
@@ -146,7 +146,7 @@ static void test_right_cuts(void)
         cut_open(&c, name, &none);
         const struct model_spec *h = &c.source.spec;
         int E = (int)h->hidden_size, K = (int)h->layers->num_key_value_heads,
-            X = smallest(h, AXIS_X);
+            X = smallest(h, AXIS_X, 1);
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
             if (axis_may_lack(x) && x != AXIS_X) {
                 set_neurons(&all, h, x, 1);

@@ -98,7 +98,7 @@ static float *golden_grad(const struct golden *g, const struct model *m, const s
         }
         for (int64_t c = 0; foreign && c < p->cols; c++)
             grad[r * p->cols + c] =
-                foreign[v->transposed ? c * v->stored_rows + row : row * v->cols + c];
+                foreign[v->transposed ? layout_transposed_at(v, row, c) : row * v->cols + c];
     }
     free(foreign);
     return grad;

@@ -9,6 +9,7 @@
  *     post_attention_layernorm [E]: before the MLP, whatever its name in a checkpoint
  *     gate_proj up_proj [F,E]  down_proj [E,F]
  *     router [X,E]  experts_gate_proj experts_up_proj experts_down_proj [X x N,E]
+ *     shared_gate_proj shared_up_proj [S,E]  shared_down_proj [E,S]  shared_gate [1,E]
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
  * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
  * norm output, q k v o attention, g u h MLP, p experts' weights, y what a branch adds. */
@@ -50,6 +51,16 @@
     KEY_NULL(pad_token_id, pad_token_id, pad, null) \
     KEY_NULL(bos_token_id, bos_token_id, bos, null) \
     KEY_NULL(eos_token_id, eos_token_id, eos, null)
+/* Experts beside an MLP of intermediate_size, which the layers without experts have: how many,
+ * their width, how many work for a token */
+#define EXPERTS_OF_SOME_LAYERS(X, N, top) \
+    KEY(num_experts, num_experts, X) \
+    KEY(num_experts, num_local_experts, X) \
+    KEY(moe_intermediate_size, moe_intermediate_size, N) \
+    KEY(num_experts_per_tok, num_experts_per_tok, top) \
+    KEY(norm_topk_prob, norm_topk_prob, false) \
+    KEY(decoder_sparse_step, decoder_sparse_step, 1) \
+    KEY(mlp_only_layers, mlp_only_layers, null)
 /* The rope facts of one table; rope_scaling and rope_parameters are read with it. */
 #define ROPE(theta) \
     KEY(rope_theta, rope_theta, theta) \
@@ -75,9 +86,13 @@
     LINEAR("layers.{L}.gate_proj", F, E, bias) \
     MLP_TENSORS(bias)
 
-/* A mixture of experts: down_proj is stored transposed here, so that row i of all three matrices of
- * an expert is what its neuron i reads and writes; SHARED_TENSORS: of an expert for all tokens,
- * behind a gate */
+/* The MLP of layers without experts, in families that have some with them */
+#define DENSE_GLU_TENSORS \
+    TENSOR("layers.{L}.gate_proj.weight", F, E, WITHOUT_EXPERTS) \
+    TENSOR("layers.{L}.up_proj.weight", F, E, WITHOUT_EXPERTS) \
+    TENSOR("layers.{L}.down_proj.weight", E, F, WITHOUT_EXPERTS)
+/* A mixture of experts. down_proj lies transposed, so that row i of all three matrices of an expert
+ * is what its neuron i reads and writes */
 #define EXPERT_TENSORS \
     TENSOR("layers.{L}.router.weight", X, E, WITH_EXPERTS) \
     TENSOR("layers.{L}.experts_gate_proj.weight", XN, E, WITH_EXPERTS) \
@@ -109,6 +124,12 @@
 #define STORED_GLU \
     STORED("model.layers.{L}.mlp.gate_proj", "gate_proj") \
     STORED_MLP
+
+#define STORED_EXPERTS \
+    STORED("model.layers.{L}.mlp.gate", "router") \
+    STORED("model.layers.{L}.mlp.experts.{N}.gate_proj", "X*experts_gate_proj") \
+    STORED("model.layers.{L}.mlp.experts.{N}.up_proj", "X*experts_up_proj") \
+    STORED_TRANSPOSED("model.layers.{L}.mlp.experts.{N}.down_proj", "X*experts_down_proj")
 
 /* ---- names in a GGUF file, the same in every architecture. q, k, v and gate, up may be fused; an
  * architecture that knows them only so has these rows first */
@@ -161,6 +182,11 @@
     BLOCK(mlp, "u", linear, "up_proj", in) \
     BLOCK(mlp, "h", act, NULL, "u") \
     BLOCK(mlp, "y", linear, "down_proj", "h")
+#define DENSE_GLU(in) \
+    BLOCK_WHEN(mlp, WITHOUT_EXPERTS, "g", linear, "gate_proj", in) \
+    BLOCK_WHEN(mlp, WITHOUT_EXPERTS, "u", linear, "up_proj", in) \
+    BLOCK_WHEN(mlp, WITHOUT_EXPERTS, "h", glu, NULL, "g", "u") \
+    BLOCK_WHEN(mlp, WITHOUT_EXPERTS, "y", linear, "down_proj", "h")
 /* p weights of the experts */
 #define EXPERTS(in) \
     BLOCK_WHEN(mlp, WITH_EXPERTS, "p", linear, "router", in) \
