@@ -65,12 +65,15 @@ char *gguf_tokenizer_config(const struct gguf *g);
 char *gguf_generation_config(const struct gguf *g);
 
 /* ---- splits of byte-level BPE, by name (lib/gguf/splits.c) */
+enum { GGUF_SPLITS = 8 };
 struct gguf_pre {
     const char *name;
     int add_bos, ignore_merges, nfc;
-    int digits;              /* digits are split off one by one before the GPT-2 pattern */
-    const char *patterns[5]; /* splits instead of the GPT-2 pattern; none: that pattern */
+    int digits; /* digits are split off one by one before the GPT-2 pattern */
+    /* splits instead of the GPT-2 pattern, and NULL; none: that pattern */
+    const char *patterns[GGUF_SPLITS];
 };
+const struct gguf_pre *gguf_pre_named(const char *name); /* NULL: the default; or not known */
 const struct gguf_pre *gguf_pre(const struct gguf *g, struct err *e); /* NULL on error */
 /* pre_tokenizer of a tokenizer.json; new reference */
 json_t *gguf_pre_tokenizer(const struct gguf_pre *p);

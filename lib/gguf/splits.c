@@ -1,73 +1,51 @@
 /* How byte-level BPE splits text into words, which GGUF files state by a name (tokenizer.ggml.pre):
- * see gguf/gguf_private.h. In both directions; patterns as the published tokenizer.json files have
- * them. */
+ * see gguf/gguf_private.h. In both directions. Refused: names of BPE that is not byte-level. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "gguf_private.h"
 
-#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
-#define SHORT "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define WORDS_PATTERN(digits) \
-    SHORT "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" SPACES
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-/* words that also end where a capital letter follows a small one */
-#define CASES_PATTERN(ending, digits) \
-    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER \
-    "*" ending "|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES
-
-/* Of several with the same splits the first is written that looks up whole words as the tokenizer
- * does. */
 static const struct gguf_pre pres[] = {
-    {"gpt-2", 0, 0, 0, 0, {NULL}},
-    {"smollm", 0, 0, 0, 1, {NULL}},
-    {"llama-bpe", 1, 1, 0, 0, {WORDS_PATTERN("\\p{N}{1,3}")}},
-    {"dbrx", 0, 0, 0, 0, {WORDS_PATTERN("\\p{N}{1,3}")}},
-    {"qwen2", 0, 0, 1, 0, {WORDS_PATTERN("\\p{N}")}},
-    {"stablelm2", 0, 0, 0, 0, {WORDS_PATTERN("\\p{N}")}},
-    {"tekken", 1, 1, 0, 0, {CASES_PATTERN("", "\\p{N}")}},
-    {"gpt-4o", 0, 0, 0, 0, {CASES_PATTERN(SHORT "?", "\\p{N}{1,3}")}},
-    /* llama.cpp's default, for files without .pre */
-    {"default",
-     0,
-     0,
-     0,
-     0,
-     {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}},
+#define PRE(name, bos, whole, nfc, digits, ...) {name, bos, whole, nfc, digits, {__VA_ARGS__}},
+#define ALIAS(other, name)
+#include "splits.def"
+#undef PRE
+#undef ALIAS
 };
 enum { PRES = sizeof pres / sizeof *pres };
 
 /* Other names for the same. */
 static const char *const aliases[][2] = {
-    {"olmo", "gpt-2"},        {"phi-2", "gpt-2"},      {"exaone4", "gpt-2"},
-    {"starcoder", "smollm"},  {"refact", "smollm"},    {"command-r", "smollm"},
-    {"exaone", "smollm"},     {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"},
-    {"falcon3", "llama-bpe"}, {"llama4", "gpt-4o"}};
+#define PRE(name, ...)
+#define ALIAS(other, name) {other, name},
+#include "splits.def"
+#undef PRE
+#undef ALIAS
+};
 
-static const char *real_name(const char *name)
+const struct gguf_pre *gguf_pre_named(const char *name)
 {
-    for (size_t i = 0; name && i < sizeof aliases / sizeof *aliases; i++)
-        if (!strcmp(aliases[i][0], name))
-            return aliases[i][1];
-    return name ? name : "default";
+    const struct gguf_pre *found = NULL;
+    const char *real = name ? name : "default";
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (!strcmp(aliases[i][0], real))
+            real = aliases[i][1];
+    for (int i = 0; i < PRES; i++)
+        if (!strcmp(pres[i].name, real))
+            found = &pres[i];
+    return found;
 }
 
 const struct gguf_pre *gguf_pre(const struct gguf *g, struct err *e)
 {
-    char *name = gguf_meta_text(g, "tokenizer.ggml.pre"), *list = mem_string("");
-    const struct gguf_pre *found = NULL;
-    for (int i = 0; i < PRES; i++) {
-        list = mem_append(list, "%s%s", i ? ", " : "", pres[i].name);
-        if (!strcmp(pres[i].name, real_name(name)))
-            found = &pres[i];
-    }
+    char *name = gguf_meta_text(g, "tokenizer.ggml.pre");
+    const struct gguf_pre *found = gguf_pre_named(name);
     if (!found)
-        err_set(e, "'%s': pre-tokenizer %.60s is not supported (supported are %s)", gguf_path(g),
-                name, list);
+        err_set(e,
+                "'%s': pre-tokenizer %.60s is not supported: it is none of those that llama.cpp "
+                "has for byte-level BPE",
+                gguf_path(g), name);
     free(name);
-    free(list);
     return found;
 }
 
@@ -92,7 +70,7 @@ json_t *gguf_pre_tokenizer(const struct gguf_pre *p)
 /* The splits of a tokenizer.json: what it has of struct gguf_pre. */
 struct splits {
     int n, digits, gpt2, other;
-    const char *patterns[5];
+    const char *patterns[GGUF_SPLITS];
 };
 
 static const char *type_of(const json_t *part)
@@ -108,10 +86,21 @@ static void add_split(struct splits *s, const json_t *part)
                *behavior = json_string_value(json_object_get(part, "behavior"));
     int inverted = json_is_true(json_object_get(part, "invert")),
         isolated = behavior && !strcmp(behavior, inverted ? "Removed" : "Isolated");
-    if (!pattern || !isolated || s->n == 4)
+    if (!pattern || !isolated || s->n == GGUF_SPLITS - 1)
         s->other = 1;
     else
         s->patterns[s->n++] = pattern;
+}
+
+/* One by one: after other splits, as a pattern does it. */
+static void add_digits(struct splits *s)
+{
+    if (!s->n)
+        s->digits = 1;
+    else if (s->n < GGUF_SPLITS - 1)
+        s->patterns[s->n++] = "\\p{N}";
+    else
+        s->other = 1;
 }
 
 static void add_part(struct splits *s, const json_t *part)
@@ -120,7 +109,7 @@ static void add_part(struct splits *s, const json_t *part)
     if (!strcmp(type, "Split"))
         add_split(s, part);
     else if (!strcmp(type, "Digits") && json_is_true(json_object_get(part, "individual_digits")))
-        s->digits = 1;
+        add_digits(s);
     else if (!strcmp(type, "ByteLevel") && !json_is_true(json_object_get(part, "add_prefix_space")))
         s->gpt2 = !json_is_false(json_object_get(part, "use_regex"));
     else

@@ -8,6 +8,7 @@
 
 #include "../../formats/safetensors.h"
 #include "../../lib/gguf/gguf_private.h"
+#include "../../lib/tokenizer/tokenizer.h"
 #include "check.h"
 
 static void *read_all(struct safetensors *s, const char *type, const char *suffix, int64_t *bytes)
@@ -213,8 +214,62 @@ static void test_hostile(void)
            "power of two");
 }
 
+/* ---- splits of byte-level BPE */
+
+/* The tokenizer that the ids were made with, with the splits of that name. */
+static struct tokenizer *open_with_splits(const char *name)
+{
+    struct err e = {0};
+    json_t *j = json_load_file("tests/golden/tokenizers_small/split_removed.json", 0, NULL);
+    const struct gguf_pre *p = gguf_pre_named(name);
+    CHECK(p != NULL, "%s is not known", name);
+    if (p) {
+        json_object_set_new(j, "pre_tokenizer", gguf_pre_tokenizer(p));
+        json_object_set_new(json_object_get(j, "model"), "ignore_merges",
+                            json_boolean(p->ignore_merges));
+    }
+    char *text = json_dumps(j, 0);
+    struct tokenizer *t = tokenizer_open(text, (int64_t)strlen(text), &e);
+    CHECK(t != NULL, "%s: %s", name, e.msg);
+    free(text);
+    json_decref(j);
+    return t;
+}
+
+static void check_splits(const char *name, const char *text, const json_t *want)
+{
+    struct err e = {0};
+    struct ids x = {0};
+    struct tokenizer *t = open_with_splits(name);
+    int64_t n = t ? tokenizer_encode(t, text, (int64_t)strlen(text), &x, &e) : -1, same = 0;
+    while (same < n && json_integer_value(json_array_get(want, (size_t)same)) == x.id[same])
+        same++;
+    CHECK(same == n && n == (int64_t)json_array_size(want), "%s: %lld ids, then others", name,
+          (long long)same);
+    ids_free(&x);
+    tokenizer_close(t);
+}
+
+/* As llama.cpp has them, by tests/hf/make_gguf_splits.py. */
+static void test_splits(void)
+{
+    json_t *golden = json_load_file("tests/golden/gguf_splits.json", 0, NULL), *group, *name;
+    const char *text = json_string_value(json_object_get(golden, "text"));
+    size_t i, k, names = 0;
+    json_array_foreach(json_object_get(golden, "made"), i, group)
+        json_array_foreach(json_object_get(group, "names"), k, name) {
+            check_splits(json_string_value(name), text, json_object_get(group, "ids"));
+            names++;
+        }
+    CHECK(names > 80, "only %zu names", names);
+    CHECK(gguf_pre_named(NULL) == gguf_pre_named("default") && !gguf_pre_named("gemma4"),
+          "the default, or a name that is none");
+    json_decref(golden);
+}
+
 int main(void)
 {
+    test_splits();
     test_quants();
     test_rounding();
     test_quantize();
