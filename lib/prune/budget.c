@@ -8,6 +8,7 @@
 
 #include "../base/amount.h"
 #include "../base/mem.h"
+#include "../base/minmax.h"
 
 /* ---- options */
 
@@ -37,8 +38,8 @@ static int read_axes(struct budget *b, const char *list, const struct slice_opti
         enum axis x = axis_named(list, n);
         if (!x)
             return err_set(e,
-                           "--axes takes a list of ffn, hidden, layers, heads and kv-heads, not "
-                           "\"%.*s\"",
+                           "--axes takes a list of ffn, hidden, layers, heads, kv-heads and vocab, "
+                           "not \"%.*s\"",
                            (int)n, list);
         if (has_size(o, x))
             return err_set(e, "--axes lets %s move, but another option sets it",
@@ -118,22 +119,35 @@ struct fitting {
     struct err *e;
 };
 
-/* An axis that moves, in a layer: its size in the model, and its step. */
+/* An axis that moves, in a layer: its size in the model, its step, and the smallest and largest
+ * size of a cut. */
 struct move {
-    int64_t n, step;
+    int64_t n, step, least, most;
 };
+
+/* Tokens that stay are never cut, rows without a token always. */
+static struct move move_of_vocab(const struct fitting *w)
+{
+    const struct vocab *v = w->options->vocab;
+    int64_t step = w->budget->multiple_of, least = (v->needed + step - 1) / step * step;
+    return (struct move){v->size, step, min64(least, v->tokens), v->tokens};
+}
+
 static struct move move_of(const struct fitting *w, enum axis x, int64_t layer)
 {
     int64_t n = model_spec_size(w->source, x, layer);
+    if (x == AXIS_V)
+        return move_of_vocab(w);
     if (x == AXIS_E || x == AXIS_F)
-        return (struct move){n, w->budget->multiple_of};
+        return (struct move){n, w->budget->multiple_of, w->budget->multiple_of, n};
     if (x != AXIS_H)
-        return (struct move){n, 1};
+        return (struct move){n, 1, 1, n};
     int64_t groups = model_spec_size(w->source, AXIS_K, layer), each = n / groups;
     const struct range *asked = ranges_find(&w->target->size[AXIS_K], layer);
     if (asked && asked->value < groups)
         groups = asked->value;
-    return (struct move){groups * each, each == 1 ? 1 : groups};
+    int64_t step = each == 1 ? 1 : groups;
+    return (struct move){groups * each, step, step, groups * each};
 }
 
 static int64_t size_at(struct move m, int64_t share)
@@ -141,7 +155,9 @@ static int64_t size_at(struct move m, int64_t share)
     if (m.n < m.step || share == WHOLE)
         return m.n;
     int64_t n = m.n * share / (m.step * WHOLE) * m.step;
-    return n < m.step ? m.step : n;
+    if (n > m.most)
+        n = m.most / m.step * m.step;
+    return n < m.least ? m.least : n;
 }
 
 static int64_t layers_of(const struct fitting *w, enum axis x)
@@ -300,7 +316,8 @@ static int refuse(const struct fitting *w, int64_t smallest)
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
         if (w->budget->moves[x])
             axes = mem_append(axes, "%s%s", *axes ? "," : "", axis_rows[x].brief);
-    if (w->budget->moves[AXIS_E] || w->budget->moves[AXIS_F])
+    const int *moves = w->budget->moves;
+    if (moves[AXIS_E] || moves[AXIS_F] || moves[AXIS_V])
         axes = mem_append(axes, " in multiples of %" PRId64, w->budget->multiple_of);
     err_set(w->e,
             "--%s %s cannot be reached: with --axes %s, the smallest model has %" PRId64 " %s",

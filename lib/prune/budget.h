@@ -1,9 +1,10 @@
 /* A target shape from a budget: sizes of the axes that may move, as large as fits.
  *
  * A share r gives an axis the size floor(r n / s) s, where n is its size in the model (in each
- * layer, where these differ) and s its step: --multiple-of for hidden channels and FFN neurons; a
- * query head of every KV group; a KV head with its query heads; a layer. Nothing falls below s, and
- * what is below s in the model stays.
+ * layer, where these differ) and s its step: --multiple-of for hidden channels, FFN neurons and
+ * tokens; a query head of every KV group; a KV head with its query heads; a layer. Nothing falls
+ * below s, nor the vocabulary below what the tokenizer needs, and what is below s in the model
+ * stays.
  *
  * All axes that may move first get one share, the largest that fits. That leaves room, since sizes
  * are rounded down. So the axis whose step costs least then takes what the others leave, these

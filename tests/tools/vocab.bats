@@ -142,6 +142,15 @@ print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4}
     slice-model --quiet gpt2 --rank random.rank --vocab-size 300 --verify rows.tsz -o random.tsz
     hf-export --quiet random.tsz random
     $vocab check random
+    # 2 * 32 parameters a token, 15520 others
+    slice-model gpt2 --rank all.rank --parameters 40000 --axes vocab --multiple-of 1 \
+        -o budget.tsz 2> note
+    grep -q 'parameters 40000: 39968 parameters with --vocab-size 382$' note
+    slice-model gpt2 --rank all.rank --ratio 80% --axes vocab,ffn --multiple-of 8 -o budget.tsz \
+        2> note
+    grep -q 'with --vocab-size [0-9]* --intermediate-size' note
+    refused 1 "with --axes vocab in multiples of 32, the smallest model has" \
+        slice-model gpt2 --rank all.rank --parameters 30000 --axes vocab
     slice-model --quiet gpt2 --rank all.rank --vocab-size 420 -o same.tsz
     cmp <(ts-dump --values file/tokenizer.json same.tsz) gpt2/tokenizer.json
 }
