@@ -171,6 +171,8 @@ check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON
 	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
 	$(PYTHON) tests/hf/encode.py $(BINDIR) \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
+	$(PYTHON) tests/hf/vocab.py $(BINDIR) \
+	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 	$(PYTHON) tests/hf/chat.py $(BINDIR) $(CHAT_TEMPLATES)
 	$(PYTHON) tests/hf/perplexity.py $(BINDIR) tests/golden/families/*
 	$(PYTHON) tests/hf/lora.py $(BINDIR) tests/golden/families/*

@@ -1,5 +1,5 @@
 """Models with a tokenizer, and two vocabularies side by side. python3's own library only; run by
-vocab.bats.
+vocab.bats, ids.bats and tests/hf/vocab.py.
 vocab.py model TOKENIZER DIR [CONFIG]   a tiny Llama of random weights with that tokenizer.json and
                                         a generation_config.json; CONFIG: JSON, more of config.json
 vocab.py same OLD NEW A B               the documents of token stream A, of the tokenizer.json OLD,
