@@ -21,7 +21,9 @@ static int random_init, f32_teacher;
 static const struct opt opts[] = {
     {"Models and data", OPT_GROUP, NULL, NULL, NULL, 0},
     {"teacher", OPT_PATH, &teacher_name, "MODEL",
-     "model whose distribution the student learns; not with --loss ce alone", 0},
+     "model whose distribution the student learns; not with --loss ce alone. The student's "
+     "vocabulary may be cut from its own",
+     0},
     {"teacher-logits", OPT_PATH, &logits_name, "LOGITS",
      "what dump-logits wrote, in place of a teacher; -: standard input, in its order", 0},
     {"teacher-rest", OPT_TEXT, &rest, "auto|bin|renormalise|drop",
