@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """vocab.py BIN [--texts N] [--seed N] TOKENIZER.json... - vocabularies cut by slice-model, through
-the tokenizers library. Of a tiny model with each tokenizer, about half of the tokens that need not stay
-are cut, ranked by some of its texts. Then, on fresh random texts, `tokenize` with the cut model and
-the library with its tokenizer.json give the same ids; texts whose tokens all stay have the tokens
-that they had; and what both decode to is as before. Tokenizers that cannot be cut must be refused.
-Needs the Python package tokenizers; ends with "N passed, N failed"."""
+the tokenizers library. Of a tiny model with each tokenizer, about half of the tokens that need not
+stay are cut, ranked by some of its texts. Then, on fresh random texts, `tokenize` with the cut
+model and the library with its tokenizer.json give the same ids; texts whose tokens all stay have
+the tokens that they had; and what both decode to is as before. Tokenizers that cannot be cut must
+be refused. Needs the Python package tokenizers; ends with "N passed, N failed"."""
 import argparse
 import json
 import os
