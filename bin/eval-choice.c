@@ -69,11 +69,11 @@ static const char *const rule_names[CHOICE_RULES] = {[BY_SUM] = "acc",
 
 /* ---- a record */
 
-static void put_mean(json_t *j, const char *name, struct choice_mean m)
+static void put_mean(json_t *j, const char *name, struct estimate m)
 {
     char *error = mem_format("%s_standard_error", name);
     json_put_number(j, name, m.mean);
-    json_put_number(j, error, m.standard_error);
+    json_put_number(j, error, m.error);
     free(error);
 }
 

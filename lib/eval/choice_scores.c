@@ -5,7 +5,6 @@
 
 #include "../base/mem.h"
 #include "choices.h"
-#include "divergence.h"
 
 /* ---- an item */
 
@@ -84,8 +83,8 @@ static int in_group(const struct choices *c, int64_t item, const char *group)
     return !group || !strcmp(c->items->all[item].group, group);
 }
 
-static struct choice_mean mean_of(const struct choices *c, const char *group, value_fn *value,
-                                  enum choice_rule rule)
+static struct estimate mean_of(const struct choices *c, const char *group, value_fn *value,
+                               enum choice_rule rule)
 {
     double *values = mem_alloc((size_t)c->items->n * sizeof *values);
     int64_t n = 0;
@@ -94,7 +93,7 @@ static struct choice_mean mean_of(const struct choices *c, const char *group, va
             values[n++] = value(c, i, rule);
     struct estimate x = estimate_of(values, n);
     free(values);
-    return (struct choice_mean){x.mean, x.error};
+    return x;
 }
 
 void choices_scores(const struct choices *c, const char *group, struct choice_scores *s)

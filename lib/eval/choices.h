@@ -14,6 +14,7 @@
 
 #include "../tape/tape.h"
 #include "choice_items.h"
+#include "estimate.h"
 
 /* The ids of a choice behind those of the stem, n >= 2; the last `scored` are those of the choice,
  * each predicted from all before it. */
@@ -75,13 +76,10 @@ double choice_probability(const struct choices *c, int64_t item);
 /* -log of the probability of the right choices */
 double choice_nll(const struct choices *c, int64_t item);
 
-/* Over items; standard error: deviation in the sample / sqrt(n), NAN for one item. */
-struct choice_mean {
-    double mean, standard_error;
-};
+/* Means over items. */
 struct choice_scores {
     int64_t items;
-    struct choice_mean acc[CHOICE_RULES], probability, nll;
+    struct estimate acc[CHOICE_RULES], probability, nll;
 };
 /* group: NULL for all items */
 void choices_scores(const struct choices *c, const char *group, struct choice_scores *s);

@@ -78,33 +78,6 @@ void divergences_free(struct divergences *d)
 
 /* ---- figures */
 
-struct estimate estimate_of(const double *values, int64_t n)
-{
-    double sum = 0, squares = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += values[i];
-    double mean = sum / (double)n;
-    for (int64_t i = 0; i < n; i++)
-        squares += (values[i] - mean) * (values[i] - mean);
-    double error = n > 1 ? sqrt(squares / (double)n / (double)(n - 1)) : NAN;
-    return (struct estimate){mean, error};
-}
-
-double quantile(const double *sorted, int64_t n, double fraction)
-{
-    double place = fraction * (double)(n - 1), below = floor(place);
-    int64_t i = (int64_t)below;
-    if (i + 1 >= n)
-        return sorted[n - 1];
-    return sorted[i] + (place - below) * (sorted[i + 1] - sorted[i]);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static struct estimate column_estimate(const struct divergences *d, int column, double *values)
 {
     for (int64_t i = 0; i < d->n; i++)
@@ -152,8 +125,8 @@ void divergence_figures(struct divergence_figures *f, const struct divergences *
     f->delta_p = estimate_of(delta, d->n);
     f->delta_p_rms = root_mean_square(delta, d->n, values);
     f->kl = column_estimate(d, DIVERGENCE_KL, kl);
-    qsort(kl, (size_t)d->n, sizeof *kl, by_value);
-    qsort(delta, (size_t)d->n, sizeof *delta, by_value);
+    sort_ascending(kl, d->n);
+    sort_ascending(delta, d->n);
     free(values);
 }
 

@@ -4,6 +4,7 @@
 #define PARE_DIVERGENCE_H
 
 #include "../../kernels/op.h"
+#include "estimate.h"
 
 /* Compares rows of logits in device memory, at most `rows` at a time. */
 struct comparison {
@@ -34,16 +35,6 @@ void divergences_add(struct divergences *d, const double *values, const int32_t 
 void divergences_mean(const struct divergences *d, int64_t from, int64_t to,
                       double mean[DIVERGENCE_COLUMNS]);
 void divergences_free(struct divergences *d);
-
-/* A mean of n values with its standard error, as if they were independent: sqrt((mean of squares -
- * square of the mean) / (n - 1)); NAN for one value. */
-struct estimate {
-    double mean, error;
-};
-struct estimate estimate_of(const double *values, int64_t n);
-/* Of n > 0 ascending values, linear between the two nearest: the value at place fraction * (n - 1)
- */
-double quantile(const double *sorted, int64_t n, double fraction);
 
 /* The figures of llama-perplexity --kl-divergence (tools/perplexity in llama.cpp), by its
  * formulas. delta_p: the student's probability of the token that follows, less the teacher's. */

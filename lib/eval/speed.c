@@ -8,6 +8,7 @@
 #include "../base/minmax.h"
 #include "../base/rng.h"
 #include "../base/usage.h"
+#include "estimate.h"
 
 enum { RUNS_LEAST = 3, RUNS_MOST = 1000 };
 
@@ -17,12 +18,6 @@ int64_t speed_memory(struct exec *x)
 }
 
 /* ---- a model */
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* One forward pass to its end. */
 static int run(struct tape *t, const struct batch *b, struct err *e)
@@ -50,7 +45,7 @@ static int time_passes(struct tape *t, const struct batch *b, double seconds, do
             return -1;
         times[n] = usage_seconds() - start;
     }
-    qsort(times, (size_t)n, sizeof *times, by_value);
+    sort_ascending(times, n);
     *median = times[n / 2];
     return 0;
 }

@@ -217,17 +217,16 @@ static void check_scores(void)
     }
     struct choice_scores s;
     choices_scores(&c, NULL, &s);
-    static const struct choice_mean want[CHOICE_RULES] = {[BY_SUM] = {0.75, 0.25},
-                                                          [BY_CHARACTER] = {0.5, 0.28867513459},
-                                                          [BY_BYTE] = {0, 0},
-                                                          [BY_TOKEN] = {0.75, 0.25}};
+    static const struct estimate want[CHOICE_RULES] = {[BY_SUM] = {0.75, 0.25},
+                                                       [BY_CHARACTER] = {0.5, 0.28867513459},
+                                                       [BY_BYTE] = {0, 0},
+                                                       [BY_TOKEN] = {0.75, 0.25}};
     for (int r = 0; r < CHOICE_RULES; r++)
         CHECK(fabs(s.acc[r].mean - want[r].mean) < 1e-9 &&
-                  fabs(s.acc[r].standard_error - want[r].standard_error) < 1e-9,
-              "rule %d: %.9f +- %.9f", r, s.acc[r].mean, s.acc[r].standard_error);
-    CHECK(s.items == 4 && fabs(s.nll.mean - 2.5) < 1e-9 &&
-              fabs(s.nll.standard_error - 0.64549722437) < 1e-9,
-          "nll %.9f +- %.9f", s.nll.mean, s.nll.standard_error);
+                  fabs(s.acc[r].error - want[r].error) < 1e-9,
+              "rule %d: %.9f +- %.9f", r, s.acc[r].mean, s.acc[r].error);
+    CHECK(s.items == 4 && fabs(s.nll.mean - 2.5) < 1e-9 && fabs(s.nll.error - 0.64549722437) < 1e-9,
+          "nll %.9f +- %.9f", s.nll.mean, s.nll.error);
     CHECK(fabs(s.probability.mean - probability) < 1e-9, "probability %.9f", s.probability.mean);
     for (int i = 0; i < 4; i++)
         free(all[i].rows);
