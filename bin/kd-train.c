@@ -126,6 +126,8 @@ static void resolve_options(struct tool *t)
     if (!output)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     run.output = output;
+    if (!run.log_path && run.dir)
+        run.log_path = mem_format("%s/log.jsonl", run.dir);
     if (train_teacher_check(&o, teacher_name, logits_name, rest, &e) ||
         train_run_options_check(&run, text.held_out_name != NULL, &e))
         tool_usage(t, "%s", e.msg);

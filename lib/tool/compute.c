@@ -110,6 +110,9 @@ static char *ways_out(const struct tool *t)
         for (const struct opt *p = t->desc->opts; p->name; p++)
             if (!strcmp(p->name, names[i]))
                 text = mem_append(text, "%s--%s", *text ? " or " : "lower ", p->name);
+    for (const struct opt *p = t->desc->opts; p->name && *text; p++)
+        if (!strcmp(p->name, "recompute") && !*(const int *)p->value)
+            text = mem_append(text, ", or give --recompute");
     return *text ? mem_append(text, "; ") : text;
 }
 

@@ -40,15 +40,18 @@ struct train_run {
     ROW("eval-steps", OPT_INT, eval_steps, "N", "evaluate every N steps, and after the last", \
         OPT_SILENT_ID | OPT_FROM_0) \
     ROW("log", OPT_PATH, log_path, "FILE", \
-        "write one JSON object per step to FILE; -: to standard output, if the model goes " \
-        "elsewhere", \
+        "write one JSON object per step to FILE, if not given to log.jsonl in --output-dir; -: " \
+        "to " \
+        "standard output, if the model goes elsewhere", \
         OPT_SILENT_ID) \
     ROW("logging-steps", OPT_INT, logging_steps, "N", \
         "print a line every N steps; 0: a terminal shows the last step, a file gets a line after " \
         "a second and then every minute or, if they take ten seconds, every hundredth of the run", \
         OPT_SILENT_ID | OPT_FROM_0) \
     ROW("output-dir", OPT_PATH, dir, "DIR", \
-        "directory for checkpoints, and for model.tsz if -o is not given", OPT_SILENT_ID) \
+        "directory for checkpoints, and for model.tsz and log.jsonl if -o and --log are not " \
+        "given", \
+        OPT_SILENT_ID) \
     ROW("save-steps", OPT_INT, save_steps, "N", \
         "write a checkpoint every N steps, and after the last; -1: every tenth of the run and " \
         "every ten minutes; the last two are kept", \

@@ -192,7 +192,7 @@ PYTHON
         [ $status = 1 ]
         grep -q '^kd-train: stopping after this step; the same signal again ends it at once$' notes
         grep -q 'resume' notes
-        [ -e $signal/checkpoint-*[0-9].tsz ]
+        [ -n "$(ls $signal/checkpoint-*)" ]
         [ ! -e $signal/model.tsz ]
         short_run --max-steps 300 --output-dir $signal --log $signal.log --resume
         cmp whole/model.tsz $signal/model.tsz
@@ -228,9 +228,9 @@ PYTHON
     rm run/checkpoint-*
     refused 1 'run holds an earlier run: ' short_run --max-steps 3 --output-dir run
     cmp before.tsz run/model.tsz
-    short_run --max-steps 3 --output-dir run --overwrite --save-steps 0 --log run.log
-    [ "$(ls run)" = "$(printf '%s\n' checkpoint-3.tsz model.tsz)" ]
-    [ "$(wc -l < run.log)" = 3 ]
+    short_run --max-steps 3 --output-dir run --overwrite --save-steps 0
+    [ "$(ls run)" = "$(printf '%s\n' checkpoint-3.tsz log.jsonl model.tsz)" ]
+    [ "$(wc -l < run/log.jsonl)" = 3 ]
     refused 2 'give one' short_run --max-steps 3 --output-dir run --overwrite --resume
     refused 2 'need --output-dir' short_run --max-steps 3 --overwrite -o x.tsz
     refused 2 '--save-steps must be -1 or at least 0, not -2' short_run --max-steps 3 \
@@ -243,7 +243,8 @@ PYTHON
     # lowest 1e-4, peak 1e-3, warm-up of a step: 1e-4 + 4.5e-4 (1 + cos(2 pi / 3)), then 3 pi / 7
     grep -q 'last step, which now is 8: .* from 0.000325 in step 4 to 0.00065 in step 5$' note
     [ "$(sed 's/.*"step":\([0-9]*\).*/\1/' run.log | tr '\n' ' ')" = '1 2 3 4 5 6 7 8 ' ]
-    short_run --max-steps 10 --output-dir run --resume -o on.tsz
+    short_run --max-steps 10 --output-dir run --log run.log --resume -o on.tsz
+    [ "$(wc -l < run.log)" = 10 ]
     "$BIN/ts-dump" --hist on.tsz > remake
     [ "$(grep -c -e '--output-dir "$tmp' remake)" = 3 ]
     PATH=$BIN:$PATH sh remake again.tsz 2> note
@@ -388,7 +389,7 @@ open("broken/model.safetensors", "wb").write(data)
 P
     refused 1 "step 1: the loss is not a number" "$BIN/kd-train" broken --loss ce --data data.tsz \
         --max-steps 4 --output-dir run --quiet
-    [ -z "$(ls run)" ]
+    [ ! -e run/checkpoint-* ]
     hot() {
         "$BIN/kd-train" "$STUDENT" --loss ce --data data.tsz --max-steps 40 --warmup-steps 40 \
             --learning-rate 4e13 --max-grad-norm 0 --output-dir hot "$@"
