@@ -189,6 +189,8 @@ static int read_tensors(struct reader *x, struct err *e)
             return err_set(e, "'%s' has lora_%c of %s without lora_%c", x->dir, s->A ? 'A' : 'B',
                            name, s->A ? 'B' : 'A');
         s->scale = s->rank ? scale_of(x, name, s->rank) : 0;
+        if (s->rank && (!isfinite(s->scale) || s->scale == 0))
+            return err_set(e, "'%s': lora_alpha of %s must be a number other than 0", x->dir, name);
     }
     return 0;
 }

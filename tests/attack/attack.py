@@ -77,7 +77,9 @@ class Attack:
         for words in ("tokenize --ids ids --seq-length 17 -o data.tsz",
                       "hf-import model -o model.tsz",
                       "calib-acts model.tsz data.tsz --threads 1 -o acts.tsz",
-                      "score-importance acts.tsz -o scores.tsz", "rank scores.tsz -o rank.tsz"):
+                      "score-importance acts.tsz -o scores.tsz", "rank scores.tsz -o rank.tsz",
+                      "kd-train model --loss ce --data data.tsz --max-steps 1 --lora 2 "
+                      "--threads 1 --adapter peft -o trained.tsz"):
             self.must(*words.split(), "--quiet")
         self.commands = [
             line.split() + ["--quiet"] for line in
@@ -92,7 +94,9 @@ class Attack:
              "dump-logits model.tsz data.tsz --full --threads 1 -o OUT",
              "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 "
              "--log log -o OUT",
-             "probe-layers model data.tsz --threads 1 -o OUT",
+             "kd-train model --loss ce --data data.tsz --max-steps 2 --batch-size 2 --threads 1 "
+             "--lora 2 -o trained.tsz --adapter OUT",
+             "hf-export model OUT --merge peft", "probe-layers model data.tsz --threads 1 -o OUT",
              "score-taylor model data.tsz --threads 1 -o OUT")]
         self.right = [self.output(words) for words in self.commands]
 
@@ -186,12 +190,18 @@ class Attack:
                                         "rb").read(), ["hf-import model2 -o OUT"]),
             ("model2/model.safetensors", open("model/model.safetensors",
                                               "rb").read(), ["hf-import model2 -o OUT"]),
+            ("peft2/adapter_config.json", open("peft/adapter_config.json",
+                                               "rb").read(), ["hf-export model OUT --merge peft2"]),
+            ("peft2/adapter_model.safetensors", open("peft/adapter_model.safetensors",
+                                                     "rb").read(), [
+                "hf-export model OUT --merge peft2"]),
             ("x.json", open("tokenizer.json", "rb").read(), ["tokenize -m x.json text -o OUT"]),
             ("x", open("lines", "rb").read(), ["tokenize -m tokenizer.json --field text x -o OUT"])]
         while True:
             for name, data, commands in targets:
-                if not os.path.exists("model2"):
-                    shutil.copytree("model", "model2")
+                for folder in "model", "peft":
+                    if not os.path.exists(folder + "2"):
+                        shutil.copytree(folder, folder + "2")
                 with open(name, "wb") as f:
                     # headers are small compared with the data, so half of the changes go there
                     head = self.random.choice([2000, len(data)])
@@ -200,8 +210,8 @@ class Attack:
                     words = command.split() + ["--quiet"]
                     self.judge("mutations", words, *self.run(words))
                     yield
-                if name.startswith("model2"):
-                    shutil.rmtree("model2")
+                if "/" in name:
+                    shutil.rmtree(name.split("/")[0])
 
     def kills(self):
         train = [

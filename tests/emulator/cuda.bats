@@ -158,3 +158,31 @@ P
     run -2 --separate-stderr "$BIN/eval-ppl" "$TEACHER" data.tsz --device cpu --compute bf16
     [[ $stderr == *"--compute"* ]]
 }
+
+@test "adapters of rank 1, in bf16 and f32: losses near the CPU's, resuming, and the sums" {
+    adapt() {
+        golden_run --loss kl --lora 1 --learning-rate 1e-2 --save-steps 6 "$@"
+    }
+    adapt --log cpu.log --output-dir cpu
+    for how in f32:1e-4 bf16:0.05; do
+        compute=${how%:*}
+        device="--device cuda --compute $compute"
+        # shellcheck disable=SC2086
+        adapt $device --log $compute.log --output-dir $compute --adapter p.$compute
+        mkdir again
+        cp $compute/checkpoint-6.tsz again/
+        # shellcheck disable=SC2086
+        adapt $device --output-dir again --resume
+        cmp $compute/model.tsz again/model.tsz
+        rm -r again
+        "$BIN/hf-export" --quiet $compute/model.tsz m.$compute
+        "$BIN/hf-export" --quiet "$STUDENT" b.$compute --merge p.$compute
+        python3 - cpu.log $compute.log ${how#*:} <<'P'
+import json, sys
+a, b = ([json.loads(line)["loss"] for line in open(f)] for f in sys.argv[1:3])
+assert a[-1] < a[0] - 0.05, a
+assert all(abs(x - y) <= float(sys.argv[3]) * x for x, y in zip(a, b, strict=True)), (a, b)
+P
+    done
+    cmp m.f32/model.safetensors b.f32/model.safetensors
+}

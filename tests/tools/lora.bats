@@ -134,5 +134,8 @@ P
         $LORA change p bad "$change"
         refused 1 "'bad': adapters " "$BIN/hf-export" "$STUDENT" out --merge bad
     done
+    $LORA change p bad 'lora_alpha="16"'
+    refused 1 'lora_alpha of model.layers.0.self_attn.q_proj must be a number other than 0' \
+        "$BIN/hf-export" "$STUDENT" out --merge bad
     [ ! -e out ]
 }
