@@ -29,10 +29,10 @@ void peft_modules_close(struct peft_modules *m)
 void peft_module_name(const struct peft_modules *m, int module, char name[TENSOR_NAME])
 {
     const struct tensor *t = &m->layout.stored[module];
-    *name = 0;
-    if (t->ndim == 2 && text_ends(t->name, ".weight"))
-        memcpy(name, t->name, strlen(t->name) - strlen(".weight"));
-    name[*name ? strlen(t->name) - strlen(".weight") : 0] = 0;
+    int is_matrix = t->ndim == 2 && text_ends(t->name, ".weight");
+    size_t n = is_matrix ? strlen(t->name) - strlen(".weight") : 0;
+    memcpy(name, t->name, n);
+    name[n] = 0;
 }
 
 int peft_module_parts(const struct peft_modules *m, int module, int parts[PEFT_PARTS])

@@ -104,14 +104,17 @@ static double scale_of(const struct reader *x, const char *module, int64_t rank)
 /* The module whose factor a tensor is, and which ('A' or 'B'); -1: of none. */
 static int module_of(const struct reader *x, const char *tensor, char *which)
 {
-    char module[TENSOR_NAME], name[TENSOR_NAME];
-    for (int k = 0; k < x->modules.layout.n_stored && text_begins(tensor, PEFT_PREFIX); k++) {
+    static const char prefix[] = PEFT_PREFIX;
+    const char *name = tensor + sizeof prefix - 1, *end = strstr(tensor, ".lora_");
+    if (!text_begins(tensor, prefix) || !end || end < name ||
+        (strcmp(end, ".lora_A.weight") && strcmp(end, ".lora_B.weight")))
+        return -1;
+    *which = end[strlen(".lora_")];
+    for (int k = 0; k < x->modules.layout.n_stored; k++) {
+        char module[TENSOR_NAME];
         peft_module_name(&x->modules, k, module);
-        for (*which = 'A'; *module && *which <= 'B'; ++*which) {
-            snprintf(name, sizeof name, "%.150s.lora_%c.weight", module, *which);
-            if (!strcmp(tensor + strlen(PEFT_PREFIX), name))
-                return k;
-        }
+        if (strlen(module) == (size_t)(end - name) && text_begins(name, module))
+            return k;
     }
     return -1;
 }

@@ -9,36 +9,17 @@
 #include "peft.h"
 #include "peft_modules.h"
 
+/* By module: the ranks of all parts together, 0 if it has no adapter; their one scale. */
+struct module {
+    int64_t rank;
+    double scale;
+};
 struct writer {
     const struct adapters *s;
     struct peft_modules modules;
-    int *of, n; /* the modules that have adapters */
+    struct module *all;
+    int *of, n; /* those that have adapters */
 };
-
-static const struct adapter *part_adapter(const struct writer *w, int i)
-{
-    return w->s->of[i].rank ? &w->s->of[i] : NULL;
-}
-
-/* The ranks of all parts together; 0: the module has no adapter. */
-static int64_t module_rank(const struct writer *w, int module)
-{
-    int parts[PEFT_PARTS], n = peft_module_parts(&w->modules, module, parts);
-    int64_t rank = 0;
-    for (int i = 0; i < n; i++)
-        rank += w->s->of[parts[i]].rank;
-    return rank;
-}
-
-/* PEFT divides alpha by the rank of the module; all parts have one scale. */
-static double module_alpha(const struct writer *w, int module)
-{
-    int parts[PEFT_PARTS], n = peft_module_parts(&w->modules, module, parts);
-    for (int i = 0; i < n; i++)
-        if (part_adapter(w, parts[i]))
-            return w->s->of[parts[i]].scale * (double)module_rank(w, module);
-    return 0;
-}
 
 static int writer_open(struct writer *w, const struct adapters *s, const struct model_spec *h,
                        struct err *e)
@@ -46,9 +27,17 @@ static int writer_open(struct writer *w, const struct adapters *s, const struct 
     *w = (struct writer){.s = s};
     if (peft_modules_open(&w->modules, h, 1, e))
         return -1;
-    w->of = mem_alloc((size_t)w->modules.layout.n_stored * sizeof *w->of);
-    for (int k = 0; k < w->modules.layout.n_stored; k++)
-        if (module_rank(w, k))
+    int n = w->modules.layout.n_stored;
+    w->all = mem_alloc((size_t)n * sizeof *w->all);
+    w->of = mem_alloc((size_t)n * sizeof *w->of);
+    for (int i = 0; i < s->n; i++) {
+        struct module *to = &w->all[layout_view(&w->modules.layout, i)->stored];
+        to->rank += s->of[i].rank;
+        if (s->of[i].rank)
+            to->scale = s->of[i].scale;
+    }
+    for (int k = 0; k < n; k++)
+        if (w->all[k].rank)
             w->of[w->n++] = k;
     return 0;
 }
@@ -56,6 +45,7 @@ static int writer_open(struct writer *w, const struct adapters *s, const struct 
 static void writer_close(struct writer *w)
 {
     peft_modules_close(&w->modules);
+    free(w->all);
     free(w->of);
 }
 
@@ -67,7 +57,7 @@ static const char *last_name(const char *name)
     return dot ? dot + 1 : name;
 }
 
-/* "q_proj" where all modules of that name have adapters of this one's rank and alpha, else the
+/* "q_proj" where all modules of that name have adapters of this one's rank and scale, else the
  * whole name. */
 static const char *short_name(const struct writer *w, int module, char name[TENSOR_NAME])
 {
@@ -76,8 +66,7 @@ static const char *short_name(const struct writer *w, int module, char name[TENS
     for (int k = 0; k < w->modules.layout.n_stored; k++) {
         peft_module_name(&w->modules, k, other);
         if (!strcmp(last_name(other), last_name(name)) &&
-            (module_rank(w, k) != module_rank(w, module) ||
-             module_alpha(w, k) != module_alpha(w, module)))
+            (w->all[k].rank != w->all[module].rank || w->all[k].scale != w->all[module].scale))
             return name;
     }
     return last_name(name);
@@ -97,29 +86,32 @@ static json_t *number(double x)
     return x == (double)(int64_t)x ? json_integer((json_int_t)x) : json_real(x);
 }
 
+/* PEFT divides alpha by the rank of the module. */
+static double alpha_of(const struct module *m) { return m->scale * (double)m->rank; }
+
 static json_t *config_of(const struct writer *w, const char *base)
 {
     json_t *targets = json_array(), *ranks = json_object(), *alphas = json_object();
-    int64_t rank = module_rank(w, w->of[0]);
-    double alpha = module_alpha(w, w->of[0]);
+    const struct module *first = &w->all[w->of[0]];
     char name[TENSOR_NAME];
     int is_transposed = 0;
     for (int k = 0; k < w->n; k++) {
+        const struct module *m = &w->all[w->of[k]];
         const char *target = short_name(w, w->of[k], name);
         is_transposed |= peft_module_is_transposed(&w->modules, w->of[k]);
         if (is_listed(targets, target))
             continue;
         json_array_append_new(targets, json_string(target));
-        if (module_rank(w, w->of[k]) != rank)
-            json_object_set_new(ranks, target, json_integer(module_rank(w, w->of[k])));
-        if (module_alpha(w, w->of[k]) != alpha)
-            json_object_set_new(alphas, target, number(module_alpha(w, w->of[k])));
+        if (m->rank != first->rank)
+            json_object_set_new(ranks, target, json_integer(m->rank));
+        if (alpha_of(m) != alpha_of(first))
+            json_object_set_new(alphas, target, number(alpha_of(m)));
     }
     return json_pack("{s:s, s:s, s:s?, s:I, s:o, s:f, s:s, s:b, s:o, s:o, s:o, s:b}", "peft_type",
                      "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base, "r",
-                     (json_int_t)rank, "lora_alpha", number(alpha), "lora_dropout", 0.0, "bias",
-                     "none", "fan_in_fan_out", is_transposed, "target_modules", targets,
-                     "rank_pattern", ranks, "alpha_pattern", alphas, "inference_mode", 1);
+                     (json_int_t)first->rank, "lora_alpha", number(alpha_of(first)), "lora_dropout",
+                     0.0, "bias", "none", "fan_in_fan_out", is_transposed, "target_modules",
+                     targets, "rank_pattern", ranks, "alpha_pattern", alphas, "inference_mode", 1);
 }
 
 static int write_config(const struct writer *w, const char *dir, const char *base, struct err *e)
@@ -151,12 +143,12 @@ static struct tensor tensor_of(const struct writer *w, int module, char which, i
 static float *values_of(const struct writer *w, int module, int is_b)
 {
     int parts[PEFT_PARTS], n = peft_module_parts(&w->modules, module, parts);
-    int64_t rank = module_rank(w, module), cols = peft_module_cols(&w->modules, module), at = 0;
+    int64_t rank = w->all[module].rank, cols = peft_module_cols(&w->modules, module), at = 0;
     size_t count = (size_t)(rank * (is_b ? peft_module_rows(&w->modules, module) : cols));
     float *to = mem_alloc(count * sizeof *to);
     for (int i = 0; i < n; i++) {
-        const struct adapter *a = part_adapter(w, parts[i]);
-        if (!a)
+        const struct adapter *a = &w->s->of[parts[i]];
+        if (!a->rank)
             continue;
         const struct param *p = adapter_params(w->s, a) + is_b;
         float *from = mem_alloc((size_t)(p->rows * p->cols) * sizeof *from);
@@ -178,7 +170,7 @@ static int write_tensors(const struct writer *w, const char *dir, struct err *e)
     struct tensor *tensors = mem_alloc((size_t)n * sizeof *tensors);
     for (int k = 0; k < n; k++) {
         int module = w->of[k / 2];
-        int64_t rank = module_rank(w, module);
+        int64_t rank = w->all[module].rank;
         tensors[k] = k % 2 ? tensor_of(w, module, 'B', peft_module_rows(&w->modules, module), rank)
                            : tensor_of(w, module, 'A', rank, peft_module_cols(&w->modules, module));
     }
