@@ -78,7 +78,7 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install uninstall emulated check check-hf check-smollm2 check-large \
-        check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build \
+        check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build \
         bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
@@ -179,6 +179,9 @@ check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON
 
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
+
+check-gemma3: all       ## checks figures of Gemma 3 270M (TEXTS= has wikitext-2 raw)
+	sh tests/gemma3/check $(TEXTS)
 
 check-lm-eval: all      ## checks eval-choice against lm-evaluation-harness (PYTHON= has lm_eval)
 	PYTHON=$(PYTHON) sh tests/lm_eval/check $(ITEMS)
