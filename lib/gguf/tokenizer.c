@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "../../formats/json.h"
 #include "gguf_private.h"
@@ -18,7 +19,9 @@ struct making {
     char **token;                   /* [n], NUL-terminated copies */
     const struct gguf_value *types; /* NULL: all normal */
     int64_t n;
-    json_t *vocab;
+    json_t *vocab;  /* {token: id}; NULL: none is needed */
+    int32_t *slots; /* of the pieces by hash: 1 + id, 0: free; a power of two of them */
+    uint64_t mask;
     struct err *e;
 };
 
@@ -41,7 +44,7 @@ static int read_tokens(struct making *m)
     for (int64_t at = 0; gguf_next_text(v, &at, &text); m->n++) {
         m->token[m->n] = mem_format("%.*s", (int)(text.n < 1 << 20 ? text.n : 1 << 20), text.s);
         if ((int64_t)strlen(m->token[m->n]) != text.n ||
-            json_object_set_new(m->vocab, m->token[m->n], json_integer(m->n)))
+            (m->vocab && json_object_set_new(m->vocab, m->token[m->n], json_integer(m->n))))
             return err_set(m->e, "'%s': token %" PRId64 " of its vocabulary is not valid UTF-8",
                            gguf_path(m->g), m->n++);
     }
@@ -141,6 +144,33 @@ static json_t *byte_level(const struct making *m)
  * result comes first, then the longer left part (runs of spaces share a score; sentencepiece merges
  * the leftmost pair). */
 
+/* The slot of a piece, or the free one where it would be. */
+static int32_t *slot_of(const struct making *m, const char *s, size_t n)
+{
+    uint64_t at = XXH3_64bits(s, n) & m->mask;
+    for (; m->slots[at]; at = (at + 1) & m->mask) {
+        const char *piece = m->token[m->slots[at] - 1];
+        if (!strncmp(piece, s, n) && !piece[n])
+            break;
+    }
+    return &m->slots[at];
+}
+
+static int64_t id_of(const struct making *m, const char *s, size_t n)
+{
+    return *slot_of(m, s, n) - 1;
+}
+
+static void index_pieces(struct making *m)
+{
+    m->mask = 1;
+    while (m->mask < 2 * (uint64_t)m->n)
+        m->mask = 2 * m->mask + 1;
+    m->slots = mem_alloc((size_t)(m->mask + 1) * sizeof *m->slots);
+    for (int64_t i = 0; i < m->n; i++)
+        *slot_of(m, m->token[i], strlen(m->token[i])) = (int32_t)i + 1;
+}
+
 struct merge {
     int64_t whole, left, right;
     int left_length, right_length;
@@ -177,7 +207,6 @@ static void split_piece(const struct making *m, int64_t i, double score, struct 
                         int64_t *n, int64_t *room)
 {
     const char *s = m->token[i], *end = s + strlen(s);
-    char left[PIECE_MAX];
     if (end - s >= PIECE_MAX) {
         err_set(m->e,
                 "'%s': token %" PRId64 " of its vocabulary has %td bytes; at most %d are allowed",
@@ -187,25 +216,32 @@ static void split_piece(const struct making *m, int64_t i, double score, struct 
     for (const char *at = s + 1; at < end; at++) {
         if ((*at & 0xc0) == 0x80)
             continue;
-        memcpy(left, s, (size_t)(at - s));
-        left[at - s] = 0;
-        const json_t *a = json_object_get(m->vocab, left),
-                     *b = a ? json_object_get(m->vocab, at) : NULL;
-        if (!b)
+        int64_t left = id_of(m, s, (size_t)(at - s)),
+                right = left < 0 ? -1 : id_of(m, at, (size_t)(end - at));
+        if (right < 0)
             continue;
         if (*n == *room)
             *list = mem_grow(*list, (size_t)(*room = 2 * *room + 1024) * sizeof **list);
-        (*list)[(*n)++] = (struct merge){
-            i, json_integer_value(a), json_integer_value(b), length(s, at), length(at, end), score};
+        (*list)[(*n)++] = (struct merge){i, left, right, length(s, at), length(at, end), score};
     }
 }
 
-static json_t *merges_from_scores(const struct making *m)
+/* [left, right], of texts that are UTF-8 */
+static json_t *pair_of(const char *left, const char *right)
+{
+    json_t *pair = json_array();
+    json_array_append_new(pair, json_string_nocheck(left));
+    json_array_append_new(pair, json_string_nocheck(right));
+    return pair;
+}
+
+static json_t *merges_from_scores(struct making *m)
 {
     const struct gguf_value *scores = gguf_value(m->g, "tokenizer.ggml.scores");
     struct merge *list = NULL;
     int64_t n = 0, room = 0;
     double score;
+    index_pieces(m);
     for (int64_t i = 0; i < m->n && !m->e->set; i++) {
         if (!scores || !gguf_real(scores, i, &score))
             err_set(m->e, "'%s' has no score of token %" PRId64, gguf_path(m->g), i);
@@ -216,14 +252,13 @@ static json_t *merges_from_scores(const struct making *m)
         qsort(list, (size_t)n, sizeof *list, merge_order);
     json_t *merges = json_array();
     for (int64_t i = 0; i < n; i++)
-        json_array_append_new(merges,
-                              json_pack("[s, s]", m->token[list[i].left], m->token[list[i].right]));
+        json_array_append_new(merges, pair_of(m->token[list[i].left], m->token[list[i].right]));
     free(list);
     return merges;
 }
 
 /* Spaces are U+2581; one is put before the text unless add_space_prefix is false. */
-static json_t *sentencepiece(const struct making *m)
+static json_t *sentencepiece(struct making *m)
 {
     int prefix = flag(m->g, "add_space_prefix", 1);
     const char *unk = NULL;
@@ -259,6 +294,7 @@ static void making_free(struct making *m)
     for (int64_t i = 0; i < m->n; i++)
         free(m->token[i]);
     free(m->token);
+    free(m->slots);
     json_decref(m->vocab);
 }
 
@@ -293,7 +329,7 @@ char *gguf_tokenizer_config(const struct gguf *g)
     static const char *const kinds[][2] = {
         {"bos", "bos"}, {"eos", "eos"}, {"unk", "unknown"}, {"pad", "padding"}};
     struct err ignored = {0};
-    struct making m = {.g = g, .vocab = json_object(), .e = &ignored};
+    struct making m = {.g = g, .e = &ignored};
     json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
                                "clean_up_tokenization_spaces", 0);
     read_tokens(&m);
