@@ -78,8 +78,8 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install uninstall emulated check check-hf check-smollm2 check-large \
-        check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer fuzz-targets print-build \
-        bench man teacher paper
+        check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer \
+        fuzz-targets print-build bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
 # Only these files are optimised for speed: kernels, digest, conversions of dtypes and to GGUF's
