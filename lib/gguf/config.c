@@ -49,6 +49,7 @@ const struct gguf_fact gguf_facts[] = {
     {"embedding_scale", "embed_scale", 0},
     {"residual_scale", "residual_scale", 0},
     {"logit_scale", "logit_divisor", 0},
+    {"logit_scale", "logit_scale", 0},
     {NULL, NULL, 0},
 };
 
@@ -229,6 +230,22 @@ static void put_score_scale(const struct making *m)
         put(m, "attention_scale", json_real(1 / sqrt((double)(scalar ? scalar : 1))));
 }
 
+/* Flags that no metadata state: whether there are such tensors. */
+static void put_presences(const struct making *m)
+{
+    int qkv_bias = has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias"),
+        grouped = config_key(m->family, "multi_query") &&
+                  size(m, "attention.head_count_kv", heads(m)) > 1;
+    put(m, "attention_bias", json_boolean(qkv_bias));
+    put(m, "use_qkv_bias", json_boolean(qkv_bias));
+    put(m, "use_bias", json_boolean(qkv_bias));
+    put(m, "attention_out_bias", json_boolean(has(m, "blk.0.attn_output.bias")));
+    put(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
+    put(m, "multi_query", json_boolean(!grouped));
+    put(m, "new_decoder_architecture", json_boolean(grouped));
+    put(m, "num_ln_in_parallel_attn", json_integer(has(m, "blk.0.attn_norm_2.weight") ? 2 : 1));
+}
+
 static void put_choices(const struct making *m, int tied)
 {
     int rms = gguf_meta(m->g, m->arch, "attention.layer_norm_rms_epsilon") != NULL;
@@ -237,14 +254,12 @@ static void put_choices(const struct making *m, int tied)
         gguf_json_real(number(
             m, rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", NAN)));
     put(m, "tie_word_embeddings", json_boolean(tied));
-    put(m, "attention_bias",
-        json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
-    put(m, "use_bias", json_boolean(has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias")));
-    put(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
+    put_presences(m);
     put_facts(m);
-    enum window_rule rule = m->family->windows;
-    int some_layers = rule == WINDOW_EVERY_OTHER || rule == WINDOW_BUT_EVERY_NTH;
-    put_window(m, size(m, "attention.sliding_window", some_layers ? -1 : 0));
+    int some_layers = gguf_windows(m->row, layers(m)) > 0;
+    put_window(m, m->row->window_layers && !some_layers
+                      ? 0
+                      : size(m, "attention.sliding_window", some_layers ? -1 : 0));
     put_score_scale(m);
 }
 
@@ -362,8 +377,9 @@ static int is_known(const struct making *m, const char *name, size_t n)
         if (strlen(known[i]) == n && !memcmp(known[i], name, n))
             return 1;
     for (int i = 0; gguf_facts[i].name; i++)
-        if (strlen(gguf_facts[i].name) == n && !memcmp(gguf_facts[i].name, name, n))
-            return config_key(m->family, gguf_facts[i].fact) != NULL;
+        if (strlen(gguf_facts[i].name) == n && !memcmp(gguf_facts[i].name, name, n) &&
+            config_key(m->family, gguf_facts[i].fact))
+            return 1;
     return 0;
 }
 

@@ -57,7 +57,7 @@ static int is_rms(const struct family *f)
 static void put_windows(struct writing *w)
 {
     const struct model_spec *h = &w->f->as;
-    int64_t window = 0, every = w->f->row->windows, L = h->num_hidden_layers, usual = 1;
+    int64_t window = 0, L = h->num_hidden_layers, every = gguf_windows(w->f->row, L), usual = 1;
     int64_t *slides = mem_alloc((size_t)L * sizeof *slides);
     for (int64_t l = 0; l < L; l++) {
         slides[l] = h->layers[l].sliding_window > 0;

@@ -109,7 +109,7 @@ static void state_windows(struct gguf_form *f)
     for (int64_t l = 0; l < h->num_hidden_layers; l++)
         any |= h->layers[l].sliding_window > 0;
     for (int64_t l = 0; l < h->num_hidden_layers && !any; l++)
-        if (f->row->windows && h->n_ropes == 1)
+        if (gguf_windows(f->row, h->num_hidden_layers) && h->n_ropes == 1)
             h->layers[l].sliding_window = h->max_position_embeddings;
 }
 

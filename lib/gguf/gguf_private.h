@@ -47,6 +47,8 @@ json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, stru
 /* ---- sliding windows (lib/gguf/windows.c): layer_types, or NULL if the metadata leave them to the
  * family's rule; new reference */
 json_t *gguf_layer_types(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
+/* row->windows, or 0 for a model with so many layers. */
+int64_t gguf_windows(const struct family_gguf *row, int64_t layers);
 
 /* ---- scaled rope (lib/gguf/rope.c) */
 /* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is

@@ -5,6 +5,11 @@
 
 #include "gguf_private.h"
 
+int64_t gguf_windows(const struct family_gguf *row, int64_t layers)
+{
+    return row->window_layers && row->window_layers != layers ? 0 : row->windows;
+}
+
 json_t *gguf_layer_types(const struct gguf *g, const char *arch, int64_t layers, struct err *e)
 {
     const struct gguf_value *v = gguf_meta(g, arch, "attention.sliding_window_pattern");

@@ -61,6 +61,8 @@ struct family_gguf {
     int rope_divisors;
     /* runs sliding windows: in all layers but every n-th, unless the file lists them */
     int windows;
+    int64_t
+        window_layers; /* > 0: only in models with this number of layers, the others have none */
     /* llama.cpp's quantiser takes models with this number of layers and grouped heads for its 70B
      * model, whose v it gives more bits */
     int64_t large_layers;

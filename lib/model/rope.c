@@ -340,6 +340,11 @@ struct rope_said config_rope_said(const struct model_spec *h, int table)
     said.factor = number(&r, "factor", r.Pm / r.P0);
     said.usual_yarn = number(&r, "beta_fast", 32) == 32 && number(&r, "beta_slow", 1) == 1 &&
                       !json_is_false(json_object_get(r.said, "truncate"));
+    double alpha = number(&r, "alpha", 0), d = (double)h->ropes[table].dims;
+    if (!strcmp(said.type, "ntk")) {
+        strcpy(said.type, alpha > 0 ? "default" : "dynamic");
+        said.theta *= alpha > 0 ? pow(alpha, d / (d - 2)) : 1;
+    }
     return said;
 }
 

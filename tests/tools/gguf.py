@@ -25,13 +25,24 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
-ARCH = {"mistral": "llama", "nemotron-nas": "deci", "gemma3_text": "gemma3", "gpt_neox": "gptneox"}
+ARCH = {"mistral": "llama", "nemotron-nas": "deci", "gemma3_text": "gemma3", "gpt_neox": "gptneox",
+        "phi": "phi2", "cohere": "command-r", "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense"}
 PERMUTED = "llama", "mistral", "smollm3", "granite", "nemotron-nas"
-PLUS_ONE = "nemotron", "gemma2", "gemma3_text"
+PLUS_ONE = "nemotron", "gemma", "gemma2", "gemma3_text"
 AFTER = [("post_attention_layernorm", "post_attention_norm"),
          ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
 OWN = {
-    "gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER,
+    "gemma2": AFTER, "gemma3_text": AFTER, "olmo2": AFTER, "exaone4": AFTER, "seed_oss": AFTER[:1],
+    "glm4": [("post_self_attn_layernorm", "post_attention_norm"),
+             ("post_mlp_layernorm", "post_ffw_norm")],
+    "phi": [(r"model\.final_layernorm", "output_norm"), (r"self_attn\.dense", "attn_output"),
+            (r"mlp\.fc1", "ffn_up"), (r"mlp\.fc2", "ffn_down")],
+    "falcon": [(r"transformer\.word_embeddings", "token_embd"), ("ln_attn", "attn_norm_2"),
+               ("ln_mlp", "attn_norm"), (r"self_attention\.query_key_value", "attn_qkv"),
+               (r"self_attention\.dense", "attn_output"), (r"mlp\.dense_h_to_4h", "ffn_up"),
+               (r"mlp\.dense_4h_to_h", "ffn_down")],
+    "hunyuan_v1_dense": [(r"self_attn\.query_layernorm", "attn_q_norm"),
+                         (r"self_attn\.key_layernorm", "attn_k_norm")],
     "gpt_neox": [("gpt_neox.embed_in", "token_embd"), ("gpt_neox.final_layer_norm", "output_norm"),
                  ("embed_out", "output"), (r"attention\.query_key_value", "attn_qkv"),
                  (r"attention\.dense", "attn_output"), (r"mlp\.dense_h_to_4h", "ffn_up"),
@@ -78,12 +89,20 @@ def permute(data, n, heads):
                     for j in range(D // 2)
                     for s in range(2))
 
-def regroup(data, n, heads):
-    """q, k and v rows of each head in turn -> those of all heads in turn."""
-    r, D = rows(data, n), n // heads // 3
-    return b"".join(r[(h * 3 + part) * D + i]
-                    for part in range(3)
-                    for h in range(heads)
+def kv_heads(c):
+    if c["model_type"] == "gpt_neox":
+        return c["num_attention_heads"]
+    one = c.get("multi_query") and not c["new_decoder_architecture"]
+    return 1 if one else c.get("num_kv_heads", c.get("num_key_value_heads"))
+
+def regroup(data, n, heads, groups):
+    """q, k and v rows of each group in turn -> those of all groups in turn."""
+    r, per = rows(data, n), heads // groups
+    D = n // (groups * (per + 2))
+    return b"".join(r[(g * (per + 2) + unit) * D + i]
+                    for part in (range(per), [per], [per + 1])
+                    for g in range(groups)
+                    for unit in part
                     for i in range(D))
 
 def transpose(dtype, shape, data):
@@ -113,8 +132,8 @@ def tensors(folder, config, kind):
         to = rename(name, config["model_type"])
         if config["model_type"] == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight", name):
             shape, data = transpose(dtype, shape, data)
-        if config["model_type"] == "gpt_neox" and "attn_qkv" in to:
-            data = regroup(data, shape[0], config["num_attention_heads"])
+        if config["model_type"] in ("gpt_neox", "falcon") and "attn_qkv" in to:
+            data = regroup(data, shape[0], config["num_attention_heads"], kv_heads(config))
         if config["model_type"] in PERMUTED and re.search(r"attn_[qk]\.", to):
             data = permute(data, shape[0], shape[0] // head_dim(config))
         if len(shape) == 1:
@@ -143,6 +162,11 @@ def put_blocks(put, c):
         return ffn.get("intermediate_size", -(-multiple // 256) * 256)
     put("feed_forward_length", [width(b["ffn"]) for b in blocks])
 
+FFN_KEYS = "intermediate_size", "n_inner", "ffn_hidden_size"
+SCALES = [("attention_multiplier", "attention.scale"), ("embedding_multiplier", "embedding_scale"),
+          ("residual_multiplier", "residual_scale"), ("logits_scaling", "logit_scale"),
+          ("logit_scale", "logit_scale")]
+
 def metadata(c):
     arch = ARCH.get(c["model_type"], c["model_type"])
     rope = c.get("rope_parameters") or {}
@@ -153,17 +177,21 @@ def metadata(c):
     put("context_length", c.get("max_position_embeddings", c.get("n_positions")))
     put("embedding_length", E)
     put("block_count", c.get("num_hidden_layers", c.get("n_layer")))
-    put("feed_forward_length", c.get("intermediate_size", c.get("n_inner")))
+    put("feed_forward_length", next(c[key] for key in FFN_KEYS if key in c))
     put("attention.head_count", H)
     if "block_configs" in c:
         put_blocks(put, c)
-    if "num_key_value_heads" in c:
+    if "num_key_value_heads" in c or "num_kv_heads" in c:
         if "block_configs" not in c:
-            put("attention.head_count_kv", c["num_key_value_heads"])
-        put("rope.freq_base", float(rope.get("rope_theta", c.get("rope_theta"))))
-        put("rope.dimension_count", int(c.get("partial_rotary_factor", 1) * D))
+            put("attention.head_count_kv", kv_heads(c))
+        scaling = c.get("rope_scaling") or {}
+        stretch = scaling["alpha"] ** (D / (D - 2)) if "alpha" in scaling else 1
+        put("rope.freq_base", float(rope.get("rope_theta", c.get("rope_theta"))) * stretch)
+        part = c.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1))
+        put("rope.dimension_count", int(part * D))
     if c["model_type"] == "gpt_neox":
         put("rope.dimension_count", int(c.get("rotary_pct", rope.get("partial_rotary_factor")) * D))
+    if c["model_type"] in ("gpt_neox", "stablelm"):
         put("use_parallel_residual", c["use_parallel_residual"])
     if D != E // H or E % H:
         put("attention.key_length", D)
@@ -178,16 +206,14 @@ def metadata(c):
     for key in "attn_logit_softcapping", "final_logit_softcapping":
         if c.get(key):
             put(key, c[key])
-    for key, name in ("attention_multiplier", "attention.scale"), (
-            "embedding_multiplier", "embedding_scale"), ("residual_multiplier",
-                                                         "residual_scale"), ("logits_scaling",
-                                                                             "logit_scale"):
+    for key, name in SCALES:
         if key in c:
             put(name, c[key])
     if c["model_type"].startswith("gemma3"):
         put("rope.scaling.type", "linear")
         put("rope.scaling.factor", c["rope_scaling"]["factor"])
-    if c["model_type"] in ("mistral", "gemma2", "gemma3_text", "starcoder2"):
+    if c["model_type"] in ("mistral", "gemma2", "gemma3_text", "starcoder2",
+                           "cohere2"):
         put("attention.sliding_window", c["sliding_window"])
     M.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})
     return M
