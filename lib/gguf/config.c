@@ -257,9 +257,8 @@ static void put_choices(const struct making *m, int tied)
     put_presences(m);
     put_facts(m);
     int some_layers = gguf_windows(m->row, layers(m)) > 0;
-    put_window(m, m->row->window_layers && !some_layers
-                      ? 0
-                      : size(m, "attention.sliding_window", some_layers ? -1 : 0));
+    int64_t window = size(m, "attention.sliding_window", some_layers ? -1 : 0);
+    put_window(m, m->row->window_layers && !some_layers ? 0 : window);
     put_score_scale(m);
 }
 
