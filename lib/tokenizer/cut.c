@@ -12,6 +12,8 @@
 
 int tokenizer_check_cut(const struct tokenizer *t, struct err *e)
 {
+    if (t->unigram)
+        return err_set(e, "its tokenizer is a Unigram model, whose vocabulary cannot be cut");
     return bpe_has_bytes(t->bpe)
                ? 0
                : err_set(e, "its tokenizer neither works on bytes nor falls back to them, so a "

@@ -1,8 +1,8 @@
 /* Reading a tokenizer.json: the two large tables by the scanner (vocab.c), everything else as small
  * JSON values. Refuses, by name, everything that would give ids different from those of the
- * tokenizers library: models other than BPE, dropout, prefixes and suffixes of subwords,
- * post-processors other than TemplateProcessing and ByteLevel, and whatever normalize.c, split.c
- * and decode.c refuse. */
+ * tokenizers library: models other than BPE and Unigram, dropout, prefixes and suffixes of
+ * subwords, post-processors other than TemplateProcessing and ByteLevel, and whatever normalize.c,
+ * split.c and decode.c refuse. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +17,7 @@ static const char *const top_names[] = {
 static const char *const model_names[] = {"type",
                                           "dropout",
                                           "unk_token",
+                                          "unk_id",
                                           "continuing_subword_prefix",
                                           "end_of_word_suffix",
                                           "fuse_unk",
@@ -68,7 +69,7 @@ static char *range_text(struct json_range r)
 static int model_check(const struct json_range *m, struct err *e)
 {
     if (!range_none(m[M_TYPE]) && !range_is(m[M_TYPE], "\"BPE\""))
-        return err_set(e, "the tokenizer's model is %.*s; only \"BPE\" is supported",
+        return err_set(e, "the tokenizer's model is %.*s; BPE and Unigram are supported",
                        (int)(m[M_TYPE].n < 80 ? m[M_TYPE].n : 80), m[M_TYPE].s);
     if (!m[M_VOCAB].n || !m[M_MERGES].n)
         return err_set(e, "the tokenizer's model has no vocab or no merges");
@@ -82,8 +83,27 @@ static int model_check(const struct json_range *m, struct err *e)
     return 0;
 }
 
+static int read_unigram(struct tokenizer *t, const struct json_range *m, struct err *e)
+{
+    struct json_scan j;
+    struct bpe_flags flags = {.byte_fallback = range_is(m[M_FALLBACK], "true")};
+    json_scan_open(&j, m[M_UNK_ID].s, m[M_UNK_ID].n);
+    int64_t unk = range_none(m[M_UNK_ID]) ? -1 : json_whole(&j);
+    if (j.failed)
+        return err_set(e, "the tokenizer's unk_id is not a whole number");
+    if (!m[M_VOCAB].n)
+        return err_set(e, "the tokenizer's model has no vocab");
+    if (t->split.byte_level)
+        return err_set(e, "the tokenizer has a Unigram model after ByteLevel, which is not "
+                          "supported");
+    t->unigram = unigram_open(t->bpe, m[M_VOCAB].s, m[M_VOCAB].n, unk, e);
+    return t->unigram ? bpe_configure(t->bpe, flags, NULL, e) : -1;
+}
+
 static int read_model(struct tokenizer *t, const struct json_range *m, struct err *e)
 {
+    if (range_is(m[M_TYPE], "\"Unigram\""))
+        return read_unigram(t, m, e);
     if (model_check(m, e) || bpe_read_vocab(t->bpe, m[M_VOCAB].s, m[M_VOCAB].n, e) ||
         bpe_read_merges(t->bpe, m[M_MERGES].s, m[M_MERGES].n, e))
         return -1;

@@ -20,6 +20,7 @@ void tokenizer_close(struct tokenizer *t)
     if (!t)
         return;
     bpe_close(t->bpe);
+    unigram_close(t->unigram);
     for (int i = 0; i < t->n_added; i++)
         free(t->added[i].text);
     for (int i = 0; i < t->normal.count; i++) {
@@ -63,6 +64,8 @@ struct encoding {
 static int encode_piece(void *context, struct text piece, struct err *e)
 {
     struct encoding *c = context;
+    if (c->t->unigram)
+        return unigram_encode(c->t->unigram, c->t->bpe, piece, c->out, e);
     return bpe_encode(c->t->bpe, piece, c->out, e);
 }
 

@@ -1,5 +1,5 @@
-/* tokenizer.json -> ids and back. Byte-level BPE (GPT-2, Llama-3, Qwen2, SmolLM patterns) and
- * SentencePiece-style BPE with byte fallback. */
+/* tokenizer.json -> ids and back. Byte-level BPE (GPT-2, Llama-3, Qwen2, SmolLM patterns),
+ * SentencePiece-style BPE with byte fallback, and Unigram. */
 #ifndef PARE_TOKENIZER_H
 #define PARE_TOKENIZER_H
 

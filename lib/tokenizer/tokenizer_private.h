@@ -51,6 +51,17 @@ int bpe_write_vocab(FILE *f, const char *json, int64_t n, const int64_t *id_of, 
 int bpe_write_merges(const struct bpe *b, FILE *f, const char *json, int64_t n,
                      const int64_t *id_of, struct err *e);
 
+/* ---- the other model: tokens with scores (unigram.c); texts and ids are in a bpe without merges
+ */
+struct unigram;
+/* json: [["text", score], ...]; unk: id of the unknown token, -1 none. NULL on error. */
+struct unigram *unigram_open(struct bpe *b, const char *json, int64_t n, int64_t unk,
+                             struct err *e);
+void unigram_close(struct unigram *u);
+/* as bpe_encode */
+int unigram_encode(struct unigram *u, const struct bpe *b, struct text piece, struct ids *out,
+                   struct err *e);
+
 /* ---- added tokens */
 struct added_token {
     char *text;
@@ -158,6 +169,7 @@ void split_free(struct split_list *l);
 /* ---- reading tokenizer.json (json.c) */
 struct tokenizer {
     struct bpe *bpe;
+    struct unigram *unigram;   /* NULL: the model is BPE */
     struct added_token *added; /* by id */
     int n_added;
     struct added_set raw, normal; /* matched in the original text, and after the normalizers */
@@ -178,6 +190,7 @@ enum {
     M_TYPE,
     M_DROPOUT,
     M_UNK,
+    M_UNK_ID,
     M_PREFIX,
     M_SUFFIX,
     M_FUSE,

@@ -79,12 +79,7 @@ int64_t bpe_find(const struct bpe *b, const char *s, int64_t n)
 
 /* ---- the vocabulary */
 
-struct entry {
-    struct token_text text;
-    uint32_t id;
-};
-
-static void vocab_tables(struct bpe *b, const struct entry *entries, int64_t count, int64_t size)
+void vocab_tables(struct bpe *b, const struct vocab_entry *entries, int64_t count, int64_t size)
 {
     uint64_t slots = 16;
     while (slots < 2 * (uint64_t)count)
@@ -111,7 +106,7 @@ static void vocab_tables(struct bpe *b, const struct entry *entries, int64_t cou
 int bpe_read_vocab(struct bpe *b, const char *json, int64_t n, struct err *e)
 {
     struct json_scan j;
-    struct entry *entries = NULL;
+    struct vocab_entry *entries = NULL;
     int64_t count = 0, room = 0, used = 0, largest = -1;
     b->text = mem_alloc((size_t)n + 1); /* texts are never longer than their JSON */
     json_scan_open(&j, json, n);
@@ -127,7 +122,7 @@ int bpe_read_vocab(struct bpe *b, const char *json, int64_t n, struct err *e)
             break;
         if (count == room)
             entries = mem_grow(entries, (size_t)(room = 2 * room + 1024) * sizeof *entries);
-        entries[count++] = (struct entry){{(uint64_t)used, (uint32_t)length}, (uint32_t)id};
+        entries[count++] = (struct vocab_entry){{(uint64_t)used, (uint32_t)length}, (uint32_t)id};
         largest = id > largest ? id : largest;
         used += length;
     }

@@ -41,6 +41,13 @@ struct bpe {
 };
 enum { NO_TOKEN = UINT32_MAX };
 
+/* Fills the tables of texts and ids, up to `size` of them; the texts lie in b->text. */
+struct vocab_entry {
+    struct token_text text;
+    uint32_t id;
+};
+void vocab_tables(struct bpe *b, const struct vocab_entry *entries, int64_t count, int64_t size);
+
 static inline uint64_t hash_bytes(const char *s, int64_t n) { return XXH3_64bits(s, (size_t)n); }
 static inline uint64_t hash_pair(uint64_t pair)
 {

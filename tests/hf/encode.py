@@ -46,11 +46,12 @@ def numbers(record):
 
 
 def encoded(library, text):
-    """None: the library gives up on a text, as when one added token takes another's white space."""
+    """None: the library gives up on a text, as when one added token takes another's white space, or
+    a Unigram model without an unknown token needs one."""
     try:
         return library.encode(text)
     except BaseException as e:
-        if type(e).__name__ != "PanicException":
+        if type(e).__name__ != "PanicException" and "unk_id" not in str(e):
             raise
         return None
 

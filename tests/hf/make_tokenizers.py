@@ -115,6 +115,22 @@ def sentencepiece(metaspace):
     return j
 
 
+def unigram():
+    """The tokens of a SentencePiece vocabulary with scores instead of merges, as converted files
+    have them."""
+    j = sentencepiece(False)
+    texts, r = sorted(j["model"]["vocab"], key=j["model"]["vocab"].get), random.Random(1)
+    scored = [
+        [t, round(-r.uniform(2, 4) - len(t) / 2, 3) if i > 258 else 0]
+        for i, t in enumerate(texts)]
+    j["model"] = {"type": "Unigram", "unk_id": 0, "byte_fallback": True, "vocab": scored}
+    j["normalizer"] = json.loads(normalizers.Replace(Regex(" {2,}"), " ").__getstate__())
+    j["pre_tokenizer"] = json.loads(pre_tokenizers.Metaspace(split=False).__getstate__())
+    j["decoder"] = json.loads(
+        decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()]).__getstate__())
+    return j
+
+
 def kinds():
     level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     yield "gpt2", byte_level(level)
@@ -197,6 +213,7 @@ def kinds():
         text: len(j["model"]["vocab"]) + i for i, text in enumerate([",▁", "▁▁", "▁▁▁"])})
     j["model"]["merges"] = [[",", "▁"], ["▁", "▁"], ["▁▁", "▁"]] + j["model"]["merges"]
     yield "spm_across", j           # a merge that reaches over the start of a word
+    yield "unigram", unigram()
     for scheme in "always", "first", "never":
         j = sentencepiece(True)
         j["pre_tokenizer"] = {

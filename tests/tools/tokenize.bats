@@ -170,12 +170,12 @@ ids.2 1 : 7" ]
 
 @test "refused: no tokenizer, an unsupported one, no file, no tokens, impossible lengths" {
     printf 'a' > "$dir/a"
-    printf '{"model": {"type": "Unigram", "vocab": []}}' > "$dir/t.json"
+    printf '{"model": {"type": "WordPiece", "vocab": {}}}' > "$dir/t.json"
     run "$PARE_BIN/tokenize" "$dir/a"
     [ "$status" = 2 ]
     run "$PARE_BIN/tokenize" -m "$dir/t.json" "$dir/a"
     [ "$status" = 1 ]
-    [[ "$output" == *"t.json"*"Unigram"* ]]
+    [[ "$output" == *"t.json"*"WordPiece"* ]]
     run "$PARE_BIN/tokenize" -m $small/gpt2.json "$dir/missing"
     [ "$status" = 1 ]
     [[ "$output" == *"missing"* ]]

@@ -116,7 +116,7 @@ static void test_golden(void)
     }
     if (n >= 0)
         free(entries);
-    CHECK(kinds >= 22, "only %d tokenizers in %s", kinds, folder);
+    CHECK(kinds >= 23, "only %d tokenizers in %s", kinds, folder);
 }
 
 /* ---- merging against its definition: the best-ranked pair, leftmost first, until none is left */
@@ -390,7 +390,16 @@ static const struct {
     {"{" MODEL "}{}", "more text"},
     {"{" MODEL ",\"x\":tru}", "is not a JSON object"},
     {"{" MODEL "," MODEL "}", "a name twice"},
-    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram"},
+    {"{\"model\":{\"type\":\"Unigram\"}}", "no vocab"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":0}}}", "entry 1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1],[\"b\"]]}}", "entry 2"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",true]]}}", "entry 1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",1e999]]}}", "entry 1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",-1]]}}", "unk_id 1"},
+    {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":\"a\",\"vocab\":[[\"a\",-1]]}}", "unk_id"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]},\"pre_tokenizer\":{\"type\":"
+     "\"ByteLevel\"}}",
+     "after ByteLevel"},
     {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece"},
     {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "no merges"},
     {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", "entry 1"},
@@ -579,6 +588,45 @@ static void test_found(void)
     }
 }
 
+/* Paths worked out by hand. */
+static void test_unigram(void)
+{
+    static const struct {
+        const char *text, *ids, *bytes;
+    } cases[] = {
+        {"ab", "3 ", "2 "},                /* -1.5 against -1 - 1 */
+        {"aab", "1 3 ", "1 2 "},           /* -2.5 */
+        {"abab", "3 3 ", "2 2 "},          /* -3 against -3.5: a, bab */
+        {"babb", "4 2 ", "3 1 "},          /* bab, b: -3.5, as b, ab, b: the one found first */
+        {"xyb", "0 2 ", "2 1 "},           /* -13.5 each, but one token */
+        {"a\xc3\xa9", "1 5 6 ", "1 1 1 "}, /* bytes */
+        {"x\xc3\xa9", "0 ", "3 "},         /* not together with what has no byte tokens */
+        {"ab\xff", "3 0 ", "2 1 "},
+    };
+    struct err e = {0};
+    static const char json[] =
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":["
+        "[\"<unk>\",0],[\"a\",-1],[\"b\",-1],[\"ab\",-1.5],[\"bab\",-2.5],[\"<0xC3>\",-3],"
+        "[\"<0xA9>\",-3.5]]}}";
+    struct tokenizer *t = tokenizer_open(json, sizeof json - 1, &e);
+    CHECK(t != NULL, "%s", e.msg);
+    for (size_t i = 0; t && i < sizeof cases / sizeof *cases; i++) {
+        struct ids x = encode(t, cases[i].text, (int64_t)strlen(cases[i].text));
+        char *ids = mem_string(""), *bytes = mem_string("");
+        for (int64_t k = 0; k < x.n; k++) {
+            ids = mem_append(ids, "%u ", x.id[k]);
+            bytes = mem_append(bytes, "%u ", x.bytes[k]);
+        }
+        CHECK(!strcmp(ids, cases[i].ids) && !strcmp(bytes, cases[i].bytes),
+              "%s: %s of %s bytes, not %s of %s", cases[i].text, ids, bytes, cases[i].ids,
+              cases[i].bytes);
+        free(ids);
+        free(bytes);
+        ids_free(&x);
+    }
+    tokenizer_close(t);
+}
+
 /* What takes the square of a text, or more, where it is done in the simplest way. */
 static void test_linear(void)
 {
@@ -628,6 +676,7 @@ int main(void)
     test_refused();
     test_trainer();
     test_found();
+    test_unigram();
     test_linear();
     return check_report();
 }
