@@ -126,6 +126,9 @@ static void resolve_options(struct tool *t)
     if (!output)
         output = run.dir ? mem_format("%s/model.tsz", run.dir) : "-";
     run.output = output;
+    if (adapter_name &&
+        (!strcmp(adapter_name, output) || (run.dir && !strcmp(adapter_name, run.dir))))
+        tool_usage(t, "--adapter needs a directory of its own, which %s is not", adapter_name);
     if (!run.log_path && run.dir)
         run.log_path = mem_format("%s/log.jsonl", run.dir);
     if (train_teacher_check(&o, teacher_name, logits_name, rest, &e) ||

@@ -31,6 +31,7 @@ int tape_adapter_add(struct tape *t, const struct model *m, int slot, struct err
                        .layer = base.layer,
                        .is_teacher = base.is_teacher,
                        .in = {slot, b, NO_SLOT},
+                       .in_place = 1,
                        .rope = -1};
     sum.sizes.p.scale.scale = (float)has->scale;
     return b < 0 ? -1 : tape_line_add(t, sum, t->slots[slot].name, t->slots[slot].cols, e);

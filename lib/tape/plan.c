@@ -77,7 +77,8 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
 {
     const struct line *l = &t->lines[line];
     struct event ev = no_buffers;
-    ev.out = buffer_new(t, l->out);
+    if (!l->in_place)
+        ev.out = buffer_new(t, l->out);
     if (l->memo != NO_SLOT)
         ev.memo = buffer_new(t, l->memo);
     for (int i = 0; i < OP_INPUTS; i++) {
@@ -85,6 +86,10 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
             ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);
         if (ops[l->op].traits & GRADIENTS_IN_FORWARD && grad_wanted(t, l->in[i]))
             ev.in_grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
+    }
+    if (l->in_place) {
+        ev.out = ev.in[0];
+        t->slots[l->in[0]].value = NO_BUFFER;
     }
     t->slots[l->out].value = ev.out;
     if (l->memo != NO_SLOT)

@@ -39,6 +39,7 @@ struct line {
     int is_teacher;
     int in[OP_INPUTS], out, memo;
     struct param *w[OP_WEIGHTS];
+    int in_place;     /* writes over in[0], which nothing else reads */
     int unread;       /* of the teacher, for nothing that is computed: never run */
     int rope;         /* index of the rope table, -1 */
     int step, n_step; /* offset and number of its values among the tape's step values: op_args */

@@ -131,6 +131,10 @@ P
     refused 2 'have no effect without --lora' adapt "$STUDENT" --lora-alpha 2
     refused 2 'leave out --lora,' adapt "$STUDENT" --lora 2 --lora-from p
     refused 2 '--adapter writes what --lora trains' adapt "$STUDENT" --adapter p
+    refused 2 'a directory of its own, which run is not' adapt "$STUDENT" --lora 2 \
+        --output-dir run --adapter run
+    refused 2 'a directory of its own, which m.tsz is not' adapt "$STUDENT" --lora 2 -o m.tsz \
+        --adapter m.tsz
     refused 2 'cannot begin with --init random' adapt "$STUDENT" --lora 2 --init random
     echo full > widths
     refused 2 'models of --widths' adapt "$STUDENT" --lora 2 --widths widths
