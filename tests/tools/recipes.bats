@@ -33,6 +33,14 @@ kl,linear --loss kl --schedule linear'
     [[ $stderr == *"results of other settings"* ]]
 }
 
+@test "vocabulary: a row for each size, a column for each loss" {
+    export SIZES=700 LOSSES='ce kl+ce'
+    sh pipelines/vocabulary > "$BATS_TEST_TMPDIR/out"
+    grep -q '^| original | 2632128 | [0-9]* | [0-9.]* |  |  |$' "$WORK/table.txt"
+    grep -q '^| 700 | 2569920 | [0-9]* | [0-9.]* | [0-9.]* | [0-9.]* |$' "$WORK/table.txt"
+    again vocabulary
+}
+
 @test "streams: a row for each form of the teacher, with its bytes" {
     export VARIANTS="teacher --teacher pipelines/teacher
 sample-4 --sample 4
