@@ -52,7 +52,7 @@ def cut_model(tools, path, texts, folder):
     done = run(*cut, "--vocab-size", str(size), "--verify", at("tokens"))
     check(done.returncode == 0, f"{path}: {done.stderr}")
     run(f"{tools}/hf-export", at("cut"), f"{folder}/out")
-    vocab.check(f"{folder}/out")
+    vocab.check(f"{folder}/out", model)
     return f"{folder}/out"
 
 

@@ -35,35 +35,40 @@ refused() {     # refused STATUS WORDS COMMAND...
 
 @test "uses count for what a token is made of, and a cut keeps the most used" {
     cat > words.json <<'END'
-{"added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "ByteLevel",
+{"added_tokens": [{"id": 8, "content": "<s>", "special": true}], "normalizer": null, "pre_tokenizer": {"type": "ByteLevel",
  "add_prefix_space": false, "use_regex": true}, "decoder": {"type": "ByteLevel"},
- "post_processor": null, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3,
- "bc": 4, "abc": 5, "abab": 6, "cc": 7}, "merges": ["a b", "b c", "ab c", "ab ab", "c c"]}}
+ "post_processor": {"type": "TemplateProcessing",
+  "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+  "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [8], "tokens": ["<s>"]}}}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3,
+ "bc": 4, "abc": 5, "abab": 6, "cc": 7, "<s>": 8}, "merges": ["a b", "b c", "ab c", "ab ab", "c c"]}}
 END
     $vocab model words.json words '{"eos_token_id": null}'
     rm words/generation_config.json
     # abc abc abab b: abc twice, abab once, b once
-    printf 'abcc\nabab\nabc\nb\n' | tokenize --quiet -m words --doc-sep '
+    printf 'abcc\nabab\nabc\nb\n' | tokenize --quiet -m words --bos no --doc-sep '
 ' -o words.tsz
     score-vocab words words.tsz -o words.scores 2> note
-    grep -q '5 tokens of text use 4 of the 8 tokens of the vocabulary' note
+    grep -q '5 tokens of text use 4 of the 9 tokens of the vocabulary' note
     # abc 2; abab 1; ab 2 + 2 * 1; cc 0; bc 0; a 4; b 4 + 1; c 2 + 1 (of its own)
-    [ "$(ts-dump --values vocab_size words.scores)" = "4 5 3 4 0 2 1 0" ]
+    [ "$(ts-dump --values vocab_size words.scores)" = "4 5 3 4 0 2 1 0 0" ]
     rank words.scores -o words.rank
-    [ "$(ts-dump --values vocab_size words.rank)" = "1 0 3 2 5 6 4 7" ]
-    slice-model --quiet words --rank words.rank --vocab-size 5 -o five.tsz
-    hf-export --quiet five.tsz five
+    [ "$(ts-dump --values vocab_size words.rank)" = "1 0 3 2 5 6 4 7 8" ]
+    slice-model --quiet words --rank words.rank --vocab-size 6 -o six.tsz
+    hf-export --quiet six.tsz six
     [ "$(python3 -c '
 import json
-m = json.load(open("five/tokenizer.json"))["model"]
-print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4} ['a b', 'ab c']" ]
+m = json.load(open("six/tokenizer.json"))["model"]
+print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4, '<s>': 5} ['a b', 'ab c']" ]
+    # a is 0, b 1, and c 2: cab is c ab
+    printf cab | tokenize --quiet -m six.tsz -o own.tsz
+    [ "$(ts-dump --values ids.0 own.tsz)" = "5 2 3" ]
 }
 
 @test "texts whose tokens stay are encoded as before, others as pieces; ids follow everywhere" {
     for name in gpt2 llama3 spm qwen2; do
         ranked $name
         cut $name "$([ $name = spm ] && echo 400 || echo 290)"
-        $vocab check $name.dir
+        $vocab check $name.dir $name
         $vocab same $name/tokenizer.json $name.dir/tokenizer.json $name.tsz $name.own > same
         read -r stay _ all _ _ before _ _ after < same
         [ "$stay" -gt 9 ]
@@ -141,7 +146,7 @@ print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4}
     rank --random 1 uses.tsz -o random.rank
     slice-model --quiet gpt2 --rank random.rank --vocab-size 300 --verify rows.tsz -o random.tsz
     hf-export --quiet random.tsz random
-    $vocab check random
+    $vocab check random gpt2
     # 2 * 32 parameters a token, 15520 others
     slice-model gpt2 --rank all.rank --parameters 40000 --axes vocab --multiple-of 1 \
         -o budget.tsz 2> note

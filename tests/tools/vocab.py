@@ -7,7 +7,8 @@ vocab.py same OLD NEW A B               the documents of token stream A, of the 
                                         by token where all stay, equal bytes where not; prints how
                                         many stay, and the numbers of tokens
 vocab.py ids DIR                        the ids that a directory's files name, with their texts
-vocab.py check DIR                      ids are 0 .. n-1, merges have their tokens"""
+vocab.py check DIR OLD                  ids are 0 .. n-1, merges have their tokens, and make all that
+                                        those of the directory OLD make"""
 import json
 import os
 import random
@@ -116,15 +117,22 @@ def ids(folder):
                 print(key, *(texts.get(i, i) for i in many))
 
 
-def check(folder):
+def merges(folder):
     tokenizer = json.load(open(folder + "/tokenizer.json", encoding="utf-8"))
+    return tokenizer, [m.split(" ") if isinstance(m, str) else m
+                       for m in tokenizer["model"]["merges"]]
+
+
+def check(folder, old):
+    tokenizer, pairs = merges(folder)
     texts = vocabulary(tokenizer)
     size = json.load(open(folder + "/config.json"))["vocab_size"]
     assert sorted(texts) == list(range(size)), (len(texts), size)
     vocab = tokenizer["model"]["vocab"]
-    for m in tokenizer["model"]["merges"]:
-        left, right = m.split(" ") if isinstance(m, str) else m
-        assert left in vocab and right in vocab and left + right in vocab, m
+    for left, right in pairs:
+        assert left in vocab and right in vocab and left + right in vocab, (left, right)
+    made = {left + right for left, right in pairs}
+    assert not [t for t in map("".join, merges(old)[1]) if t in vocab and t not in made]
 
 
 if __name__ == "__main__":
