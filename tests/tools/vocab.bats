@@ -35,12 +35,15 @@ refused() {     # refused STATUS WORDS COMMAND...
 
 @test "uses count for what a token is made of, and a cut keeps the most used" {
     cat > words.json <<'END'
-{"added_tokens": [{"id": 8, "content": "<s>", "special": true}], "normalizer": null, "pre_tokenizer": {"type": "ByteLevel",
- "add_prefix_space": false, "use_regex": true}, "decoder": {"type": "ByteLevel"},
- "post_processor": {"type": "TemplateProcessing",
-  "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-  "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [8], "tokens": ["<s>"]}}}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3,
- "bc": 4, "abc": 5, "abab": 6, "cc": 7, "<s>": 8}, "merges": ["a b", "b c", "ab c", "ab ab", "c c"]}}
+{"added_tokens": [{"id": 8, "content": "<s>", "special": true}], "normalizer": null,
+ "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+ "post_processor": {"type": "TemplateProcessing", "pair": [],
+  "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+             {"Sequence": {"id": "A", "type_id": 0}}],
+  "special_tokens": {"<s>": {"id": "<s>", "ids": [8], "tokens": ["<s>"]}}},
+ "decoder": {"type": "ByteLevel"},
+ "model": {"type": "BPE", "merges": ["a b", "b c", "ab c", "ab ab", "c c"], "vocab":
+  {"a": 0, "b": 1, "c": 2, "ab": 3, "bc": 4, "abc": 5, "abab": 6, "cc": 7, "<s>": 8}}}
 END
     $vocab model words.json words '{"eos_token_id": null}'
     rm words/generation_config.json
