@@ -61,7 +61,8 @@ END
     [ "$(python3 -c '
 import json
 m = json.load(open("six/tokenizer.json"))["model"]
-print(m["vocab"], m["merges"])')" = "{'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'abc': 4, '<s>': 5} ['a b', 'ab c']" ]
+print(*m["vocab"].items(), *m["merges"])')" \
+        = "('a', 0) ('b', 1) ('c', 2) ('ab', 3) ('abc', 4) ('<s>', 5) a b ab c" ]
     # a is 0, b 1, and c 2: cab is c ab
     printf cab | tokenize --quiet -m six.tsz -o own.tsz
     [ "$(ts-dump --values ids.0 own.tsz)" = "5 2 3" ]

@@ -7,8 +7,8 @@ vocab.py same OLD NEW A B               the documents of token stream A, of the 
                                         by token where all stay, equal bytes where not; prints how
                                         many stay, and the numbers of tokens
 vocab.py ids DIR                        the ids that a directory's files name, with their texts
-vocab.py check DIR OLD                  ids are 0 .. n-1, merges have their tokens, and make all that
-                                        those of the directory OLD make"""
+vocab.py check DIR OLD                  ids are 0 .. n-1; merges have their tokens, and make all
+                                        that those of the directory OLD make"""
 import json
 import os
 import random
