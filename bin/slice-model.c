@@ -40,11 +40,14 @@ static const struct opt last[] = {
      OPT_SILENT_ID},
     {"axes", OPT_TEXT, &wanted.axes, "LIST",
      "the axes that may shrink: of ffn (intermediate-size), hidden (hidden-size), layers "
-     "(num-hidden-layers), vocab (vocab-size), and heads (num-attention-heads) or kv-heads "
-     "(num-key-value-heads) (default ffn,hidden)",
+     "(num-hidden-layers), vocab (vocab-size), heads (num-attention-heads) or kv-heads "
+     "(num-key-value-heads), and in mixtures of experts experts, expert-ffn and shared-ffn "
+     "(default "
+     "ffn,expert-ffn,hidden)",
      OPT_SILENT_ID},
     {"multiple-of", OPT_INT, &wanted.multiple_of, "N",
-     "ffn, hidden and vocab become multiples of N (default 32, a block of GGUF's quantised types)",
+     "widths of FFNs, hidden and vocab become multiples of N (default 32, a block of GGUF's "
+     "quantised types)",
      OPT_SILENT_ID | OPT_FROM_1},
     {"Order", OPT_GROUP, NULL, NULL, NULL, 0},
     {"sort", OPT_FLAG, &shape.sort, NULL,

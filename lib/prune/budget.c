@@ -38,8 +38,8 @@ static int read_axes(struct budget *b, const char *list, const struct slice_opti
         enum axis x = axis_named(list, n);
         if (!x)
             return err_set(e,
-                           "--axes takes a list of ffn, hidden, layers, heads, kv-heads and vocab, "
-                           "not \"%.*s\"",
+                           "--axes takes a list of ffn, hidden, layers, heads, kv-heads, vocab, "
+                           "experts, expert-ffn and shared-ffn, not \"%.*s\"",
                            (int)n, list);
         if (has_size(o, x))
             return err_set(e, "--axes lets %s move, but another option sets it",
@@ -58,6 +58,7 @@ static int64_t count_of(const char *text) { return text ? amount_count(text) : 1
 static int default_axes(struct budget *b, const struct slice_options *o, struct err *e)
 {
     b->moves[AXIS_F] = !has_size(o, AXIS_F);
+    b->moves[AXIS_N] = !has_size(o, AXIS_N);
     b->moves[AXIS_E] = !has_size(o, AXIS_E);
     return b->moves[AXIS_F] || b->moves[AXIS_E]
                ? 0
@@ -136,10 +137,13 @@ static struct move move_of_vocab(const struct fitting *w)
 static struct move move_of(const struct fitting *w, enum axis x, int64_t layer)
 {
     int64_t n = model_spec_size(w->source, x, layer);
+    int64_t each_of = w->budget->multiple_of;
     if (x == AXIS_V)
         return move_of_vocab(w);
-    if (x == AXIS_E || x == AXIS_F)
-        return (struct move){n, w->budget->multiple_of, w->budget->multiple_of, n};
+    if (x == AXIS_X)
+        return (struct move){n, 1, w->source->experts_per_token, n};
+    if (x == AXIS_E || x == AXIS_F || x == AXIS_N || x == AXIS_S)
+        return (struct move){n, each_of, each_of, n};
     if (x != AXIS_H)
         return (struct move){n, 1, 1, n};
     int64_t groups = model_spec_size(w->source, AXIS_K, layer), each = n / groups;
@@ -314,10 +318,10 @@ static int refuse(const struct fitting *w, int64_t smallest)
 {
     char *axes = mem_string("");
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        if (w->budget->moves[x])
+        if (w->budget->moves[x] && (x < LAYER_AXES || family_has_axis(w->source->family, x)))
             axes = mem_append(axes, "%s%s", *axes ? "," : "", axis_rows[x].brief);
     const int *moves = w->budget->moves;
-    if (moves[AXIS_E] || moves[AXIS_F] || moves[AXIS_V])
+    if (moves[AXIS_E] || moves[AXIS_F] || moves[AXIS_N] || moves[AXIS_S] || moves[AXIS_V])
         axes = mem_append(axes, " in multiples of %" PRId64, w->budget->multiple_of);
     err_set(w->e,
             "--%s %s cannot be reached: with --axes %s, the smallest model has %" PRId64 " %s",

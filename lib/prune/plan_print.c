@@ -5,16 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A table and the width of its columns of sizes, which per-layer sizes may widen. */
+/* A table, the width of its column of names, and that of those of sizes, which per-layer sizes may
+ * widen. */
 struct table {
     FILE *f;
-    int width;
+    int names, width;
 };
 
 static void print_texts(const struct table *t, const char *what, const char *before,
                         const char *after, double share)
 {
-    fprintf(t->f, "%-28s %*s %*s  %5.1f %%\n", what, t->width, before, t->width, after,
+    fprintf(t->f, "%-*s %*s %*s  %5.1f %%\n", t->names, what, t->width, before, t->width, after,
             100 * share);
 }
 
@@ -162,8 +163,9 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     enum axis x;
     int64_t body_a, body_b, all_a = model_spec_parameters(source, &body_a),
                             all_b = model_spec_parameters(h, &body_b);
-    const struct table t = {f, table_width(p, source)};
-    fprintf(f, "%-28s %*s %*s\n", "", t.width, "model", t.width, "slice");
+    const struct table t = {f, family_has_axis(h->family, AXIS_S) ? 32 : 28,
+                            table_width(p, source)};
+    fprintf(f, "%-*s %*s %*s\n", t.names, "", t.width, "model", t.width, "slice");
     for (int64_t i = 0; (x = axes_listed(i)); i++)
         if (x < LAYER_AXES || family_has_axis(h->family, x))
             print_axis(&t, p, source, x);

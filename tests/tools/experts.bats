@@ -114,6 +114,20 @@ P
     [ "$(wc -w < ids)" = 7 ]
 }
 
+@test "a budget moves experts and their neurons, never below those that work for a token" {
+    ranked mixtral
+    slice-model "$GOLDEN/families/mixtral" --rank rank.tsz --parameters 24K --multiple-of 1 \
+        --dry-run > table
+    grep -q '^options: --hidden-size [0-9]* --moe-intermediate-size [0-9]*$' table
+    slice-model "$GOLDEN/families/mixtral" --rank rank.tsz --parameters 24K --axes experts \
+        --dry-run > table
+    grep -q '^options: --num-experts 3$' table
+    run -1 --separate-stderr slice-model "$GOLDEN/families/mixtral" --rank rank.tsz \
+        --parameters 10K --axes experts --dry-run
+    [[ $stderr == *"with --axes experts, the smallest model has 20268 parameters"* ]] ||
+        { echo "$stderr"; false; }
+}
+
 @test "refused: too few experts, experts where there are none, shapes that are not searched" {
     ranked qwen2_moe
     model=$GOLDEN/families/qwen2_moe
@@ -122,6 +136,8 @@ P
     refused 1 "no mixture of experts stays there" slice-model "$model" --rank rank.tsz \
         --num-experts 0:3
     refused 1 "no mlp stays there" slice-model "$model" --rank rank.tsz --intermediate-size 1:3
+    refused 1 "not yet those of experts" slice-model "$model" --rank rank.tsz \
+        --moe-intermediate-size 5 --repair tokens.tsz
     refused 1 "--num-experts must be at most 5" slice-model "$model" --rank rank.tsz --num-experts 6
     run -1 --separate-stderr search-arch "$model" --parameters 20K --ffn 4,8
     [[ $stderr == *"mixtures of experts are not searched"* ]] || { echo "$stderr"; false; }
