@@ -1,6 +1,6 @@
 /* GGUF metadata -> config.json: see gguf/gguf_private.h. In: general.architecture and its sizes,
  * the rope tensors. Sizes that are lists of equal values count as one. Refused: metadata of the
- * architecture that is not understood here, files that are one part of several, experts, layers of
+ * architecture that is not understood here, files that are one part of several, layers of
  * different widths (but see blocks.c), rotary dimensions that the family does not support. */
 #include "gguf_private.h"
 
@@ -36,7 +36,9 @@ static const char *const known[] = {"context_length",
                                     "rope.scale_linear",
                                     "tensor_data_layout",
                                     "expert_count",
-                                    "expert_used_count"};
+                                    "expert_used_count",
+                                    "expert_feed_forward_length",
+                                    "expert_shared_feed_forward_length"};
 
 /* Metadata that some families have a key for; unknown in the others. When absent, llama.cpp's
  * default equals the class's. */
@@ -140,6 +142,18 @@ static int64_t head_size(const struct making *m)
     return size(m, "attention.key_length", width_by_heads(m));
 }
 
+/* All layers have experts. */
+static void put_experts(const struct making *m)
+{
+    int64_t width = size(m, "feed_forward_length", -1),
+            shared = size(m, "expert_shared_feed_forward_length", width);
+    put(m, "num_experts", json_integer(size(m, "expert_count", -1)));
+    put(m, "num_experts_per_tok", json_integer(size(m, "expert_used_count", -1)));
+    put(m, "moe_intermediate_size", json_integer(size(m, "expert_feed_forward_length", width)));
+    put(m, "shared_expert_intermediate_size", json_integer(shared));
+    put(m, "norm_topk_prob", json_boolean(m->row->renormalises));
+}
+
 /* Of layers that are alike, or of each. */
 static void put_layer_sizes(const struct making *m)
 {
@@ -148,6 +162,8 @@ static void put_layer_sizes(const struct making *m)
         return;
     }
     put(m, "intermediate_size", json_integer(size(m, "feed_forward_length", -1)));
+    if (family_has_axis(m->family, AXIS_X))
+        put_experts(m);
     put(m, "num_key_value_heads", json_integer(size(m, "attention.head_count_kv", heads(m))));
 }
 
@@ -394,9 +410,9 @@ static int check_known(const struct making *m)
                            "'%s': metadata key %.*s may change the function and is not supported",
                            gguf_path(m->g), (int)key.n, key.s);
     }
-    if (size(m, "expert_count", 0))
-        return err_set(m->e, "'%s' is a mixture of experts, which is not supported",
-                       gguf_path(m->g));
+    if (size(m, "expert_count", 0) && !family_has_axis(m->family, AXIS_X))
+        return err_set(m->e, "'%s' is a mixture of experts, which family %s is not",
+                       gguf_path(m->g), m->family->name);
     if (gguf_meta_int(m->g, "split.count", 1) > 1)
         return err_set(m->e,
                        "'%s' is one of %" PRId64

@@ -44,6 +44,28 @@ static void put_layers(struct writing *w, const char *name, enum axis a, unsigne
     free(n);
 }
 
+/* The width of an MLP, where every layer has experts in place of one that of the config. */
+static void put_mlp(struct writing *w)
+{
+    const struct model_spec *h = &w->f->as;
+    const struct layer *y = &h->layers[0];
+    struct err ignored = {0}; /* bad values were refused on reading */
+    const struct config c = {.family = h->family, .json = h->config, .e = &ignored};
+    int64_t width = config_int(&c, "intermediate_size", 1, axis_rows[AXIS_F].most,
+                               y->moe_intermediate_size);
+    if (!y->num_experts) {
+        put_layers(w, "feed_forward_length", AXIS_F, KIND_mlp);
+        return;
+    }
+    put_size(w, "feed_forward_length", width);
+    put_size(w, "expert_count", y->num_experts);
+    put_size(w, "expert_used_count", h->experts_per_token);
+    if (width != y->moe_intermediate_size)
+        put_size(w, "expert_feed_forward_length", y->moe_intermediate_size);
+    if (y->shared_expert_intermediate_size)
+        put_size(w, "expert_shared_feed_forward_length", y->shared_expert_intermediate_size);
+}
+
 /* Is the model's last norm one of root mean squares? */
 static int is_rms(const struct family *f)
 {
@@ -114,7 +136,7 @@ void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
     put_size(&w, "block_count", h->num_hidden_layers);
     put_size(&w, "context_length", h->max_position_embeddings);
     put_size(&w, "embedding_length", h->hidden_size);
-    put_layers(&w, "feed_forward_length", AXIS_F, KIND_mlp);
+    put_mlp(&w);
     put_layers(&w, "attention.head_count", AXIS_H, KIND_attention);
     put_layers(&w, "attention.head_count_kv", AXIS_K, KIND_attention);
     put_size(&w, "attention.key_length", h->layers[0].head_dim);

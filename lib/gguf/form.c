@@ -17,6 +17,11 @@ static int check_heads(const struct gguf_form *f, struct err *e)
 {
     const struct layer *y = &f->as.layers[0];
     int64_t E = f->as.hidden_size, H = y->num_attention_heads, D = y->head_dim;
+    if (f->row->no_groups && y->num_key_value_heads != H)
+        return err_set(e,
+                       "llama.cpp's architecture %s requires as many KV heads as query heads, not "
+                       "%" PRId64 " for %" PRId64,
+                       f->row->arch, y->num_key_value_heads, H);
     if (!f->row->head_by_width || E == H * D)
         return 0;
     return err_set(
@@ -123,6 +128,10 @@ static struct gguf_tensor *add_tensor(struct gguf_form *f, const char *name, con
     *x = (struct gguf_tensor){.type = GGUF_F32, .ndim = t->ndim};
     snprintf(x->name, sizeof x->name, "%s", name);
     memcpy(x->shape, t->shape, (size_t)t->ndim * sizeof *x->shape);
+    if (t->ndim == 2 && t->shape[0] == 1) { /* a matrix of one row is a vector there */
+        x->ndim = 1;
+        x->shape[0] = t->shape[1];
+    }
     return x;
 }
 

@@ -12,7 +12,8 @@
 #include "gguf.h"
 #include "write.h"
 
-enum { BLOCK = 4 << 20 }; /* bytes of canonical rows held at once; at least one row */
+/* bytes of canonical rows held at once; at least one row, of transposed tensors one block */
+enum { BLOCK = 4 << 20 };
 
 struct gguf_sink {
     struct gguf_form form;
@@ -121,11 +122,29 @@ static const unsigned char *cook(struct gguf_sink *s, int64_t rows, enum gguf_ty
     return s->cooked;
 }
 
+/* A whole block [block, cols] of a tensor that the file has as [cols, block]. */
+static int write_transposed(struct gguf_sink *s, enum gguf_type type, struct err *e)
+{
+    const struct view *v = layout_view(&s->form.layout, s->tensor);
+    int64_t n = v->block * v->cols, bytes = v->cols * gguf_bytes(type, v->block);
+    float *turned = (float *)s->raw; /* which has room for f64 */
+    to_f32(s->wide, s->raw, s->form.as.tensors[s->tensor].dtype, n);
+    if (check_values(s, type, s->wide, n, e))
+        return -1;
+    for (int64_t k = 0; k < v->block; k++)
+        for (int64_t c = 0; c < v->cols; c++)
+            turned[c * v->block + k] = s->wide[k * v->cols + c];
+    quantize(type, s->cooked, turned, v->cols, v->block);
+    return gguf_write(s->out, v->stored, s->row / v->block * bytes, s->cooked, bytes, e);
+}
+
 /* Rows r .. r + n - 1 of the tensor, where the layout has them. */
 static int write_rows(struct gguf_sink *s, int64_t n, struct err *e)
 {
     const struct view *v = layout_view(&s->form.layout, s->tensor);
     enum gguf_type type = s->form.tensors[v->stored].type;
+    if (v->transposed)
+        return write_transposed(s, type, e);
     const unsigned char *rows = cook(s, n, type, e);
     int64_t bytes = gguf_bytes(type, v->cols), run;
     for (int64_t r = s->row, end = r + n; rows && r < end; r += run) {
@@ -157,7 +176,10 @@ static int64_t rows_of(const struct gguf_sink *s)
 
 static int64_t rows_held(const struct gguf_sink *s)
 {
+    const struct view *v = layout_view(&s->form.layout, s->tensor);
     int64_t fit = BLOCK / (cols(s) * 4);
+    if (v->transposed)
+        return v->block;
     return fit ? fit : 1;
 }
 

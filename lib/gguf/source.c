@@ -1,10 +1,10 @@
 /* A GGUF file as a MODEL operand. Gives canonical tensors in stream order: fused ones split, q and
  * k rows restored to half-split order where the architecture permutes them, 1 subtracted from norms
  * stored as 1 + w; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
- * memory: blocks of rows. config.json and the tokenizer's files are made from the metadata; a
- * tokenizer that cannot be rebuilt is an error only when tokenizer.json is asked for. Refused:
- * whatever formats/gguf.c, gguf/config.c and gguf/tensors.c refuse, and architectures without a
- * family. */
+ * memory: blocks of rows, or one expert's matrix. config.json and the tokenizer's files are made
+ * from the metadata; a tokenizer that cannot be rebuilt is an error only when tokenizer.json is
+ * asked for. Refused: whatever formats/gguf.c, gguf/config.c and gguf/tensors.c refuse, and
+ * architectures without a family. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +66,31 @@ static int read_rows(struct gguf_in *s, int i, int64_t r, int64_t n, int64_t row
     return 0;
 }
 
+/* A whole block of a transposed tensor, [block, cols] from the stored [cols, block]: of unit r /
+ * block. Its type is unquantised, or it becomes f32. */
+static int fill_transposed(struct gguf_in *s, int i, int64_t r, struct err *e)
+{
+    const struct view *v = layout_view(&s->tensors.layout, i);
+    const struct tensor *t = &s->spec->tensors[i];
+    int stored = s->tensors.found[v->stored];
+    enum gguf_type type = gguf_tensor(s->g, stored)->type;
+    int64_t n = v->block * v->cols, raw_bytes = v->cols * gguf_bytes(type, v->block),
+            unit = r / v->block;
+    unsigned char *raw;
+    if (row_block_room(&s->block, dtype_bytes(t->dtype, n), raw_bytes + 8 * n, &raw, e) ||
+        gguf_read(s->g, stored, unit * raw_bytes, raw + 8 * n, raw_bytes, e))
+        return -1;
+    float *values = (float *)raw, *turned = values + n;
+    gguf_dequantize(type, values, raw + 8 * n, n);
+    for (int64_t k = 0; k < v->block; k++)
+        for (int64_t c = 0; c < v->cols; c++)
+            turned[k * v->cols + c] = values[c * v->block + k];
+    from_f32(s->block.memory.base, t->dtype, turned, n);
+    s->block.at = unit * dtype_bytes(t->dtype, n);
+    s->block.bytes = dtype_bytes(t->dtype, n);
+    return 0;
+}
+
 /* A row_block_fill. */
 static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e)
 {
@@ -78,6 +103,8 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
     int64_t fit = BLOCK / row_bytes, n = min64(min64(rows, left), fit ? fit : 1);
     int plus1 = gguf_is_plus1(s->spec, i), same = raw_bytes == row_bytes && !plus1;
     unsigned char *raw;
+    if (v->transposed)
+        return fill_transposed(s, i, r, e);
     if (row_block_room(&s->block, n * row_bytes, same ? 0 : n * raw_bytes, &raw, e) ||
         read_rows(s, i, r, n, raw_bytes, same ? s->block.memory.base : raw, e))
         return -1;

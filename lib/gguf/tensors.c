@@ -1,5 +1,6 @@
 /* Which tensor of a GGUF file holds which canonical one: see gguf/gguf_private.h. The rows come
- * from the family; matrices are [out, in] in every architecture. */
+ * from the family; matrices are [out, in] in every architecture, so the last ones of experts, which
+ * are canonical the other way, are transposed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,8 @@ static int check_tensor(const struct gguf *g, int i, const struct tensor *want, 
     struct tensor found = {.ndim = t->ndim};
     char a[TENSOR_SHAPE], b[TENSOR_SHAPE];
     memcpy(found.shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
+    if (t->ndim == 1 && want->ndim == 2 && want->shape[0] == 1) /* a matrix of one row */
+        found = (struct tensor){.ndim = 2, .shape = {1, t->shape[0]}};
     if (!tensor_same_shape(&found, want))
         return err_set(e, "'%s': tensor %s has shape %s; the metadata requires %s", gguf_path(g),
                        t->name, tensor_shape(&found, a), tensor_shape(want, b));
@@ -44,7 +47,9 @@ static void set_dtypes(const struct gguf_layout *l, struct model_spec *h, const 
     for (int i = 0; i < h->n_tensors; i++) {
         int stored = l->found[layout_view(&l->layout, i)->stored],
             dtype = gguf_dtype(gguf_tensor(g, stored)->type);
-        h->tensors[i].dtype = dtype < 0 || gguf_is_plus1(h, i) ? DT_F32 : (enum dtype)dtype;
+        int is_changed = gguf_is_plus1(h, i) ||
+                         (dtype == DT_Q8_0 && layout_view(&l->layout, i)->transposed);
+        h->tensors[i].dtype = dtype < 0 || is_changed ? DT_F32 : (enum dtype)dtype;
     }
 }
 

@@ -126,6 +126,8 @@ static enum gguf_type fallback(enum gguf_type t, int64_t cols)
     return cols % gguf_block(t) ? GGUF_F16 : t;
 }
 
+static int64_t columns(const struct gguf_tensor *t) { return t->shape[t->ndim - 1]; }
+
 /* ---- the note: which type stands for another, and the size that would not need it */
 
 /* Option and nearest size for which the columns of stored tensor k are whole blocks; "" for a
@@ -133,12 +135,13 @@ static enum gguf_type fallback(enum gguf_type t, int64_t cols)
 static void suggest(const struct gguf_form *f, int k, int block, char text[100])
 {
     const struct model_spec *h = &f->as;
-    int64_t layer, cols = f->tensors[k].shape[1];
+    int64_t layer, cols = columns(&f->tensors[k]);
     *text = 0;
     for (int i = 0; i < h->n_tensors; i++) {
-        if (f->layout.of[i].views[0].stored != k)
+        const struct view *v = &f->layout.of[i].views[0];
+        if (v->stored != k)
             continue;
-        enum axis a = model_spec_axes(h, i, &layer)->axes[1];
+        enum axis a = model_spec_axes(h, i, &layer)->axes[!v->transposed];
         int64_t width = a == AXIS_H ? h->layers[0].head_dim : 1,
                 near = (cols + block / 2) / block * block;
         near = near < block ? block : near;
@@ -161,7 +164,7 @@ static void add_fallen(struct fallen *list, int *n, int k, enum gguf_type from, 
 {
     for (int i = 0; i < *n; i++)
         if (list[i].from == from && list[i].to == to &&
-            tensors[list[i].first].shape[1] == tensors[k].shape[1]) {
+            columns(&tensors[list[i].first]) == columns(&tensors[k])) {
             list[i].n++;
             return;
         }
@@ -179,7 +182,7 @@ static char *note_fallen(const struct gguf_form *f, const struct fallen *list, i
         note = mem_append(note ? note : mem_string(""),
                           "%s%d tensors with rows of %" PRId64 " are %s, since %s takes multiples "
                           "of %d%s",
-                          i ? "; " : "", list[i].n, t->shape[1], gguf_type_name(list[i].to),
+                          i ? "; " : "", list[i].n, columns(t), gguf_type_name(list[i].to),
                           gguf_type_name(list[i].from), block, near);
     }
     return note;
@@ -211,7 +214,7 @@ char *gguf_choose_types(struct gguf_form *f, const struct gguf_recipe *recipe, i
         if (is_kept(t))
             continue;
         enum gguf_type want = recipe ? wanted(&c, t) : own_type(f, k);
-        t->type = fallback(want, t->shape[t->ndim - 1]);
+        t->type = fallback(want, columns(t));
         if (t->type != want)
             add_fallen(list, &n, k, want, t->type, f->tensors);
     }

@@ -101,6 +101,9 @@ static const char *model_difference(const struct model_spec *a, const struct mod
         return "tie_word_embeddings";
     if (a->experts_per_token != b->experts_per_token)
         return "num_experts_per_tok";
+    if (a->experts_per_token &&
+        model_spec_flag(a, "norm_topk_prob") != model_spec_flag(b, "norm_topk_prob"))
+        return "norm_topk_prob";
     if (differ(a->norm_eps, b->norm_eps, off) || a->activation != b->activation)
         return "norm_eps or activation";
     if (differ(a->embed_scale, b->embed_scale, off) ||

@@ -53,10 +53,12 @@ struct family_gguf {
     /* models with this number of layers scale scores by hidden_size / num_attention_heads, not
      * head_dim */
     int64_t wide_score_layers;
-    /* heads must be hidden_size / num_attention_heads wide */
-    int head_by_width;
+    /* heads must be hidden_size / num_attention_heads wide; there must be as many KV heads */
+    int head_by_width, no_groups;
     /* a tied head is stored too; matrices that have no bias get one of zeros */
     int needs_head, needs_biases;
+    /* of mixtures of experts: divides the weights of the chosen experts by their sum */
+    int renormalises;
     /* reads divisors of the rope frequencies from tensors */
     int rope_divisors;
     /* runs sliding windows: in all layers but every n-th, unless the file lists them */

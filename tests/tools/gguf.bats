@@ -19,7 +19,7 @@ both() {        # both DIR [TYPE] [CODE]: directory and GGUF file as streams
 
 # sayable DIR: DIR, or a copy changed into what a file of its architecture can express: layers
 # without rope or a window by their fixed period, scores by key_length, norms that do not change
-# when 1 is added in f32.
+# when 1 is added in f32, experts in all layers.
 sayable() {
     local same='
 C["query_pre_attn_scalar"] = C["head_dim"]
@@ -44,7 +44,11 @@ C["use_bias"] = False' ;;
     */exaone4) python3 "$ROOT/tests/hf/st.py" edit "$1" said-exaone4 \
         'C["sliding_window"], C["layer_types"] = None, ["full_attention"] * 3' ;;
     */falcon_serial | */stablelm2_12b) return ;; # llama.cpp has no such form
-    */*moe* | */mixtral) return ;;
+    */qwen[23]_moe)
+        local dense=0
+        [[ $1 == */qwen3_moe ]] || dense=0,2-3
+        "$BIN/slice-model" --quiet "$1" --drop-layers $dense |
+            "$BIN/hf-export" --quiet - "said-${1##*/}" ;;
     *) echo "$1"; return ;;
     esac
     echo "said-${1##*/}"

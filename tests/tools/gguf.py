@@ -25,9 +25,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import st, stream
 
 TYPES = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q8_0": 8}
-ARCH = {"mistral": "llama", "nemotron-nas": "deci", "gemma3_text": "gemma3", "gpt_neox": "gptneox",
-        "phi": "phi2", "cohere": "command-r", "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense"}
-PERMUTED = "llama", "mistral", "smollm3", "granite", "nemotron-nas"
+ARCH = {
+    "mistral": "llama", "mixtral": "llama", "nemotron-nas": "deci", "gemma3_text": "gemma3",
+    "gpt_neox": "gptneox", "phi": "phi2", "cohere": "command-r", "glm": "chatglm",
+    "hunyuan_v1_dense": "hunyuan-dense", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe"}
+PERMUTED = "llama", "mistral", "smollm3", "granite", "nemotron-nas", "mixtral", "granitemoe"
 PLUS_ONE = "nemotron", "gemma", "gemma2", "gemma3_text"
 AFTER = [("post_attention_layernorm", "post_attention_norm"),
          ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
@@ -55,7 +57,37 @@ NAMES = [(r"model\.embed_tokens|transformer\.wte", "token_embd"),
          (r"self_attn\.qkv_proj|attn\.c_attn", "attn_qkv"),
          (r"self_attn\.o_proj|attn\.c_proj", "attn_output"),
          (r"mlp\.gate_up_proj|mlp\.up_proj|mlp\.c_fc", "ffn_up"), (r"mlp\.gate_proj", "ffn_gate"),
-         (r"mlp\.down_proj|mlp\.c_proj", "ffn_down")]
+         (r"mlp\.down_proj|mlp\.c_proj", "ffn_down"),
+         (r"mlp\.gate|block_sparse_moe\.gate|block_sparse_moe\.router\.layer", "ffn_gate_inp"),
+         (r"mlp\.shared_expert\.(gate|up|down)_proj", r"ffn_\1_shexp"),
+         (r"mlp\.shared_expert_gate", "ffn_gate_inp_shexp"),
+         (r"mlp\.experts\.(gate|up|down)_proj", r"ffn_\1_exps")]
+MIXTRAL = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+
+def stack_experts(stored):
+    """Tensors of single experts -> one of all; granitemoe's gate and up apart; a matrix of one row
+    as a vector."""
+    made, stacks = {}, {}
+    for name, (dtype, shape, data) in stored.items():
+        one = re.match(r"(.*\.)(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight", name)
+        layer = name.split("block_sparse_moe")[0] + "mlp.experts."
+        if one:
+            kind = MIXTRAL.get(one.group(3), one.group(3))
+            key = f"{one.group(1)}mlp.experts.{kind}.weight"
+            stacks.setdefault(key, {})[int(one.group(2))] = dtype, shape, data
+        elif name.endswith("input_linear.weight"):
+            units = [rows(x, 2) for x in rows(data, shape[0])]
+            half = [shape[0], shape[1] // 2, shape[2]]
+            for i, kind in enumerate(("gate_proj", "up_proj")):
+                made[layer + kind + ".weight"] = dtype, half, b"".join(u[i] for u in units)
+        elif name.endswith("output_linear.weight"):
+            made[layer + "down_proj.weight"] = dtype, shape, data
+        else:
+            made[name] = dtype, shape[1:] if len(shape) == 2 and shape[0] == 1 else shape, data
+    for name, x in stacks.items():
+        dtype, shape, _ = x[0]
+        made[name] = dtype, [len(x), *shape], b"".join(x[i][2] for i in range(len(x)))
+    return made
 
 def rename(name, family):
     stem, suffix = name.rsplit(".", 1)
@@ -128,7 +160,7 @@ def quantise(kind, values):
 
 def tensors(folder, config, kind):
     made = {}
-    for name, (dtype, shape, data) in st.load(folder).items():
+    for name, (dtype, shape, data) in stack_experts(st.load(folder)).items():
         to = rename(name, config["model_type"])
         if config["model_type"] == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight", name):
             shape, data = transpose(dtype, shape, data)
@@ -178,6 +210,14 @@ def metadata(c):
     put("embedding_length", E)
     put("block_count", c.get("num_hidden_layers", c.get("n_layer")))
     put("feed_forward_length", next(c[key] for key in FFN_KEYS if key in c))
+    experts = c.get("num_local_experts", c.get("num_experts"))
+    if experts:
+        put("expert_count", experts)
+        put("expert_used_count", c["num_experts_per_tok"])
+    if "moe_intermediate_size" in c:
+        put("expert_feed_forward_length", c["moe_intermediate_size"])
+    if "shared_expert_intermediate_size" in c:
+        put("expert_shared_feed_forward_length", c["shared_expert_intermediate_size"])
     put("attention.head_count", H)
     if "block_configs" in c:
         put_blocks(put, c)
@@ -212,7 +252,7 @@ def metadata(c):
     if c["model_type"].startswith("gemma3"):
         put("rope.scaling.type", "linear")
         put("rope.scaling.factor", c["rope_scaling"]["factor"])
-    if c["model_type"] in ("mistral", "gemma2", "gemma3_text", "starcoder2",
+    if c["model_type"] in ("mistral", "mixtral", "gemma2", "gemma3_text", "starcoder2",
                            "cohere2"):
         put("attention.sliding_window", c["sliding_window"])
     M.update({"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2})

@@ -90,6 +90,29 @@ del T["embed_out.weight"]'
         grep -q '"tie_word_embeddings": true'
 }
 
+@test "mixtures of experts: one tensor for all experts of a layer" {
+    for name in mixtral granitemoe; do
+        "$BIN/gguf-export" "$G/families/$name" m.gguf --quiet
+        back "$G/families/$name" m.gguf
+        $GGUF agree "$G/families/$name" m.gguf
+    done
+    for name in qwen2_moe:0,2-3 qwen3_moe:0; do
+        "$BIN/slice-model" "$G/families/${name%:*}" --quiet --drop-layers ${name#*:} |
+            "$BIN/hf-export" --quiet - "${name%:*}"
+        "$BIN/gguf-export" "${name%:*}" m.gguf --quiet
+        back "${name%:*}" m.gguf
+        $GGUF agree "${name%:*}" m.gguf
+    done
+    refused "$G/families/olmoe" "requires as many KV heads as query heads, not 2 for 6"
+    refused "$G/families/qwen3_moe" "layer 1 differs from layer 0 in its intermediate_size"
+    edited qwen3_moe other 'C["norm_topk_prob"] = False'
+    refused other "cannot express this model's norm_topk_prob"
+    # neurons of experts are the columns of their last matrices
+    run --separate-stderr "$BIN/gguf-export" "$G/families/mixtral" m.gguf --type q8_0
+    [[ $stderr == *"rows of 11 are F16, since Q8_0 takes multiples of 32"* ]]
+    [[ $stderr == *"(--moe-intermediate-size 32 would suit)"* ]] || { echo "$stderr"; false; }
+}
+
 @test "another architecture that computes the same: phi3 and qwen2 as llama, mixed layers as deci" {
     echo "1 2 3 4 5 6 7 8 9 10 11 12 13" | "$BIN/tokenize" --ids -o ids.tsz
     "$BIN/hf-import" "$G/families/qwen2" -o qwen2.tsz

@@ -26,8 +26,9 @@
 #define STORED(name, layout) STORED_ROW(name, layout, 0, ALWAYS)
 #define STORED_WHEN(when, name, layout) STORED_ROW(name, layout, 0, when)
 #define STORED_TRANSPOSED(name, layout) STORED_ROW(name, layout, 1, ALWAYS)
-#define GGUF_STORED(name, layout) GGUF_STORED_ROW(name, layout, ALWAYS)
-#define GGUF_STORED_WHEN(when, name, layout) GGUF_STORED_ROW(name, layout, when)
+#define GGUF_STORED(name, layout) GGUF_STORED_ROW(name, layout, 0, ALWAYS)
+#define GGUF_STORED_TRANSPOSED(name, layout) GGUF_STORED_ROW(name, layout, 1, ALWAYS)
+#define GGUF_STORED_WHEN(when, name, layout) GGUF_STORED_ROW(name, layout, 0, when)
 
 #define ALWAYS NULL
 #define NEVER "never"
@@ -155,6 +156,17 @@
     GGUF_GATE_UP \
     GGUF_STORED("blk.{L}.ffn_down", "down_proj") \
     GGUF_STORED("blk.{L}.post_ffw_norm", "mlp_output_norm")
+
+#define GGUF_EXPERTS \
+    GGUF_STORED("blk.{L}.ffn_gate_inp", "router") \
+    GGUF_STORED("blk.{L}.ffn_gate_exps", "X:experts_gate_proj") \
+    GGUF_STORED("blk.{L}.ffn_up_exps", "X:experts_up_proj") \
+    GGUF_STORED_TRANSPOSED("blk.{L}.ffn_down_exps", "X:experts_down_proj")
+#define GGUF_SHARED_EXPERT \
+    GGUF_STORED("blk.{L}.ffn_gate_shexp", "shared_gate_proj") \
+    GGUF_STORED("blk.{L}.ffn_up_shexp", "shared_up_proj") \
+    GGUF_STORED("blk.{L}.ffn_down_shexp", "shared_down_proj") \
+    GGUF_STORED("blk.{L}.ffn_gate_inp_shexp", "shared_gate")
 
 /* ---- op lines. ATTENTION, GLU and MLP read one input and leave the branch's output in y */
 #define PROJECTIONS(in) \

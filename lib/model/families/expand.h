@@ -66,7 +66,7 @@ static const struct family_gguf FAMILY_TABLE(gguf)[] = {
 
 #include "rows.h"
 #undef GGUF_STORED_ROW
-#define GGUF_STORED_ROW(name, layout, when) {name, layout, 0, when},
+#define GGUF_STORED_ROW(name, layout, transposed, when) {name, layout, transposed, when},
 static const struct family_stored FAMILY_TABLE(gguf_stored)[] = {
 #include FAMILY_DEF
     {0}
