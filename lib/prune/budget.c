@@ -318,7 +318,7 @@ static int refuse(const struct fitting *w, int64_t smallest)
 {
     char *axes = mem_string("");
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        if (w->budget->moves[x] && (x < LAYER_AXES || family_has_axis(w->source->family, x)))
+        if (w->budget->moves[x])
             axes = mem_append(axes, "%s%s", *axes ? "," : "", axis_rows[x].brief);
     const int *moves = w->budget->moves;
     if (moves[AXIS_E] || moves[AXIS_F] || moves[AXIS_N] || moves[AXIS_S] || moves[AXIS_V])
@@ -335,8 +335,11 @@ int budget_fit(const struct budget *b, struct slice_options *options, struct sli
                const struct model_spec *source, const struct rank *rank, const char *rank_path,
                int64_t *reached, struct err *e)
 {
-    struct fitting w = {b, options, target, source, rank, rank_path, b->most, {0}, e};
+    struct budget own = *b; /* only axes that the family has move */
+    struct fitting w = {&own, options, target, source, rank, rank_path, b->most, {0}, e};
     int done[AXIS_COUNT] = {0};
+    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
+        own.moves[x] &= family_has_axis(source->family, x);
     if (b->ratio > 0)
         w.most = (int64_t)(b->ratio * (double)model_spec_parameters(source, NULL));
     if (!fits(&w, AXIS_NONE, 0) && !e->set)
