@@ -12,5 +12,14 @@
 int hist_script(const json_t *head, const char *path, FILE *f, struct err *e);
 /* One step as a command line, words quoted for the shell; without output. */
 void hist_command(const json_t *step, FILE *f);
+/* The same with its first n operands alone. */
+void hist_words(const json_t *step, size_t n, FILE *f);
+
+/* A word, quoted where a shell would read it otherwise. */
+void hist_word(const char *word, FILE *f);
+/* What a history, which anybody can write, may name: tools that write streams, options that they
+ * record. */
+int hist_may_call(const char *tool);
+int hist_may_give(const char *option);
 
 #endif

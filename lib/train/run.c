@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,13 +201,14 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     return failed ? -1 : 1;
 }
 
-/* The models of --widths have losses of their own. */
+/* The models of --widths have losses of their own. A loss that begins near 0, as where the student
+ * is its teacher, rises manifold at once. */
 int train_run_rises(struct train_run *r, const struct train_record *rec, char text[200])
 {
     double *first = &r->first_loss[rec->model];
     if (!*first)
         *first = rec->loss;
-    if (r->rise_told || !(rec->loss > 10 * *first))
+    if (r->rise_told || !(rec->loss > 10 * fmax(*first, 0.01)))
         return 0;
     snprintf(text, 200,
              "step %lld: the loss is %.4g, more than ten times the %.4g that it began with: the "

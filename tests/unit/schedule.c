@@ -145,6 +145,37 @@ static void test_agreement(void)
     CHECK(!agrees(longer, constant, 11), "more steps are done than the run has");
 }
 
+/* After step 4 of a cosine of 4 steps, 1 of them warm-up: 1e-4 + 4.5e-4 (1 + cos(2 pi / 3)); the
+ * fifth of 8: 1e-4 + 4.5e-4 (1 + cos(3 pi / 7)). */
+static void test_legs(void)
+{
+    struct schedule first = {.max_steps = 4,
+                             .warmup_steps = 1,
+                             .decay_steps = 3,
+                             .learning_rate = 1e-3,
+                             .min_learning_rate = 1e-4},
+                    second = first;
+    json_t *was = json_object(), *now = json_object();
+    char note[200] = "";
+    second.max_steps = 8;
+    second.decay_steps = 7;
+    schedule_to_json(&first, was);
+    schedule_to_json(&second, now);
+    json_t *leg = schedule_leg(was, now, 4, note);
+    CHECK(json_integer_value(json_object_get(leg, "max-steps")) == 4 &&
+              json_integer_value(json_object_get(leg, "warmup-steps")) == 1 &&
+              json_integer_value(json_object_get(leg, "decay-steps")) == 3,
+          "the schedule that came to its end");
+    CHECK(strstr(note, "0.000325 in step 4 to 0.00065 in step 5"), "%s", note);
+    CHECK(!schedule_leg(was, now, 3, note), "it has not come to its end");
+    CHECK(!schedule_leg(now, was, 4, note), "fewer steps follow nothing");
+    json_object_set_new(now, "learning-rate", json_real(2e-3));
+    CHECK(!schedule_leg(was, now, 4, note), "another peak follows nothing");
+    json_decref(leg);
+    json_decref(was);
+    json_decref(now);
+}
+
 /* Checkpoints of releases that only had the cosine do not name it. */
 static void test_old_checkpoints(void)
 {
@@ -169,6 +200,7 @@ int main(void)
     test_wsd_and_constant();
     test_defaults();
     test_agreement();
+    test_legs();
     test_old_checkpoints();
     return check_report();
 }
