@@ -92,6 +92,7 @@ slice-model|drop-added|x|<*
 tokenize|seq-length|2|3
 tokenize|max-tokens|2|3
 tokenize|field|text|other
+tokenize|format|text|json
 tokenize|chat-template|chatml|llama3
 tokenize|doc-sep|a|b
 tokenize|bos|auto|a
@@ -168,7 +169,7 @@ sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume overwrite logging-steps adapter"
-    common=" output compress threads device compute force quiet help version "
+    common=" output compress threads device compute force ignore-key quiet help version "
 }
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option
@@ -339,8 +340,8 @@ differ() {
 
 @test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
-    read -r first _ <<< "$(facts tokenize seq-length 1 lines)"
-    read -r second _ <<< "$(facts tokenize seq-length 1 text.jsonl)"
+    read -r first _ <<< "$(facts tokenize doc-sep '}' lines)"
+    read -r second _ <<< "$(facts tokenize doc-sep '}' text.jsonl)"
     [ -n "$first" ]
     [ -n "$second" ]
     [ "$first" != "$second" ]
