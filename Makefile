@@ -174,6 +174,7 @@ check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON
 	$(PYTHON) tests/hf/vocab.py $(BINDIR) \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 	$(PYTHON) tests/hf/chat.py $(BINDIR) $(CHAT_TEMPLATES)
+	$(PYTHON) tests/hf/config_keys.py $(BINDIR)
 	$(PYTHON) tests/hf/perplexity.py $(BINDIR) tests/golden/families/*
 	$(PYTHON) tests/hf/lora.py $(BINDIR) tests/golden/families/*
 

@@ -46,6 +46,9 @@ int config_knows(const struct family *f, const char *key, const json_t *value);
  * fact otherwise than the key that the class reads. */
 int config_check_keys(const struct config *c);
 
+/* Refuses a model_type that no family has: says which are like it, by name and by keys. */
+void config_unknown_family(const json_t *config, struct err *e);
+
 /* 1: in such a list of keys, with a value that it allows; 0: not in it; -1: in it, but with another
  * value. */
 int config_listed(const char *const *list, const char *key, const json_t *value);

@@ -1,7 +1,7 @@
 /* Which keys of a config.json count: those that the family's class reads; those known to be
  * harmless; all others, which the class does not declare and transformers therefore ignores.
  * Refuses values that change the function in ways not known here, and a fact under another name
- * that contradicts the one that the class reads. */
+ * that contradicts the one that the class reads; a model_type that no family has. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -236,4 +236,56 @@ char *config_unread(const struct family *f, const json_t *config)
                                   strcmp(key, "attn_factor") ? NULL : "vLLM");
         }
     return list;
+}
+
+/* ---- what an unknown family resembles */
+
+/* Do both names begin with the same letters, up to the first digit or mark? */
+static int same_stem(const char *a, const char *b)
+{
+    const char *letters = "abcdefghijklmnopqrstuvwxyz";
+    size_t n = strspn(a, letters);
+    return n > 1 && n == strspn(b, letters) && !strncmp(a, b, n);
+}
+
+static int count_known(const struct family *f, const json_t *config)
+{
+    int n = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)config, key, value)
+        n += config_knows(f, key, value);
+    return n;
+}
+
+/* Families of a similar name, and the one that knows most of the keys, in words; free() it. */
+static char *near(const char *model_type, const json_t *config)
+{
+    char *names = mem_string("");
+    const struct family *best = families[0];
+    for (int i = 0; families[i]; i++) {
+        if (same_stem(model_type, families[i]->name))
+            names = mem_append(names, "%s%s", *names ? ", " : "its name is like ",
+                               families[i]->name);
+        if (count_known(families[i], config) > count_known(best, config))
+            best = families[i];
+    }
+    return mem_append(names, "%s%d of its %zu keys are those of %s", *names ? "; " : "",
+                      count_known(best, config), json_object_size(config), best->name);
+}
+
+void config_unknown_family(const json_t *config, struct err *e)
+{
+    const json_t *type = json_object_get(config, "model_type");
+    const char *name = json_string_value(type);
+    char *list = family_list(), *like = near(name ? name : "", config), show[80];
+    if (!type)
+        err_set(e, "config.json has no model_type, so the family is unknown (known are %s)", list);
+    else
+        err_set(e,
+                "config.json: model_type %s is not supported; %s. CONTRIBUTING.md says how a "
+                "family is added. Supported are %s",
+                config_show(type, show), like, list);
+    free(like);
+    free(list);
 }

@@ -41,16 +41,9 @@ static const struct family *read_family(const json_t *config, struct err *e)
 {
     const json_t *type = json_object_get(config, "model_type");
     const struct family *f = json_is_string(type) ? family_find(json_string_value(type)) : NULL;
-    if (f)
-        return f;
-    char *list = family_list(), show[80];
-    if (!type)
-        err_set(e, "config.json has no model_type, so the family is unknown (known are %s)", list);
-    else
-        err_set(e, "config.json: model_type %s is not supported (supported are %s)",
-                config_show(type, show), list);
-    free(list);
-    return NULL;
+    if (!f)
+        config_unknown_family(config, e);
+    return f;
 }
 
 double config_embed_scale(const struct config *c, int64_t hidden_size)
