@@ -55,7 +55,8 @@ static const int32_t *order_of(const struct planner *w, int64_t entry)
     axes_tensor(&a, entry, DT_I32, &t);
     axes_free(&a);
     if (w->rank)
-        err_set(w->e, "%s has no order of %s, which this cut needs", w->rank_path, t.name);
+        err_set(w->e, "%s has no order of %s, which this cut needs%s", w->rank_path, t.name,
+                entry == axes_entry(AXIS_V, -1) ? ": give rank the scores of score-vocab too" : "");
     else if (w->target->in_order && entry == axes_entry(AXIS_V, -1))
         err_set(w->e, "a sorted model keeps its token ids: choose tokens by --rank, in a step of "
                       "its own");

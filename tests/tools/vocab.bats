@@ -125,6 +125,14 @@ print(*m["vocab"].items(), *m["merges"])')" \
     refused 2 "--drop-added goes with" slice-model gpt2 --drop-added x --rank gpt2.rank
     refused 2 "--repair works on tokens of the uncut vocabulary" slice-model gpt2 \
         --rank gpt2.rank --vocab-size 300 --repair gpt2.tsz
+    # embeddings have rows without a token, which are lost first
+    $vocab model "$small/gpt2.json" padded '{}' 432
+    score-vocab --quiet padded gpt2.tsz | rank -o padded.rank
+    refused 1 "--vocab-size must be at most 420, the tokens of the tokenizer (or 432, the rows" \
+        slice-model padded --rank padded.rank --vocab-size 425
+    slice-model --quiet padded --rank padded.rank --vocab-size 420 -o whole.tsz
+    cmp <(ts-dump --values file/tokenizer.json whole.tsz | python3 -m json.tool) \
+        <(python3 -m json.tool gpt2/tokenizer.json)
     echo vocab-size=300 > widths
     refused 1 "" kd-train gpt2 --widths widths --data gpt2.tsz --loss ce --max-steps 1
     rm -r gpt2/tokenizer.json
@@ -144,6 +152,8 @@ print(*m["vocab"].items(), *m["merges"])')" \
     grep -q "logits equal the masked model's" note
     rank scores.tsz -o old.rank                 # as of earlier releases: no vocabulary
     slice-model --quiet gpt2 --rank old.rank --hidden-size 24 -o narrow.tsz
+    refused 1 "old.rank has no order of vocab_size, which this cut needs: give rank the scores of" \
+        slice-model gpt2 --rank old.rank --vocab-size 300
     rank --random 1 scores.tsz -o random.rank
     [ "$(ts-dump random.rank | grep -c vocab_size)" = 0 ]
     # the order of a random rank does not keep parents before their tokens, the cut does

@@ -1,7 +1,9 @@
 """Models with a tokenizer, and two vocabularies side by side. python3's own library only; run by
 vocab.bats, ids.bats and tests/hf/vocab.py.
-vocab.py model TOKENIZER DIR [CONFIG]   a tiny Llama of random weights with that tokenizer.json and
-                                        a generation_config.json; CONFIG: JSON, more of config.json
+vocab.py model TOKENIZER DIR [CONFIG [ROWS]]
+                                        a tiny Llama of random weights with that tokenizer.json and
+                                        a generation_config.json; CONFIG: JSON, more of config.json;
+                                        ROWS: of the embeddings, if they are more than tokens
 vocab.py same OLD NEW A B               the documents of token stream A, of the tokenizer.json OLD,
                                         beside B, of NEW, which has fewer tokens: equal texts token
                                         by token where all stay, equal bytes where not; prints how
@@ -42,8 +44,9 @@ def tensors(rows):
     yield "lm_head.weight", (rows, E)
 
 
-def model(path, folder, config="{}"):
-    rows = max(vocabulary(json.load(open(path, encoding="utf-8")))) + 1
+def model(path, folder, config="{}", rows=0):
+    last = max(vocabulary(json.load(open(path, encoding="utf-8"))))
+    rows = int(rows) or last + 1
     os.makedirs(folder)
     head, body, r = {}, b"", random.Random(1)
     for name, shape in tensors(rows):
@@ -55,7 +58,6 @@ def model(path, folder, config="{}"):
     text = json.dumps(head).encode()
     with open(folder + "/model.safetensors", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text + body)
-    last = rows - 1
     config = {
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": rows,
         "hidden_size": E, "intermediate_size": F, "num_hidden_layers": L,
