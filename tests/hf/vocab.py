@@ -41,7 +41,7 @@ def cut_model(tools, path, texts, folder):
     write_lines(lines, texts)
     run(f"{tools}/tokenize", "-m", model, "-o", at("tokens"), lines)
     scored = run(f"{tools}/score-vocab", model, at("tokens"), "-o", at("scores"))
-    if "neither works on bytes" in scored.stderr:
+    if re.search("neither works on bytes|is a Unigram model", scored.stderr):
         return None
     check(scored.returncode == 0, f"{path}: {scored.stderr}")
     run(f"{tools}/rank", at("scores"), "-o", at("rank"))

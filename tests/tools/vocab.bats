@@ -111,6 +111,9 @@ print(*m["vocab"].items(), *m["merges"])')" \
     $vocab model "$small/metaspace_first.json" first
     tokenize --quiet -m first "$small/metaspace_first.jsonl" -o first.tsz
     refused 1 "neither works on bytes nor falls back to them" score-vocab first first.tsz
+    $vocab model "$small/unigram.json" unigram
+    tokenize --quiet -m unigram "$small/unigram.jsonl" -o unigram.tsz
+    refused 1 "is a Unigram model, whose vocabulary cannot be cut" score-vocab unigram unigram.tsz
     ranked gpt2
     ranked spm
     refused 1 "--vocab-size must be at least 25" slice-model gpt2 --rank gpt2.rank --vocab-size 100

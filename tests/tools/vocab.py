@@ -26,7 +26,9 @@ E, F, H, K, L = 32, 48, 4, 2, 2
 
 def vocabulary(tokenizer):
     """{id: text}, added tokens too"""
-    texts = {i: t for t, i in tokenizer["model"]["vocab"].items()}
+    vocab = tokenizer["model"]["vocab"]
+    texts = ({i: t for t, i in vocab.items()} if isinstance(vocab, dict) else
+             {i: t for i, (t, _) in enumerate(vocab)})      # of a Unigram model
     return {**texts, **{t["id"]: t["content"] for t in tokenizer["added_tokens"]}}
 
 
