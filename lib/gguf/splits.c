@@ -120,7 +120,7 @@ static void add_part(struct splits *s, const json_t *part)
 static int has_splits(const struct gguf_pre *p, const struct splits *s)
 {
     int n = 0;
-    while (p->patterns[n] && n < s->n && !strcmp(p->patterns[n], s->patterns[n]))
+    while (n < s->n && p->patterns[n] && !strcmp(p->patterns[n], s->patterns[n]))
         n++;
     return !s->other && n == s->n && !p->patterns[n] && p->digits == s->digits &&
            s->gpt2 == !p->patterns[0];

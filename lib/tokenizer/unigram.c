@@ -256,7 +256,7 @@ int unigram_encode(struct unigram *u, const struct bpe *b, struct text t, struct
     find_path(u, b, t);
     for (int64_t at = 0, end; at < t.n; at = end) {
         end = u->places[at].next;
-        while (u->places[end].id == u->unk && end < t.n &&
+        while (end < t.n && u->places[end].id == u->unk &&
                u->places[u->places[end].next].id == u->unk)
             end = u->places[end].next;
         push_part(u, b, text_part(t, at, end), out);

@@ -283,7 +283,7 @@ differ() {
         differ "$tool" "$option" "$a" "$b"
         [[ $a$b == *[!0-9.]* ]] || continue
         case $tool in
-        score-importance) operand=acts.tsz ;;
+        score-importance) [ "$option" = experts ] && operand=experts.acts || operand=acts.tsz ;;
         rank) operand=scores.tsz ;;
         slice-model)
             case $option in
