@@ -7,12 +7,24 @@
 
 #include "../base/rng.h"
 
+/* The MLP of a layer without experts in a mixture, whose matrices PEFT takes for those of experts,
+ * by their names. */
+static int is_dense_among_experts(const struct model_spec *h, const struct family_tensor *t,
+                                  int64_t layer)
+{
+    int any = 0;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        any |= h->layers[l].num_experts > 0;
+    return any && !h->layers[layer].num_experts && family_tensor_kinds(h->family, t) == KIND_mlp;
+}
+
 const char *adapters_stem(const struct model_spec *h, int i)
 {
     struct tensor_parts name = tensor_take_apart(h->tensors[i].name);
     int64_t layer;
-    if (name.layer < 0 || strcmp(name.suffix, ".weight") ||
-        model_spec_axes(h, i, &layer)->axes[0] == AXIS_X)
+    const struct family_tensor *t = model_spec_axes(h, i, &layer);
+    if (name.layer < 0 || strcmp(name.suffix, ".weight") || t->axes[0] == AXIS_X ||
+        is_dense_among_experts(h, t, layer))
         return NULL;
     for (const struct family_line *l = h->family->block; l->out; l++)
         if (l->op == OP_linear && !strcmp(l->weight, name.stem))
