@@ -372,7 +372,9 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
             sed -n 's/^ *\(-[a-z], \)\{0,1\}--\([a-z0-9-]*\).*/\2/p' help >> named
     done
     [ "$(listed tools)" = "$(sort writers)" ]
-    sizes=$(sed -n 's/^.*_AXIS(.*, "\([a-z-]*\)",.*/\1/p' "$lib/model/axes.def")
+    # the second word of each row, which may be broken into lines
+    sizes=$(sed -n '/^[A-Z]*_AXIS(/,/)$/p' "$lib/model/axes.def" | tr -d '\n' |
+        sed 's/_AXIS(/\n/g' | sed -n 's/[^"]*"[a-z-]*", *"\([a-z-]*\)".*/\1/p')
     # those omitted do not change the result, and are not recorded
     unrecorded=" adapter axes base-model bytes compress dry-run eval-data eval-steps figures force \
 help log logging-steps multiple-of output output-dir overwrite parameters push-layout quiet ratio \
