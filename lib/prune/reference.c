@@ -2,6 +2,7 @@
  * every slot is [T, cols] f64. Memory: the slots of one block and the logits. */
 #include "reference.h"
 #include "merge.h"
+#include "reference_private.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,25 +11,6 @@
 #include "../base/mem.h"
 #include "../data/data.h"
 #include "dot.h"
-
-enum { SLOTS = 24 };
-
-struct slot {
-    const char *name;
-    enum axis axis;
-    int64_t cols;
-    double *v;
-};
-struct naive {
-    const struct model *m;
-    const struct slice_plan *plan;
-    const uint32_t *ids;
-    int64_t T, layer; /* layer of m; -1 outside the blocks */
-    unsigned kinds;   /* of that layer's, the kinds that stay */
-    struct slot slots[SLOTS];
-    char *mask[AXIS_COUNT]; /* of an axis' channels, 1 = kept; NULL without a plan */
-    struct err *e;
-};
 
 /* ---- masks */
 
@@ -79,15 +61,6 @@ static void mask_apply(const struct naive *w, const struct slot *s)
 
 /* ---- weights */
 
-static void row_widen(const struct param *p, int64_t row, double *out)
-{
-    float *x = mem_alloc((size_t)p->cols * sizeof *x);
-    to_f32(x, (const char *)p->v + row * dtype_bytes(p->dtype, p->cols), p->dtype, p->cols);
-    for (int64_t i = 0; i < p->cols; i++)
-        out[i] = x[i];
-    free(x);
-}
-
 /* A vector (bias, norm) as f64; NULL where the tensor is absent. */
 static double *vector_of(const struct naive *w, const char *stem, const char *suffix)
 {
@@ -98,7 +71,7 @@ static double *vector_of(const struct naive *w, const char *stem, const char *su
         return NULL;
     struct param row = {.v = p->v, .dtype = p->dtype, .rows = 1, .cols = p->rows};
     double *v = mem_alloc((size_t)p->rows * sizeof *v);
-    row_widen(&row, 0, v);
+    naive_row(&row, 0, v);
     return v;
 }
 
@@ -121,17 +94,12 @@ static enum axis row_axis(const struct naive *w, const char *stem)
 
 /* ---- ops: each returns the new value, [T, cols] */
 
-static double *new_value(const struct naive *w, int64_t cols)
-{
-    return mem_alloc((size_t)(w->T * cols) * sizeof(double));
-}
-
 static double *rows_of_table(const struct naive *w, const struct param *p, const struct slot *add,
                              double scale)
 {
-    double *y = new_value(w, p->cols);
+    double *y = naive_value(w, p->cols);
     for (int64_t t = 0; t < w->T; t++) {
-        row_widen(p, add ? t : w->ids[t], y + t * p->cols);
+        naive_row(p, add ? t : w->ids[t], y + t * p->cols);
         for (int64_t i = 0; i < p->cols; i++)
             y[t * p->cols + i] = scale * y[t * p->cols + i] + (add ? add->v[t * p->cols + i] : 0);
     }
@@ -141,13 +109,13 @@ static double *rows_of_table(const struct naive *w, const struct param *p, const
 static double *linear(const struct naive *w, const struct param *p, const double *bias,
                       const double *x)
 {
-    double *y = new_value(w, p->rows);
+    double *y = naive_value(w, p->rows);
 #pragma omp parallel if (p->rows * p->cols * w->T > 1 << 20)
     {
         double *row = mem_alloc((size_t)p->cols * sizeof *row);
 #pragma omp for
         for (int64_t r = 0; r < p->rows; r++) {
-            row_widen(p, r, row);
+            naive_row(p, r, row);
             for (int64_t t = 0; t < w->T; t++)
                 y[t * p->rows + r] = dot64(row, x + t * p->cols, p->cols) + (bias ? bias[r] : 0);
         }
@@ -180,7 +148,7 @@ static double *norm(const struct naive *w, const struct family_line *l, const st
             n = model_spec_norm_width(&w->m->spec, l->weight, weights, w->layer),
             rows = w->T * in->cols / n;
     double *gain = vector_of(w, l->weight, ".weight"), *bias = vector_of(w, l->weight, ".bias"),
-           *y = new_value(w, in->cols);
+           *y = naive_value(w, in->cols);
     const char *mask = w->mask[in->axis];
     memcpy(y, in->v, (size_t)(w->T * in->cols) * sizeof *y);
     for (int64_t r = 0; r < rows; r++) {
@@ -202,7 +170,7 @@ static double *rope(const struct naive *w, const struct slot *in)
     int is_long = r->long_after > 0 && w->T > r->long_after;
     const double *freq = is_long ? r->long_inv_freq : r->inv_freq,
                  factor = is_long ? r->long_factor : r->factor;
-    double *out = new_value(w, in->cols);
+    double *out = naive_value(w, in->cols);
     memcpy(out, in->v, (size_t)(w->T * in->cols) * sizeof *out);
     for (int64_t t = 0; t < w->T; t++)
         for (double *h = out + t * in->cols; h < out + (t + 1) * in->cols; h += y->head_dim)
@@ -242,7 +210,7 @@ static double *attention(const struct naive *w, const struct slot *q, const stru
 {
     const struct layer *y = &w->m->spec.layers[w->layer];
     int64_t H = y->num_attention_heads, D = y->head_dim, G = H / y->num_key_value_heads;
-    double *out = new_value(w, H * D), *score = new_value(w, 1);
+    double *out = naive_value(w, H * D), *score = naive_value(w, 1);
     for (int64_t t = 0; t < w->T; t++)
         for (int64_t h = 0; h < H; h++)
             attend(y, w->m->spec.attention_cap, t, q->v + (t * H + h) * D, k->v + h / G * D,
@@ -262,74 +230,11 @@ static double activate(enum act f, double x)
     }
 }
 
-/* ---- mixtures of experts: slots of their neurons hold those of all experts, [T, X N] */
-
-/* Weights of the experts, of those that are kept: the softmax of their logits, 0 for all but the
- * largest, of equal ones the lower. */
-static double *route(const struct naive *w, const struct slot *in)
-{
-    const struct model_spec *h = &w->m->spec;
-    const char *mask = w->mask[AXIS_X];
-    int64_t X = in->cols;
-    int renormalise = model_spec_flag(h, "norm_topk_prob");
-    double *out = new_value(w, X);
-    for (int64_t t = 0; t < w->T; t++) {
-        const double *z = in->v + t * X;
-        double *p = out + t * X, most = -INFINITY, all = 0, chosen = 0;
-        for (int64_t i = 0; i < X; i++)
-            most = (!mask || mask[i]) && z[i] > most ? z[i] : most;
-        for (int64_t i = 0; i < X; i++)
-            all += !mask || mask[i] ? exp(z[i] - most) : 0;
-        for (int64_t n = 0; n < h->experts_per_token; n++) {
-            int64_t best = -1;
-            for (int64_t i = 0; i < X; i++)
-                if ((!mask || mask[i]) && p[i] == 0 && (best < 0 || z[i] > z[best]))
-                    best = i;
-            p[best] = exp(z[best] - most);
-            chosen += p[best];
-        }
-        for (int64_t i = 0; i < X; i++)
-            p[i] /= renormalise ? chosen : all;
-    }
-    return out;
-}
-
-/* Rows n of the matrix of each expert that works for a token times x, where `back` the sum of those
- * rows, times the entries of x and the weights. */
-static double *experts(const struct naive *w, const struct param *p, const struct slot *in,
-                       const struct slot *weights, int back)
-{
-    int64_t X = weights->cols, N = p->rows / X, E = p->cols;
-    double *y = new_value(w, back ? E : p->rows), *row = mem_alloc((size_t)E * sizeof *row);
-    for (int64_t r = 0; r < p->rows; r++) {
-        row_widen(p, r, row);
-        for (int64_t t = 0; t < w->T; t++) {
-            double share = weights->v[t * X + r / N];
-            if (share == 0)
-                continue;
-            if (!back)
-                y[t * p->rows + r] = dot64(row, in->v + t * E, E);
-            for (int64_t i = 0; i < E && back; i++)
-                y[t * E + i] += share * in->v[t * p->rows + r] * row[i];
-        }
-    }
-    free(row);
-    return y;
-}
-
-static double *rowgate(const struct naive *w, const struct slot *in, const struct slot *gate)
-{
-    double *y = new_value(w, in->cols);
-    for (int64_t i = 0; i < w->T * in->cols; i++)
-        y[i] = in->v[i] / (1 + exp(-gate->v[i / in->cols]));
-    return y;
-}
-
 /* act, glu, add: entry by entry. */
 static double *entrywise(const struct naive *w, enum op op, const struct slot *a,
                          const struct slot *b)
 {
-    double *y = new_value(w, a->cols), scale = w->m->spec.residual_scale;
+    double *y = naive_value(w, a->cols), scale = w->m->spec.residual_scale;
     for (int64_t i = 0; i < w->T * a->cols; i++)
         if (op == OP_add)
             y[i] = a->v[i] + scale * b->v[i];
@@ -393,14 +298,16 @@ static struct slot line_value(struct naive *w, const struct family_line *l,
     case OP_act:
     case OP_glu:
     case OP_add: out.v = entrywise(w, l->op, in[0], in[1]); break;
-    case OP_route: out.v = route(w, in[0]); break;
+    case OP_route: out.v = naive_route(w, in[0]); break;
     case OP_experts:
-        out = (struct slot){.axis = AXIS_N, .cols = p->rows, .v = experts(w, p, in[0], in[1], 0)};
+        out = (struct slot){
+            .axis = AXIS_N, .cols = p->rows, .v = naive_experts(w, p, in[0], in[1], 0)};
         break;
     case OP_mixture:
-        out = (struct slot){.axis = AXIS_E, .cols = p->cols, .v = experts(w, p, in[0], in[1], 1)};
+        out = (struct slot){
+            .axis = AXIS_E, .cols = p->cols, .v = naive_experts(w, p, in[0], in[1], 1)};
         break;
-    case OP_rowgate: out.v = rowgate(w, in[0], in[1]); break;
+    case OP_rowgate: out.v = naive_rowgate(w, in[0], in[1]); break;
     default:
         err_set(w->e, "op \"%s\" of family %s has no reference implementation to verify with",
                 ops[l->op].name, w->m->spec.family->name);
