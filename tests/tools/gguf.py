@@ -305,7 +305,7 @@ def write(path, M, T):
 KINDS = "BbHhIif?s_Qqd"
 
 def read(path):
-    """The file's metadata {key: value} and tensors {name: (type number, shape)}."""
+    """The file's metadata {key: value} and tensors {name: (type number, shape, offset)}."""
     data, at = open(path, "rb").read(), 24
     def take(code):
         nonlocal at
@@ -328,9 +328,9 @@ def read(path):
     for _ in range(n_tensors):
         name, n = take_text(), take("I")
         shape = [take("Q") for _ in range(n)][::-1]
-        T[name] = take("I"), shape
-        take("Q")
-    return M, T
+        T[name] = take("I"), shape, take("Q")
+    begin = at + -at % 32
+    return M, {name: (kind, shape, begin + offset) for name, (kind, shape, offset) in T.items()}
 
 def agree(folder, path):
     c = json.load(open(folder + "/config.json"))
@@ -346,7 +346,7 @@ def show(path, prefix=""):
     names = {number: name for name, number in TYPES.items()}
     names.update({3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"})
     lines = [f"{k} {v[:6] if isinstance(v, list) else v}" for k, v in M.items()]
-    lines += [f"{name} {names[kind]}" for name, (kind, _) in T.items()]
+    lines += [f"{name} {names[kind]}" for name, (kind, *_) in T.items()]
     print("\n".join(line for line in lines if line.startswith(prefix)))
 
 def make(folder, out, kind=None, code=""):
