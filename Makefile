@@ -77,8 +77,8 @@ compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra \
 ldlibs  += -lstdc++
 endif
 
-.PHONY: all list clean install uninstall emulated check check-hf check-smollm2 check-large \
-        check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer \
+.PHONY: all list clean install uninstall emulated check check-gguf check-hf check-smollm2 \
+        check-large check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer \
         fuzz-targets print-build bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them
 
@@ -166,6 +166,13 @@ check:                  ## runs the whole suite (installs Debian packages where 
 	sh tests/run
 
 PYTHON  ?= python3
+LLAMA   ?= build/llama
+check-gguf: all         ## checks against llama.cpp (builds llama-cpp-python in LLAMA, if need be)
+	$(Q)$(LLAMA)/bin/python -c 'import llama_cpp' 2> /dev/null || { python3 -m venv $(LLAMA) && \
+	    $(LLAMA)/bin/pip install -q llama-cpp-python numpy; }
+	$(LLAMA)/bin/python tests/hf/llama.py $(BINDIR) tests/golden/families/* \
+	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors)) --tokenizers \
+	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)
 check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON= has them, torch)
 	$(PYTHON) tests/hf/export.py $(BINDIR) tests/golden/families/* \
 	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors))
