@@ -109,8 +109,8 @@ def expressible(bin_, folder, work):
     run(bin_ + "/rank", "--magnitude", m, "-o", work + "/m.rank")
     for cut in (["--hidden-size", 32, "--num-attention-heads", 4], ["--hidden-size", 24],
                 ["--drop-layers", 3]):
-        if subprocess.run([bin_ + "/slice-model", m, "--rank", work + "/m.rank", *map(str, cut), "-o",
-                           work + "/cut.tsz"], capture_output=True).returncode:
+        words = [bin_ + "/slice-model", m, "--rank", work + "/m.rank", *map(str, cut)]
+        if subprocess.run([*words, "-o", work + "/cut.tsz"], capture_output=True).returncode:
             continue
         if not subprocess.run([bin_ + "/gguf-export", work + "/cut.tsz", f, "--type", "f32",
                                "--quiet"], capture_output=True).returncode:
@@ -122,9 +122,9 @@ def check_directory(bin_, folder, work):
     name = "/".join(folder.rstrip("/").split("/")[-3:])
     made = expressible(bin_, folder, work)
     if not made:
-        said = subprocess.run([bin_ + "/gguf-export", folder, work + "/x.gguf"], capture_output=True,
-                              text=True).stderr.strip()
-        print(f"refused {name}: {said}")
+        said = subprocess.run([bin_ + "/gguf-export", folder, work + "/x.gguf"],
+                              capture_output=True, text=True).stderr
+        print(f"refused {name}: {said.strip()}")
         return
     config = json.dumps(json.load(open(folder + "/config.json")))
     # as long as no window matters to an architecture that llama.cpp runs without
@@ -158,8 +158,8 @@ def wide(folder, layers=10, tied=True, width=512, heads=8):
     r = np.random.default_rng(1)
     c = {
         "model_type": "llama", "hidden_size": width, "intermediate_size": 768,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": heads // 4,
-        "head_dim": width // heads, "vocab_size": 64, "max_position_embeddings": 64,
+        "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": heads // 4, "head_dim": width // heads, "vocab_size": 64, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": tied}
     T = {}
 
