@@ -160,7 +160,8 @@ def wide(folder, layers=10, tied=True, width=512, heads=8):
         "model_type": "llama", "hidden_size": width, "intermediate_size": 768,
         "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": heads // 4, "head_dim": width // heads,
-        "vocab_size": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": tied}
+        "vocab_size": 64, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": tied}
     T = {}
 
     def put(name, *shape):
