@@ -78,7 +78,6 @@ ldlibs  += -lstdc++
 endif
 
 .PHONY: all list clean install uninstall emulated check check-gguf check-hf check-smollm2 \
-.PHONY: all list clean install uninstall emulated check check-gguf check-hf check-smollm2 \
         check-large check-gemma3 check-lm-eval lint unit fuzzing sanitized fuzz attack libfuzzer \
         fuzz-targets print-build bench man teacher paper
 all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, which runs them

@@ -32,8 +32,13 @@ refused() {     # refused MODEL WORDS: in one line, and no file is written
         back "$G/families/$name" m.gguf
         $GGUF agree "$G/families/$name" m.gguf
     done
+    for name in falcon falcon_11b falcon_40b gemma glm4 hunyuan_v1_dense seed_oss stablelm \
+        stablelm2_12b; do
+        "$BIN/gguf-export" "$G/families/$name" m.gguf --quiet
+        back "$G/families/$name" m.gguf
+    done
     $GGUF show m.gguf general. > about
-    grep -qx 'general.architecture granite' about
+    grep -qx 'general.architecture stablelm' about
     grep -qx 'general.file_type 32' about
     grep -qx 'general.quantization_version 2' about
 }
@@ -237,6 +242,11 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     refused "$G/families/nemotron" "hidden_size 36 does not suit 6 heads of 8, 48 would"
     refused "$G/families/smollm3" "architecture smollm3 cannot express the rope of layer 2"
     refused "$G/families/nemotron_nas" "ignores the attention of a layer without MLP, as layer 3 is"
+    refused "$G/families/ernie4_5" "architecture ernie4_5 has no bias of up_proj"
+    refused "$G/families/cohere" "hidden_size 20 does not suit 4 heads of 8, 32 would"
+    edited "$G/families/gemma" untied 'C["tie_word_embeddings"] = False
+T["lm_head.weight"] = T["model.embed_tokens.weight"]'
+    refused untied "architecture gemma has no head other than the embedding"
     edited "$G/families/qwen3" scaled 'C["rope_parameters"].update(rope_type="llama3", factor=8.0,
     low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)'
     refused scaled "architecture qwen3 has no rope scaling of type llama3"
