@@ -252,6 +252,9 @@ static void put_presences(const struct making *m)
     int qkv_bias = has(m, "blk.0.attn_q.bias") || has(m, "blk.0.attn_qkv.bias"),
         grouped = config_key(m->family, "multi_query") &&
                   size(m, "attention.head_count_kv", heads(m)) > 1;
+    if (config_key(m->family, "qk_layernorm")) /* llama.cpp ignores what the metadata say */
+        put(m, "use_parallel_residual", json_boolean(!has(m, "blk.0.ffn_norm.weight")));
+    put(m, "qk_layernorm", json_boolean(has(m, "blk.0.attn_q_norm.weight")));
     put(m, "attention_bias", json_boolean(qkv_bias));
     put(m, "use_qkv_bias", json_boolean(qkv_bias));
     put(m, "use_bias", json_boolean(qkv_bias));
@@ -270,8 +273,8 @@ static void put_choices(const struct making *m, int tied)
         gguf_json_real(number(
             m, rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", NAN)));
     put(m, "tie_word_embeddings", json_boolean(tied));
-    put_presences(m);
     put_facts(m);
+    put_presences(m);
     int some_layers = gguf_windows(m->row, layers(m)) > 0;
     int64_t window = size(m, "attention.sliding_window", some_layers ? -1 : 0);
     put_window(m, m->row->window_layers && !some_layers ? 0 : window);

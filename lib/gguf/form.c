@@ -32,6 +32,33 @@ static int check_heads(const struct gguf_form *f, struct err *e)
         f->row->arch, E, H, D, H * D);
 }
 
+static int check_head(const struct gguf_form *f, struct err *e)
+{
+    if (!f->row->only_tied || f->as.tie_word_embeddings)
+        return 0;
+    return err_set(e,
+                   "llama.cpp's architecture %s has no head other than the embedding, but this "
+                   "model has one",
+                   f->row->arch);
+}
+
+static int check_bias(const struct gguf_form *f, const char *stem, int taken, struct err *e)
+{
+    char name[TENSOR_NAME];
+    for (int64_t l = 0; l < f->as.num_hidden_layers && !taken; l++) {
+        snprintf(name, sizeof name, "layers.%" PRId64 ".%s.bias", l, stem);
+        if (model_spec_find(&f->as, name) >= 0)
+            return err_set(e, "llama.cpp's architecture %s has no bias of %s", f->row->arch, stem);
+    }
+    return 0;
+}
+
+static int check_biases(const struct gguf_form *f, struct err *e)
+{
+    return check_bias(f, "o_proj", f->row->o_bias, e) ||
+           check_bias(f, "up_proj", f->row->mlp_bias, e);
+}
+
 /* Layers differ in shape only where the architecture has lists of shapes; there, llama.cpp skips
  * the attention of a layer without an MLP. */
 static int check_layers(const struct gguf_form *f, struct err *e)
@@ -159,13 +186,25 @@ static void add_biases(struct gguf_form *f)
     }
 }
 
+/* Norms with weights of their own for each head are matrices. */
+static void by_head(const struct model_spec *h, struct gguf_tensor *t)
+{
+    int64_t D = h->layers[0].head_dim;
+    if (!h->family->norms_by_head || t->ndim != 1 || !strstr(t->name, "_norm.weight") ||
+        (!strstr(t->name, "attn_q") && !strstr(t->name, "attn_k")))
+        return;
+    t->ndim = 2;
+    t->shape[0] /= D;
+    t->shape[1] = D;
+}
+
 static int make_tensors(struct gguf_form *f, struct err *e)
 {
     const struct model_spec *h = &f->as;
     if (layout_make(&f->layout, h, h->family->gguf_stored, f->row->neighbours, NULL, NULL, e))
         return -1;
     for (int k = 0; k < f->layout.n_stored; k++)
-        add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]);
+        by_head(h, add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]));
     f->first_zero = f->n_tensors;
     add_biases(f);
     f->first_table = f->n_tensors;
@@ -243,7 +282,8 @@ static int try_form(struct gguf_form *f, const struct model_spec *h, const struc
     model_spec_copy(&f->as, h);
     f->as.family = family;
     f->fold = mem_alloc((size_t)h->n_tensors * sizeof *f->fold);
-    if (!check_heads(f, e) && !check_layers(f, e) && !gguf_rope_make(&f->rope, h, row, e)) {
+    if (!check_heads(f, e) && !check_head(f, e) && !check_biases(f, e) && !check_layers(f, e) &&
+        !gguf_rope_make(&f->rope, h, row, e)) {
         fold_scales(f);
         state_windows(f);
         if (!make_tensors(f, e) && !prove(f, path, e))

@@ -55,8 +55,11 @@ struct family_gguf {
     int64_t wide_score_layers;
     /* heads must be hidden_size / num_attention_heads wide; there must be as many KV heads */
     int head_by_width, no_groups;
-    /* a tied head is stored too; matrices that have no bias get one of zeros */
-    int needs_head, needs_biases;
+    /* a tied head is stored too; no other head than a tied one; matrices that have no bias get one
+     * of zeros */
+    int needs_head, only_tied, needs_biases;
+    /* takes biases of o_proj, of the MLP */
+    int o_bias, mlp_bias;
     /* of mixtures of experts: divides the weights of the chosen experts by their sum */
     int renormalises;
     /* reads divisors of the rope frequencies from tensors */

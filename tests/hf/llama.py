@@ -108,6 +108,7 @@ def expressible(bin_, folder, work):
         return m, f
     run(bin_ + "/rank", "--magnitude", m, "-o", work + "/m.rank")
     for cut in (["--hidden-size", 32, "--num-attention-heads", 4], ["--hidden-size", 24],
+                ["--hidden-size", 16, "--num-attention-heads", 2],
                 ["--drop-layers", 3]):
         words = [bin_ + "/slice-model", m, "--rank", work + "/m.rank", *map(str, cut)]
         if subprocess.run([*words, "-o", work + "/cut.tsz"], capture_output=True).returncode:
