@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make_gguf_splits.py TOKENIZER.json SPLITS.def > OUT: what llama.cpp makes of a text under every
-name of SPLITS.def (lib/gguf) that it has for splits of byte-level BPE: {"text", "made": [{"ids",
-"names"}]}.
+name of SPLITS.def (lib/gguf) that it has for splits of byte-level BPE: {"text", "merges", "made":
+[{"ids", "names"}]}; merges: of digits, added to the model's.
 TOKENIZER.json has merges over the borders of words, so that borders show. Needs the Python packages
 gguf and llama-cpp-python."""
 import json
@@ -17,6 +17,7 @@ TEXT = (
     "I'M don't 12345678 3.14\n\n  hello   World's camelCase caf\u00e9 cafe\u0301, "
     "\u65e5\u672c\u8a9e x_y\r\n\t#a/b $5 `q` \u041f\u0440\u0438\u0432\u0435\u0442!? \uc548\ub155 "
     "\u0928\u092e\u0938\u094d\u0924\u0947 the, the the we'LL \u00bd \u3042\u3044...  ")
+MERGES = ["3 4", "5 6", "7 8", "12 3", "4 5", "45 6", "34 5", "6 7", "67 8", "2 3", "23 4"]
 
 
 def write(path, tokenizer, name):
@@ -43,6 +44,10 @@ def write(path, tokenizer, name):
 def main(path, table):
     with open(path, encoding="utf-8") as f:
         tokenizer = json.load(f)
+    model = tokenizer["model"]
+    for merge in MERGES:
+        model["vocab"][merge.replace(" ", "")] = len(model["vocab"])
+        model["merges"].append(merge.split(" "))
     with open(table, encoding="utf-8") as f:
         names = sorted(set(re.findall(r'\b(?:PRE|ALIAS)\("([^"]+)"', f.read())))
     made = {}
@@ -54,7 +59,7 @@ def main(path, table):
             ids = model.tokenize(TEXT.encode(), add_bos=False, special=False)
             made.setdefault(tuple(ids), []).append(name)
     groups = [json.dumps({"names": n, "ids": i}, separators=(",", ":")) for i, n in made.items()]
-    print('{"text": %s, "made": [' % json.dumps(TEXT))
+    print('{"text": %s,\n"merges": %s, "made": [' % (json.dumps(TEXT), json.dumps(MERGES)))
     print(",\n".join(groups) + "]}")
 
 
