@@ -31,12 +31,6 @@ static const struct family_key *key_row(const struct config *c, const char *fact
     return first;
 }
 
-const char *config_spelling(const struct config *c, const char *fact)
-{
-    const struct family_key *k = key_row(c, fact);
-    return k ? k->key : NULL;
-}
-
 /* The same; before it a row whose condition holds. */
 static const struct family_key *find_row(const struct config *c, const char *fact)
 {
@@ -44,6 +38,12 @@ static const struct family_key *find_row(const struct config *c, const char *fac
         if (k->when && !strcmp(k->fact, fact) && config_when(c, k->when))
             return k;
     return key_row(c, fact);
+}
+
+const char *config_spelling(const struct config *c, const char *fact)
+{
+    const struct family_key *k = find_row(c, fact);
+    return k ? k->key : NULL;
 }
 
 const char *config_spelled(const struct config *c, const char *fact)

@@ -30,7 +30,8 @@ int config_when(const struct config *c, const char *when);
 const char *config_key(const struct family *f, const char *fact);
 /* the same; without one the fact's own name */
 const char *config_spelled(const struct config *c, const char *fact);
-/* The same, of several spellings the one that the config has, or else the first. */
+/* The same for this config: of several spellings the one that it has, or else the first; NULL also
+ * where a value holds whatever it says. */
 const char *config_spelling(const struct config *c, const char *fact);
 /* A value as JSON text, truncated to fit; for messages. Returns buf. */
 const char *config_show(const json_t *value, char buf[80]);
