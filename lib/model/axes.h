@@ -43,7 +43,8 @@ extern const struct axis_row axis_rows[AXIS_COUNT];
 /* May a layer have size 0 along it? An axis of its MLP: of one with experts, or of one without. */
 static inline int axis_may_lack(enum axis axis)
 {
-    return axis >= LAYER_AXES && axis_rows[axis].place >= 0 && !axis_rows[axis].width;
+    const struct axis_row *row = &axis_rows[axis];
+    return axis >= LAYER_AXES && row->place >= 0 && !row->width;
 }
 
 #endif
