@@ -16,7 +16,7 @@ setup() {
 
 documents() {   # documents LENGTH...: a line of ids each
     for n; do
-        for i in $(seq "$n"); do printf '%d ' $(((i * i * 7 + n * 11 + i) % 50)); done
+        for i in $(seq "$n"); do printf '%d ' $(((i * i * 7 + n * 11 + i) % 41)); done
         echo
     done
 }
