@@ -183,7 +183,7 @@ static char *cut_file(struct cut_ids *c, const char *name, struct model_in *in, 
     if (!strcmp(name, "tokenizer.json"))
         return tokenizer_cut(c->v->tokenizer, text, *n, c->id_of, n, e);
     if (!text_ends(name, ".json"))
-        return mem_format("%.*s", (int)*n, text);
+        return memcpy(mem_alloc((size_t)*n), text, (size_t)*n);
     json_t *value = json_parse_text(text, *n, &limits, name, e);
     if (!value)
         return NULL;

@@ -85,6 +85,13 @@ print(*m["vocab"].items(), *m["merges"])')" \
     done
 }
 
+@test "files without ids stay as they are, byte for byte" {
+    ranked gpt2
+    printf 'Copyright\n\0 all rights reserved\n' > gpt2/LICENSE
+    cut gpt2 290
+    cmp gpt2/LICENSE gpt2.dir/LICENSE
+}
+
 @test "a cut model learns from the uncut one, in a directory or a stream, as from a cut teacher" {
     ranked spm
     cut spm 400
