@@ -55,14 +55,11 @@ static int read_axes(struct budget *b, const char *list, const struct slice_opti
 static int64_t count_of(const char *text) { return text ? amount_count(text) : 1; }
 
 /* What most models are cut by; those that have sizes stay. */
-static int default_axes(struct budget *b, const struct slice_options *o, struct err *e)
+static void default_axes(struct budget *b, const struct slice_options *o)
 {
     b->moves[AXIS_F] = !has_size(o, AXIS_F);
     b->moves[AXIS_N] = !has_size(o, AXIS_N);
     b->moves[AXIS_E] = !has_size(o, AXIS_E);
-    return b->moves[AXIS_F] || b->moves[AXIS_E]
-               ? 0
-               : err_set(e, "--%s: no axis is left to move: name some with --axes", b->option);
 }
 
 static int read_amounts(struct budget *b, const struct budget_options *o, struct err *e)
@@ -101,7 +98,11 @@ int budget_read(struct budget *b, const struct budget_options *o, const struct s
                    : 0;
     if (read_amounts(b, o, e))
         return -1;
-    return o->axes ? read_axes(b, o->axes, shape, e) : default_axes(b, shape, e);
+    b->named = o->axes != NULL;
+    if (b->named)
+        return read_axes(b, o->axes, shape, e);
+    default_axes(b, shape);
+    return 0;
 }
 
 /* ---- sizes by shares */
@@ -331,15 +332,29 @@ static int refuse(const struct fitting *w, int64_t smallest)
     return -1;
 }
 
+/* Leaves only axes that the family has, all of those that --axes names. */
+static int keep_own_axes(struct budget *b, const struct family *f, struct err *e)
+{
+    int any = 0;
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++) {
+        int has = x < LAYER_AXES || family_has_axis(f, x);
+        if (b->named && b->moves[x] && !has)
+            return err_set(e, "--axes: a model of type %s has no %s", f->name, axis_rows[x].brief);
+        b->moves[x] &= has;
+        any |= b->moves[x];
+    }
+    return any ? 0 : err_set(e, "--%s: no axis is left to move: name some with --axes", b->option);
+}
+
 int budget_fit(const struct budget *b, struct slice_options *options, struct slice_target *target,
                const struct model_spec *source, const struct rank *rank, const char *rank_path,
                int64_t *reached, struct err *e)
 {
-    struct budget own = *b; /* only axes that the family has move */
+    struct budget own = *b;
     struct fitting w = {&own, options, target, source, rank, rank_path, b->most, {0}, e};
     int done[AXIS_COUNT] = {0};
-    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-        own.moves[x] &= family_has_axis(source->family, x);
+    if (keep_own_axes(&own, source->family, e))
+        return -1;
     if (b->ratio > 0)
         w.most = (int64_t)(b->ratio * (double)model_spec_parameters(source, NULL));
     if (!fits(&w, AXIS_NONE, 0) && !e->set)

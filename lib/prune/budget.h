@@ -21,7 +21,7 @@ struct budget {
     int in_bytes;
     double ratio; /* of the model's parameters, instead of `most`; 0: none */
     int64_t multiple_of;
-    int moves[AXIS_COUNT];
+    int moves[AXIS_COUNT], named; /* named: by --axes, so the model must have them */
 };
 /* The text of options, NULL if not given. */
 struct budget_options {
@@ -34,8 +34,9 @@ int budget_read(struct budget *b, const struct budget_options *o, const struct s
                 struct err *e);
 /* Sets the sizes of the axes that move: in the options, where the text is the caller's from then
  * on, and in the target that was read from them. *reached: parameters or bytes of that shape. rank:
- * for the order of layers, as in slice_plan_make. -1: what slice_plan_shape refuses, or a budget
- * below the smallest shape, whose size the message says. */
+ * for the order of layers, as in slice_plan_make. -1: what slice_plan_shape refuses; a budget
+ * below the smallest shape, whose size the message says; axes that the model lacks, if they are
+ * named or all. */
 int budget_fit(const struct budget *b, struct slice_options *shape, struct slice_target *target,
                const struct model_spec *source, const struct rank *rank, const char *rank_path,
                int64_t *reached, struct err *e);

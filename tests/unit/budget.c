@@ -197,6 +197,8 @@ static void test_refusals(void)
             (struct slice_options){.drop_layers = "3"}, "another option sets it");
     refused((struct budget_options){.parameters = "1"},
             (struct slice_options){.size[AXIS_F] = "3", .size[AXIS_E] = "3"}, "no axis is left");
+    refused((struct budget_options){.parameters = "1", .axes = "ffn,experts"}, none,
+            "--axes: a model of type llama has no experts");
     /* 4 and 4: 84 + 16 * 62 */
     refused((struct budget_options){.parameters = "1075", .multiple_of = 4}, none,
             "with --axes hidden,ffn in multiples of 4, the smallest model has 1076 parameters");
