@@ -179,7 +179,8 @@ static void print_shape(const struct card *c, FILE *f)
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++) {
         char *size = x < LAYER_AXES ? mem_format("%" PRId64, model_spec_size(h, x, 0))
                                     : model_spec_size_text(h, x, NULL);
-        fprintf(f, "| %s | %s |\n", axis_rows[x].name, size);
+        if (strcmp(size, "0"))
+            fprintf(f, "| %s | %s |\n", axis_rows[x].name, size);
         free(size);
     }
     fprintf(f, "| max_position_embeddings | %" PRId64 " |\n", h->max_position_embeddings);

@@ -42,6 +42,7 @@ license: other|license_name: house|language:|- en|- de|base_model: some/ancestor
 base_model_relation: finetune|tags:|- pare|- pruned|- distillation" ]
     grep -q '^# small$' small/README.md
     grep -q '^| intermediate_size | 24 |$' small/README.md
+    run ! grep expert small/README.md
     grep -q 'from_pretrained(name, dtype="auto")' small/README.md
     run ! grep -e secret -e Teacher small/README.md
     # through the exported directory the metadata come back
