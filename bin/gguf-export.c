@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../lib/base/file.h"
 #include "../lib/base/text.h"
 #include "../lib/gguf/gguf.h"
 #include "../lib/tool/tool.h"
@@ -54,13 +55,7 @@ static int is_dir(const char *path)
 /* The last part of a path, without the suffix of a stream or file. free() it. */
 static char *stem(const char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/')
-        n--;
-    size_t begin = n;
-    while (begin && path[begin - 1] != '/')
-        begin--;
-    char *made = mem_format("%.*s", (int)(n - begin), path + begin);
+    char *made = file_base_name(path);
     static const char *const suffixes[] = {".tsz", ".ts", ".gguf"};
     for (int i = 0; i < 3; i++)
         if (text_ends(made, suffixes[i]) && strlen(made) > strlen(suffixes[i]))
@@ -68,26 +63,25 @@ static char *stem(const char *path)
     return made;
 }
 
-/* The operand of the first step, which imported a directory or file. NULL: unknown. */
-static const char *root_operand(const json_t *hist)
+/* The name of what the first step imported, a directory or file. NULL: unknown, as where it was
+ * named by where it was then (".."). free() it. */
+static char *root_name(const json_t *hist)
 {
-    return json_string_value(
+    const char *root = json_string_value(
         json_array_get(json_object_get(json_array_get(hist, 0), "operands"), 0));
+    return root && strcmp(root, "-") && root[strspn(root, "./")] ? stem(root) : NULL;
 }
 
 /* What the model was made from: the source of the first step, if there were more. free() it. */
 static char *base_model(const json_t *hist)
 {
-    const char *root = root_operand(hist);
-    return json_array_size(hist) > 1 && root && strcmp(root, "-") ? stem(root) : NULL;
+    return json_array_size(hist) > 1 ? root_name(hist) : NULL;
 }
 
 static char *own_name(const char *operand, const json_t *hist)
 {
-    const char *root = root_operand(hist);
-    if (strcmp(operand, "-"))
-        return stem(operand);
-    return root && strcmp(root, "-") ? stem(root) : mem_string("model");
+    char *root = strcmp(operand, "-") ? stem(operand) : root_name(hist);
+    return root ? root : mem_string("model");
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
 
 #include "../formats/json.h"
 #include "../lib/base/amount.h"
+#include "../lib/base/file.h"
 #include "../lib/base/text.h"
 #include "../lib/eval/eval.h"
 #include "../lib/hf/hf.h"
@@ -136,17 +137,6 @@ static int take_figures(void *user, const char *line, const json_t *value, int64
     return 0;
 }
 
-/* The last part of a path. */
-static char *base_name(const char *path)
-{
-    size_t n = strlen(path), from;
-    while (n > 1 && path[n - 1] == '/')
-        n--;
-    for (from = n; from && path[from - 1] != '/';)
-        from--;
-    return mem_format("%.*s", (int)(n - from), path + from);
-}
-
 static int has_chat(struct model_in *in)
 {
     const char *config = model_in_file(in, "tokenizer_config.json", NULL);
@@ -157,7 +147,7 @@ static int has_chat(struct model_in *in)
 static void add_card(struct tool *t, struct model_in *in, struct model_out *out, const json_t *head)
 {
     const json_t *steps = json_object_get(head, "hist");
-    char *name = base_name(tool_operand(t, 1));
+    char *name = file_base_name(tool_operand(t, 1));
     char *hub = base_model ? mem_string(base_model) : card_hub_name(hf_sink_spec(out), steps);
     json_t *table = json_array();
     if (figures && json_lines_read(figures, take_figures, table, NULL, tool_err(t)))

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,6 +96,29 @@ int file_write(const char *path, const void *bytes, int64_t n, struct err *e)
     if (close(fd) < 0 && !failed)
         failed = err_set(e, "cannot write '%s':", path);
     return failed;
+}
+
+static char *last_part(const char *path)
+{
+    size_t n = strlen(path), from;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    for (from = n; from && path[from - 1] != '/';)
+        from--;
+    return mem_format("%.*s", (int)(n - from), path + from);
+}
+
+char *file_base_name(const char *path)
+{
+    char *name = last_part(path), *whole = NULL;
+    if (!strcmp(name, ".") || !strcmp(name, ".."))
+        whole = realpath(path, NULL);
+    if (whole) {
+        free(name);
+        name = last_part(whole);
+    }
+    free(whole);
+    return name;
 }
 
 const char *file_temporary_dir(void)

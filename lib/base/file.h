@@ -17,6 +17,8 @@ char *file_read(const char *path, int64_t limit, int64_t *bytes, struct err *e);
 int file_new(const char *path, struct err *e);
 /* The same with these bytes, on disk (fsync) when it returns 0. */
 int file_write(const char *path, const void *bytes, int64_t n, struct err *e);
+/* The last part of a path; of . and .. the name of the directory that they are. free() it. */
+char *file_base_name(const char *path);
 /* Where large temporary files go: TMPDIR, or else /var/tmp or /tmp. */
 const char *file_temporary_dir(void);
 /* A new file there without a name: gone once it is closed. Descriptor, or -1. */

@@ -236,6 +236,13 @@ assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers
     $GGUF show out/small-* > about
     grep -qx 'general.base_model.0.name Tiny 1B Chat v1.5' about
     grep '^pare.history' about | grep -q '"intermediate-size": *16'
+    cd Tiny-1B-Chat-v1.5
+    "$BIN/gguf-export" . ../out/ --quiet
+    [ -e ../out/Tiny-44K-Chat-v1.5-F32.gguf ]
+    "$BIN/slice-model" . --drop-layers 0 | "$BIN/gguf-export" - ../cut.gguf --quiet
+    $GGUF show ../cut.gguf general. > ../about
+    grep -qx 'general.name Model' ../about
+    run ! grep -q general.base_model ../about
 }
 
 @test "refused: shapes and values without a form, wrong usage; a full disk leaves nothing" {
