@@ -44,6 +44,7 @@ static const struct tool_desc desc = {
     .opts = opts,
     .min_operands = 2,
     .max_operands = 2,
+    .uses = TOOL_MODEL,
 };
 
 static int is_dir(const char *path)

@@ -28,7 +28,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_OUTPUT};
+    TOOL_OUTPUT | TOOL_MODEL};
 
 enum { BLOCK = 1 << 16 };
 

@@ -432,6 +432,14 @@ P
     export_ b out $ignored --quiet
     run ! grep -q sliding_window out/config.json
     "$BIN/search-arch" b/config.json --parameters 10000 --quiet $ignored > /dev/null
+    "$BIN/gguf-export" b b.gguf --quiet $ignored
+    [ "$("$BIN/gguf-import" b.gguf --quiet | $ST id)" = "$(id $llama)" ]
+    for tool in "$BIN"/*; do
+        [ -x "$tool" ] || continue
+        "$tool" --help > help
+        grep -qE '^Usage:.* (MODEL|STUDENT|DIR)' help || continue
+        grep -q -e --ignore-key help || { echo "$tool"; false; }
+    done
 }
 
 @test "the directory appears whole or not at all" {
