@@ -66,21 +66,25 @@ static int lock_dir(struct train_run *r, struct err *e)
     return 0;
 }
 
-/* A directory that holds checkpoints, or the model that is to be written. */
+/* A directory that holds checkpoints, or the model that is to be written. Without checkpoints,
+ * --resume would begin again and replace that model. */
 static int refuse_second_run(const struct train_run *r, struct err *e)
 {
     int64_t *steps, n = checkpoint_list(r->dir, &steps, e), newest = n > 0 ? *steps : 0;
-    char *model = mem_format("%s/model.tsz", r->dir), done[60] = "";
+    char *model = mem_format("%s/model.tsz", r->dir);
     int has_model = !strcmp(model, r->output) && !access(model, F_OK);
     free(steps);
     free(model);
-    if (n > 0)
-        snprintf(done, sizeof done, " of %lld steps", (long long)newest);
-    if (n > 0 || (!n && has_model))
+    if (n > 0 && !r->resume)
         return err_set(e,
-                       "%s holds an earlier run%s: --resume continues it, --overwrite replaces it; "
-                       "or use another directory",
-                       r->dir, done);
+                       "%s holds an earlier run of %lld steps: --resume continues it, --overwrite "
+                       "replaces it; or use another directory",
+                       r->dir, (long long)newest);
+    if (!n && has_model)
+        return err_set(e,
+                       "%s holds an earlier run: its model has no checkpoint to continue from; "
+                       "--overwrite replaces it, or use another directory",
+                       r->dir);
     return n < 0 ? -1 : 0;
 }
 
@@ -93,9 +97,9 @@ int train_run_check(struct train_run *r, char note[200], struct err *e)
         return 0;
     if (lock_dir(r, e))
         return -1;
-    if (r->resume)
-        return checkpoint_check(r->dir, r->settings, note, e);
-    return r->overwrite ? 0 : refuse_second_run(r, e);
+    if (!r->overwrite && refuse_second_run(r, e))
+        return -1;
+    return r->resume ? checkpoint_check(r->dir, r->settings, note, e) : 0;
 }
 
 static int run_resume(struct train_run *r, char note[900], struct err *e)

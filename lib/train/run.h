@@ -40,13 +40,13 @@ struct train_run {
     ROW("eval-steps", OPT_INT, eval_steps, "N", "evaluate every N steps, and after the last", \
         OPT_SILENT_ID | OPT_FROM_0) \
     ROW("log", OPT_PATH, log_path, "FILE", \
-        "write one JSON object per step to FILE, if not given to log.jsonl in --output-dir; -: " \
-        "to " \
+        "write one JSON object per step to FILE (default: log.jsonl in --output-dir); -: to " \
         "standard output, if the model goes elsewhere", \
         OPT_SILENT_ID) \
     ROW("logging-steps", OPT_INT, logging_steps, "N", \
         "print a line every N steps; 0: a terminal shows the last step, a file gets a line after " \
-        "a second and then every minute or, if they take ten seconds, every hundredth of the run", \
+        "a second, then one a minute, or one for every hundredth of the run that takes at least " \
+        "ten seconds", \
         OPT_SILENT_ID | OPT_FROM_0) \
     ROW("output-dir", OPT_PATH, dir, "DIR", \
         "directory for checkpoints, and for model.tsz and log.jsonl if -o and --log are not " \
@@ -66,8 +66,9 @@ struct train_run {
 int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e);
 
 /* Refuses a file for the log that is not a log, and an output directory that cannot be created, is
- * in use by another run, or holds one: with `resume` another one than this, else any unless
- * `overwrite` is set. Needs no models: call it before loading them. note: as checkpoint_check's. */
+ * in use by another run, or holds one: with `resume` another one than this, or one without
+ * checkpoints; else any unless `overwrite` is set. Needs no models: call it before loading them.
+ * note: as checkpoint_check's. */
 int train_run_check(struct train_run *r, char note[200], struct err *e);
 /* The entries of a checkpoint's header: how far the run is, its settings, and the student's spec.
  * Adds the digests of the models' values to the settings. New reference */

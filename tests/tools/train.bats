@@ -227,6 +227,7 @@ PYTHON
     [ "$(wc -l < run.log)" = 20 ]
     rm run/checkpoint-*
     refused 1 'run holds an earlier run: ' short_run --max-steps 3 --output-dir run
+    refused 1 'no checkpoint to continue from' short_run --max-steps 3 --output-dir run --resume
     cmp before.tsz run/model.tsz
     short_run --max-steps 3 --output-dir run --overwrite --save-steps 0
     [ "$(ls run)" = "$(printf '%s\n' checkpoint-3.tsz log.jsonl model.tsz)" ]
