@@ -31,15 +31,16 @@ static const struct tool_desc desc = {
     .description =
         "MODEL is a directory, a model stream, a GGUF file, or - for standard input. FILE appears "
         "only once it is complete; if it is a directory or ends in /, the file's name there "
-        "follows llama.cpp's convention: name, size and type. llama.cpp computes the same function "
-        "from the file, and tokenizes the same.\n\nQuantised blocks are those of llama.cpp's "
-        "quantiser without an importance matrix, and so are the types: the head (or the embedding "
-        "that is also the head) becomes q6_k, and the _m and _s types give some layers more bits. "
-        "Rows that are no multiple of 256, or of 32, are stored as the type that llama.cpp would "
-        "take instead; a note says which size would suit. Vectors stay f32.\n\nA shape that "
-        "llama.cpp's architecture for the family cannot hold is written as another that computes "
-        "the same (qwen2 as llama, layers of different shapes as deci), or refused with the shape "
-        "that would work. A tokenizer whose splits llama.cpp has no name for is refused too.",
+        "follows llama.cpp's convention: name, size and type. llama.cpp computes the same "
+        "function from the file, and tokenizes the same, but for Unicode normalisation, which it "
+        "leaves out.\n\nQuantised blocks are those of llama.cpp's quantiser without an importance "
+        "matrix, and so are the types: the head (or the embedding that is also the head) becomes "
+        "q6_k, and the _m and _s types give some layers more bits. Rows that are no multiple of "
+        "256, or of 32, are stored as the type that llama.cpp would take instead; a note says "
+        "which size would suit. Vectors stay f32.\n\nA shape that llama.cpp's architecture for "
+        "the family cannot hold is written as another that computes the same (qwen2 as llama, "
+        "layers of different shapes as deci), or refused with the shape that would work. A "
+        "tokenizer whose splits llama.cpp has no name for is refused too.",
     .example = "  gguf-export student.tsz student.gguf --type q4_k_m",
     .opts = opts,
     .min_operands = 2,

@@ -42,8 +42,7 @@ static const struct opt last[] = {
      "the axes that may shrink: of ffn (intermediate-size), hidden (hidden-size), layers "
      "(num-hidden-layers), vocab (vocab-size), heads (num-attention-heads) or kv-heads "
      "(num-key-value-heads), and in mixtures of experts experts, expert-ffn and shared-ffn "
-     "(default "
-     "ffn,expert-ffn,hidden)",
+     "(default ffn,expert-ffn,hidden)",
      OPT_SILENT_ID},
     {"multiple-of", OPT_INT, &wanted.multiple_of, "N",
      "widths of FFNs, hidden and vocab become multiples of N (default 32, a block of GGUF's "
@@ -126,24 +125,23 @@ static const struct tool_desc desc = {
     "Reads a model; writes the smaller model as a stream with a matching config. Kept units stay "
     "in their original order, unless --sort puts the best first. Norm weights are cut, not "
     "rescaled; head_dim and rotary positions stay. If nothing is removed, the model is copied, "
-    "with "
-    "a note.\n\nDtypes are kept unless --dtype is given. Matrices of q8_0 whose columns are cut or "
-    "sorted, whose heads are merged or which are refitted are rounded to q8_0 again; those whose "
-    "rows are then no whole blocks of 32 values become f16, with a note. --dtype q8_0 leaves "
-    "vectors in f32.\n\nWorks in "
-    "constant memory, except with --sort and --merge-heads, which hold a matrix, --repair, which "
-    "holds a layer of the model and of the slice and the hidden states of its tokens, and "
-    "--verify, which holds both models. With --vocab-size, the tokenizer is cut too, and every id "
-    "in the model's files follows; special tokens, bytes and what kept tokens are "
-    "made of stay. Refuses a rank of another model, sizes larger than the "
+    "with a note.\n\nDtypes are kept unless --dtype is given. Matrices of q8_0 whose columns are "
+    "cut or sorted, whose heads are merged or which are refitted are rounded to q8_0 again; those "
+    "whose rows are then no whole blocks of 32 values become f16, with a note. --dtype q8_0 "
+    "leaves vectors in f32.\n\nWorks in constant memory, except with --sort and --merge-heads, "
+    "which hold a matrix, --repair, which holds a layer of the model and of the slice and the "
+    "hidden states of its tokens, and --verify, which holds both models. With --vocab-size, the "
+    "tokenizer is cut too, and every id in the model's files follows; special tokens, bytes and "
+    "what kept tokens are made of stay. Refuses a rank of another model, sizes larger than the "
     "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
-    "groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, "
-    "such as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always "
-    "in MODEL, also beside --drop-layers and --num-hidden-layers. Sizes that differ between "
-    "layers need a model stream or, from hf-export, nemotron-nas.\n\nA budget gives all axes that "
-    "may shrink the same share of their size, the largest that fits under it; then the axis whose "
-    "step costs least takes what room is left, while each of the others stays or takes one step "
-    "more. Sizes that are given stay fixed. The shape is printed before anything is written.",
+    "groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, such "
+    "as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always in "
+    "MODEL, also beside --drop-layers and --num-hidden-layers. Sizes that differ between layers "
+    "need a model stream, nemotron-nas from hf-export, or deci from gguf-export.\n\nA budget "
+    "gives all axes that may shrink the same share of their size, the largest that fits under it; "
+    "then the axis whose step costs least takes what room is left, while each of the others stays "
+    "or takes one step more. Sizes that are given stay fixed. The shape is printed before "
+    "anything is written.",
     "  slice-model teacher/ --rank rank.tsz --hidden-size 3072 \\\n      --intermediate-size 9216 "
     "> student.tsz",
     opts,

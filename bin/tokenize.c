@@ -58,21 +58,21 @@ static const struct tool_desc desc = {
     .operands = "[FILE]...",
     .summary = "Turn text into a token stream.",
     .description =
-        "A document is a FILE (standard input if there is none, or for -), a line or an element of "
-        "a file of JSON, or a piece between separators (--doc-sep), with surrounding white space "
-        "removed and empty pieces skipped. What is compressed with gzip or zstd is decompressed. "
-        "Each document is one sequence; with --seq-length, documents are "
-        "joined, each with its BOS token, and cut into rows, which begin with BOS themselves where "
-        "the tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. With "
-        "--pack, rows hold whole documents, and nothing is dropped. "
-        "--bos auto also adds what the tokenizer puts at the end of a text.\n\nIn JSON a "
-        "document may also be a conversation, a list of {\"role\": \"system\", \"user\" or "
-        "\"assistant\", \"content\": TEXT}, or a prompt with its completion. A conversation is "
-        "written with a chat template, as apply_chat_template of transformers does; a prompt "
-        "and its completion are joined as they are, with BOS (--bos) before and the "
-        "end-of-sequence token after. The stream marks which tokens count in a loss: all those of "
-        "a text, but of a conversation only the answers (unless their \"weight\" is 0) and of a "
-        "pair only the completion, each with the token that ends it. Chat templates:"
+        "A document is a FILE (standard input if there is none, or for -), a line or an element "
+        "of a file of JSON, or a piece between separators (--doc-sep), with surrounding white "
+        "space removed and empty pieces skipped. What is compressed with gzip or zstd is "
+        "decompressed. Each document is one sequence; with --seq-length, documents are joined, "
+        "each with its BOS token, and cut into rows, which begin with BOS themselves where the "
+        "tokenizer puts one before a text (--row-bos); an incomplete last row is dropped. With "
+        "--pack, rows hold whole documents, and nothing is dropped. --bos auto also adds what the "
+        "tokenizer puts at the end of a text.\n\nIn JSON a document may also be a conversation, a "
+        "list of {\"role\": \"system\", \"user\" or \"assistant\", \"content\": TEXT}, or a "
+        "prompt with its completion. A conversation is written with a chat template, as "
+        "apply_chat_template of transformers does; a prompt and its completion are joined as they "
+        "are, with BOS (--bos) before and the end-of-sequence token after. The stream marks which "
+        "tokens count in a loss: all those of a text, but of a conversation only the answers "
+        "(unless their \"weight\" is 0) and of a pair only the completion, each with the token "
+        "that ends it. Chat templates:"
 #define TEMPLATE(name, models, ...) "\n- " name ": " models
 #define KNOWN(digest, name)
 #define SIGN(text, name)
@@ -80,12 +80,12 @@ static const struct tool_desc desc = {
 #undef TEMPLATE
 #undef KNOWN
 #undef SIGN
-        "\n\nSpecial "
-        "tokens in the text are recognised. Bytes that are not valid UTF-8 are encoded as bytes if "
-        "the vocabulary has them; bytes that the vocabulary lacks are left out, and a note gives "
-        "their number. Tokens are held in memory, 9 bytes each, until they are written. Refuses "
-        "tokenizers other than BPE and Unigram, unknown parts of tokenizer.json, ids beyond the "
-        "vocabulary, and files that are no text, such as Parquet files.",
+        "\n\nSpecial tokens in the text are recognised. Bytes that are not valid UTF-8 are "
+        "encoded as bytes if the vocabulary has them; bytes that the vocabulary lacks are left "
+        "out, and a note gives their number. Tokens are held in memory, 9 bytes each, until they "
+        "are written. Refuses tokenizers other than BPE and Unigram, unknown parts of "
+        "tokenizer.json, ids beyond the vocabulary, and files that are no text, such as Parquet "
+        "files.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz\n"
                "  tokenize -m teacher/ --seq-length 2048 --pack chats.jsonl > chats.tsz",
     .opts = opts,

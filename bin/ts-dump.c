@@ -16,7 +16,7 @@ static const struct opt opts[] = {
     {"stats", OPT_FLAG, &with_stats, NULL, "print the minimum, mean and maximum of every record",
      0},
     {"hist", OPT_FLAG, &with_hist, NULL,
-     "print a shell script that makes the file again, or a directory of hf-export", 0},
+     "print a shell script that makes the file, or a directory of hf-export, again", 0},
     {"head", OPT_FLAG, &with_head, NULL, "print the complete header as JSON", 0},
     {"json", OPT_FLAG, &with_json, NULL, "print header and list of records as one JSON object", 0},
     {"values", OPT_TEXT, &values, "NAME",

@@ -46,11 +46,11 @@ int train_lora_check(const struct train_lora *l, const char *adapter, int random
     if (adapter && !is_on)
         return err_set(e, "--adapter writes what --lora trains: give --lora R, or leave it out");
     if (is_on && random_init)
-        return err_set(e, "--lora adapts the student's weights: it cannot begin with --init "
-                          "random ones");
+        return err_set(e, "--lora adapts the student's weights, so the run cannot begin with "
+                          "--init random");
     if (is_on && widths)
         return err_set(e, "--lora trains no weights that the models of --widths could share: give "
-                          "one of them");
+                          "one or the other");
     return 0;
 }
 

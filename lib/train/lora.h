@@ -19,7 +19,7 @@ struct train_lora {
 /* Rows as in options.h. */
 #define TRAIN_LORA_OPTIONS(ROW) \
     ROW("lora", OPT_TEXT, lora.rank_text, "R", \
-        "train adapters of rank R of the matrices of all blocks, and leave the weights as they " \
+        "train adapters of rank R for the matrices of all blocks, and leave the weights as they " \
         "are (see above)", \
         OPT_UNSET) \
     ROW("lora-alpha", OPT_REAL, lora.alpha, "X", \
@@ -36,20 +36,16 @@ struct train_lora {
 #define TRAIN_LORA_HELP \
     "\n\nWith --lora R, a matrix W of a block becomes W + alpha/R B A, of which only A, with R " \
     "rows, and B, with R columns, are trained (LoRA). Gradients, moments and checkpoints are " \
-    "those " \
-    "of the adapters alone, and the student stays in the dtype it is stored in. The model that " \
-    "is " \
-    "written has the sums; --adapter writes the adapters by themselves, as a directory that PEFT " \
-    "loads and hf-export --merge adds. Norms, biases, embeddings, experts and the head are not " \
-    "trained. " \
-    "Adapters want three to ten times the learning rate of weights."
+    "those of the adapters alone, and the student stays in the dtype it is stored in. The model " \
+    "that is written has the sums; --adapter writes the adapters by themselves, as a directory " \
+    "that PEFT loads and hf-export --merge adds. Norms, biases, embeddings, experts and the head " \
+    "are not trained. Adapters want three to ten times the learning rate of weights."
 
 int train_lora_is_on(const struct train_lora *l);
 /* What was typed. */
 int train_lora_resolve(struct train_lora *l, struct err *e);
-/* Refuses what adapters cannot be together with, and an --adapter (NULL: none) without them.
- * widths:
- * --widths, NULL: none. */
+/* Refuses what adapters cannot be combined with, and --adapter without them. adapter, widths: the
+ * values of --adapter and --widths, or NULL. */
 int train_lora_check(const struct train_lora *l, const char *adapter, int random_init,
                      const char *widths, struct err *e);
 /* Adapters for a student of this spec: drawn from the seed, or read. Refuses targets that it does
