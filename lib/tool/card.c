@@ -116,14 +116,24 @@ static int is_taken_over(const char *line)
     return 0;
 }
 
+/* The next line of a text, which may end its lines as Windows does; NULL: the end. */
+static char *next_line(char **rest)
+{
+    char *line = strsep(rest, "\n");
+    size_t n = line ? strlen(line) : 0;
+    if (n && line[n - 1] == '\r')
+        line[n - 1] = 0;
+    return line;
+}
+
 /* The entries between the two lines "---" that begin a card; what continues an entry is indented
  * or a member of a list. Returns whether a base model is among them. */
 static int print_origin(const struct card *c, FILE *f)
 {
-    char *text = mem_string(c->origin ? c->origin : ""), *rest = text, *line = strsep(&rest, "\n");
+    char *text = mem_string(c->origin ? c->origin : ""), *rest = text, *line = next_line(&rest);
     int taken = 0, based = 0;
     int more = !strcmp(line, "---");
-    while (more && (line = strsep(&rest, "\n")) && strcmp(line, "---")) {
+    while (more && (line = next_line(&rest)) && strcmp(line, "---")) {
         int is_base = !c->base_model && text_begins(line, "base_model:");
         if (*line != ' ' && *line != '-')
             taken = is_base || is_taken_over(line);

@@ -51,6 +51,11 @@ base_model_relation: finetune|tags:|- pare|- pruned|- distillation" ]
     grep -qx 'license_name: house' again.front
     grep -qx 'base_model: house/small' again.front
     run ! grep -e relation -e pruned again.front
+    # a card with the line ends of Windows
+    sed 's/$/\r/' teacher/README.md > crlf
+    mv crlf teacher/README.md
+    hf-export teacher whole
+    [ "$(front whole | grep -c -e '^license: other$' -e '^- de$')" = 2 ]
 }
 
 @test "the commands of the card, and the script of history.json, make the model again" {
