@@ -143,7 +143,7 @@ const char *gguf_pre_of(const json_t *tokenizer, struct err *e)
     if (!found)
         err_set(e,
                 "llama.cpp has no name for the way in which this tokenizer.json splits text into "
-                "words (known here: the splits of GPT-2, SmolLM, Llama 3, Qwen 2, Mistral's "
-                "Tekken and GPT-4o)");
+                "words (it has names for those of GPT-2, SmolLM, Llama 3, Qwen 2, Mistral's "
+                "Tekken, GPT-4o and others)");
     return found;
 }
