@@ -257,7 +257,8 @@ int family_has_axis(const struct family *f, enum axis axis)
 
 int family_when_of_layer(const char *when)
 {
-    when += when && *when == '!';
+    if (when && *when == '!')
+        when++;
     return when && (!strcmp(when, "rope") || !strcmp(when, "experts"));
 }
 
