@@ -60,6 +60,16 @@ double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err 
 json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
                                 int64_t max_positions);
 
+/* Types of tokens (tokenizer.ggml.token_type), as sentencepiece numbers them. */
+enum gguf_token {
+    GGUF_TOKEN_NORMAL = 1,
+    GGUF_TOKEN_UNKNOWN,
+    GGUF_TOKEN_CONTROL,
+    GGUF_TOKEN_USER,
+    GGUF_TOKEN_UNUSED,
+    GGUF_TOKEN_BYTE
+};
+
 /* ---- tokenizer (lib/gguf/tokenizer.c): texts of JSON files, NULL on error or if the file has no
  * such data; free() them */
 char *gguf_tokenizer_json(const struct gguf *g, struct err *e);

@@ -10,8 +10,6 @@
 #include "../../formats/json.h"
 #include "gguf_private.h"
 
-/* token types, as sentencepiece numbers them */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER };
 enum { PIECE_MAX = 1024 };
 
 struct making {
@@ -29,8 +27,8 @@ struct making {
 
 static int64_t token_type(const struct making *m, int64_t i)
 {
-    int64_t type = TYPE_NORMAL;
-    return m->types && !gguf_int(m->types, i, &type) ? TYPE_NORMAL : type;
+    int64_t type = GGUF_TOKEN_NORMAL;
+    return m->types && !gguf_int(m->types, i, &type) ? GGUF_TOKEN_NORMAL : type;
 }
 
 static int read_tokens(struct making *m)
@@ -56,11 +54,11 @@ static json_t *added_tokens(const struct making *m)
     json_t *list = json_array();
     for (int64_t i = 0; i < m->n; i++) {
         int64_t type = token_type(m, i);
-        if (*m->token[i] && type >= TYPE_UNKNOWN && type <= TYPE_USER)
-            json_array_append_new(list, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
-                                                  (json_int_t)i, "content", m->token[i],
-                                                  "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                                  "normalized", 0, "special", type != TYPE_USER));
+        if (*m->token[i] && type >= GGUF_TOKEN_UNKNOWN && type <= GGUF_TOKEN_USER)
+            json_array_append_new(
+                list, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
+                                "content", m->token[i], "single_word", 0, "lstrip", 0, "rstrip", 0,
+                                "normalized", 0, "special", type != GGUF_TOKEN_USER));
     }
     return list;
 }
@@ -245,7 +243,7 @@ static json_t *merges_from_scores(struct making *m)
     for (int64_t i = 0; i < m->n && !m->e->set; i++) {
         if (!scores || !gguf_real(scores, i, &score))
             err_set(m->e, "'%s' has no score of token %" PRId64, gguf_path(m->g), i);
-        else if (token_type(m, i) == TYPE_NORMAL)
+        else if (token_type(m, i) == GGUF_TOKEN_NORMAL)
             split_piece(m, i, score, &list, &n, &room);
     }
     if (n)
@@ -263,7 +261,7 @@ static json_t *sentencepiece(struct making *m)
     int prefix = flag(m->g, "add_space_prefix", 1);
     const char *unk = NULL;
     for (int64_t i = 0; i < m->n && !unk; i++)
-        unk = token_type(m, i) == TYPE_UNKNOWN ? m->token[i] : NULL;
+        unk = token_type(m, i) == GGUF_TOKEN_UNKNOWN ? m->token[i] : NULL;
     json_t *steps = json_array(), *decoders = json_array();
     if (prefix)
         json_array_append_new(steps,

@@ -12,8 +12,6 @@
 #include "../base/text.h"
 #include "write.h"
 
-enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
-
 static const struct json_limits limits = {.values = 1 << 24, .depth = 64};
 
 struct writing {
@@ -115,7 +113,7 @@ static void set_added(struct writing *w, const json_t *added)
     int special = json_is_true(json_object_get(added, "special")) || looks_special(text);
     char *stored = special ? mem_string(text) : with_spaces(text);
     set_token(w, json_integer_value(json_object_get(added, "id")), stored,
-              special ? CONTROL : USER_DEFINED);
+              special ? GGUF_TOKEN_CONTROL : GGUF_TOKEN_USER);
     free(stored);
 }
 
@@ -126,16 +124,16 @@ static void set_tokens(struct writing *w)
     size_t i;
     for (int64_t k = 0; k < w->n; k++) {
         w->token[k] = mem_format("[PAD%" PRId64 "]", k);
-        w->type[k] = UNUSED;
+        w->type[k] = GGUF_TOKEN_UNUSED;
     }
     json_object_foreach(json_object_get(w->model, "vocab"), text, id)
         set_token(w, json_integer_value(id), text,
-                  is_sentencepiece(w) && is_byte(text) ? BYTE : NORMAL);
+                  is_sentencepiece(w) && is_byte(text) ? GGUF_TOKEN_BYTE : GGUF_TOKEN_NORMAL);
     json_array_foreach(json_object_get(w->tokenizer, "added_tokens"), i, added)
         set_added(w, added);
     if (is_sentencepiece(w) && unknown &&
         (id = json_object_get(json_object_get(w->model, "vocab"), unknown)))
-        set_token(w, json_integer_value(id), unknown, UNKNOWN);
+        set_token(w, json_integer_value(id), unknown, GGUF_TOKEN_UNKNOWN);
 }
 
 /* ---- merges */
@@ -211,7 +209,7 @@ static const char *named_token(const struct writing *w, const char *kind)
 static int64_t id_of(const struct writing *w, const char *text)
 {
     for (int64_t k = 0; text && k < w->n; k++)
-        if (w->type[k] != UNUSED && !strcmp(w->token[k], text))
+        if (w->type[k] != GGUF_TOKEN_UNUSED && !strcmp(w->token[k], text))
             return k;
     return -1;
 }

@@ -44,7 +44,7 @@ int gguf_form_make(struct gguf_form *f, const struct model_spec *h, const char *
 int gguf_form_write(const struct gguf_form *f, struct gguf_out *out, struct err *e);
 void gguf_form_free(struct gguf_form *f);
 
-/* ---- metadata (lib/gguf/config_write.c): general.architecture, and all that gguf_config reads */
+/* ---- metadata (lib/gguf/config_write.c): all that gguf_config reads but the rope tables */
 void gguf_put_config(struct gguf_head *head, const struct gguf_form *f);
 
 /* ---- types (lib/gguf/types.c) */
