@@ -3,7 +3,7 @@
  * splits as llama.cpp knows them; a SentencePiece BPE becomes model llama, whose merges follow from
  * scores: minus the place of a token's first merge. Tokens that the vocabulary lacks become
  * [PAD...], unused. A model without tokenizer.json gets model none. Refused: other kinds of
- * tokenizer, and splits that llama.cpp has no name for. */
+ * tokenizer, those that put text into lower case, and splits that llama.cpp has no name for. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -361,6 +361,10 @@ int gguf_put_tokenizer(struct gguf_head *head, const struct gguf_texts *texts, c
                 "llama.cpp has no form for this tokenizer.json: model %.40s is neither byte-level "
                 "BPE nor a BPE with bytes to fall back to",
                 text_of(w.model, "type"));
+    if (!e->set &&
+        find_part(json_object_get(w.tokenizer, "normalizer"), "normalizers", "Lowercase"))
+        err_set(e, "llama.cpp has no form for this tokenizer.json: it puts text into lower case, "
+                   "which llama.cpp does for no BPE");
     if (!e->set)
         put_tokenizer(&w, config);
     json_decref(w.tokenizer);

@@ -218,6 +218,22 @@ got = [list(struct.unpack("<%dI" % (len(d) // 4), d))
 want = [json.loads(line)["ids"] for line in open(sys.argv[1], encoding="utf-8")]
 assert got == want, [w for g, w in zip(got, want) if g != w][:1]' "$G/tokenizers_small/$name.jsonl"
     done
+    changed() {     # changed KEY VALUE: llama3, with that member in its tokenizer.json
+        python3 -c 'import json, sys
+t = json.load(open("llama3/tokenizer.json"))
+t[sys.argv[1]] = json.loads(sys.argv[2])
+json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
+    }
+    cp -r llama3 changed
+    changed pre_tokenizer '{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":
+        {"Regex": "x+"}, "behavior": "Isolated", "invert": false},
+        {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]}'
+    refused changed "llama.cpp has no name for the way in which this tokenizer.json splits"
+    for normalizer in '{"type": "Lowercase"}' \
+        '{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}'; do
+        changed normalizer "$normalizer"
+        refused changed "it puts text into lower case, which llama.cpp does for no BPE"
+    done
 }
 
 @test "the file's name in a directory, by convention; the name and what it was made from" {
