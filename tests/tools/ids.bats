@@ -2,13 +2,18 @@
 # table that must be complete.
 bats_require_minimum_version 1.5.0
 
-setup() {
+names() {
     BIN=${PARE_BIN:-$PWD/bin}
     ROOT=$PWD
     MODEL=$PWD/tests/golden/families/llama
     OTHER=$PWD/tests/golden/families/qwen3
+    EXPERTS=$PWD/tests/golden/families/qwen2_moe
     export OMP_WAIT_POLICY=passive
-    cd "$BATS_TEST_TMPDIR" || exit
+}
+
+setup_file() {  # what the tools read, made once
+    names
+    cd "$BATS_FILE_TMPDIR" || exit
     for i in 1 2 3 4; do echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; done > ids.txt
     "$BIN/tokenize" --ids --seq-length 16 ids.txt -o tokens.tsz
     sed "s/ 9 / 20 /" ids.txt | "$BIN/tokenize" --ids --seq-length 16 -o others.tsz
@@ -26,15 +31,13 @@ stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
     "$BIN/dump-logits" --quiet "$MODEL" tokens.tsz --sample 4 -o sample.tsz
     printf '{"text": "a b", "other": "b a"}\n{"text": "c", "other": "d"}\n' > lines
     echo '{"messages": [{"role": "user", "content": "a"}]}' > chats
-    words=$PWD/words.json
-    "$BIN/train-tokenizer" --vocab-size 258 "$ROOT/README.md" -o "$words"
+    "$BIN/train-tokenizer" --vocab-size 258 "$ROOT/README.md" -o words.json
     "$BIN/train-tokenizer" --vocab-size 300 "$ROOT/README.md" -o more.json
     PYTHONPATH=$ROOT/tests/tools python3 "$ROOT/tests/tools/vocab.py" model more.json worded \
         '{"bos_token_id": null}'
     rm worded/generation_config.json
     "$BIN/tokenize" -m worded "$ROOT/README.md" -o words.tsz
     "$BIN/score-vocab" --quiet worded words.tsz | "$BIN/rank" -o worded.rank
-    EXPERTS=$ROOT/tests/golden/families/qwen2_moe
     "$BIN/calib-acts" --quiet "$EXPERTS" tokens.tsz -o experts.acts
     "$BIN/rank" --magnitude "$EXPERTS" -o experts.rank
     cat > options <<END
@@ -153,6 +156,13 @@ head = json.dumps({"lift": {"dtype": "F32", "shape": [24, 36],
 sys.stdout.buffer.write(struct.pack("<Q", len(head)) + head +
                         struct.pack("<%df" % len(values), *values))' $i > lift-$i
     done
+    cd "$ROOT" || exit
+}
+
+setup() {
+    names
+    cp -r "$BATS_FILE_TMPDIR/." "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || exit
     # options that change a result by rounding at most, or only permit it; those of slice-model's
     # budgets, which stand for the sizes that they choose (tests/tools/shape.bats); tokenize --ids,
     # dump-logits --full, probe-layers --variants and --choices, score-importance --score and
@@ -233,27 +243,35 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     esac
 }
 
-# facts TOOL OPTION VALUE [OPERAND], VALUE on or off for one that takes none: the id of what is
-# made, and a digest of all else in it
-facts() {
-    case $3 in
-    off) set -- "$1" "$2" "" "${4:-}" ;;
-    on) set -- "$1" "$2" "--$2" "${4:-}" ;;
-    *) set -- "$1" "$2" "--$2=$3" "${4:-}" ;;
+# made FILE TOOL OPTION VALUE [OPERAND], VALUE on or off for one that takes none
+made() {
+    case $4 in
+    off) set -- "$1" "$2" "$3" "" "${5:-}" ;;
+    on) set -- "$1" "$2" "$3" "--$3" "${5:-}" ;;
+    *) set -- "$1" "$2" "$3" "--$3=$4" "${5:-}" ;;
     esac
     # shellcheck disable=SC2046,SC2086
-    "$BIN/$1" --quiet $3 $(base "$1" "$2" "${4:-}") | PYTHONPATH=$ROOT/tests/tools python3 -c '
+    "$BIN/$2" --quiet --compress none $4 $(base "$2" "$3" "${5:-}") > "$1"
+}
+
+# facts FILE...: of each a line, the id of what is made, and a digest of all else in it
+facts() {
+    PYTHONPATH=$ROOT/tests/tools python3 -c '
 import hashlib, json, stream, sys
-head, records = stream.read(sys.stdin.buffer)
-made = head.pop("id")
-text = json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)
-print(made, hashlib.sha256(text.encode()).hexdigest())'
+for path in sys.argv[1:]:
+    head, records = stream.read(open(path, "rb"))
+    made = head.pop("id")
+    text = json.dumps({**head, "hist": 0}, sort_keys=True) + repr(records)
+    print(made, hashlib.sha256(text.encode()).hexdigest())' "$@"
 }
 
 # differ TOOL OPTION A B: the two make different things of different ids, also where an operand is
 # named as they are
 differ() {
-    first=$(facts "$1" "$2" "$3") second=$(facts "$1" "$2" "$4")
+    made first.made "$1" "$2" "$3"
+    made second.made "$1" "$2" "$4"
+    both=$(facts first.made second.made)
+    first=${both%$'\n'*} second=${both#*$'\n'}
     [ "${first#* }" != "${second#* }" ] || { echo "$*: the same is made"; false; }
     [ "${first% *}" != "${second% *}" ] || { echo "$*: one id for two results"; false; }
 }
@@ -297,8 +315,9 @@ differ() {
         esac
         cp "$operand" "./$a"
         cp "$operand" "./$b"
-        [ "$(facts "$tool" "$option" "$a" "$a") $(facts "$tool" "$option" "$b" "$b")" \
-            = "$first $second" ] ||
+        made third.made "$tool" "$option" "$a" "$a"
+        made fourth.made "$tool" "$option" "$b" "$b"
+        [ "$(facts third.made fourth.made)" = "$both" ] ||
             { echo "$tool --$option: the name of its operand counts"; false; }
     done < options
 }
@@ -313,35 +332,38 @@ differ() {
         differ "$tool" "$option" "$a" "$b"
         renamed=renamed${a##*/*}
         cp -r "$a" "$renamed"
-        [ "$(facts "$tool" "$option" "$renamed")" = "$first" ] ||
+        made renamed.made "$tool" "$option" "$renamed"
+        [ "$(facts renamed.made)" = "$first" ] ||
             { echo "$tool --$option: the name of its file counts"; false; }
         rm -r "$renamed"
     done < paths
 }
 
 @test "tokenize: every file of a model that shapes its tokens is in the id" {
-    made() { "$BIN/tokenize" -m model lines "$@" | "$BIN/ts-dump" - | grep ^id: >> ids; }
+    id_of() { "$BIN/tokenize" -m model lines "$@" | "$BIN/ts-dump" - | grep ^id: >> ids; }
     cp -r "$MODEL" model
     cp words.json model/tokenizer.json
     for bos in a b; do
         echo "{\"bos_token\": \"$bos\"}" > model/tokenizer_config.json
-        made --bos yes
+        id_of --bos yes
     done
-    made
+    id_of
     cp more.json model/tokenizer.json
-    made
+    id_of
     [ "$(sort -u ids | wc -l)" = 4 ]
     cp -r model copy
     rm -r model
     mv copy model
-    made
+    id_of
     [ "$(sort -u ids | wc -l)" = 4 ]
 }
 
 @test "the same bytes as text and, by the file's name, as JSON lines have different ids" {
     cp lines text.jsonl
-    read -r first _ <<< "$(facts tokenize doc-sep '}' lines)"
-    read -r second _ <<< "$(facts tokenize doc-sep '}' text.jsonl)"
+    made first.made tokenize doc-sep '}' lines
+    made second.made tokenize doc-sep '}' text.jsonl
+    read -r first _ <<< "$(facts first.made)"
+    read -r second _ <<< "$(facts second.made)"
     [ -n "$first" ]
     [ -n "$second" ]
     [ "$first" != "$second" ]
