@@ -5,7 +5,8 @@ setup() {
     BIN=${PARE_BIN:-$PWD/bin}
     G=$PWD/tests/golden
     TEACHER=$PWD/pipelines/teacher
-    ST="python3 $PWD/tests/hf/st.py"
+    HF=$PWD/tests/hf
+    ST="python3 $HF/st.py"
     cd "$BATS_TEST_TMPDIR" || exit
 }
 
@@ -25,15 +26,18 @@ refused() {     # refused DIR WORDS: hf-import says so in one line, quickly, and
         name=$(basename "$dir")
         import "$dir" -o "$name.tsz"
         export_ "$name.tsz" "$name"
-        $ST same "$dir" "$name"
         cmp "$dir/generation_config.json" "$name/generation_config.json"
-        python3 - "$dir" "$name" <<'P'
-import json, sys
-a, b = (json.load(open(d + "/config.json")) for d in sys.argv[1:])
-free = {"max_window_layers"} | ({"num_kv_heads"} if a.get("multi_query") else set())  # not read
-assert all(a[k] == b[k] for k in a if k not in free), [k for k in a if a[k] != b.get(k)]
-P
     done
+    PYTHONPATH=$HF python3 - "$G"/families/* <<'P'
+import json, os, st, sys
+for folder in sys.argv[1:]:
+    name = os.path.basename(folder)
+    assert not (wrong := st.same(folder, name)), (name, wrong)
+    a, b = (json.load(open(d + "/config.json")) for d in (folder, name))
+    free = {"max_window_layers"} | ({"num_kv_heads"} if a.get("multi_query") else set())  # not read
+    wrong = [k for k in a if k not in free and (k not in b or a[k] != b[k])]
+    assert not wrong, (name, wrong)
+P
 }
 
 @test "cut shapes come back, through a pipe" {
