@@ -68,7 +68,7 @@ int card_is_hub_name(const char *name)
 {
     size_t n = strspn(name, name_characters),
            m = name[n] == '/' ? strspn(name + n + 1, name_characters) : 0;
-    return n && m && name[0] != '.' && !name[n + 1 + m];
+    return n && m && name[0] != '.' && name[n + 1] != '.' && !name[n + 1 + m];
 }
 
 /* models--ORGANISATION--NAME, a folder of the Hub's cache, anywhere in a path. */
@@ -234,13 +234,24 @@ static void print_figures(const struct card *c, FILE *f)
     }
 }
 
+/* Where the next option begins, or the command ends; not within a quoted word (hist_word). */
+static const char *next_option(const char *s)
+{
+    int quoted = 0;
+    for (s++; *s && (quoted || strncmp(s, " -", 2) != 0); s++)
+        if (*s == '\\' && !quoted && s[1])
+            s++;
+        else
+            quoted ^= *s == '\'';
+    return s;
+}
+
 /* Breaks a command before options that would make a line too long. */
 static void print_wrapped(const char *command, FILE *f)
 {
     size_t column = 0;
     for (const char *s = command, *next; *s; s = next) {
-        next = strstr(s + 1, " -");
-        next = next ? next : s + strlen(s);
+        next = next_option(s);
         if (column && column + (size_t)(next - s) > COLUMNS) {
             fputs(" \\\n   ", f);
             column = 3;
@@ -285,12 +296,13 @@ static void print_steps(const struct card *c, FILE *f)
 {
     fputs("\n## How it was made\n\n```sh\n", f);
     for (size_t i = 0; i < json_array_size(c->steps); i++) {
+        const char *tool = step_tool(json_array_get(c->steps, i));
         char *command = command_of(c, i);
         if (utf8_is_visible(command))
             print_wrapped(command, f);
         else
             fprintf(f, "# %s, with words that cannot be shown",
-                    step_tool(json_array_get(c->steps, i)));
+                    utf8_is_visible(tool) ? tool : "a step");
         fputc('\n', f);
         free(command);
     }

@@ -129,6 +129,27 @@ P
     grep -qx '# hf-import, with words that cannot be shown' out/README.md
     run ! grep -e Taken -e $'\x1b' out/README.md
     [ "$(front out | grep -c -e '^license: mit$' -e ^language)" = 1 ]
+    PYTHONPATH=$BATS_TEST_DIRNAME python3 - <<'P'
+import stream
+head, records = stream.read(open("a.tsz", "rb"))
+head["hist"][-1]["tool"] = "x\n```\n# Taken\n"
+head["hist"][-1]["inputs"] = [{"path": "models--house--..", "id": ""}]
+stream.write(open("c.tsz", "wb"), head, records)
+P
+    hf-export c.tsz named
+    grep -qx '# a step, with words that cannot be shown' named/README.md
+    run ! grep -e Taken -e house named/README.md
+}
+
+@test "long commands are broken between words" {
+    long="dir -with-a 'quote' \\ -and a-name -that-is-longer -than-a-line -of-the-card, -and -more"
+    cp -r "$llama" "$long"
+    hf-import "$long" -o a.tsz
+    hf-export a.tsz out
+    awk '/^```/ { n++; next } n == 1' out/README.md | sed '/^hf-export/,$d' > command
+    hf-import() { printf '%s\n' "$@"; }
+    . ./command > words
+    printf '%s\n' "$long" -o a.tsz | cmp - words
 }
 
 @test "ids of special tokens are compared with the vocabulary; what is missing is written" {
