@@ -1,5 +1,6 @@
 /* A model with the sums of its weights and adapters, as a source of its own: a row at a time, in
  * constant memory. See peft.h. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,12 @@ static int row_make(struct merge *m, int i)
     to_f32(m->wide, m->raw, from->dtype, cols);
     adapter_add_row(m->wide, (const float *)p[1].v + m->at * a->rank, p[0].v, a->rank, cols,
                     a->scale);
+    for (int64_t c = 0; c < cols; c++)
+        if (!isfinite(m->wide[c]))
+            return err_set(m->in->err,
+                           "tensor %s and its adapter have a sum that is not finite: the values of "
+                           "one of them, or lora_alpha, are too large",
+                           t->name);
     return dtype_convert(m->row, t, m->wide, DT_F32, cols, m->in->err);
 }
 

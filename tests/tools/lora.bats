@@ -74,6 +74,13 @@ P
     refused 1 'was written with lora 2, not absent' adapt "$STUDENT" --output-dir b --resume
 }
 
+@test "sums beyond what f32 holds are refused" {
+    adapt "$STUDENT" --lora 2 --adapter peft -o /dev/null
+    $LORA change peft large lora_alpha=1e300
+    refused 1 'have a sum that is not finite' "$BIN/hf-export" "$STUDENT" out --merge large
+    [ ! -e out ]
+}
+
 @test "a run begins with the adapters of a directory, also of a fused module" {
     for family in llama phi3; do
         "$BIN/hf-export" --quiet "$G/families/$family" $family --dtype f32
