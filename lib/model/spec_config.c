@@ -9,7 +9,10 @@
 #include "config.h"
 
 /* Like the bounds of axes.def: every product of sizes stays inside 63 bits. */
-enum { MAX_POSITIONS = 1 << 24 };
+enum {
+    MAX_POSITIONS = 1 << 24,
+    MAX_EXPERTS = 1 << 18 /* of all layers: each may be tensors of its own */
+};
 
 static const struct {
     const char *name;
@@ -335,9 +338,13 @@ static void read_layer_list(const struct config *c, struct model_spec *h, const 
 
 static int check_layers(const struct config *c, const struct model_spec *h)
 {
+    int64_t experts = 0;
     for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
         const struct layer *y = &h->layers[l];
         layer_check_sizes(y, l, "config.json", c->e);
+        if ((experts += y->num_experts) > MAX_EXPERTS)
+            err_set(c->e, "config.json: the layers up to %lld have %lld experts; all may have %d",
+                    (long long)l, (long long)experts, MAX_EXPERTS);
         if (y->num_experts && y->num_experts < h->experts_per_token)
             err_set(c->e,
                     "config.json: num_experts_per_tok is %lld, but layer %lld has %lld experts",

@@ -27,6 +27,17 @@ for row in json.load(open('$GOLDEN/experts/$1.json'))['input_ids']:
     rank scores.tsz -o rank.tsz
 }
 
+@test "more experts than a model can have are refused before their tensors are listed" {
+    mkdir many
+    python3 - "$GOLDEN/families/mixtral/config.json" <<'P'
+import json, sys
+c = json.load(open(sys.argv[1]))
+c.update(num_hidden_layers=4096, num_local_experts=65536)
+json.dump(c, open("many/config.json", "w"))
+P
+    refused 1 "the layers up to 4 have 327680 experts; all may have 262144" hf-import many
+}
+
 @test "scores and cuts are those of transformers" {
     for family in mixtral qwen2_moe qwen3_moe olmoe granitemoe; do
         ranked $family
