@@ -60,7 +60,8 @@ static const struct opt opts[] = {
     {"Low-rank adapters", OPT_GROUP, NULL, NULL, NULL, 0},
     TRAIN_LORA_OPTIONS(ROW)
     {"adapter", OPT_PATH, &adapter_name, "DIR",
-     "write the adapters as a PEFT directory, besides the model with their sums", OPT_SILENT_ID},
+     "write the adapters as a PEFT directory, besides the model with their sums; --overwrite and "
+     "--resume replace one that is there", OPT_SILENT_ID},
     {"Steps", OPT_GROUP, NULL, NULL, NULL, 0},
     TRAIN_STEP_OPTIONS(ROW)
     {"Optimiser (AdamW)", OPT_GROUP, NULL, NULL, NULL, 0},

@@ -3,11 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/file_kind.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
 #include "../base/text.h"
@@ -114,6 +116,18 @@ int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e)
     return n;
 }
 
+/* Somebody else's file can have the name of a checkpoint; it is not removed. */
+static int is_stream(int dir, const char *name)
+{
+    char head[FILE_KIND_BYTES];
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, head, sizeof head);
+    const struct file_kind *kind = n > 0 ? file_kind(head, n) : NULL;
+    if (fd >= 0)
+        close(fd);
+    return kind && kind->code == FILE_STREAM;
+}
+
 void checkpoint_prune(const char *dir, int64_t oldest)
 {
     DIR *d = opendir(dir);
@@ -121,7 +135,7 @@ void checkpoint_prune(const char *dir, int64_t oldest)
         return;
     for (struct dirent *f; (f = readdir(d));) {
         int64_t step = checkpoint_step(f->d_name);
-        if (step >= 0 && step < oldest)
+        if (step >= 0 && step < oldest && is_stream(dirfd(d), f->d_name))
             unlinkat(dirfd(d), f->d_name, 0);
     }
     closedir(d);

@@ -232,6 +232,11 @@ PYTHON
     short_run --max-steps 3 --output-dir run --overwrite --save-steps 0
     [ "$(ls run)" = "$(printf '%s\n' checkpoint-3.tsz log.jsonl model.tsz)" ]
     [ "$(wc -l < run/log.jsonl)" = 3 ]
+    # files of others stay, whatever their names
+    echo mine > run/checkpoint-9.tsz
+    short_run --max-steps 4 --output-dir run --overwrite --save-steps 1
+    [ "$(echo run/checkpoint-*)" = "$(echo run/checkpoint-{3,4,9}.tsz)" ]
+    [ "$(cat run/checkpoint-9.tsz)" = mine ]
     refused 2 'give one' short_run --max-steps 3 --output-dir run --overwrite --resume
     refused 2 'need --output-dir' short_run --max-steps 3 --overwrite -o x.tsz
     refused 2 '--save-steps must be -1 or at least 0, not -2' short_run --max-steps 3 \
