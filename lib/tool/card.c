@@ -40,6 +40,12 @@ static int is_distilled(const struct card *c)
     return has_step(c, "kd-train", teachers);
 }
 
+static int is_adapted(const struct card *c)
+{
+    static const char *const merge[] = {"merge", NULL};
+    return has_step(c, "hf-export", merge);
+}
+
 static int is_trained(const struct card *c)
 {
     static const char *const always[] = {"max-steps", NULL};
@@ -147,7 +153,7 @@ static int print_origin(const struct card *c, FILE *f)
 
 static void print_metadata(const struct card *c, FILE *f)
 {
-    int pruned = is_pruned(c), changed = pruned || is_trained(c);
+    int pruned = is_pruned(c), changed = pruned || is_trained(c) || is_adapted(c);
     fputs("---\nlibrary_name: transformers\npipeline_tag: text-generation\n", f);
     int based = print_origin(c, f) || c->base_model;
     if (c->base_model)
@@ -171,6 +177,8 @@ static void print_summary(const struct card *c, FILE *f)
         how = is_distilled(c) ? "Pruned and distilled" : "Pruned";
     else if (is_trained(c))
         how = is_distilled(c) ? "Distilled" : "Trained";
+    else if (is_adapted(c))
+        how = "Adapted";
     fprintf(f, "\n# %s\n\n%s", c->name, how);
     if (c->base_model)
         fprintf(f, " from [%s](https://huggingface.co/%s)", c->base_model, c->base_model);

@@ -33,6 +33,9 @@ refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has t
         "o_proj", "gate_proj", "up_proj", "down_proj"]}'
     "$BIN/hf-export" --quiet base again --merge peft
     cmp merged/model.safetensors again/model.safetensors
+    grep -q '^Adapted with `pare`' again/README.md
+    "$BIN/hf-export" --quiet base named --merge peft --base-model house/small
+    grep -qx 'base_model_relation: finetune' named/README.md
     "$BIN/eval-ppl" --quiet base data.tsz > before
     "$BIN/eval-ppl" --quiet m.tsz data.tsz > after
     python3 - <<'P'
