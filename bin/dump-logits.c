@@ -19,7 +19,7 @@ static const struct opt opts[] = {
     {"temperature", OPT_REAL, &spec.temperature, "X",
      "softmax temperature of --sample and --top-k; kd-train must be given the same", 0},
     {"seed", OPT_INT, &spec.seed, "N",
-     "seed of the draws, which otherwise depend only on their position", OPT_FROM_0},
+     "seed of the draws, which otherwise depend only on their position (default 0)", OPT_FROM_0},
     {"Text", OPT_GROUP, NULL, NULL, NULL, 0},
     {"seq-length", OPT_INT, &seq_length, "N",
      "cut longer sequences into pieces of N tokens, as kd-train does; 0: N is that of the rows, or "

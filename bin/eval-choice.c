@@ -17,7 +17,8 @@ static int table;
 
 static const struct opt opts[] = {
     {"limit", OPT_INT, &limit, "N", "use only the first N items; 0: all", OPT_FROM_0},
-    {"fewshot", OPT_INT, &fewshot, "N", "put N answered examples before each item", OPT_FROM_0},
+    {"fewshot", OPT_INT, &fewshot, "N", "put N answered examples before each item (default 0)",
+     OPT_FROM_0},
     {"fewshot-file", OPT_PATH, &fewshot_file, "FILE",
      "items to take the examples from: the first N of the item's group, itself left out", 0},
     {"batch-size", OPT_INT, &run.batch_size, "N",

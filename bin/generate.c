@@ -37,7 +37,7 @@ static const struct opt opts[] = {
      "sample from the most probable tokens whose probabilities add up to X", 0},
     {"top-k", OPT_INT, &top_k, "N", "sample from the N most probable tokens; 0: from all",
      OPT_FROM_0},
-    {"seed", OPT_INT, &seed, "N", "seed for sampling", 0},
+    {"seed", OPT_INT, &seed, "N", "seed for sampling (default 0)", 0},
     {"ignore-eos", OPT_FLAG, &ignore_eos, NULL, "do not stop at an end-of-sequence token", 0},
     {"Many prompts", OPT_GROUP, NULL, NULL, NULL, 0},
     {"data", OPT_PATH, &data_name, "FILE",

@@ -241,13 +241,15 @@ void options_wrap(const char *text, int column, int indent, FILE *f)
     fputc('\n', f);
 }
 
+/* 0 is named where the help says what it does: elsewhere it means that the option is not given. */
 static char *option_default(const struct opt *p)
 {
     if (p->flags & OPT_UNSET)
         return mem_string("");
-    if (p->type == OPT_INT && *(int64_t *)p->value)
+    int says_zero = p->help && strstr(p->help, " 0: ") != NULL;
+    if (p->type == OPT_INT && (*(int64_t *)p->value || says_zero))
         return mem_format(" (default %lld)", (long long)*(int64_t *)p->value);
-    if (p->type == OPT_REAL && *(double *)p->value != 0)
+    if (p->type == OPT_REAL && (*(double *)p->value != 0 || says_zero))
         return mem_format(" (default %g)", *(double *)p->value);
     if ((p->type == OPT_TEXT || p->type == OPT_PATH) && *(const char **)p->value)
         return mem_format(" (default %s)", *(const char **)p->value);

@@ -77,7 +77,7 @@ struct train_options {
     ROW("order", OPT_TEXT, typed.order, "shuffled|sequential", \
         "order within an epoch; if not given, shuffled, or sequential for LOGITS from a pipe", 0) \
     ROW("seed", OPT_INT, seed, "N", \
-        "seed of the shuffle, of random weights, and of the --widths drawn", 0) \
+        "seed of the shuffle, of random weights, and of the --widths drawn (default 0)", 0) \
     ROW("recompute", OPT_FLAG, recompute, NULL, \
         "keep only the inputs of blocks and recompute the rest; saves memory, costs up to a " \
         "third more time", \

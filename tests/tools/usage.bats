@@ -190,6 +190,19 @@ END
     done
 }
 
+@test "help that says what 0 does also says what the default is" {
+    for source in "$ROOT"/bin/*.c; do
+        "$BIN/$(basename "$source" .c)" --help > help
+        python3 - <<'END'
+import re
+options = re.split(r"\n  (?=-)", open("help").read().split("\nOptions:")[1])
+for text in (" ".join(option.split()) for option in options):
+    assert " 0: " not in text or "default" in text or "not given" in text, text
+END
+    done
+    "$BIN/generate" --help | grep -A 1 -e --temperature | grep -q '(default 0)$'
+}
+
 @test "hf-export does not replace the directory that holds its operand" {
     "$BIN/hf-export" "$MODEL" dir 2> /dev/null
     "$BIN/hf-import" dir -o dir/model.tsz
