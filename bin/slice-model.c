@@ -356,6 +356,8 @@ int main(int argc, char **argv)
     else if (drop_added)
         tool_usage(t, "--drop-added goes with --vocab-size or --axes vocab");
     tool_check(t);
+    if (drop_added && !vocab.loose)
+        tool_note(t, "no added token matches --drop-added '%s'", drop_added);
     fit_budget(t, &budget, &target, source, rank_name ? &r : NULL);
     if (slice_plan_make(&p, source, rank_name ? &r : NULL, rank_name, &target, tool_err(t)))
         tool_check(t);

@@ -28,7 +28,9 @@ static void read_token(struct vocab *v, int64_t id, const char *loose)
     uint32_t pair[2];
     enum token_kind kind = tokenizer_kind(v->tokenizer, id);
     v->tokens += kind != TOKEN_NONE;
-    v->stays[id] = kind == TOKEN_NEEDED || (kind == TOKEN_ADDED && !is_loose(v, id, loose));
+    int may_go = kind == TOKEN_ADDED && is_loose(v, id, loose);
+    v->loose += may_go;
+    v->stays[id] = kind == TOKEN_NEEDED || (kind == TOKEN_ADDED && !may_go);
     if (kind != TOKEN_PLAIN || !tokenizer_parents(v->tokenizer, id, pair))
         return;
     v->parents[id][0] = pair[0];

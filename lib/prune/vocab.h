@@ -19,6 +19,7 @@ struct vocab {
     int64_t size;          /* rows of the embeddings */
     int64_t tokens;        /* of these, the ones with a token: the most that a cut keeps */
     int64_t needed;        /* those that stay in every cut: the least */
+    int64_t loose;         /* added tokens that the pattern of vocab_open lets go */
     uint8_t *stays;        /* [size] */
     int64_t (*parents)[2]; /* [size]; -1: it is made of no others */
 };

@@ -133,6 +133,8 @@ print(*m["vocab"].items(), *m["merges"])')" \
     refused 1 "come from different tokenizers" score-vocab gpt2 qwen2.tsz
     refused 1 "a sorted model keeps its token ids" slice-model gpt2 --in-order --vocab-size 300
     refused 2 "--drop-added goes with" slice-model gpt2 --drop-added x --rank gpt2.rank
+    slice-model gpt2 --drop-added '<|none|>' --rank gpt2.rank --vocab-size 300 -o none.cut 2> note
+    grep -q "^slice-model: no added token matches --drop-added '<|none|>'$" note
     refused 2 "--repair works on tokens of the uncut vocabulary" slice-model gpt2 \
         --rank gpt2.rank --vocab-size 300 --repair gpt2.tsz
     # embeddings have rows without a token, which are lost first
