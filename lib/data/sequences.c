@@ -124,7 +124,8 @@ int sequences_check(const struct sequences *s, const uint32_t *ids, int64_t n, i
     for (int64_t i = 0; i < n; i++)
         if (ids[i] >= vocab_size)
             return err_set(s->e,
-                           "%s has token id %u, but the model's vocabulary has only %lld tokens",
+                           "%s has token id %u, but the model's vocabulary has only %lld tokens: "
+                           "tokenize its text with that model",
                            st_path(s->in), ids[i], (long long)vocab_size);
     return 0;
 }

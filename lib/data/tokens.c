@@ -241,7 +241,9 @@ int tokens_check(const struct tokens *t, int64_t vocab_size, const char *path, s
     if (!t->total)
         return err_set(e, "%s has no tokens", path);
     if (t->max_id >= vocab_size)
-        return err_set(e, "%s has token id %u, but the model's vocabulary has only %lld tokens",
+        return err_set(e,
+                       "%s has token id %u, but the model's vocabulary has only %lld tokens: "
+                       "tokenize its text with that model",
                        path, t->max_id, (long long)vocab_size);
     return 0;
 }

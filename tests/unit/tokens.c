@@ -181,10 +181,11 @@ static void test_without_bytes(void)
     struct err e;
     CHECK(!load(&t, rows, 0, &e) && !t.has_bytes && t.n == 3, "%s", e.msg);
     CHECK(!tokens_check(&t, 112, "x", &e), "%s", e.msg);
-    CHECK(
-        tokens_check(&t, 111, "x.tsz", &e) &&
-            strstr(e.msg, "x.tsz has token id 111, but the model's vocabulary has only 111 tokens"),
-        "%s", e.msg);
+    CHECK(tokens_check(&t, 111, "x.tsz", &e) &&
+              strstr(e.msg,
+                     "x.tsz has token id 111, but the model's vocabulary has only 111 tokens: "
+                     "tokenize its text with that model"),
+          "%s", e.msg);
     tokens_free(&t);
     CHECK(!load(&t, none, 0, &e) && t.n == 1 && tokens_check(&t, 10, "x.tsz", &e) &&
               strstr(e.msg, "no tokens"),
