@@ -435,6 +435,7 @@ P
     "$BIN/ts-dump" --hist b.tsz | grep -q -e "--ignore-key sliding_window --ignore-key kv_channels"
     export_ b out $ignored --quiet
     run ! grep -q sliding_window out/config.json
+    "$BIN/gguf-export" b b.gguf $ignored --quiet
     "$BIN/search-arch" b/config.json --parameters 10000 --quiet $ignored > /dev/null
     "$BIN/gguf-export" b b.gguf --quiet $ignored
     [ "$("$BIN/gguf-import" b.gguf --quiet | $ST id)" = "$(id $llama)" ]
