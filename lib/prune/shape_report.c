@@ -109,8 +109,8 @@ json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
 
 /* ---- a table */
 
-/* Three digits and a unit, of which that of 1e9 is `giga`: "8.27B", "16.5G". */
-static void print_amount(FILE *to, double n, char giga)
+/* Three digits and a unit, of which that of 1e9 is `giga`, before `per`: "8.27B", "16.5K/s". */
+static void print_amount(FILE *to, double n, char giga, const char *per)
 {
     const char units[] = {' ', 'K', 'M', giga, 'T'};
     int u = 0, digits = 0;
@@ -118,7 +118,7 @@ static void print_amount(FILE *to, double n, char giga)
         n /= 1000;
     if (u)
         digits = n < 9.995 ? 2 : n < 99.95;
-    fprintf(to, " %6.*f%c", digits, n, units[u]);
+    fprintf(to, " %*.*f%c%s", 6 - (int)strlen(per), digits, n, units[u], per);
 }
 
 void shape_table_head(FILE *to)
@@ -127,13 +127,24 @@ void shape_table_head(FILE *to)
             "ffn", "total", "non-emb", "weights", "cache", "prefill", "decode");
 }
 
+static void print_speed(FILE *to, double n)
+{
+    if (n < 1000)
+        fprintf(to, " %5.4g/s", n);
+    else
+        print_amount(to, n, 'G', "/s");
+}
+
 static void print_speeds(FILE *to, const struct shape_report *r, const struct footprint *f)
 {
     struct speed s = r->measured.decode > 0 ? r->measured : predicted(r, f);
-    if (s.decode > 0)
-        fprintf(to, " %5.4g/s %5.4g/s\n", s.prefill, s.decode);
-    else
+    if (s.decode > 0) {
+        print_speed(to, s.prefill);
+        print_speed(to, s.decode);
+        fputc('\n', to);
+    } else {
         fprintf(to, " %6.2fx %6.2fx\n", prefill_speedup(r, f), decode_speedup(r, f));
+    }
 }
 
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
@@ -151,9 +162,9 @@ void shape_table_row(FILE *to, const struct shape_report *r, const struct model_
             fprintf(to, "%*" PRId64, columns[i].width, model_spec_size(shape, columns[i].axis, 0));
         free(mixed);
     }
-    print_amount(to, (double)f->parameters, 'B');
-    print_amount(to, (double)f->non_embedding, 'B');
-    print_amount(to, (double)f->weight_bytes, 'G');
-    print_amount(to, (double)f->kv_bytes, 'G');
+    print_amount(to, (double)f->parameters, 'B', "");
+    print_amount(to, (double)f->non_embedding, 'B', "");
+    print_amount(to, (double)f->weight_bytes, 'G', "");
+    print_amount(to, (double)f->kv_bytes, 'G', "");
     print_speeds(to, r, f);
 }

@@ -150,7 +150,10 @@ for line in open("shapes"):
         --quiet > shapes
     [ "$(grep -c '"measured":{"prefill":[1-9][0-9.e+]*,"decode":[1-9][0-9.e+]*}' shapes)" = 2 ]
     search-arch "$llama" --context 16 --measure --dtype q8_0 --quiet --table |
-        grep -q '/s *[0-9.e+]*/s$'
+        grep -q '/s *[0-9.e+]*[KM]*/s$'
+    search-arch "$llama" --context 16 --bandwidth 90G --flops 1T --quiet --table > table
+    tail -n 1 table | grep -q ' [0-9.]*[KM]/s *[0-9.]*[KM]/s$'
+    awk 'length > 80 { bad = 1 } END { exit bad }' table
     echo '{"model_type": "llama", "vocab_size": 10000000, "hidden_size": 1000000,
         "num_attention_heads": 10000, "intermediate_size": 1, "num_hidden_layers": 1}' > huge.json
     refused 1 "of memory: it cannot be measured here" search-arch huge.json --measure \
