@@ -395,7 +395,7 @@ list" ]
     calibrate 100000 2> note
     per=$(sed -n 's/.*activations and sums \([0-9]*\).*/\1/p' note)
     # nearly all that the machine has, so more than is left; the kernel lends that much unasked
-    batch=$(awk -v per="$per" '/MemTotal/ { print int($2 / 1000 * 0.99 / per * 100000) }' \
+    batch=$(awk -v per="$per" '/MemTotal/ { print int($2 * 1.024 / 1000 * 0.99 / per * 100000) }' \
         /proc/meminfo)
     run --separate-stderr -1 calibrate "$batch"
     [[ $stderr == *"memory are left: lower --batch-size or --seq-length; --force starts anyway"* ||
