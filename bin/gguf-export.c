@@ -35,7 +35,7 @@ static const struct tool_desc desc = {
         "function from the file, and tokenizes the same, but for Unicode normalisation, which it "
         "leaves out.\n\nQuantised blocks are those of llama.cpp's quantiser without an importance "
         "matrix, and so are the types: the head (or the embedding that is also the head) becomes "
-        "q6_k, and the _m and _s types give some layers more bits. Rows that are no multiple of "
+        "q6_k, and the _m and _s types give some layers more bits. Rows that are not multiples of "
         "256, or of 32, are stored as the type that llama.cpp would take instead; a note says "
         "which size would suit. Vectors stay f32.\n\nA shape that llama.cpp's architecture for "
         "the family cannot hold is written as another that computes the same (qwen2 as llama, "

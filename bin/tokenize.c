@@ -84,7 +84,7 @@ static const struct tool_desc desc = {
         "encoded as bytes if the vocabulary has them; bytes that the vocabulary lacks are left "
         "out, and a note gives their number. Tokens are held in memory, 9 bytes each, until they "
         "are written. Refuses tokenizers other than BPE and Unigram, unknown parts of "
-        "tokenizer.json, ids beyond the vocabulary, and files that are no text, such as Parquet "
+        "tokenizer.json, ids beyond the vocabulary, and files that are not text, such as Parquet "
         "files.",
     .example = "  tokenize -m teacher/ --seq-length 512 corpus.txt > train.tsz\n"
                "  tokenize -m teacher/ --seq-length 2048 --pack chats.jsonl > chats.tsz",

@@ -81,7 +81,7 @@ static int check_nul(const struct documents *d, int64_t got)
     if (!nul || d->format != DOCUMENTS_AUTO || d->form >= FORM_LINES)
         return 0;
     return err_set(d->e,
-                   "%s has a NUL byte at byte %lld, so it is no text: tr -d '\\0' removes them",
+                   "%s has a NUL byte at byte %lld, so it is not text: tr -d '\\0' removes them",
                    d->path, (long long)(d->bytes + (nul - d->buffer) - d->from));
 }
 

@@ -138,7 +138,7 @@ sys.stdout.buffer.write(gzip.compress(open(sys.argv[1], "rb").read(), mtime=0))'
     pack b.gz a
     refused a " holds a gzip file, not text"
     printf 'one\ntwo\000' > a
-    refused a " has a NUL byte at byte 7, so it is no text: tr -d '\\0' removes them"
+    refused a " has a NUL byte at byte 7, so it is not text: tr -d '\\0' removes them"
     tokens a --format text > /dev/null
 }
 
