@@ -10,11 +10,12 @@ them.
                                              Q8_0 and Q4_0 hold exactly
     gguf.py vocab TOKENIZER.json OUT PRE     a tokenizer.json alone as the vocabulary of a model
                                              without tensors worth the name
-    gguf.py agree DIR FILE                   FILE has the metadata that `make DIR` writes
+    gguf.py agree DIR FILE...                FILE has the metadata that `make DIR` writes; more such
+                                             pairs may follow
     gguf.py show FILE [PREFIX]               FILE's metadata, long lists shortened, and its tensors'
                                              types; of those that begin with PREFIX
-    gguf.py same A B                         streams (uncompressed) with the same id and, widened to
-                                             f32, the same tensors
+    gguf.py same A B...                      streams (uncompressed) with the same id and, widened to
+                                             f32, the same tensors; more such pairs may follow
     gguf.py near A B BOUND                   streams (uncompressed) of the same records, whose
                                              values differ by at most BOUND times the record's
                                              largest
@@ -332,14 +333,16 @@ def read(path):
     begin = at + -at % 32
     return M, {name: (kind, shape, begin + offset) for name, (kind, shape, offset) in T.items()}
 
-def agree(folder, path):
+def agree(folder, path, *more):
     c = json.load(open(folder + "/config.json"))
     want, got = metadata(c), read(path)[0]
     for key, value in want.items():
         if key in ("general.name", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"):
             continue
         near = isinstance(value, float) and math.isclose(value, got.get(key, 0), rel_tol=1e-6)
-        assert near or got.get(key) == value, (key, value, got.get(key))
+        assert near or got.get(key) == value, (path, key, value, got.get(key))
+    if more:
+        agree(*more)
 
 def show(path, prefix=""):
     M, T = read(path)
@@ -428,14 +431,16 @@ def tiny(folder):
     json.dump(c, open(folder + "/config.json", "w"))
     st.save(folder, T)
 
-def same(a, b):
+def same(a, b, *more):
     (ha, ra), (hb, rb) = (stream.read(open(path, "rb")) for path in (a, b))
     wide = lambda records: {
         n: (s, floats(d.upper(), raw)) for n, d, s, raw in records if not n.startswith("file/")}
-    assert ha["id"] == hb["id"], (ha["id"], hb["id"])
+    assert ha["id"] == hb["id"], (a, ha["id"], hb["id"])
     x, y = wide(ra), wide(rb)
-    assert x.keys() == y.keys(), x.keys() ^ y.keys()
-    assert not [n for n in x if x[n] != y[n]], [n for n in x if x[n] != y[n]]
+    assert x.keys() == y.keys(), (a, x.keys() ^ y.keys())
+    assert not [n for n in x if x[n] != y[n]], (a, [n for n in x if x[n] != y[n]])
+    if more:
+        same(*more)
 
 def near(a, b, bound):
     x, y = ({

@@ -27,17 +27,19 @@ refused() {     # refused MODEL WORDS: in one line, and no file is written
 }
 
 @test "families that a file can state as they are: id, tensors and metadata" {
-    for name in llama llama31 llama_bias mistral qwen2 qwen3 gpt2 gpt_neox granite; do
-        "$BIN/gguf-export" "$G/families/$name" m.gguf --quiet
-        back "$G/families/$name" m.gguf
-        $GGUF agree "$G/families/$name" m.gguf
-    done
-    for name in falcon falcon_11b falcon_40b gemma glm4 hunyuan_v1_dense seed_oss stablelm \
+    local agree="llama llama31 llama_bias mistral qwen2 qwen3 gpt2 gpt_neox granite" pairs=()
+    for name in $agree falcon falcon_11b falcon_40b gemma glm4 hunyuan_v1_dense seed_oss stablelm \
         stablelm2_12b; do
-        "$BIN/gguf-export" "$G/families/$name" m.gguf --quiet
-        back "$G/families/$name" m.gguf
+        "$BIN/gguf-export" "$G/families/$name" $name.gguf --quiet
+        "$BIN/gguf-import" $name.gguf --compress none --quiet -o $name.gguf.tsz
+        "$BIN/hf-import" "$G/families/$name" --compress none -o $name.tsz
+        pairs+=($name.gguf.tsz $name.tsz)
     done
-    $GGUF show m.gguf general. > about
+    $GGUF same "${pairs[@]}"
+    pairs=()
+    for name in $agree; do pairs+=("$G/families/$name" $name.gguf); done
+    $GGUF agree "${pairs[@]}"
+    $GGUF show stablelm2_12b.gguf general. > about
     grep -qx 'general.architecture stablelm' about
     grep -qx 'general.file_type 32' about
     grep -qx 'general.quantization_version 2' about
