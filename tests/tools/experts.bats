@@ -121,6 +121,11 @@ P
     kd --max-steps 4 -o whole.tsz
     kd --max-steps 4 --recompute -o again.tsz
     cmp whole.tsz again.tsz || python3 "$OLDPWD/tests/tools/prune.py" close whole.tsz again.tsz 1e-6
+    kd --max-steps 4 --save-steps 2 --output-dir steps
+    mkdir half
+    cp steps/checkpoint-2.tsz half/
+    kd --max-steps 4 --save-steps 2 --output-dir half --resume
+    cmp steps/model.tsz half/model.tsz
     generate whole.tsz --prompt-ids "1 2 3" --max-new-tokens 4 --temperature 0 --ignore-eos > ids
     [ "$(wc -w < ids)" = 7 ]
 }
