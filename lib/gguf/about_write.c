@@ -2,7 +2,6 @@
  * such as SmolLM2-135M-Instruct-v1.0 has a base, a size, a finetune and a version; the size is
  * counted, not taken from the name. */
 #include <ctype.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -57,13 +57,6 @@ const char *train_stream_form(const struct train_stream *s)
     return names[s->form.form];
 }
 
-void train_stream_close(struct train_stream *s)
-{
-    logits_close(&s->in);
-    free(s->data);
-    s->data = NULL;
-}
-
 /* ---- what is refused */
 
 static int losses_check(const struct train_stream *s, const struct train_options *o, struct err *e)

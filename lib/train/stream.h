@@ -36,6 +36,5 @@ int64_t train_stream_bytes(const struct train_stream *s, int64_t n_seq, int64_t 
 /* Adds the teacher of a batch, which has these rows. */
 int train_stream_fill(struct train_stream *s, struct data_batch *b, const struct data_row *rows,
                       struct err *e);
-void train_stream_close(struct train_stream *s);
 
 #endif
