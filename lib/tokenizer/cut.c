@@ -105,6 +105,44 @@ static void cut_added(const struct cutting *c, json_t *list)
     }
 }
 
+static int is_lost(const struct cutting *c, const json_t *special)
+{
+    size_t i;
+    json_t *id;
+    json_array_foreach(json_object_get(special, "ids"), i, id)
+        if (new_id(c, id) < 0)
+            return 1;
+    return 0;
+}
+
+static int is_named(const json_t *parts, const char *name)
+{
+    size_t i;
+    json_t *part;
+    json_array_foreach(parts, i, part) {
+        const char *id = json_string_value(
+            json_object_get(json_object_get(part, "SpecialToken"), "id"));
+        if (id && !strcmp(id, name))
+            return 1;
+    }
+    return 0;
+}
+
+/* Lost tokens leave the table of a template. Those of single texts are never lost. */
+static void cut_table(const struct cutting *c, const json_t *template, json_t *table)
+{
+    const char *name;
+    json_t *special;
+    void *next;
+    json_object_foreach_safe(table, next, name, special) {
+        if (!is_lost(c, special))
+            continue;
+        if (is_named(json_object_get(template, "pair"), name))
+            err_set(c->e, "its tokenizer puts %.60s beside pairs of texts, so it must stay", name);
+        json_object_del(table, name);
+    }
+}
+
 /* Every "ids" of special tokens, in whatever sequence of processors. */
 static void cut_post(const struct cutting *c, json_t *value)
 {
@@ -114,6 +152,8 @@ static void cut_post(const struct cutting *c, json_t *value)
     json_array_foreach(value, i, member)
         cut_post(c, member);
     json_object_foreach(value, key, member) {
+        if (!strcmp(key, "special_tokens"))
+            cut_table(c, value, member);
         if (strcmp(key, "ids")) {
             cut_post(c, member);
             continue;

@@ -114,6 +114,25 @@ print(*m["vocab"].items(), *m["merges"])')" \
     refused 1 "come from different tokenizers" learn --teacher gpt2
 }
 
+@test "a special token that goes leaves the post-processor; one that pairs of texts get must stay" {
+    ranked spm
+    slice-model --quiet spm --rank spm.rank --vocab-size 262 --drop-added '</s>' -o loose.tsz
+    ts-dump --values file/tokenizer.json loose.tsz | python3 -c '
+import json, sys
+post = json.load(sys.stdin)["post_processor"]["special_tokens"]
+assert {k: v["ids"] for k, v in post.items()} == {"<s>": [1]}, post'
+    python3 - "$small/spm.json" > paired.json <<'P'
+import json, sys
+t = json.load(open(sys.argv[1], encoding="utf-8"))
+t["post_processor"]["pair"].append({"SpecialToken": {"id": "</s>", "type_id": 1}})
+json.dump(t, sys.stdout)
+P
+    $vocab model paired.json paired
+    score-vocab --quiet --any-tokenizer paired spm.tsz | rank -o paired.rank
+    refused 1 "puts </s> beside pairs of texts, so it must stay" slice-model paired \
+        --rank paired.rank --vocab-size 262 --drop-added '</s>'
+}
+
 @test "what cannot be cut is refused: tokenizers, sizes, other ways of choosing" {
     $vocab model "$small/metaspace_first.json" first
     tokenize --quiet -m first "$small/metaspace_first.jsonl" -o first.tsz
