@@ -59,6 +59,23 @@ static int is_sentencepiece(const struct writing *w)
     return json_is_true(json_object_get(w->model, "byte_fallback"));
 }
 
+/* The type of a normalizer that changes text as llama.cpp does not, NULL if there is none. It
+ * leaves out NFC, which changes few texts, and does by itself what SentencePiece does to spaces. */
+static const char *foreign_normalizer(const struct writing *w)
+{
+    json_t *whole = json_object_get(w->tokenizer, "normalizer"), *x;
+    json_t *parts = json_object_get(whole, "normalizers");
+    int64_t n = parts ? (int64_t)json_array_size(parts) : !!json_is_object(whole);
+    for (int64_t i = 0; i < n; i++) {
+        x = parts ? json_array_get(parts, (size_t)i) : whole;
+        const char *type = text_of(x, "type");
+        int is_spaces = !strcmp(type, "Prepend") || !strcmp(type, "Replace");
+        if (is_byte_level(w) ? strcmp(type, "NFC") : !is_spaces)
+            return type;
+    }
+    return NULL;
+}
+
 /* ---- tokens */
 
 static int is_listed(const char *s)
@@ -361,10 +378,12 @@ int gguf_put_tokenizer(struct gguf_head *head, const struct gguf_texts *texts, c
                 "llama.cpp has no form for this tokenizer.json: model %.40s is neither byte-level "
                 "BPE nor a BPE with bytes to fall back to",
                 text_of(w.model, "type"));
-    if (!e->set &&
-        find_part(json_object_get(w.tokenizer, "normalizer"), "normalizers", "Lowercase"))
-        err_set(e, "llama.cpp has no form for this tokenizer.json: it puts text into lower case, "
-                   "which llama.cpp does for no BPE");
+    const char *foreign = e->set ? NULL : foreign_normalizer(&w);
+    if (foreign)
+        err_set(e,
+                "llama.cpp has no form for this tokenizer.json: it changes text by the normalizer "
+                "%.40s, which llama.cpp has for no such BPE",
+                foreign);
     if (!e->set)
         put_tokenizer(&w, config);
     json_decref(w.tokenizer);

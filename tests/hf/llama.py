@@ -222,7 +222,9 @@ def check_types(bin_, work):
 
 def with_tokenizer(folder, tokenizer, like):
     t = json.load(open(tokenizer, encoding="utf-8"))
-    n = 1 + max([*t["model"]["vocab"].values(), *(a["id"] for a in t["added_tokens"])])
+    vocab = t["model"]["vocab"]
+    ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+    n = 1 + max([*ids, *(a["id"] for a in t["added_tokens"])])
     st.edit(
         like, folder, f"C['vocab_size'] = {n}\n"
         "for k in 'model.embed_tokens.weight', 'lm_head.weight':\n"

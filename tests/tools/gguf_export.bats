@@ -235,8 +235,12 @@ json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
     for normalizer in '{"type": "Lowercase"}' \
         '{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}'; do
         changed normalizer "$normalizer"
-        refused changed "it puts text into lower case, which llama.cpp does for no BPE"
+        refused changed "the normalizer Lowercase, which llama.cpp has for no such BPE"
     done
+    changed normalizer '{"type": "NFKC"}'
+    refused changed "the normalizer NFKC"
+    changed normalizer '{"type": "Sequence", "normalizers": [{"type": "NFC"}]}'
+    "$BIN/gguf-export" --quiet changed changed.gguf
 }
 
 @test "the file's name in a directory, by convention; the name and what it was made from" {
