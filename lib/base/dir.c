@@ -44,6 +44,13 @@ static void release(struct dir_out *d)
     *d = (struct dir_out){.temporary.fd = -1};
 }
 
+/* "." and "..", which cannot be replaced by a rename */
+static int has_no_name(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
+    return !strcmp(last, ".") || !strcmp(last, "..");
+}
+
 int dir_create(struct dir_out *d, const char *path, int overwrite, const char *mark, struct err *e)
 {
     struct stat st;
@@ -51,7 +58,10 @@ int dir_create(struct dir_out *d, const char *path, int overwrite, const char *m
     *d = (struct dir_out){.path = mem_string(path)};
     for (size_t n = strlen(d->path); n > 1 && d->path[n - 1] == '/'; n--)
         d->path[n - 1] = 0;
-    if (!lstat(d->path, &st)) {
+    if (has_no_name(d->path)) {
+        err_set(e, "a finished directory is put in its place under its name: give that, not '%s'",
+                path);
+    } else if (!lstat(d->path, &st)) {
         if (!S_ISDIR(st.st_mode))
             err_set(e, "'%s' exists and is not a directory", path);
         else if (!check_place(d->path, overwrite, mark, &empty, e))

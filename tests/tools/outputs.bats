@@ -110,6 +110,11 @@ until_there() {     # until_there PATTERN: a regular file of that path in out
     refused 1 "out: Is a directory" learn never -o out
     refused 1 "cannot write out/: " learn never -o out/
     refused 1 "cannot write : " learn never -o ''
+    mkdir empty
+    for here in . .. empty/. ../; do
+        (cd empty && refused 1 "under its name: give that, not '$here'" \
+            "$BIN/hf-export" "$MODEL" "$here")
+    done
 }
 
 @test "remnants of SIGKILL go when the name is written again; files being written stay" {
