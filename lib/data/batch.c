@@ -99,7 +99,7 @@ int data_check_tokenizers(const char *a_name, const char *a_id, const char *b_na
         return 0;
     return err_set(e,
                    "%s and %s come from different tokenizers (%.8s, %.8s), so their token ids "
-                   "differ in meaning; use --any-tokenizer to override",
+                   "differ in meaning: tokenize with one of them, or use --any-tokenizer to go on",
                    a_name, b_name, a_id, b_id);
 }
 
