@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/file.h"
 #include "../base/text.h"
 #include "../base/utf8.h"
 #include "history.h"
@@ -285,19 +286,53 @@ static const char *read_as(const struct card *c, size_t of)
     return NULL;
 }
 
+/* Frees text, in which every `from` becomes `to`. */
+static char *replaced(char *text, const char *from, const char *to)
+{
+    char *made = mem_string(""), *found, *rest = text;
+    for (; (found = strstr(rest, from)); rest = found + strlen(from))
+        made = mem_append(made, "%.*s%s", (int)(found - rest), rest, to);
+    made = mem_append(made, "%s", rest);
+    free(text);
+    return made;
+}
+
+/* The folders of its maker's machine are no concern of a card's readers: of the absolute paths that
+ * a step reads, the names stay. */
+static char *without_folders(char *command, const json_t *step)
+{
+    size_t i;
+    json_t *input;
+    json_array_foreach(json_object_get(step, "inputs"), i, input) {
+        const char *path = json_string_value(json_object_get(input, "path"));
+        if (path && *path == '/' && path[1]) {
+            char *name = file_base_name(path);
+            command = replaced(command, path, name);
+            free(name);
+        }
+    }
+    return command;
+}
+
 static char *command_of(const struct card *c, size_t i)
 {
     char *text;
     size_t n;
+    const json_t *step = json_array_get(c->steps, i);
     const char *path = read_as(c, i);
     FILE *f = mem_stream_open(&text, &n);
-    hist_command(json_array_get(c->steps, i), f);
+    hist_command(step, f);
     mem_stream_close(f);
-    if (path && !strcmp(path, "-"))
+    text = without_folders(text, step);
+    if (!path)
+        return text;
+    if (!strcmp(path, "-"))
         return mem_append(text, " |");
-    return path && *path != '/' && strspn(path, name_characters) == strlen(path)
-               ? mem_append(text, " -o %s", path)
-               : text;
+    char *name = *path == '/' ? file_base_name(path) : mem_string(path);
+    if (strspn(name, name_characters) == strlen(name))
+        text = mem_append(text, " -o %s", name);
+    free(name);
+    return text;
 }
 
 static void print_steps(const struct card *c, FILE *f)

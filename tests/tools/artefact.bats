@@ -78,6 +78,18 @@ base_model_relation: finetune|tags:|- pare|- pruned|- distillation" ]
     cmp ../small/config.json other/config.json
 }
 
+@test "the card names files without the folders of its maker's machine" {
+    small
+    slice-model "$PWD/teacher" --in-order --intermediate-size 8 -o here.tsz
+    kd-train "$PWD/here.tsz" --teacher "$PWD/teacher" --data "$PWD/tokens.tsz" \
+        --max-steps 1 -o k.tsz
+    hf-export "$PWD/k.tsz" carded
+    commands carded > steps
+    [ "$(grep -c -e "^kd-train --teacher teacher .* --data tokens.tsz .* here.tsz -o k.tsz$" \
+        -e '^slice-model .* teacher -o here.tsz$' -e '^hf-export .* k.tsz carded$' steps)" = 3 ]
+    if grep -F "$PWD" carded/README.md; then false; fi
+}
+
 @test "the origin's name on the Hub: given, of the cache, of config.json" {
     hub=hub/models--house--big-1.5/snapshots/0123
     mkdir -p "$hub"
