@@ -1,5 +1,6 @@
 # eval-ppl --against: figures beside a teacher, by sequence and as a table.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -17,11 +18,6 @@ logits() { "$BIN/dump-logits" --quiet --full --compress none "$@"; }
 against() { python3 -c 'import json, sys
 print(json.dumps({k: v for k, v in json.load(sys.stdin)["against"].items() if k not in (
     "model", "logits", "logits_id")}))'; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "divergence, agreement and their errors are those of the logits" {
     logits "$LLAMA" tokens.tsz -o teacher.tsz

@@ -1,5 +1,6 @@
 # What hf-export writes beside the model: card, history, what the Hub and transformers need.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH OMP_WAIT_POLICY=passive
@@ -14,12 +15,6 @@ front() { awk '/^---$/ { n++; next } n == 1' "$1/README.md"; }
 
 commands() {    # of the card, each on one line
     awk '/^```/ { n++; next } n == 1' "$1/README.md" | sed ':a; /\\$/ { N; s/ \\\n */ /; ba }'
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 # A teacher with a card of its own, cut and distilled.

@@ -1,6 +1,7 @@
 # bench-model: what a model costs, as records and as a table. Of speeds it can only be
 # checked that they are there.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -11,11 +12,6 @@ setup() {
 }
 
 bench() { "$BIN/bench-model" --quiet --seconds 0.001 "$@"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "records: costs of the shape, predicted and measured" {
     bench "$LLAMA" "$G/slice/llama/ffn" --context 32 > records

@@ -1,6 +1,7 @@
 # eval-choice: log-likelihoods against eval-ppl, shared and single texts, few-shot examples, records
 # and table, mistakes; pipelines/tasks on each published form.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -32,12 +33,6 @@ near() { python3 -c 'import sys
 x = [float(v) for v in sys.argv[1:]]
 bad = [(a, b) for a, b in zip(x[::2], x[1::2]) if not abs(a - b) <= 1e-4]
 sys.exit(f"{bad}" if bad else 0)' "$@"; }
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "a text without ctx has the log-likelihood that eval-ppl gives it behind the BOS token" {
     echo '{"choices": "And God said, Let there be light."}' > items.jsonl

@@ -1,6 +1,7 @@
 # eval-ppl --conventions: the windows of published figures, cut by hand, and what each makes of the
 # losses.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -27,11 +28,6 @@ P
 }
 
 record() { "$BIN/eval-ppl" --quiet "$@"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "windows of four tokens, stride 2, cut by hand" {
     printf ' one two  three\nfour\xc2\xa0five ' > text          # white space at both ends counts

@@ -1,5 +1,6 @@
 # Data of training and calibration: streams read by position, several sources, damage.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -32,11 +33,6 @@ assert first and all(o == first for o in others)
 P
 }
 without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "plain, compressed or through a pipe, rows or documents: the same model" {
     for length in 8 0; do

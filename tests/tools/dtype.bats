@@ -1,5 +1,6 @@
 # --dtype of slice-model and kd-train, and cuts of q8_0, which is rounded again.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH OMP_WAIT_POLICY=passive
@@ -17,12 +18,6 @@ types() {     # how many tensors of each dtype
 }
 
 size() { ts-dump "$1" | sed -n 's/.* \([0-9]*\) bytes$/\1/p'; }
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "every dtype: tensors, bytes as predicted, history; keep is as if it were not given" {
     cut="slice-model tiny --in-order --intermediate-size 64 --compress none"

@@ -1,6 +1,7 @@
 # eval-ppl and dump-logits: golden losses and logits of every family, windows, records, thresholds,
 # refusals.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -14,11 +15,6 @@ setup() {
 golden_tokens() { $GOLDEN ids "$1/expected.safetensors" input_ids | "$BIN/tokenize" --ids -o "$2"; }
 value() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$@"; }
 record() { "$BIN/eval-ppl" --quiet "$@"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "the mean loss of every golden family and every cut model" {
     for dir in "$G"/families/*; do

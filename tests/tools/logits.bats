@@ -1,6 +1,7 @@
 # dump-logits and kd-train --teacher-logits: what a stream holds, its shards, training from a file
 # and from a pipe, refusals.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -22,11 +23,6 @@ train() {       # 7 steps, or as many as --max-steps says, of 4 sequences
         --gradient-accumulation-steps 2 --learning-rate 1e-3 "$@"
 }
 weights() { "$BIN/ts-dump" --values layers.1.q_proj.weight "$1"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "the largest probabilities, their rest and draws, against the full logits" {
     dump --full -o full.tsz

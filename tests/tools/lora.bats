@@ -1,5 +1,6 @@
 # kd-train --lora, PEFT directories, hf-export --merge: what is written and read, numbers, refusals.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -15,11 +16,6 @@ setup() {
 adapt() {       # adapt STUDENT OPTION...: four steps, without a teacher
     "$BIN/kd-train" "$1" --loss ce --data data.tsz --max-steps 4 --batch-size 2 --warmup-steps 1 \
         --learning-rate 1e-2 --quiet "${@:2}"
-}
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "a PEFT directory, and the model with its sums: W + alpha / R B A, the rest bit for bit" {

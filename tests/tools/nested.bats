@@ -1,5 +1,6 @@
 # Nested students: slice-model --sort, kd-train --widths, slice-model --in-order.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
@@ -18,11 +19,6 @@ train() {
     local widths=${1:+--widths=$1} name=$2; shift 2
     kd-train sorted.tsz $widths --teacher "$teacher" --data tokens.tsz --batch-size 2 \
         --learning-rate 1e-3 --quiet --log "$name.log" -o "$name.tsz" "$@"
-}
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "the whole model as the only shape: the bits of a run without --widths" {

@@ -1,6 +1,7 @@
 # Outputs of tools appear whole or not at all, replace nothing but their target, and are not lost
 # after hours of work.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -14,12 +15,6 @@ setup() {
     "$BIN/tokenize" --ids --seq-length 16 ids.txt -o data.tsz
     printf 'the cat sat on the mat, the cat sat on the hat\n' > text
     mkdir out
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 learn() { "$BIN/train-tokenizer" --vocab-size 259 text "$@"; }

@@ -1,6 +1,7 @@
 # tokenize --pack: documents side by side in rows are evaluated and trained as by themselves; which
 # tools refuse such rows.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -28,11 +29,6 @@ a, b = (json.loads(open(f).readline()) for f in sys.argv[1:3])
 for key in sys.argv[3].split():
     x, y = a[key], b[key]
     assert abs(x - y) <= float(sys.argv[4]) * abs(y), "%s: %r, not %r" % (key, x, y)' "$@"
-}
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "rows hold whole documents in few rows, and the header counts text and padding" {

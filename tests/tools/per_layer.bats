@@ -1,6 +1,7 @@
 # Shapes whose layers differ: from replace and measure to the best shape under a budget, its cut,
 # and a directory that others load.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
@@ -15,12 +16,6 @@ table() {
     while read -r layer what kl; do
         printf '{"layer":%s,%s,"kl":%s}\n' "$layer" "$what" "$kl"
     done
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 options() { sed 's/.*"options":"\([^"]*\)".*/\1/' "$1"; }

@@ -1,6 +1,7 @@
 # probe-layers beyond the loss without layers, which prune.bats has golden numbers of: divergence,
 # each smaller variant of a layer in place of the layer; scores of layers side by side.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
@@ -21,12 +22,6 @@ ranked() {
 # variants OUT WORDS OPTION...
 variants() {
     probe-layers --quiet model tokens.tsz --rank rank.tsz -o "$1" --variants "$2" "${@:3}"
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "a variant's loss is that of slice-model's cut" {

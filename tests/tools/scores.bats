@@ -1,5 +1,6 @@
 # Scores of units beyond those of the papers: activations times weights, weights times gradients.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
@@ -7,12 +8,6 @@ setup() {
     export OMP_NUM_THREADS=1            # the models are tiny
     prune="python3 $PWD/tests/tools/prune.py" scores="python3 $PWD/tests/tools/scores.py"
     cd "$BATS_TEST_TMPDIR"
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 # calibrated FAMILY: model.tsz, tokens.tsz, acts.tsz

@@ -1,18 +1,13 @@
 # Choosing a shape: budgets of slice-model, what it says about shapes before they are trained, and
 # search-arch.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     export PATH=${PARE_BIN:-$PWD/bin}:$PATH OMP_WAIT_POLICY=passive
     GOLDEN=$PWD/tests/golden
     llama=$GOLDEN/families/llama
     cd "$BATS_TEST_TMPDIR" || exit
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "a budget is a short way to give sizes: the same bytes, id and history" {

@@ -1,5 +1,6 @@
 # kd-train --states: golden trajectories, what is kept and what is written, refusals.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -21,11 +22,6 @@ golden_run() {
 }
 lifted_run() { golden_run --loss kl+ce --lift "$G/train/data.safetensors" "$@"; }
 without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "the golden trajectories: losses, states, norms with the lift, final weights and lift" {
     lifted_run --states block:-3:-3 --log kl_ce_is.log --output-dir normed --save-steps 12

@@ -1,5 +1,6 @@
 # kd-train: golden trajectories, resuming after any kind of interruption, refusals.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -20,11 +21,6 @@ golden_run() {
 }
 short_run() { "${SHORT[@]}" --quiet "$@"; }
 without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; }
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
-}
 
 @test "the golden trajectories: kl and ce, losses, norms, rates and final weights" {
     golden_run --teacher "$TEACHER" --log kl.log -o kl.tsz

@@ -1,6 +1,7 @@
 # Mistakes of a hurried user: the same stream twice, impossible sizes, NaN weights, limits of the
 # system, two runs at once.
 bats_require_minimum_version 1.5.0
+load refused
 
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
@@ -11,12 +12,6 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || exit
     for i in 1 2 3 4; do echo "$i 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"; done > ids.txt
     "$BIN/tokenize" --ids --seq-length 16 ids.txt -o data.tsz
-}
-
-refused() {     # refused STATUS WORDS COMMAND...: one line on stderr that has the words
-    run --separate-stderr "-$1" "${@:3}"
-    [ "${#stderr_lines[@]}" = 1 ] || { echo "$stderr"; false; }
-    [[ $stderr == *"$2"* ]] || { echo "$stderr"; false; }
 }
 
 with_nan() {    # with_nan DIR: the model with one weight that is not a number
