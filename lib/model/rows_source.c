@@ -1,6 +1,7 @@
 /* A model that has some tokens of another's vocabulary: a source over a source. In: the other's
  * files and tensors. Out: the same, but of the tensors with a row for every token (embeddings, a
- * head that is not tied) only the rows of the kept ids, in their order. See source.h. */
+ * head that is not tied) only the rows of the kept ids, in their order. Refused: such a vector in
+ * blocks of q8_0. See source.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,11 +32,15 @@ static int rows_next(void *self, int i, struct err *e)
 {
     struct rows_in *s = self;
     struct tensor t;
-    (void)e;
     if (model_next(s->from, &t) < 0)
         return -1;
     s->row = 0;
     s->row_bytes = has_rows(s->spec, i) ? tensor_bytes(&t) / t.shape[0] : 0;
+    if (s->row_bytes && t.ndim == 1 && t.dtype == DT_Q8_0)
+        return err_set(e,
+                       "tensor %s is a vector of q8_0, whose blocks are of several tokens: write "
+                       "the model anew with slice-model --dtype f32",
+                       t.name);
     return 0;
 }
 

@@ -212,20 +212,19 @@ int vocab_files_make(struct vocab_files *f, const struct vocab *v, const int64_t
     int kept = 0;
     f->text = mem_alloc((size_t)h->n_files * sizeof *f->text);
     vocab_ids_visit(h->config, new_id, &c);
-    for (int i = 0; i < h->n_files && !e->set; i++) {
+    for (int i = 0; i < h->n_files; i++) {
         char *name = h->files[i].name;
         if (is_older_form(name)) {
             free(name);
             continue;
         }
         h->files[kept].name = name;
-        f->text[kept] = cut_file(&c, name, in, &h->files[kept].bytes, e);
+        f->text[kept] = e->set ? NULL : cut_file(&c, name, in, &h->files[kept].bytes, e);
         if (!strcmp(name, "tokenizer.json") && f->text[kept])
             model_tokenizer_id(h->tokenizer_id, f->text[kept], h->files[kept].bytes);
         kept++;
     }
-    if (!e->set)
-        h->n_files = kept;
+    h->n_files = kept;
     free(c.id_of);
     return e->set ? -1 : 0;
 }
