@@ -81,8 +81,8 @@ int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim)
 
 /* What the config of a model says of a rope table, for writers of other formats. */
 struct rope_said {
-    char
-        type[61]; /* of the scaling: "default", "linear", "llama3", "yarn", "longrope", "dynamic" */
+    /* of the scaling: "default", "linear", "llama3", "yarn", "longrope", "dynamic" */
+    char type[61];
     double theta;
     double positions; /* before scaling */
     double factor;    /* of linear and yarn */

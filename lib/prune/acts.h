@@ -14,11 +14,12 @@
  *     group_norm or shared_in2 (the neurons of a shared expert);
  *   hidden.L.NORM, likewise: output of each norm that feeds matrices of layer L, or
  *     hidden.L.residual.MATRIX where the residual stream feeds them without one; hidden.final;
- *   expert_in2.L [.., X N]: what the last matrices of a layer's experts read, 0 at the positions
- * that an expert does not work for; expert_use.L [.., 2 X]: of each expert its weight times the L2
- * norm of what it gives, 0 likewise, then of each 1 where it works and 0 elsewhere; block_cosine
- * [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of block i+n-1); 0
- * where i+n > L. */
+ *   expert_in2.L [3, 2, X N]: what the last matrices of a layer's experts read, 0 at the positions
+ *     that an expert does not work for;
+ *   expert_use.L [3, 2, 2 X]: of each expert its weight times the L2 norm of what it gives, 0
+ *     likewise; then of each 1 where it works and 0 elsewhere;
+ *   block_cosine [N, L]: entry [n-1, i] = sum over positions of cos(input of block i, output of
+ *     block i+n-1); 0 where i+n > L. */
 #ifndef PARE_ACTS_H
 #define PARE_ACTS_H
 

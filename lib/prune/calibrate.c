@@ -304,8 +304,8 @@ static void expert_memory(struct calibration *c, const struct model_spec *h, con
     call.in[0].cols = h->experts_per_token * N;
     call.in[1].cols = X;
     call.w[0] = (struct operand){.dtype = weights, .rows = X * N, .cols = h->hidden_size};
-    int64_t scratch = (int64_t)max64((int64_t)op_scratch(OP_expert_use, &call),
-                                     (int64_t)op_scratch(OP_expert_stats, &call));
+    int64_t scratch = max64((int64_t)op_scratch(OP_expert_use, &call),
+                            (int64_t)op_scratch(OP_expert_stats, &call));
     c->expert_scratch = max64(c->expert_scratch, (int64_t)arena_round((size_t)scratch));
     c->expert_use = max64(c->expert_use, dtype_bytes(c->x->compute, c->seq_len * 2 * X));
 }

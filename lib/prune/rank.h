@@ -3,13 +3,12 @@
  *
  * Entries: one for each axis with a place in axes.def, first those of the model, then layer by
  * layer those of the layers: hidden_size [E], num_hidden_layers [L], vocab_size [V] (of
- * score-vocab), then for each layer l
- * intermediate_size.l [F], num_attention_heads.l [K, H/K], num_key_value_heads.l [K],
- * num_experts.l [X], moe_intermediate_size.l [X, N], shared_expert_intermediate_size.l [S]. An axis
- * nested in another (H in K) has a row for each outer unit. Where the layer has no units of an axis
- * there is no record. A stream may lack entries; a score is
- * f64, higher = keep longer; a rank is i32, best first: a permutation of 0..n-1; row k of the query
- * heads holds the model's head numbers k*H/K .. (k+1)*H/K-1. */
+ * score-vocab), then for each layer l intermediate_size.l [F], num_attention_heads.l [K, H/K],
+ * num_key_value_heads.l [K], num_experts.l [X], moe_intermediate_size.l [X, N],
+ * shared_expert_intermediate_size.l [S]. An axis nested in another (H in K) has a row for each
+ * outer unit. Where the layer has no units of an axis there is no record. A stream may lack
+ * entries; a score is f64, higher = keep longer; a rank is i32, best first: a permutation of
+ * 0..n-1; row k of the query heads holds the model's head numbers k*H/K .. (k+1)*H/K-1. */
 #ifndef PARE_RANK_H
 #define PARE_RANK_H
 

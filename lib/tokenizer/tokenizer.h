@@ -68,10 +68,12 @@ char *tokenizer_cut(const struct tokenizer *t, const char *json, int64_t n, cons
  * their number, or the first id whose token the other lacks. */
 int64_t tokenizer_find_all(const struct tokenizer *t, const struct tokenizer *in, int64_t *ids);
 
-/* ---- learning (train.c) Learning a byte-level BPE vocabulary from text (Sennrich, Haddow and
- * Birch 2016, over GPT-2's bytes and split pattern). The most frequent pair of neighbours becomes a
- * token, repeatedly; of equally frequent pairs the one with the smaller ids, left first. So a text
- * determines the vocabulary, and it is the one the tokenizers library learns. */
+/* ---- learning (train.c)
+ *
+ * A byte-level BPE vocabulary is learned from text (Sennrich, Haddow and Birch 2016, over GPT-2's
+ * bytes and split pattern). The most frequent pair of neighbours becomes a token, repeatedly; of
+ * equally frequent pairs the one with the smaller ids, left first. So a text determines the
+ * vocabulary, and it is the one the tokenizers library learns. */
 struct bpe_trainer;
 /* special: texts with ids from 0 on, cut out of the training text. NULL on error: a text that is
  * empty, a duplicate, or the token of a single byte. */
