@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,25 +18,36 @@ static int check_place(const char *path, int overwrite, const char *mark, int *e
     if (!d)
         return err_set(e, "cannot open directory '%s':", path);
     struct dirent *x;
+    char first[256] = "", nested[256] = "";
     int marked = 0;
-    *empty = 1;
-    while ((x = readdir(d)) && !e->set) {
+    while ((x = readdir(d))) {
         struct stat st;
         if (!strcmp(x->d_name, ".") || !strcmp(x->d_name, ".."))
             continue;
-        *empty = 0;
         marked |= !strcmp(x->d_name, mark);
-        if (!overwrite)
-            err_set(e, "directory '%s' is not empty (it has %.200s); use --overwrite to replace it",
-                    path, x->d_name);
-        else if (fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
-            err_set(e, "directory '%s' contains another directory, %.200s, and is not overwritten",
-                    path, x->d_name);
+        snprintf(first, sizeof first, "%s", x->d_name);
+        if (fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
+            snprintf(nested, sizeof nested, "%s", x->d_name);
     }
     closedir(d);
-    if (!e->set && !*empty && !marked)
-        err_set(e, "directory '%s' has no %s and is not overwritten", path, mark);
-    return e->set ? -1 : 0;
+    *empty = !*first;
+    if (*empty)
+        return 0;
+    if (*nested)
+        return err_set(e,
+                       "directory '%s' contains another directory, %.200s, and is not overwritten: "
+                       "give another name",
+                       path, nested);
+    if (!marked)
+        return err_set(e,
+                       "directory '%s' is not empty (it has %.200s), but has no %s, and is not "
+                       "overwritten: give another name",
+                       path, first, mark);
+    return overwrite ? 0
+                     : err_set(e,
+                               "directory '%s' is not empty (it has %.200s); use --overwrite to "
+                               "replace it",
+                               path, first);
 }
 
 static void release(struct dir_out *d)
@@ -59,7 +71,7 @@ int dir_create(struct dir_out *d, const char *path, int overwrite, const char *m
     for (size_t n = strlen(d->path); n > 1 && d->path[n - 1] == '/'; n--)
         d->path[n - 1] = 0;
     if (has_no_name(d->path)) {
-        err_set(e, "a finished directory is put in its place under its name: give that, not '%s'",
+        err_set(e, "the finished directory is moved to its place by name: give its name, not '%s'",
                 path);
     } else if (!lstat(d->path, &st)) {
         if (!S_ISDIR(st.st_mode))

@@ -460,6 +460,9 @@ P
     [[ $output == *sub* ]]
     [ -e out/config.json ]
     mkdir mine; echo precious > mine/thesis
+    run -1 export_ "$llama" mine
+    [[ $output == *"has no config.json, and is not overwritten: give another name"* ]]
+    [[ $output != *--overwrite* ]]
     run -1 export_ "$llama" mine --overwrite
     [ -e mine/thesis ]
     mkdir empty

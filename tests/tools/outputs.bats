@@ -107,7 +107,7 @@ until_there() {     # until_there PATTERN: a regular file of that path in out
     refused 1 "cannot write : " learn never -o ''
     mkdir empty
     for here in . .. empty/. ../; do
-        (cd empty && refused 1 "under its name: give that, not '$here'" \
+        (cd empty && refused 1 "by name: give its name, not '$here'" \
             "$BIN/hf-export" "$MODEL" "$here")
     done
 }
