@@ -263,7 +263,7 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
 }
 
 /* By every convention; returns the sum of their nll, which is finite if all are. The windows of all
- * are made once before the first is run: any may be refused, and the largest tells the memory. */
+ * are made once before the first is run: any may be refused, and the largest sets the memory. */
 static double run_conventions(struct tool *t, const char *name, struct model *m,
                               const struct tokens *tokens, struct tool_teacher *r)
 {

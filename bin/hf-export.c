@@ -21,7 +21,7 @@ static const struct opt opts[] = {
      0},
     {"dtype", OPT_TEXT, &dtype, "keep|f32|f16|bf16", "store the weights as this dtype", 0},
     {"merge", OPT_PATH, &merge, "ADAPTERS",
-     "add the adapters of a PEFT directory to the weights, as kd-train --adapter writes them", 0},
+     "add to the weights the adapters of a PEFT directory, such as kd-train --adapter writes", 0},
     {"overwrite", OPT_FLAG, &overwrite, NULL, "replace DIR if it holds a model", OPT_SILENT_ID},
     {"Model card", OPT_GROUP, NULL, NULL, NULL, 0},
     {"base-model", OPT_TEXT, &base_model, "ORG/NAME",
@@ -70,7 +70,7 @@ static int lies_inside(const char *file, const char *dir)
     return inside;
 }
 
-/* wide: the dtype to write is another than the model's */
+/* wide: the dtype to write is not the model's */
 static struct model_in *open_model(struct tool *t, int wide)
 {
     static struct adapters adapters; /* freed with the process */

@@ -328,7 +328,7 @@ static void train(struct tool *t)
         show_end(t, &r);
 }
 
-/* A student that is no directory has no name that PEFT could load it by. */
+/* A student that is not a directory has no name that PEFT could load it by. */
 static void write_adapters(struct tool *t)
 {
     const char *base = tool_operand(t, 0);

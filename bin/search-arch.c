@@ -243,7 +243,7 @@ static int choose_budget(struct tool *t, struct layer_budget *b)
         tool_usage(t, "--per-layer needs one budget: --parameters, --ratio, --bytes, --kv-bytes or "
                       "--decode-speedup");
     if (!n && (table || measure))
-        tool_usage(t, "--%s is for the shape of a budget, which is missing",
+        tool_usage(t, "--%s is for the shape of a budget: give one, such as --parameters",
                    table ? "table" : "measure");
     if (active && (bytes || kv_bytes || speedup))
         tool_usage(t, "--active is for budgets of parameters: --parameters or --ratio");

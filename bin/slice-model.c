@@ -127,7 +127,7 @@ static const struct tool_desc desc = {
     "rescaled; head_dim and rotary positions stay. If nothing is removed, the model is copied, "
     "with a note.\n\nDtypes are kept unless --dtype is given. Matrices of q8_0 whose columns are "
     "cut or sorted, whose heads are merged or which are refitted are rounded to q8_0 again; those "
-    "whose rows are then no whole blocks of 32 values become f16, with a note. --dtype q8_0 "
+    "whose rows are then not whole blocks of 32 values become f16, with a note. --dtype q8_0 "
     "leaves vectors in f32.\n\nWorks in constant memory, except with --sort and --merge-heads, "
     "which hold a matrix, --repair, which holds a layer of the model and of the slice and the "
     "hidden states of its tokens, and --verify, which holds both models. With --vocab-size, the "

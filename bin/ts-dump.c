@@ -53,7 +53,7 @@ static json_t *source_open(struct tool *t, const char *path, struct dump_source 
     return json_incref(st_head(s->st));
 }
 
-/* What hf-export wrote beside a model; NULL: nothing, or this is no directory. */
+/* What hf-export wrote beside a model; NULL: nothing, or this is not a directory. */
 static json_t *history_open(struct tool *t, const char *path)
 {
     static const struct json_limits limits = {.bytes = 64 << 20, .values = 4000000, .depth = 64};

@@ -1,7 +1,7 @@
 /* Writing GGUF: see gguf.h. In: metadata, tensors with their names, types and shapes, and their
  * bytes. Out: magic, version 3, counts, metadata, descriptions, and data that begin at multiples of
- * 32. Refused: tensors whose rows are no multiple of their type's block, more or less data than a
- * tensor has, outputs that cannot be written out of order. */
+ * 32. Refused: tensors whose rows are not a multiple of their type's block, more or less data than
+ * a tensor has, outputs that cannot be written out of order. */
 #include "gguf.h"
 
 #include <inttypes.h>

@@ -15,7 +15,7 @@ enum file_code {
 struct file_kind {
     enum file_code code;
     const char *name; /* "a Parquet file" */
-    const char *text; /* what makes text of FILE, a command; NULL: nothing does */
+    const char *text; /* a command that turns FILE into text; NULL: nothing does */
 };
 enum { FILE_KIND_BYTES = 512 };
 /* head: the first n bytes, FILE_KIND_BYTES or all that there are. NULL: no known signature. */

@@ -42,7 +42,7 @@ enum documents_format documents_format_given(const char *format, const char *fie
     else if (field && i == DOCUMENTS_TEXT)
         err_set(e, "--field is for JSON, and --format text reads none");
     else if (separator && (field || i == DOCUMENTS_JSON))
-        err_set(e, "%s and --doc-sep cannot be combined: JSON is in documents already",
+        err_set(e, "%s and --doc-sep cannot be combined: JSON is already divided into documents",
                 field ? "--field" : "--format json");
     return field ? DOCUMENTS_JSON : (enum documents_format)i;
 }

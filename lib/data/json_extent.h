@@ -11,7 +11,7 @@ struct json_extent {
 };
 /* s[0, n): the value's text from its beginning, with what has arrived since. The offset where it
  * ends, -1: not within these bytes. An object, array or string ends with its last byte, anything
- * else before white space, a comma or a bracket. Text that is no JSON has some end, too. */
+ * else before white space, a comma or a bracket. Text that is not JSON has some end, too. */
 int64_t json_extent(struct json_extent *x, const char *s, int64_t n);
 
 #endif

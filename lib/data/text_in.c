@@ -1,5 +1,5 @@
 /* See text_in.h. Memory is constant: two buffers and the window of the decoder. Refused: files of
- * known kinds that are no text, whether compressed or not; what is compressed twice; bytes that
+ * known kinds that are not text, whether compressed or not; what is compressed twice; bytes that
  * follow gzip data; zstd frames with windows of more than 128 MB. */
 #include "text_in.h"
 
@@ -173,11 +173,11 @@ static int refuse(const struct text_in *t, const struct file_kind *kind)
     const char *holds = t->gzip || t->zstd ? "holds" : "is",
                *file = kind->text ? strstr(kind->text, "FILE") : NULL;
     if (!kind->text)
-        return err_set(t->e, "%s %s %s, not text", t->path, holds, kind->name);
+        return err_set(t->e, "%s %s %s, not UTF-8 text", t->path, holds, kind->name);
     if (!file || t->fd == STDIN_FILENO)
-        return err_set(t->e, "%s %s %s, not text; %s makes text of it", t->path, holds, kind->name,
+        return err_set(t->e, "%s %s %s, not UTF-8 text; %s converts it", t->path, holds, kind->name,
                        kind->text);
-    return err_set(t->e, "%s %s %s, not text; %.*s%s%s makes text of it", t->path, holds,
+    return err_set(t->e, "%s %s %s, not UTF-8 text; %.*s%s%s converts it", t->path, holds,
                    kind->name, (int)(file - kind->text), kind->text, t->path, file + 4);
 }
 

@@ -8,7 +8,7 @@
 
 struct text_in;
 /* path "-": standard input. Compression is recognised by the first bytes. NULL on error: a file
- * that is no text, such as a Parquet file, with what makes text of it. */
+ * that is not text, such as a Parquet file, with what converts it. */
 struct text_in *text_in_open(const char *path, struct err *e);
 /* Up to n bytes; 0: the end; -1: error, also if what is compressed is cut short or damaged. */
 int64_t text_in_read(struct text_in *t, void *to, int64_t n);

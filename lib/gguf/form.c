@@ -76,8 +76,8 @@ static int check_layers(const struct gguf_form *f, struct err *e)
                     f->row->arch, l, y->kinds == h->layers[0].kinds ? axis_rows[a].name : "blocks");
         if (lists && y->kinds == KIND_attention)
             return err_set(e,
-                           "llama.cpp ignores the attention of a layer without MLP, as layer "
-                           "%" PRId64 " is: give it a narrow MLP instead",
+                           "llama.cpp ignores the attention of a layer without an MLP, such as "
+                           "layer %" PRId64 ": give it a narrow MLP instead",
                            l);
     }
     return 0;

@@ -295,7 +295,7 @@ static char *make_note(const struct gguf_sink *s, const struct model_spec *h, ch
     if (window && !f->row->windows && window < h->max_position_embeddings)
         note = add_note(note,
                         mem_format("llama.cpp runs architecture %s without its sliding window "
-                                   "of %lld: longer texts get other results",
+                                   "of %lld: longer texts get different results",
                                    f->row->arch, (long long)window));
     return types ? add_note(note, types) : note;
 }

@@ -42,8 +42,8 @@ const struct gguf_pre *gguf_pre(const struct gguf *g, struct err *e)
     const struct gguf_pre *found = gguf_pre_named(name);
     if (!found)
         err_set(e,
-                "'%s': pre-tokenizer %.60s is not supported: it is none of those that llama.cpp "
-                "has for byte-level BPE",
+                "'%s': pre-tokenizer %.60s is not supported: it is not one of those that "
+                "llama.cpp has for byte-level BPE",
                 gguf_path(g), name);
     free(name);
     return found;

@@ -87,7 +87,7 @@ static int is_listed(const char *s)
     return 0;
 }
 
-/* Tokens that published tokenizers do not mark as special, but that are none of a text. */
+/* Tokens that published tokenizers do not mark as special, but that are not part of any text. */
 static int looks_special(const char *s)
 {
     return is_listed(s) || (text_begins(s, "<|") && text_ends(s, "|>")) ||
@@ -382,7 +382,7 @@ int gguf_put_tokenizer(struct gguf_head *head, const struct gguf_texts *texts, c
     if (foreign)
         err_set(e,
                 "llama.cpp has no form for this tokenizer.json: it changes text by the normalizer "
-                "%.40s, which llama.cpp has for no such BPE",
+                "%.40s, which llama.cpp does not have for such a BPE",
                 foreign);
     if (!e->set)
         put_tokenizer(&w, config);

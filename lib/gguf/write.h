@@ -59,7 +59,7 @@ struct gguf_recipe {
 enum { GGUF_FALLEN = 16 };                               /* kinds of fallback that are noted */
 const struct gguf_recipe *gguf_recipe(const char *name); /* NULL: unknown */
 /* Sets the types of f's tensors. recipe NULL: those of the values, which are the file's. even: one
- * type for all matrices. Returns a note on rows that are no whole blocks of the type, or NULL;
+ * type for all matrices. Returns a note on rows that are not whole blocks of the type, or NULL;
  * free() it. */
 char *gguf_choose_types(struct gguf_form *f, const struct gguf_recipe *recipe, int even);
 /* The recipe for what most values of a model are stored as. */

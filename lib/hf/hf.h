@@ -43,8 +43,8 @@ int hf_sink_add(struct model_out *out, const char *name, const char *text);
 /* A generation_config.json of the ids in a config.json; NULL: it has none. Free it. */
 char *hf_generation_config(const json_t *config);
 /* What transformers would stumble over in a file of the directory, config.json included: it is no
- * JSON object, or the id of a special token is no entry of the vocabulary. A sentence, to free, or
- * NULL. */
+ * JSON object, or the id of a special token is not an entry of the vocabulary. A sentence, to free,
+ * or NULL. */
 char *hf_check_file(const char *name, const char *text, int64_t n, int64_t vocab_size);
 
 #endif

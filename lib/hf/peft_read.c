@@ -88,7 +88,8 @@ static int check_pattern(const struct reader *x, struct err *e)
             found = key_names(key, name);
         }
         if (!found || !json_is_number(value))
-            return err_set(e, "'%s': alpha_pattern \"%s\" is no module of the model", x->dir, key);
+            return err_set(e, "'%s': alpha_pattern \"%s\" is not a module of the model", x->dir,
+                           key);
     }
     return 0;
 }
@@ -125,7 +126,8 @@ static int check_parts(const struct reader *x, int module, const char *name, str
     int parts[PEFT_PARTS], n = peft_module_parts(&x->modules, module, parts);
     for (int i = 0; i < n || !n; i++)
         if (!n || !adapters_stem(x->h, parts[i]))
-            return err_set(e, "'%s': %s is of no matrix of a block; others cannot have an adapter",
+            return err_set(e,
+                           "'%s': %s is not of a matrix of a block; only those can have adapters",
                            x->dir, name);
     return 0;
 }
@@ -159,7 +161,8 @@ static int read_factor(struct reader *x, int i, struct err *e)
     char which;
     int module = module_of(x, t->name, &which);
     if (module < 0)
-        return err_set(e, "'%s' has tensor %s, which is no adapter of a matrix of the model",
+        return err_set(e,
+                       "'%s' has tensor %s, which is not an adapter of any of the model's matrices",
                        x->dir, t->name);
     if (check_parts(x, module, t->name, e))
         return -1;

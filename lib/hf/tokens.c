@@ -26,8 +26,8 @@ char *hf_generation_config(const json_t *config)
     return text ? mem_append(text, "\n") : NULL;
 }
 
-/* The first id that is no entry: a number, a list of numbers, or one of objects {"id": number}; -1:
- * none. */
+/* The first id that is not an entry: a number, a list of numbers, or one of objects {"id": number};
+ * -1: none. */
 static json_int_t stray_id(const json_t *value, int64_t vocab_size)
 {
     size_t i;

@@ -280,11 +280,11 @@ void config_unknown_family(const json_t *config, struct err *e)
     const char *name = json_string_value(type);
     char *list = family_list(), *like = near(name ? name : "", config), show[80];
     if (!type)
-        err_set(e, "config.json has no model_type, so the family is unknown (known are %s)", list);
+        err_set(e, "config.json has no model_type, so the family is unknown (supported: %s)", list);
     else
         err_set(e,
                 "config.json: model_type %s is not supported; %s. CONTRIBUTING.md says how a "
-                "family is added. Supported are %s",
+                "family is added. Supported: %s",
                 config_show(type, show), like, list);
     free(like);
     free(list);

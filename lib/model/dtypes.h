@@ -15,7 +15,7 @@ struct dtype_choice {
 int dtype_choose(struct dtype_choice *c, const char *text, struct err *e);
 
 /* The dtype in which a tensor of the shape of `t` is written, stored as `from`. What q8_0 does not
- * hold becomes f16 if it is a matrix whose rows are no whole blocks of 32 values, and f32 if it is
+ * hold becomes f16 if it is a matrix whose rows are not whole blocks of 32 values, and f32 if it is
  * a vector; a vector becomes q8_0 only if it is stored so. */
 enum dtype dtype_written(struct dtype_choice c, enum dtype from, const struct tensor *t);
 

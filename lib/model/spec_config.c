@@ -61,7 +61,7 @@ int64_t config_window(const struct config *c)
     return config_flag(c, "use_sliding_window", 1) ? window : 0;
 }
 
-/* 0 along an axis that the family has not. */
+/* 0 along an axis that the family does not have. */
 static int64_t config_size(const struct config *c, enum axis a)
 {
     if (a >= LAYER_AXES && !family_has_axis(c->family, a))
@@ -343,8 +343,10 @@ static int check_layers(const struct config *c, const struct model_spec *h)
         const struct layer *y = &h->layers[l];
         layer_check_sizes(y, l, "config.json", c->e);
         if ((experts += y->num_experts) > MAX_EXPERTS)
-            err_set(c->e, "config.json: the layers up to %lld have %lld experts; all may have %d",
-                    (long long)l, (long long)experts, MAX_EXPERTS);
+            err_set(
+                c->e,
+                "config.json: layers 0 to %lld have %lld experts; at most %d are allowed in all",
+                (long long)l, (long long)experts, MAX_EXPERTS);
         if (y->num_experts && y->num_experts < h->experts_per_token)
             err_set(c->e,
                     "config.json: num_experts_per_tok is %lld, but layer %lld has %lld experts",

@@ -184,7 +184,7 @@ int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, s
     return shape_of(p, s, &t, e);
 }
 
-/* A point without layers is no shape. */
+/* A point without layers is not a shape. */
 void per_layer_curve(const struct per_layer *s, FILE *to)
 {
     fputs("budget,kl,options\n", to);

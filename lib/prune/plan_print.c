@@ -185,7 +185,7 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
     free(options);
 }
 
-/* The first matrix of the slice whose rows are no whole blocks any more; -1: none. */
+/* The first matrix of the slice whose rows are not whole blocks any more; -1: none. */
 static int cut_block(const struct slice_plan *p, const struct model_spec *source, int64_t block)
 {
     for (int i = 0; i < source->n_tensors; i++) {

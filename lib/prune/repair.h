@@ -18,7 +18,7 @@
  * exist where the family has them; with D = 0, c would be the compensation of FLAP (An et al. 2023,
  * arXiv 2312.11983).
  *
- * Only matrices whose layer and half lost units are refitted: sorting is no loss. Where a norm
+ * Only matrices whose layer and half lost units are refitted: sorting loses none. Where a norm
  * follows them (Gemma 2 and 3, OLMo 2), what is added does not depend linearly on them: they are
  * fitted to their own outputs in the uncut model, and nothing makes up for removed layers; nor does
  * anything for layers removed before the first that stays. With a smaller hidden size, the kept

@@ -93,7 +93,7 @@ void slice_plan_print(FILE *f, const struct slice_plan *p, const struct model_sp
  * cut, and the layers and halves that are dropped by number. "": nothing is cut. Free it. */
 char *slice_plan_options(const struct slice_plan *p, const struct model_spec *source);
 
-/* A sentence about matrices that were to be q8_0 and whose rows are no whole blocks of 32 values,
+/* A sentence about matrices that were to be q8_0 and whose rows are not whole blocks of 32 values,
  * or about what GGUF can no longer quantise: matrices whose rows were whole blocks of 32 values, or
  * of 256, and are not any more; NULL: neither. Free it. */
 char *slice_plan_blocks(const struct slice_plan *p, const struct model_spec *source);

@@ -8,8 +8,8 @@
 #include "calibrate.h"
 #include "rows.h"
 
-/* The name of the sums of what a tensor reads; "": it is no matrix that reads channels. 1: its rows
- * read them, as in the last matrices of experts, which lie transposed. */
+/* The name of the sums of what a tensor reads; "": it is not a matrix that reads channels. 1: its
+ * rows read them, as in the last matrices of experts, which lie transposed. */
 static int input_name(const struct model_spec *h, const struct tensor *t, char name[64])
 {
     struct tensor_parts parts = tensor_take_apart(t->name);

@@ -4,7 +4,7 @@
  * with costs ten more than the worst token. Unknown characters side by side are one unknown token,
  * or bytes, <0x00>..<0xFF>, if the model falls back to them.
  *
- * Takes pieces of any bytes. Refuses scores that are no numbers. Bytes that neither a token nor an
+ * Takes pieces of any bytes. Refuses scores that are not numbers. Bytes that neither a token nor an
  * unknown one can express are dropped. */
 #include <math.h>
 #include <stdlib.h>

@@ -351,7 +351,7 @@ static void print_steps(const struct card *c, FILE *f)
     }
     fputs(
         "```\n\n`history.json` has the same with the ids of all inputs; `ts-dump --hist DIRECTORY` "
-        "makes a script of it.\n",
+        "turns it into a script.\n",
         f);
 }
 

@@ -277,8 +277,8 @@ static void script_print(const struct script *x, const json_t *head, const char 
     const char *shell = x->needs_bash ? "bash" : "sh";
     fprintf(x->f, "#!/bin/%s\n# usage: %s THIS OUTPUT\n# The history that ", shell, shell);
     utf8_print(path, x->f);
-    fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes again, to the same "
-          "bytes on the same machine, what is of kind ",
+    fputs(" carries, as its maker wrote it: read it before you run it.\n# Makes it again, with the "
+          "same bytes on the same machine: kind ",
           x->f);
     utf8_print(json_string_value(json_object_get(head, "kind")), x->f);
     fprintf(x->f, ", id %s\n", id ? id : "(none)");

@@ -112,8 +112,8 @@ static const struct {
 enum { LETTERS = sizeof letters / sizeof *letters };
 
 /* The name that a word such as --name=value or -o stands for, with - for _; returns the value
- * behind = or NULL. A word with one hyphen that is no letter, or with three, gives the name it has
- * without them. */
+ * behind = or NULL. A word with one hyphen that is not a letter, or with three, gives the name it
+ * has without them. */
 static const char *name_in(const char *word, char name[NAME], int *is_option)
 {
     *is_option = word[1] == '-' && word[2] != '-';

@@ -43,15 +43,16 @@ static void open_logits(struct tool *t, struct tool_teacher *r, const struct tok
     tool_check(t);
     if (l->form != LOGITS_FULL)
         tool_die(t,
-                 "%s has %s, which do not tell the divergence of whole distributions: make it with "
+                 "%s has %s, which do not give the divergence of whole distributions: make it with "
                  "dump-logits --full, or give the model",
                  r->logits.path, logits_form_name(l));
     if (models > 1 && logits_is_pipe(&r->logits))
         tool_usage(t, "%s comes only once: give it as a file, or one MODEL", r->name);
     if (!digest_may_equal(l->tokens, tokens->id))
-        tool_die(t,
-                 "%s was made from another text than %s: from the tokens %.8s, and these are %.8s",
-                 r->logits.path, tokens_name, l->tokens, tokens->id);
+        tool_die(
+            t,
+            "%s was made from a different text than %s: from the tokens %.8s, and these are %.8s",
+            r->logits.path, tokens_name, l->tokens, tokens->id);
 }
 
 struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,

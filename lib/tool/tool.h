@@ -109,8 +109,8 @@ json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
  * no wider than it is, drawn again at most 6 times a second, and at least once while a unit takes
  * longer. Elsewhere a line after a second and then one a minute, and at every hundredth of the
  * whole that takes at least ten seconds. The first call, one of another unit, and one with less
- * done than before, starts the clock: what is done by then is no part of the pace. Total 0: it is
- * not known. */
+ * done than before, starts the clock: what is done by then does not count for the pace. Total 0: it
+ * is not known. */
 void tool_progress(struct tool *t, int64_t done, int64_t total, const char *unit);
 /* with more to say, such as a loss */
 void tool_progress_with(struct tool *t, int64_t done, int64_t total, const char *unit,

@@ -41,7 +41,7 @@ struct model_in *tool_model_among(struct tool *t, struct model_in *in, const cha
     struct tokenizer *a = tokenizer_of(to), *b = a ? tokenizer_of(in) : NULL;
     int64_t n = part->vocab_size, *ids = b ? ids_in(a, b, n, whole->vocab_size) : NULL;
     if (ids) {
-        tool_note(t, "of the %lld tokens of %s, the %lld that %s has take part",
+        tool_note(t, "of the %lld tokens of %s, only the %lld that %s has are used",
                   (long long)whole->vocab_size, name, (long long)n, tool_operand(t, 0));
         in = model_take_rows(in, ids, n);
         memcpy(model_in_spec(in)->tokenizer_id, part->tokenizer_id, sizeof part->tokenizer_id);

@@ -61,7 +61,8 @@ struct train_run {
         "--max-steps; with the same number of threads the result has the same bits", \
         OPT_SILENT_ID) \
     ROW("overwrite", OPT_FLAG, overwrite, NULL, \
-        "replace the run that is in --output-dir, which otherwise is refused", OPT_SILENT_ID)
+        "replace the run in --output-dir; otherwise a directory that holds one is refused", \
+        OPT_SILENT_ID)
 /* Refuses options that contradict each other. output is set. */
 int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e);
 

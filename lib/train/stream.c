@@ -106,10 +106,11 @@ int train_stream_check(const struct train_stream *s, const struct train_options 
         return err_set(e, "%s has a vocabulary of %lld tokens, the student's has %lld", path,
                        (long long)l->vocab_size, (long long)student->vocab_size);
     if (!digest_may_equal(l->tokens, text->tokens.id))
-        return err_set(e,
-                       "%s was made from another text than %s: from the tokens %.8s, and these are "
-                       "%.8s",
-                       path, text->path, l->tokens, text->tokens.id);
+        return err_set(
+            e,
+            "%s was made from a different text than %s: from the tokens %.8s, and these are "
+            "%.8s",
+            path, text->path, l->tokens, text->tokens.id);
     if (l->form != LOGITS_FULL && l->temperature != o->temperature)
         return err_set(e, "%s was made with --temperature %g, not %g: give the same here", path,
                        l->temperature, o->temperature);

@@ -18,7 +18,7 @@ def said(bin_, config):
 
 def main():
     bin_, failures = sys.argv[1], 0
-    families = re.search("Supported are (.*)", said(bin_, {"model_type": "?"})).group(1).split(", ")
+    families = re.search("Supported: (.*)", said(bin_, {"model_type": "?"})).group(1).split(", ")
     for family in families:
         if family not in CONFIG_MAPPING:
             print(f"skipped {family}: transformers has no such class")

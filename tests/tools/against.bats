@@ -85,7 +85,7 @@ P
     "$BIN/dump-logits" --quiet "$LLAMA" tokens.tsz --top-k 5 -o top.tsz
     logits "$LLAMA" tokens.tsz --windows 1 -o part.tsz
     refused 1 "make it with dump-logits --full" record "$FFN" tokens.tsz --against top.tsz
-    refused 1 "another text" record "$FFN" other.tsz --against teacher.tsz
+    refused 1 "a different text" record "$FFN" other.tsz --against teacher.tsz
     refused 1 "join all parts" record "$FFN" tokens.tsz --against part.tsz
     refused 2 "windows are those of" record "$FFN" tokens.tsz --against teacher.tsz --context 16
     refused 2 "comes only once" record "$FFN" "$FFN" tokens.tsz --against <(cat teacher.tsz)

@@ -67,7 +67,7 @@ base_model_relation: finetune|tags:|- pare|- pruned|- distillation" ]
     sh -e steps
     $st same ../small small
     ts-dump --hist ../small > script
-    grep -q '^# Makes again.* kind directory' script
+    grep -q '^# Makes it again.* kind directory' script
     sh script other 2> notes
     $st same ../small other
     cmp ../small/config.json other/config.json

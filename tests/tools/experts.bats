@@ -35,7 +35,7 @@ c = json.load(open(sys.argv[1]))
 c.update(num_hidden_layers=4096, num_local_experts=65536)
 json.dump(c, open("many/config.json", "w"))
 P
-    refused 1 "the layers up to 4 have 327680 experts; all may have 262144" hf-import many
+    refused 1 "layers 0 to 4 have 327680 experts; at most 262144 are allowed in all" hf-import many
 }
 
 @test "scores and cuts are those of transformers" {

@@ -235,7 +235,7 @@ json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
     for normalizer in '{"type": "Lowercase"}' \
         '{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}'; do
         changed normalizer "$normalizer"
-        refused changed "the normalizer Lowercase, which llama.cpp has for no such BPE"
+        refused changed "the normalizer Lowercase, which llama.cpp does not have for such a BPE"
     done
     changed normalizer '{"type": "NFKC"}'
     refused changed "the normalizer NFKC"
@@ -271,7 +271,8 @@ json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
 @test "refused: shapes and values without a form, wrong usage; a full disk leaves nothing" {
     refused "$G/families/nemotron" "hidden_size 36 does not suit 6 heads of 8, 48 would"
     refused "$G/families/smollm3" "architecture smollm3 cannot express the rope of layer 2"
-    refused "$G/families/nemotron_nas" "ignores the attention of a layer without MLP, as layer 3 is"
+    refused "$G/families/nemotron_nas" \
+        "ignores the attention of a layer without an MLP, such as layer 3"
     refused "$G/families/ernie4_5" "architecture ernie4_5 has no bias of up_proj"
     refused "$G/families/cohere" "hidden_size 20 does not suit 4 heads of 8, 32 would"
     edited "$G/families/gemma" untied 'C["tie_word_embeddings"] = False

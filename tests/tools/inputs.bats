@@ -117,26 +117,26 @@ sys.stdout.buffer.write(gzip.compress(open(sys.argv[1], "rb").read(), mtime=0))'
     refused a ': line 1 has no text under "text"; --field names the member that has it'
 }
 
-@test "what is no text is refused, compressed or not" {
+@test "what is not text is refused, compressed or not" {
     printf 'PAR1\025\000' > a.parquet
-    refused a.parquet ' is a Parquet file, not text; to_json(orient="records", lines=True) of '\
-'pandas makes text of it'
+    refused a.parquet ' is a Parquet file, not UTF-8 text; to_json(orient="records", '\
+'lines=True) of pandas converts it'
     pack a.parquet a.gz
-    refused a.gz ' holds a Parquet file, not text; to_json(orient="records", lines=True) of '\
-'pandas makes text of it'
+    refused a.gz ' holds a Parquet file, not UTF-8 text; to_json(orient="records", '\
+'lines=True) of pandas converts it'
     printf '%%PDF-1.7' > a
-    refused a " is a PDF file, not text; pdftotext a - makes text of it"
+    refused a " is a PDF file, not UTF-8 text; pdftotext a - converts it"
     printf 'PK\003\004' > a
-    refused a " is a ZIP archive, not text; unzip -p a makes text of it"
+    refused a " is a ZIP archive, not UTF-8 text; unzip -p a converts it"
     printf '\377\376a\000' > a
-    refused a " is UTF-16 text, not text; iconv -f UTF-16 -t UTF-8 a makes text of it"
-    refused made.tsz " is a pare stream, not text"
-    refused "$SMALL/../families/llama/model.safetensors" " is a safetensors file, not text"
+    refused a " is UTF-16 text, not UTF-8 text; iconv -f UTF-16 -t UTF-8 a converts it"
+    refused made.tsz " is a pare stream, not UTF-8 text"
+    refused "$SMALL/../families/llama/model.safetensors" " is a safetensors file, not UTF-8 text"
     printf 'GGUF\003\000' > a
-    refused a " is a GGUF file, not text"
+    refused a " is a GGUF file, not UTF-8 text"
     pack lines.jsonl b.gz
     pack b.gz a
-    refused a " holds a gzip file, not text"
+    refused a " holds a gzip file, not UTF-8 text"
     printf 'one\ntwo\000' > a
     refused a " has a NUL byte at byte 7, so it is not text: tr -d '\\0' removes them"
     tokens a --format text > /dev/null

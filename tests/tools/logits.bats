@@ -137,8 +137,8 @@ weights() { "$BIN/ts-dump" --values layers.1.q_proj.weight "$1"; }
     refused 2 "does not use --teacher-logits" train --teacher-logits sample.tsz --loss ce -o x.tsz
     refused 1 "windows of 0 tokens" train --teacher-logits sample.tsz --seq-length 9 -o x.tsz
     tail -n 29 ids.txt | "$BIN/tokenize" --ids -o other.tsz
-    refused 1 "another text than other.tsz" "$BIN/kd-train" --quiet "$STUDENT" --data other.tsz \
-        --max-steps 1 --teacher-logits sample.tsz -o x.tsz
+    refused 1 "a different text than other.tsz" "$BIN/kd-train" --quiet "$STUDENT" \
+        --data other.tsz --max-steps 1 --teacher-logits sample.tsz -o x.tsz
     refused 1 "from one token stream" train --data other.tsz --teacher-logits sample.tsz -o x.tsz
     mkdir larger
     sed 's/"vocab_size": 83/"vocab_size": 90/' "$STUDENT/config.json" > larger/config.json

@@ -153,7 +153,7 @@ P
     refused 1 'adapter_config.json' adapt "$STUDENT" --lora-from full -o m.tsz
     adapt "$STUDENT" --lora 2 --adapter p -o m.tsz
     refused 1 'the model requires' "$BIN/hf-export" "$G/slice/llama/all" out --merge p
-    refused 1 'is no adapter of a matrix of the model' "$BIN/hf-export" "$G/families/gpt2" out \
+    refused 1 'is not an adapter of any of the model' "$BIN/hf-export" "$G/families/gpt2" out \
         --merge p
     for change in 'use_dora=true' 'target_parameters=["gate.weight"]' 'bias="all"' \
         'peft_type="IA3"' 'modules_to_save=["lm_head"]'; do

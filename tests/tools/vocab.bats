@@ -104,7 +104,7 @@ print(*m["vocab"].items(), *m["merges"])')" \
         kd-train student.tsz --data rows.tsz --max-steps 2 --batch-size 2 --learning-rate 0.01 "$@"
     }
     learn --teacher spm -o a.tsz 2> note
-    grep -q '^kd-train: of the 589 tokens of spm, the 400 that student.tsz has take part$' note
+    grep -q '^kd-train: of the 589 tokens of spm, only the 400 that student.tsz has are used$' note
     learn --quiet --teacher whole.tsz -o b.tsz
     learn --quiet --teacher spm.cut -o c.tsz
     for name in b c; do

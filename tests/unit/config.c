@@ -244,10 +244,10 @@ static void test_refusals(void)
         {"{'model_type':'phi','qk_layernorm':true}", "qk_layernorm true changes the function"},
         {"{'model_type':'cohere2','sliding_window':null}", "no sliding_window is in use"},
         {"{'model_type':'falcon','multi_query':1}", "multi_query is 1; it must be true or false"},
-        {"{'hidden_size':8}", "no model_type, so the family is unknown (known are llama, mistral"},
+        {"{'hidden_size':8}", "no model_type, so the family is unknown (supported: llama, mistral"},
         {"{'model_type':'bert','hidden_size':8,'type_vocab_size':2}",
          "\"bert\" is not supported; 2 of its 3 keys are those of llama. CONTRIBUTING.md says how "
-         "a family is added. Supported are llama, mistral"},
+         "a family is added. Supported: llama, mistral"},
         {SMALL("qwen2_vl", ",'use_sliding_window':false,'max_window_layers':2"),
          "its name is like qwen2, qwen3, qwen2_moe, qwen3_moe; 7 of its 7 keys are those of qwen2"},
         {SMALL("llama", ",'quantization_config':{'bits':4}"), "quantization_config"},
