@@ -2,7 +2,6 @@
 #include "backend.h"
 
 #include <omp.h>
-#include <stdlib.h>
 
 #include "../lib/base/mem.h"
 

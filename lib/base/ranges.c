@@ -2,7 +2,6 @@
 #include "ranges.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "mem.h"

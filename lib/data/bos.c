@@ -1,7 +1,6 @@
 /* BOS of documents, rows and windows: see bos.h. */
 #include "bos.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "tokenizer_config.h"

@@ -3,7 +3,6 @@
  * never changes what they implied. Refuses unknown families and keys, and sizes that are out of
  * bounds or contradict each other. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"

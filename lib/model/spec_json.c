@@ -4,7 +4,6 @@
  *    tensors: [{name, dtype, shape}], files: [{name, bytes}], hist: [...]}
  * Refused: headers whose layers, tensors and config contradict each other, before anything is
  * allocated for the tensors. */
-#include <stdio.h>
 #include <string.h>
 
 #include "../base/mem.h"

@@ -2,10 +2,7 @@
 #include "layer_table.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "../base/mem.h"
 
 /* Twice the rank of a value, counted from its list's lowest; equal ones share the mean. */
 static int64_t twice_rank(const double *x, int64_t n, int64_t i)

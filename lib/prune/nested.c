@@ -1,7 +1,6 @@
 /* Shapes of nested models, parsed and planned: see nested.h. */
 #include "nested.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

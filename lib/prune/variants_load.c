@@ -1,7 +1,6 @@
 /* A table of variants as input: JSON Lines, as formats/SPEC.md describes it. Refused: tables of
  * other models, lines that name no variant smaller than its layer, and lines that come twice. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/json.h"

@@ -9,8 +9,6 @@
  * uses all threads. */
 #include "tape_private.h"
 
-#include <stdlib.h>
-
 enum { MANY = 4 }; /* sequences per thread from which an uneven split does not hurt */
 
 struct part {

@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include "../base/minmax.h"
-#include "../base/utf8.h"
 #include "tokenizer_private.h"
 
 enum { JIT_STACK = 32 << 20 };

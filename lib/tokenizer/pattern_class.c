@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/mem.h"
 #include "pattern_rewrite.h"
 
 enum { CLASS_DEPTH = 16 };

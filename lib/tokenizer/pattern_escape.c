@@ -1,6 +1,5 @@
 /* Escape sequences of a pattern, and the text that is written. See pattern_rewrite.h. */
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "../../formats/json_scan.h"
-#include "../base/utf8.h"
 #include "vocab.h"
 
 /* GPT-2's alphabet: bytes that are printable in Latin-1 stand for themselves, the others are

@@ -1,7 +1,6 @@
 /* Divergence of a student from a teacher, and figures of many predictions: numbers worked out by
  * hand. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../lib/eval/eval.h"

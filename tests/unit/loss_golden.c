@@ -3,7 +3,6 @@
  * be compared, at every temperature, with and without its square. Positions with label -100 are in
  * no mean. Tolerances are those of tests/golden/README.md; the error is printed beside them. On the
  * CPU, and in f32 on a CUDA device where there is one. */
-#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,6 @@
 /* The progress line, on a terminal and in a log. Prints "N passed, N failed". */
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <termios.h>

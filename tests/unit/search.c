@@ -1,6 +1,5 @@
 /* Shapes of a grid within a band: the grids and the models of the Minitron papers, and every shape
  * of a small grid by brute force through the planner of cuts. */
-#include <stdlib.h>
 
 #include "../../lib/base/minmax.h"
 #include "../../lib/prune/prune.h"

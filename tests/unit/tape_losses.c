@@ -1,7 +1,6 @@
 /* Loss lines of a tape: weights that change between steps, several lines, refusals, and per-token
  * data in a batch. On the CPU, or with --cuda in f32 on a device. */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,5 @@
 /* What goes wrong with a part of a vocabulary: a model whose files cannot be rewritten, and one
  * whose rows cannot be taken apart. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../lib/prune/vocab.h"
