@@ -65,25 +65,43 @@ static char *stem(const char *path)
     return made;
 }
 
-/* The name of what the first step imported, a directory or file. NULL: unknown, as where it was
- * named by where it was then (".."). free() it. */
-static char *root_name(const json_t *hist)
+/* The name of a model that was at a path: that of the Hub's cache, or the last part. NULL: unknown,
+ * as where it was named by where it was then ("..", "-"). free() it. */
+static char *name_at(const char *path)
 {
-    const char *root = json_string_value(
-        json_array_get(json_object_get(json_array_get(hist, 0), "operands"), 0));
-    return root && strcmp(root, "-") && root[strspn(root, "./")] ? stem(root) : NULL;
+    char *cached = card_cached_name(path), *found = NULL;
+    if (cached)
+        found = mem_string(strchr(cached, '/') + 1);
+    else if (path && strcmp(path, "-") && path[strspn(path, "./")])
+        found = stem(path);
+    free(cached);
+    return found;
 }
 
-/* What the model was made from: the source of the first step, if there were more. free() it. */
-static char *base_model(const json_t *hist)
+static const char *origin_of(const struct model_spec *h, const char *key)
 {
-    return json_array_size(hist) > 1 ? root_name(hist) : NULL;
+    return json_string_value(json_object_get(hist_origin(h->hist), key));
 }
 
-static char *own_name(const char *operand, const json_t *hist)
+/* What the model was made from, if it is not the same; with its owner on the Hub, if that is known.
+ * free() it. */
+static char *base_model(const struct model_spec *h)
 {
-    char *root = strcmp(operand, "-") ? stem(operand) : root_name(hist);
-    return root ? root : mem_string("model");
+    const char *id = origin_of(h, "id");
+    if (!id || !strcmp(id, h->id))
+        return NULL;
+    char *hub = card_hub_name(h, h->hist);
+    return hub ? hub : name_at(origin_of(h, "path"));
+}
+
+/* free() it */
+static char *own_name(const char *operand, const struct model_spec *h)
+{
+    int is_piped = !strcmp(operand, "-");
+    char *found = name_at(is_piped ? origin_of(h, "path") : operand);
+    if (!found)
+        found = is_piped ? mem_string("model") : stem(operand);
+    return found;
 }
 
 int main(int argc, char **argv)
@@ -96,8 +114,7 @@ int main(int argc, char **argv)
         tool_usage(t, "cannot write a GGUF file to standard output (-): give FILE a name");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     const struct model_spec *h = model_in_spec(in);
-    char *base = base_model(h->hist),
-         *chosen = name ? mem_string(name) : own_name(tool_operand(t, 0), h->hist),
+    char *base = base_model(h), *chosen = name ? mem_string(name) : own_name(tool_operand(t, 0), h),
          *history = json_array_size(h->hist) ? json_dumps(h->hist, JSON_COMPACT) : NULL;
     struct gguf_sink_options o = {.type = strcmp(type, "keep") ? type : NULL,
                                   .pure = pure,

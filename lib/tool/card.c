@@ -79,7 +79,7 @@ int card_is_hub_name(const char *name)
 }
 
 /* models--ORGANISATION--NAME, a folder of the Hub's cache, anywhere in a path. */
-static char *cached_name(const char *path)
+char *card_cached_name(const char *path)
 {
     const char *at = path ? strstr(path, "models--") : NULL;
     char *name = at ? mem_string(at + strlen("models--")) : NULL, *middle;
@@ -100,12 +100,7 @@ static char *cached_name(const char *path)
 char *card_hub_name(const struct model_spec *model, const json_t *steps)
 {
     const char *named = json_string_value(json_object_get(model->config, "_name_or_path"));
-    size_t i, k;
-    json_t *step, *input;
-    char *name = NULL;
-    json_array_foreach(steps, i, step)
-        json_array_foreach(json_object_get(step, "inputs"), k, input)
-            name = name ? name : cached_name(json_string_value(json_object_get(input, "path")));
+    char *name = card_cached_name(json_string_value(json_object_get(hist_origin(steps), "path")));
     if (!name && named && card_is_hub_name(named))
         name = mem_string(named);
     return name;

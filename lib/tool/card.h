@@ -19,9 +19,12 @@ struct card {
 /* Free it. */
 char *card_text(const struct card *c);
 
-/* The name on the Hub of what a model was made from, ORGANISATION/NAME: in a path of the Hub's
- * cache among the inputs of its steps, or _name_or_path of its config. NULL: not known. Free it. */
+/* The name on the Hub of what a model was made from, ORGANISATION/NAME: in the path of its
+ * origin (hist_origin), if that is in the Hub's cache, or _name_or_path of its config. NULL: not
+ * known. Free it. */
 char *card_hub_name(const struct model_spec *model, const json_t *steps);
+/* The name in one such path. path NULL, or not of the Hub's cache: NULL. Free it. */
+char *card_cached_name(const char *path);
 /* Is it ORGANISATION/NAME? */
 int card_is_hub_name(const char *name);
 

@@ -122,6 +122,19 @@ static int is_size_of_axis(const char *name)
     return 0;
 }
 
+const json_t *hist_origin(const json_t *steps)
+{
+    const json_t *origin = NULL;
+    for (size_t s = json_array_size(steps); s-- > 0;) {
+        const json_t *step = json_array_get(steps, s);
+        if (!origin || json_equal(json_object_get(step, "id"), json_object_get(origin, "id")))
+            origin = json_array_get(json_object_get(step, "inputs"), 0);
+        if (!origin)
+            break;
+    }
+    return origin;
+}
+
 int hist_may_call(const char *tool) { return IS_LISTED(tools, tool); }
 
 int hist_may_give(const char *option)

@@ -15,6 +15,11 @@ void hist_command(const json_t *step, FILE *f);
 /* The same with its first n operands alone. */
 void hist_words(const json_t *step, size_t n, FILE *f);
 
+/* The first input of the last step, followed back through the steps that made it to what none of
+ * them did: {path, id}, borrowed. Of a model it is the one that it was made from. NULL: no history.
+ */
+const json_t *hist_origin(const json_t *steps);
+
 /* A word, quoted where a shell would read it otherwise. */
 void hist_word(const char *word, FILE *f);
 /* What a history, which anybody can write, may name: tools that write streams, options that they

@@ -97,6 +97,10 @@ base_model_relation: finetune|tags:|- pare|- pruned|- distillation" ]
     $st edit "$llama" local 'C["_name_or_path"] = "/home/me/model"'
     hf-export local path
     run ! grep base_model path/README.md
+    echo 1 2 3 4 5 6 7 8 | tokenize --quiet --ids -o tokens.tsz
+    kd-train "$llama" --teacher "$hub" --data tokens.tsz --max-steps 1 --quiet -o distilled.tsz
+    hf-export distilled.tsz taught        # the teacher is not what it was made from
+    run ! grep base_model taught/README.md
     refused 2 'takes a name on the Hub such as google/gemma-3-270m, not "../x"' \
         hf-export named other --base-model ../x
 }

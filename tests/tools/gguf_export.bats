@@ -268,6 +268,32 @@ json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
     run ! grep -q general.base_model ../about
 }
 
+@test "a model from the Hub's cache has its name there; the base is the student, not its text" {
+    hub=hub/models--house--Big-1.5/snapshots/0123
+    mkdir -p "$hub"
+    cp "$G/families/llama"/* "$hub"
+    "$BIN/gguf-export" --quiet "$hub" same.gguf
+    $GGUF show same.gguf general. > about
+    grep -qx 'general.name Big 1.5' about
+    run ! grep -q general.base_model about
+    "$BIN/slice-model" "$hub" --drop-layers 0 -o cut.tsz
+    "$BIN/gguf-export" --quiet cut.tsz cut.gguf
+    $GGUF show cut.gguf general. > about
+    grep -qx 'general.name Cut' about
+    grep -qx 'general.base_model.0.name Big 1.5' about
+    grep -qx 'general.base_model.0.organization house' about
+    grep -qx 'general.base_model.0.repo_url https://huggingface.co/house/Big-1.5' about
+    cp -r "$hub" student
+    echo 1 2 3 4 5 6 7 8 > text
+    "$BIN/tokenize" --quiet --ids text -o tokens.tsz
+    "$BIN/kd-train" student --teacher "$hub" --data tokens.tsz --max-steps 1 --quiet \
+        -o distilled.tsz
+    "$BIN/gguf-export" --quiet distilled.tsz distilled.gguf
+    $GGUF show distilled.gguf general. > about
+    grep -qx 'general.base_model.0.name Student' about
+    run ! grep -q repo_url about
+}
+
 @test "refused: shapes and values without a form, wrong usage; a full disk leaves nothing" {
     refused "$G/families/nemotron" "hidden_size 36 does not suit 6 heads of 8, 48 would"
     refused "$G/families/smollm3" "architecture smollm3 cannot express the rope of layer 2"
