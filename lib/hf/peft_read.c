@@ -10,7 +10,7 @@
 #include "peft.h"
 #include "peft_modules.h"
 
-enum { RANK_MOST = 4096 };
+enum { RANK_MOST = PEFT_PARTS * ADAPTER_RANK_MOST }; /* of a module */
 static const struct json_limits config_limits = {1 << 20, 20000, 16};
 
 /* A module's factors as they are stored, widened to f32: A [rank, cols], B [rows, rank]. */

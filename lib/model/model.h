@@ -106,6 +106,8 @@ struct adapters {
     struct adapter *of; /* by tensor of the model, [n] */
     int n;
 };
+/* of a matrix; a module that fuses several has the sum of their ranks (lib/hf/peft.h) */
+enum { ADAPTER_RANK_MOST = 4096 };
 
 /* Is tensor i the matrix of a linear line of a block, which is what can have an adapter? Its stem
  * ("q_proj"), or NULL, also of a router and, in a mixture, of the MLP of a layer without

@@ -7,16 +7,14 @@
 
 #include "../hf/hf.h"
 
-enum { RANK_MOST = 4096 };
-
 int train_lora_is_on(const struct train_lora *l) { return l->rank > 0 || l->from; }
 
 static int parse_rank(struct train_lora *l, struct err *e)
 {
     char *end;
     long long rank = strtoll(l->rank_text, &end, 10);
-    if (*end || end == l->rank_text || rank < 1 || rank > RANK_MOST)
-        return err_set(e, "--lora must be a rank from 1 to %d, not \"%s\"", RANK_MOST,
+    if (*end || end == l->rank_text || rank < 1 || rank > ADAPTER_RANK_MOST)
+        return err_set(e, "--lora must be a rank from 1 to %d, not \"%s\"", ADAPTER_RANK_MOST,
                        l->rank_text);
     l->rank = rank;
     return 0;

@@ -48,6 +48,10 @@ P
     $LORA sums phi3 p3 m3 1
     $LORA config p3 '{"r": 4, "lora_alpha": 4, "target_modules": ["qkv_proj", "down_proj"],
         "rank_pattern": {"down_proj": 2}, "alpha_pattern": {"down_proj": 2}}'
+    adapt phi3 --lora 2049 --lora-targets q_proj,v_proj --adapter wide -o wide.tsz
+    "$BIN/hf-export" --quiet wide.tsz wide3
+    "$BIN/hf-export" --quiet phi3 again --merge wide
+    cmp wide3/model.safetensors again/model.safetensors
     "$BIN/hf-export" --quiet "$G/families/gpt2" gpt2 --dtype f32
     adapt gpt2 --lora 2 --lora-targets k_proj,o_proj --adapter p2 -o p2.tsz
     "$BIN/hf-export" --quiet p2.tsz m2
