@@ -22,6 +22,25 @@ const struct gguf_value *gguf_meta(const struct gguf *g, const char *prefix, con
 char *gguf_meta_text(const struct gguf *g, const char *key);
 int64_t gguf_meta_int(const struct gguf *g, const char *key, int64_t missing);
 
+/* A config.json in the making, from the metadata of an architecture. */
+struct gguf_making {
+    struct gguf *g;
+    const char *arch;
+    const struct family *family;
+    const struct family_gguf *row;
+    json_t *config;
+    struct err *e;
+};
+/* A number of the architecture, or a list of equal ones; a whole one. Missing NAN, or -1: required.
+ * 1 on error. */
+double gguf_number(const struct gguf_making *m, const char *name, double missing);
+int64_t gguf_size(const struct gguf_making *m, const char *name, int64_t missing);
+/* Sets the key that the family has for a fact, if it has one. value: stolen. */
+void gguf_put_fact(const struct gguf_making *m, const char *fact, json_t *value);
+/* The shortest decimal that reads back as this f32: 1e-05 rather than 9.999999747e-06. New
+ * reference. */
+json_t *gguf_json_real(double x);
+
 /* ---- config.json (lib/gguf/config.c) */
 /* The config.json that transformers would have for this model of a family under one of its
  * architectures, in its legacy spelling. tied: the head is the embedding. NULL on error, which
@@ -33,10 +52,6 @@ extern const struct gguf_fact {
     const char *name, *fact;
     int is_flag;
 } gguf_facts[];
-/* The shortest decimal that reads back as this f32: 1e-05 rather than 9.999999747e-06; a list of
- * such. New references. */
-json_t *gguf_json_real(double x);
-json_t *gguf_json_reals(const double *x, int64_t n);
 
 /* ---- layers of different shapes (lib/gguf/blocks.c), for architectures with lists of them */
 /* the query heads of all layers that have attention; 1 on error */
@@ -50,10 +65,8 @@ json_t *gguf_layer_types(const struct gguf *g, const char *arch, int64_t layers,
 /* row->windows, or 0 for a model with so many layers. */
 int64_t gguf_windows(const struct family_gguf *row, int64_t layers);
 
-/* ---- scaled rope (lib/gguf/rope.c) */
-/* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is
- * none, or on error. free() them. */
-double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e);
+/* ---- rope (lib/gguf/rope.c): base, scaling, and how many channels of a head of D rotate */
+void gguf_config_rope(const struct gguf_making *m, int64_t D);
 /* rope_scaling for a model whose rope_freqs.weight holds these n divisors: llama3's parameters if
  * they explain the divisors, else the bare list (as longrope with equal short and long factors).
  * NULL: all are 1. New reference. */

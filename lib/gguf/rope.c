@@ -1,23 +1,14 @@
-/* Frequency divisors of scaled rope, which GGUF keeps as tensors, and their equivalent in
- * config.json: see gguf/gguf_private.h. */
+/* Rope as GGUF states it, in metadata and tensors of frequency divisors -> its members of
+ * config.json: see gguf/gguf_private.h. The inverse of gguf/rope_write.c. Refused: rotary
+ * dimensions that the family does not support, other scaling than linear, yarn and by divisors. */
 #include "gguf_private.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-json_t *gguf_json_real(double x)
-{
-    char text[40];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtof(text, NULL) == (float)x)
-            return json_real(strtod(text, NULL));
-    }
-    return json_real(x);
-}
-
-json_t *gguf_json_reals(const double *x, int64_t n)
+static json_t *reals(const double *x, int64_t n)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < n; i++)
@@ -25,7 +16,9 @@ json_t *gguf_json_reals(const double *x, int64_t n)
     return list;
 }
 
-double *gguf_divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e)
+/* The frequency divisors of a one-dimensional tensor such as rope_freqs.weight: NULL if there is
+ * none, or on error. free() them. */
+static double *divisors(struct gguf *g, const char *tensor, int64_t n, struct err *e)
 {
     int i = gguf_find(g, tensor);
     if (i < 0 || e->set)
@@ -87,7 +80,103 @@ json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
                          gguf_json_real(factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
                          "original_max_position_embeddings", (json_int_t)P0);
     return json_pack("{s:s, s:o, s:o, s:f, s:f, s:I}", "rope_type", "longrope", "short_factor",
-                     gguf_json_reals(divisor, n), "long_factor", gguf_json_reals(divisor, n),
-                     "factor", 1.0, "attention_factor", 1.0, "original_max_position_embeddings",
+                     reals(divisor, n), "long_factor", reals(divisor, n), "factor", 1.0,
+                     "attention_factor", 1.0, "original_max_position_embeddings",
                      (json_int_t)max_positions);
+}
+
+/* ---- config.json */
+
+/* The number of rotating channels, as partial_rotary_factor if the family has that key; otherwise
+ * all channels of a head must rotate. */
+static int64_t put_rotating(const struct gguf_making *m, int64_t D)
+{
+    int64_t R = gguf_size(m, "rope.dimension_count", D);
+    if (R < 2 || R > D || R % 2 || (R != D && !config_key(m->family, "partial_rotary_factor")))
+        err_set(m->e,
+                "'%s': %s.rope.dimension_count %" PRId64 " is not supported for heads of %" PRId64
+                " channels",
+                gguf_path(m->g), m->arch, R, D);
+    double part = (double)R / (double)D;
+    if (floor(part * (double)D) < (double)R)
+        part = nextafter(part, 2);
+    gguf_put_fact(m, "partial_rotary_factor", json_real(part));
+    return R;
+}
+
+static json_t *longrope(const struct gguf_making *m, int64_t n)
+{
+    double *near = divisors(m->g, "rope_factors_short.weight", n, m->e),
+           *far = divisors(m->g, "rope_factors_long.weight", n, m->e);
+    json_t *scaling = NULL;
+    if (near && far) {
+        scaling = json_pack("{s:s, s:o, s:o}", "type", "longrope", "short_factor", reals(near, n),
+                            "long_factor", reals(far, n));
+        int64_t P0 = gguf_size(m, "rope.scaling.original_context_length", -1),
+                P = gguf_size(m, "context_length", -1);
+        double s = (double)P / (double)P0, said = gguf_number(m, "rope.scaling.attn_factor", -1),
+               usual = s <= 1 ? 1 : sqrt(1 + log(s) / log((double)P0));
+        if (said > 0 && fabs(said - usual) > 1e-5)
+            json_object_set_new(scaling, "attention_factor", gguf_json_real(said));
+        json_object_set_new(m->config, "original_max_position_embeddings", json_integer(P0));
+    }
+    free(near);
+    free(far);
+    return scaling;
+}
+
+/* attention: what llama.cpp multiplies the usual magnitude by. */
+static json_t *yarn(const struct gguf_making *m, double factor, double attention)
+{
+    json_t *scaling = json_pack(
+        "{s:s, s:o, s:I}", "rope_type", "yarn", "factor", gguf_json_real(factor),
+        "original_max_position_embeddings",
+        (json_int_t)gguf_size(m, "rope.scaling.original_context_length", -1));
+    if (attention != 1)
+        json_object_set_new(scaling, "attention_factor",
+                            json_real(attention * (1 + 0.1 * log(factor))));
+    return scaling;
+}
+
+static json_t *rope_scaling(const struct gguf_making *m, int64_t R, double theta)
+{
+    const struct gguf_value *v = gguf_meta(m->g, m->arch, "rope.scaling.type");
+    char *key = mem_format("%s.rope.scaling.type", m->arch),
+         *type = v ? gguf_meta_text(m->g, key) : NULL;
+    double factor = gguf_number(m, "rope.scaling.factor", gguf_number(m, "rope.scale_linear", 1)),
+           attention = gguf_number(m, "rope.scaling.attn_factor", 1),
+           *divisor = divisors(m->g, "rope_freqs.weight", R / 2, m->e);
+    json_t *scaling = NULL;
+    int is_long = gguf_find(m->g, "rope_factors_long.weight") >= 0,
+        is_yarn = type && !strcmp(type, "yarn");
+    if (divisor)
+        scaling = gguf_rope_from_divisors(divisor, R / 2, theta,
+                                          gguf_size(m, "context_length", -1));
+    else if (is_long)
+        scaling = longrope(m, R / 2);
+    else if (is_yarn)
+        scaling = yarn(m, factor, attention);
+    else if (type && strcmp(type, "none") && strcmp(type, "linear"))
+        err_set(m->e, "'%s': rope scaling %.60s is not supported", gguf_path(m->g), type);
+    else if (factor != 1 && (!type || !strcmp(type, "linear")))
+        scaling = json_pack("{s:s, s:o}", "rope_type", "linear", "factor", gguf_json_real(factor));
+    if (attention != 1 && !is_long && !is_yarn)
+        err_set(m->e, "'%s': %s.rope.scaling.attn_factor is not supported", gguf_path(m->g),
+                m->arch);
+    free(divisor);
+    free(type);
+    free(key);
+    return scaling ? scaling : json_null();
+}
+
+void gguf_config_rope(const struct gguf_making *m, int64_t D)
+{
+    if (!config_key(m->family, "rope_theta") || m->e->set)
+        return;
+    int64_t R = put_rotating(m, D);
+    double theta = gguf_number(m, "rope.freq_base", 10000);
+    if (!m->e->set)
+        gguf_put_fact(m, "rope_theta", gguf_json_real(theta));
+    if (!m->e->set)
+        json_object_set_new(m->config, "rope_scaling", rope_scaling(m, R, theta));
 }
