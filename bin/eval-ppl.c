@@ -5,7 +5,6 @@
 
 #include "../formats/json.h"
 #include "../lib/base/minmax.h"
-#include "../lib/base/text.h"
 #include "../lib/base/usage.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"

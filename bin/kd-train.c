@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../lib/base/file.h"
 #include "../lib/base/text.h"
 #include "../lib/hf/hf.h"
 #include "../lib/tool/tool.h"

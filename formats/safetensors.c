@@ -3,7 +3,6 @@
  * gap or overlap), shapes against bytes. Names must be unique. */
 #include "safetensors.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

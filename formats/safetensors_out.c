@@ -3,7 +3,6 @@
  * shards than can stay open, more or less data than the tensors need. */
 #include "safetensors.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

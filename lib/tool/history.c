@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "../base/mem.h"
-#include "../base/utf8.h"
 #include "../model/model.h"
 #include "history.h"
 #include "steps.h"

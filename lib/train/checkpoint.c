@@ -12,7 +12,6 @@
 #include "../base/file_kind.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
-#include "../base/text.h"
 #include "../base/unfinished.h"
 #include "settings.h"
 

@@ -1,6 +1,7 @@
 /* Options of low-rank adapters: see lora.h. */
 #include "lora.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,6 @@
 #define PARE_TRAIN_LORA_H
 
 #include <jansson.h>
-#include <math.h>
 
 #include "../model/model.h"
 

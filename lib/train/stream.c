@@ -1,7 +1,6 @@
 /* See stream.h. */
 #include "stream.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "../base/mem.h"
