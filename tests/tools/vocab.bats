@@ -165,7 +165,8 @@ P
     cmp <(ts-dump --values file/tokenizer.json whole.tsz | python3 -m json.tool) \
         <(python3 -m json.tool gpt2/tokenizer.json)
     echo vocab-size=300 > widths
-    refused 1 "" kd-train gpt2 --widths widths --data gpt2.tsz --loss ce --max-steps 1
+    refused 1 "widths, line 1: the vocabulary can only be cut by slice-model --vocab-size" \
+        kd-train gpt2 --widths widths --data gpt2.tsz --loss ce --max-steps 1
     rm -r gpt2/tokenizer.json
     refused 1 "gpt2 has no tokenizer.json" slice-model gpt2 --rank gpt2.rank --vocab-size 300
 }
