@@ -204,7 +204,7 @@ json_t *tool_head(struct tool *t, const char *kind, json_t *meta)
     return head;
 }
 
-struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta)
+static struct st_out *out_at(struct tool *t, const char *path, const char *kind, json_t *meta)
 {
     json_t *head = tool_head(t, kind, meta);
     struct st_out *out = tool_create(t, path);
@@ -218,13 +218,13 @@ const char *tool_output(const struct tool *t) { return t->output; }
 
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta)
 {
-    return tool_out_path(t, t->output ? t->output : "-", kind, meta);
+    return out_at(t, t->output ? t->output : "-", kind, meta);
 }
 
 struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec)
 {
     json_t *meta = model_spec_to_json(spec);
-    struct st_out *st = path ? tool_out_path(t, path, "model", meta) : tool_out(t, "model", meta);
+    struct st_out *st = path ? out_at(t, path, "model", meta) : tool_out(t, "model", meta);
     return stream_sink_open(st, spec, &t->err);
 }
 

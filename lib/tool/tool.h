@@ -97,8 +97,6 @@ void tool_stdin_once(struct tool *t, const char *path);
  * derived one. A step of hist: {id, tool, release, options: {name: resolved value}, operands: [as
  * typed], inputs: [{path, id}], device, threads, math}. */
 struct st_out *tool_out(struct tool *t, const char *kind, json_t *meta);
-/* a second output */
-struct st_out *tool_out_path(struct tool *t, const char *path, const char *kind, json_t *meta);
 /* A model stream at `path` (NULL: -o or stdout); its id is the spec's, or derived if that is empty.
  * tool_finish publishes it. */
 struct model_out *tool_model_out(struct tool *t, const char *path, const struct model_spec *spec);
