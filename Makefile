@@ -4,6 +4,7 @@ CC      ?= gcc
 CFLAGS  ?= -O2 -g
 BLAS    ?= onednn
 CUDA    ?= 0
+MPI     ?= 0
 STATIC  ?= 0
 ARCH    ?= $(if $(filter 1,$(STATIC)),x86-64-v3,native)
 BINDIR  ?= bin
@@ -44,7 +45,8 @@ endif
 stdcxx  ?= -lstdc++
 flags   := $(base) $(CFLAGS)
 ldlibs  := $(blas.$(BLAS)) $(libs)
-BUILD   ?= build/$(shell printf '%s' '$(CC) $(flags) $(LDFLAGS) $(CUDA)' | cksum | cut -d' ' -f1)
+kind     = $(CC) $(flags) $(LDFLAGS) $(CUDA) $(MPI)
+BUILD   ?= build/$(shell printf '%s' '$(kind)' | cksum | cut -d' ' -f1)
 
 tools   := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
 room     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
@@ -75,6 +77,15 @@ compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra \
              -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off \
              -Itests/emulator -Ikernels/cuda
 ldlibs  += -lstdc++
+endif
+
+# MPI=1: processes that mpirun or srun starts work together. mpicc, of Open MPI or MPICH, knows
+# where the library is.
+ifeq ($(MPI),1)
+MPICC   ?= mpicc
+mpicc    = $(shell OMPI_CC=cc MPICH_CC=cc $(MPICC) $(1))
+ldlibs  += $(filter -L% -l% -Wl%,$(call mpicc,-show x.o))
+$(BUILD)/lib/base/transport.o: flags += -DPARE_MPI $(filter -I%,$(call mpicc,-show -c x.c))
 endif
 
 .PHONY: all list clean install uninstall emulated check check-gguf check-hf check-smollm2 \

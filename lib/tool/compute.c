@@ -9,6 +9,7 @@
 
 #include "../base/available.h"
 #include "../base/mem.h"
+#include "../base/world.h"
 #include "tool_private.h"
 
 /* generated code and tables of the libraries */
@@ -28,7 +29,7 @@ static void check_limit(struct tool *t, const char *what, int64_t bytes)
 
 static int threads_wanted(const struct tool *t)
 {
-    return t->threads ? (int)t->threads : omp_get_max_threads();
+    return t->threads ? (int)t->threads : tool_threads();
 }
 
 /* Under a limit on address space threads share one heap, since each would reserve 64 MB for its
@@ -116,14 +117,20 @@ static char *ways_out(const struct tool *t)
     return *text ? mem_append(text, "; ") : text;
 }
 
+/* All processes look before any of them goes on: those of a host need as much each. */
 static void need_memory(struct tool *t, const char *what, int64_t bytes, const char *ways)
 {
-    int64_t left = available_bytes("");
-    if (bytes > left && !t->force)
+    int64_t left = available_bytes(""), all = bytes * world_neighbours();
+    char several[40] = "";
+    if (all > bytes)
+        snprintf(several, sizeof several, " for %d processes", world_neighbours());
+    if (all > left && !t->force)
         tool_die(t,
-                 "%s takes %.1f MB more, but only %.1f MB of memory are left: %s--force starts "
+                 "%s takes %.1f MB more%s, but only %.1f MB of memory are left: %s--force starts "
                  "anyway",
-                 what, 1e-6 * (double)bytes, 1e-6 * (double)left, ways);
+                 what, 1e-6 * (double)all, several, 1e-6 * (double)left, ways);
+    world_barrier(&t->err);
+    tool_check(t);
 }
 
 void tool_need_memory(struct tool *t, const char *what, int64_t bytes)

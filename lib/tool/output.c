@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../../formats/json.h"
+#include "../base/world.h"
 #include "../hf/hf.h"
 #include "model_open.h"
 #include "operand.h"
@@ -31,8 +32,13 @@ void tool_record(struct tool *t, const char *key, json_t *value)
 
 void tool_stdin_once(struct tool *t, const char *path)
 {
-    if (!strcmp(path, "-") && t->stdin_taken++)
+    if (strcmp(path, "-"))
+        return;
+    if (t->stdin_taken++)
         tool_usage(t, "standard input (-) can be read only once");
+    if (world_size() > 1)
+        tool_usage(t, "standard input (-) reaches one process, not all %d: name a file",
+                   world_size());
 }
 
 struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
@@ -174,7 +180,7 @@ static struct st_out *tool_create(struct tool *t, const char *path)
     long level = strtol(t->compress, &end, 10);
     if (*end) /* "auto" or "none" */
         level = strcmp(t->compress, "auto") ? 0 : -1;
-    struct st_out *out = st_create(path, (int)level, &t->err);
+    struct st_out *out = st_create(world_rank() ? "/dev/null" : path, (int)level, &t->err);
     tool_check(t);
     if (t->n_outputs == TOOL_OUTPUTS)
         tool_die(t, "too many outputs");

@@ -1,15 +1,13 @@
-/* The frame of every tool's main: options, help, messages, the end. See tool.h. */
+/* The frame of every tool: options, help, the end. See tool.h. */
 #include "tool.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../formats/json.h"
 #include "../base/unfinished.h"
-#include "../base/utf8.h"
+#include "../base/world.h"
 #include "restart.h"
 #include "tool_private.h"
 
@@ -41,6 +39,11 @@ static void tool_common_options(struct tool *t)
         {TOOL_MODEL,
          {"ignore-key", OPT_LIST, &t->ignored, "KEY",
           "read a directory's config.json as if it did not have KEY; may be repeated", 0}},
+        {TOOL_WORLD,
+         {"deadline", OPT_INT, &t->deadline, "SECONDS",
+          "under mpirun or srun: end all processes when one has not answered for so long; 0: wait "
+          "for ever",
+          OPT_SILENT_ID | OPT_FROM_0}},
         {0, {"quiet", OPT_FLAG, &t->quiet, NULL, "print no notes and no progress", OPT_SILENT_ID}},
         {0, {"help", OPT_FLAG, &t->help, NULL, "print this help and exit", OPT_SILENT_ID}},
         {0, {"version", OPT_FLAG, &t->version, NULL, "print the version and exit", OPT_SILENT_ID}},
@@ -51,6 +54,14 @@ static void tool_common_options(struct tool *t)
     for (int i = 0; i < ALL; i++)
         if (!all[i].use || (t->desc->uses & all[i].use))
             *p++ = all[i].row;
+}
+
+/* The end of a tool that was asked about itself. */
+_Noreturn static void tool_leave(void)
+{
+    int failed = fflush(stdout);
+    world_finish();
+    exit(failed ? 1 : 0);
 }
 
 _Noreturn static void tool_print_help(const struct tool *t)
@@ -68,61 +79,7 @@ _Noreturn static void tool_print_help(const struct tool *t)
     options_wrap("Exit status: 0 success; 1 bad data, input/output or device error; 2 wrong usage; "
                  "3 ran, but a requested check failed.",
                  0, 0, stdout);
-    exit(fflush(stdout) ? 1 : 0);
-}
-
-/* Every message is printed here: names, keys and patterns in it are untrusted text, so anything a
- * terminal would act on is escaped. */
-static void message_print(const struct tool *t, const char *message)
-{
-    char *text = utf8_visible(message);
-    fprintf(stderr, "%s: %s\n", t->desc->name, text);
-    free(text);
-}
-
-_Noreturn void tool_exit(struct tool *t, int status, const char *message)
-{
-    tool_progress_hold(t); /* for good */
-    for (int i = 0; i < t->n_outputs; i++)
-        if (t->outputs[i])
-            st_abandon(t->outputs[i]);
-    fflush(stdout);
-    message_print(t, message);
-    exit(status);
-}
-
-#define TOOL_EXIT(status) \
-    do { \
-        int saved_ = errno; \
-        char m_[900]; \
-        va_list args_; \
-        va_start(args_, format); \
-        vsnprintf(m_, sizeof m_, format, args_); \
-        va_end(args_); \
-        errno = saved_; \
-        size_t n_ = strlen(format); \
-        if (n_ && format[n_ - 1] == ':') \
-            snprintf(m_ + strlen(m_), sizeof m_ - strlen(m_), " %s", strerror(saved_)); \
-        tool_exit(t, status, m_); \
-    } while (0)
-
-void tool_die(struct tool *t, const char *format, ...) { TOOL_EXIT(1); }
-void tool_usage(struct tool *t, const char *format, ...) { TOOL_EXIT(2); }
-void tool_refuse(struct tool *t, const char *format, ...) { TOOL_EXIT(3); }
-
-void tool_note(const struct tool *t, const char *format, ...)
-{
-    if (t->quiet)
-        return;
-    char *text = NULL;
-    va_list args;
-    va_start(args, format);
-    int n = vasprintf(&text, format, args);
-    va_end(args);
-    tool_progress_hold((struct tool *)t);
-    message_print(t, n < 0 ? "out of memory" : text);
-    tool_progress_release();
-    free(n < 0 ? NULL : text);
+    tool_leave();
 }
 
 static void tool_check_compute(struct tool *t)
@@ -186,9 +143,11 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
     t->compress = "auto";
     t->device = "cpu";
     t->compute = "auto";
+    t->deadline = WORLD_DEADLINE;
     t->inputs = json_array();
     t->steps = json_object();
     tool_common_options(t);
+    tool_join(t);
     t->options = (struct options){.tables = {d->opts, t->common}};
     /* --help works even if other options are wrong; the defaults are still in place here */
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
@@ -200,11 +159,12 @@ struct tool *tool_begin(const struct tool_desc *d, int argc, char **argv)
         tool_print_help(t);
     if (t->version) {
         printf("%s (pare) %s\n", d->name, PARE_RELEASE);
-        exit(fflush(stdout) ? 1 : 0);
+        tool_leave();
     }
     if (*t->options.note)
         tool_note(t, "%s", t->options.note);
     tool_check_usage(t);
+    tool_agree(t);
     return t;
 }
 
@@ -261,5 +221,6 @@ int tool_finish(struct tool *t)
     json_decref(t->recorded);
     options_free(&t->options);
     free(t);
+    world_finish();
     return 0;
 }

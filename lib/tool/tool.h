@@ -43,9 +43,14 @@ enum {
     TOOL_OUTPUT = 1,      /* -o/--output FILE (default: stdout), --compress auto|none|N */
     TOOL_COMPUTE = 2,     /* --threads N, --device cpu|cuda, --compute, --force */
     TOOL_MAY_COMPUTE = 4, /* the same; provenance has them only if tool_exec was called */
-    TOOL_MODEL = 8        /* reads directories: --ignore-key K */
+    TOOL_MODEL = 8,       /* reads directories: --ignore-key K */
+    TOOL_WORLD = 16       /* works as several processes (lib/base/world.h): --deadline SECONDS */
 };
-/* every tool: --help, --version, --quiet */
+/* every tool: --help, --version, --quiet
+ *
+ * As several processes, every rank runs the whole tool. Notes, standard output and files of
+ * tool_out are those of rank 0; the others' go nowhere. A tool that ends with an error ends all
+ * processes. */
 
 struct tool;
 /* exits 0 on --help, --version; 2 on wrong usage */

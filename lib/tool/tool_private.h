@@ -1,5 +1,6 @@
-/* Shared by the files of the frame: tool.c (options, messages, exit), output.c (streams and their
- * provenance), compute.c (device, threads, memory), progress.c. */
+/* Shared by the files of the frame: tool.c (options, the end), messages.c, output.c (streams and
+ * their provenance), compute.c (device, threads, memory), progress.c, world.c (several processes).
+ */
 #ifndef PARE_TOOL_PRIVATE_H
 #define PARE_TOOL_PRIVATE_H
 
@@ -13,9 +14,9 @@ struct tool {
     struct err err;
     struct exec exec;
     int exec_is_open, is_limited, quiet, force, help, version, stdin_taken;
-    int64_t threads;
+    int64_t threads, deadline;
     const char *output, *compress, *device, *compute;
-    struct opt common[12];
+    struct opt common[13];
     struct opt_list ignored; /* keys of config.json */
     json_t *inputs, *steps;  /* [{path, id}], and the steps of all parents (steps.h) */
     json_t *facts;           /* see tool_identify; NULL: none */
@@ -34,12 +35,21 @@ struct tool {
 
 /* Prints one message, removes unfinished outputs, and exits. Finished outputs stay. */
 _Noreturn void tool_exit(struct tool *t, int status, const char *message);
+/* Prints a note, whatever --quiet says. */
+void tool_say(struct tool *t, const char *text);
 void tool_faults(void); /* fault.c */
 /* A signal removes what is unfinished and ends the tool. */
 void tool_signals(void);
 /* Around other messages: removes the line that is shown, and keeps the next one back. */
 void tool_progress_hold(struct tool *t);
 void tool_progress_release(void);
+/* Joins the processes that a launcher has started. Of others than rank 0, standard output goes
+ * nowhere. */
+void tool_join(struct tool *t);
+/* Once options are known: refuses to be several processes, or waits as they say. */
+void tool_agree(struct tool *t);
+/* threads unless --threads is given */
+int tool_threads(void);
 /* What --compute resolves to: "f32", "tf32" or "bf16". */
 const char *tool_compute_name(struct tool *t);
 
