@@ -96,7 +96,7 @@ all: $(tools:%=$(BINDIR)/%) $(BINDIR)/pare     ## builds the tools and `pare`, w
 # Only these files are optimised for speed: kernels, digest, conversions of dtypes and to GGUF's
 # blocks. The -fno flags let loops with square roots and selections be vectorised; no value changes.
 $(BUILD)/kernels/cpu/%.o: flags += -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math
-$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o \
+$(BUILD)/kernels/cpu/linear.o $(BUILD)/kernels/cpu/mm.o $(BUILD)/kernels/cpu/scan.o \
 $(BUILD)/kernels/cpu/row_cosine.o: flags += -ffp-contract=fast
 $(BUILD)/formats/digest.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/lib/base/tensor.o: flags += -O3 -march=$(ARCH) -fno-trapping-math
@@ -163,7 +163,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(archive)
 	$(if $(Q),@echo "  LD  $@")
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $(filter %.o,$^) $(archive) $(ldlibs)
 
-$(BUILD)/tests/unit/ops: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/reference/*.c))
+$(BUILD)/tests/unit/ops $(BUILD)/tests/unit/mm: \
+        $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/unit/reference/*.c))
 
 FUZZ_MAIN ?= $(BUILD)/tests/fuzz/main.o
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter %.o,$(FUZZ_MAIN)) $(archive)

@@ -24,6 +24,14 @@ int64_t op_memo(enum op op, const struct op_args *c)
     return (void)c, 0;
 }
 
+int64_t op_state(enum op op, const struct op_args *c)
+{
+    const struct scan_params *s = &c->p.scan;
+    if (op == OP_conv) /* the inputs that the next token's output reads */
+        return (c->p.conv.width - 1) * c->p.conv.channels;
+    return op == OP_scan ? s->heads * s->head_dim * s->state : 0;
+}
+
 const struct kernel *op_kernel(const struct exec *x, enum op op)
 {
     static const struct kernel none;

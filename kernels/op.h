@@ -16,7 +16,7 @@ extern "C" {
 #include "loss.h"
 
 enum device { DEVICE_CPU, DEVICE_CUDA, DEVICE_COUNT };
-enum { OP_INPUTS = 3, OP_WEIGHTS = 4 };
+enum { OP_INPUTS = 4, OP_WEIGHTS = 4 };
 /* What a planner must know about an op. RERUN: cheap, so rerun in the backward pass rather than
  * kept. GRADIENTS_IN_FORWARD: the forward call adds the gradients of inputs and weights, and there
  * is no backward call. WHOLE_BATCH: called for all sequences at once, never by several threads.
@@ -39,8 +39,9 @@ enum {
     READS_IN0 = 1,
     READS_IN1 = 2,
     READS_IN2 = 4,
-    READS_OUT = 8,
-    READS_MEMO = 16
+    READS_IN3 = 8,
+    READS_OUT = 16,
+    READS_MEMO = 32
 };
 enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU2, ACT_COUNT };
 
@@ -165,6 +166,16 @@ struct rope_params {
 struct attention_params {
     int64_t heads, kv_heads, head_dim, window;
     float scale, cap;
+};
+/* channels, and tokens that an output is made of, the token's own included */
+struct conv_params {
+    int64_t channels, width;
+};
+/* Heads of head_dim channels in groups of as many heads, each with its own B and C; state: values
+ * that a channel keeps from token to token. The step of a head lies in dt_min .. dt_max. */
+struct scan_params {
+    int64_t heads, head_dim, groups, state;
+    float dt_min, dt_max;
 };
 struct act_params {
     enum act f;
@@ -304,7 +315,10 @@ struct op_args {
     struct exec *x;
     const struct batch *batch;
     struct operand in[OP_INPUTS], w[OP_WEIGHTS], out;
-    float *memo;   /* [T, memo floats] */
+    float *memo; /* [T, memo floats] */
+    /* [n_seq, op_state floats]: what the op keeps of each sequence between calls (generation). Read
+     * where pos0 > 0, and left as it is after the call's last token. NULL: nothing is kept */
+    float *state;
     void *scratch; /* op_scratch() bytes, 64-byte aligned, contents undefined */
     /* a device slot with the values that change from step to step, or NULL */
     const float *step;
@@ -313,6 +327,8 @@ struct op_args {
         struct norm_params norm;
         struct rope_params rope;
         struct attention_params attention;
+        struct conv_params conv;
+        struct scan_params scan;
         struct act_params act;
         struct route_params route;
         struct scale_params scale;
@@ -351,7 +367,8 @@ extern const struct op_info ops[OP_COUNT];
 
 /* never NULL; an empty one where the device has no kernel */
 const struct kernel *op_kernel(const struct exec *x, enum op op);
-int64_t op_memo(enum op op, const struct op_args *c); /* floats a row */
+int64_t op_memo(enum op op, const struct op_args *c);  /* floats a row */
+int64_t op_state(enum op op, const struct op_args *c); /* floats a sequence; 0: it keeps nothing */
 size_t op_scratch(enum op op, const struct op_args *c);
 void op_forward(enum op op, const struct op_args *c);
 void op_backward(enum op op, const struct op_args *c);

@@ -9,12 +9,9 @@
 static int linear_add(struct tape *t, const struct line *base, int in, struct param *w,
                       const char *out, struct err *e)
 {
-    struct line l = {.op = OP_linear,
-                     .layer = base->layer,
-                     .is_teacher = base->is_teacher,
-                     .in = {in, NO_SLOT, NO_SLOT},
-                     .w = {w},
-                     .rope = -1};
+    struct line l = tape_line(OP_linear, base->layer, in, NO_SLOT);
+    l.is_teacher = base->is_teacher;
+    l.w[0] = w;
     return tape_line_add(t, l, out, w->rows, e);
 }
 
@@ -27,12 +24,9 @@ int tape_adapter_add(struct tape *t, const struct model *m, int slot, struct err
     struct param *w = adapter_params(m->adapters, has);
     int a = linear_add(t, &base, base.in[0], &w[0], "A x", e),
         b = a < 0 ? -1 : linear_add(t, &base, a, &w[1], "B A x", e);
-    struct line sum = {.op = OP_add,
-                       .layer = base.layer,
-                       .is_teacher = base.is_teacher,
-                       .in = {slot, b, NO_SLOT},
-                       .in_place = 1,
-                       .rope = -1};
+    struct line sum = tape_line(OP_add, base.layer, slot, b);
+    sum.is_teacher = base.is_teacher;
+    sum.in_place = 1;
     sum.sizes.p.scale.scale = (float)has->scale;
     return b < 0 ? -1 : tape_line_add(t, sum, t->slots[slot].name, t->slots[slot].cols, e);
 }

@@ -1,6 +1,14 @@
 /* Adding lines to a tape, with the slots that they write: see tape_private.h. */
 #include "tape_private.h"
 
+struct line tape_line(enum op op, int64_t layer, int in0, int in1)
+{
+    struct line l = {.op = op, .layer = layer, .in = {in0, in1}, .rope = -1};
+    for (int i = 2; i < OP_INPUTS; i++)
+        l.in[i] = NO_SLOT;
+    return l;
+}
+
 int tape_trained(const struct tape *t, const struct param *p)
 {
     const struct model *m = model_trained(t->spec.model);

@@ -12,8 +12,8 @@
 
 /* ---- events and buffer lifetimes */
 
-static const struct event no_buffers = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
-                                        .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER},
+static const struct event no_buffers = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER, NO_BUFFER},
+                                        .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER, NO_BUFFER},
                                         .out = NO_BUFFER,
                                         .out_grad = NO_BUFFER,
                                         .memo = NO_BUFFER};

@@ -127,11 +127,8 @@ static int line_add(struct recorder *r, struct line l, const char *out, int64_t 
 /* *slot becomes one that keeps its rows between calls. */
 static int cache_add(struct recorder *r, const char *name, int *slot)
 {
-    struct line l = {.op = OP_cache,
-                     .layer = r->layer,
-                     .is_teacher = r->is_teacher,
-                     .in = {*slot, NO_SLOT, NO_SLOT},
-                     .rope = -1};
+    struct line l = tape_line(OP_cache, r->layer, *slot, NO_SLOT);
+    l.is_teacher = r->is_teacher;
     if (line_add(r, l, name, r->t->slots[*slot].cols))
         return -1;
     *slot = r->t->lines[r->t->n_lines - 1].out;
@@ -261,13 +258,10 @@ static int record_loss(struct recorder *r, struct tape_loss *loss, int normed, i
     struct tape *t = r->t;
     struct model *m = t->spec.model,
                  *teacher = loss_has_teacher(t, &loss->kind) ? t->spec.teacher : NULL;
-    struct line l = {.op = OP_loss,
-                     .stem = "lm_head",
-                     .layer = t->n_layers,
-                     .in = {normed, teacher ? teacher_normed : NO_SLOT, NO_SLOT},
-                     .rope = -1,
-                     .step = t->n_step,
-                     .n_step = LOSS_STEP};
+    struct line l = tape_line(OP_loss, t->n_layers, normed, teacher ? teacher_normed : NO_SLOT);
+    l.stem = "lm_head";
+    l.step = t->n_step;
+    l.n_step = LOSS_STEP;
     if (loss_kind_check(r, &loss->kind))
         return -1;
     struct loss_params p = {.kind = loss->kind,
@@ -296,19 +290,13 @@ static int record_logits(struct recorder *r, int normed)
 {
     struct tape *t = r->t;
     struct model *m = t->spec.model;
-    struct line l = {.op = OP_linear,
-                     .stem = "lm_head",
-                     .layer = t->n_layers,
-                     .in = {normed, NO_SLOT, NO_SLOT},
-                     .rope = -1};
+    struct line l = tape_line(OP_linear, t->n_layers, normed, NO_SLOT);
+    l.stem = "lm_head";
     l.w[0] = head_weight(m);
     l.w[1] = model_param(m, -1, "lm_head.bias");
     if (line_add(r, l, "logits", l.w[0]->rows))
         return -1;
-    struct line cap = {.op = OP_softcap,
-                       .layer = t->n_layers,
-                       .in = {t->lines[t->n_lines - 1].out, NO_SLOT, NO_SLOT},
-                       .rope = -1};
+    struct line cap = tape_line(OP_softcap, t->n_layers, t->lines[t->n_lines - 1].out, NO_SLOT);
     head_scales(&m->spec, &cap.sizes.p.scale.scale, &cap.sizes.p.scale.cap);
     if (cap.sizes.p.scale.scale == 1 && cap.sizes.p.scale.cap == 0)
         return 0;

@@ -58,15 +58,10 @@ static int state_slots(const struct tape *t, const struct tape_state *s, int is_
     return slots[0] != NO_SLOT;
 }
 
-static struct line line_new(enum op op, int64_t layer, int in0, int in1)
-{
-    return (struct line){.op = op, .layer = layer, .in = {in0, in1, NO_SLOT}, .rope = -1};
-}
-
 /* The student's slot as wide as the teacher's. */
 static int lifted(struct tape *t, int slot, int64_t layer, struct err *e)
 {
-    struct line l = line_new(OP_linear, layer, slot, NO_SLOT);
+    struct line l = tape_line(OP_linear, layer, slot, NO_SLOT);
     l.w[0] = t->spec.lift;
     return t->spec.lift ? tape_line_add(t, l, "lifted", l.w[0]->rows, e) : slot;
 }
@@ -87,7 +82,7 @@ static int compare(struct tape *t, struct state_lines *of, int i, int student, i
     const struct tape_state *s = &t->spec.states[of - t->states];
     int64_t layer = t->lines[t->n_lines - 1].layer;
     int is_relation = s->place == STATE_QKV;
-    struct line l = line_new(is_relation ? OP_relation : OP_state, layer, student, teacher);
+    struct line l = tape_line(is_relation ? OP_relation : OP_state, layer, student, teacher);
     if (is_relation)
         l.sizes.p.relation = (struct relation_params){
             s->weight,

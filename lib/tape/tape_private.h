@@ -130,7 +130,9 @@ static inline const struct model_spec *tape_model_spec(const struct tape *t, int
     return is_teacher ? &t->spec.teacher->spec : &t->spec.model->spec;
 }
 
-/* line.c: adds the line and its output, [T, cols]; the slot, or -1 where the device lacks the op */
+/* line.c: a line of `op` with these inputs, or NO_SLOT, and no others; no rope */
+struct line tape_line(enum op op, int64_t layer, int in0, int in1);
+/* adds the line and its output, [T, cols]; the slot, or -1 where the device lacks the op */
 int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, struct err *e);
 /* The number of a parameter among those that the tape trains; -1: it is none of them. */
 int tape_trained(const struct tape *t, const struct param *p);

@@ -4,10 +4,10 @@
  * A trial of an op: values and, for its backward, gradients along signed directions against central
  * differences of the reference; gradients are added to what the buffers hold; each gradient alone
  * gives the same bytes as all of them, and none at all is accepted; inputs are not modified, and
- * what backward does not read may be garbage; two runs give the same bytes, one and two threads
- * nearly the same values; guards around every buffer stay intact; a NaN is not lost. Rows with a
- * CUDA kernel are run against the CPU where the build and the machine have a device. Also: the
- * matrix product. usage: ops [NAME...] runs only these rows. */
+ * what backward does not read may be garbage; pieces of sequences with a state give what whole ones
+ * do; two runs give the same bytes, one and two threads nearly the same values; guards around every
+ * buffer stay intact; a NaN is not lost. Rows with a CUDA kernel are run against the CPU where the
+ * build and the machine have a device. usage: ops [NAME...] runs only these rows. */
 #include <assert.h>
 #include <math.h>
 #include <omp.h>
@@ -107,8 +107,11 @@ static void run_forward(struct trial *t, struct exec *x, struct outcome *o)
 static void run_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy,
                          float *const before[OUT], unsigned wanted)
 {
-    static const unsigned flag[OPERANDS] = {
-        [IN0] = READS_IN0, [IN1] = READS_IN1, [IN2] = READS_IN2, [OUT] = READS_OUT};
+    static const unsigned flag[OPERANDS] = {[IN0] = READS_IN0,
+                                            [IN1] = READS_IN1,
+                                            [IN2] = READS_IN2,
+                                            [IN3] = READS_IN3,
+                                            [OUT] = READS_OUT};
     struct op_args c = call_on(t, x);
     unsigned reads = ops[t->op].reads;
     c.out.v = o->out;
@@ -215,7 +218,8 @@ static double worst_value, worst_gradient, worst_bf16;
 
 #define COMPLAIN(...) (snprintf(complaint, sizeof complaint, __VA_ARGS__), complaint)
 
-static const char *const names[OPERANDS] = {"in0", "in1", "in2", "w0", "w1", "w2", "w3", "out"};
+static const char *const names[OPERANDS] = {"in0", "in1", "in2", "in3", "w0",
+                                            "w1",  "w2",  "w3",  "out"};
 
 static const char *check_backward(struct trial *t, struct exec *x, struct outcome *o, float *dy,
                                   float *const before[OUT])
@@ -362,6 +366,47 @@ static const char *check_bf16(struct trial *t, struct exec *cpu, struct exec *cu
     return cuda->err.set ? COMPLAIN("CUDA in bf16: %s", cuda->err.msg) : NULL;
 }
 
+/* Rows of tokens first .. first + n - 1 of each sequence. */
+static void *piece_rows(struct trial *t, const char *v, size_t row, int64_t first, int64_t n)
+{
+    char *to = test_buffer(t, (size_t)(t->batch.n_seq * n) * row);
+    for (int64_t s = 0; s < t->batch.n_seq; s++)
+        memcpy(to + (size_t)(s * n) * row, v + (size_t)(s * t->batch.seq_len + first) * row,
+               (size_t)n * row);
+    return to;
+}
+
+/* An op with a state, called piece by piece, gives what it gives in one call. */
+static const char *check_state(struct trial *t, struct exec *x, const struct outcome *o)
+{
+    const struct op_args whole = t->call;
+    const struct batch b = t->batch;
+    float *state = test_buffer(t, (size_t)(b.n_seq * op_state(t->op, &whole)) * 4);
+    for (int64_t first = 0, n; op_state(t->op, &whole) && first < b.seq_len; first += n) {
+        struct outcome piece = {0};
+        n = first + 2 < b.seq_len ? test_size(t, 1, b.seq_len - first) : 1;
+        for (int i = 0; i < OP_INPUTS; i++) {
+            struct operand *in = &t->call.in[i];
+            if (in->cols)
+                in->v = piece_rows(t, whole.in[i].v, (size_t)in->cols * 4, first, n);
+        }
+        if (b.starts)
+            t->batch.starts = piece_rows(t, (const char *)b.starts, sizeof *b.starts, first, n);
+        test_rows(t, b.n_seq, n, first);
+        t->call.state = state;
+        t->call.out.rows = t->call.rows;
+        run_forward(t, x, &piece);
+        t->call = whole;
+        t->batch = b;
+        float *want = piece_rows(t, (const char *)o->out, (size_t)whole.out.cols * 4, first, n);
+        double e = distance(piece.out, want, b.n_seq * n * whole.out.cols);
+        if (e > tests[t->op]->tolerance)
+            return COMPLAIN("%lld tokens from the state after %lld differ by %.2g, allowed %.2g",
+                            (long long)n, (long long)first, e, tests[t->op]->tolerance);
+    }
+    return NULL;
+}
+
 /* A NaN among the inputs must be seen in the output: training relies on it to stop. Last of all,
  * since it spoils the input. */
 static const char *check_nan(struct trial *t, struct exec *x)
@@ -403,13 +448,15 @@ static const char *check_op(struct trial *t, struct exec x[2], struct exec *cuda
         return COMPLAIN("output: error %.2g, allowed %.2g", e, tolerance);
     if (memcmp(o.out, again.out, (size_t)n * 4))
         return "output: two runs differ";
-    const char *wrong = op_kernel(&x[0], t->op)->backward
-                            ? check_backward(t, &x[t->number % 2], &o, dy, before)
-                            : NULL;
+    const char *wrong = check_state(t, &x[t->number % 2], &o);
+    if (!wrong && op_kernel(&x[0], t->op)->backward)
+        wrong = check_backward(t, &x[t->number % 2], &o, dy, before);
     if (!wrong)
         wrong = check_against(t, &x[1 - t->number % 2], &o, dy, before, "one or two threads");
     if (!wrong && cuda && op_kernel(cuda, t->op)->forward)
         wrong = check_against(t, cuda, &o, dy, before, "CUDA");
+    if (!wrong && cuda && op_kernel(cuda, t->op)->forward)
+        wrong = check_state(t, cuda, &o);
     if (!wrong && cuda && op_kernel(cuda, t->op)->forward)
         wrong = check_bf16(t, &x[0], cuda, dy, before);
     for (int i = 0; i < OUT && !wrong; i++)
@@ -472,70 +519,6 @@ static void test_op(enum op op, struct exec x[2], struct exec *cuda)
         printf(", %.2f of what bf16 may be off\n", worst_bf16);
 }
 
-/* ---- below the ops */
-
-static void test_product(void)
-{
-    struct trial t = {.rng = rng_open(2, 0)};
-    for (int number = 0; number < 40; number++) {
-        int64_t M = number < 8 ? 1 : test_size(&t, 1, 40),
-                N = test_size(&t, 1, number % 3 ? 70 : 300),
-                K = test_size(&t, 1, number % 5 ? 60 : 900), extra = number % 3;
-        char ta = "NT"[number & 1], tb = "NT"[number >> 1 & 1];
-        int64_t lda = (ta == 'N' ? K : M) + extra;
-        int64_t ldb = (tb == 'N' ? N : K) + extra, ldc = N + extra;
-        int add = !(number & 8);
-        float *A = test_buffer(&t, (size_t)(M * K + (M + K) * extra) * 4),
-              *B = test_buffer(&t, (size_t)(K * N + (K + N) * extra) * 4);
-        float *C = test_buffer(&t, (size_t)(M * ldc) * 4);
-        double *want = test_buffer(&t, (size_t)(M * ldc) * 8);
-        test_fill(&t, A, M * K + (M + K) * extra, 1);
-        test_fill(&t, B, K * N + (K + N) * extra, 1);
-        if (add) /* otherwise the old contents, NaN, must not be read */
-            test_fill(&t, C, M * ldc, 1);
-        for (int64_t i = 0; i < M * ldc; i++) {
-            if (i % ldc >= N)
-                C[i] = 7;
-            want[i] = add || i % ldc >= N ? (double)C[i] : 0;
-            for (int64_t k = 0; k < K && i % ldc < N; k++)
-                want[i] += (double)(ta == 'N' ? A[i / ldc * lda + k] : A[k * lda + i / ldc]) *
-                           (tb == 'N' ? B[k * ldb + i % ldc] : B[i % ldc * ldb + k]);
-        }
-#pragma omp parallel num_threads(1 + number % 6)
-        mm_share(ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
-        CHECK(test_error(C, want, M * ldc) < 1e-6 && test_guards_whole(&t),
-              "mm %c%c %lld x %lld x %lld, add %d, with %s", ta, tb, (long long)M, (long long)N,
-              (long long)K, add, exec_math_library());
-        test_buffers_free(&t);
-    }
-}
-
-/* Tokens per chunk of loss: a few hundred megabytes of logits on a card, in whole tiles; 100 MB on
- * the CPU. */
-static void test_chunk(const struct exec *cpu, const struct exec *cuda)
-{
-    static const struct {
-        int64_t V, Vt, on_cpu, bf16, f32;
-    } cases[] = {{128256, 128256, 64, 1024, 512},
-                 {256000, 256000, 64, 512, 256},
-                 {1000000, 1000000, 64, 256, 256},
-                 {49152, 0, 512, 4096, 2688},
-                 {32000, 64000, 256, 4096, 2048}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int64_t got = loss_chunk(cpu, cases[i].V, cases[i].Vt, 576);
-        CHECK(got == cases[i].on_cpu, "%lld and %lld ids: %lld tokens at a time on the CPU",
-              (long long)cases[i].V, (long long)cases[i].Vt, (long long)got);
-        for (int k = 0; k < 2 && cuda; k++) {
-            struct exec x = *cuda;
-            x.compute = k ? DT_F32 : DT_BF16;
-            got = loss_chunk(&x, cases[i].V, cases[i].Vt, 576);
-            CHECK(got == (k ? cases[i].f32 : cases[i].bf16),
-                  "%lld and %lld ids: %lld tokens at a time on a card in %s", (long long)cases[i].V,
-                  (long long)cases[i].Vt, (long long)got, dtype_name(x.compute));
-        }
-    }
-}
-
 static int chosen(int argc, char **argv, const char *name)
 {
     for (int i = 1; i < argc; i++)
@@ -555,10 +538,6 @@ int main(int argc, char **argv)
     }
     CHECK(exec_open(&x[0], DEVICE_CPU, 1) == 0 && exec_open(&x[1], DEVICE_CPU, 2) == 0,
           "cannot open the CPU");
-    if (chosen(argc, argv, "mm"))
-        test_product();
-    if (chosen(argc, argv, "chunk"))
-        test_chunk(&x[0], cuda);
     for (int op = 0; op < OP_COUNT; op++)
         if (chosen(argc, argv, ops[op].name))
             test_op((enum op)op, x, cuda);

@@ -6,7 +6,7 @@
 #include "../../../kernels/op.h"
 #include "../../../lib/base/rng.h"
 
-enum { IN0, IN1, IN2, W0, W1, W2, W3, OUT, OPERANDS };
+enum { IN0, IN1, IN2, IN3, W0, W1, W2, W3, OUT, OPERANDS };
 
 /* One random instance. `shape` fills call.in/w/out (rows, cols, dtype of half-precision weights;
  * rows 0 = absent), call.rows, call.p, batch (n_seq, seq_len, pos0; ids and tables from
