@@ -238,7 +238,8 @@ $(BUILD)/tests/attack/%.so: tests/attack/%.c
 	$(Q)$(CC) $(base) -O1 -shared -fPIC -o $@ $< -ldl
 
 emulated:               ## builds tools and tests with CUDA kernels on the emulator, build/emulated
-	$(Q)$(MAKE) CUDA=emulated BUILD=build/emulated BINDIR=build/emulated/bin all unit
+	$(Q)$(MAKE) CUDA=emulated BUILD=build/emulated BINDIR=build/emulated/bin all unit \
+		build/emulated/tests/bench/bench
 
 fuzz-targets print-build:
 	@echo $(if $(filter fuzz-targets,$@),$(fuzzers),$(BUILD))

@@ -34,7 +34,7 @@ struct backend {
     void (*replay)(struct exec *x, struct exec_graph *g);
     void (*graph_free)(struct exec *x, struct exec_graph *g);
 
-    int64_t (*slow_size)(const struct exec *x, int64_t *multiple); /* NULL: no size is slow */
+    struct slow_products (*slow_products)(const struct exec *x); /* NULL: none is slow */
     int64_t (*loss_chunk)(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                           int64_t hidden);
 };

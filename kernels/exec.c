@@ -108,11 +108,10 @@ void exec_graph_free(struct exec *x, struct exec_graph *g)
 
 /* ---- sizes */
 
-int64_t exec_slow_size(const struct exec *x, int64_t *multiple)
+struct slow_products exec_slow_products(const struct exec *x)
 {
     const struct backend *b = backend_of(x);
-    *multiple = 1;
-    return b->slow_size ? b->slow_size(x, multiple) : 0;
+    return b->slow_products ? b->slow_products(x) : (struct slow_products){0};
 }
 
 int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,

@@ -63,6 +63,10 @@ struct exec {
     int tf32; /* CUDA with DT_F32: products with 10 bits of fraction */
     /* the CUDA device: stream, libraries, workspaces; NULL on the CPU */
     struct gpu *gpu;
+    /* called once, with a sentence, when the first matrix product is refused by the device's
+     * library and computed by a plain kernel; NULL: nobody is told */
+    void (*tell)(void *user, const char *what);
+    void *tell_user;
     /* spent so far in each op, forward and backward (on a CUDA device: in launching it) */
     double seconds[OP_COUNT][2];
     struct err err;
@@ -94,8 +98,12 @@ void exec_copy(struct exec *x, void *to, const void *from, size_t bytes);
 const void *exec_view(struct exec *x, void **here, const void *there, size_t bytes);
 /* bytes that exec_arena can still give; INT64_MAX: unknown before trying */
 int64_t exec_available(struct exec *x);
-/* the first matrix size that was slow, and what it should be a multiple of; 0: none */
-int64_t exec_slow_size(const struct exec *x, int64_t *multiple);
+/* What has slowed down matrix products so far: the first size that did, and what it should be a
+ * multiple of, or 0; and how many kinds of product the device's library refused. */
+struct slow_products {
+    int64_t size, multiple, refused;
+};
+struct slow_products exec_slow_products(const struct exec *x);
 /* memory of the matrix library besides operands: packed panels and generated code; measured with
  * oneDNN 2.6 */
 int64_t exec_library_bytes(const struct exec *x);

@@ -42,8 +42,7 @@ struct gpu {
     size_t workspace_bytes;
     void *workspace; /* of matrix products */
     struct matmul_cache *products;
-    /* the first size with slow products, and what it should be a multiple of; 0: none */
-    int64_t odd_size, odd_multiple;
+    struct slow_products slow;
 };
 int matmul_open(struct gpu *g);
 void matmul_close(struct gpu *g);

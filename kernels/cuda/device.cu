@@ -199,11 +199,7 @@ static void cuda_replay(struct exec *x, struct exec_graph *g)
         cuda_check(&x->err, cudaGraphLaunch(g->run, x->gpu->stream), "run a graph");
 }
 
-static int64_t cuda_slow_size(const struct exec *x, int64_t *multiple)
-{
-    *multiple = x->gpu->odd_multiple;
-    return x->gpu->odd_size;
-}
+static struct slow_products cuda_slow_products(const struct exec *x) { return x->gpu->slow; }
 
 static const struct kernel *const cuda_kernels[OP_COUNT] = {
 #define OP(name, inputs, weights, traits, reads, memo) &name##_cuda,
@@ -229,6 +225,6 @@ const struct backend cuda_backend = {
     .captured = cuda_captured,
     .replay = cuda_replay,
     .graph_free = cuda_graph_free,
-    .slow_size = cuda_slow_size,
+    .slow_products = cuda_slow_products,
     .loss_chunk = cuda_loss_chunk,
 };

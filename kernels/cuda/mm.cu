@@ -5,8 +5,8 @@
  *
  * A and B are both f32 or both bf16; C is f32, or bf16 with bf16 factors; sums are f32. Any size
  * works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such size is
- * remembered for exec_slow_size. plain_product (mm_plain.cu) computes products for which the
- * library has no algorithm. Factors of different types are refused.
+ * remembered for exec_slow_products. plain_product (mm_plain.cu) computes products for which the
+ * library has no algorithm; these are remembered too. Factors of different types are refused.
  *
  * The library's first suggestion is used, without timing the others: a choice by time would differ
  * from run to run, and the results with it. */
@@ -96,8 +96,23 @@ static int layouts_create(struct product *p)
                                       s->ldc);
 }
 
-static int algo_choose(struct product *p, const struct gpu *g)
+static void refuse(const struct op_args *c, struct product *p)
 {
+    const struct shape *s = &p->shape;
+    char what[160];
+    p->plain = 1;
+    if (c->x->gpu->slow.refused++ || !c->x->tell)
+        return;
+    snprintf(what, sizeof what,
+             "cuBLASLt has no algorithm for a product of %lld x %lld x %lld in %s: a plain kernel "
+             "computes it, far slower",
+             (long long)s->M, (long long)s->N, (long long)s->K, dtype_name((enum dtype)s->in));
+    c->x->tell(c->x->tell_user, what);
+}
+
+static int algo_choose(const struct op_args *c, struct product *p)
+{
+    const struct gpu *g = c->x->gpu;
     const struct shape *s = &p->shape;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
@@ -128,7 +143,7 @@ static int algo_choose(struct product *p, const struct gpu *g)
     if (!failed && (cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c,
                                                    p->c, preference, 1, &best, &found) ||
                     !found || best.state))
-        p->plain = 1;
+        refuse(c, p);
     else
         p->algo = best.algo;
     cublasLtMatmulPreferenceDestroy(preference);
@@ -150,7 +165,7 @@ static struct product *product_new(const struct op_args *c, const struct shape *
                                        sizeof first) ||
         cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second,
                                        sizeof second) ||
-        layouts_create(p) || algo_choose(p, c->x->gpu)) {
+        layouts_create(p) || algo_choose(c, p)) {
         product_free(p);
         return NULL;
     }
@@ -187,9 +202,9 @@ static void remember_odd(struct gpu *g, const struct shape *s)
 {
     const int64_t each = s->in == DT_BF16 ? 8 : 4, sizes[] = {s->lda, s->ldb, s->ldc};
     for (int64_t size : sizes)
-        if (size % each && !g->odd_size && s->M > 1 && s->N > 1) {
-            g->odd_size = size;
-            g->odd_multiple = each;
+        if (size % each && !g->slow.size && s->M > 1 && s->N > 1) {
+            g->slow.size = size;
+            g->slow.multiple = each;
         }
 }
 
@@ -219,7 +234,8 @@ int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int
         status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C,
                                 p->c, C, p->c, &p->algo, g->workspace, g->workspace_bytes,
                                 g->stream);
-    p->plain |= status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH)
+        refuse(c, p);
     if (p->plain)
         return plain_product(c, ta, tb, M, N, K, alpha, A, a, lda, B, ldb, beta, C, ct, ldc), 0;
     return check(&c->x->err, status, "multiply");

@@ -67,6 +67,8 @@ static void check_stack(struct tool *t)
                  least >> 10, STACK_LEAST >> 10);
 }
 
+static void tell(void *t, const char *what) { tool_note(t, "%s", what); }
+
 static void exec_begin(struct tool *t)
 {
     enum device device = strcmp(t->device, "cuda") ? DEVICE_CPU : DEVICE_CUDA;
@@ -80,6 +82,8 @@ static void exec_begin(struct tool *t)
         tool_note(t,
                   "--threads %lld: the environment allows only %d (OMP_THREAD_LIMIT and its like)",
                   (long long)t->threads, t->exec.threads);
+    t->exec.tell = tell;
+    t->exec.tell_user = t;
     t->exec.tf32 = !strcmp(t->compute, "tf32");
     if (t->exec.tf32 || !strcmp(t->compute, "f32"))
         t->exec.compute = DT_F32;

@@ -202,16 +202,21 @@ int tool_publish(struct tool *t)
     return t->err.set ? -1 : 0;
 }
 
+static void compute_end(struct tool *t)
+{
+    const struct slow_products slow = exec_slow_products(&t->exec);
+    if (slow.size)
+        tool_note(t, "a size of %lld slowed down matrix products; multiples of %lld are faster",
+                  (long long)slow.size, (long long)slow.multiple);
+    exec_close(&t->exec);
+}
+
 int tool_finish(struct tool *t)
 {
     tool_publish(t);
     tool_check(t);
-    int64_t multiple, slow = t->exec_is_open ? exec_slow_size(&t->exec, &multiple) : 0;
-    if (slow)
-        tool_note(t, "a size of %lld slowed down matrix products; multiples of %lld are faster",
-                  (long long)slow, (long long)multiple);
     if (t->exec_is_open)
-        exec_close(&t->exec);
+        compute_end(t);
     if (fflush(stdout) || ferror(stdout))
         tool_die(t, "cannot write to standard output:");
     tool_progress_end(t);

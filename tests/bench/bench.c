@@ -43,7 +43,9 @@ static const struct shape shapes[] = {
     /* Llama 3.1 8B, and Minitron's width-pruned one */
     {"B8", 4096, 32, 32, 8, 128, 14336, 128256, 1, 4096, 1, 4096, 1},
     {"B4", 3072, 32, 32, 8, 128, 9216, 128256, 1, 4096, 1, 4096, 1},
-    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0}, /* for the test of this program */
+    /* for tests of this program; of odd the emulated library refuses products */
+    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},
+    {"odd", 63, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},
 };
 
 static struct err e;
@@ -55,6 +57,12 @@ static void must(int failed)
         fprintf(stderr, "bench: %s\n", e.set ? e.msg : x.err.msg);
         exit(1);
     }
+}
+
+static void tell(void *unused, const char *what)
+{
+    (void)unused;
+    fprintf(stderr, "bench: %s\n", what);
 }
 
 static const struct shape *shape_find(const char *name)
@@ -275,7 +283,6 @@ static void measure_device(struct row *r, int steps, double *median, double *bes
 static void print_device(struct row *r, const char *name, int steps, int with_ops, int recompute)
 {
     double median, best, tokens = (double)(r->s->B * r->s->T);
-    int64_t slow, multiple;
     measure_device(r, steps, &median, &best);
     struct ceiling c = {0};
     if (with_ops) {
@@ -283,16 +290,19 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
         profile_print(r->tape ? r->tape : r->trainer.tape,
                       r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
     }
-    slow = exec_slow_size(&x, &multiple);
+    const struct slow_products slow = exec_slow_products(&x);
     const char *yes_or_no = recompute ? "true" : "false";
     printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,"
            "\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
            "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,"
-           "\"copy_gb_per_second\":%.1f,\"slow_size\":%lld}\n",
+           "\"copy_gb_per_second\":%.1f,\"slow_size\":%lld,\"refused_products\":%lld}\n",
            name, x.tf32 ? "tf32" : dtype_name(x.compute), yes_or_no, (long long)r->s->B,
            (long long)r->s->T, tokens / median, 1e3 * median, r->flops * tokens / median / 1e12,
            r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)),
-           1e-9 * (double)r->predicted_there, c.product / 1e12, c.copy / 1e9, (long long)slow);
+           1e-9 * (double)r->predicted_there, c.product / 1e12, c.copy / 1e9, (long long)slow.size,
+           (long long)slow.refused);
+    if (slow.refused)
+        exit(1);
 }
 
 /* Times `steps` runs after two for warming up, with FMA readings before and after. Repeats all of
@@ -466,6 +476,7 @@ int main(int argc, char **argv)
     struct row r = {0};
     parse(&o, argc, argv);
     must(exec_open(&x, o.device, o.threads));
+    x.tell = tell;
     if (!strcmp(o.task, "fma"))
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
     if (!strcmp(o.task, "bf16"))

@@ -40,6 +40,17 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     done
 }
 
+@test "a product that the library refuses is told at once, and fails the bench" {
+    if nvidia-smi -L > /dev/null 2>&1; then skip "a card's library refuses others"; fi
+    run -0 --separate-stderr "$BIN/eval-ppl" "$STUDENT" data.tsz --device cuda
+    [[ $stderr == *"no algorithm for a product of "*" in bf16: a plain kernel"* ]]
+    [ "$(grep -c "no algorithm" <<< "$stderr")" = 1 ]
+    bench=$BIN/../tests/bench/bench
+    "$bench" "eval tiny" --device cuda --steps 1 | grep '"refused_products":0'
+    run -1 --separate-stderr "$bench" "eval odd" --device cuda --steps 1
+    [[ $stderr == "bench: "*"no algorithm"* ]]
+}
+
 @test "packed weights are widened on their way to the device" {
     tiny="env PYTHONPATH=$G/../tools:$G/../hf python3 $G/../tools/gguf.py"
     $tiny tiny tiny
