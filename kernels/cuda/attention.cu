@@ -3,7 +3,7 @@
  * and attention_plain.cu (f32).
  *
  * Generation with few rows splits the keys over blocks, each with its own softmax, whose sums a
- * last kernel joins. Refuses head sizes above 256, and sequences of more than 2^32 / group^2
+ * last kernel joins. Refuses head sizes above 256, and sequences of more than 2^31 / group^2
  * tokens. */
 #include "attention.h"
 
@@ -52,13 +52,14 @@ static attention_shape shape_of(const struct op_args *c)
     s.offset = b->kv_len > 0 ? (int)b->pos0 : 0;
     s.starts = b->starts;
     s.rows = s.seq_len * s.group;
-    s.group_inverse = s.group > 1 ? (unsigned)((((uint64_t)1 << 32) + (uint64_t)s.group - 1) /
-                                               (uint64_t)s.group)
-                                  : 0;
-    s.ldq = a->heads * a->head_dim;
-    s.ldk = a->kv_heads * a->head_dim;
+    s.group_inverse = (1u << 31) / (unsigned)s.group + ((1u << 31) % (unsigned)s.group > 0);
+    s.ldq = s.heads * s.D;
+    s.ldk = s.kv_heads * s.D;
     s.scale = a->scale;
     s.cap = a->cap;
+    s.rule = {LOG2_E * s.scale, 0, 0, 0};
+    if (s.cap > 0)
+        s.rule = {LOG2_E, 2 * LOG2_E * s.scale / s.cap, s.cap, 1 / s.cap};
     s.set_q = c->in[0].overwrite;
     s.set_k = c->in[1].overwrite;
     s.set_v = c->in[2].overwrite;
@@ -76,7 +77,7 @@ static int refused(const struct op_args *c)
     const struct attention_params *a = &c->p.attention;
     int64_t group = a->heads / a->kv_heads;
     /* where group_inverse stops being exact */
-    if (c->batch->seq_len * group * group >> 32)
+    if (c->batch->seq_len * group * group >> 31)
         return err_set(&c->x->err, "attention on CUDA does not support sequences of %lld tokens",
                        (long long)c->batch->seq_len);
     return a->head_dim > HEAD_MOST

@@ -11,15 +11,23 @@
 
 #include "cuda.h"
 
+static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
+/* Weights are 2^(factor * x): x is the product of query and key or, with a cap, cap * tanh(scale *
+ * product / cap) = cap * tanh(inner * product / (2 log2 e)). slope: 1 / cap. */
+struct score_rule {
+    float factor, inner, cap, slope;
+};
+
 struct attention_shape {
     int heads, kv_heads, group, D, window;
     /* query j sees keys up to offset + j of the sequence's kv_rows; rows = seq_len * group */
     int seq_len, kv_rows, offset, rows;
-    /* r / group = high half of r * inverse; 0: group is 1 */
-    unsigned group_inverse;
-    const int32_t *starts;    /* of the batch, or NULL */
-    int64_t ldq, ldk;         /* row strides of q and k */
-    float scale, cap;         /* scale > 0 */
+    unsigned group_inverse; /* r / group = high half of 2 r * inverse */
+    const int32_t *starts;  /* of the batch, or NULL */
+    int ldq, ldk;           /* row strides of q and k */
+    float scale, cap;       /* scale > 0 */
+    score_rule rule;
     int items;                /* sequences * kv heads */
     bool set_q, set_k, set_v; /* gradients: set, not added to */
     /* rows of every operand start at 16 bytes and hold whole 16 bytes */
@@ -34,7 +42,7 @@ struct row_tile {
 
 static __device__ __forceinline__ int row_token(const attention_shape &s, int r)
 {
-    return s.group_inverse ? (int)(((uint64_t)(unsigned)r * s.group_inverse) >> 32) : r;
+    return (int)(((uint64_t)(2 * (unsigned)r) * s.group_inverse) >> 32);
 }
 
 static __device__ __forceinline__ int row_position(const attention_shape &s, int r)

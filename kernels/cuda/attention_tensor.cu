@@ -7,9 +7,9 @@
  * probabilities from the log-sum-exp: one over keys for dq, one over rows for dk and dv, each sum
  * in one block, so that nothing depends on the order of blocks. Weights and their gradients are
  * rounded to bf16 before they are multiplied. Head sizes up to 256 (others are refused); tiles are
- * cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (at most 255 a thread, no
- * spills in the loops: -Xptxas -v) and a block takes at most 99 KB of shared memory, which every
- * card from sm_80 on has. */
+ * cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (tests/bench/sass: at most 16
+ * bytes are spilled where D is a multiple of 8) and a block takes at most 99 KB of shared memory,
+ * which every card from sm_80 on has. */
 #include "attention_tensor.h"
 
 static const float MINUS_INFINITY = -INFINITY;
@@ -150,7 +150,6 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
     int p0 = row_position(s, row), p1 = row_position(s, min(row + 16 * MT, s.rows) - 1);
-    score_rule rule = score_rule_of(s);
     softmax_state<MT> state;
     float o[MT][DT][4];
     clear(o);
@@ -179,10 +178,10 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
             load_keys<DP, BN, THREADS, ALIGNED>(s, ks, k, t.seq, t.g, key + BN, t.end);
         if (!busy)
             continue;
-        cap_scores(rule, x);
+        cap_scores(s.rule, x);
         if (key + BN - 1 > p0 || key < first_keys[16 * MT - 1] || key + BN > t.end)
             hide_keys(s, x, first_keys, row, key, t.end, MINUS_INFINITY);
-        softmax_step(rule.factor, x, state, o);
+        softmax_step(s.rule.factor, x, state, o);
         uint32_t weights[MT][NT / 2][4];
         to_fragments(weights, x);
         weights_times_rows<MT, DT, NT / 2, LD>(o, weights, vs);
@@ -198,7 +197,7 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
             int r = row + m * 16 + side * 8 + lane / 4;
             if (r < s.rows)
                 put_output<DT, ALIGNED>(s, to, t, r, o[m], side,
-                                        state.max[m][side] * rule.factor * LN_2, sum);
+                                        state.max[m][side] * s.rule.factor * LN_2, sum);
         }
 }
 
@@ -206,11 +205,14 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
 
 /* In: x scores (capped), d = do v^T of the same places. Out: x probabilities, d gradients of the
  * scores before cap and scale. `stats`: of the element. */
+template <bool CAPPED>
 static __device__ __forceinline__ void score_gradient(const score_rule &rule, float &x, float &d,
                                                       float2 stats)
 {
     float p = exp2_fast(x * rule.factor - stats.x);
-    d = p * (d - stats.y) * cap_slope(rule, x);
+    d = p * (d - stats.y);
+    if (CAPPED)
+        d *= cap_slope(rule, x);
     x = p;
 }
 
@@ -224,7 +226,7 @@ template <int DP> struct query_tiling {
     };
 };
 
-template <int MT, int NT>
+template <bool CAPPED, int MT, int NT>
 static __device__ __forceinline__ void query_gradients(const score_rule &rule,
                                                        float (&x)[MT][NT][4], float (&d)[MT][NT][4],
                                                        const float2 *stats)
@@ -235,7 +237,7 @@ static __device__ __forceinline__ void query_gradients(const score_rule &rule,
         for (int n = 0; n < NT; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                score_gradient(rule, x[m][n][e], d[m][n][e], stats[m * 16 + e / 2 * 8]);
+                score_gradient<CAPPED>(rule, x[m][n][e], d[m][n][e], stats[m * 16 + e / 2 * 8]);
 }
 
 /* A thread's columns of a row: set to factor * sums, or += that; of the first n columns. */
@@ -273,7 +275,6 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
     int mine = (int)threadIdx.x / WARP * 16 * MT, row = t.first + mine,
         lane = (int)threadIdx.x % WARP;
     int p0 = row_position(s, row), p1 = row_position(s, min(row + 16 * MT, s.rows) - 1);
-    score_rule rule = score_rule_of(s);
     float2 *stats = (float2 *)(keys + 2 * BN * LD);
     int *first_keys = (int *)(stats + F::ROWS);
     float sums[MT][DT][4];
@@ -305,8 +306,11 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
             load_keys<DP, BN, THREADS, ALIGNED>(s, vs, v, t.seq, t.g, key + BN, t.end);
         if (!busy)
             continue;
-        cap_scores(rule, x);
-        query_gradients(rule, x, d, stats + mine + lane / 4);
+        cap_scores(s.rule, x);
+        if (s.rule.cap > 0)
+            query_gradients<true>(s.rule, x, d, stats + mine + lane / 4);
+        else
+            query_gradients<false>(s.rule, x, d, stats + mine + lane / 4);
         if (key + BN - 1 > p0 || key < first_keys[16 * MT - 1])
             hide_keys(s, d, first_keys, row, key, t.end, 0);
         uint32_t weights[MT][NT / 2][4];
@@ -335,7 +339,7 @@ template <int DP> struct key_tiling {
     };
 };
 
-template <int MT, int NT>
+template <bool CAPPED, int MT, int NT>
 static __device__ __forceinline__ void key_gradients(const score_rule &rule, float (&x)[MT][NT][4],
                                                      float (&d)[MT][NT][4], const float2 *stats)
 {
@@ -346,8 +350,8 @@ static __device__ __forceinline__ void key_gradients(const score_rule &rule, flo
             float2 of_row = stats[n * 8 + (int)threadIdx.x % 4 * 2 + e];
 #pragma unroll
             for (int m = 0; m < MT; m++) {
-                score_gradient(rule, x[m][n][e], d[m][n][e], of_row);
-                score_gradient(rule, x[m][n][e + 2], d[m][n][e + 2], of_row);
+                score_gradient<CAPPED>(rule, x[m][n][e], d[m][n][e], of_row);
+                score_gradient<CAPPED>(rule, x[m][n][e + 2], d[m][n][e + 2], of_row);
             }
         }
 }
@@ -397,7 +401,6 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
         first = (int)blockIdx.x / s.items * F::BN, from, end;
     int mine = (int)threadIdx.x / WARP * 16 * MT, key = first + mine,
         column = (int)blockIdx.y * F::DH;
-    score_rule rule = score_rule_of(s);
     float dks[MT][DT][4], dvs[MT][DT][4];
     clear(dks);
     clear(dvs);
@@ -430,8 +433,11 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
         if (busy) {
             rows_times_rows<MT, NT, DP / 16, LD>(x, ks + mine * LD, queries + stage * ROWS * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, vs + mine * LD, dos);
-            cap_scores(rule, x);
-            key_gradients(rule, x, d, stats + stage * ROWS);
+            cap_scores(s.rule, x);
+            if (s.rule.cap > 0)
+                key_gradients<true>(s.rule, x, d, stats + stage * ROWS);
+            else
+                key_gradients<false>(s.rule, x, d, stats + stage * ROWS);
             if (key + 16 * MT - 1 > p0 || key < firsts[ROWS - 1])
                 hide_rows(s, x, d, firsts, key, row);
             to_fragments(weights, x);

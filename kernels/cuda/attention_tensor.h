@@ -9,6 +9,10 @@
 
 #include "attention.h"
 
+/* Hides v's value from the compiler, so that it does not keep rarely used results of it in
+ * registers throughout a loop. */
+static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
+
 /* n: how many of the 8 values at `from` exist, none if not positive. ALIGNED is attention_shape's
  * `aligned` at compile time, since a kernel with both variants takes twice the code and the
  * registers that its sums need. */
@@ -23,20 +27,42 @@ static __device__ __forceinline__ void load_piece(bf16 *to, const bf16 *from, in
     }
 }
 
-/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. The loop stays a loop:
- * unrolled, its addresses would live in registers all through the kernel and push sums out of them.
- */
+/* How THREADS threads share the pieces of 16 bytes of a tile: LANES of them lie side by side, so
+ * that a thread has the same columns of every ROWS-th row, and most of an address is worked out
+ * once. */
+template <int DP, int THREADS> struct tile_share {
+    enum { LANES = DP / 8 & -(DP / 8), ROWS = THREADS / LANES, COLUMNS = 8 * LANES, LD = DP + 8 };
+    int row, column;
+    __device__ __forceinline__ tile_share()
+    {
+        int thread = (int)threadIdx.x;
+        forget(thread);
+        row = thread / LANES;
+        column = thread % LANES * 8;
+    }
+};
+
+/* Rows first .. first + N - 1 of q, do or the like; zeros from s.rows on. Where a row lies is taken
+ * from the first row on, in 32 bits that may wrap before the difference is whole. */
 template <int DP, int N, int THREADS, bool ALIGNED>
 static __device__ __forceinline__ void load_rows(const attention_shape &s, bf16 *to, const bf16 *x,
                                                  int seq, int g, int first)
 {
-    enum { PIECES = DP / 8, LD = DP + 8 };
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
-        int row = i / PIECES, column = i % PIECES * 8, r = first + row;
-        int n = r < s.rows ? s.D - column : 0;
-        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + row_at(s, seq, g, r) + column : x,
-                            n);
+    typedef tile_share<DP, THREADS> S;
+    S mine;
+    int left = s.rows - first - mine.row;
+    unsigned apart = (unsigned)((s.heads - s.group) * s.D),
+             begin = (unsigned)(mine.row * s.D) - (unsigned)row_token(s, first) * apart;
+    x += row_at(s, seq, g, first) + mine.column;
+    to += mine.row * S::LD + mine.column;
+#pragma unroll(ALIGNED ? N : 1)
+    for (int i = 0; i < N; i += S::ROWS) {
+        int at = (int)(begin + (unsigned)(i * s.D) +
+                       (unsigned)row_token(s, first + mine.row + i) * apart);
+#pragma unroll
+        for (int d = 0; d < DP; d += S::COLUMNS)
+            load_piece<ALIGNED>(to + i * S::LD + d, x + at + d,
+                                i < left ? s.D - mine.column - d : 0);
     }
 }
 
@@ -45,15 +71,17 @@ template <int DP, int N, int THREADS, bool ALIGNED>
 static __device__ __forceinline__ void load_keys(const attention_shape &s, bf16 *to, const bf16 *x,
                                                  int seq, int g, int first, int end)
 {
-    enum { PIECES = DP / 8, LD = DP + 8 };
-    x += key_at(s, seq, g, first);
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < N * PIECES; i += THREADS) {
-        int row = i / PIECES, column = i % PIECES * 8;
-        int n = first + row < end ? s.D - column : 0;
-        load_piece<ALIGNED>(to + row * LD + column, n > 0 ? x + (int64_t)row * s.ldk + column : x,
-                            n);
-    }
+    typedef tile_share<DP, THREADS> S;
+    S mine;
+    int left = end - first - mine.row;
+    x += key_at(s, seq, g, first + mine.row) + mine.column;
+    to += mine.row * S::LD + mine.column;
+#pragma unroll(ALIGNED ? N : 1)
+    for (int i = 0; i < N; i += S::ROWS)
+#pragma unroll
+        for (int d = 0; d < DP; d += S::COLUMNS)
+            load_piece<ALIGNED>(to + i * S::LD + d, x + (int64_t)i * s.ldk + d,
+                                i < left ? s.D - mine.column - d : 0);
 }
 
 /* The first keys of N rows, to shared memory: a block has no registers left for them. */
@@ -61,13 +89,11 @@ template <int N, int THREADS>
 static __device__ __forceinline__ void load_first_keys(const attention_shape &s, int *to, int seq,
                                                        int first)
 {
-    for (int i = (int)threadIdx.x; i < N; i += THREADS)
-        to[i] = first_key(s, seq, first + i);
+#pragma unroll
+    for (int i = 0; i < N; i += THREADS)
+        if (i + (int)threadIdx.x < N)
+            to[i + threadIdx.x] = first_key(s, seq, first + i + (int)threadIdx.x);
 }
-
-/* Hides v's value from the compiler, so that it does not keep rarely used results of it in
- * registers throughout a loop. */
-static __device__ __forceinline__ void forget(int &v) { asm volatile("" : "+r"(v)); }
 
 template <int MT, int NT> static __device__ __forceinline__ void clear(float (&c)[MT][NT][4])
 {
@@ -164,24 +190,11 @@ static __device__ __forceinline__ void put_pair(bf16 *row, int i, int n, bool ad
     }
 }
 
-/* Turns scores into the x of the exponentials 2^(x * factor). With a cap x = cap tanh(scale score /
- * cap), where tanh(y) = 1 - 2 / (1 + e^2y): no worse than f32 for a value that is multiplied by
- * cap. Also the slope of x over the scaled score. */
-static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
-
-struct score_rule {
-    float factor, inner, cap, slope;
-};
-
-static __device__ __forceinline__ score_rule score_rule_of(const attention_shape &s)
-{
-    return s.cap > 0 ? score_rule{LOG2_E, 2 * LOG2_E * s.scale / s.cap, s.cap, 1 / s.cap}
-                     : score_rule{LOG2_E * s.scale, 0, 0, 0};
-}
-
+/* Scores to the x of the exponentials (attention.h). tanh(y) is 1 - 2 / (1 + e^2y), which is no
+ * worse than f32 for a value that is multiplied by the cap. */
 static __device__ __forceinline__ float capped(const score_rule &rule, float score)
 {
-    return rule.cap - 2 * rule.cap / (1 + exp2_fast(rule.inner * score));
+    return rule.cap - __fdividef(2 * rule.cap, 1 + exp2_fast(rule.inner * score));
 }
 
 template <int MT, int NT>
