@@ -247,7 +247,9 @@ fuzz-targets print-build:
 # ---- speed
 $(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
-$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o
+$(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o \
+                            $(BUILD)/tests/bench/serial.o
+$(BUILD)/tests/bench/bench: LDFLAGS += -Wl,--wrap=GOMP_parallel
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 

@@ -27,6 +27,7 @@
 #include "../unit/token_stream.h"
 #include "fma.h"
 #include "profile.h"
+#include "serial.h"
 
 struct shape {
     const char *name;
@@ -305,20 +306,31 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
         exit(1);
 }
 
-/* Times `steps` runs after two for warming up, with FMA readings before and after. Repeats all of
- * it while these say that the machine was busy. */
-static void measure(struct row *r, int steps, double *median, double *best, double fma[2])
+/* The share of the processor time since `start` that was spent on one thread alone. */
+static double alone_since(struct serial start)
 {
+    struct serial now = serial_now();
+    return (now.alone - start.alone) / (now.all - start.all);
+}
+
+/* Times `steps` runs after two for warming up, with FMA readings before and after. Repeats all of
+ * it while these say that the machine was busy. Returns the share of them that ran on one thread
+ * alone. */
+static double measure(struct row *r, int steps, double *median, double *best, double fma[2])
+{
+    double alone = 0;
     double *seconds = mem_alloc(sizeof *seconds * (size_t)steps), peak = 0;
     run_once(r);
     run_once(r);
     for (int attempt = 0; attempt < 5; attempt++) {
         fma[0] = fma_gflops(x.threads);
+        struct serial start = serial_now();
         for (int i = 0; i < steps; i++) {
             double t = usage_seconds();
             run_once(r);
             seconds[i] = usage_seconds() - t;
         }
+        alone = alone_since(start);
         fma[1] = fma_gflops(x.threads);
         peak = fmax(peak, fmax(fma[0], fma[1]));
         if (fmin(fma[0], fma[1]) >= 0.9 * peak)
@@ -326,6 +338,7 @@ static void measure(struct row *r, int steps, double *median, double *best, doub
     }
     sort_times(seconds, steps, median, best);
     free(seconds);
+    return alone;
 }
 
 /* The shape with the device's batch, or the requested one. */
@@ -452,7 +465,7 @@ static void open_row(struct row *r, const struct options *o)
 static void print_row(struct row *r, const char *name, const struct options *o)
 {
     double median, best, fma[2], tokens = (double)(r->s->B * r->s->T);
-    measure(r, o->steps, &median, &best, fma);
+    double alone = measure(r, o->steps, &median, &best, fma);
     if (o->profile)
         profile(r, o->steps);
     double fma_mean = (fma[0] + fma[1]) / 2, gflops = r->flops * tokens / median / 1e9;
@@ -460,11 +473,12 @@ static void print_row(struct row *r, const char *name, const struct options *o)
     printf("{\"row\":\"%s\",\"recompute\":%s,\"threads\":%d,\"tokens_per_second\":%.1f,\"tokens_"
            "per_second_best\":%.1f,\"gflops\":%.1f,\"gflops_best\":%.1f,"
            "\"fma_gflops_before\":%.1f,\"fma_gflops_after\":%.1f,\"share_of_fma\":%.3f,\"rss_mb\":%"
-           "ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f,\"activations_mb\":%.1f}\n",
+           "ld,\"predicted_mb\":%lld,\"tape_mb\":%.1f,\"activations_mb\":%.1f,\"serial_share\":%."
+           "4f}\n",
            name, o->recompute ? "true" : "false", x.threads, tokens / median, tokens / best, gflops,
            r->flops * tokens / best / 1e9, fma[0], fma[1], gflops / fma_mean,
            (long)(usage_peak_bytes() / 1000000), (long long)(r->predicted / 1000000),
-           1e-6 * (double)tape_bytes(tape), 1e-6 * (double)tape_activation_bytes(tape));
+           1e-6 * (double)tape_bytes(tape), 1e-6 * (double)tape_activation_bytes(tape), alone);
 }
 
 int main(int argc, char **argv)

@@ -55,6 +55,10 @@ says() {
     plot pareto c.csv -o curve.svg
     [ "$(grep -c "xlink:href='#gpPt6'" curve.svg)" = 2 ]
     grep -q '>budget<' curve.svg
+    printf '{"cards": %d, "idle": 0, "efficiency": %s, "hours": 9}\n' 8 0.99 16 0.5 > plan.jsonl
+    plot scaling plan.jsonl -o scaling.svg
+    [ "$(grep -c "xlink:href='#gpPt6'" scaling.svg)" = 2 ]
+    grep -q '>16<' scaling.svg
     printf '%s\n' '# T' '' '| | a | +- |' '|---|---|---|' '| x | 2.5 | 0.1 |' '| **y** | 4 | |' '' \
         '| z | 7 | |' > t.md
     plot bars t.md --column 2 --error 3 > bars.svg
@@ -80,6 +84,7 @@ says() {
     echo text > text
     says 1 'text is not a log of kd-train' plot loss text
     says 1 'text has no lines with the columns budget and kl' plot pareto text
+    says 1 'text has no lines of pipelines/simulate plan --json' plot scaling text
     says 1 'text has no table with numbers in column 2' plot bars text
     [ ! -e x.svg ]
 }
