@@ -54,7 +54,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     2,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS};
 
 static void resolve_options(struct tool *t)
 {
@@ -83,7 +83,7 @@ static void resolve_options(struct tool *t)
 
 static void progress(void *user, int64_t done, int64_t total)
 {
-    tool_progress(user, done, total, "windows");
+    tool_progress(user, done, total, tool_streams_layers(user) ? "sections" : "windows");
 }
 
 int main(int argc, char **argv)
@@ -108,10 +108,10 @@ int main(int argc, char **argv)
     struct dump *d = dump_open(tool_exec(t), &m, &tokens, &spec, seq_length, batch_size, max_tokens,
                                e);
     tool_check(t);
-    tool_predict_memory(t, NULL,
-                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
-                                               {"activations and logits", dump_bytes(d), 0},
-                                               {0}});
+    tool_predict_batches(
+        t, NULL,
+        (struct memory_part[]){tool_weights(&m), {"activations and logits", dump_bytes(d), 0}, {0}},
+        dump_batches(d));
     if (window_note(text, spec.seq_length, seq_length > 0, &m.spec))
         tool_note(t, "%s", text);
     if (dump_run(d, tool_out(t, "logits", logits_meta(&spec)), progress, t, e))

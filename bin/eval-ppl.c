@@ -92,7 +92,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS};
 
 /* ---- records */
 
@@ -160,9 +160,9 @@ static void print_sequences(struct tool *t, const char *name, const struct eval 
 
 /* ---- a model */
 
-static void show_progress(void *t, int64_t done, int64_t windows)
+static void show_progress(void *t, int64_t done, int64_t of)
 {
-    tool_progress(t, done, windows, "windows");
+    tool_progress(t, done, of, tool_streams_layers(t) ? "sections" : "windows");
 }
 
 /* Windows for a model, and a note of what nobody asked for. */
@@ -218,14 +218,16 @@ static double teacher_nll(const struct eval *v)
 }
 
 static void predict_memory(struct tool *t, const char *name, const struct model *m,
-                           int64_t activations, const struct tool_teacher *r)
+                           int64_t activations, const struct tool_teacher *r, struct batches *b)
 {
     int64_t teacher_bytes = r ? tool_teacher_bytes(r) : 0;
-    tool_predict_memory(t, name,
-                        (struct memory_part[]){{"weights", (int64_t)m->weights.size, 1},
-                                               {"activations", activations, 0},
-                                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
-                                               {0}});
+    tool_predict_batches(
+        t, name,
+        (struct memory_part[]){tool_weights(m),
+                               {"activations", activations, 0},
+                               {teacher_bytes ? "teacher" : NULL, teacher_bytes, 1},
+                               {0}},
+        b);
 }
 
 /* A model on the windows of o, ready to run. */
@@ -245,9 +247,8 @@ static double run(struct tool *t, const char *name, struct model *m, const struc
     struct eval *v = open_windows(t, m, tokens);
     notes(t, name, eval_windows(v));
     if (!conventions)
-        predict_memory(t, name, m, eval_bytes(v), r);
+        predict_memory(t, name, m, eval_bytes(v), r, eval_batches(v));
     double start = usage_seconds();
-    show_progress(t, 0, eval_windows(v)->n);
     eval_run(v, &sums, show_progress, t, e);
     tool_check(t);
     json_t *j = record(t, name, &m->spec, tokens, v, &sums, usage_seconds() - start);
@@ -282,7 +283,7 @@ static double run_conventions(struct tool *t, const char *name, struct model *m,
         eval_close(v);
         of[c] = o.windows;
     }
-    predict_memory(t, name, m, most, r);
+    predict_memory(t, name, m, most, r, &(struct batches){0});
     for (enum convention c = CONVENTION_NONE + 1; c < CONVENTIONS; c++) {
         o.windows = of[c];
         nll += run(t, name, m, tokens, r);
@@ -332,6 +333,13 @@ static void check_options(struct tool *t)
     if (conventions && w.context == 2)
         tool_usage(t, "llama.cpp scores the second half of a window: --conventions needs a "
                       "--context of at least 3, not 2");
+    if (tool_streams_layers(t) && conventions)
+        tool_usage(t, "--conventions evaluates four times, --stream-layers once: leave one out");
+    if (tool_streams_layers(t) && against && !tool_is_logits(against))
+        tool_usage(t,
+                   "--stream-layers evaluates one model at a time: give --against the logits of "
+                   "%s, which dump-logits --full --stream-layers writes",
+                   against);
     if (text_name && !conventions)
         tool_usage(t, "--text is read by harness: give --conventions too");
     if (text_name && max_tokens)

@@ -111,12 +111,14 @@ static int teacher_run(const struct against *a, const struct data_batch *d, stru
     return given_put(a, d, e);
 }
 
-const double *against_run(struct against *a, const struct data_batch *d, struct err *e)
+struct tape *against_tape(struct against *a) { return a->student; }
+
+const double *against_compare(struct against *a, const struct data_batch *d, struct err *e)
 {
     struct operand student, teacher;
     int64_t rows = d->b.n_seq * d->b.seq_len;
     struct against *own = a->beside ? a->beside : a;
-    if (teacher_run(own, d, &teacher, e) || tape_forward(a->student, &d->b, e))
+    if (teacher_run(own, d, &teacher, e))
         return NULL;
     student = tape_logits_there(a->student, rows);
     const double *values = comparison_run(&own->compare, &student, &teacher, d->b.labels, rows);

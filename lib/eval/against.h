@@ -22,8 +22,10 @@ struct against *against_open(struct exec *x, struct model *m, const struct teach
  * hundred megabytes of logits hold, but at least one. */
 int64_t against_batch_size(const struct model_spec *h, int64_t n, int64_t most);
 int64_t against_bytes(const struct against *a); /* of device memory, besides models */
-/* [tokens of the batch][DIVERGENCE_COLUMNS] of a filled batch, until the next call; NULL: error */
-const double *against_run(struct against *a, const struct data_batch *b, struct err *e);
+struct tape *against_tape(struct against *a);   /* the student's */
+/* [tokens of the batch][DIVERGENCE_COLUMNS] of a batch that the student's tape has run, until the
+ * next call; NULL: error */
+const double *against_compare(struct against *a, const struct data_batch *b, struct err *e);
 void against_close(struct against *a);
 
 #endif

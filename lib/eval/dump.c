@@ -15,7 +15,11 @@ struct dump {
     struct windows windows;
     struct data_batch batch;
     struct tape *tape;
-    int64_t batch_size;
+    struct batches batches;
+    int64_t batch_size, layers;
+    struct st_out *out; /* of a run */
+    dump_progress *progress;
+    void *user;
     /* in device memory: draws [T, n] and listings; on the host: draws of a batch, a row */
     struct arena arena;
     double *uniform, *host_uniform;
@@ -101,28 +105,7 @@ static int picks_open(struct dump *d, int64_t rows, struct err *e)
     return 0;
 }
 
-struct dump *dump_open(struct exec *x, struct model *m, const struct tokens *tokens,
-                       struct logits_spec *s, int64_t seq_length, int64_t batch_size,
-                       int64_t max_tokens, struct err *e)
-{
-    struct dump *d = mem_alloc(sizeof *d);
-    d->x = x;
-    d->spec = s;
-    if (cut(d, &m->spec, tokens, s, seq_length, max_tokens, e)) {
-        dump_close(d);
-        return NULL;
-    }
-    int64_t n = d->windows.longest;
-    d->batch_size = min64(batch_size ? batch_size : max64(1, 1024 / n), s->count);
-    data_batch_open(&d->batch, d->batch_size, n);
-    d->batch.whole = 1;
-    struct tape_spec spec = {.model = m, .n_seq = d->batch_size, .seq_len = n, .end = TAPE_LOGITS};
-    d->tape = tape_record(x, &spec, e);
-    if (d->tape && !tape_open(d->tape, e) && !picks_open(d, d->batch_size * n, e))
-        return d;
-    dump_close(d);
-    return NULL;
-}
+struct batches *dump_batches(struct dump *d) { return &d->batches; }
 
 int64_t dump_bytes(const struct dump *d)
 {
@@ -135,6 +118,7 @@ void dump_close(struct dump *d)
         return;
     if (d->tape)
         tape_close(d->tape);
+    batches_close(&d->batches);
     data_batch_close(&d->batch);
     windows_close(&d->windows);
     arena_close(&d->arena);
@@ -196,26 +180,79 @@ static int picked_write(struct dump *d, struct st_out *out, int64_t window, cons
     return st_put(out, &r, d->record);
 }
 
-int dump_run(struct dump *d, struct st_out *out, dump_progress *progress, void *user, struct err *e)
+static const struct batch *fill(void *user, int64_t i, struct err *e)
 {
+    struct dump *d = user;
+    int64_t first = d->spec->first + i * d->batch_size,
+            n = min64(d->batch_size, d->spec->first + d->spec->count - first);
+    return windows_fill(&d->windows, first, n, &d->batch, e) ? NULL : &d->batch.b;
+}
+
+static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
+{
+    struct dump *d = user;
     const struct batch *b = &d->batch.b;
-    int64_t end = d->spec->first + d->spec->count;
-    if (progress)
-        progress(user, 0, d->spec->count);
-    for (int64_t w = d->spec->first; w < end; w += b->n_seq) {
-        if (windows_fill(&d->windows, w, min64(d->batch_size, end - w), &d->batch, e) ||
-            tape_forward(d->tape, b, e))
+    int64_t w = d->spec->first + i * d->batch_size;
+    (void)from;
+    if (to < d->layers)
+        return 0;
+    const char *listings = d->spec->form == LOGITS_FULL ? NULL : pick(d, w);
+    for (int64_t k = 0; k < b->n_seq; k++)
+        if (listings ? picked_write(d, d->out, w + k,
+                                    listings + k * b->seq_len * listing_bytes(d->spec), e)
+                     : full_write(d, d->out, w + k, k, e))
             return -1;
-        const char *listings = d->spec->form == LOGITS_FULL ? NULL : pick(d, w);
-        for (int64_t i = 0; i < b->n_seq; i++)
-            if (listings ? picked_write(d, out, w + i,
-                                        listings + i * b->seq_len * listing_bytes(d->spec), e)
-                         : full_write(d, out, w + i, i, e))
-                return -1;
-        if (d->x->err.set)
-            return err_set(e, "%s", d->x->err.msg);
-        if (progress)
-            progress(user, w + b->n_seq - d->spec->first, d->spec->count);
+    return d->x->err.set ? err_set(e, "%s", d->x->err.msg) : 0;
+}
+
+static void progress(void *user, int64_t n, int64_t of)
+{
+    const struct dump *d = user;
+    if (!d->progress)
+        return;
+    if (d->batches.bytes)
+        d->progress(d->user, n, of);
+    else
+        d->progress(d->user, min64(n * d->batch_size, d->spec->count), d->spec->count);
+}
+
+/* ---- opening and running */
+
+struct dump *dump_open(struct exec *x, struct model *m, const struct tokens *tokens,
+                       struct logits_spec *s, int64_t seq_length, int64_t batch_size,
+                       int64_t max_tokens, struct err *e)
+{
+    struct dump *d = mem_alloc(sizeof *d);
+    d->x = x;
+    d->spec = s;
+    if (cut(d, &m->spec, tokens, s, seq_length, max_tokens, e)) {
+        dump_close(d);
+        return NULL;
     }
-    return 0;
+    int64_t n = d->windows.longest;
+    d->layers = m->spec.num_hidden_layers;
+    d->batch_size = min64(batch_size ? batch_size : max64(1, 1024 / n), s->count);
+    data_batch_open(&d->batch, d->batch_size, n);
+    d->batch.whole = 1;
+    struct tape_spec spec = {.model = m, .n_seq = d->batch_size, .seq_len = n, .end = TAPE_LOGITS};
+    d->tape = tape_record(x, &spec, e);
+    d->batches = (struct batches){.tape = d->tape,
+                                  .n = (s->count + d->batch_size - 1) / d->batch_size,
+                                  .fill = fill,
+                                  .done = done,
+                                  .progress = progress,
+                                  .user = d};
+    if (d->tape && !tape_open(d->tape, e) && !picks_open(d, d->batch_size * n, e) &&
+        !batches_plan(&d->batches, e))
+        return d;
+    dump_close(d);
+    return NULL;
+}
+
+int dump_run(struct dump *d, struct st_out *out, dump_progress *show, void *user, struct err *e)
+{
+    d->out = out;
+    d->progress = show;
+    d->user = user;
+    return batches_run(&d->batches, e);
 }

@@ -14,9 +14,11 @@ struct dump *dump_open(struct exec *x, struct model *m, const struct tokens *tok
                        struct logits_spec *s, int64_t seq_length, int64_t batch_size,
                        int64_t max_tokens, struct err *e);
 int64_t dump_bytes(const struct dump *d); /* of device memory, besides the model */
-/* done: windows; tokens: of those done */
-typedef void dump_progress(void *user, int64_t done, int64_t windows);
-/* Writes the records. progress may be NULL. */
+/* What it runs, for the memory of hidden states (lib/tape/batches.h); borrowed. */
+struct batches *dump_batches(struct dump *d);
+/* done: windows, or, of a model that comes section by section, sections */
+typedef void dump_progress(void *user, int64_t done, int64_t of);
+/* Writes the records, once. progress may be NULL. */
 int dump_run(struct dump *d, struct st_out *out, dump_progress *progress, void *user,
              struct err *e);
 void dump_close(struct dump *d);

@@ -32,8 +32,11 @@ struct eval {
     struct divergences divergences;
     struct windows windows;
     struct data_batch batch;
-    int64_t batch_size, bytes, *counts;
-    double *nll;
+    struct batches batches;
+    int64_t batch_size, layers, bytes, *counts;
+    double *nll, squares; /* of the windows; sum of squared losses */
+    eval_progress *progress;
+    void *user;
 };
 
 /* In memory of its own, or that of another. */
@@ -71,6 +74,72 @@ static int open_against(struct eval *v, struct exec *x, struct model *m, const s
     return 0;
 }
 
+/* ---- batches */
+
+static const struct batch *fill(void *user, int64_t i, struct err *e)
+{
+    struct eval *v = user;
+    int64_t first = i * v->batch_size, n = min64(v->batch_size, v->windows.n - first);
+    return windows_fill(&v->windows, first, n, &v->batch, e) ? NULL : &v->batch.b;
+}
+
+/* The losses of a batch that was run, every `step`th value; NULL: error. */
+static const double *batch_losses(struct eval *v, int64_t *step, struct err *e)
+{
+    const struct batch *b = &v->batch.b;
+    *step = v->against ? DIVERGENCE_COLUMNS : 1;
+    if (!v->against)
+        return tape_losses(v->tape, 0);
+    const double *values = against_compare(v->against, &v->batch, e);
+    if (!values)
+        return NULL;
+    divergences_add(&v->divergences, values, b->labels, b->n_seq * b->seq_len);
+    return values + DIVERGENCE_NLL;
+}
+
+/* Window `window`, row i of the batch. */
+static void add_window(struct eval *v, int64_t window, int64_t i, const double *losses,
+                       int64_t step)
+{
+    int64_t n = v->batch.b.seq_len;
+    double sum = 0, squares = 0;
+    for (int64_t t = 0; t < n; t++) {
+        double loss = losses[(i * n + t) * step];
+        sum += loss;
+        squares += loss * loss;
+    }
+    v->squares += squares;
+    v->counts[window] = v->batch.rows[i].predictions;
+    v->nll[window] = sum;
+}
+
+static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
+{
+    struct eval *v = user;
+    int64_t step;
+    (void)from;
+    if (to < v->layers)
+        return 0;
+    const double *losses = batch_losses(v, &step, e);
+    for (int64_t k = 0; losses && k < v->batch.b.n_seq; k++)
+        add_window(v, i * v->batch_size + k, k, losses, step);
+    return losses ? 0 : -1;
+}
+
+static void progress(void *user, int64_t n, int64_t of)
+{
+    const struct eval *v = user;
+    int64_t windows = min64(n * v->batch_size, v->windows.n);
+    if (!v->progress)
+        return;
+    if (v->batches.bytes)
+        v->progress(v->user, n, of);
+    else
+        v->progress(v->user, windows, v->windows.n);
+}
+
+/* ---- opening and running */
+
 struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                        const struct eval_options *o, struct err *e)
 {
@@ -81,6 +150,7 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
     }
     int64_t n = v->windows.longest, windows = v->windows.n;
     int has_teacher = o->teacher.model || o->teacher.logits;
+    v->layers = m->spec.num_hidden_layers;
     v->batch_size = min64(o->batch_size ? o->batch_size : max64(1, 1024 / n), windows);
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
@@ -90,63 +160,33 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
         return NULL;
     }
     data_batch_open(&v->batch, v->batch_size, n);
-    return v;
+    v->batches = (struct batches){.tape = v->against ? against_tape(v->against) : v->tape,
+                                  .n = (windows + v->batch_size - 1) / v->batch_size,
+                                  .fill = fill,
+                                  .done = done,
+                                  .progress = progress,
+                                  .user = v};
+    if (!batches_plan(&v->batches, e))
+        return v;
+    eval_close(v);
+    return NULL;
 }
 
 const struct windows *eval_windows(const struct eval *v) { return &v->windows; }
 int64_t eval_bytes(const struct eval *v) { return v->bytes; }
+struct batches *eval_batches(struct eval *v) { return &v->batches; }
 
-/* The losses of a filled batch, every `step`th value; NULL: error. */
-static const double *batch_losses(struct eval *v, int64_t *step, struct err *e)
+int eval_run(struct eval *v, struct eval_sums *s, eval_progress *show, void *user, struct err *e)
 {
-    const struct batch *b = &v->batch.b;
-    *step = v->against ? DIVERGENCE_COLUMNS : 1;
-    if (!v->against)
-        return tape_forward(v->tape, b, e) ? NULL : tape_losses(v->tape, 0);
-    const double *values = against_run(v->against, &v->batch, e);
-    if (!values)
-        return NULL;
-    divergences_add(&v->divergences, values, b->labels, b->n_seq * b->seq_len);
-    return values + DIVERGENCE_NLL;
-}
-
-/* Row i of a batch that begins with window `done`; returns the sum of squared losses. */
-static double add_window(struct eval *v, int64_t done, int64_t i, const double *losses,
-                         int64_t step)
-{
-    int64_t n = v->batch.b.seq_len;
-    double sum = 0, squares = 0;
-    for (int64_t t = 0; t < n; t++) {
-        double loss = losses[(i * n + t) * step];
-        sum += loss;
-        squares += loss * loss;
-    }
-    v->counts[done + i] = v->batch.rows[i].predictions;
-    v->nll[done + i] = sum;
-    return squares;
-}
-
-int eval_run(struct eval *v, struct eval_sums *s, eval_progress *progress, void *user,
-             struct err *e)
-{
-    const struct batch *b = &v->batch.b;
-    int64_t windows = v->windows.n, step;
-    double squares = 0, predictions = (double)v->windows.predictions;
+    double predictions = (double)v->windows.predictions;
     v->divergences.n = 0;
-    for (int64_t done = 0; done < windows; done += b->n_seq) {
-        int64_t n = min64(v->batch_size, windows - done);
-        if (windows_fill(&v->windows, done, n, &v->batch, e))
-            return -1;
-        const double *losses = batch_losses(v, &step, e);
-        if (!losses)
-            return -1;
-        for (int64_t i = 0; i < b->n_seq; i++)
-            squares += add_window(v, done, i, losses, step);
-        if (progress)
-            progress(user, done + b->n_seq, windows);
-    }
-    eval_statistics(v->nll, v->counts, windows, &s->nll, &s->standard_error);
-    s->independent_error = sqrt((squares / predictions - s->nll * s->nll) / (predictions - 1));
+    v->squares = 0;
+    v->progress = show;
+    v->user = user;
+    if (batches_run(&v->batches, e))
+        return -1;
+    eval_statistics(v->nll, v->counts, v->windows.n, &s->nll, &s->standard_error);
+    s->independent_error = sqrt((v->squares / predictions - s->nll * s->nll) / (predictions - 1));
     return 0;
 }
 
@@ -161,6 +201,7 @@ void eval_close(struct eval *v)
 {
     if (!v)
         return;
+    batches_close(&v->batches);
     tape_close(v->tape);
     against_close(v->against);
     divergences_free(&v->divergences);

@@ -228,7 +228,7 @@ static const void *converted(const void *from, enum dtype d, enum dtype to, int6
     return buffer;
 }
 
-static void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
+void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
 {
     int64_t n = to->rows * to->cols;
     void *buffer = d == to->dtype ? NULL : mem_alloc(MOVED * sizeof(float));
@@ -381,6 +381,7 @@ struct param *model_param(struct model *m, int64_t layer, const char *stem_and_s
 
 void model_free(struct model *m)
 {
+    free(m->sections);
     model_spec_free(&m->spec);
     free(m->params);
     arena_close(&m->weights);

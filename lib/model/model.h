@@ -19,6 +19,7 @@
 #include "sink.h"
 #include "source.h"
 #include "spec.h"
+#include "sections.h"
 
 /* ---- a model in memory */
 /* vectors: cols = 1; v and g are in device memory */
@@ -42,6 +43,7 @@ struct model {
     struct exec *x; /* the device that holds weights and gradients; NULL: the host */
     /* trained in its place, see below, or NULL; borrowed */
     struct adapters *adapters;
+    struct model_sections *sections; /* its values come section by section (sections.h); or NULL */
 };
 enum {
     MODEL_TRAIN = 1, /* all f32, one contiguous range */
@@ -80,6 +82,9 @@ void model_open_frozen(struct model *m, const struct model_spec *h);
 int64_t model_param_bytes(const struct model *m, int i);
 void model_param_put(struct model *m, struct exec *x, int i, void *there, const void *values,
                      enum dtype d);
+/* All values of a param, or as a param of their own some that follow each other (q8_0: whole
+ * blocks), to where they are in device memory, from values of type d. */
+void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d);
 /* bytes that loading will take */
 int64_t model_memory(const struct model_spec *h, int how, int grads);
 /* layer -1: outside blocks; NULL if absent */

@@ -178,7 +178,7 @@ static int is_outside(const struct tape *t, const struct line *l, int64_t from, 
     if (l->layer < 0)
         return from > 0 || (t->spec.blocks_apart && to > 0);
     if (l->layer == t->n_layers)
-        return to < t->n_layers || t->spec.blocks_apart;
+        return to < t->n_layers || (t->spec.blocks_apart && from < t->n_layers);
     return l->layer < from || l->layer >= to;
 }
 

@@ -46,6 +46,7 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
     struct tape *t = mem_alloc(sizeof *t);
     t->x = x;
     t->spec = *spec;
+    t->spec.blocks_apart |= spec->model->sections != NULL;
     t->T = spec->n_seq * spec->seq_len;
     if (spec->given.form != TEACHER_MODEL)
         t->spec.token_bytes = loss_token_bytes(spec->given);

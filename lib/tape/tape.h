@@ -9,6 +9,7 @@
 #define PARE_TAPE_H
 
 #include "../model/model.h"
+#include "batches.h"
 
 /* A loss line: head and losses of the logits (kernels/losses.def). weights: of the gradients, until
  * tape_loss_weights changes them. */
@@ -49,8 +50,9 @@ struct tape_spec {
      * forward only */
     int64_t kv_len;
     enum tape_end end;
-    /* tape_forward_range runs blocks only, and of the range 0, 0 the start lines; forward only, for
-     * a model whose weights are in memory block by block */
+    /* tape_forward_range runs blocks only, of the range 0, 0 the start lines, and of L, L the end
+     * lines; forward only, for a model whose weights are in memory block by block. Set for one that
+     * comes section by section. */
     int blocks_apart;
     /* compute gradients of every parameter of `model` (call model_add_grads first) */
     int train;

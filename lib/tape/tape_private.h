@@ -9,6 +9,7 @@
  *   args.c    the call of an event, for place.c and run.c
  *   run.c     running events
  *   tape.c    the functions of tape.h
+ *   batches.c the functions of batches.h
  *
  * A slot is a value that a line writes ([T, cols], of type exec.compute; memos f32, losses f64). A
  * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped

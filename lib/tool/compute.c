@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "../base/available.h"
+#include "../base/file.h"
 #include "../base/mem.h"
 #include "../base/world.h"
 #include "tool_private.h"
@@ -142,8 +143,19 @@ void tool_need_memory(struct tool *t, const char *what, int64_t bytes)
     need_memory(t, what, bytes, "");
 }
 
+int tool_streams_layers(const struct tool *t) { return t->stream_layers; }
+
+static void open_sections(struct tool *t, struct model *m, struct model_in *in)
+{
+    tool_need_memory(t, "the largest layer", model_sections_memory(model_in_spec(in)));
+    model_open_sections(m, in, tool_exec(t), &t->err);
+    tool_check(t);
+}
+
 void tool_load(struct tool *t, struct model *m, struct model_in *in)
 {
+    if (t->stream_layers)
+        return open_sections(t, m, in);
     static const char what[] = "loading the model";
     tool_need_memory(t, what, model_memory(model_in_spec(in), MODEL_FROZEN, 0));
     tool_waiting(t, what);
@@ -197,4 +209,36 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
     if (t->exec_is_open)
         check_limit(t, "computation beside models and activations",
                     exec_library_bytes(&t->exec) + ROOM_TO_COMPUTE);
+}
+
+struct memory_part tool_weights(const struct model *m)
+{
+    const char *what = m->sections ? "weights of a layer" : "weights";
+    return (struct memory_part){what, (int64_t)m->weights.size, !m->sections};
+}
+
+/* Of memory on the host. */
+static int64_t bytes_ahead(const struct tool *t, const struct memory_part *parts)
+{
+    int64_t bytes = exec_library_bytes(&t->exec);
+    for (const struct memory_part *p = parts; p->name && t->exec.device == DEVICE_CPU; p++)
+        bytes += p->loaded ? 0 : p->bytes;
+    return bytes;
+}
+
+void tool_predict_batches(struct tool *t, const char *what, const struct memory_part *parts,
+                          struct batches *b)
+{
+    enum { MOST = 8 };
+    struct memory_part all[MOST] = {{0}};
+    int n = 0;
+    for (; n < MOST - 2 && parts[n].name; n++)
+        all[n] = parts[n];
+    b->in_file = b->bytes + bytes_ahead(t, parts) > available_bytes("");
+    if (b->bytes && !b->in_file && t->exec.device == DEVICE_CPU)
+        all[n] = (struct memory_part){"hidden states", b->bytes, 0};
+    tool_predict_memory(t, what, all);
+    if (b->bytes && b->in_file)
+        tool_note(t, "hidden states of all tokens, %.1f MB, are kept in a file in %s",
+                  1e-6 * (double)b->bytes, file_temporary_dir());
 }

@@ -15,6 +15,7 @@
 #include "../../kernels/op.h"
 #include "../base/usage.h"
 #include "../model/model.h"
+#include "../tape/tape.h"
 #include "card.h"
 #include "dump.h"
 #include "history.h"
@@ -44,7 +45,8 @@ enum {
     TOOL_COMPUTE = 2,     /* --threads N, --device cpu|cuda, --compute, --force */
     TOOL_MAY_COMPUTE = 4, /* the same; provenance has them only if tool_exec was called */
     TOOL_MODEL = 8,       /* reads directories: --ignore-key K */
-    TOOL_WORLD = 16       /* works as several processes (lib/base/world.h): --deadline SECONDS */
+    TOOL_WORLD = 16,      /* works as several processes (lib/base/world.h): --deadline SECONDS */
+    TOOL_LAYERS = 32      /* --stream-layers */
 };
 /* every tool: --help, --version, --quiet
  *
@@ -131,8 +133,15 @@ void tool_predict_memory(struct tool *t, const char *what, const struct memory_p
  * group that it is in, has left. tool_predict_memory asks for what is not loaded, and names options
  * that lower it. */
 void tool_need_memory(struct tool *t, const char *what, int64_t bytes);
-/* Loads a MODEL_FROZEN model and moves it to the device, if there is memory for it. */
+/* Loads a MODEL_FROZEN model and moves it to the device, if there is memory for it. With
+ * --stream-layers opens it to be read section by section; `in` must then stay open. */
 void tool_load(struct tool *t, struct model *m, struct model_in *in);
+int tool_streams_layers(const struct tool *t); /* was --stream-layers given? */
+struct memory_part tool_weights(const struct model *m);
+/* tool_predict_memory of what runs batches: hidden states of all of them (b->bytes), if there are
+ * any, go to a file where memory does not hold them too. */
+void tool_predict_batches(struct tool *t, const char *what, const struct memory_part *parts,
+                          struct batches *b);
 /* Finishes an import: writes the model unchanged to the output and closes it. Returns the
  * exit status. */
 int tool_import(struct tool *t, struct model_in *in);

@@ -13,7 +13,7 @@ struct tool {
     struct options options;
     struct err err;
     struct exec exec;
-    int exec_is_open, is_limited, quiet, force, help, version, stdin_taken;
+    int exec_is_open, is_limited, quiet, force, stream_layers, help, version, stdin_taken;
     int64_t threads, deadline;
     const char *output, *compress, *device, *compute;
     struct opt common[13];

@@ -1,0 +1,110 @@
+/* See batches.h. */
+#include "batches.h"
+
+#include <stdlib.h>
+
+#include "tape_private.h"
+
+static struct model *model_of(const struct batches *b) { return b->tape->spec.model; }
+static int64_t last_section(const struct batches *b) { return model_of(b)->spec.num_hidden_layers; }
+
+static int64_t states_bytes(const struct batches *b, const struct batch *x)
+{
+    int64_t values = x->n_seq * x->seq_len * model_of(b)->spec.hidden_size;
+    return dtype_bytes(b->tape->x->compute, values);
+}
+
+int batches_plan(struct batches *b, struct err *e)
+{
+    if (!model_of(b)->sections)
+        return 0;
+    b->at = mem_alloc((size_t)(b->n + 1) * sizeof *b->at);
+    for (int64_t i = 0; i < b->n; i++) {
+        const struct batch *x = b->fill(b->user, i, e);
+        if (!x)
+            return -1;
+        b->at[i + 1] = b->at[i] + states_bytes(b, x);
+    }
+    b->bytes = b->at[b->n];
+    return 0;
+}
+
+static void tell(const struct batches *b, int64_t done, int64_t of)
+{
+    if (b->progress)
+        b->progress(b->user, done, of);
+}
+
+/* ---- states of a batch */
+
+static int states_put(struct batches *b, int64_t i, int64_t section, struct err *e)
+{
+    int64_t n = b->at[i + 1] - b->at[i];
+    const void *from = exec_view(b->tape->x, &b->host, tape_boundary(b->tape, section), (size_t)n);
+    return spill_put(&b->states, b->at[i], from, n, e);
+}
+
+static int states_get(struct batches *b, int64_t i, int64_t section, struct err *e)
+{
+    int64_t n = b->at[i + 1] - b->at[i];
+    const void *from = spill_get(&b->states, b->at[i], n, e);
+    if (from)
+        exec_put(b->tape->x, tape_boundary(b->tape, section), from, (size_t)n);
+    return from ? 0 : -1;
+}
+
+/* ---- running */
+
+static int run_whole(struct batches *b, struct err *e)
+{
+    tell(b, 0, b->n);
+    for (int64_t i = 0; i < b->n; i++) {
+        const struct batch *x = b->fill(b->user, i, e);
+        if (!x || tape_forward(b->tape, x, e) ||
+            b->done(b->user, i, SECTION_START, last_section(b), e))
+            return -1;
+        tell(b, i + 1, b->n);
+    }
+    return 0;
+}
+
+static int run_section(struct batches *b, int64_t i, int64_t section, struct err *e)
+{
+    int64_t L = last_section(b), from = section < 0 ? 0 : section,
+            to = section < L ? section + 1 : L;
+    const struct batch *x = b->fill(b->user, i, e);
+    if (!x || (section >= 0 && states_get(b, i, section, e)) ||
+        tape_forward_range(b->tape, x, from, to, e) ||
+        (section < L && states_put(b, i, section + 1, e)))
+        return -1;
+    return b->done(b->user, i, section, section, e);
+}
+
+static int run_sections(struct batches *b, struct err *e)
+{
+    int64_t L = last_section(b);
+    if (spill_open(&b->states, b->bytes, b->in_file, e))
+        return -1;
+    tell(b, 0, L + 2);
+    for (int64_t section = SECTION_START; section <= L; section++) {
+        if (model_section_read(model_of(b), section, e))
+            return -1;
+        for (int64_t i = 0; i < b->n; i++)
+            if (run_section(b, i, section, e))
+                return -1;
+        tell(b, section + 2, L + 2);
+    }
+    return 0;
+}
+
+int batches_run(struct batches *b, struct err *e)
+{
+    return model_of(b)->sections ? run_sections(b, e) : run_whole(b, e);
+}
+
+void batches_close(struct batches *b)
+{
+    spill_close(&b->states);
+    free(b->at);
+    free(b->host);
+}

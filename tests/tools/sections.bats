@@ -1,0 +1,46 @@
+# --stream-layers: what tools make of a model of which one layer is in memory at a time is what they
+# make of the whole, from any kind of MODEL; refusals.
+bats_require_minimum_version 1.5.0
+load refused
+
+setup() {
+    BIN=${PARE_BIN:-$PWD/bin}
+    G=$PWD/tests/golden
+    MODEL=$G/families/gemma2 # tied embeddings, windows, caps
+    export OMP_WAIT_POLICY=passive
+    cd "$BATS_TEST_TMPDIR" || exit
+    # 24 documents of 4 to 27 tokens
+    seq 24 | awk '{ for (i = 0; i < $1 + 3; i++) printf "%d ", (i * $1 + i * i) % 83; print "" }' \
+        > ids.txt
+    "$BIN/tokenize" --ids ids.txt -o data.tsz
+}
+
+evaluate() {    # evaluate MODEL...: all but what differs from run to run
+    "$BIN/eval-ppl" --quiet "$@" data.tsz --per-sequence --batch-size 3 |
+        sed 's/,"seconds.*//; s/"model":"[^"]*",//'
+}
+
+@test "eval-ppl: the same objects, also from a pipe" {
+    "$BIN/hf-import" "$MODEL" -o model.tsz
+    evaluate "$MODEL" > whole
+    evaluate "$MODEL" --stream-layers | cmp - whole
+    evaluate - --stream-layers < model.tsz | cmp - whole
+    "$BIN/dump-logits" --quiet "$G/slice/gemma2/all" data.tsz --full -o teacher.tsz
+    evaluate "$MODEL" --against teacher.tsz > whole
+    evaluate "$MODEL" --against teacher.tsz --stream-layers | cmp - whole
+    "$BIN/eval-ppl" "$MODEL" data.tsz --stream-layers 2> notes
+    grep -q "weights of a layer .*, hidden states .*, program and data" notes
+}
+
+@test "dump-logits: the same stream" {
+    "$BIN/dump-logits" --quiet "$MODEL" data.tsz --top-k 5 -o whole.tsz
+    "$BIN/dump-logits" --quiet "$MODEL" data.tsz --top-k 5 --stream-layers -o layers.tsz
+    cmp whole.tsz layers.tsz
+}
+
+@test "what reads the model again, or another, is refused" {
+    refused 2 "--conventions evaluates four times, --stream-layers once" \
+        "$BIN/eval-ppl" "$MODEL" data.tsz --conventions --stream-layers
+    refused 2 "give --against the logits of $MODEL" \
+        "$BIN/eval-ppl" "$MODEL" data.tsz --against "$MODEL" --stream-layers
+}
