@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "../lib/base/text.h"
+#include "../lib/base/world.h"
 #include "../lib/hf/hf.h"
 #include "../lib/tool/tool.h"
 #include "../lib/train/train.h"
@@ -102,7 +103,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD};
 
 static const volatile sig_atomic_t *stop;
 
@@ -115,7 +116,8 @@ static void resolve_options(struct tool *t)
         dtype = NULL; /* as if it were not given, also in the history */
     if (dtype)
         dtype_choose(&out_dtype, dtype, &e);
-    if (e.set || train_options_parse(&o, &e) || train_options_resolve(&o, &e))
+    if (e.set || train_options_parse(&o, &e) || train_options_resolve(&o, &e) ||
+        train_rows_of(&run.trainer.own, &o, &e))
         tool_usage(t, "%s", e.msg);
     tool_training_sources(t, &text);
     if (o.states.n && widths_name)
@@ -306,16 +308,17 @@ static void train(struct tool *t)
     tool_progress_every(t, run.logging_steps);
     tool_progress(t, run.trainer.step, o.schedule.max_steps, "steps");
     while (run.trainer.step < o.schedule.max_steps) {
-        if (tool_check_readers(t))
+        tool_check_readers(t);
+        if (world_agree(tool_err(t)))
             save_and_die(t, tool_err(t)->msg);
         int done = train_run_step(&run, stop, &r, tool_err(t));
         if (done < 0 && run.last_saved >= 0)
             tool_die(t, "%s; the checkpoint of step %lld remains in %s", tool_err(t)->msg,
                      (long long)run.last_saved, run.dir);
         tool_check(t);
-        if (!done || (*stop && r.step < o.schedule.max_steps))
+        if (!done || (r.stopped && r.step < o.schedule.max_steps))
             save_and_die(t, mem_format("stopped after step %lld (%s)", (long long)run.trainer.step,
-                                       strsignal(*stop)));
+                                       strsignal(done ? r.stopped : *stop)));
         if (run.log_err.set && !noted++)
             tool_note(t, "%s; the training goes on, and the log will lack lines", run.log_err.msg);
         if (run.save_err.set && r.step < o.schedule.max_steps)
@@ -348,13 +351,15 @@ int main(int argc, char **argv)
     struct model_out *out = open_output(t);
     open_run(t);
     train(t);
-    if (logits_end(&stream.in, tool_err(t)))
+    logits_end(&stream.in, tool_err(t));
+    if (world_agree(tool_err(t)))
         save_and_die(t, tool_err(t)->msg);
     model_write(out, &student);
     model_out_close(out);
-    if (adapter_name)
+    if (adapter_name && !world_rank())
         write_adapters(t);
-    if (tool_publish(t))
+    tool_publish(t);
+    if (world_agree(tool_err(t)))
         save_and_die(t, tool_err(t)->msg);
     if (run.save_err.set)
         tool_die(t, "%s; the model is complete, but cannot be continued", run.save_err.msg);

@@ -379,6 +379,27 @@ int world_barrier(struct err *e)
     return world_sum(&one, 1, e);
 }
 
+int world_agree(struct err *e)
+{
+    struct err found = *e, trouble = {0};
+    if (w.size == 1)
+        return e->set ? -1 : 0;
+    double *has = mem_alloc((size_t)w.size * sizeof *has);
+    int first = 0;
+    has[w.rank] = e->set != 0;
+    world_sum(has, w.size, &trouble);
+    while (first < w.size && has[first] == 0)
+        first++;
+    free(has);
+    if (first < w.size)
+        world_broadcast(&found, sizeof found, first, &trouble);
+    if (trouble.set)
+        return err_set(e, "%s", trouble.msg);
+    if (first == w.size)
+        return 0;
+    return err_set(e, "rank %d on %s: %s", first, world_host(first), found.msg);
+}
+
 /* ---- beginning and end */
 
 /* Signals are for the main thread. */

@@ -51,6 +51,8 @@ int world_gather(const void *data, size_t n, struct world_bytes **all, struct er
 void world_free(struct world_bytes *all);
 /* Returns when every rank has called it. */
 int world_barrier(struct err *e);
+/* An error of any rank becomes that of all, e being that of each: 0 if none has one. */
+int world_agree(struct err *e);
 
 /* The part of n values that a rank owns: from `first` on, perhaps none. Sizes are multiples of
  * WORLD_ALIGN values, but for the last. */

@@ -217,7 +217,10 @@ void tape_plan_weights(struct tape *t)
     int n = m->spec.n_tensors + m->n_added;
     char *seen = mem_alloc((size_t)n + 1);
     t->cleared = mem_alloc((size_t)n + 1);
+    t->final = mem_alloc(((size_t)n + 1) * sizeof *t->final);
     memset(t->cleared, 1, (size_t)n);
+    for (int i = 0; i < n; i++)
+        t->final[i] = -1;
     for (int i = 0; t->spec.train && i < t->n_events; i++) {
         struct event *ev = &t->events[i];
         const struct line *l = &t->lines[ev->line];
@@ -225,9 +228,11 @@ void tape_plan_weights(struct tape *t)
             continue;
         for (int k = 0; k < 2; k++) {
             int at = tape_trained(t, l->w[k]);
-            if (at < 0 || seen[at])
+            if (at < 0)
                 continue;
-            seen[at] = 1;
+            t->final[at] = i;
+            if (seen[at]++)
+                continue;
             if (k == 0 && op_kernel(t->x, l->op)->sets) {
                 ev->w_overwrite = 1;
                 t->cleared[at] = 0;

@@ -213,11 +213,26 @@ static int segment_length(const struct event *const *events, int n)
     return k;
 }
 
+/* ev NULL: before the backward pass, of parameters to which it adds nothing. */
+static void tell_final(const struct tape *t, const struct event *ev)
+{
+    const struct model *m = model_trained(t->spec.model);
+    for (int i = 0; i < m->spec.n_tensors + m->n_added; i++) {
+        const struct event *last = t->final[i] < 0 ? NULL : &t->events[t->final[i]];
+        if (last && !last->in_backward)
+            last = NULL;
+        if (last == ev)
+            t->on_final(t->on_final_user, i);
+    }
+}
+
 static void run_events(struct tape *t, const struct batch *b, int in_backward, int64_t from,
                        int64_t to)
 {
     const struct event **events = t->selected;
     int n = events_select(t, b, in_backward, from, to), apart = parts_of(t, b->n_seq) > 1;
+    if (in_backward && t->on_final)
+        tell_final(t, NULL);
     for (int i = 0, k; i < n && !t->x->err.set; i += k) {
         k = apart ? segment_length(events + i, n - i) : 0;
         if (k) {
@@ -225,6 +240,8 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
         } else {
             run_event(t, events[i], b);
             k = 1;
+            if (in_backward && t->on_final)
+                tell_final(t, events[i]);
         }
     }
 }
@@ -348,7 +365,7 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
     batch.starts = b->starts ? t->starts : NULL;
     batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
     int whole = from == 0 && to == t->n_layers && has_head(t, b) && !t->n_taps && !t->spec.kv_len &&
-                !ropes_change(t);
+                !ropes_change(t) && !(in_backward && t->on_final);
     if (!whole || !run_captured(t, &batch, in_backward))
         run_events(t, &batch, in_backward, from, to);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
@@ -364,6 +381,12 @@ int tape_backward(struct tape *t, const struct batch *b, struct err *e)
     int failed = run(t, b, 1, 0, t->n_layers, e);
     t->first_pass = 0;
     return failed;
+}
+
+void tape_on_final(struct tape *t, tape_final_fn *fn, void *user)
+{
+    t->on_final = fn;
+    t->on_final_user = user;
 }
 
 void tape_clear_gradients(struct tape *t)

@@ -173,6 +173,7 @@ void tape_close(struct tape *t)
     free(t->boundary[0]);
     free(t->boundary[1]);
     free(t->cleared);
+    free(t->final);
     free(t->selected);
     free(t->host);
     free(t->widened);

@@ -92,6 +92,11 @@ void tape_close(struct tape *t);
 int tape_forward(struct tape *t, const struct batch *b, struct err *e);
 /* after tape_forward of the same batch; adds to the parameters' gradients */
 int tape_backward(struct tape *t, const struct batch *b, struct err *e);
+/* From the next backward pass on, until it is called with NULL: fn is called once a pass for each
+ * parameter, by its number, as soon as nothing more is added to its gradient. The pass is then not
+ * captured as a graph. */
+typedef void tape_final_fn(void *user, int param);
+void tape_on_final(struct tape *t, tape_final_fn *fn, void *user);
 /* clears the parameters' gradients; call before the first pass of a step */
 void tape_clear_gradients(struct tape *t);
 /* Gradients are those of scale * the weighted sum of all losses; scale is 1 / counted predictions

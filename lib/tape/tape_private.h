@@ -119,6 +119,9 @@ struct tape {
     int n_step;
     /* for each parameter: its gradient must be zeroed before a step, since no op overwrites it */
     char *cleared;
+    int *final; /* for each parameter: the last event that adds to its gradient, -1 none */
+    tape_final_fn *on_final;
+    void *on_final_user;
     int first_pass; /* of a step */
     /* forward, backward; then of a later pass of a step, of the first one */
     struct tape_capture captures[2][2];
@@ -149,7 +152,7 @@ int tape_record_states(struct tape *t, int is_last, struct err *e);
 /* record.c: fills lines, slots, boundary, normed, last */
 int tape_record_lines(struct tape *t, struct err *e);
 
-/* plan.c: fills events and buffers, but for their offsets; then cleared and w_overwrite */
+/* plan.c: fills events and buffers, but for their offsets; then cleared, final and w_overwrite */
 void tape_schedule(struct tape *t);
 void tape_plan_weights(struct tape *t);
 

@@ -169,7 +169,10 @@ void tool_load(struct tool *t, struct model *m, struct model_in *in)
 static void note_memory(struct tool *t, const char *what, const char *kind, int64_t total,
                         const char *parts)
 {
-    char *text = mem_format("predicted %s %.1f MB (%s)", kind, 1e-6 * (double)total, parts);
+    char *text = mem_format("predicted %s", kind);
+    if (world_size() > 1)
+        text = mem_append(text, " of each of %d processes", world_size());
+    text = mem_append(text, " %.1f MB (%s)", 1e-6 * (double)total, parts);
     if (what)
         tool_note(t, "%s: %s", what, text);
     else

@@ -209,9 +209,12 @@ void hist_words(const json_t *step, size_t n, FILE *f)
                *device = json_string_value(json_object_get(step, "device")), *key;
     const json_t *operands = json_object_get(step, "operands"),
                  *compute = json_object_get(step, "compute"),
-                 *threads = json_object_get(step, "threads");
+                 *threads = json_object_get(step, "threads"),
+                 *processes = json_object_get(step, "processes");
     json_t *value;
     int dashes = 0;
+    if (json_is_integer(processes))
+        fprintf(f, "mpirun -n %lld ", (long long)json_integer_value(processes));
     hist_word(tool ? tool : "?", f);
     json_object_foreach(json_object_get(step, "options"), key, value)
         option_print(key, value, f);

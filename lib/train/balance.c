@@ -2,8 +2,10 @@
  * logits, which is computed on the device from a micro-batch's own losses, so that nothing waits
  * for them. See states.h, step.h. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "../base/world.h"
 #include "step.h"
 
 /* Where a state's sum is among those of a step. */
@@ -39,11 +41,24 @@ void train_states_begin(struct trainer *t, const struct train_record *r)
     tape_state_step(t->tape, (float)(1 / (double)r->tokens), (float)s->weight);
 }
 
-void train_states_losses(struct trainer *t, const struct batch *b)
+/* The sums of a micro-batch that several processes share, all of them at one. */
+static int share_micro(struct trainer *t, struct err *e)
+{
+    int64_t parts = t->own.parts, groups = world_size() / parts, group = world_rank() / parts;
+    double *all = mem_alloc((size_t)(groups * TRAIN_SUMS) * sizeof *all),
+           *own = all + group * TRAIN_SUMS;
+    exec_get(t->x, own, t->micro, TRAIN_SUMS * sizeof *own);
+    int failed = world_sum(all, groups * TRAIN_SUMS, e);
+    exec_put(t->x, t->micro, own, TRAIN_SUMS * sizeof *own);
+    free(all);
+    return failed;
+}
+
+int train_states_losses(struct trainer *t, const struct batch *b, struct err *e)
 {
     if (!t->o.states.balanced) {
         tape_add_losses(t->tape, b, t->sums);
-        return;
+        return 0;
     }
     struct op_args ratio = {.x = t->x,
                             .rows = 1,
@@ -54,8 +69,11 @@ void train_states_losses(struct trainer *t, const struct batch *b)
         .v = t->micro, .dtype = DT_F64, .rows = 1, .cols = TRAIN_SUMS};
     exec_zero(t->x, t->micro, TRAIN_SUMS * sizeof *t->micro);
     tape_add_losses(t->tape, b, t->micro);
-    op_forward(OP_ratio, &ratio);
     op_forward(OP_column_sum, &sum);
+    if (t->own.parts > 1 && share_micro(t, e))
+        return -1;
+    op_forward(OP_ratio, &ratio);
+    return 0;
 }
 
 void train_states_measure(const struct trainer *t, const double sums[TRAIN_SUMS],

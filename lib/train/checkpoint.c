@@ -1,145 +1,120 @@
 /* Checkpoints: see checkpoint.h. */
 #include "checkpoint.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../base/file_kind.h"
+#include "../../formats/stream.h"
 #include "../base/mem.h"
 #include "../base/minmax.h"
-#include "../base/unfinished.h"
+#include "../base/world.h"
 #include "settings.h"
-
-static char *checkpoint_path(const char *dir, int64_t step)
-{
-    return mem_format("%s/checkpoint-%lld.tsz", dir, (long long)step);
-}
-
-static struct tensor checkpoint_tensor(const char *name, int64_t n)
-{
-    struct tensor t = {.dtype = DT_F32, .ndim = 1, .shape = {n}};
-    snprintf(t.name, sizeof t.name, "%s", name);
-    return t;
-}
 
 enum { PIECE = 1 << 18 }; /* values at a time */
 static const char *const checkpoint_records[] = {"weights", "m", "v"};
 
-/* Writes one record of a checkpoint, a piece at a time: it may be in device memory. */
-static int checkpoint_put(struct st_out *out, const struct checkpoint *c, const char *name,
-                          const float *from, float *piece)
+/* ---- saving */
+
+/* Values in device memory, a piece at a time. */
+static void put_values(struct st_out *out, struct exec *x, const float *from, int64_t n,
+                       float *piece)
 {
-    int64_t n = c->model->n_values;
-    struct tensor t = checkpoint_tensor(name, n);
-    if (st_record(out, &t))
-        return -1;
     for (int64_t at = 0, k; at < n; at += k) {
         k = min64(PIECE, n - at);
-        exec_get(c->x, piece, from + at, (size_t)k * sizeof *piece);
-        if (st_write(out, piece, k * (int64_t)sizeof *piece))
-            return -1;
+        exec_get(x, piece, from + at, (size_t)k * sizeof *piece);
+        st_write(out, piece, k * (int64_t)sizeof *piece);
     }
-    return 0;
+}
+
+/* One record: what this rank owns of the weights, or with `from` all of these moments. */
+static void put_record(struct st_out *out, const struct checkpoint *c, int i, const float *from)
+{
+    const struct shards *s = c->shards;
+    struct tensor t = {.dtype = DT_F32, .ndim = 1, .shape = {s->owned}};
+    float *piece = mem_alloc(PIECE * sizeof *piece);
+    snprintf(t.name, sizeof t.name, "%s", checkpoint_records[i]);
+    st_record(out, &t);
+    if (from)
+        put_values(out, s->x, from, s->owned, piece);
+    for (int64_t k = 0; !from && k < s->n; k++)
+        put_values(out, s->x, (const float *)s->m->weights.base + s->of[k].first, s->of[k].n,
+                   piece);
+    free(piece);
+}
+
+static json_t *head_of(const struct checkpoint *c, const json_t *head)
+{
+    json_t *all = json_copy((json_t *)head), *ranges = json_array();
+    json_object_set_new(all, "step", json_integer(c->step));
+    json_object_set_new(all, "position", json_integer(c->position));
+    json_object_set_new(all, "predictions", json_integer(c->predictions));
+    for (int64_t i = 0; i < c->shards->n; i++) {
+        const struct shard *of = &c->shards->of[i];
+        if (of->n)
+            json_array_append_new(ranges,
+                                  json_pack("[I, I]", (json_int_t)of->first, (json_int_t)of->n));
+    }
+    if (world_size() > 1)
+        json_object_update_new(all, json_pack("{s:i, s:i, s:O}", "part", world_rank(), "parts",
+                                              world_size(), "ranges", ranges));
+    json_decref(ranges);
+    return all;
+}
+
+/* This rank's part, complete, but not yet in its place. */
+static struct st_out *write_part(const char *path, const struct checkpoint *c, const json_t *head,
+                                 struct err *e)
+{
+    struct st_out *out = st_create(path, 0, e); /* training state does not compress */
+    if (!out)
+        return NULL;
+    json_t *all = head_of(c, head);
+    st_begin(out, all);
+    json_decref(all);
+    put_record(out, c, 0, NULL);
+    put_record(out, c, 1, c->m);
+    put_record(out, c, 2, c->v);
+    st_end(out);
+    if (c->shards->x->err.set)
+        err_set(e, "%s", c->shards->x->err.msg);
+    return out;
+}
+
+/* Does rank 0 see what the others have written? */
+static int find_parts(const char *dir, int64_t step, struct err *e)
+{
+    for (int i = 1; i < world_size() && !world_rank() && !e->set; i++) {
+        char *path = checkpoint_path(dir, step, i);
+        if (access(path, F_OK))
+            err_set(e,
+                    "%s, written by rank %d on %s, is not to be seen on %s: the directory must "
+                    "be one that all hosts share",
+                    path, i, world_host(i), world_host(0));
+        free(path);
+    }
+    return e->set ? -1 : 0;
 }
 
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e)
 {
-    char *path = checkpoint_path(dir, c->step);
-    json_t *all = json_copy((json_t *)head);
-    json_object_set_new(all, "step", json_integer(c->step));
-    json_object_set_new(all, "position", json_integer(c->position));
-    json_object_set_new(all, "predictions", json_integer(c->predictions));
-    const float *data[] = {(const float *)c->model->weights.base, c->m, c->v};
-    struct st_out *out = st_create(path, 0, e); /* training state does not compress */
-    int status = -1;
-    if (out) {
-        st_begin(out, all);
-        float *piece = mem_alloc(PIECE * sizeof *piece);
-        for (int i = 0; i < 3; i++)
-            checkpoint_put(out, c, checkpoint_records[i], data[i], piece);
-        free(piece);
-        if (c->x->err.set) {
-            err_set(e, "%s", c->x->err.msg);
-            st_abandon(out);
-        } else {
-            st_end(out);
-            status = st_publish(out);
-        }
+    int is_first = world_rank() == 0;
+    char *path = checkpoint_path(dir, c->step, world_rank());
+    struct st_out *out = write_part(path, c, head, e);
+    if (out && (!is_first || e->set)) {
+        st_publish(out);
+        out = NULL;
     }
-    json_decref(all);
+    if (world_agree(e) || find_parts(dir, c->step, e))
+        st_abandon(out);
+    else if (out)
+        st_publish(out);
     free(path);
-    return status;
+    return world_agree(e);
 }
 
-/* checkpoint-STEP.tsz -> STEP; -1 for any other name. */
-static int64_t checkpoint_step(const char *name)
-{
-    static const char prefix[] = "checkpoint-";
-    const char *digits = name + sizeof prefix - 1;
-    if (strncmp(name, prefix, sizeof prefix - 1) || *digits < '0' || *digits > '9')
-        return -1;
-    char *end;
-    errno = 0;
-    long long step = strtoll(digits, &end, 10);
-    return errno || strcmp(end, ".tsz") ? -1 : step;
-}
-
-static int compare_steps(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
-}
-
-int64_t checkpoint_list(const char *dir, int64_t **steps, struct err *e)
-{
-    *steps = NULL;
-    DIR *d = opendir(dir);
-    if (!d)
-        return errno == ENOENT ? 0 : err_set(e, "cannot read directory %s:", dir);
-    int64_t n = 0;
-    for (struct dirent *f; (f = readdir(d));) {
-        int64_t step = checkpoint_step(f->d_name);
-        if (step < 0)
-            continue;
-        *steps = mem_grow(*steps, (size_t)(n + 1) * sizeof **steps);
-        (*steps)[n++] = step;
-    }
-    closedir(d);
-    if (n)
-        qsort(*steps, (size_t)n, sizeof **steps, compare_steps);
-    return n;
-}
-
-/* Somebody else's file can have the name of a checkpoint; it is not removed. */
-static int is_stream(int dir, const char *name)
-{
-    char head[FILE_KIND_BYTES];
-    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, head, sizeof head);
-    const struct file_kind *kind = n > 0 ? file_kind(head, n) : NULL;
-    if (fd >= 0)
-        close(fd);
-    return kind && kind->code == FILE_STREAM;
-}
-
-void checkpoint_prune(const char *dir, int64_t oldest)
-{
-    DIR *d = opendir(dir);
-    if (!d)
-        return;
-    for (struct dirent *f; (f = readdir(d));) {
-        int64_t step = checkpoint_step(f->d_name);
-        if (step >= 0 && step < oldest && is_stream(dirfd(d), f->d_name))
-            unlinkat(dirfd(d), f->d_name, 0);
-    }
-    closedir(d);
-    unfinished_sweep(dir, NULL);
-}
+/* ---- loading */
 
 static int checkpoint_integer(const json_t *head, const char *key, int64_t *value)
 {
@@ -148,52 +123,115 @@ static int checkpoint_integer(const json_t *head, const char *key, int64_t *valu
     return json_is_integer(j) && *value >= 0 ? 0 : -1;
 }
 
-/* Reads the current record into `to`, or into the weights. */
-static int checkpoint_take(struct st_in *in, struct checkpoint *c, float *to, struct err *e)
+/* Values `first` and on: this rank's of the weights, or with `to` of these moments. Returns how
+ * many it owns. */
+static int64_t take_values(const struct checkpoint *c, float *to, int64_t first, int64_t n,
+                           const float *values)
 {
-    float *piece = mem_alloc(PIECE * sizeof *piece);
-    int64_t at = 0, bytes;
-    while ((bytes = st_read(in, piece, PIECE * (int64_t)sizeof *piece)) > 0) {
-        int64_t k = bytes / (int64_t)sizeof *piece;
+    struct shards *s = c->shards;
+    struct shard_run run;
+    int64_t taken = 0, at = first;
+    for (; shards_find(s, at, first + n - at, &run); at = run.first + run.n) {
+        const float *from = values + (run.first - first);
         if (to)
-            exec_put(c->x, to + at, piece, (size_t)bytes);
+            exec_put(s->x, to + run.at, from, (size_t)run.n * sizeof *from);
         else
-            model_weights_put(c->model, at, piece, k);
-        at += k;
+            model_weights_put(s->m, run.first, from, run.n);
+        taken += run.n;
     }
-    free(piece);
-    return c->x->err.set ? err_set(e, "%s", c->x->err.msg) : (int)bytes;
+    return taken;
 }
 
-static int checkpoint_read(struct st_in *in, struct checkpoint *c, struct err *e)
+/* Which values a part has: [first, n] by turns. */
+struct part_ranges {
+    int64_t (*of)[2], n, values;
+};
+
+static int read_ranges(struct part_ranges *r, const struct st_in *in, int64_t n_values,
+                       struct err *e)
 {
-    const json_t *head = st_head(in);
-    if (checkpoint_integer(head, "step", &c->step) ||
-        checkpoint_integer(head, "position", &c->position) ||
-        checkpoint_integer(head, "predictions", &c->predictions))
-        return err_set(e, "%s: step, position and predictions must be whole numbers", st_path(in));
-    float *moments[] = {NULL, c->m, c->v};
-    int64_t n = c->model->n_values;
+    const json_t *ranges = json_object_get(st_head((struct st_in *)in), "ranges");
+    r->n = ranges ? (int64_t)json_array_size(ranges) : 1;
+    r->of = mem_alloc((size_t)(r->n + 1) * sizeof *r->of);
+    r->of[0][1] = ranges ? 0 : n_values;
+    for (int64_t i = 0; i < r->n; i++) {
+        const json_t *pair = json_array_get(ranges, (size_t)i), *first = json_array_get(pair, 0),
+                     *n = json_array_get(pair, 1);
+        if (ranges) {
+            r->of[i][0] = json_integer_value(first);
+            r->of[i][1] = json_integer_value(n);
+        }
+        if (r->of[i][0] < 0 || r->of[i][1] < 0 || r->of[i][0] > n_values - r->of[i][1])
+            return err_set(e, "%s: ranges must be [[first, n], ...] within the model's %lld values",
+                           st_path(in), (long long)n_values);
+        r->values += r->of[i][1];
+    }
+    return 0;
+}
+
+/* Reads the current record; returns how many of its values this rank owns, or -1. */
+static int64_t take_record(struct st_in *in, const struct checkpoint *c, float *to,
+                           const struct part_ranges *r)
+{
+    float *piece = mem_alloc(PIECE * sizeof *piece);
+    int64_t taken = 0, bytes = 1;
+    for (int64_t i = 0; i < r->n && bytes > 0; i++)
+        for (int64_t at = 0, k; at < r->of[i][1] && bytes > 0; at += k) {
+            k = min64(PIECE, r->of[i][1] - at);
+            bytes = st_read(in, piece, k * (int64_t)sizeof *piece);
+            if (bytes > 0)
+                taken += take_values(c, to, r->of[i][0] + at, k, piece);
+        }
+    free(piece);
+    return bytes < 0 ? -1 : taken;
+}
+
+static int read_records(struct st_in *in, const struct checkpoint *c, const struct part_ranges *r,
+                        int64_t *taken, struct err *e)
+{
+    float *const moments[] = {NULL, c->m, c->v};
     struct tensor t;
     for (int i = 0; i < 3; i++) {
         int found = st_next(in, &t);
         if (found < 0)
             return -1;
         if (!found || strcmp(t.name, checkpoint_records[i]) || t.dtype != DT_F32 || t.ndim != 1 ||
-            t.shape[0] != n)
+            t.shape[0] != r->values)
             return err_set(e, "%s: expected record %s of %lld numbers", st_path(in),
-                           checkpoint_records[i], (long long)n);
-        if (checkpoint_take(in, c, moments[i], e))
+                           checkpoint_records[i], (long long)r->values);
+        int64_t n = take_record(in, c, moments[i], r);
+        if (n < 0)
             return -1;
+        *taken += n;
     }
     int more = st_next(in, &t);
     return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
 }
 
-/* The checkpoint of a step at its header, NULL: damaged. path: to be freed */
-static struct st_in *checkpoint_open(const char *dir, int64_t step, char **path, struct err *e)
+/* Is anything in the part that this rank owns? */
+static int is_wanted(const struct checkpoint *c, const struct part_ranges *r)
 {
-    *path = checkpoint_path(dir, step);
+    struct shard_run run;
+    for (int64_t i = 0; i < r->n; i++)
+        if (shards_find(c->shards, r->of[i][0], r->of[i][1], &run))
+            return 1;
+    return 0;
+}
+
+static int read_part(struct st_in *in, const struct checkpoint *c, int64_t *taken, struct err *e)
+{
+    struct part_ranges r = {0};
+    int failed = read_ranges(&r, in, c->shards->m->n_values, e) ||
+                 (is_wanted(c, &r) && read_records(in, c, &r, taken, e));
+    free(r.of);
+    return failed ? -1 : 0;
+}
+
+/* A part of the checkpoint of a step, at its header, NULL: damaged. path: to be freed */
+static struct st_in *checkpoint_open(const char *dir, int64_t step, int part, char **path,
+                                     struct err *e)
+{
+    *path = checkpoint_path(dir, step, part);
     struct st_in *in = st_open(*path, e);
     const char *kind = in ? json_string_value(json_object_get(st_head(in), "kind")) : "checkpoint";
     if (kind && !strcmp(kind, "checkpoint"))
@@ -203,22 +241,64 @@ static struct st_in *checkpoint_open(const char *dir, int64_t step, char **path,
     return NULL;
 }
 
-/* 1: loaded; 0: the file is damaged (e says why); -1: it belongs to another run. */
+static int read_other_parts(const char *dir, int64_t step, int64_t parts,
+                            const struct checkpoint *c, int64_t *taken, struct err *e)
+{
+    for (int i = 1; i < parts && !e->set; i++) {
+        char *path;
+        struct st_in *in = checkpoint_open(dir, step, i, &path, e);
+        int64_t own_step, part, all;
+        if (in && (checkpoint_integer(st_head(in), "step", &own_step) || own_step != step ||
+                   checkpoint_integer(st_head(in), "part", &part) || part != i ||
+                   checkpoint_integer(st_head(in), "parts", &all) || all != parts))
+            err_set(e, "%s is not part %d of %lld of the checkpoint of step %lld", path, i,
+                    (long long)parts, (long long)step);
+        else if (in)
+            read_part(in, c, taken, e);
+        st_close(in);
+        free(path);
+    }
+    return e->set ? -1 : 0;
+}
+
+/* The first part is open. Every rank reads what it owns, and gets the other weights from those that
+ * own them. */
+static int checkpoint_read(const char *dir, struct st_in *in, struct checkpoint *c, struct err *e)
+{
+    const json_t *head = st_head(in);
+    struct shards *s = c->shards;
+    int64_t taken = 0, parts = 1;
+    if (checkpoint_integer(head, "step", &c->step) ||
+        checkpoint_integer(head, "position", &c->position) ||
+        checkpoint_integer(head, "predictions", &c->predictions))
+        return err_set(e, "%s: step, position and predictions must be whole numbers", st_path(in));
+    if (json_object_get(head, "parts") && checkpoint_integer(head, "parts", &parts))
+        return err_set(e, "%s: parts must be a whole number", st_path(in));
+    if (read_part(in, c, &taken, e) || read_other_parts(dir, c->step, parts, c, &taken, e))
+        return -1;
+    if (taken != 3 * s->owned)
+        return err_set(e, "%s: its %lld parts do not have all values", st_path(in),
+                       (long long)parts);
+    return s->x->err.set ? err_set(e, "%s", s->x->err.msg) : 0;
+}
+
+/* 1: loaded; 0: a file is damaged (e says why); -1: it belongs to another run. On every rank. */
 static int checkpoint_load(const char *dir, int64_t step, struct checkpoint *c, const json_t *head,
                            char note[700], struct err *e)
 {
     char *path;
-    struct st_in *in = checkpoint_open(dir, step, &path, e);
-    int status = 0;
-    if (in) {
-        if (settings_check(path, st_head(in), json_object_get(head, "run"), e))
-            status = -1;
-        else
-            status = !checkpoint_read(in, c, e);
-        if (status > 0)
-            settings_note(st_head(in), head, note);
-        st_close(in);
+    struct st_in *in = checkpoint_open(dir, step, 0, &path, e);
+    int is_ours = 1;
+    if (in && settings_check(path, st_head(in), json_object_get(head, "run"), e))
+        is_ours = 0;
+    else if (in)
+        checkpoint_read(dir, in, c, e);
+    int status = is_ours ? 0 : -1;
+    if (!world_agree(e)) {
+        settings_note(st_head(in), head, note);
+        status = 1;
     }
+    st_close(in);
     free(path);
     return status;
 }
@@ -231,7 +311,7 @@ int checkpoint_check(const char *dir, json_t *run, char note[200], struct err *e
     for (int64_t i = 0; i < n && !found; i++) {
         struct err damage = {0};
         char *path;
-        struct st_in *in = checkpoint_open(dir, steps[i], &path, &damage);
+        struct st_in *in = checkpoint_open(dir, steps[i], 0, &path, &damage);
         if (in) {
             found = 1;
             status = settings_follow(path, st_head(in), run, note, e);
@@ -243,10 +323,28 @@ int checkpoint_check(const char *dir, json_t *run, char note[200], struct err *e
     return status;
 }
 
+/* As rank 0 sees them, on every rank. */
+static int64_t list_agreed(const char *dir, int64_t **steps, struct err *e)
+{
+    int64_t n = checkpoint_list(dir, steps, e);
+    if (world_agree(e) || world_broadcast(&n, sizeof n, 0, e))
+        return -1;
+    *steps = mem_grow(*steps, (size_t)(n + 1) * sizeof **steps);
+    return world_broadcast(*steps, (size_t)n * sizeof **steps, 0, e) ? -1 : n;
+}
+
+/* All get the weights from those that own them. */
+static int share_weights(struct shards *s, struct err *e)
+{
+    for (int64_t i = 0; i < s->n; i++)
+        shards_spread(s, i);
+    return shards_wait(s, e);
+}
+
 int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head, char note[700],
                       struct err *e)
 {
-    int64_t *steps, n = checkpoint_list(dir, &steps, e);
+    int64_t *steps, n = list_agreed(dir, &steps, e);
     int status = n < 0 ? -1 : 0;
     note[0] = 0;
     for (int64_t i = 0; i < n && !status; i++) {
@@ -258,5 +356,7 @@ int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head,
             snprintf(note, 700, "skipped a damaged checkpoint: %s", damage.msg);
     }
     free(steps);
+    if (status > 0 && share_weights(c->shards, e))
+        return -1;
     return n > 0 && !status ? err_set(e, "%s has no intact checkpoint; %s", dir, note) : status;
 }

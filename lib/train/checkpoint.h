@@ -1,26 +1,29 @@
 /* Checkpoints of a training run: DIR/checkpoint-STEP.tsz, a stream of kind "checkpoint", written
- * whole or not at all.
+ * whole or not at all. Of several processes each writes what it owns (share.h) into a part, the
+ * first into the file of that name, which appears once all others, checkpoint-STEP.part-N.tsz, are
+ * there; as many processes as one likes can go on from them.
  *
  * Header: `step` (optimiser steps done), `position` (sequences taken from the data), `predictions`
  * (trained on so far), `run` (the resolved options and the ids of student, teacher and data; of a
  * run that went on after its last step also `continued`, the schedules of the legs before),
  * `model` (the spec of the model in training), hist. Records: `weights`, `m`, `v`, each f32
  * [n_values], in the order of the model's tensors; at the end what is trained but is no part of it
- * (model_add_matrix). */
+ * (model_add_matrix). Where there are parts, `part` and `parts` say which one it is, and `ranges`,
+ * [[first, n], ...], which of these values it has.
+ *
+ * Every process makes the same calls; the directory is one that all see. */
 #ifndef PARE_CHECKPOINT_H
 #define PARE_CHECKPOINT_H
 
 #include <jansson.h>
 #include <stdint.h>
 
-#include "../../kernels/op.h"
-#include "../model/model.h"
+#include "share.h"
 
 struct checkpoint {
     int64_t step, position, predictions;
-    struct exec *x;
-    /* borrowed, as are m and v, which are in device memory; loading fills them */
-    struct model *model;
+    /* borrowed, as are m and v, which are in device memory; loading fills them and the model */
+    struct shards *shards;
     float *m, *v;
 };
 
@@ -41,7 +44,11 @@ int checkpoint_check(const char *dir, json_t *run, char note[200], struct err *e
  * "". After -1 the contents of the arrays are undefined. */
 int checkpoint_resume(const char *dir, struct checkpoint *c, const json_t *head, char note[700],
                       struct err *e);
-/* Removes the checkpoints of steps before `oldest`, and leftovers of an interrupted save. */
+/* Removes the checkpoints of steps before `oldest`, and leftovers of an interrupted save. Called by
+ * one process, when none is writing. */
 void checkpoint_prune(const char *dir, int64_t oldest);
+
+/* The name of a part, counted from 0; free it. */
+char *checkpoint_path(const char *dir, int64_t step, int part);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../base/usage.h"
+#include "../base/world.h"
 #include "stream.h"
 
 int train_run_options_check(const struct train_run *r, int has_eval_data, struct err *e)
@@ -32,11 +33,10 @@ int train_run_options_check(const struct train_run *r, int has_eval_data, struct
     return 0;
 }
 
-static struct checkpoint run_state(const struct train_run *r)
+static struct checkpoint run_state(struct train_run *r)
 {
-    const struct trainer *t = &r->trainer;
-    return (struct checkpoint){t->step, t->data->position, t->predictions, t->x, t->trained, t->m,
-                               t->v};
+    struct trainer *t = &r->trainer;
+    return (struct checkpoint){t->step, t->data->position, t->predictions, &t->shards, t->m, t->v};
 }
 
 /* What the id of a model does not see; not known where the values were not read. */
@@ -88,16 +88,17 @@ static int refuse_second_run(const struct train_run *r, struct err *e)
     return n < 0 ? -1 : 0;
 }
 
+/* Of several processes, the first keeps the log and the directory. */
+static int is_first(void) { return world_rank() == 0; }
+
 int train_run_check(struct train_run *r, char note[200], struct err *e)
 {
     note[0] = 0;
-    if (r->log_path && train_log_check(r->log_path, r->output, e))
+    if (is_first() && r->log_path && train_log_check(r->log_path, r->output, e))
         return -1;
     if (!r->dir)
         return 0;
-    if (lock_dir(r, e))
-        return -1;
-    if (!r->overwrite && refuse_second_run(r, e))
+    if (is_first() && (lock_dir(r, e) || (!r->overwrite && refuse_second_run(r, e))))
         return -1;
     return r->resume ? checkpoint_check(r->dir, r->settings, note, e) : 0;
 }
@@ -137,9 +138,9 @@ int train_run_open(struct train_run *r, char note[900], struct err *e)
     r->first_loss = mem_alloc((size_t)count_models(r) * sizeof *r->first_loss);
     if (r->resume && run_resume(r, note, e))
         return -1;
-    if (r->dir && r->overwrite)
+    if (is_first() && r->dir && r->overwrite)
         checkpoint_prune(r->dir, INT64_MAX);
-    if (!r->log_path)
+    if (!is_first() || !r->log_path)
         return 0;
     r->log = train_log_open(r->log_path, r->trainer.step, e);
     /* it exists now, so that another spelling of the output's name is known */
@@ -152,7 +153,8 @@ static int write_checkpoint(struct train_run *r, struct err *e)
     r->saved_at = usage_seconds();
     if (checkpoint_save(r->dir, &c, r->head, e))
         return -1;
-    checkpoint_prune(r->dir, r->last_saved);
+    if (is_first())
+        checkpoint_prune(r->dir, r->last_saved);
     r->last_saved = c.step;
     return 0;
 }
@@ -168,15 +170,22 @@ static int64_t last_step(const struct train_run *r) { return r->trainer.o.schedu
 
 static int due(int64_t step, int64_t every) { return every && step % every == 0; }
 
-static int save_is_due(const struct train_run *r, int64_t step)
+/* Of several processes, by the clock of the first. */
+static int ten_minutes_passed(const struct train_run *r, struct err *e)
 {
     enum { SECONDS = 600 };
+    int passed = usage_seconds() - r->saved_at >= SECONDS;
+    world_broadcast(&passed, sizeof passed, 0, e);
+    return passed;
+}
+
+static int save_is_due(const struct train_run *r, int64_t step, struct err *e)
+{
     if (!r->dir)
         return 0;
     if (r->save_steps >= 0)
         return due(step, r->save_steps) || step == last_step(r);
-    return due(step, (last_step(r) + 9) / 10) || step == last_step(r) ||
-           usage_seconds() - r->saved_at >= SECONDS;
+    return due(step, (last_step(r) + 9) / 10) || step == last_step(r) || ten_minutes_passed(r, e);
 }
 
 int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struct train_record *rec,
@@ -190,7 +199,7 @@ int train_run_step(struct train_run *r, const volatile sig_atomic_t *stop, struc
     int failed = 0;
     if (r->held_out.n && (due(rec->step, r->eval_steps) || rec->step == last_step(r)))
         failed = held_out_run(&r->held_out, line, e);
-    int saves = save_is_due(r, rec->step);
+    int saves = save_is_due(r, rec->step, e);
     if (!failed && (saves || rec->step == last_step(r)))
         failed = train_check_finite(&r->trainer, e);
     if (!failed && r->log)
@@ -248,11 +257,13 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     if (t->teacher)
         *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
     *p++ = (struct memory_part){"gradients", 4 * n, 0};
-    *p++ = (struct memory_part){"moments", 8 * n, 0};
+    *p++ = (struct memory_part){"moments", 8 * t->shards.owned, 0};
+    if (shards_bytes(&t->shards))
+        *p++ = (struct memory_part){"exchange", shards_bytes(&t->shards), 0};
     if (t->nested)
         *p++ = (struct memory_part){"nested copies", nested_model_bytes(t->nested), 0};
     int64_t activations = train_activation_bytes(t) +
-                          train_stream_bytes(t->o.stream, t->o.batch_size,
+                          train_stream_bytes(t->o.stream, t->own.rows,
                                              data_sources_longest(t->data)) +
                           held_out_bytes(&r->held_out);
     *p++ = (struct memory_part){"activations", activations, 0};

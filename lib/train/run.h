@@ -86,7 +86,7 @@ int train_run_save(struct train_run *r, struct err *e);
 /* Log, evaluation, trainer. -1: the log lacks lines */
 int train_run_close(struct train_run *r, struct err *e);
 
-enum { TRAIN_PARTS = 7 };
+enum { TRAIN_PARTS = 8 };
 /* what the run will take; models are loaded */
 void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_PARTS]);
 /* For people: "loss 2.3456, held out 2.4567, learning rate 0.0001, 1234 tokens/s". */

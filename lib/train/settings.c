@@ -116,16 +116,21 @@ static const json_t *own_step(const json_t *head)
     return NULL;
 }
 
+static char *fact_text(const char *key, const json_t *value)
+{
+    return value || strcmp(key, "processes") ? setting_text(value) : mem_string("1");
+}
+
 void settings_note(const json_t *was, const json_t *now, char note[700])
 {
-    static const char *const keys[] = {"device", "compute", "threads", "math"};
+    static const char *const keys[] = {"device", "compute", "threads", "math", "processes"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *old = json_object_get(own_step(was), keys[i]),
                      *new = json_object_get(own_step(now), keys[i]);
         size_t used = strlen(note);
         if (json_equal(old, new) || (!old && !new))
             continue;
-        char *a = setting_text(old), *b = setting_text(new);
+        char *a = fact_text(keys[i], old), *b = fact_text(keys[i], new);
         snprintf(note + used, 700 - used, "%s%s is now %s, was %s: the result may differ slightly",
                  used ? "; " : "", keys[i], b, a);
         free(a);

@@ -6,50 +6,38 @@
 #include <string.h>
 
 #include "../base/usage.h"
+#include "../base/world.h"
 #include "stream.h"
 
-/* Sum of squares of the whole gradient. */
-static struct op_args norm_call(const struct trainer *t)
+/* Adds the sum of squares of n values to that of the step. */
+static struct op_args norm_call(const struct trainer *t, const float *values, int64_t n)
 {
     struct op_args c = {
         .x = t->x, .rows = 1, .scratch = t->norm_scratch, .p.sumsq.out = t->sums + SUM_SQUARES};
-    c.in[0] = (struct operand){
-        .v = t->trained->grads.base, .dtype = DT_F32, .rows = 1, .cols = t->trained->n_values};
+    c.in[0] = (struct operand){.v = (void *)values, .dtype = DT_F32, .rows = 1, .cols = n};
     return c;
 }
 
-/* Offsets where runs of decaying values begin and end, alternately: matrices decay, vectors (norms,
- * biases) do not. Free it. */
-static int64_t *train_decayed(const struct model *m, int64_t *n)
+static size_t norm_scratch_bytes(const struct trainer *t)
 {
-    const struct model_spec *h = &m->spec;
-    int count = h->n_tensors + m->n_added;
-    int64_t *edges = mem_alloc(sizeof *edges * (size_t)(count + 2)), at = 0;
-    *n = 0;
-    for (int i = 0; i < count; at += m->params[i].rows * m->params[i].cols, i++)
-        if ((i >= h->n_tensors || h->tensors[i].ndim >= 2) != *n % 2)
-            edges[(*n)++] = at;
-    if (*n % 2 || !*n)
-        edges[(*n)++] = at;
-    return edges;
+    struct op_args c = norm_call(t, NULL, t->trained->n_values);
+    return op_scratch(OP_sumsq, &c);
 }
 
-/* Bytes that a step keeps besides weights and gradients; sets n_edges. */
-static int64_t moments_bytes(struct trainer *t)
+/* Bytes that a step keeps besides weights and gradients. */
+static int64_t moments_bytes(const struct trainer *t)
 {
-    struct op_args c = norm_call(t);
-    free(train_decayed(t->trained, &t->n_edges));
-    return (int64_t)(2 * arena_round((size_t)t->trained->n_values * sizeof(float)) +
+    return (int64_t)(2 * arena_round((size_t)t->shards.owned * sizeof(float)) +
                      arena_round(4 * sizeof(float)) + 2 * arena_round(TRAIN_SUMS * sizeof(double)) +
                      arena_round(2 * TRAIN_SUMS * sizeof(float)) +
-                     arena_round(op_scratch(OP_sumsq, &c)) +
-                     arena_round((size_t)t->n_edges * sizeof *t->edges));
+                     arena_round(norm_scratch_bytes(t)) +
+                     arena_round((size_t)t->shards.n_edges * sizeof *t->edges));
 }
 
 static int train_open_moments(struct trainer *t, struct err *e)
 {
-    size_t bytes = (size_t)t->trained->n_values * sizeof(float);
-    struct op_args c = norm_call(t);
+    size_t bytes = (size_t)t->shards.owned * sizeof(float),
+           edges_bytes = (size_t)t->shards.n_edges * sizeof *t->edges;
     if (exec_arena(t->x, &t->moments, (size_t)moments_bytes(t), e))
         return -1;
     t->m = arena_take(&t->moments, bytes);
@@ -58,12 +46,9 @@ static int train_open_moments(struct trainer *t, struct err *e)
     t->sums = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
     t->micro = arena_take(&t->moments, TRAIN_SUMS * sizeof(double));
     t->factors = arena_take(&t->moments, 2 * TRAIN_SUMS * sizeof(float));
-    t->norm_scratch = arena_take(&t->moments, op_scratch(OP_sumsq, &c));
-    int64_t *edges = train_decayed(t->trained, &t->n_edges);
-    size_t edges_bytes = (size_t)t->n_edges * sizeof *edges;
+    t->norm_scratch = arena_take(&t->moments, norm_scratch_bytes(t));
     t->edges = arena_take(&t->moments, edges_bytes);
-    exec_put(t->x, t->edges, edges, edges_bytes);
-    free(edges);
+    exec_put(t->x, t->edges, t->shards.edges, edges_bytes);
     return 0;
 }
 
@@ -83,6 +68,7 @@ static int train_plan(struct trainer *t, const struct tape_spec *spec, struct er
 {
     if (t->teacher)
         t->teacher->how = MODEL_FROZEN; /* whatever it was loaded as: it needs no f32 masters */
+    shards_plan(&t->shards, t->x, t->trained);
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
     t->state_bytes = moments_bytes(t) + 4 * t->trained->n_values;
@@ -115,13 +101,15 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
                           .teacher = teacher,
                           .data = data};
     struct param *lift = NULL;
+    if (train_rows_of(&t->own, o, e))
+        return -1;
     if (o->states.needs_lift &&
         !(lift = train_states_add_lift(&o->states, student, &teacher->spec, o->seed, e)))
         return -1;
     int64_t n = data_sources_longest(data);
     struct tape_spec spec = {.model = student,
                              .teacher = teacher,
-                             .n_seq = o->batch_size,
+                             .n_seq = t->own.rows,
                              .seq_len = n - 1,
                              .end = TAPE_LOSS,
                              .train = 1,
@@ -135,10 +123,10 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
         spec.given = o->stream->form;
     if (train_plan(t, &spec, e) || train_check_memory(t, &spec, e) || train_allocate(t, e))
         return -1;
-    data_batch_open(&t->batch, o->batch_size, n);
-    t->rows = mem_alloc((size_t)(o->batch_size * o->accumulation) * sizeof *t->rows);
+    data_batch_open(&t->batch, t->own.rows, n);
+    t->rows = mem_alloc((size_t)(t->own.rows * t->own.passes) * sizeof *t->rows);
     if (o->stream)
-        train_stream_room(o->stream, o->batch_size, n);
+        train_stream_room(o->stream, t->own.rows, n);
     return 0;
 }
 
@@ -147,19 +135,26 @@ void train_close(struct trainer *t)
     if (!t->nested)
         tape_close(t->tape);
     nested_close(t->nested);
+    shards_close(&t->shards);
     arena_close(&t->moments);
     data_batch_close(&t->batch);
     free(t->rows);
     *t = (struct trainer){0};
 }
 
-/* Takes the sequences of one step from the order, and counts what is in them. */
+/* Takes the sequences of one step from the order, counts what is in all of them, and keeps this
+ * process's. */
 static void train_take_rows(struct trainer *t, struct train_record *r)
 {
+    const struct train_rows *own = &t->own;
+    int64_t kept = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
-        t->rows[i] = data_sources_next(t->data);
-        r->predictions += t->rows[i].predictions;
-        r->tokens += t->rows[i].inputs;
+        struct data_row row = data_sources_next(t->data);
+        int64_t pass = i / t->o.batch_size - own->pass, at = i % t->o.batch_size - own->row;
+        r->predictions += row.predictions;
+        r->tokens += row.inputs;
+        if (pass >= 0 && pass < own->passes && at >= 0 && at < own->rows)
+            t->rows[kept++] = row;
     }
 }
 
@@ -168,12 +163,9 @@ static void train_take_rows(struct trainer *t, struct train_record *r)
 static int train_micro_batch(struct trainer *t, const struct data_row *rows, struct err *e)
 {
     const struct batch *b = &t->batch.b;
-    if (data_batch_fill(&t->batch, rows, t->o.batch_size, e) ||
+    if (data_batch_fill(&t->batch, rows, t->own.rows, e) ||
         (t->o.stream && train_stream_fill(t->o.stream, &t->batch, rows, e)) ||
-        tape_forward(t->tape, b, e))
-        return -1;
-    train_states_losses(t, b);
-    if (tape_backward(t->tape, b, e))
+        tape_forward(t->tape, b, e) || train_states_losses(t, b, e) || tape_backward(t->tape, b, e))
         return -1;
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
@@ -195,21 +187,34 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
     op_forward(OP_adamw, &c);
 }
 
-static void train_update(struct trainer *t, double learning_rate, double clip)
+static void update_shard(struct trainer *t, const struct shard *of)
 {
     struct model *m = t->trained;
-    struct adamw_params all = {.p = (float *)m->weights.base,
-                               .m = t->m,
-                               .v = t->v,
-                               .g = (float *)m->grads.base,
-                               .n = m->n_values,
-                               .weight_decay = (float)t->o.weight_decay,
-                               .step = t->step_slot,
-                               .copy = m->copies.base,
-                               .edges = t->edges,
-                               .n_edges = t->n_edges};
+    struct adamw_params range = {.p = (float *)m->weights.base + of->first,
+                                 .m = t->m + of->at,
+                                 .v = t->v + of->at,
+                                 .g = (float *)m->grads.base + of->first,
+                                 .n = of->n,
+                                 .weight_decay = (float)t->o.weight_decay,
+                                 .step = t->step_slot,
+                                 .edges = t->edges + of->edge,
+                                 .n_edges = of->n_edges};
+    if (m->copies.base)
+        range.copy = m->copies.base + dtype_bytes(DT_BF16, of->first);
+    if (of->n)
+        train_adamw(t->x, &t->o, &range);
+}
+
+static int train_update(struct trainer *t, double learning_rate, double clip, struct err *e)
+{
     train_step_put(t->x, &t->o, t->step_slot, learning_rate, clip, t->step + 1);
-    train_adamw(t->x, &t->o, &all);
+    for (int64_t i = 0; i < t->shards.n; i++) {
+        update_shard(t, &t->shards.of[i]);
+        shards_spread(&t->shards, i);
+    }
+    if (shards_wait(&t->shards, e))
+        return -1;
+    return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
 static int train_finite(double value, const char *what, int64_t step, struct err *e)
@@ -219,15 +224,36 @@ static int train_finite(double value, const char *what, int64_t step, struct err
                                      isnan(value) ? "not a number" : "infinite");
 }
 
-/* Losses and gradient norm of the step, fetched in one copy. */
-static int train_measure(struct trainer *t, struct train_record *r, struct err *e)
+/* The sums of the step over all processes, fetched in one copy; and whether any is to stop. */
+static int train_sums(struct trainer *t, const volatile sig_atomic_t *stop, double sums[TRAIN_SUMS],
+                      struct train_record *r, struct err *e)
 {
-    double sums[TRAIN_SUMS], n = (double)r->predictions;
-    struct op_args c = norm_call(t);
-    op_forward(OP_sumsq, &c);
-    exec_get(t->x, sums, t->sums, sizeof sums);
+    enum { STOPPED = TRAIN_SUMS, SIGNALS, ALL };
+    double all[ALL];
+    for (int64_t i = 0; i < t->shards.n; i++) {
+        const struct shard *of = &t->shards.of[i];
+        struct op_args c = norm_call(t, (float *)t->trained->grads.base + of->first, of->n);
+        op_forward(OP_sumsq, &c);
+    }
+    exec_get(t->x, all, t->sums, TRAIN_SUMS * sizeof *all);
     if (t->x->err.set)
         return err_set(e, "%s", t->x->err.msg);
+    all[SIGNALS] = *stop;
+    all[STOPPED] = all[SIGNALS] > 0;
+    if (world_sum(all, ALL, e))
+        return -1;
+    memcpy(sums, all, TRAIN_SUMS * sizeof *all);
+    r->stopped = all[STOPPED] > 0 ? (int)(all[SIGNALS] / all[STOPPED]) : 0;
+    return 0;
+}
+
+/* Losses and gradient norm of the step. */
+static int train_measure(struct trainer *t, const volatile sig_atomic_t *stop,
+                         struct train_record *r, struct err *e)
+{
+    double sums[TRAIN_SUMS], n = (double)r->predictions;
+    if (train_sums(t, stop, sums, r, e))
+        return -1;
     unsigned set = train_loss_set(&t->o);
     for (int i = 0; i < LOSS_COUNT; i++)
         if (set >> i & 1) {
@@ -247,16 +273,18 @@ int train_check_finite(const struct trainer *t, struct err *e)
     const struct {
         const char *name;
         const float *values;
-    } all[] = {{"weights", (const float *)t->trained->weights.base},
-               {"first moments", t->m},
-               {"second moments", t->v}};
+        int64_t n;
+    } all[] = {{"weights", (const float *)t->trained->weights.base, t->trained->n_values},
+               {"first moments", t->m, t->shards.owned},
+               {"second moments", t->v, t->shards.owned}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         double sum;
-        struct op_args c = norm_call(t);
-        c.in[0].v = (void *)all[i].values;
+        struct op_args c = norm_call(t, all[i].values, all[i].n);
         exec_zero(t->x, t->sums + SUM_SQUARES, sizeof sum);
         op_forward(OP_sumsq, &c);
         exec_get(t->x, &sum, t->sums + SUM_SQUARES, sizeof sum);
+        if (world_sum(&sum, 1, e))
+            return -1;
         if (!isfinite(sum))
             return err_set(e, "after step %lld the %s are not finite: lower the --learning-rate",
                            (long long)t->step, all[i].name);
@@ -284,15 +312,17 @@ static int train_gradients(struct trainer *t, const volatile sig_atomic_t *stop,
     tape_loss_scale(t->tape, (float)(1 / (double)r->predictions));
     train_states_begin(t, r);
     exec_zero(t->x, t->sums, TRAIN_SUMS * sizeof *t->sums);
-    for (int64_t i = 0; i < t->o.accumulation; i++) {
-        if (*stop)
+    for (int64_t i = 0; i < t->own.passes; i++) {
+        if (*stop && world_size() == 1)
             return 0;
-        if (train_micro_batch(t, t->rows + i * t->o.batch_size, e))
+        if (i == t->own.passes - 1 && !t->nested)
+            shards_expect(&t->shards, t->tape);
+        if (train_micro_batch(t, t->rows + i * t->own.rows, e))
             return -1;
     }
     if (t->nested)
         nested_leave(t->nested);
-    return train_measure(t, r, e) ? -1 : 1;
+    return shards_reduce(&t->shards, e) || train_measure(t, stop, r, e) ? -1 : 1;
 }
 
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
@@ -308,9 +338,8 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
         return done;
     }
     double max = t->o.max_grad_norm, clip = max > 0 ? fmin(1, max / (r->grad_norm + 1e-6)) : 1;
-    train_update(t, r->learning_rate, clip);
-    if (t->x->err.set)
-        return err_set(e, "%s", t->x->err.msg);
+    if (train_update(t, r->learning_rate, clip, e))
+        return -1;
     t->step++;
     t->predictions += r->predictions;
     return 1;

@@ -13,6 +13,7 @@
 #include "../tape/tape.h"
 #include "nested.h"
 #include "options.h"
+#include "share.h"
 
 /* sums of a step: its losses and states, in the order of tape_add_losses; squares of the gradient
  */
@@ -28,17 +29,19 @@ struct trainer {
     /* bytes of the student and of both models, if they must be moved to the device; of gradients
      * and moments */
     int64_t student_bytes, moved_bytes, state_bytes;
+    struct train_rows own;
+    struct shards shards;
     struct arena moments;
-    float *m, *v;            /* f32 [n_values of `trained`], order of its weights */
-    float *step_slot;        /* step values that adamw reads */
-    int64_t *edges, n_edges; /* ranges of values that decay */
-    double *sums;            /* TRAIN_SUMS: sums of a step, in device memory */
+    float *m, *v;     /* f32 [shards.owned], of one shard after the other */
+    float *step_slot; /* step values that adamw reads */
+    int64_t *edges;   /* those of the shards, in device memory */
+    double *sums;     /* TRAIN_SUMS: sums of a step, in device memory */
     /* of balanced states: sums of a micro-batch; factors of these whose ratio is alpha, [2] */
     double *micro;
     float *factors;
     void *norm_scratch;
     struct data_batch batch;
-    struct data_row *rows;     /* of one optimiser step */
+    struct data_row *rows;     /* of one optimiser step, this process's */
     int64_t step, predictions; /* steps done; predictions trained on so far */
 };
 /* The student must be loaded as MODEL_TRAIN, or have adapters and be loaded as MODEL_FROZEN, the
@@ -63,12 +66,13 @@ struct train_record {
     /* the nested model that was trained, and its shape; 0, NULL: the student */
     int64_t model;
     const char *shape;
+    int stopped; /* the signal that some process has got, 0: none */
     /* weighted sum of the states, and what it counts in the loss; each one's mean per token */
     double states, alpha, state[TAPE_STATES];
 };
-/* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed; -1
- * error, for instance a loss or a gradient that is not finite: weights and moments are those of the
- * step before. */
+/* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed
+ * (several processes finish the step, and have all heard of it); -1 error, for instance a loss or a
+ * gradient that is not finite: weights and moments are those of the step before. */
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
                struct err *e);
 
@@ -76,7 +80,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
  * backward pass of each, adding its losses to the sums of the step; after the last, from those
  * sums; the entries of the log. */
 void train_states_begin(struct trainer *t, const struct train_record *r);
-void train_states_losses(struct trainer *t, const struct batch *b);
+int train_states_losses(struct trainer *t, const struct batch *b, struct err *e);
 void train_states_measure(const struct trainer *t, const double sums[TRAIN_SUMS],
                           struct train_record *r);
 void train_states_log(const struct trainer *t, const struct train_record *r, json_t *j);

@@ -122,6 +122,21 @@ static void test_gather(void)
     world_free(all);
 }
 
+/* The last rank has an error. */
+static void test_agree(void)
+{
+    struct err own = {0};
+    char want[80];
+    int last = world_size() - 1;
+    CHECK(!world_agree(&own) && !own.set, "an error out of nowhere: %s", own.msg);
+    if (world_rank() == last)
+        err_set(&own, "the disk is full");
+    CHECK(world_agree(&own) == -1, "nobody has heard of the error");
+    snprintf(want, sizeof want, "rank %d on %s: the disk is full", last, world_host(last));
+    CHECK(!strcmp(own.msg, world_rank() == last ? "the disk is full" : want), "it is \"%s\"",
+          own.msg);
+}
+
 int main(void)
 {
     CHECK(!world_start(&e), "%s", e.msg);
@@ -133,6 +148,7 @@ int main(void)
     test_buckets();
     test_broadcast();
     test_gather();
+    test_agree();
     CHECK(!world_barrier(&e), "%s", e.msg);
     int rank = world_rank(), status = rank && !check_failed ? 0 : check_report();
     world_finish();
