@@ -243,6 +243,15 @@ static void broadcast(const struct job *j)
     settle();
 }
 
+static void bring(const struct job *j)
+{
+    if (w.rank)
+        post(1, 0, j->data, j->size);
+    else
+        post(0, j->from, j->data, j->size);
+    settle();
+}
+
 static void gather(const struct job *j)
 {
     struct world_bytes own = {j->data, j->size}, *all;
@@ -350,6 +359,13 @@ int world_sum(double *values, int64_t n, struct err *e)
 int world_broadcast(void *data, size_t bytes, int from, struct err *e)
 {
     queue((struct job){.run = broadcast, .data = data, .size = bytes, .from = from});
+    return world_wait(e);
+}
+
+int world_bring(void *data, size_t bytes, int from, struct err *e)
+{
+    if (from && (w.rank == from || !w.rank))
+        queue((struct job){.run = bring, .data = data, .size = bytes, .from = from});
     return world_wait(e);
 }
 

@@ -39,6 +39,8 @@ void world_patience(double deadline, void (*say)(const char *text, void *user), 
 
 /* `bytes` of data, from rank `from` to all */
 int world_broadcast(void *data, size_t bytes, int from, struct err *e);
+/* The same from rank `from` to rank 0 alone; the others go on at once. */
+int world_bring(void *data, size_t bytes, int from, struct err *e);
 /* values[n] become their sums over all ranks. */
 int world_sum(double *values, int64_t n, struct err *e);
 struct world_bytes {

@@ -22,10 +22,9 @@ static void message_print(const struct tool *t, const char *message)
 /* Rank 0 may be about to say the same, and to end this process with it. Free it. */
 static char *wait_to_speak(const char *message)
 {
-    enum { PATIENCE = 1000000 };
     if (!world_rank())
         return mem_string(message);
-    usleep(PATIENCE);
+    sleep(1);
     return mem_format("rank %d on %s: %s", world_rank(), world_host(world_rank()), message);
 }
 

@@ -102,6 +102,20 @@ static void test_broadcast(void)
     }
 }
 
+/* from every rank to the first, which the others need not wait for */
+static void test_bring(void)
+{
+    int64_t values[1000];
+    for (int from = 0; from < world_size(); from++) {
+        for (int i = 0; i < 1000; i++)
+            values[i] = world_rank() * 1000 + i;
+        CHECK(!world_bring(values, sizeof values, from, &e), "%s", e.msg);
+        int64_t want = (world_rank() ? world_rank() : from) * 1000;
+        CHECK(values[0] == want && values[999] == want + 999, "from rank %d: %d, not %d", from,
+              (int)values[0], (int)want);
+    }
+}
+
 /* of lengths that differ, also nothing */
 static void test_gather(void)
 {
@@ -147,6 +161,7 @@ int main(void)
     test_sum(100000);
     test_buckets();
     test_broadcast();
+    test_bring();
     test_gather();
     test_agree();
     CHECK(!world_barrier(&e), "%s", e.msg);
