@@ -49,7 +49,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD};
 
 /* A TOKENS operand. */
 struct token_text {

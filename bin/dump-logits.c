@@ -54,7 +54,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     2,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS | TOOL_WORLD};
 
 static void resolve_options(struct tool *t)
 {

@@ -7,6 +7,7 @@
 #include "../formats/json.h"
 #include "../lib/base/file_out.h"
 #include "../lib/base/usage.h"
+#include "../lib/base/world.h"
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
@@ -56,7 +57,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD};
 
 static struct choice_items items, shots;
 static struct file_out log_file = {.fd = -1};
@@ -134,6 +135,8 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)c->tokens / seconds)));
     json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
     json_object_set_new(j, "threads", json_integer(tool_exec(t)->threads));
+    if (world_size() > 1)
+        json_object_set_new(j, "processes", json_integer(world_size()));
     json_object_set_new(j, "math", json_string(exec_math_library()));
     return j;
 }
@@ -244,6 +247,8 @@ int main(int argc, char **argv)
     if (run.batch_size > 4096)
         tool_usage(t, "--batch-size must be from 0 to 4096, not %lld", (long long)run.batch_size);
     read_items(t, tool_operand(t, n));
+    if (world_rank())
+        items_file = NULL; /* rank 0 writes it */
     if (items_file && file_create(&log_file, items_file, tool_err(t)))
         tool_check(t);
     for (int i = 0; i < n; i++)

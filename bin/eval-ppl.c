@@ -92,7 +92,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS};
+    TOOL_COMPUTE | TOOL_MODEL | TOOL_LAYERS | TOOL_WORLD};
 
 /* ---- records */
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../lib/base/file_out.h"
+#include "../lib/base/turns.h"
 #include "../lib/eval/eval.h"
 #include "../lib/prune/prune.h"
 #include "../lib/tool/tool.h"
@@ -70,7 +71,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     2,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD};
 
 static void block_lengths(struct tool *t, struct probe *p, int64_t layers)
 {
@@ -110,7 +111,7 @@ static void probe_blocks(struct tool *t, struct probe *p, struct model *m,
 {
     probe_run(p, m, on, tool_err(t));
     tool_check(t);
-    if (table)
+    if (table && turns_end_here())
         probe_print(stderr, p);
     probe_write(begin_scores(t, p->by, p->base, on, a), p, a);
     probe_close(p);
@@ -122,7 +123,7 @@ static void remove_greedily(struct tool *t, const struct probe *p, struct model 
     struct greedy g = {.by = p->by, .rounds = rounds, .length = p->longest};
     greedy_run(&g, m, on, tool_err(t));
     tool_check(t);
-    if (table)
+    if (table && turns_end_here())
         greedy_print(stderr, &g);
     greedy_write(begin_scores(t, g.by, g.base, on, a), &g, a);
     greedy_close(&g);
@@ -179,12 +180,12 @@ static void table_open(struct table *b, const struct model *m, const struct wind
 {
     struct tool *t = b->t;
     const char *output = tool_output(t);
-    if (output && file_is_replaced(output))
+    if (turns_end_here() && output && file_is_replaced(output))
         b->partial = mem_format("%s.partial", output);
     b->head = tool_head(t, "variants",
                         json_pack("{s:s, s:s, s:s}", "model_id", m->spec.id, "model_digest",
                                   m->spec.digest, "tokens_id", tokens->id));
-    if (resume && !access(b->partial, F_OK))
+    if (resume && b->partial && !access(b->partial, F_OK))
         variants_read(&b->v, b->head, w->n, b->partial, tool_err(t));
     tool_check(t);
     if (b->v.windows)
@@ -214,9 +215,11 @@ static void probe_variants(struct table *b, struct model *m, const struct window
                                                {"activations and logits", bytes, 0},
                                                {0}});
     const char *output = tool_output(t) ? tool_output(t) : "-";
-    if (variants_run(&b->v, &run, tool_err(t)) ||
-        variants_save(&b->v, b->head, output, tool_err(t)))
-        tool_check(t);
+    variants_run(&b->v, &run, tool_err(t));
+    tool_check(t);
+    if (turns_end_here())
+        variants_save(&b->v, b->head, output, tool_err(t));
+    tool_check(t);
     if (b->partial)
         unlink(b->partial);
     json_decref(b->head);

@@ -117,7 +117,7 @@ static int output_open(struct st_out *out, const char *path)
         return -1;
     if (isatty(out->file.fd))
         return err_set(out->e,
-                       "%s is a terminal, and streams are binary: redirect to a file or a pipe",
+                       "%s is a terminal, and streams are binary: redirect it, or give -o FILE",
                        out->file.name);
     return 0;
 }

@@ -12,6 +12,7 @@
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
+#include "../base/turns.h"
 #include "choice_batches.h"
 
 /* TOGETHER: tokens of a batch, padding included; LEAST: places of a tape; LOGITS: tokens of a call
@@ -277,13 +278,32 @@ int64_t choices_run_bytes(struct choices *c, struct exec *x, struct model *m,
     return e->set ? -1 : most;
 }
 
-static void results_clear(struct choices *c)
+static void results_set(struct choice_tokens *item, int greedy)
 {
+    for (int64_t k = 0; k < item->n; k++) {
+        item->rows[k].log_likelihood = 0;
+        item->rows[k].greedy = greedy;
+    }
+}
+
+/* Results that this process does not compute are zeros until they are joined. */
+static int results_join(struct choices *c, struct err *e)
+{
+    double *all = mem_alloc((size_t)(2 * c->rows) * sizeof *all), *to = all;
     for (int64_t i = 0; i < c->items->n; i++)
-        for (int64_t k = 0; k < c->all[i].n; k++) {
-            c->all[i].rows[k].log_likelihood = 0;
-            c->all[i].rows[k].greedy = 1;
+        for (int64_t k = 0; k < c->all[i].n; k++, to += 2) {
+            to[0] = c->all[i].rows[k].log_likelihood;
+            to[1] = c->all[i].rows[k].greedy;
         }
+    int failed = turns_join(all, 2 * c->rows, e);
+    const double *from = all;
+    for (int64_t i = 0; i < c->items->n; i++)
+        for (int64_t k = 0; k < c->all[i].n; k++, from += 2) {
+            c->all[i].rows[k].log_likelihood = from[0];
+            c->all[i].rows[k].greedy = from[1] > 0;
+        }
+    free(all);
+    return failed;
 }
 
 static int results_check(const struct choices *c, struct err *e)
@@ -296,26 +316,32 @@ static int results_check(const struct choices *c, struct err *e)
     return 0;
 }
 
+static void read_batch(struct runner *r, int is_mine, struct err *e)
+{
+    for (int64_t i = 0; i < r->b.n; i++)
+        results_set(r->b.batch[i].item, is_mine);
+    for (int64_t i = 0; is_mine && i < r->b.batch[0].item->n && !e->set; i++)
+        read_choice(r, i, e);
+}
+
 int choices_run(struct choices *c, struct exec *x, struct model *m, const struct choice_run *o,
                 choices_progress *progress, void *user, struct err *e)
 {
     struct runner r;
     int64_t tokens = 0;
     runner_open(&r, c, x, m, o);
-    results_clear(c);
     if (progress)
         progress(user, 0, c->tokens);
-    for (int64_t first = 0, n; first < r.b.items && !e->set; first += n) {
+    for (int64_t first = 0, batch = 0, n; first < r.b.items && !e->set; first += n, batch++) {
         if (tape_for(&r, &r.b.order[first], 1, e))
             break;
         choice_batch_begin(&r.b, first, r.room, places_together(&r));
         n = r.b.n;
-        for (int64_t i = 0; i < r.b.batch[0].item->n && !e->set; i++)
-            read_choice(&r, i, e);
+        read_batch(&r, turn_is_mine(batch), e);
         tokens += choice_batch_end(&r.b);
         if (progress && !e->set)
             progress(user, tokens, c->tokens);
     }
     runner_close(&r);
-    return e->set ? -1 : results_check(c, e);
+    return e->set || results_join(c, e) ? -1 : results_check(c, e);
 }

@@ -51,14 +51,26 @@ void comparison_close(struct comparison *c)
 
 /* ---- predictions */
 
+static void make_room(struct divergences *d, int64_t n)
+{
+    if (d->n + n > d->room)
+        d->of = mem_grow(d->of, (size_t)(d->room = 2 * d->n + n) * sizeof *d->of);
+}
+
 void divergences_add(struct divergences *d, const double *values, const int32_t *labels,
                      int64_t rows)
 {
-    if (d->n + rows > d->room)
-        d->of = mem_grow(d->of, (size_t)(d->room = 2 * d->n + rows) * sizeof *d->of);
+    make_room(d, rows);
     for (int64_t t = 0; t < rows; t++)
         if (labels[t] >= 0)
             memcpy(d->of[d->n++], values + t * DIVERGENCE_COLUMNS, sizeof *d->of);
+}
+
+void divergences_add_zeros(struct divergences *d, int64_t n)
+{
+    make_room(d, n);
+    memset(d->of + d->n, 0, (size_t)n * sizeof *d->of);
+    d->n += n;
 }
 
 void divergences_mean(const struct divergences *d, int64_t from, int64_t to,

@@ -31,6 +31,7 @@ struct divergences {
 /* Adds those of `rows` rows whose labels are not negative. */
 void divergences_add(struct divergences *d, const double *values, const int32_t *labels,
                      int64_t rows);
+void divergences_add_zeros(struct divergences *d, int64_t n);
 /* Means of the predictions from .. to - 1, of which there must be one. */
 void divergences_mean(const struct divergences *d, int64_t from, int64_t to,
                       double mean[DIVERGENCE_COLUMNS]);

@@ -8,6 +8,7 @@
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
+#include "../base/turns.h"
 
 struct dump {
     struct exec *x;
@@ -78,6 +79,13 @@ static int cut(struct dump *d, const struct model_spec *h, const struct tokens *
                    (long long)d->windows.n);
 }
 
+/* Of a window that is packed here, or comes from another process. */
+static int64_t record_bytes(const struct dump *d)
+{
+    int is_needed = d->spec->form != LOGITS_FULL || world_size() > 1;
+    return is_needed ? d->windows.longest * logits_row_bytes(d->spec) : 0;
+}
+
 static int64_t picks_bytes(const struct dump *d, int64_t rows)
 {
     const struct logits_spec *s = d->spec;
@@ -101,7 +109,6 @@ static int picks_open(struct dump *d, int64_t rows, struct err *e)
     d->uniform = arena_take(&d->arena, (size_t)(rows * s->n) * sizeof *d->uniform);
     d->scratch = arena_take(&d->arena, op_scratch(OP_pick, &c));
     d->host_uniform = mem_alloc((size_t)(rows * s->n) * sizeof *d->host_uniform);
-    d->record = mem_alloc((size_t)(d->windows.longest * logits_row_bytes(s)));
     return 0;
 }
 
@@ -109,7 +116,8 @@ struct batches *dump_batches(struct dump *d) { return &d->batches; }
 
 int64_t dump_bytes(const struct dump *d)
 {
-    return tape_bytes(d->tape) + picks_bytes(d, d->batch_size * d->windows.longest);
+    return tape_bytes(d->tape) + picks_bytes(d, d->batch_size * d->windows.longest) +
+           record_bytes(d);
 }
 
 void dump_close(struct dump *d)
@@ -151,58 +159,90 @@ static int not_numbers(int64_t window, struct err *e)
     return err_set(e, "window %lld: the model's logits are not all numbers", (long long)window);
 }
 
-static int full_write(struct dump *d, struct st_out *out, int64_t window, int64_t i, struct err *e)
+/* Values of row i of the batch, window `window`; NULL: error. */
+static const void *full_record(const struct dump *d, int64_t window, int64_t i, struct err *e)
 {
-    const struct logits_spec *s = d->spec;
     int64_t n = windows_row(&d->windows, window).n;
     const float *z = tape_logits(d->tape, i * d->batch.b.seq_len, n);
-    struct tensor r = logits_record(s, window, n);
-    for (int64_t k = 0; k < n * s->vocab_size; k++)
-        if (!isfinite(z[k]))
-            return not_numbers(window, e);
-    return st_put(out, &r, z);
+    for (int64_t k = 0; k < n * d->spec->vocab_size; k++)
+        if (!isfinite(z[k])) {
+            not_numbers(window, e);
+            return NULL;
+        }
+    return z;
 }
 
-/* listings: of this window */
-static int picked_write(struct dump *d, struct st_out *out, int64_t window, const char *listings,
-                        struct err *e)
+/* listings: of the batch */
+static const void *picked_record(struct dump *d, int64_t window, int64_t i, const char *listings,
+                                 struct err *e)
 {
     const struct logits_spec *s = d->spec;
-    int64_t n = windows_row(&d->windows, window).n;
-    struct tensor r = logits_record(s, window, n);
+    int64_t n = windows_row(&d->windows, window).n, first = i * d->batch.b.seq_len;
     for (int64_t t = 0; t < n; t++) {
-        const int32_t *ids = (const int32_t *)(const void *)(listings + t * listing_bytes(s));
+        const void *listing = listings + (first + t) * listing_bytes(s);
+        const int32_t *ids = listing;
         struct loss_listing l = {ids, (const float *)(ids + s->n)};
-        if (isnan(l.log_p[s->n]))
-            return not_numbers(window, e);
+        if (isnan(l.log_p[s->n])) {
+            not_numbers(window, e);
+            return NULL;
+        }
         logits_pack(s, &l, d->record + t * logits_row_bytes(s));
     }
-    return st_put(out, &r, d->record);
+    return d->record;
+}
+
+/* Writes the record of a window, once its values are where the stream is written. */
+static int put(const struct dump *d, int64_t batch, int64_t window, const void *values,
+               struct err *e)
+{
+    struct tensor r = logits_record(d->spec, window, windows_row(&d->windows, window).n);
+    if (turn_bring(batch, (void *)values, (size_t)tensor_bytes(&r), e))
+        return -1;
+    return turns_end_here() ? st_put(d->out, &r, values) : 0;
+}
+
+/* Batch i: its windows from .. to - 1. */
+static void range(const struct dump *d, int64_t i, int64_t *from, int64_t *to)
+{
+    *from = d->spec->first + i * d->batch_size;
+    *to = min64(*from + d->batch_size, d->spec->first + d->spec->count);
 }
 
 static const struct batch *fill(void *user, int64_t i, struct err *e)
 {
     struct dump *d = user;
-    int64_t first = d->spec->first + i * d->batch_size,
-            n = min64(d->batch_size, d->spec->first + d->spec->count - first);
-    return windows_fill(&d->windows, first, n, &d->batch, e) ? NULL : &d->batch.b;
+    int64_t from, to;
+    range(d, i, &from, &to);
+    return windows_fill(&d->windows, from, to - from, &d->batch, e) ? NULL : &d->batch.b;
 }
 
 static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
 {
     struct dump *d = user;
-    const struct batch *b = &d->batch.b;
-    int64_t w = d->spec->first + i * d->batch_size;
+    int64_t first, end;
     (void)from;
     if (to < d->layers)
         return 0;
-    const char *listings = d->spec->form == LOGITS_FULL ? NULL : pick(d, w);
-    for (int64_t k = 0; k < b->n_seq; k++)
-        if (listings ? picked_write(d, d->out, w + k,
-                                    listings + k * b->seq_len * listing_bytes(d->spec), e)
-                     : full_write(d, d->out, w + k, k, e))
+    range(d, i, &first, &end);
+    const char *listings = d->spec->form == LOGITS_FULL ? NULL : pick(d, first);
+    for (int64_t w = first; w < end; w++) {
+        const void *values = listings ? picked_record(d, w, w - first, listings, e)
+                                      : full_record(d, w, w - first, e);
+        if (!values || put(d, i, w, values, e))
             return -1;
+    }
     return d->x->err.set ? err_set(e, "%s", d->x->err.msg) : 0;
+}
+
+static int left(void *user, int64_t i, struct err *e)
+{
+    const struct dump *d = user;
+    int64_t first, end;
+    range(d, i, &first, &end);
+    for (int64_t w = first; w < end; w++)
+        if (put(d, i, w, d->record, e))
+            return -1;
+    return 0;
 }
 
 static void progress(void *user, int64_t n, int64_t of)
@@ -234,12 +274,14 @@ struct dump *dump_open(struct exec *x, struct model *m, const struct tokens *tok
     d->batch_size = min64(batch_size ? batch_size : max64(1, 1024 / n), s->count);
     data_batch_open(&d->batch, d->batch_size, n);
     d->batch.whole = 1;
+    d->record = mem_alloc((size_t)record_bytes(d));
     struct tape_spec spec = {.model = m, .n_seq = d->batch_size, .seq_len = n, .end = TAPE_LOGITS};
     d->tape = tape_record(x, &spec, e);
     d->batches = (struct batches){.tape = d->tape,
                                   .n = (s->count + d->batch_size - 1) / d->batch_size,
                                   .fill = fill,
                                   .done = done,
+                                  .left = left,
                                   .progress = progress,
                                   .user = d};
     if (d->tape && !tape_open(d->tape, e) && !picks_open(d, d->batch_size * n, e) &&

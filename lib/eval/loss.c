@@ -6,6 +6,7 @@
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
+#include "../base/turns.h"
 
 /* Windows may count different numbers of predictions, so the mean is a ratio of sums, and its error
  * is that of a ratio estimator (Cochran, Sampling Techniques, 6.19). */
@@ -34,7 +35,7 @@ struct eval {
     struct data_batch batch;
     struct batches batches;
     int64_t batch_size, layers, bytes, *counts;
-    double *nll, squares; /* of the windows; sum of squared losses */
+    double *nll, *squares; /* of each window: sums of its losses and of their squares */
     eval_progress *progress;
     void *user;
 };
@@ -108,9 +109,8 @@ static void add_window(struct eval *v, int64_t window, int64_t i, const double *
         sum += loss;
         squares += loss * loss;
     }
-    v->squares += squares;
-    v->counts[window] = v->batch.rows[i].predictions;
     v->nll[window] = sum;
+    v->squares[window] = squares;
 }
 
 static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
@@ -124,6 +124,27 @@ static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
     for (int64_t k = 0; losses && k < v->batch.b.n_seq; k++)
         add_window(v, i * v->batch_size + k, k, losses, step);
     return losses ? 0 : -1;
+}
+
+/* Results are zeros until they are joined. */
+static int left(void *user, int64_t i, struct err *e)
+{
+    struct eval *v = user;
+    int64_t first = i * v->batch_size, end = min64(first + v->batch_size, v->windows.n);
+    (void)e;
+    for (int64_t k = first; k < end; k++) {
+        v->nll[k] = v->squares[k] = 0;
+        if (v->against)
+            divergences_add_zeros(&v->divergences, v->counts[k]);
+    }
+    return 0;
+}
+
+static int join(struct eval *v, struct err *e)
+{
+    const struct divergences *d = &v->divergences;
+    return turns_join(v->nll, v->windows.n, e) || turns_join(v->squares, v->windows.n, e) ||
+           turns_join((double *)d->of, d->n * DIVERGENCE_COLUMNS, e);
 }
 
 static void progress(void *user, int64_t n, int64_t of)
@@ -154,6 +175,9 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
     v->batch_size = min64(o->batch_size ? o->batch_size : max64(1, 1024 / n), windows);
     v->counts = mem_alloc((size_t)windows * sizeof *v->counts);
     v->nll = mem_alloc((size_t)windows * sizeof *v->nll);
+    v->squares = mem_alloc((size_t)windows * sizeof *v->squares);
+    for (int64_t i = 0; i < windows; i++)
+        v->counts[i] = windows_row(&v->windows, i).predictions;
     if (has_teacher ? open_against(v, x, m, &o->teacher, o->beside, e)
                     : open_alone(v, x, m, o->beside, e)) {
         eval_close(v);
@@ -164,6 +188,7 @@ struct eval *eval_open(struct exec *x, struct model *m, const struct tokens *t,
                                   .n = (windows + v->batch_size - 1) / v->batch_size,
                                   .fill = fill,
                                   .done = done,
+                                  .left = left,
                                   .progress = progress,
                                   .user = v};
     if (!batches_plan(&v->batches, e))
@@ -178,15 +203,16 @@ struct batches *eval_batches(struct eval *v) { return &v->batches; }
 
 int eval_run(struct eval *v, struct eval_sums *s, eval_progress *show, void *user, struct err *e)
 {
-    double predictions = (double)v->windows.predictions;
+    double squares = 0, predictions = (double)v->windows.predictions;
     v->divergences.n = 0;
-    v->squares = 0;
     v->progress = show;
     v->user = user;
-    if (batches_run(&v->batches, e))
+    if (batches_run(&v->batches, e) || join(v, e))
         return -1;
+    for (int64_t i = 0; i < v->windows.n; i++)
+        squares += v->squares[i];
     eval_statistics(v->nll, v->counts, v->windows.n, &s->nll, &s->standard_error);
-    s->independent_error = sqrt((v->squares / predictions - s->nll * s->nll) / (predictions - 1));
+    s->independent_error = sqrt((squares / predictions - s->nll * s->nll) / (predictions - 1));
     return 0;
 }
 
@@ -209,5 +235,6 @@ void eval_close(struct eval *v)
     windows_close(&v->windows);
     free(v->counts);
     free(v->nll);
+    free(v->squares);
     free(v);
 }

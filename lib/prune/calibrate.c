@@ -8,6 +8,7 @@
 
 #include "../base/mem.h"
 #include "../base/minmax.h"
+#include "../base/turns.h"
 
 /* Block inputs (points) compared with the earlier ones per pass, so that those are read once for
  * the whole group. */
@@ -31,7 +32,7 @@ struct calibration {
     struct exec *x;
     struct tape *tape;
     struct acts acts;
-    int64_t n_seq, seq_len;
+    int64_t n_seq, seq_len, batches; /* the last: so far */
     /* points compared per pass: all, if the ring holds nearly as many anyway; points in the ring */
     int64_t group, slots;
     struct tap_sum **sums; /* every one */
@@ -156,20 +157,40 @@ static int add_stat(struct calibration *c, const struct tap_sum *s, const double
     return 0;
 }
 
-int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
+/* Adds the values of n sequences, once they are where sums are made. */
+static int add_sum(struct calibration *c, const struct tap_sum *s, int64_t n, struct err *e)
+{
+    size_t bytes = sum_bytes(s);
+    const double *batch = turn_is_mine(c->batches) ? exec_view(c->x, &c->host, s->there, bytes)
+                                                   : (c->host = mem_grow(c->host, bytes));
+    if (turn_bring(c->batches, (void *)batch, bytes, e))
+        return -1;
+    for (int64_t i = 0; i < n && turns_end_here(); i++)
+        if (add_stat(c, s, batch, i, e))
+            return -1;
+    return 0;
+}
+
+static int add_cosine_sums(struct calibration *c, int64_t n, struct err *e)
 {
     int64_t cosines = c->acts.block_size * c->acts.axes.size[AXIS_L];
-    if (tape_forward(c->tape, b, e))
+    if (turn_bring(c->batches, c->cosine_sums, (size_t)(n * cosines) * sizeof(double), e))
         return -1;
-    for (int64_t k = 0; k < c->n_sums; k++) {
-        const struct tap_sum *s = c->sums[k];
-        const double *batch = exec_view(c->x, &c->host, s->there, sum_bytes(s));
-        for (int64_t i = 0; i < b->n_seq; i++)
-            if (add_stat(c, s, batch, i, e))
-                return -1;
-    }
-    for (int64_t i = 0; i < b->n_seq * cosines; i++)
+    for (int64_t i = 0; i < n * cosines && turns_end_here(); i++)
         c->acts.block_cosine[i % cosines] += c->cosine_sums[i];
+    return 0;
+}
+
+int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
+{
+    if (turn_is_mine(c->batches) && tape_forward(c->tape, b, e))
+        return -1;
+    for (int64_t k = 0; k < c->n_sums; k++)
+        if (add_sum(c, c->sums[k], b->n_seq, e))
+            return -1;
+    if (add_cosine_sums(c, b->n_seq, e))
+        return -1;
+    c->batches++;
     c->acts.samples += b->n_seq;
     c->acts.positions += b->n_seq * b->seq_len;
     return 0;

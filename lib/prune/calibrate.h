@@ -15,7 +15,7 @@ struct calibration;
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
                                    int64_t block_size, struct err *e);
 int64_t calibrate_bytes(const struct calibration *c); /* memory in addition to the model's */
-/* each sequence is one sample */
+/* each sequence is one sample; the sums are made by the first of several processes (turns.h) */
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e);
 /* borrowed; samples and positions so far */
 struct acts *calibrate_acts(struct calibration *c);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/minmax.h"
+#include "../base/turns.h"
 #include "../eval/eval.h"
 #include "walk.h"
 
@@ -33,52 +35,81 @@ static double sum_of(const struct probe *p, const struct walk_sums *s)
     return p->by == PROBE_KL ? s->kl : s->nll;
 }
 
-static int probe_from(struct probe *p, struct walk *k, int64_t layer, struct err *e)
+/* Sums of a batch: without the blocks that begin at `layer`. */
+static int probe_from(const struct probe *p, struct walk *k, int64_t layer, double *without,
+                      struct err *e)
 {
     struct walk_sums sums;
     for (int64_t n = p->shortest; n <= p->longest && layer + n <= p->layers; n++) {
         if (walk_skip(k, layer + n, &sums, e))
             return -1;
-        p->without[(n - 1) * p->layers + layer] += sum_of(p, &sums);
+        without[(n - 1) * p->layers + layer] = sum_of(p, &sums);
     }
     return walk_pass(k, layer, e);
 }
 
-static int probe_batch(struct probe *p, struct walk *k, int64_t first, struct err *e)
+/* batch: [1 + longest * layers], zeros: the sum of the whole model, then as in p->without. */
+static int probe_batch(const struct probe *p, struct walk *k, int64_t first, double *batch,
+                       struct err *e)
 {
     struct walk_sums sums;
     if (walk_begin(k, first, &sums, e))
         return -1;
-    p->predictions += k->predictions;
-    p->base += sum_of(p, &sums);
+    batch[0] = sum_of(p, &sums);
     for (int64_t l = 0; l < p->layers; l++)
-        if (probe_from(p, k, l, e))
+        if (probe_from(p, k, l, batch + 1, e))
             return -1;
     return 0;
 }
 
-static void probe_means(struct probe *p)
+/* Sums of all batches, in their order, whoever has run them. */
+static int probe_means(struct probe *p, double *sums, int64_t batches, struct err *e)
 {
+    int64_t n = p->longest * p->layers;
+    if (turns_join(sums, batches * (1 + n), e))
+        return -1;
+    for (int64_t b = 0; b < batches; b++, sums += 1 + n) {
+        p->base += sums[0];
+        for (int64_t i = 0; i < n; i++)
+            p->without[i] += sums[1 + i];
+    }
     p->base /= (double)p->predictions;
-    for (int64_t i = 0; i < p->longest * p->layers; i++)
+    for (int64_t i = 0; i < n; i++)
         p->without[i] /= (double)p->predictions;
+    return 0;
+}
+
+/* sums: of each batch, see probe_batch */
+static int probe_batches(struct probe *p, struct walk *k, const struct probe_text *on, double *sums,
+                         struct err *e)
+{
+    int64_t batch = 0, each = k->spec.n_seq;
+    for (int64_t done = 0; done < on->w->n; done += each, batch++) {
+        double *of = sums + batch * (1 + p->longest * p->layers);
+        if (turn_is_mine(batch) && probe_batch(p, k, done, of, e))
+            return -1;
+        if (on->progress)
+            on->progress(on->user, min64(done + each, on->w->n), on->w->n);
+    }
+    return probe_means(p, sums, batch, e);
 }
 
 static int run_windows(struct probe *p, struct model *m, const struct probe_text *on, struct err *e)
 {
     struct walk k;
+    double *sums = NULL;
     enum tape_end end = p->by == PROBE_KL ? TAPE_LOGITS : TAPE_LOSS;
     int failed = walk_plan(&k, on->x, m, on->w, on->batch_size, end, e);
     k.reference = p->whole;
-    failed = failed || walk_open(&k, e);
+    p->predictions = on->w->predictions;
     if (on->progress)
         on->progress(on->user, 0, on->w->n);
-    for (int64_t done = 0; !failed && done < on->w->n; done += k.batch.b.n_seq) {
-        failed = probe_batch(p, &k, done, e);
-        if (!failed && on->progress)
-            on->progress(on->user, done + k.batch.b.n_seq, on->w->n);
+    if (!failed && !(failed = walk_open(&k, e))) {
+        int64_t batches = (on->w->n + k.spec.n_seq - 1) / k.spec.n_seq;
+        sums = mem_alloc((size_t)(batches * (1 + p->longest * p->layers)) * sizeof *sums);
+        failed = probe_batches(p, &k, on, sums, e);
     }
-    probe_means(p);
+    free(sums);
     walk_close(&k);
     return failed ? -1 : 0;
 }

@@ -4,7 +4,9 @@
 
 #include <stdlib.h>
 
+#include "../base/mem.h"
 #include "../base/minmax.h"
+#include "../base/turns.h"
 #include "walk.h"
 
 /* Takes a batch's sum into a mean. */
@@ -34,27 +36,65 @@ static int run_variant(struct walk *k, const struct variants_run *r, const struc
     return failed;
 }
 
-static int run_batch(struct walk *k, struct variants *v, const struct variants_run *r,
-                     struct err *e)
+/* n windows: sums[0] of the model, [1 + i] of variant i */
+static int run_batch(struct walk *k, const struct variants *v, const struct variants_run *r,
+                     int64_t n, struct walk_sums *sums, struct err *e)
 {
-    struct walk_sums sums;
     int64_t layer = 0;
-    if (walk_begin(k, v->windows, &sums, e))
+    if (walk_begin(k, v->windows, sums, e))
         return -1;
-    mean_add(&v->nll, sums.nll, k->predictions, v->predictions);
     r->progress(r->user, v->windows * v->n, r->w->n * v->n);
     for (int64_t i = 0; i < v->n; i++) {
         for (; layer < v->list[i].layer; layer++)
             if (walk_pass(k, layer, e))
                 return -1;
-        if (run_variant(k, r, &v->list[i], &sums, e))
+        if (run_variant(k, r, &v->list[i], &sums[1 + i], e))
             return -1;
-        take(&v->list[i].means, &sums, k->predictions, v->predictions);
-        r->progress(r->user, v->windows * v->n + (i + 1) * k->batch.b.n_seq, r->w->n * v->n);
+        r->progress(r->user, v->windows * v->n + (i + 1) * n, r->w->n * v->n);
     }
-    v->windows += k->batch.b.n_seq;
-    v->predictions += k->predictions;
     return 0;
+}
+
+/* Takes up a batch, once its sums are where the table is kept. */
+static int take_batch(struct variants *v, int64_t batch, const struct windows *w, int64_t n,
+                      struct walk_sums *sums, struct err *e)
+{
+    int64_t predictions = 0;
+    for (int64_t i = v->windows; i < v->windows + n; i++)
+        predictions += windows_row(w, i).predictions;
+    if (turn_bring(batch, sums, (size_t)(1 + v->n) * sizeof *sums, e))
+        return -1;
+    mean_add(&v->nll, sums[0].nll, predictions, v->predictions);
+    for (int64_t i = 0; i < v->n; i++)
+        take(&v->list[i].means, &sums[1 + i], predictions, v->predictions);
+    v->windows += n;
+    v->predictions += predictions;
+    return 0;
+}
+
+static int run_batches(struct walk *k, struct variants *v, const struct variants_run *r,
+                       struct err *e)
+{
+    struct walk_sums *sums = mem_alloc((size_t)(1 + v->n) * sizeof *sums);
+    int failed = walk_open(k, e);
+    for (int64_t batch = 0; !failed && v->windows < r->w->n; batch++) {
+        int64_t n = min64(k->spec.n_seq, r->w->n - v->windows);
+        failed = (turn_is_mine(batch) && run_batch(k, v, r, n, sums, e)) ||
+                 take_batch(v, batch, r->w, n, sums, e);
+        if (!failed && turns_end_here())
+            r->measured(r->user);
+    }
+    free(sums);
+    return failed;
+}
+
+/* To all processes: what the first one has measured. */
+static int variants_share(struct variants *v, struct err *e)
+{
+    return turns_share(&v->windows, sizeof v->windows, e) ||
+           turns_share(&v->predictions, sizeof v->predictions, e) ||
+           turns_share(&v->nll, sizeof v->nll, e) ||
+           turns_share(v->list, (size_t)v->n * sizeof *v->list, e);
 }
 
 static int plan(struct walk *k, const struct variants_run *r, struct err *e)
@@ -65,12 +105,8 @@ static int plan(struct walk *k, const struct variants_run *r, struct err *e)
 int variants_run(struct variants *v, const struct variants_run *r, struct err *e)
 {
     struct walk k;
-    int failed = plan(&k, r, e) || walk_open(&k, e);
-    while (!failed && v->windows < r->w->n) {
-        failed = run_batch(&k, v, r, e);
-        if (!failed)
-            r->measured(r->user);
-    }
+    int failed = variants_share(v, e) || plan(&k, r, e) || run_batches(&k, v, r, e) ||
+                 variants_share(v, e);
     walk_close(&k);
     return failed ? -1 : 0;
 }

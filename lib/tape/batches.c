@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "../base/turns.h"
 #include "tape_private.h"
 
 static struct model *model_of(const struct batches *b) { return b->tape->spec.model; }
@@ -20,10 +21,10 @@ int batches_plan(struct batches *b, struct err *e)
         return 0;
     b->at = mem_alloc((size_t)(b->n + 1) * sizeof *b->at);
     for (int64_t i = 0; i < b->n; i++) {
-        const struct batch *x = b->fill(b->user, i, e);
-        if (!x)
+        const struct batch *x = turn_is_mine(i) ? b->fill(b->user, i, e) : NULL;
+        if (e->set)
             return -1;
-        b->at[i + 1] = b->at[i] + states_bytes(b, x);
+        b->at[i + 1] = b->at[i] + (x ? states_bytes(b, x) : 0);
     }
     b->bytes = b->at[b->n];
     return 0;
@@ -55,13 +56,26 @@ static int states_get(struct batches *b, int64_t i, int64_t section, struct err 
 
 /* ---- running */
 
+static int leave(const struct batches *b, int64_t i, struct err *e)
+{
+    return b->left ? b->left(b->user, i, e) : 0;
+}
+
+static int run_batch(const struct batches *b, int64_t i, struct err *e)
+{
+    if (!turn_is_mine(i))
+        return leave(b, i, e);
+    const struct batch *x = b->fill(b->user, i, e);
+    return x && !tape_forward(b->tape, x, e)
+               ? b->done(b->user, i, SECTION_START, last_section(b), e)
+               : -1;
+}
+
 static int run_whole(struct batches *b, struct err *e)
 {
     tell(b, 0, b->n);
     for (int64_t i = 0; i < b->n; i++) {
-        const struct batch *x = b->fill(b->user, i, e);
-        if (!x || tape_forward(b->tape, x, e) ||
-            b->done(b->user, i, SECTION_START, last_section(b), e))
+        if (run_batch(b, i, e))
             return -1;
         tell(b, i + 1, b->n);
     }
@@ -72,6 +86,8 @@ static int run_section(struct batches *b, int64_t i, int64_t section, struct err
 {
     int64_t L = last_section(b), from = section < 0 ? 0 : section,
             to = section < L ? section + 1 : L;
+    if (!turn_is_mine(i))
+        return section < L ? 0 : leave(b, i, e);
     const struct batch *x = b->fill(b->user, i, e);
     if (!x || (section >= 0 && states_get(b, i, section, e)) ||
         tape_forward_range(b->tape, x, from, to, e) ||

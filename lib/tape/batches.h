@@ -18,12 +18,15 @@ struct batches {
     /* Lines of sections from..to (SECTION_START, layers, L) have run on batch i; in a section
      * batches come in order. What the tape gives after a run it has once `to` is L. 0 or -1 */
     int (*done)(void *user, int64_t i, int64_t from, int64_t to, struct err *e);
+    /* Batch i is another process's (turns.h): called instead, when all of its sections have run.
+     * May be NULL. */
+    int (*left)(void *user, int64_t i, struct err *e);
     /* After every batch: how many of n are done; or after every section, how many of L + 2. May be
      * NULL. */
     void (*progress)(void *user, int64_t done, int64_t of);
     void *user;
 
-    int64_t bytes; /* of the hidden states, once planned; 0 if there are none to keep */
+    int64_t bytes; /* of this process's hidden states, once planned; 0 if there are none to keep */
     int in_file;   /* keep them in a file; the caller may set it */
     /* private */
     int64_t *at; /* [n + 1]: where those of a batch are */

@@ -2,6 +2,7 @@
  * and a history. See tool.h. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "../../formats/json.h"
 #include "../base/world.h"
@@ -32,13 +33,18 @@ void tool_record(struct tool *t, const char *key, json_t *value)
 
 void tool_stdin_once(struct tool *t, const char *path)
 {
-    if (strcmp(path, "-"))
-        return;
-    if (t->stdin_taken++)
+    struct stat s;
+    int is_stdin = !strcmp(path, "-");
+    if (is_stdin && t->stdin_taken++)
         tool_usage(t, "standard input (-) can be read only once");
-    if (world_size() > 1)
+    if (world_size() == 1)
+        return;
+    if (is_stdin)
         tool_usage(t, "standard input (-) reaches one process, not all %d: name a file",
                    world_size());
+    if (!stat(path, &s) && S_ISFIFO(s.st_mode))
+        tool_usage(t, "%s is a pipe, of which each of %d processes would get a part: name a file",
+                   path, world_size());
 }
 
 struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
