@@ -179,7 +179,7 @@ setup() {
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume overwrite logging-steps adapter"
-    common=" output compress threads device compute force stream-layers ignore-key quiet"
+    common=" output compress threads device compute force stream-layers deadline ignore-key quiet"
     common+=" help version "
 }
 
