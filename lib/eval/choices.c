@@ -289,20 +289,22 @@ static void results_set(struct choice_tokens *item, int greedy)
 /* Results that this process does not compute are zeros until they are joined. */
 static int results_join(struct choices *c, struct err *e)
 {
-    double *all = mem_alloc((size_t)(2 * c->rows) * sizeof *all), *to = all;
-    for (int64_t i = 0; i < c->items->n; i++)
-        for (int64_t k = 0; k < c->all[i].n; k++, to += 2) {
-            to[0] = c->all[i].rows[k].log_likelihood;
-            to[1] = c->all[i].rows[k].greedy;
+    double *values = NULL;
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->items->n; i++) {
+        values = mem_grow(values, (size_t)(n + 2 * c->all[i].n) * sizeof *values);
+        for (int64_t k = 0; k < c->all[i].n; k++) {
+            values[n++] = c->all[i].rows[k].log_likelihood;
+            values[n++] = c->all[i].rows[k].greedy;
         }
-    int failed = turns_join(all, 2 * c->rows, e);
-    const double *from = all;
-    for (int64_t i = 0; i < c->items->n; i++)
-        for (int64_t k = 0; k < c->all[i].n; k++, from += 2) {
-            c->all[i].rows[k].log_likelihood = from[0];
-            c->all[i].rows[k].greedy = from[1] > 0;
+    }
+    int failed = turns_join(values, n, e);
+    for (int64_t i = c->items->n - 1; i >= 0; i--)
+        for (int64_t k = c->all[i].n - 1; k >= 0; k--) {
+            c->all[i].rows[k].greedy = values[--n] > 0;
+            c->all[i].rows[k].log_likelihood = values[--n];
         }
-    free(all);
+    free(values);
     return failed;
 }
 

@@ -1,9 +1,8 @@
 """A slow and lossy cable. usage: relay.py DEVICE DEVICE DELAY LOSS
 
 Makes two network devices (TAP) and carries what is sent into either out of the other, DELAY seconds
-later, but for a share LOSS of the packets. Writes a line to standard output once they exist. SIGUSR1
-cuts the cable: everything is lost from then on. The packets that are lost depend on their number
-alone."""
+later, but for a share LOSS of the packets, which depend on their number alone. Writes a line once
+the devices exist. SIGUSR1 cuts the cable: everything is lost from then on."""
 import fcntl
 import os
 import random

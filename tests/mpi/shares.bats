@@ -81,7 +81,7 @@ refused() {
 @test "eval-choice and probe-layers --choices give the same figures" {
     teacher=$ROOT/pipelines/teacher
     for i in $(seq 9); do
-        printf '{"ctx": "And %s", "choices": [" the heaven", " said"], "gold": %d, "group": "%d"}\n' \
+        printf '{"ctx": "And %s", "choices": [" a heaven", " said"], "gold": %d, "group": "%d"}\n' \
             "$(seq -s ' ' "$i")" $((i % 2)) $((i % 3))
     done > items.jsonl
     run="eval-choice $teacher items.jsonl --batch-size 2"
