@@ -66,6 +66,7 @@ static int tape_make(struct runner *r, int64_t length, struct err *e)
                              .n_seq = r->room,
                              .seq_len = max64(1, most / r->room),
                              .kv_len = length,
+                             .marks = 1,
                              .end = r->with_logits ? TAPE_LOGITS : TAPE_LOSS,
                              .losses = {{.kind.set = LOSS_BIT(ce)}}};
     r->most = spec.n_seq * spec.seq_len;
@@ -235,9 +236,12 @@ static int read_choice(struct runner *r, int64_t choice, struct err *e)
     for (; n < r->b.n && r->b.batch[n].item->n > choice; n++)
         longest = max64(longest, r->b.batch[n].rows[choice]->n - 1);
     r->end = r->b.stem + longest;
-    if ((!choice || long_tables(r, before) != long_tables(r, r->end)) &&
-        read_places(r, r->b.n, -1, 0, r->b.stem, e))
-        return -1;
+    if (!choice || long_tables(r, before) != long_tables(r, r->end)) {
+        if (read_places(r, r->b.n, -1, 0, r->b.stem, e))
+            return -1;
+        tape_mark(r->tape);
+    }
+    tape_rewind(r->tape);
     return read_places(r, n, choice, r->b.stem, r->end, e);
 }
 

@@ -7,8 +7,9 @@
  * where the tokenizer has none, the EOS token. Of a text longer than max_position_embeddings the
  * end is kept.
  *
- * What the choices of an item begin with is read once: its keys and values stay in memory while the
- * choices are read one after the other. Several items are read at a time, of similar lengths. */
+ * What the choices of an item begin with is read once: its keys and values, or states, stay in
+ * memory while the choices are read one after the other. Several items are read at a time, of
+ * similar lengths. */
 #ifndef PARE_CHOICES_H
 #define PARE_CHOICES_H
 

@@ -5,7 +5,7 @@
 enum dtype tape_slot_dtype(const struct tape *t, int slot)
 {
     const struct slot *s = &t->slots[slot];
-    if (s->is_memo)
+    if (s->is_f32)
         return DT_F32;
     return ops[t->lines[s->line].op].traits & OUT_F64 ? DT_F64 : t->x->compute;
 }
@@ -51,10 +51,11 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
     c.rows = rows;
     c.scratch = t->scratch;
     c.memo = tape_buffer(t, ev->memo);
+    c.state = tape_buffer(t, ev->state);
     for (int i = 0; i < OP_INPUTS; i++) {
         c.in[i] = tape_operand(t, l->in[i], ev->in[i], ev->in_grad[i], rows);
-        if (l->in[i] != NO_SLOT && t->slots[l->in[i]].is_kv)
-            c.in[i].rows = t->spec.n_seq * t->spec.kv_len;
+        if (l->in[i] != NO_SLOT && t->slots[l->in[i]].kept)
+            c.in[i].rows = t->spec.n_seq * t->slots[l->in[i]].kept;
         c.in[i].overwrite = ev->in_overwrite[i];
     }
     for (int i = 0; i < OP_WEIGHTS; i++)
@@ -66,8 +67,8 @@ struct op_args tape_args(const struct tape *t, const struct event *ev, const str
                                       .cols = l->w[i]->cols};
     c.w[0].overwrite = ev->w_overwrite && t->first_pass;
     c.out = tape_operand(t, l->out, ev->out, ev->out_grad, rows);
-    if (t->slots[l->out].is_kv)
-        c.out.rows = t->spec.n_seq * t->spec.kv_len;
+    if (t->slots[l->out].kept)
+        c.out.rows = t->spec.n_seq * t->slots[l->out].kept;
     c.step = t->step && l->n_step ? t->step + l->step : NULL;
     if (l->rope >= 0)
         call_rope(t, l, b, &c.p.rope);

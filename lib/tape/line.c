@@ -35,6 +35,13 @@ static int slot_new(struct tape *t, const char *name, int64_t cols, int line)
     return t->n_slots++;
 }
 
+static int slot_of_f32(struct tape *t, const char *name, int64_t cols, int line)
+{
+    int slot = slot_new(t, name, cols, line);
+    t->slots[slot].is_f32 = 1;
+    return slot;
+}
+
 static int device_has(const struct tape *t, const struct line *l, struct err *e)
 {
     enum op op = l->op;
@@ -53,13 +60,15 @@ int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, 
         return -1;
     int index = t->n_lines;
     l.out = slot_new(t, out, cols, index);
-    l.memo = NO_SLOT;
+    l.memo = l.state = NO_SLOT;
     t->slots[l.out].is_trained = depends_on_trained(t, &l);
     l.sizes.x = t->x;
-    int64_t memo = op_memo(l.op, &l.sizes);
-    if (memo) {
-        l.memo = slot_new(t, "memo", memo, index);
-        t->slots[l.memo].is_memo = 1;
+    int64_t memo = op_memo(l.op, &l.sizes), state = op_state(l.op, &l.sizes);
+    if (memo)
+        l.memo = slot_of_f32(t, "memo", memo, index);
+    if (state && t->spec.kv_len) {
+        l.state = slot_of_f32(t, "state", state, index);
+        t->slots[l.state].kept = 1;
     }
     t->lines = mem_grow(t->lines, sizeof *t->lines * (size_t)(t->n_lines + 1));
     t->lines[t->n_lines++] = l;

@@ -90,15 +90,15 @@ static int64_t place_one(struct buffer *r, struct buffer **placed, int n, struct
     return offset;
 }
 
-/* Results, and k and v when generating, outlive the schedule. */
+/* Results, and what is kept between calls, outlive the schedule. */
 static void results_keep(struct tape *t)
 {
     for (int i = 0; i < t->n_slots; i++) {
         const struct slot *s = &t->slots[i];
-        if (s->value == NO_BUFFER || !(s->is_kv || s->is_result || i == t->normed))
+        if (s->value == NO_BUFFER || !(s->kept || s->is_result || i == t->normed))
             continue;
         t->buffers[s->value].last = t->n_events;
-        if (s->is_kv)
+        if (s->kept)
             t->buffers[s->value].first = 0;
     }
 }

@@ -16,7 +16,8 @@ static const struct event no_buffers = {.in = {NO_BUFFER, NO_BUFFER, NO_BUFFER, 
                                         .in_grad = {NO_BUFFER, NO_BUFFER, NO_BUFFER, NO_BUFFER},
                                         .out = NO_BUFFER,
                                         .out_grad = NO_BUFFER,
-                                        .memo = NO_BUFFER};
+                                        .memo = NO_BUFFER,
+                                        .state = NO_BUFFER};
 
 /* Appends an event with the buffers of `ev`. */
 static void event_add(struct tape *t, enum event_kind kind, int line, int in_backward,
@@ -32,7 +33,7 @@ static void event_add(struct tape *t, enum event_kind kind, int line, int in_bac
 static int buffer_new(struct tape *t, int slot)
 {
     const struct slot *s = &t->slots[slot];
-    int64_t rows = s->is_kv ? t->spec.n_seq * t->spec.kv_len : t->T,
+    int64_t rows = s->kept ? t->spec.n_seq * s->kept : t->T,
             bytes = dtype_bytes(tape_slot_dtype(t, slot), rows * s->cols);
     t->buffers = mem_grow(t->buffers, sizeof *t->buffers * (size_t)(t->n_buffers + 1));
     t->buffers[t->n_buffers] = (struct buffer){
@@ -81,6 +82,8 @@ static void schedule_forward(struct tape *t, int line, int in_backward)
         ev.out = buffer_new(t, l->out);
     if (l->memo != NO_SLOT)
         ev.memo = buffer_new(t, l->memo);
+    if (l->state != NO_SLOT)
+        t->slots[l->state].value = ev.state = buffer_new(t, l->state);
     for (int i = 0; i < OP_INPUTS; i++) {
         if (l->in[i] != NO_SLOT)
             ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);

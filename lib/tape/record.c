@@ -132,7 +132,7 @@ static int cache_add(struct recorder *r, const char *name, int *slot)
     if (line_add(r, l, name, r->t->slots[*slot].cols))
         return -1;
     *slot = r->t->lines[r->t->n_lines - 1].out;
-    r->t->slots[*slot].is_kv = 1;
+    r->t->slots[*slot].kept = r->t->spec.kv_len;
     return 0;
 }
 

@@ -2,6 +2,7 @@
  * inside is in record.c, plan.c, place.c and run.c. */
 #include "tape.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,21 @@ static size_t token_data_bytes(const struct tape *t)
     return (size_t)(t->T * t->spec.token_bytes);
 }
 
+/* Of a state in bytes, for all sequences; 0: the slot is none. */
+static size_t state_bytes(const struct tape *t, int slot)
+{
+    const struct slot *s = &t->slots[slot];
+    return s->is_f32 && s->kept ? (size_t)(t->spec.n_seq * s->cols) * sizeof(float) : 0;
+}
+
+static size_t marks_bytes(const struct tape *t)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < t->n_slots && t->spec.marks; i++)
+        bytes += state_bytes(t, i);
+    return bytes;
+}
+
 int64_t tape_working_bytes(const struct tape *t)
 {
     return t->shared_bytes + (int64_t)arena_round(t->scratch_bytes);
@@ -87,7 +103,8 @@ int64_t tape_working_bytes(const struct tape *t)
 int64_t tape_bytes(const struct tape *t)
 {
     size_t bytes = (size_t)tape_working_bytes(t) + 3 * arena_round(ids_bytes(t)) +
-                   arena_round(token_data_bytes(t)) + arena_round(step_bytes(t));
+                   arena_round(token_data_bytes(t)) + arena_round(step_bytes(t)) +
+                   arena_round(marks_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
@@ -145,6 +162,7 @@ int tape_open_beside(struct tape *t, const struct tape *other, struct err *e)
     t->starts = arena_take(&t->arena, ids_bytes(t));
     t->token_data = arena_take(&t->arena, token_data_bytes(t));
     t->step = arena_take(&t->arena, step_bytes(t));
+    t->marks = arena_take(&t->arena, marks_bytes(t));
     tape_loss_scale(t, 1);
     for (int i = 0; i < t->n_losses; i++)
         tape_loss_weights(t, i, t->spec.losses[i].weights);
@@ -191,13 +209,34 @@ void tape_move_cache(struct tape *t, int64_t to, int64_t from)
 {
     for (int i = 0; i < t->n_slots; i++) {
         const struct slot *s = &t->slots[i];
-        if (!s->is_kv)
+        if (!s->kept)
             continue;
-        int64_t bytes = dtype_bytes(tape_slot_dtype(t, i), t->spec.kv_len * s->cols);
+        int64_t bytes = dtype_bytes(tape_slot_dtype(t, i), s->kept * s->cols);
         char *base = tape_buffer(t, s->value);
         exec_copy(t->x, base + to * bytes, base + from * bytes, (size_t)bytes);
     }
 }
+
+/* Copies all states: 0 to their marks, 1 back. */
+static void states_copy(struct tape *t, int back)
+{
+    unsigned char *mark = t->marks;
+    for (int i = 0; i < t->n_slots; i++) {
+        size_t bytes = state_bytes(t, i);
+        void *both[] = {tape_buffer(t, t->slots[i].value), mark};
+        if (bytes)
+            exec_copy(t->x, both[!back], both[back], bytes);
+        mark += bytes;
+    }
+}
+
+void tape_mark(struct tape *t)
+{
+    assert(t->spec.marks);
+    states_copy(t, 0);
+}
+
+void tape_rewind(struct tape *t) { states_copy(t, 1); }
 
 static float *loss_step(const struct tape *t, int line)
 {

@@ -46,9 +46,11 @@ enum tape_end { TAPE_NO_HEAD, TAPE_LOGITS, TAPE_LOSS };
 struct tape_spec {
     struct model *model, *teacher; /* teacher: only with TAPE_LOSS; NULL without */
     int64_t n_seq, seq_len;        /* the largest batch */
-    /* > 0: k and v are kept between calls for that many places of each sequence (generation);
-     * forward only */
+    /* > 0: k and v are kept between calls for that many places of each sequence (generation), and
+     * the states of ops that have one; forward only. Then a batch begins anywhere up to where the
+     * last one ended, or, in a model with states, at its end or at 0 */
     int64_t kv_len;
+    int marks; /* tape_mark is called */
     enum tape_end end;
     /* tape_forward_range runs blocks only, of the range 0, 0 the start lines, and of L, L the end
      * lines; forward only, for a model whose weights are in memory block by block. Set for one that
@@ -123,6 +125,11 @@ struct operand tape_logits_there(const struct tape *t, int64_t rows);
 
 /* Sequence `to` gets what the cache holds of sequence `from`. */
 void tape_move_cache(struct tape *t, int64_t to, int64_t from);
+
+/* Remembers the states of all sequences, or returns to those remembered: a batch may then begin
+ * where the last one had ended when they were. Nothing to do, and correct, without states. */
+void tape_mark(struct tape *t);
+void tape_rewind(struct tape *t);
 
 /* Runs blocks from..to-1 only (0 <= from <= to <= L); from 0 includes the start lines, to == L the
  * end lines and head / loss. The input of block `from` must be in tape_boundary(t, from). For

@@ -11,7 +11,8 @@
  *   tape.c    the functions of tape.h
  *   batches.c the functions of batches.h
  *
- * A slot is a value that a line writes ([T, cols], of type exec.compute; memos f32, losses f64). A
+ * A slot is a value that a line writes ([T, cols], of type exec.compute; memos and states f32,
+ * losses f64). A
  * buffer is the place of a slot's value or gradient while it is needed: a value that is dropped
  * after the forward pass and rerun in the backward pass has two. Buffers whose lives do not overlap
  * share memory. */
@@ -24,13 +25,16 @@ enum { NO_SLOT = -1, NO_BUFFER = -1 };
 
 struct slot {
     const char *name;
-    int64_t cols;       /* entries a row */
-    int line;           /* that writes it */
-    int is_memo, is_kv; /* kv: keeps kv_len rows between calls */
-    int is_result;      /* read after a run: its buffer is not reused */
-    int is_trained;     /* depends on what is trained: its gradient is wanted */
-    int keep;           /* kept until the backward pass is done with it */
-    int value, grad;    /* current buffer while the schedule is built */
+    int64_t cols; /* entries a row */
+    int line;     /* that writes it */
+    int is_f32;   /* a memo or state: not of type exec.compute */
+    /* rows of each sequence that stay between calls (generation): kv_len of keys and values, 1 of a
+     * state; 0: none */
+    int64_t kept;
+    int is_result;   /* read after a run: its buffer is not reused */
+    int is_trained;  /* depends on what is trained: its gradient is wanted */
+    int keep;        /* kept until the backward pass is done with it */
+    int value, grad; /* current buffer while the schedule is built */
 };
 
 struct line {
@@ -38,7 +42,7 @@ struct line {
     const char *stem; /* of its weight, for taps */
     int64_t layer;    /* -1 start, 0..L-1 blocks, L end, of its own model */
     int is_teacher;
-    int in[OP_INPUTS], out, memo;
+    int in[OP_INPUTS], out, memo, state;
     struct param *w[OP_WEIGHTS];
     int in_place;     /* writes over in[0], which nothing else reads */
     int unread;       /* of the teacher, for nothing that is computed: never run */
@@ -53,7 +57,7 @@ struct event {
     enum event_kind kind;
     /* in_backward: belongs to tape_backward (a rerun is a FORWARD event there) */
     int line, in_backward;
-    int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo; /* buffers */
+    int in[OP_INPUTS], in_grad[OP_INPUTS], out, out_grad, memo, state; /* buffers */
     /* the gradient is uninitialised: the op overwrites it instead of adding to it (w0: only on a
      * step's first pass) */
     int in_overwrite[OP_INPUTS], w_overwrite;
@@ -122,7 +126,8 @@ struct tape {
     int *final; /* for each parameter: the last event that adds to its gradient, -1 none */
     tape_final_fn *on_final;
     void *on_final_user;
-    int first_pass; /* of a step */
+    int first_pass;       /* of a step */
+    unsigned char *marks; /* the states that tape_mark remembers */
     /* forward, backward; then of a later pass of a step, of the first one */
     struct tape_capture captures[2][2];
     void *host;     /* losses or logits copied to the host */
