@@ -112,8 +112,10 @@ const char *exec_math_library(void);
 
 /* Graphs: after exec_capture, calls, exec_zero and exec_copy are recorded instead of run, until
  * exec_captured returns them as a graph. Anything that differs between replays must be in memory
- * that the calls read. exec_capture returns 0 if the device cannot capture: calls then run as
- * usual. */
+ * that the calls read; of generation also the number of pieces of KEY_PIECE keys, the last one
+ * maybe shorter, must be the same. exec_capture returns 0 if the device cannot capture: calls then
+ * run as usual. */
+enum { KEY_PIECE = 128 };
 struct exec_graph;
 int exec_capture(struct exec *x);
 struct exec_graph *exec_captured(struct exec *x); /* NULL after an error */
@@ -143,6 +145,9 @@ enum label { LABEL_UNCOUNTED = -100, LABEL_PADDING = -101 };
  * pos0 + seq_len are valid, and this call's rows were just written at pos0. */
 struct batch {
     int64_t n_seq, seq_len, pos0, kv_len;
+    /* pos0 in device memory, where calls that are captured read it, so that they can be replayed
+     * for another; NULL: it is only here */
+    const int32_t *pos0_there;
     const int32_t *ids; /* [n_seq * seq_len] */
     /* [n_seq * seq_len], negative: not counted (enum label); only for losses */
     const int32_t *labels;

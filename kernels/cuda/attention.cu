@@ -7,11 +7,11 @@
  * tokens. */
 #include "attention.h"
 
-enum { HEAD_MOST = 256, ROWS_FEW = 64, KEYS_EACH = 128, SPLITS_MOST = 32, WARPS = 4 };
+enum { HEAD_MOST = 256, ROWS_FEW = 64, SPLITS_MOST = 32, WARPS = 4 };
 
 static int pieces_of(int64_t keys)
 {
-    return (int)min((keys + KEYS_EACH - 1) / KEYS_EACH, (int64_t)SPLITS_MOST);
+    return (int)min((keys + KEY_PIECE - 1) / KEY_PIECE, (int64_t)SPLITS_MOST);
 }
 
 /* The number of pieces into which a call splits its keys. */
@@ -32,7 +32,7 @@ static size_t attention_scratch(const struct op_args *c)
     const struct batch *b = c->batch;
     int64_t few = min(b->seq_len, ROWS_FEW / (a->heads / a->kv_heads));
     int64_t parts = 0, stats = 2 * c->rows * a->heads;
-    if (b->kv_len > KEYS_EACH)
+    if (b->kv_len > KEY_PIECE)
         parts = pieces_of(b->kv_len) * b->n_seq * few * a->heads * (a->head_dim + 2);
     return (size_t)max(parts, stats) * sizeof(float);
 }
@@ -50,6 +50,7 @@ static attention_shape shape_of(const struct op_args *c)
     s.seq_len = (int)b->seq_len;
     s.kv_rows = (int)(b->kv_len > 0 ? b->kv_len : b->seq_len);
     s.offset = b->kv_len > 0 ? (int)b->pos0 : 0;
+    s.offset_there = b->kv_len > 0 ? b->pos0_there : NULL;
     s.starts = b->starts;
     s.rows = s.seq_len * s.group;
     s.group_inverse = (1u << 31) / (unsigned)s.group + ((1u << 31) % (unsigned)s.group > 0);

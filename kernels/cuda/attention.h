@@ -23,16 +23,23 @@ struct attention_shape {
     int heads, kv_heads, group, D, window;
     /* query j sees keys up to offset + j of the sequence's kv_rows; rows = seq_len * group */
     int seq_len, kv_rows, offset, rows;
-    unsigned group_inverse; /* r / group = high half of 2 r * inverse */
-    const int32_t *starts;  /* of the batch, or NULL */
-    int ldq, ldk;           /* row strides of q and k */
-    float scale, cap;       /* scale > 0 */
+    const int32_t *offset_there; /* read in place of `offset` by forward, or NULL */
+    unsigned group_inverse;      /* r / group = high half of 2 r * inverse */
+    const int32_t *starts;       /* of the batch, or NULL */
+    int ldq, ldk;                /* row strides of q and k */
+    float scale, cap;            /* scale > 0 */
     score_rule rule;
     int items;                /* sequences * kv heads */
     bool set_q, set_k, set_v; /* gradients: set, not added to */
     /* rows of every operand start at 16 bytes and hold whole 16 bytes */
     bool aligned;
 };
+
+static __device__ __forceinline__ void read_offset(attention_shape *s)
+{
+    if (s->offset_there)
+        s->offset = *s->offset_there;
+}
 
 /* A tile's share of the work: rows first .. first + n - 1 of sequence seq and kv head g, which see
  * keys from .. end - 1 at most. */

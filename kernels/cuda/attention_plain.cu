@@ -214,6 +214,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
     typedef plain_tiling<DP> F;
     SHARED_DYNAMIC(float, qs);
     float *ks = qs + F::ROWS * F::LD, *vs = ks + F::BN * F::LD, *ws = vs + F::BN * F::LD;
+    read_offset(&s);
     row_tile t = row_tile_of(s, F::ROWS);
     if (splits > 1)
         split_keys(&t, splits, F::BN);

@@ -144,6 +144,7 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
     SHARED_DYNAMIC(bf16, qs);
     bf16 *ks = qs + F::ROWS * LD, *vs = ks + BN * LD;
     int *first_keys = (int *)(vs + BN * LD);
+    read_offset(&s);
     row_tile t = row_tile_of(s, F::ROWS);
     if (splits > 1)
         split_keys(&t, splits, BN);

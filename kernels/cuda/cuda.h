@@ -117,6 +117,14 @@ static __device__ __forceinline__ entry entry_of(int64_t i, int64_t columns)
     return {(unsigned)i / (unsigned)columns, (unsigned)i % (unsigned)columns};
 }
 
+/* The place of a batch's first token, which may change between replays. */
+struct first_place {
+    int64_t here;
+    const int32_t *there;
+    __device__ __forceinline__ int64_t get() const { return there ? *there : here; }
+};
+static inline first_place first_place_of(const struct batch *b) { return {b->pos0, b->pos0_there}; }
+
 static inline unsigned blocks_of(int64_t n, int64_t each)
 {
     return (unsigned)((n + each - 1) / each);

@@ -173,7 +173,7 @@ static int cuda_capture(struct exec *x)
 
 static void cuda_graph_free(struct exec *x, struct exec_graph *g)
 {
-    (void)x;
+    wait(x);
     if (g && g->run)
         cudaGraphExecDestroy(g->run);
     free(g);

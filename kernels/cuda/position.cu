@@ -6,12 +6,14 @@ template <class W, class T> struct position_forward {
     const W *w;
     T *y;
     int64_t E, seq_len;
+    first_place pos0;
     const int32_t *starts; /* of the batch, or NULL */
     template <int N> __device__ void at(int64_t i) const
     {
         entry at = entry_of(i, E);
         int64_t start = starts ? starts[at.row] : 0;
-        const W *row = w + (entry_of(at.row, seq_len).column - start) * E + at.column;
+        int64_t place = pos0.get() + entry_of(at.row, seq_len).column;
+        const W *row = w + (place - start) * E + at.column;
         float v[N];
         load(x + i, v);
 #pragma unroll
@@ -24,9 +26,14 @@ template <class W, class T> struct position_forward {
 template <class W, class T> static void forward(const struct op_args *c)
 {
     int64_t E = c->in[0].cols;
-    position_forward<W, T> f = {(const T *)c->in[0].v, (const W *)c->w[0].v + c->batch->pos0 * E,
-                                (T *)c->out.v,         E,
-                                c->batch->seq_len,     c->batch->starts};
+    const struct batch *b = c->batch;
+    position_forward<W, T> f = {(const T *)c->in[0].v,
+                                (const W *)c->w[0].v,
+                                (T *)c->out.v,
+                                E,
+                                b->seq_len,
+                                first_place_of(b),
+                                b->starts};
     map<T>(c, c->rows * E, aligned16(f.x) && aligned16(f.y) && E % VECTOR<T> == 0, f);
 }
 

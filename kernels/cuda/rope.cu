@@ -6,8 +6,9 @@
 template <class T> struct rotation {
     const T *from;
     T *to;
-    const float *cosine, *sine; /* of pos0 on */
-    const int32_t *starts;      /* of the batch, or NULL */
+    const float *cosine, *sine;
+    first_place pos0;
+    const int32_t *starts; /* of the batch, or NULL */
     /* each: work items of a head, half + D - dims; 32 bits, for the divisions */
     unsigned seq_len, heads, D, half, each;
     float sign;
@@ -38,7 +39,8 @@ template <class T> struct rotation {
         }
         unsigned first = interleaved ? 2 * i : i;
         unsigned second = interleaved ? 2 * i + 1 : i + half;
-        int64_t angle = ((int64_t)(row % seq_len) - (starts ? starts[row] : 0)) * half + i;
+        int64_t place = pos0.get() + row % seq_len;
+        int64_t angle = (place - (starts ? starts[row] : 0)) * half + i;
         load(x + first, a);
         load(x + second, b);
         load(cosine + angle, c);
@@ -60,8 +62,9 @@ static void rotate_rows(const struct op_args *c, const void *from, void *to, flo
     int64_t D = c->in[0].cols / p->heads, half = p->dims / 2, each = half + D - p->dims;
     rotation<T> f = {(const T *)from,
                      (T *)to,
-                     p->cos + c->batch->pos0 * half,
-                     p->sin + c->batch->pos0 * half,
+                     p->cos,
+                     p->sin,
+                     first_place_of(c->batch),
                      c->batch->starts,
                      (unsigned)c->batch->seq_len,
                      (unsigned)p->heads,

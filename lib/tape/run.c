@@ -246,21 +246,31 @@ static void run_events(struct tape *t, const struct batch *b, int in_backward, i
     }
 }
 
-static int has_shape(const struct tape_capture *c, const struct batch *b)
+static struct tape_capture capture_of(const struct batch *b)
 {
-    return c->n_seq == b->n_seq && c->seq_len == b->seq_len && c->documents == (b->starts != NULL);
+    int64_t pieces = (b->pos0 + b->seq_len + KEY_PIECE - 1) / KEY_PIECE;
+    return (struct tape_capture){.n_seq = b->n_seq,
+                                 .seq_len = b->seq_len,
+                                 .pieces = b->kv_len ? pieces : 0,
+                                 .documents = b->starts != NULL};
+}
+
+static int has_shape(const struct tape_capture *c, const struct tape_capture *as)
+{
+    return c->n_seq == as->n_seq && c->seq_len == as->seq_len && c->pieces == as->pieces &&
+           c->documents == as->documents;
 }
 
 /* 1: the whole direction was run as one graph; 0: it must be run event by event. */
 static int run_captured(struct tape *t, const struct batch *b, int in_backward)
 {
-    struct tape_capture *c = &t->captures[in_backward][t->first_pass];
-    if (!c->runs) {
-        c->n_seq = b->n_seq;
-        c->seq_len = b->seq_len;
-        c->documents = b->starts != NULL;
+    struct tape_capture *c = &t->captures[in_backward][t->first_pass], now = capture_of(b);
+    /* generation does not come back to an earlier shape */
+    if (!c->runs || (t->spec.kv_len && !has_shape(c, &now))) {
+        exec_graph_free(t->x, c->graph);
+        *c = now;
     }
-    if (!has_shape(c, b) || !c->runs++)
+    if (!has_shape(c, &now) || !c->runs++)
         return 0;
     if (!c->graph) {
         if (!exec_capture(t->x))
@@ -338,6 +348,8 @@ static void batch_put(struct tape *t, const struct batch *b)
         exec_put(t->x, t->starts, b->starts, bytes);
     if (b->token_data)
         exec_put(t->x, t->token_data, b->token_data, tokens * (size_t)b->token_bytes);
+    if (t->pos0)
+        exec_put(t->x, t->pos0, &(int32_t){(int32_t)b->pos0}, sizeof *t->pos0);
 }
 
 /* A captured graph has the rope tables of one batch. */
@@ -349,6 +361,12 @@ static int ropes_change(const struct tape *t)
             return 1;
     }
     return 0;
+}
+
+/* In generation only a token of each sequence: not the first, which finds nothing kept. */
+static int is_replayable(const struct tape *t, const struct batch *b)
+{
+    return (!t->spec.kv_len || (b->seq_len == 1 && b->pos0)) && !ropes_change(t);
 }
 
 static int run(struct tape *t, const struct batch *b, int in_backward, int64_t from, int64_t to,
@@ -364,8 +382,9 @@ static int run(struct tape *t, const struct batch *b, int in_backward, int64_t f
     batch.labels = b->labels ? t->labels : NULL;
     batch.starts = b->starts ? t->starts : NULL;
     batch.token_data = t->spec.token_bytes ? t->token_data : NULL;
-    int whole = from == 0 && to == t->n_layers && has_head(t, b) && !t->n_taps && !t->spec.kv_len &&
-                !ropes_change(t) && !(in_backward && t->on_final);
+    batch.pos0_there = t->pos0;
+    int whole = from == 0 && to == t->n_layers && has_head(t, b) && !t->n_taps &&
+                is_replayable(t, b) && !(in_backward && t->on_final);
     if (!whole || !run_captured(t, &batch, in_backward))
         run_events(t, &batch, in_backward, from, to);
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;

@@ -75,6 +75,7 @@ static int64_t tables_bytes(const struct tape *t, int is_teacher)
 
 static size_t step_bytes(const struct tape *t) { return (size_t)t->n_step * sizeof *t->step; }
 static size_t ids_bytes(const struct tape *t) { return (size_t)t->T * sizeof *t->ids; }
+static size_t pos0_bytes(const struct tape *t) { return t->spec.kv_len ? sizeof *t->pos0 : 0; }
 static size_t token_data_bytes(const struct tape *t)
 {
     return (size_t)(t->T * t->spec.token_bytes);
@@ -104,7 +105,7 @@ int64_t tape_bytes(const struct tape *t)
 {
     size_t bytes = (size_t)tape_working_bytes(t) + 3 * arena_round(ids_bytes(t)) +
                    arena_round(token_data_bytes(t)) + arena_round(step_bytes(t)) +
-                   arena_round(marks_bytes(t));
+                   arena_round(marks_bytes(t)) + arena_round(pos0_bytes(t));
     return (int64_t)bytes + tables_bytes(t, 0) + (t->spec.teacher ? tables_bytes(t, 1) : 0);
 }
 
@@ -163,6 +164,7 @@ int tape_open_beside(struct tape *t, const struct tape *other, struct err *e)
     t->token_data = arena_take(&t->arena, token_data_bytes(t));
     t->step = arena_take(&t->arena, step_bytes(t));
     t->marks = arena_take(&t->arena, marks_bytes(t));
+    t->pos0 = t->spec.kv_len ? arena_take(&t->arena, pos0_bytes(t)) : NULL;
     tape_loss_scale(t, 1);
     for (int i = 0; i < t->n_losses; i++)
         tape_loss_weights(t, i, t->spec.losses[i].weights);

@@ -85,8 +85,8 @@ struct tap_row {
 /* All events of one direction for batches of one shape, captured as a graph of the device; the
  * first run is an ordinary one, in which libraries choose their algorithms. */
 struct tape_capture {
-    int64_t n_seq, seq_len;
-    int documents; /* the sequences were split into some */
+    int64_t n_seq, seq_len, pieces; /* of keys, in generation (exec_capture) */
+    int documents;                  /* the sequences were split into some */
     int runs;
     struct exec_graph *graph;
 };
@@ -118,6 +118,7 @@ struct tape {
     unsigned char *shared;
     void *scratch;
     int32_t *ids, *labels, *starts; /* of the batch, in device memory */
+    int32_t *pos0;                  /* likewise, in generation */
     void *token_data;               /* likewise */
     float *step;                    /* step values that ops read, in device memory */
     int n_step;

@@ -28,7 +28,7 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
 }
 
 @test "generation after prompts of several pieces, the last of any length, gives the CPU's ids" {
-    for n in 64 65 405 1045; do
+    for n in 64 65 125 405 1045; do
         prompt=$(seq -s, 1 $n | tr , '\n' | awk '{ print ($1 * 37) % 83 }' | paste -sd,)
         "$BIN/generate" --quiet --ignore-eos "$TEACHER" --prompt-ids "$prompt" \
             --max-new-tokens 6 > cpu
