@@ -1,11 +1,13 @@
 /* What a tool says, and how it ends when something is wrong: see tool.h. */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/unfinished.h"
 #include "../base/utf8.h"
 #include "../base/world.h"
 #include "tool_private.h"
@@ -19,12 +21,16 @@ static void message_print(const struct tool *t, const char *message)
     free(text);
 }
 
-/* Rank 0 may be about to say the same, and to end this process with it. Free it. */
+/* Rank 0 may be about to say the same; the launcher then ends this process, with SIGTERM. Free it.
+ */
 static char *wait_to_speak(const char *message)
 {
+    enum { SECONDS = 2 };
     if (!world_rank())
         return mem_string(message);
-    sleep(1);
+    unfinished_remove_all();
+    signal(SIGTERM, SIG_DFL);
+    sleep(SECONDS);
     return mem_format("rank %d on %s: %s", world_rank(), world_host(world_rank()), message);
 }
 
