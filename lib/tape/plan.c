@@ -124,20 +124,62 @@ static void reads_ensure(struct tape *t, const struct line *l)
         value_ensure(t, l->memo);
 }
 
-/* Gradients of the inputs from `first` on: those that do not exist yet begin as zeros, or
- * uninitialised if the op overwrites them. */
-static void input_gradients_begin(struct tape *t, const struct line *l, int first, struct event *ev)
+/* Does any of the lines from .. to - 1 read the slot? */
+static int is_read(const struct tape *t, int slot, int from, int to)
 {
-    for (int i = first; i < OP_INPUTS; i++) {
+    int found = 0;
+    for (int line = from; line < to; line++)
+        for (int i = 0; i < OP_INPUTS; i++)
+            found |= t->lines[line].in[i] == slot;
+    return found;
+}
+
+/* Can the slot's gradient share the buffer with those that lines before `line` will still read? Not
+ * if something is added to one of two before the line of the other has read it. */
+static int can_share(const struct tape *t, int slot, int buffer, int line)
+{
+    for (int s = 0; s < t->n_slots; s++) {
+        const struct slot *other = &t->slots[s];
+        if (s != slot && other->grad == buffer && other->line < line &&
+            (is_read(t, slot, other->line, line) || is_read(t, s, t->slots[slot].line, line)))
+            return 0;
+    }
+    return 1;
+}
+
+/* y = a + s b: where a has no gradient yet it simply takes over the buffer of y's, and so does b if
+ * s is 1. */
+static int passes(const struct tape *t, int line, int i)
+{
+    const struct line *l = &t->lines[line];
+    return l->op == OP_add && (i == 0 || l->sizes.p.scale.scale == 1) && l->in[0] != l->in[1] &&
+           t->slots[l->in[i]].grad == NO_BUFFER &&
+           can_share(t, l->in[i], t->slots[l->out].grad, line);
+}
+
+/* Gradients of the inputs: passed, or if they do not exist yet begun as zeros, or uninitialised if
+ * the op overwrites them. Returns how many are not passed. */
+static int input_gradients_begin(struct tape *t, int line, struct event *ev)
+{
+    const struct line *l = &t->lines[line];
+    int n = 0;
+    for (int i = 0; i < OP_INPUTS; i++) {
         if (!grad_wanted(t, l->in[i]))
             continue;
         struct slot *s = &t->slots[l->in[i]];
+        if (passes(t, line, i)) {
+            s->grad = t->slots[l->out].grad;
+            continue;
+        }
         ev->in_overwrite[i] = s->grad == NO_BUFFER && op_kernel(t->x, l->op)->sets;
         if (ev->in_overwrite[i])
             s->grad = buffer_new(t, l->in[i]);
         else
             grad_begin(t, l->in[i], 1);
+        ev->in_grad[i] = s->grad;
+        n++;
     }
+    return n;
 }
 
 static void schedule_backward(struct tape *t, int line)
@@ -150,22 +192,18 @@ static void schedule_backward(struct tape *t, int line)
         (out_grad == NO_BUFFER && !(ops[l->op].traits & STARTS_BACKWARD)))
         return;
     reads_ensure(t, l);
-    /* y = a + s b with no gradient of a yet: a simply takes over y's buffer */
-    int passed = l->op == OP_add && t->slots[l->in[0]].grad == NO_BUFFER && l->in[0] != l->in[1];
-    input_gradients_begin(t, l, passed, &ev);
+    if (!input_gradients_begin(t, line, &ev) && l->op == OP_add)
+        return;
     for (int i = 0; i < OP_INPUTS; i++) {
         if (l->in[i] != NO_SLOT && (reads & (READS_IN0 << i)))
             ev.in[i] = buffer_use(t, t->slots[l->in[i]].value);
-        if (grad_wanted(t, l->in[i]) && !(passed && i == 0))
-            ev.in_grad[i] = buffer_use(t, t->slots[l->in[i]].grad);
+        buffer_use(t, ev.in_grad[i]);
     }
     if (reads & READS_OUT)
         ev.out = buffer_use(t, t->slots[l->out].value);
     if (reads & READS_MEMO)
         ev.memo = buffer_use(t, t->slots[l->memo].value);
     ev.out_grad = buffer_use(t, out_grad);
-    if (passed)
-        t->slots[l->in[0]].grad = out_grad;
     event_add(t, EVENT_BACKWARD, line, 1, ev);
 }
 
