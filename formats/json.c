@@ -54,6 +54,43 @@ json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *l
     return value;
 }
 
+/* The length of one of Python's numbers at p; 0: none begins there. */
+static int64_t python_number(const char *p, const char *end)
+{
+    static const char *const names[] = {"Infinity", "-Infinity", "NaN"};
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(names[i]);
+        if ((size_t)(end - p) >= n && !memcmp(p, names[i], n))
+            return (int64_t)n;
+    }
+    return 0;
+}
+
+/* The text with those numbers as objects; NULL: it has none. *n: its length */
+static char *without_python_numbers(const char *text, int64_t *n)
+{
+    char *out = NULL;
+    int in_string = 0;
+    const char *end = text + *n, *copied = text;
+    for (const char *p = text; p < end; p++) {
+        int64_t length = in_string ? 0 : python_number(p, end);
+        if (*p == '"')
+            in_string = !in_string;
+        p += *p == '\\';
+        if (!length)
+            continue;
+        out = mem_append(out ? out : mem_string(""), "%.*s{\"__float__\": \"%.*s\"}",
+                         (int)(p - copied), copied, (int)length, p);
+        copied = p + length;
+        p = copied - 1;
+    }
+    if (!out)
+        return NULL;
+    out = mem_append(out, "%.*s", (int)(end - copied), copied);
+    *n = (int64_t)strlen(out);
+    return out;
+}
+
 json_t *json_parse_file(const char *path, const struct json_limits *limits, struct err *e)
 {
     int64_t n;
@@ -62,7 +99,9 @@ json_t *json_parse_file(const char *path, const struct json_limits *limits, stru
         return NULL;
     char what[400];
     snprintf(what, sizeof what, "'%s'", path);
-    json_t *value = json_parse_text(text, n, limits, what, e);
+    char *plain = memchr(text, 0, (size_t)n) ? NULL : without_python_numbers(text, &n);
+    json_t *value = json_parse_text(plain ? plain : text, n, limits, what, e);
+    free(plain);
     free(text);
     return value;
 }

@@ -17,6 +17,8 @@ struct json_limits {
  * json_decref it. */
 json_t *json_parse_text(const char *text, int64_t n, const struct json_limits *limits,
                         const char *what, struct err *e);
+/* The same of a file. Python writes Infinity, -Infinity and NaN, which JSON does not have: they are
+ * read as transformers 5 writes them, {"__float__": "Infinity"}. */
 json_t *json_parse_file(const char *path, const struct json_limits *limits, struct err *e);
 
 /* A JSON string for names and paths, which may hold any bytes: bytes that are not UTF-8 become

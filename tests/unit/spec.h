@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "../../formats/json.h"
 #include "../../lib/model/model.h"
 #include "check.h"
 
@@ -17,11 +18,12 @@
 
 static inline json_t *load(const char *format, const char *a, const char *b)
 {
+    static const struct json_limits limits = {1 << 24, 1 << 20, 64};
     char path[500];
-    json_error_t why;
+    struct err e = {0};
     snprintf(path, sizeof path, format, a, b);
-    json_t *j = json_load_file(path, 0, &why);
-    CHECK(j, "%s: %s", path, why.text);
+    json_t *j = json_parse_file(path, &limits, &e);
+    CHECK(j, "%s", e.msg);
     return j;
 }
 
