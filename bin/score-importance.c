@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char *batch = "l2", *seq = "mean", *neuron = "neuron_in2", *head = "head_channel",
-                  *hidden = "no_final", *score = "activations", *model_name, *experts;
+                  *hidden = "no_final", *score = "activations", *model_name, *experts, *mamba;
 
 static const struct opt opts[] = {
     {"score", OPT_TEXT, &score, "activations|weighted",
@@ -33,6 +33,11 @@ static const struct opt opts[] = {
      "positions that they work for, or by the share of these; whatever --batch and --seq (default "
      "reap)",
      0},
+    {"mamba", OPT_TEXT, &mamba, "mamba_first_x|mamba_first_z|mamba_in2",
+     "activation that scores the channels of Mamba heads, and by the L2 norm of theirs heads and "
+     "groups: output of the input projection, its x or z part, or the input of the output "
+     "projection (default mamba_first_x, as in Minitron-SSM)",
+     0},
     {0}};
 
 static const struct tool_desc desc = {
@@ -56,6 +61,12 @@ static void check_usage(struct tool *t, int weighted)
                    "--neuron must be neuron_in2, neuron_first, neuron_first_gate or "
                    "neuron_first_up, not \"%s\"",
                    neuron);
+    if (mamba && strcmp(mamba, "mamba_first_x") && strcmp(mamba, "mamba_first_z") &&
+        strcmp(mamba, "mamba_in2"))
+        tool_usage(t, "--mamba must be mamba_first_x, mamba_first_z or mamba_in2, not \"%s\"",
+                   mamba);
+    if (weighted && mamba && strcmp(mamba, "mamba_in2"))
+        tool_usage(t, "--score weighted is of channels that matrices read: --mamba mamba_in2");
     if (weighted != (model_name != NULL))
         tool_usage(t, "--score weighted and --model MODEL go together");
     if (weighted && (strcmp(neuron, "neuron_in2") || strcmp(head, "head_channel")))
@@ -92,7 +103,8 @@ int main(int argc, char **argv)
     struct err *e = tool_err(t);
     struct score_opts o = {.batch = (enum aggregate)choose(t, "batch", batch),
                            .seq = (enum aggregate)choose(t, "seq", seq),
-                           .neuron = neuron};
+                           .neuron = neuron,
+                           .mamba = mamba ? mamba : "mamba_first_x"};
     o.head_norm = text_choice("head", head, "head_channel", "head_norm", e);
     o.with_final = text_choice("hidden", hidden, "no_final", "with_final", e);
     if (experts)
@@ -118,6 +130,8 @@ int main(int argc, char **argv)
                              "samples", (json_int_t)a.samples);
     if (experts)
         json_object_set_new(meta, "experts", json_string(experts));
+    if (mamba)
+        json_object_set_new(meta, "mamba", json_string(mamba));
     axes_to_json(&s.axes, meta);
     struct st_out *out = tool_out(t, "scores", meta);
     scores_write(out, &s);

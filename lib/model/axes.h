@@ -40,11 +40,10 @@ struct axis_row {
 };
 extern const struct axis_row axis_rows[AXIS_COUNT];
 
-/* May a layer have size 0 along it? An axis of its MLP: of one with experts, or of one without. */
+/* May a layer have size 0 along it? Every layer has sizes of attention, even one without it. */
 static inline int axis_may_lack(enum axis axis)
 {
-    const struct axis_row *row = &axis_rows[axis];
-    return axis >= LAYER_AXES && row->place >= 0 && !row->width;
+    return axis >= LAYER_AXES && axis != AXIS_D && axis_rows[axis].width != AXIS_D;
 }
 
 #endif

@@ -64,6 +64,13 @@ void config_write_blocks(struct model_spec *h);
  * where the config's rule gives others. */
 void config_read_experts(const struct config *c, struct model_spec *h);
 void config_write_experts(struct model_spec *h);
+/* Mamba layers (mixers.c), of a class that has some: how many layers the config lists by their
+ * blocks, 0: such a class it is not; the blocks of each; the limits of time steps. Writing states
+ * the blocks. */
+int64_t config_count_blocks(const struct config *c);
+void config_read_mixers(const struct config *c, struct model_spec *h);
+void config_read_time_steps(const struct config *c, struct model_spec *h);
+void config_write_mixers(struct model_spec *h);
 /* Are all FFN widths such as ffn_mult can express? Else they are written as intermediate_size,
  * which fewer readers know. */
 int config_widths_by_mult(const struct model_spec *h);

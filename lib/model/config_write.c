@@ -72,6 +72,7 @@ void model_spec_update_config(struct model_spec *h)
     put_no_rope(h);
     put_windows(h);
     config_write_blocks(h);
+    config_write_mixers(h);
     config_write_experts(h);
     h->embed_scale = config_embed_scale(&c, h->hidden_size);
 }
@@ -111,6 +112,8 @@ static const char *model_difference(const struct model_spec *a, const struct mod
         differ(a->logit_scale, b->logit_scale, off) || differ(a->logit_cap, b->logit_cap, off) ||
         differ(a->attention_cap, b->attention_cap, off))
         return "scales";
+    if (differ(a->dt_min, b->dt_min, off) || a->dt_max != b->dt_max)
+        return "limits of time steps";
     for (int i = 0; i < a->n_ropes && i < b->n_ropes; i++)
         if (ropes_differ(&a->ropes[i], &b->ropes[i], off))
             return "rope";
@@ -156,13 +159,13 @@ int model_spec_check_config(const struct model_spec *h, struct err *e)
         return -1;
     int64_t layer;
     const char *what = model_spec_difference(h, &again, 1e-12, &layer);
+    unsigned lost = layer < 0 ? 0 : again.layers[layer].kinds & ~h->layers[layer].kinds;
     model_spec_free(&again);
     if (what && !strcmp(what, "kinds"))
         return err_set(e,
                        "config.json for model_type %s cannot express a layer without %s, as layer "
                        "%lld is; a model stream (.tsz) can",
-                       h->family->name,
-                       h->layers[layer].kinds & KIND_attention ? "MLP" : "attention",
+                       h->family->name, lost == KIND_mlp ? "MLP" : block_kind_name(lost),
                        (long long)layer);
     if (what && layer >= 0)
         return err_set(e,

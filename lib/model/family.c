@@ -138,39 +138,27 @@
 #define FAMILY_DEF "hunyuan_v1_dense.def"
 #include "families/expand.h"
 
-const struct family *const families[] = {&family_llama,
-                                         &family_mistral,
-                                         &family_qwen2,
-                                         &family_qwen3,
-                                         &family_nemotron,
-                                         &family_gpt2,
-                                         &family_phi3,
-                                         &family_olmo2,
-                                         &family_smollm3,
-                                         &family_gemma2,
-                                         &family_gemma3,
-                                         &family_gpt_neox,
-                                         &family_granite,
-                                         &family_starcoder2,
-                                         &family_mixtral,
-                                         &family_qwen2_moe,
-                                         &family_qwen3_moe,
-                                         &family_olmoe,
-                                         &family_granitemoe,
-                                         &family_nemotron_nas,
-                                         &family_gemma,
-                                         &family_phi,
-                                         &family_stablelm,
-                                         &family_cohere,
-                                         &family_cohere2,
-                                         &family_falcon,
-                                         &family_glm,
-                                         &family_glm4,
-                                         &family_exaone4,
-                                         &family_ernie4_5,
-                                         &family_seed_oss,
-                                         &family_hunyuan_v1_dense,
-                                         NULL};
+#define FAMILY_ID family_nemotron_h
+#define FAMILY_DEF "nemotron_h.def"
+#include "families/expand.h"
+
+const struct family *const families[] = {&family_llama,      &family_mistral,
+                                         &family_qwen2,      &family_qwen3,
+                                         &family_nemotron,   &family_gpt2,
+                                         &family_phi3,       &family_olmo2,
+                                         &family_smollm3,    &family_gemma2,
+                                         &family_gemma3,     &family_gpt_neox,
+                                         &family_granite,    &family_starcoder2,
+                                         &family_mixtral,    &family_qwen2_moe,
+                                         &family_qwen3_moe,  &family_olmoe,
+                                         &family_granitemoe, &family_nemotron_nas,
+                                         &family_gemma,      &family_phi,
+                                         &family_stablelm,   &family_cohere,
+                                         &family_cohere2,    &family_falcon,
+                                         &family_glm,        &family_glm4,
+                                         &family_exaone4,    &family_ernie4_5,
+                                         &family_seed_oss,   &family_hunyuan_v1_dense,
+                                         &family_nemotron_h, NULL};
 
 const struct family *family_find(const char *model_type)
 {
@@ -241,18 +229,26 @@ unsigned family_tensor_kinds(const struct family *f, const struct family_tensor 
     return kinds ? kinds : family_kinds(f);
 }
 
+/* Is it the axis, or nested in it? */
+static int is_within(enum axis inner, enum axis axis)
+{
+    while (inner && inner != axis)
+        inner = axis_rows[inner].inside;
+    return inner == axis;
+}
+
 unsigned family_axis_kinds(const struct family *f, enum axis axis)
 {
     unsigned kinds = 0;
-    for (const struct family_tensor *t = f->tensors; t->name; t++)
-        if (t->axes[0] == axis || t->axes[1] == axis)
+    for (const struct family_tensor *t = f->tensors; t->name && axis; t++)
+        if (is_within(t->axes[0], axis) || is_within(t->axes[1], axis))
             kinds |= family_tensor_kinds(f, t);
     return kinds;
 }
 
 int family_has_axis(const struct family *f, enum axis axis)
 {
-    return axis_rows[axis].place < 0 || family_axis_kinds(f, axis);
+    return !axis_may_lack(axis) || family_axis_kinds(f, axis);
 }
 
 int family_when_of_layer(const char *when)
@@ -264,5 +260,7 @@ int family_when_of_layer(const char *when)
 
 const char *block_kind_name(enum block_kind kind)
 {
+    if (kind == KIND_mamba)
+        return "mamba";
     return kind == KIND_attention ? "attention" : "mlp";
 }

@@ -16,8 +16,14 @@
 enum block_kind {
     KIND_attention = 1,
     KIND_mlp = 2,
-    KIND_any = KIND_attention | KIND_mlp /* of a line that both read, such as one norm for both */
+    KIND_mamba = 4,
+    /* of lines that several share, such as one norm for both branches */
+    KIND_any = KIND_attention | KIND_mlp,
+    KIND_mixer = KIND_attention | KIND_mamba,
+    KIND_each = KIND_any | KIND_mamba
 };
+/* Has a layer more than one kind of block, so that it can lose one of them? */
+static inline int kinds_several(unsigned kinds) { return (kinds & (kinds - 1)) != 0; }
 
 /* Canonical tensors: "embed_tokens" and, per layer, "layers.{L}.q_proj.weight" and so on; as
  * families/common.h lists them. `when`: ALWAYS, or a config flag that must be true, or UNLESS_TIED.
@@ -174,10 +180,10 @@ struct tensor_parts tensor_take_apart(const char *name);
 unsigned family_kinds(const struct family *f);
 unsigned family_tensor_kinds(const struct family *f, const struct family_tensor *t);
 const char *block_kind_name(enum block_kind kind);
-/* The kinds of the lines that read a tensor with this axis. */
+/* The kinds of the lines that read a tensor with this axis, or with one nested in it. */
 unsigned family_axis_kinds(const struct family *f, enum axis axis);
-/* Do its layers have sizes along this axis of the layers? Those that can be cut only if some tensor
- * has the axis. */
+/* Do its layers have sizes along this axis of the layers? Heads have a size in every family; else
+ * only if some tensor has the axis. */
 int family_has_axis(const struct family *f, enum axis axis);
 /* Is this `when` a condition on a layer, not on the config? */
 int family_when_of_layer(const char *when);

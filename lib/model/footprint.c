@@ -67,14 +67,27 @@ static void count_attention(struct footprint *f, const struct layer *y,
     f->prefill_flops += each * (keys * (keys + 1) / 2 + (double)(n - w) * keys) / (double)n;
 }
 
+/* Of one Mamba layer: what a sequence keeps is f32, whatever the cache. */
+static void count_mamba(struct footprint *f, const struct layer *y)
+{
+    int64_t x = layer_units(y, AXIS_R), bc = 2 * layer_units(y, AXIS_Z),
+            state = x * y->mamba_state_size;
+    f->kv_bytes += (int64_t)sizeof(float) * (state + (y->mamba_conv_kernel - 1) * (x + bc));
+    f->decode_flops += 5.0 * (double)state;
+    f->prefill_flops += 5.0 * (double)state;
+}
+
 struct footprint model_footprint(const struct model_spec *h, const struct footprint_options *o)
 {
     struct counting c = {.dtype = {1, o->weights}};
     assert(o->context >= 1 && o->context <= FOOTPRINT_CONTEXT);
     model_spec_visit(h, count_tensor, &c);
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         if (h->layers[l].kinds & KIND_attention)
             count_attention(&c.f, &h->layers[l], o);
+        if (h->layers[l].kinds & KIND_mamba)
+            count_mamba(&c.f, &h->layers[l]);
+    }
     c.f.decode_flops += 2.0 * (double)c.multiplied;
     c.f.prefill_flops += 2.0 * (double)c.multiplied;
     return c.f;

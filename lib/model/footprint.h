@@ -4,10 +4,14 @@
  * Formulas, for a token of a model with layers l, and n positions of context:
  *   attended(l)     min(n, window of l): the keys that the last of n positions attends to
  *   kv_bytes        sum over layers with attention of 2 K D attended(l) values: keys and values of
- *                   the KV heads (Shazeer 1911.02150; grouped: Ainslie et al. 2305.13245)
+ *                   the KV heads (Shazeer 1911.02150; grouped: Ainslie et al. 2305.13245); and over
+ *                   Mamba-2 layers of 4 bytes for each of the M R Z values of the states and of the
+ *                   W - 1 last inputs of the convolution, of M R + 2 G Z channels (Dao and
+ *                   Gu 2405.21060)
  *   decode_flops    2 for each entry of a matrix that multiplies the token, and in layers with
  *                   attention 4 H D attended(l), for q k and for the mixture of v (Kaplan et
- *                   al. 2001.08361, table 1)
+ *                   al. 2001.08361, table 1); in
+ *                   Mamba-2 layers 5 M R Z, for decay, update and reading of the states
  *   prefill_flops   the same, with the mean of attended(l) over the positions 1..n: with
  *                   w = attended(l), (w (w + 1) / 2 + (n - w) w) / n
  * A multiplication with its addition is 2 FLOPs. Norms, activations, rotations and the softmax are

@@ -39,6 +39,8 @@ static void add_function(struct digest *d, const struct model_spec *h)
     if (h->experts_per_token)
         add(d, "experts %" PRId64 " renormalise %d\n", h->experts_per_token,
             model_spec_flag(h, "norm_topk_prob"));
+    if (family_has_axis(h->family, AXIS_M))
+        add(d, "time steps %.5g %.5g\n", h->dt_min, h->dt_max);
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
         add(d, "layer");

@@ -3,6 +3,8 @@
  *   A*part, A*(part|...)    for each unit of axis A (a letter of axes.def), its rows of every part;
  *                           if the name has {N}, each unit is a tensor of its own
  *   A:part, A:(part|...)    the same in one tensor of three dimensions, the first the units
+ *   1:part, 1:(part|...)    matrices concatenated in a tensor of three dimensions, the second 1
+ *   NAME!                   a name that is complete: its part is a whole one, as "scan.skip"
  *   ~part                   rope applies to its rows: they are in the order of the file's rope */
 #include "layout.h"
 
@@ -21,6 +23,7 @@ struct placed {
     const struct family_stored *row;
     int64_t units;                      /* of the axis it is repeated for, else 1 */
     int stacked;                        /* they are a dimension of their own */
+    int single;                         /* there is a dimension of 1 between rows and columns */
     int n, part[PARTS], rotates[PARTS]; /* part: index of the canonical tensor, -1: none */
 };
 
@@ -32,14 +35,17 @@ static int64_t units_of(const struct model_spec *h, char letter, int64_t layer)
     return 0;
 }
 
-static int find_part(const struct model_spec *h, const struct tensor_parts *p, const char *stem,
-                     int n)
+static int is_complete(const struct family_stored *row) { return strchr(row->name, '!') != NULL; }
+
+static int find_part(const struct model_spec *h, const struct family_stored *row,
+                     const struct tensor_parts *p, const char *stem, int n)
 {
     char name[TENSOR_NAME];
+    const char *suffix = is_complete(row) ? "" : p->suffix;
     if (p->layer < 0)
-        snprintf(name, sizeof name, "%.*s%s", n, stem, p->suffix);
+        snprintf(name, sizeof name, "%.*s%s", n, stem, suffix);
     else
-        snprintf(name, sizeof name, "layers.%" PRId64 ".%.*s%s", p->layer, n, stem, p->suffix);
+        snprintf(name, sizeof name, "layers.%" PRId64 ".%.*s%s", p->layer, n, stem, suffix);
     return model_spec_find(h, name);
 }
 
@@ -49,15 +55,16 @@ static struct placed place(const struct model_spec *h, const struct family_store
     struct placed x = {.row = row, .units = 1};
     const char *at = row->layout;
     if (at[0] && (at[1] == '*' || at[1] == ':')) {
-        x.stacked = at[1] == ':';
-        x.units = units_of(h, *at, p->layer);
+        x.single = at[0] == '1';
+        x.stacked = at[1] == ':' && !x.single;
+        x.units = x.single ? 1 : units_of(h, *at, p->layer);
         at += 2;
     }
     for (size_t n; *(at += strspn(at, "(|)")); at += n) {
         x.rotates[x.n] = *at == '~';
         at += x.rotates[x.n];
         n = strcspn(at, "|)");
-        x.part[x.n++] = find_part(h, p, at, (int)n);
+        x.part[x.n++] = find_part(h, row, p, at, (int)n);
     }
     return x;
 }
@@ -67,7 +74,9 @@ static void foreign_name(char name[TENSOR_NAME], const char *pattern, int64_t la
 {
     size_t n = 0;
     for (const char *p = pattern; *p && n < TENSOR_NAME - 24; p++)
-        if (!strncmp(p, "{L}", 3) || !strncmp(p, "{N}", 3)) {
+        if (*p == '!') {
+            suffix = "";
+        } else if (!strncmp(p, "{L}", 3) || !strncmp(p, "{N}", 3)) {
             n += (size_t)snprintf(name + n, TENSOR_NAME - n, "%" PRId64,
                                   p[1] == 'L' ? layer : unit);
             p += 2;
@@ -158,11 +167,15 @@ static int64_t rows_of_unit(const struct model_spec *h, const struct placed *x, 
 
 /* [rows, cols] with as many dimensions as its parts, or three where units are stacked; one
  * dimension less for a tensor that holds one unit of three-dimensional parts. */
-static void shape_stored(struct tensor *t, const struct tensor *part, int64_t units, int64_t rows,
-                         int stacked, int transposed)
+static void shape_stored(struct tensor *t, const struct tensor *part, const struct placed *x,
+                         int64_t units, int64_t rows, int transposed)
 {
     int64_t cols = cols_of(part), unit_rows = rows / units;
-    t->ndim = stacked ? 3 : part->ndim;
+    if (x->single && part->ndim == 2) {
+        *t = (struct tensor){.ndim = 3, .shape = {rows, 1, cols}};
+        return;
+    }
+    t->ndim = x->stacked ? 3 : part->ndim;
     if (part->ndim == 3 && units == 1)
         t->ndim = 2;
     t->shape[0] = transposed ? cols : rows;
@@ -185,9 +198,9 @@ static void add_tensor(struct layout *l, const struct model_spec *h, const struc
                      .stride = unit_rows,
                      .stored_rows = units * unit_rows,
                      .transposed = x->row->transposed && first->ndim == 2};
-    foreign_name(t->name, x->row->name, p->layer, unit, p->suffix);
     v.block = x->stacked ? unit_rows : v.stored_rows;
-    shape_stored(t, first, units, v.stored_rows, x->stacked, v.transposed);
+    shape_stored(t, first, x, units, v.stored_rows, v.transposed);
+    foreign_name(t->name, x->row->name, p->layer, unit, p->suffix);
     t->dtype = first->dtype;
     for (int k = 0; k < x->n; k++) {
         const struct tensor *part = &h->tensors[x->part[k]];

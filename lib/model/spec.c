@@ -208,9 +208,16 @@ int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t lay
            layer_size(&h->layers[layer], axis) > 0;
 }
 
+enum act model_spec_activation(const struct model_spec *h, const struct family_line *line)
+{
+    return line->kinds == KIND_mamba ? ACT_SILU : h->activation;
+}
+
 int64_t model_spec_norm_width(const struct model_spec *h, const char *stem, int64_t weights,
                               int64_t layer)
 {
+    if (layer >= 0 && !strcmp(stem, "mamba_norm"))
+        return weights / h->layers[layer].mamba_num_groups;
     int of_heads = layer >= 0 && (!strcmp(stem, "q_norm") || !strcmp(stem, "k_norm"));
     return of_heads && h->family->norms_by_head ? h->layers[layer].head_dim : weights;
 }

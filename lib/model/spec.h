@@ -51,6 +51,7 @@ struct model_spec {
     double embed_scale, logit_scale, logit_cap, residual_scale, attention_cap;
     enum act activation;
     int64_t experts_per_token; /* 0: the family has no experts */
+    double dt_min, dt_max;     /* limits of the time steps of Mamba layers */
     int tie_word_embeddings, learned_positions;
     struct layer *layers; /* [num_hidden_layers] */
     struct rope_table *ropes;
@@ -131,6 +132,8 @@ const char *model_spec_difference(const struct model_spec *a, const struct model
 /* A named choice of the family for this model ("attention_bias", "tied", "!tied"), as
  * family_tensor.when means it. NULL is true. */
 int model_spec_flag(const struct model_spec *h, const char *when);
+/* The activation of an act or glu line: that of the MLP, or the gate's of a Mamba layer, SiLU. */
+enum act model_spec_activation(const struct model_spec *h, const struct family_line *line);
 /* How many channels a norm with so many weights norms together; its weights repeat for the others,
  * unless there is one for each channel. layer -1: outside the blocks. */
 int64_t model_spec_norm_width(const struct model_spec *h, const char *stem, int64_t weights,

@@ -72,6 +72,9 @@ static void read_sizes(const struct config *c, struct model_spec *h)
 {
     for (enum axis a = MODEL_AXES; a < LAYER_AXES; a++)
         model_spec_set_size(h, a, 0, config_size(c, a));
+    int64_t listed = config_count_blocks(c);
+    if (listed)
+        h->num_hidden_layers = listed;
     h->learned_positions = config_flag(c, "learned_positions", 0);
     h->max_position_embeddings = config_int(c, "max_position_embeddings", 1,
                                             h->learned_positions ? MAX_POSITIONS : ANY_LENGTH, 0);
@@ -86,6 +89,8 @@ static void read_sizes(const struct config *c, struct model_spec *h)
     h->experts_per_token = config_int(c, "num_experts_per_tok", 1, axis_rows[AXIS_X].most, 0);
     config_flag(c, "norm_topk_prob", 0);
     h->tie_word_embeddings = config_flag(c, "tie_word_embeddings", 0);
+    if (family_has_axis(c->family, AXIS_M))
+        config_read_time_steps(c, h);
 }
 
 /* Scores are q k times a constant, or over the root of query_pre_attn_scalar or the head size. */
@@ -258,6 +263,7 @@ static void read_layers(const struct config *c, struct model_spec *h)
         h->layers[l].attention_scale = read_scale(c, first.head_dim, l);
     }
     config_read_blocks(c, h);
+    config_read_mixers(c, h);
     config_read_experts(c, h);
     /* some windows depend on rope, some ropes on the window */
     int ropes_first = c->family->windows == WINDOW_WITHOUT_ROPE;

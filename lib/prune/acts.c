@@ -25,6 +25,7 @@ const struct tap_rule tap_rules[] = {{AXIS_F, "neuron_in2", NULL, NULL, "neuron_
                                      {AXIS_N, "expert_in2", NULL, NULL, NULL},
                                      {AXIS_S, "shared_in2", NULL, NULL, NULL},
                                      {AXIS_H, "attn_channel", "head_norm", "group_norm", NULL},
+                                     {AXIS_R, "mamba_in2", NULL, NULL, "mamba_first"},
                                      {0}};
 
 const struct tap_rule *tap_rule_of(enum axis axis)

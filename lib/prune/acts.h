@@ -11,7 +11,8 @@
  * [[tokens id, first sequence, end], ...]. Records, f64:
  *   NAME.L [3 (mean, l2, var), 2 (mean, centred squares), units], where NAME is neuron_in2,
  *     neuron_first (gated: neuron_first_gate, neuron_first_up), attn_channel, head_norm,
- *     group_norm or shared_in2 (the neurons of a shared expert);
+ *     group_norm, shared_in2 (the neurons of a shared expert), or of the channels of Mamba heads
+ *     mamba_in2, mamba_first_z or mamba_first_x;
  *   hidden.L.NORM, likewise: output of each norm that feeds matrices of layer L, or
  *     hidden.L.residual.MATRIX where the residual stream feeds them without one; hidden.final;
  *   expert_in2.L [3, 2, X N]: what the last matrices of a layer's experts read, 0 at the positions
@@ -65,9 +66,10 @@ json_t *acts_meta(const struct acts *a);
 void acts_write(struct st_out *out, const struct acts *a);
 void acts_free(struct acts *a);
 
-/* How an axis of the layers is scored: from the inputs of the block's linear lines (of AXIS_N: of
- * the mixture) whose input dimension is that axis. AXIS_X is scored by expert_use alone. Names of
- * the sums that calibration takes: */
+/* How an axis of the layers is scored, and those that it is nested in: from the inputs of the
+ * block's linear lines (of AXIS_N: of the mixture) whose input dimension is that axis, or from the
+ * outputs of lines that write it. AXIS_X is scored by expert_use alone. Names of the sums that
+ * calibration takes: */
 struct tap_rule {
     enum axis axis;     /* AXIS_NONE ends the list */
     const char *inputs; /* each channel of the inputs */

@@ -280,7 +280,7 @@ static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r
 {
     const struct layer *y = &c->acts.axes.layers[layer];
     enum axis inside = axis_rows[r->axis].inside;
-    int64_t units = layer_size(y, r->axis), n = units * layer_width(y, r->axis);
+    int64_t units = layer_units(y, r->axis), n = units * layer_width(y, r->axis);
     struct tap_sum *s = sum_new(c, NULL, n, 1, 0, r->inputs, layer);
     if (r->norms)
         s = sum_new(c, s, units, n / units, 1, r->norms, layer);
@@ -310,7 +310,7 @@ static int tap_line(struct calibration *c, const struct model_spec *h,
     if (!out || !out->outputs || !layer_size(&c->acts.axes.layers[layer], axes[0]))
         return 0;
     outputs_name(h->family, line, name);
-    s = sum_new(c, NULL, layer_size(&c->acts.axes.layers[layer], axes[0]), 1, 0, name, layer);
+    s = sum_new(c, NULL, layer_units(&c->acts.axes.layers[layer], axes[0]), 1, 0, name, layer);
     return here ? tape_tap(c->tape, TAP_OUTPUT_OF, layer, line->weight, tap_values, s, e) : 0;
 }
 

@@ -61,19 +61,26 @@ static void score_units(struct scores *s, const struct acts *a, const struct sco
     free(x);
 }
 
+/* The sums of channels that score the axis of a rule. */
+static const char *channels_of(const struct tap_rule *r, const struct score_opts *o)
+{
+    if (r->axis == AXIS_F)
+        return o->neuron;
+    return r->axis == AXIS_R && !o->weights ? o->mamba : r->inputs;
+}
+
 static int score_layer(struct scores *s, const struct acts *a, const struct score_opts *o,
                        const struct tap_rule *r, int64_t layer, const char *path, struct err *e)
 {
     const struct layer *y = &a->axes.layers[layer];
-    enum axis inside = axis_rows[r->axis].inside;
     int64_t n = layer_units(y, r->axis) * layer_width(y, r->axis);
     int by_norms = r->norms && o->head_norm;
-    const char *channels = r->outputs ? o->neuron : r->inputs;
-    double *x = by_norms ? NULL : tap_score(a, o, channels, layer, n, path, e);
+    double *x = by_norms ? NULL : tap_score(a, o, channels_of(r, o), layer, n, path, e);
     if (!e->set)
         score_units(s, a, o, r->axis, layer, x, n, by_norms ? r->norms : NULL, path, e);
-    if (!e->set && inside && !axis_rows[r->axis].each)
-        score_units(s, a, o, inside, layer, x, n, by_norms ? r->outer : NULL, path, e);
+    for (enum axis i = axis_rows[r->axis].inside; i && i != AXIS_X && !e->set;
+         i = axis_rows[i].inside)
+        score_units(s, a, o, i, layer, x, n, by_norms ? r->outer : NULL, path, e);
     free(x);
     return e->set ? -1 : 0;
 }

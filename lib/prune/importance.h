@@ -8,6 +8,9 @@
 struct score_opts {
     enum aggregate batch, seq;
     const char *neuron; /* neuron_in2, neuron_first, neuron_first_gate, neuron_first_up */
+    /* of Mamba heads: mamba_first_x, what is scanned before its convolution (Minitron-SSM,
+     * Taghibakhshi et al. 2504.11409); mamba_first_z; mamba_in2. With weights, always mamba_in2 */
+    const char *mamba;
     /* 1: L2 over a head's channels at each position (the paper); 0: per channel, then L2 over them
      * (NVIDIA's code) */
     int head_norm;

@@ -107,7 +107,7 @@ static const struct variant *next(const struct per_layer *s, const struct varian
 static void add_layer_choices(struct listing *x, int64_t layer)
 {
     const struct variant *first = x->s->table->list, *a = NULL,
-                         *whole = next(x->s, first, layer, KIND_any);
+                         *whole = next(x->s, first, layer, WHOLE_LAYER);
     do {
         const struct variant *m = NULL;
         do {

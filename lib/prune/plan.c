@@ -156,7 +156,8 @@ static int layer_sizes(const struct planner *w, int64_t layer, int64_t n[AXIS_CO
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
         n[x] = asked(w, x, layer);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-        if (!w->e->set && axis_rows[x].inside && !axis_rows[x].each)
+        if (!w->e->set && axis_rows[x].inside && !axis_rows[x].each &&
+            model_spec_size(w->source, x, layer))
             sizes_inside(w, x, layer, n);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
         n[x] = n[x] ? n[x] : model_spec_size(w->source, x, layer);
@@ -170,7 +171,7 @@ static struct kept kept_inside(const struct planner *w, enum axis axis, int64_t 
 {
     int64_t of = layer_units(&w->source->layers[layer], axis), each = of / outer->of,
             keep = n / outer->n;
-    int by_place = (keep == each && !sort) || w->target->in_order;
+    int by_place = (keep == each && !sort) || w->target->in_order || axis_rows[axis].place < 0;
     const int32_t *order = by_place ? NULL : order_of(w, axes_entry(axis, layer));
     struct kept k = {n, of, 1, mem_alloc((size_t)n * sizeof(int64_t))};
     for (int64_t i = 0; i < n && !w->e->set; i++) {
@@ -191,7 +192,7 @@ static void keep_units(const struct planner *w, struct slice_layer *y, enum axis
     const struct layer *from = &w->source->layers[layer];
     struct kept *k = &y->kept[axis];
     int sort = w->target->sort && model_spec_has_units(w->source, axis, layer);
-    if (axis_rows[axis].place < 0 || !layer_size(from, axis) || k->index || w->e->set)
+    if ((axis_rows[axis].place < 0 && !outer) || !layer_size(from, axis) || k->index || w->e->set)
         return;
     if (outer) {
         keep_units(w, y, outer, layer, to);

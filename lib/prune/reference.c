@@ -229,15 +229,27 @@ static double activate(enum act f, double x)
 }
 
 /* act, glu, add: entry by entry. */
-static double *entrywise(const struct naive *w, enum op op, const struct slot *a,
+static double *entrywise(const struct naive *w, const struct family_line *l, const struct slot *a,
                          const struct slot *b)
 {
+    enum op op = l->op;
+    enum act f = model_spec_activation(&w->m->spec, l);
     double *y = naive_value(w, a->cols), scale = w->m->spec.residual_scale;
     for (int64_t i = 0; i < w->T * a->cols; i++)
         if (op == OP_add)
             y[i] = a->v[i] + scale * b->v[i];
         else
-            y[i] = activate(w->m->spec.activation, a->v[i]) * (op == OP_glu ? b->v[i] : 1);
+            y[i] = activate(f, a->v[i]) * (op == OP_glu ? b->v[i] : 1);
+    return y;
+}
+
+static double *scan(const struct naive *w, const char *stem, const struct slot *const in[OP_INPUTS])
+{
+    double *of[] = {vector_of(w, stem, ".weight"), vector_of(w, stem, ".bias"),
+                    vector_of(w, stem, ".skip")},
+           *y = naive_scan(w, in, (const double *const *)of);
+    for (int i = 0; i < 3; i++)
+        free(of[i]);
     return y;
 }
 
@@ -295,7 +307,7 @@ static struct slot line_value(struct naive *w, const struct family_line *l,
     case OP_attention: out.v = attention(w, in[0], in[1], in[2]); break;
     case OP_act:
     case OP_glu:
-    case OP_add: out.v = entrywise(w, l->op, in[0], in[1]); break;
+    case OP_add: out.v = entrywise(w, l, in[0], in[1]); break;
     case OP_route: out.v = naive_route(w, in[0]); break;
     case OP_experts:
         out = (struct slot){
@@ -305,6 +317,12 @@ static struct slot line_value(struct naive *w, const struct family_line *l,
         out = (struct slot){
             .axis = AXIS_E, .cols = p->cols, .v = naive_experts(w, p, in[0], in[1], 1)};
         break;
+    case OP_conv:
+        bias = vector_of(w, l->weight, ".bias");
+        out.v = naive_conv(w, p, bias, in[0]);
+        free(bias);
+        break;
+    case OP_scan: out.v = scan(w, l->weight, in); break;
     case OP_rowgate: out.v = naive_rowgate(w, in[0], in[1]); break;
     default:
         err_set(w->e, "op \"%s\" of family %s has no reference implementation to verify with",

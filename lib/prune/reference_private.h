@@ -1,5 +1,5 @@
-/* Inside of the naive forward pass: reference.c, and reference_experts.c, which has the ops of
- * mixtures of experts. */
+/* Inside of the naive forward pass: reference.c, and beside it the ops of mixtures of experts
+ * (reference_experts.c) and of Mamba layers (reference_mamba.c). */
 #ifndef PARE_REFERENCE_PRIVATE_H
 #define PARE_REFERENCE_PRIVATE_H
 
@@ -51,5 +51,11 @@ double *naive_route(const struct naive *w, const struct slot *in);
 double *naive_experts(const struct naive *w, const struct param *p, const struct slot *in,
                       const struct slot *weights, int back);
 double *naive_rowgate(const struct naive *w, const struct slot *in, const struct slot *gate);
+
+/* reference_mamba.c: new values, as the ops of the same names. of: A_log, dt_bias, D */
+double *naive_conv(const struct naive *w, const struct param *p, const double *bias,
+                   const struct slot *in);
+double *naive_scan(const struct naive *w, const struct slot *const in[OP_INPUTS],
+                   const double *const of[3]);
 
 #endif

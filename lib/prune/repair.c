@@ -266,6 +266,11 @@ struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                 "leave it out and train the slice");
         return NULL;
     }
+    if (family_has_axis(source->family, AXIS_M)) {
+        err_set(e, "--repair refits the matrices of attention and of MLPs, not yet those of Mamba "
+                   "layers: leave it out and train the slice");
+        return NULL;
+    }
     struct repair *r = mem_alloc(sizeof *r);
     *r = (struct repair){.x = x, .p = p, .from = source, .text = text, .ridge = ridge, .e = e};
     repair_writers(source->family, r->writers);

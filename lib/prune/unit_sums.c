@@ -18,12 +18,13 @@ void unit_sums_open(struct unit_sums *u, const struct model_spec *h, int i)
 }
 
 /* Adds the sums of n positions along a tensor's dimension to the units of its axis, and to those of
- * the axis these are nested in. */
+ * the axes these are nested in. */
 static void add_positions(struct scores *s, enum axis axis, int64_t layer, const double *sums,
                           int64_t n)
 {
-    for (; axis_rows[axis].place >= 0 && axes_size(&s->axes, axis, layer);
-         axis = axis_rows[axis].inside) {
+    for (; axis; axis = axis_rows[axis].inside) {
+        if (axis_rows[axis].place < 0 || !axes_size(&s->axes, axis, layer))
+            continue;
         double *units = scores_axis(s, axis, layer);
         int64_t per = n / axes_size(&s->axes, axis, layer);
         for (int64_t i = 0; i < n; i++)

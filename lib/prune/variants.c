@@ -24,7 +24,7 @@ static const struct drop_word {
     unsigned kinds;
 } drop_words[] = {{"drop-attention", "attention", KIND_attention},
                   {"drop-mlp", "mlp", KIND_mlp},
-                  {"drop-layers", "layer", KIND_any}};
+                  {"drop-layers", "layer", WHOLE_LAYER}};
 enum { DROP_WORDS = sizeof drop_words / sizeof *drop_words };
 
 static void add(struct reader *r, struct variant x)
@@ -42,7 +42,8 @@ static void add(struct reader *r, struct variant x)
 static void add_drops(struct reader *r, unsigned kinds)
 {
     for (int64_t l = 0; l < r->h->num_hidden_layers; l++)
-        if (kinds == KIND_any || r->h->layers[l].kinds == KIND_any)
+        if (kinds == WHOLE_LAYER ||
+            (kinds_several(r->h->layers[l].kinds) && r->h->layers[l].kinds & kinds))
             add(r, (struct variant){.layer = l, .drop = kinds});
 }
 
@@ -156,7 +157,7 @@ int variant_plan(struct slice_plan *p, const struct variant *v, const struct mod
     struct slice_target t = {.in_order = !rank};
     if (v->axis)
         t.size[v->axis] = one;
-    else if (v->drop == KIND_any)
+    else if (v->drop == WHOLE_LAYER)
         t.drop_layers = one;
     else if (v->drop == KIND_attention)
         t.drop_attention = one;

@@ -11,6 +11,8 @@
 #include "../tape/tape.h"
 #include "slice.h"
 
+enum { WHOLE_LAYER = KIND_each };
+
 /* Means over the predictions measured so far: */
 struct variant_means {
     double kl;        /* of the variant's distribution from the model's, nats */
@@ -19,8 +21,7 @@ struct variant_means {
 };
 struct variant {
     int64_t layer;
-    /* another size of one axis, or (AXIS_NONE) the kinds of block that are removed; all that the
-     * layer has: the layer itself */
+    /* another size of one axis, or (AXIS_NONE) the kind of block that is removed, or WHOLE_LAYER */
     enum axis axis;
     int64_t size;
     unsigned drop;

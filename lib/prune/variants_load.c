@@ -36,7 +36,7 @@ static unsigned kinds_of_drop(const char *drop)
     for (unsigned kind = 1; drop && kind <= KIND_any; kind <<= 1)
         if (kind & KIND_any && !strcmp(drop, block_kind_name(kind)))
             return kind;
-    return drop && !strcmp(drop, "layer") ? KIND_any : 0;
+    return drop && !strcmp(drop, "layer") ? WHOLE_LAYER : 0;
 }
 
 static int changes_size(const json_t *line, enum axis a)
@@ -77,7 +77,8 @@ static int read_variant(const struct loading *x, const json_t *line, const char 
     int is_layer = one.layer >= 0 && one.layer < x->h->num_hidden_layers;
     const struct layer *y = is_layer ? &x->h->layers[one.layer] : NULL;
     int is_smaller = y && axis && one.size > 0 && one.size < layer_size(y, axis),
-        is_dropped = y && one.drop && (one.drop == KIND_any || y->kinds == KIND_any);
+        is_dropped = y &&
+                     (one.drop == WHOLE_LAYER || (one.drop & y->kinds && kinds_several(y->kinds)));
     if (!changes_one_thing(line) || (!is_smaller && !is_dropped))
         return err_set(e, "%s does not name a smaller variant of a layer of this model", where);
     v->list = mem_grow(v->list, (size_t)(v->n + 1) * sizeof *v->list);

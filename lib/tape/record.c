@@ -63,7 +63,8 @@ static float scale_as_computed(const struct exec *x, double scale)
 
 /* Parameters and output width of a line. The one place that knows which facts of the spec each op
  * needs. */
-static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
+static int64_t line_params(struct recorder *r, const struct family_line *f, struct line *l,
+                           int64_t cols)
 {
     const struct model_spec *h = &r->m->spec;
     const struct layer *layer = l->layer >= 0 && l->layer < h->num_hidden_layers
@@ -101,8 +102,19 @@ static int64_t line_params(struct recorder *r, struct line *l, int64_t cols)
                                                    .scale = (float)layer->attention_scale,
                                                    .cap = (float)h->attention_cap};
         return cols;
+    case OP_conv:
+        c->p.conv = (struct conv_params){.channels = cols, .width = l->w[0]->cols};
+        return cols;
+    case OP_scan:
+        c->p.scan = (struct scan_params){.heads = layer->mamba_num_heads,
+                                         .head_dim = layer->mamba_head_dim,
+                                         .groups = layer->mamba_num_groups,
+                                         .state = layer->mamba_state_size,
+                                         .dt_min = (float)h->dt_min,
+                                         .dt_max = (float)h->dt_max};
+        return cols;
     case OP_act:
-    case OP_glu: c->p.act.f = h->activation; return cols;
+    case OP_glu: c->p.act.f = model_spec_activation(h, f); return cols;
     case OP_route:
     case OP_experts:
     case OP_mixture:
@@ -146,6 +158,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
     if (f->weight) {
         l.w[0] = param_find(r, f->weight, ".weight");
         l.w[1] = ops[f->op].weights > 1 ? param_find(r, f->weight, ".bias") : NULL;
+        l.w[2] = ops[f->op].weights > 2 ? param_find(r, f->weight, ".skip") : NULL;
         if (!l.w[0])
             return err_set(r->e, "tensor %s.weight of layer %lld is missing", f->weight,
                            (long long)r->layer);
@@ -156,7 +169,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
             return err_set(r->e, "family %s: a line reads \"%s\" before it is written",
                            h->family->name, f->in[i] ? f->in[i] : "");
     }
-    int64_t cols = line_params(r, &l, l.in[0] == NO_SLOT ? 0 : r->t->slots[l.in[0]].cols);
+    int64_t cols = line_params(r, f, &l, l.in[0] == NO_SLOT ? 0 : r->t->slots[l.in[0]].cols);
     if (f->op == OP_attention && r->t->spec.kv_len &&
         (cache_add(r, "cached k", &l.in[1]) || cache_add(r, "cached v", &l.in[2])))
         return -1;

@@ -60,6 +60,7 @@ static const char *const options[] = {
     "loss",
     "loss-on",
     "magnitude",
+    "mamba",
     "max-grad-norm",
     "max-shard-size",
     "max-steps",

@@ -8,6 +8,7 @@ names() {
     MODEL=$PWD/tests/golden/families/llama
     OTHER=$PWD/tests/golden/families/qwen3
     EXPERTS=$PWD/tests/golden/families/qwen2_moe
+    MAMBA=$PWD/tests/golden/families/nemotron_h
     export OMP_WAIT_POLICY=passive
 }
 
@@ -40,6 +41,8 @@ stream.write(sys.stdout.buffer, {k: v for k, v in head.items() if k != "pare"},
     "$BIN/score-vocab" --quiet worded words.tsz | "$BIN/rank" -o worded.rank
     "$BIN/calib-acts" --quiet "$EXPERTS" tokens.tsz -o experts.acts
     "$BIN/rank" --magnitude "$EXPERTS" -o experts.rank
+    "$BIN/calib-acts" --quiet "$MAMBA" tokens.tsz -o mamba.acts
+    "$BIN/rank" --magnitude "$MAMBA" -o mamba.rank
     cat > options <<END
 calib-acts|max-tokens|16|32
 calib-acts|first-sequence|0|1
@@ -74,6 +77,7 @@ score-importance|neuron|neuron_in2|neuron_first_gate
 score-importance|head|head_channel|head_norm
 score-importance|hidden|no_final|with_final
 score-importance|experts|reap|frequency
+score-importance|mamba|mamba_first_x|mamba_in2
 slice-model|hidden-size|16|24
 slice-model|intermediate-size|16|0-1:16
 slice-model|num-attention-heads|2|4
@@ -86,6 +90,9 @@ slice-model|num-hidden-layers|1|2
 slice-model|num-experts|3|4
 slice-model|moe-intermediate-size|3|4
 slice-model|shared-expert-intermediate-size|3|4
+slice-model|mamba-num-groups|1|2
+slice-model|mamba-num-heads|2|4
+slice-model|mamba-head-dim|2|3
 slice-model|drop-layers|0|1
 slice-model|drop-attention|0|1
 slice-model|drop-mlp|0|1
@@ -197,6 +204,7 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
     rank) [ "$2" = magnitude ] || echo "${3:-scores.tsz}" ;;
     score-importance)
         [ "$2" = experts ] && set -- "$1" "$2" "${3:-experts.acts}"
+        [ "$2" = mamba ] && set -- "$1" "$2" "${3:-mamba.acts}"
         echo "${3:-acts.tsz}" ;;
     slice-model)
         case $2 in vocab-size | drop-added)
@@ -206,6 +214,9 @@ base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that op
         esac
         case $2 in *expert* | moe-*)
             echo "$EXPERTS" --rank "${3:-experts.rank}"
+            return ;;
+        mamba-*)
+            echo "$MAMBA" --rank "${3:-mamba.rank}"
             return ;;
         esac
         echo "$MODEL"
@@ -302,12 +313,17 @@ differ() {
         differ "$tool" "$option" "$a" "$b"
         [[ $a$b == *[!0-9.]* ]] || continue
         case $tool in
-        score-importance) [ "$option" = experts ] && operand=experts.acts || operand=acts.tsz ;;
+        score-importance)
+            case $option in
+            experts | mamba) operand=$option.acts ;;
+            *) operand=acts.tsz ;;
+            esac ;;
         rank) operand=scores.tsz ;;
         slice-model)
             case $option in
             drop-added) operand=worded.rank ;;
             *expert* | moe-*) operand=experts.rank ;;
+            mamba-*) operand=mamba.rank ;;
             *) operand=rank.tsz ;;
             esac ;;
         tokenize) [ "$option" = chat-template ] && operand=chats || operand=lines ;;

@@ -49,8 +49,8 @@ static void test_entries(void)
         i++;
     }
     CHECK(i == n, "%d entries", (int)i);
-    static const enum axis listed[] = {AXIS_E, AXIS_L, AXIS_V, AXIS_F, AXIS_H,
-                                       AXIS_K, AXIS_X, AXIS_N, AXIS_S, AXIS_NONE};
+    static const enum axis listed[] = {AXIS_E, AXIS_L, AXIS_V, AXIS_F, AXIS_H, AXIS_K,   AXIS_X,
+                                       AXIS_N, AXIS_S, AXIS_G, AXIS_M, AXIS_R, AXIS_NONE};
     for (i = 0; i < (int64_t)(sizeof listed / sizeof *listed); i++)
         CHECK(axes_listed(i) == listed[i], "place %d", (int)i);
 }

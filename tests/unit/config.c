@@ -171,6 +171,20 @@ static void test_rules(void)
     READS(BLOCKS("{'n_heads_in_group':2}", "{'no_op':true,'ffn_mult':null}"),
           h.layers[1].kinds == KIND_attention &&
               model_spec_find(&h, "layers.1.post_attention_layernorm.weight") < 0);
+    READS("{'model_type':'nemotron_h','num_hidden_layers':9,'layers_block_type':"
+          "['linear_attention','mlp','attention']}",
+          h.num_hidden_layers == 3 && h.layers[0].kinds == KIND_mamba &&
+              h.layers[1].kinds == KIND_mlp && h.layers[2].kinds == KIND_attention &&
+              h.layers[0].mamba_num_heads == 128 && h.layers[0].mamba_num_groups == 8 &&
+              h.layers[0].mamba_head_dim == 64 && h.layers[0].mamba_state_size == 128 &&
+              h.layers[0].mamba_conv_kernel == 4 && h.dt_min == 0.001 && isinf(h.dt_max) &&
+              h.layers[2].rope == -1 && model_spec_find(&h, "layers.0.x_conv.bias") >= 0 &&
+              model_spec_find(&h, "layers.0.up_proj.weight") < 0 &&
+              model_spec_find(&h, "layers.2.scan.weight") < 0);
+    READS("{'model_type':'nemotron_h','hybrid_override_pattern':'*-M','mamba_n_groups':2,"
+          "'use_conv_bias':false}",
+          h.layers[0].kinds == KIND_attention && h.layers[2].kinds == KIND_mamba &&
+              h.layers[2].mamba_num_groups == 2 && model_spec_find(&h, "layers.2.x_conv.bias") < 0);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -244,6 +258,14 @@ static void test_refusals(void)
         {"{'model_type':'phi','qk_layernorm':true}", "qk_layernorm true changes the function"},
         {"{'model_type':'cohere2','sliding_window':null}", "no sliding_window is in use"},
         {"{'model_type':'falcon','multi_query':1}", "multi_query is 1; it must be true or false"},
+        {"{'model_type':'nemotron_h','layers_block_type':['mlp','moe']}",
+         "layers_block_type has \"moe\", which is not supported"},
+        {"{'model_type':'nemotron_h','hybrid_override_pattern':'M-E'}", "'E', which is not"},
+        {"{'model_type':'nemotron_h'}", "layers_block_type must list the blocks of the layers"},
+        {"{'model_type':'nemotron_h','hybrid_override_pattern':'M','mamba_hidden_act':'gelu'}",
+         "mamba_hidden_act is \"gelu\"; that of Mamba layers must be \"silu\""},
+        {"{'model_type':'nemotron_h','hybrid_override_pattern':'M','n_groups':7}",
+         "mamba_num_heads 128, which is not a multiple of mamba_num_groups 7"},
         {"{'hidden_size':8}", "no model_type, so the family is unknown (supported: llama, mistral"},
         {"{'model_type':'bert','hidden_size':8,'type_vocab_size':2}",
          "\"bert\" is not supported; 2 of its 3 keys are those of llama. CONTRIBUTING.md says how "

@@ -171,6 +171,11 @@ static void test_published_counts(void)
         {"OLMoE-1B-7B", "{'model_type':'olmoe','intermediate_size':1024}", 6919161856,
          6919161856 - 2 * 50304 * 2048},
         {"StarCoder2-3B", "{'model_type':'starcoder2'}", 3030371328, 3030371328 - 49152 * 3072},
+        {"Nemotron-Nano-9B-v2",
+         "{'model_type':'nemotron_h','hidden_size':4480,'intermediate_size':15680,"
+         "'num_attention_heads':40,'mamba_head_dim':80,'hybrid_override_pattern':"
+         "'M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-'}",
+         8888227328, 8888227328 - 2 * 131072 * 4480},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;

@@ -37,12 +37,12 @@ static void random_table(struct variant list[LAYERS * EACH], struct variants *v)
                                          {.axis = AXIS_K, .size = 1},
                                          {.drop = KIND_mlp},
                                          {.axis = AXIS_F, .size = 8},
-                                         {.drop = KIND_any}};
+                                         {.drop = WHOLE_LAYER}};
         for (int i = 0; i < EACH - (l != 2); i++) {
             list[v->n] = of[i];
             list[v->n].layer = l;
             /* both halves together lose more than each alone, added */
-            list[v->n++].means.kl = rng_uniform(&r) + 2 * (of[i].drop == KIND_any);
+            list[v->n++].means.kl = rng_uniform(&r) + 2 * (of[i].drop == WHOLE_LAYER);
         }
     }
 }
@@ -183,7 +183,7 @@ static void test_one_layer(void)
 {
     struct variant list[] = {{.drop = KIND_attention, .means.kl = 0.1},
                              {.drop = KIND_mlp, .means.kl = 0.05},
-                             {.drop = KIND_any, .means.kl = 0.2}};
+                             {.drop = WHOLE_LAYER, .means.kl = 0.2}};
     const struct variants table = {.list = list, .n = 3};
     struct per_layer s;
     struct err e = {0};
@@ -213,7 +213,7 @@ static void check_table(const char *text, const char *refusal)
     CHECK(failed ||
               (v.n == 3 && v.nll == 3.5 && v.list[0].drop == KIND_attention &&
                v.list[1].axis == AXIS_F && v.list[1].size == 8 && v.list[1].means.kl == 0.25 &&
-               v.list[2].drop == KIND_any && isnan(v.list[2].means.kl)),
+               v.list[2].drop == WHOLE_LAYER && isnan(v.list[2].means.kl)),
           "another table");
     if (!failed)
         variants_close(&v);

@@ -118,6 +118,27 @@ static int smallest(const struct model_spec *h, enum axis axis, int64_t first)
     return (int)least;
 }
 
+/* The first layer, of those from `from` on, with units of the axis; -1: none. */
+static int first_with(const struct model_spec *h, enum axis axis, int64_t from)
+{
+    while (from < h->num_hidden_layers && !model_spec_has_units(h, axis, from))
+        from++;
+    return from < h->num_hidden_layers ? (int)from : -1;
+}
+
+/* A group of Mamba heads less where there are several, and one head less in each. */
+static void set_mamba(struct slice_target *all, struct slice_target *uneven,
+                      const struct model_spec *h)
+{
+    int at = first_with(h, AXIS_M, 0), G = smallest(h, AXIS_G, 0), M = smallest(h, AXIS_M, 0);
+    if (at < 0)
+        return;
+    set(&uneven->size[AXIS_M], "%d:%d", at, M - G);
+    if (G > 1)
+        set(&all->size[AXIS_G], "%d", G - 1);
+    set(&all->size[AXIS_M], "%d", (G > 1 ? G - 1 : 1) * (M / G - 1));
+}
+
 /* Half the neurons of an axis of the MLP in the first layer that has some, a third in the others;
  * `even`: half in all, of which layer 0 will go. */
 static void set_neurons(struct slice_target *t, const struct model_spec *h, enum axis axis,
@@ -148,10 +169,13 @@ static void test_right_cuts(void)
         int E = (int)h->hidden_size, K = (int)h->layers->num_key_value_heads,
             X = smallest(h, AXIS_X, 1);
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-            if (axis_may_lack(x) && x != AXIS_X) {
+            if (axis_may_lack(x) && axis_rows[x].option && x != AXIS_X && x != AXIS_G &&
+                x != AXIS_M) {
                 set_neurons(&all, h, x, 1);
                 set_neurons(&uneven, h, x, 0);
             }
+        set_mamba(&all, &uneven, h);
+        set(&uneven.size[AXIS_K], "%d:%d", first_with(h, AXIS_K, 1), K > 2 ? K - 1 : 1);
         cut_close(&c);
         if (X)
             set(&all.size[AXIS_X], "%d", X - 1);
@@ -159,7 +183,6 @@ static void test_right_cuts(void)
         set(&all.size[AXIS_K], "%d", K > 2 ? K - 1 : 1);
         CHECK(!ranges_parse(&all.drop_layers, "drop", "0", RANGES_PLAIN, &e), "%s", e.msg);
         CHECK(cut_agrees(name, &all), "%s: every axis", name);
-        set(&uneven.size[AXIS_K], "1:%d", K > 2 ? K - 1 : 1);
         CHECK(cut_agrees(name, &uneven), "%s: other sizes in other layers", name);
         slice_target_free(&all);
         slice_target_free(&uneven);

@@ -11,8 +11,12 @@
  *     router [X,E]  experts_gate_proj experts_up_proj experts_down_proj [X x N,E]
  *     shared_gate_proj shared_up_proj [S,E]  shared_down_proj [E,S]  shared_gate [1,E]
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
+ *     Mamba-2, with M heads of R channels in G groups, Z state channels and W taps of a convolution:
+ *     z_proj x_proj [MR,E]  b_proj c_proj [GZ,E]  dt_proj [M,E]  x_conv [MR,W]  b_conv c_conv [GZ,W]
+ *     scan.weight scan.bias scan.skip [M]: A_log, dt_bias, D  mamba_norm [MR]  out_proj [E,MR]
  * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
- * norm output, q k v o attention, g u h MLP, p experts' weights, y what a branch adds. */
+ * norm output, q k v o attention, z s b c d Mamba, g u h MLP, p experts' weights, y what a branch
+ * adds. */
 #ifndef PARE_FAMILIES_COMMON_H
 #define PARE_FAMILIES_COMMON_H
 
@@ -100,6 +104,21 @@
     TENSOR("layers.{L}.experts_up_proj.weight", XN, E, WITH_EXPERTS) \
     TENSOR("layers.{L}.experts_down_proj.weight", XN, E, WITH_EXPERTS)
 
+/* Mamba-2: biases of what reads the stream, of out_proj and of the convolution */
+#define MAMBA_TENSORS(in_bias, out_bias, conv_bias) \
+    LINEAR("layers.{L}.z_proj", MR, E, in_bias) \
+    LINEAR("layers.{L}.x_proj", MR, E, in_bias) \
+    LINEAR("layers.{L}.b_proj", GZ, E, in_bias) \
+    LINEAR("layers.{L}.c_proj", GZ, E, in_bias) \
+    LINEAR("layers.{L}.dt_proj", M, E, in_bias) \
+    LINEAR("layers.{L}.x_conv", MR, W, conv_bias) \
+    LINEAR("layers.{L}.b_conv", GZ, W, conv_bias) \
+    LINEAR("layers.{L}.c_conv", GZ, W, conv_bias) \
+    TENSOR("layers.{L}.scan.weight", M, NONE, ALWAYS) \
+    TENSOR("layers.{L}.scan.bias", M, NONE, ALWAYS) \
+    TENSOR("layers.{L}.scan.skip", M, NONE, ALWAYS) \
+    LINEAR("layers.{L}.out_proj", E, MR, out_bias)
+
 /* ---- stored names of the Llama set */
 #define STORED_OUTSIDE \
     STORED("model.embed_tokens", "embed_tokens") \
@@ -131,6 +150,14 @@
     STORED("model.layers.{L}.mlp.experts.{N}.gate_proj", "X*experts_gate_proj") \
     STORED("model.layers.{L}.mlp.experts.{N}.up_proj", "X*experts_up_proj") \
     STORED_TRANSPOSED("model.layers.{L}.mlp.experts.{N}.down_proj", "X*experts_down_proj")
+
+#define STORED_MAMBA(in) \
+    STORED(in ".in_proj", "z_proj|x_proj|b_proj|c_proj|dt_proj") \
+    STORED(in ".conv1d", "1:(x_conv|b_conv|c_conv)") \
+    STORED(in ".A_log!", "scan.weight") \
+    STORED(in ".dt_bias!", "scan.bias") \
+    STORED(in ".D!", "scan.skip") \
+    STORED(in ".out_proj", "out_proj")
 
 /* ---- names in a GGUF file, the same in every architecture. q, k, v and gate, up may be fused; an
  * architecture that knows them only so has these rows first */
@@ -207,6 +234,19 @@
     BLOCK_WHEN(mlp, WITH_EXPERTS, "u", experts, "experts_up_proj", in, "p") \
     BLOCK_WHEN(mlp, WITH_EXPERTS, "h", glu, NULL, "g", "u") \
     BLOCK_WHEN(mlp, WITH_EXPERTS, "y", mixture, "experts_down_proj", "h", "p")
+/* Up to the gate, which silu makes of z; what is scanned stays in s */
+#define MAMBA(in) \
+    BLOCK(mamba, "z", linear, "z_proj", in) \
+    BLOCK(mamba, "s", linear, "x_proj", in) \
+    BLOCK(mamba, "b", linear, "b_proj", in) \
+    BLOCK(mamba, "c", linear, "c_proj", in) \
+    BLOCK(mamba, "d", linear, "dt_proj", in) \
+    BLOCK(mamba, "s", conv, "x_conv", "s") \
+    BLOCK(mamba, "b", conv, "b_conv", "b") \
+    BLOCK(mamba, "c", conv, "c_conv", "c") \
+    BLOCK(mamba, "s", scan, "scan", "s", "b", "c", "d") \
+    BLOCK(mamba, "s", glu, NULL, "z", "s")
+#define MAMBA_OUT BLOCK(mamba, "y", linear, "out_proj", "s")
 #define RESIDUAL(kind) BLOCK(kind, "x", add, NULL, "x", "y")
 
 #endif

@@ -23,8 +23,8 @@
  *                                     first that is there is read, and the first is written
  *   GGUF_STORED_WHEN(when, ...)       the same, if a condition holds
  *   START(out, op, weight, in...)     an op line before the blocks; END: one after them
- *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention or mlp; any:
- *                                     one that both share
+ *   BLOCK(kind, out, op, weight, in...)  an op line of every layer that has attention, mlp or
+ *                                     mamba; any, mixer, each: one that several share (family.h)
  *   BLOCK_WHEN(kind, when, out, ...)  the same, if a flag of the config or of the layer says so
  *   HARMLESS("key", "key=JSON", ...)  config keys that do not change the function, whatever their
  *                                     value, or only if they have this one */
