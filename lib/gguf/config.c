@@ -59,6 +59,18 @@ static int has(const struct gguf_making *m, const char *tensor)
     return gguf_find(m->g, tensor) >= 0;
 }
 
+/* Has any layer the tensor? */
+static int any_has(const struct gguf_making *m, const char *in_layer, int64_t layers)
+{
+    char name[TENSOR_NAME];
+    int found = 0;
+    for (int64_t l = 0; l < layers && !found; l++) {
+        snprintf(name, sizeof name, "blk.%" PRId64 ".%s", l, in_layer);
+        found = has(m, name);
+    }
+    return found;
+}
+
 static int has_blocks(const struct gguf_making *m)
 {
     return config_key(m->family, "block_configs") != NULL;
@@ -74,8 +86,15 @@ static int64_t layers(const struct gguf_making *m)
     return m->e->set ? 0 : L;
 }
 
+static int has_mixers(const struct gguf_making *m)
+{
+    return config_key(m->family, "layers_block_type") != NULL;
+}
+
 static int64_t heads(const struct gguf_making *m)
 {
+    if (has_mixers(m))
+        return gguf_common_size(m, "attention.head_count", layers(m));
     return has_blocks(m) ? gguf_block_heads(m->g, m->arch, layers(m), m->e)
                          : gguf_size(m, "attention.head_count", -1);
 }
@@ -110,6 +129,12 @@ static void put_layer_sizes(const struct gguf_making *m)
 {
     if (has_blocks(m)) {
         gguf_put_fact(m, "block_configs", gguf_blocks(m->g, m->arch, layers(m), m->e));
+        return;
+    }
+    if (family_has_axis(m->family, AXIS_M))
+        gguf_put_mamba(m);
+    if (has_mixers(m)) {
+        gguf_put_mixers(m, layers(m));
         return;
     }
     gguf_put_fact(m, "intermediate_size", json_integer(gguf_size(m, "feed_forward_length", -1)));
@@ -211,7 +236,8 @@ static void put_presences(const struct gguf_making *m)
     gguf_put_fact(m, "use_qkv_bias", json_boolean(qkv_bias));
     gguf_put_fact(m, "use_bias", json_boolean(qkv_bias));
     gguf_put_fact(m, "attention_out_bias", json_boolean(has(m, "blk.0.attn_output.bias")));
-    gguf_put_fact(m, "mlp_bias", json_boolean(has(m, "blk.0.ffn_up.bias")));
+    gguf_put_fact(m, "mlp_bias", json_boolean(any_has(m, "ffn_up.bias", layers(m))));
+    gguf_put_fact(m, "conv_bias", json_boolean(any_has(m, "ssm_conv1d.bias", layers(m))));
     gguf_put_fact(m, "multi_query", json_boolean(!grouped));
     gguf_put_fact(m, "new_decoder_architecture", json_boolean(grouped));
     gguf_put_fact(m, "num_ln_in_parallel_attn",
@@ -254,6 +280,11 @@ static const char *torch_dtype(const struct gguf_making *m)
 
 static int is_known(const struct gguf_making *m, const char *name, size_t n)
 {
+    static const char *const mamba[] = {"ssm.conv_kernel", "ssm.inner_size", "ssm.state_size",
+                                        "ssm.time_step_rank", "ssm.group_count"};
+    for (size_t i = 0; i < sizeof mamba / sizeof *mamba; i++)
+        if (strlen(mamba[i]) == n && !memcmp(mamba[i], name, n))
+            return family_has_axis(m->family, AXIS_M);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i]) == n && !memcmp(known[i], name, n))
             return 1;

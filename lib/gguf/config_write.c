@@ -33,7 +33,7 @@ static void put_real(struct writing *w, const char *name, double x)
 static void put_layers(struct writing *w, const char *name, enum axis a, unsigned kind)
 {
     const struct model_spec *h = &w->f->as;
-    if (!config_key(h->family, "block_configs")) {
+    if (!gguf_has_lists(h->family)) {
         put_size(w, name, layer_size(&h->layers[0], a));
         return;
     }
@@ -129,6 +129,18 @@ static void put_facts(struct writing *w)
     }
 }
 
+static void put_mamba(struct writing *w)
+{
+    const struct layer *y = &w->f->as.layers[0];
+    if (!y->mamba_num_heads)
+        return;
+    put_size(w, "ssm.conv_kernel", y->mamba_conv_kernel);
+    put_size(w, "ssm.inner_size", layer_units(y, AXIS_R));
+    put_size(w, "ssm.state_size", y->mamba_state_size);
+    put_size(w, "ssm.time_step_rank", y->mamba_num_heads);
+    put_size(w, "ssm.group_count", y->mamba_num_groups);
+}
+
 void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
 {
     struct writing w = {.head = head, .f = f};
@@ -137,7 +149,10 @@ void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
     put_size(&w, "context_length", h->max_position_embeddings);
     put_size(&w, "embedding_length", h->hidden_size);
     put_mlp(&w);
-    put_layers(&w, "attention.head_count", AXIS_H, KIND_attention);
+    if (config_key(h->family, "layers_block_type")) /* llama.cpp goes by layer 0 */
+        put_size(&w, "attention.head_count", h->layers[0].num_attention_heads);
+    else
+        put_layers(&w, "attention.head_count", AXIS_H, KIND_attention);
     put_layers(&w, "attention.head_count_kv", AXIS_K, KIND_attention);
     put_size(&w, "attention.key_length", h->layers[0].head_dim);
     put_size(&w, "attention.value_length", h->layers[0].head_dim);
@@ -145,6 +160,9 @@ void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
     put_real(
         &w, is_rms(h->family) ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
         h->norm_eps);
+    if (f->row->both_epsilons)
+        put_real(&w, "attention.layer_norm_epsilon", h->norm_eps);
+    put_mamba(&w);
     put_windows(&w);
     put_facts(&w);
     gguf_put_rope(head, f->row->arch, &f->rope, h);

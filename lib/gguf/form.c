@@ -9,9 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/text.h"
 #include "write.h"
 
+/* The least time step of published models of nemotron_h. */
+static const double USUAL_TIME_STEP = 1e-3;
+
 /* ---- what the architecture demands */
+
+int gguf_has_lists(const struct family *f)
+{
+    return config_key(f, "block_configs") || config_key(f, "layers_block_type");
+}
 
 static int check_heads(const struct gguf_form *f, struct err *e)
 {
@@ -56,7 +65,7 @@ static int check_bias(const struct gguf_form *f, const char *stem, int taken, st
 static int check_biases(const struct gguf_form *f, struct err *e)
 {
     return check_bias(f, "o_proj", f->row->o_bias, e) ||
-           check_bias(f, "up_proj", f->row->mlp_bias, e);
+           check_bias(f, "up_proj", f->row->mlp_bias, e) || check_bias(f, "out_proj", 0, e);
 }
 
 /* Layers differ in shape only where the architecture has lists of shapes; there, llama.cpp skips
@@ -64,7 +73,7 @@ static int check_biases(const struct gguf_form *f, struct err *e)
 static int check_layers(const struct gguf_form *f, struct err *e)
 {
     const struct model_spec *h = &f->as;
-    int lists = config_key(h->family, "block_configs") != NULL;
+    int lists = gguf_has_lists(h->family), halves = config_key(h->family, "block_configs") != NULL;
     for (int64_t l = 0; l < h->num_hidden_layers; l++) {
         const struct layer *y = &h->layers[l];
         for (enum axis a = LAYER_AXES; a < AXIS_COUNT && !lists; a++)
@@ -74,7 +83,7 @@ static int check_layers(const struct gguf_form *f, struct err *e)
                     "llama.cpp's architecture %s has one shape for all layers, but layer "
                     "%" PRId64 " differs from layer 0 in its %s",
                     f->row->arch, l, y->kinds == h->layers[0].kinds ? axis_rows[a].name : "blocks");
-        if (lists && y->kinds == KIND_attention)
+        if (halves && y->kinds == KIND_attention)
             return err_set(e,
                            "llama.cpp ignores the attention of a layer without an MLP, such as "
                            "layer %" PRId64 ": give it a narrow MLP instead",
@@ -145,6 +154,13 @@ static void state_windows(struct gguf_form *f)
             h->layers[l].sliding_window = h->max_position_embeddings;
 }
 
+/* Time steps that transformers keeps from vanishing: llama.cpp does not, which a note says. */
+static void state_time_steps(struct gguf_form *f)
+{
+    if (f->as.dt_min <= USUAL_TIME_STEP)
+        f->as.dt_min = 0;
+}
+
 /* ---- tensors of the file: the layout's, then those that canonical tensors do not fill */
 
 static struct gguf_tensor *add_tensor(struct gguf_form *f, const char *name, const struct tensor *t)
@@ -198,13 +214,28 @@ static void by_head(const struct model_spec *h, struct gguf_tensor *t)
     t->shape[1] = D;
 }
 
+/* A and D of Mamba layers are matrices of one column; their norm has a row for each group. */
+static void by_group(const struct model_spec *h, struct gguf_tensor *t)
+{
+    int64_t rows = strstr(t->name, ".ssm_norm.") ? h->layers[0].mamba_num_groups : t->shape[0];
+    if (!text_ends(t->name, ".ssm_a") && !text_ends(t->name, ".ssm_d") &&
+        !strstr(t->name, ".ssm_norm."))
+        return;
+    t->ndim = 2;
+    t->shape[1] = t->shape[0] / rows;
+    t->shape[0] = rows;
+}
+
 static int make_tensors(struct gguf_form *f, struct err *e)
 {
     const struct model_spec *h = &f->as;
     if (layout_make(&f->layout, h, h->family->gguf_stored, f->row->neighbours, NULL, NULL, e))
         return -1;
-    for (int k = 0; k < f->layout.n_stored; k++)
-        by_head(h, add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]));
+    for (int k = 0; k < f->layout.n_stored; k++) {
+        struct gguf_tensor *t = add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]);
+        by_head(h, t);
+        by_group(h, t);
+    }
     f->first_zero = f->n_tensors;
     add_biases(f);
     f->first_table = f->n_tensors;
@@ -286,6 +317,7 @@ static int try_form(struct gguf_form *f, const struct model_spec *h, const struc
         !gguf_rope_make(&f->rope, h, row, e)) {
         fold_scales(f);
         state_windows(f);
+        state_time_steps(f);
         if (!make_tensors(f, e) && !prove(f, path, e))
             return 0;
     }

@@ -59,6 +59,13 @@ int64_t gguf_block_heads(const struct gguf *g, const char *arch, int64_t layers,
 /* block_configs; new reference */
 json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
 
+/* ---- layers of one block each (lib/gguf/mixers.c), for families of such layers: what they consist
+ * of and the sizes of attention and MLP; sizes of Mamba layers */
+void gguf_put_mixers(const struct gguf_making *m, int64_t layers);
+void gguf_put_mamba(const struct gguf_making *m);
+/* The number of the layers for which it is not 0; 0: of all it is. An error if they differ. */
+int64_t gguf_common_size(const struct gguf_making *m, const char *name, int64_t layers);
+
 /* ---- sliding windows (lib/gguf/windows.c): layer_types, or NULL if the metadata leave them to the
  * family's rule; new reference */
 json_t *gguf_layer_types(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
@@ -121,7 +128,8 @@ struct gguf_layout {
 int gguf_layout_make(struct gguf_layout *l, struct model_spec *h, struct gguf *g,
                      const struct family_gguf *row, struct err *e);
 void gguf_layout_free(struct gguf_layout *l);
-/* Is canonical tensor i stored as 1 + w? */
+/* Is canonical tensor i stored as 1 + w? As -exp(w)? */
 int gguf_is_plus1(const struct model_spec *h, int i);
+int gguf_is_decay(const struct model_spec *h, int i);
 
 #endif

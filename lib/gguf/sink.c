@@ -1,9 +1,9 @@
 /* A GGUF file as a sink of a model, in constant memory. In: canonical tensors in stream order. Out:
  * the tensors of llama.cpp's architecture (form.c), quantised row by row (types.c): fused ones
  * joined, q and k rows in the order of the file's rope, 1 added to norms stored as 1 + w, scores'
- * factors multiplied in; metadata, tokenizer and rope tables before them. Values that a type holds
- * already keep their bytes. Refused: what form.c and tokenizer_write.c refuse; values that are not
- * finite or beyond the range of f16, where the type has f16 scales. */
+ * factors multiplied in, Mamba's A_log as A; metadata, tokenizer and rope tables before them.
+ * Values that a type holds already keep their bytes. Refused: what form.c and tokenizer_write.c
+ * refuse; values that are not finite or beyond the range of f16, where the type has f16 scales. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,11 +111,14 @@ static const unsigned char *cook(struct gguf_sink *s, int64_t rows, enum gguf_ty
     double fold = s->form.fold[s->tensor];
     float plus = gguf_is_plus1(h, s->tensor) ? 1 : 0;
     int64_t n = rows * cols(s);
-    if (gguf_dtype(type) == (int)d && plus == 0 && fold == 1)
+    int decay = gguf_is_decay(h, s->tensor);
+    if (gguf_dtype(type) == (int)d && plus == 0 && fold == 1 && !decay)
         return s->raw;
     to_f32(s->wide, s->raw, d, n);
     for (int64_t i = 0; (plus != 0 || fold != 1) && i < n; i++)
         s->wide[i] = (float)(fold * (double)(s->wide[i] + plus));
+    for (int64_t i = 0; decay && i < n; i++)
+        s->wide[i] = -expf(s->wide[i]);
     if (check_values(s, type, s->wide, n, e))
         return NULL;
     quantize(type, s->cooked, s->wide, rows, cols(s));
@@ -297,6 +300,10 @@ static char *make_note(const struct gguf_sink *s, const struct model_spec *h, ch
                         mem_format("llama.cpp runs architecture %s without its sliding window "
                                    "of %lld: longer texts get different results",
                                    f->row->arch, (long long)window));
+    if (h->dt_min > 0)
+        note = add_note(note, mem_format("llama.cpp does not keep the time steps of Mamba layers "
+                                         "above %g, as transformers does",
+                                         h->dt_min));
     return types ? add_note(note, types) : note;
 }
 

@@ -1,11 +1,12 @@
 /* A GGUF file as a MODEL operand. Gives canonical tensors in stream order: fused ones split, q and
  * k rows restored to half-split order where the architecture permutes them, 1 subtracted from norms
- * stored as 1 + w; unquantised tensors and Q8_0 keep their bytes, the others become f32. Constant
- * memory: blocks of rows, or one expert's matrix. config.json and the tokenizer's files are made
- * from the metadata; a tokenizer that cannot be rebuilt is an error only when tokenizer.json is
- * asked for. Refused: whatever formats/gguf.c, gguf/config.c and gguf/tensors.c refuse, and
- * architectures without a family. */
+ * stored as 1 + w, logarithms taken of Mamba's A; unquantised tensors and Q8_0 keep their bytes,
+ * the others become f32. Constant memory: blocks of rows, or one expert's matrix. config.json and
+ * the tokenizer's files are made from the metadata; a tokenizer that cannot be rebuilt is an error
+ * only when tokenizer.json is asked for. Refused: whatever formats/gguf.c, gguf/config.c and
+ * gguf/tensors.c refuse, and architectures without a family. */
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,7 +102,8 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
     int64_t raw_bytes = gguf_bytes(type, v->cols), row_bytes = dtype_bytes(t->dtype, v->cols),
             r = at / row_bytes, left = tensor_count(t) / v->cols - r;
     int64_t fit = BLOCK / row_bytes, n = min64(min64(rows, left), fit ? fit : 1);
-    int plus1 = gguf_is_plus1(s->spec, i), same = raw_bytes == row_bytes && !plus1;
+    int plus1 = gguf_is_plus1(s->spec, i), decay = gguf_is_decay(s->spec, i),
+        same = raw_bytes == row_bytes && !plus1 && !decay;
     unsigned char *raw;
     if (v->transposed)
         return fill_transposed(s, i, r, e);
@@ -113,6 +115,8 @@ static int fill_block(void *self, int i, int64_t at, int64_t rows, struct err *e
         gguf_dequantize(type, values, raw, n * v->cols);
     for (int64_t k = 0; plus1 && k < n * v->cols; k++)
         values[k] -= 1;
+    for (int64_t k = 0; decay && k < n * v->cols; k++)
+        values[k] = logf(-values[k]);
     s->block.at = r * row_bytes;
     s->block.bytes = n * row_bytes;
     return 0;

@@ -44,12 +44,18 @@ int gguf_is_plus1(const struct model_spec *h, int i)
     return h->family->norm_plus1 && strstr(p.stem, "norm") && !strcmp(p.suffix, ".weight");
 }
 
+int gguf_is_decay(const struct model_spec *h, int i)
+{
+    struct tensor_parts p = tensor_take_apart(h->tensors[i].name);
+    return !strcmp(p.stem, "scan") && !strcmp(p.suffix, ".weight");
+}
+
 static void set_dtypes(const struct gguf_layout *l, struct model_spec *h, const struct gguf *g)
 {
     for (int i = 0; i < h->n_tensors; i++) {
         int stored = l->found[layout_view(&l->layout, i)->stored],
             dtype = gguf_dtype(gguf_tensor(g, stored)->type);
-        int is_changed = gguf_is_plus1(h, i) ||
+        int is_changed = gguf_is_plus1(h, i) || gguf_is_decay(h, i) ||
                          (dtype == DT_Q8_0 && layout_view(&l->layout, i)->transposed);
         h->tensors[i].dtype = dtype < 0 || is_changed ? DT_F32 : (enum dtype)dtype;
     }

@@ -49,7 +49,8 @@ struct choosing {
 static int is_kept(const struct gguf_tensor *t)
 {
     return t->ndim < 2 || !text_ends(t->name, "weight") || strstr(t->name, "_norm.weight") ||
-           strstr(t->name, "ffn_gate_inp.") || !strcmp(t->name, "position_embd.weight");
+           strstr(t->name, "ffn_gate_inp.") || strstr(t->name, "ssm_conv1d.") ||
+           !strcmp(t->name, "position_embd.weight");
 }
 
 static int is_head(const struct choosing *c, const struct gguf_tensor *t)

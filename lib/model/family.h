@@ -64,6 +64,8 @@ struct family_gguf {
     /* a tied head is stored too; no other head than a tied one; matrices that have no bias get one
      * of zeros */
     int needs_head, only_tied, needs_biases;
+    /* has the epsilon of its norms under both names that there are */
+    int both_epsilons;
     /* takes biases of o_proj, of the MLP */
     int o_bias, mlp_bias;
     /* of mixtures of experts: divides the weights of the chosen experts by their sum */

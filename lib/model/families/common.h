@@ -11,9 +11,9 @@
  *     router [X,E]  experts_gate_proj experts_up_proj experts_down_proj [X x N,E]
  *     shared_gate_proj shared_up_proj [S,E]  shared_down_proj [E,S]  shared_gate [1,E]
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
- *     Mamba-2, with M heads of R channels in G groups, Z state channels and W taps of a convolution:
- *     z_proj x_proj [MR,E]  b_proj c_proj [GZ,E]  dt_proj [M,E]  x_conv [MR,W]  b_conv c_conv [GZ,W]
- *     scan.weight scan.bias scan.skip [M]: A_log, dt_bias, D  mamba_norm [MR]  out_proj [E,MR]
+ *     Mamba-2, M heads of R channels in G groups, states of Z, a convolution of W tokens:
+ *     z_proj x_proj [MR,E]  b_proj c_proj [GZ,E]  dt_proj [M,E]
+ *     x_conv [MR,W]  b_conv c_conv [GZ,W]  scan.weight scan.bias scan.skip [M]: A_log, dt_bias, D  mamba_norm [MR]  out_proj [E,MR]
  * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
  * norm output, q k v o attention, z s b c d Mamba, g u h MLP, p experts' weights, y what a branch
  * adds. */
@@ -194,6 +194,15 @@
     GGUF_STORED("blk.{L}.ffn_up_shexp", "shared_up_proj") \
     GGUF_STORED("blk.{L}.ffn_down_shexp", "shared_down_proj") \
     GGUF_STORED("blk.{L}.ffn_gate_inp_shexp", "shared_gate")
+
+#define GGUF_MAMBA \
+    GGUF_STORED("blk.{L}.ssm_in", "z_proj|x_proj|b_proj|c_proj|dt_proj") \
+    GGUF_STORED("blk.{L}.ssm_conv1d", "x_conv|b_conv|c_conv") \
+    GGUF_STORED("blk.{L}.ssm_a!", "scan.weight") \
+    GGUF_STORED("blk.{L}.ssm_dt.bias!", "scan.bias") \
+    GGUF_STORED("blk.{L}.ssm_d!", "scan.skip") \
+    GGUF_STORED("blk.{L}.ssm_norm", "mamba_norm") \
+    GGUF_STORED("blk.{L}.ssm_out", "out_proj")
 
 /* ---- op lines. ATTENTION, GLU and MLP read one input and leave the branch's output in y */
 #define PROJECTIONS(in) \
