@@ -17,11 +17,6 @@ static const double USUAL_TIME_STEP = 1e-3;
 
 /* ---- what the architecture demands */
 
-int gguf_has_lists(const struct family *f)
-{
-    return config_key(f, "block_configs") || config_key(f, "layers_block_type");
-}
-
 static int check_heads(const struct gguf_form *f, struct err *e)
 {
     const struct layer *y = &f->as.layers[0];

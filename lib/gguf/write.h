@@ -44,7 +44,10 @@ int gguf_form_make(struct gguf_form *f, const struct model_spec *h, const char *
 int gguf_form_write(const struct gguf_form *f, struct gguf_out *out, struct err *e);
 void gguf_form_free(struct gguf_form *f);
 /* Has an architecture of the family a list with the sizes of each layer? */
-int gguf_has_lists(const struct family *f);
+static inline int gguf_has_lists(const struct family *f)
+{
+    return config_key(f, "block_configs") || config_key(f, "layers_block_type");
+}
 
 /* ---- metadata (lib/gguf/config_write.c): all that gguf_config reads but the rope tables */
 void gguf_put_config(struct gguf_head *head, const struct gguf_form *f);

@@ -56,3 +56,60 @@ assert abs(got - want) < 1e-5, (got, want)
 P
     done
 }
+
+@test "every axis and a layer go; the directory states what is left; training is resumed to the same bits" {
+    ranked nemotron_h
+    slice-model --quiet "$GOLDEN/families/nemotron_h" --rank rank.tsz --mamba-num-groups 1 \
+        --mamba-head-dim 2 --hidden-size 13 --intermediate-size 11 --num-attention-heads 2 \
+        --drop-layers 0 --verify tokens.tsz -o cut.tsz
+    hf-export --quiet cut.tsz cut
+    python3 - <<'P'
+import json
+c = json.load(open("cut/config.json"))
+assert c["hybrid_override_pattern"] == "-*M" and c["num_hidden_layers"] == 3, c
+assert (c["n_groups"], c["mamba_num_heads"], c["mamba_head_dim"]) == (1, 3, 2), c
+assert "layers_block_type" not in c and c["ssm_state_size"] == 5, c
+P
+    hf-import --quiet cut -o back.tsz
+    kd() { kd-train --quiet "$1" --teacher "$GOLDEN/families/nemotron_h" --data tokens.tsz \
+        --batch-size 2 --learning-rate 1e-3 --max-steps 4 "${@:2}"; }
+    kd cut.tsz --save-steps 2 --output-dir steps
+    mkdir half
+    cp steps/checkpoint-2.tsz half/
+    kd cut.tsz --save-steps 2 --output-dir half --resume
+    cmp steps/model.tsz half/model.tsz
+    kd cut.tsz --recompute -o again.tsz
+    python3 "$OLDPWD/tests/tools/prune.py" close steps/model.tsz again.tsz 1e-6
+    generate cut.tsz --prompt-ids "1 2 3" --max-new-tokens 4 --temperature 0 --ignore-eos > ids
+    [ "$(wc -w < ids)" = 7 ]
+}
+
+@test "a GGUF file holds the same function" {
+    ranked nemotron_h
+    for model in "$GOLDEN/families/nemotron_h"; do
+        run --separate-stderr gguf-export "$model" m.gguf --type f32
+        [[ $stderr == *"does not keep the time steps of Mamba layers above 0.001"* ]]
+        gguf-import --quiet m.gguf --compress none -o gguf.tsz
+        eval-ppl --quiet "$model" tokens.tsz > a
+        eval-ppl --quiet gguf.tsz tokens.tsz > b
+        python3 - <<'P'
+import json
+a, b = (json.load(open(f))["nll"] for f in "ab")
+assert abs(a - b) < 1e-6, (a, b)
+P
+    done
+    run -1 --separate-stderr gguf-export "$GOLDEN/families/nemotron_h_bias" x.gguf
+    [[ $stderr == *"has no bias of out_proj"* ]] || { echo "$stderr"; false; }
+}
+
+@test "refused: heads that groups cannot share, sizes where no Mamba layer stays, repair" {
+    ranked nemotron_h
+    model=$GOLDEN/families/nemotron_h
+    refused 1 "--mamba-num-heads must be a multiple of 2" slice-model "$model" --rank rank.tsz \
+        --mamba-num-heads 3
+    refused 1 "no mamba stays there" slice-model "$model" --rank rank.tsz --mamba-num-heads 1:4
+    refused 1 "not yet those of Mamba layers" slice-model "$model" --rank rank.tsz \
+        --mamba-num-heads 4 --repair tokens.tsz
+    refused 2 "--mamba must be mamba_first_x, mamba_first_z or mamba_in2" score-importance \
+        --mamba x acts.tsz
+}

@@ -13,7 +13,8 @@
  *     attention_output_norm mlp_output_norm [E]: of what a branch adds
  *     Mamba-2, M heads of R channels in G groups, states of Z, a convolution of W tokens:
  *     z_proj x_proj [MR,E]  b_proj c_proj [GZ,E]  dt_proj [M,E]
- *     x_conv [MR,W]  b_conv c_conv [GZ,W]  scan.weight scan.bias scan.skip [M]: A_log, dt_bias, D  mamba_norm [MR]  out_proj [E,MR]
+ *     x_conv [MR,W]  b_conv c_conv [GZ,W]  mamba_norm [MR]  out_proj [E,MR]
+ *     scan.weight scan.bias scan.skip [M]: A_log, dt_bias, D
  * A q_norm or k_norm as wide as all heads, [HD] and [KD], treats them as one. Slots: x residual, n
  * norm output, q k v o attention, z s b c d Mamba, g u h MLP, p experts' weights, y what a branch
  * adds. */
