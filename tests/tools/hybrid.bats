@@ -57,7 +57,7 @@ P
     done
 }
 
-@test "every axis and a layer go; a directory states what is left; training resumes to the same bits" {
+@test "every axis is cut; directories state what is left; training resumes to the same bits" {
     ranked nemotron_h
     slice-model --quiet "$GOLDEN/families/nemotron_h" --rank rank.tsz --mamba-num-groups 1 \
         --mamba-head-dim 2 --hidden-size 13 --intermediate-size 11 --num-attention-heads 2 \
