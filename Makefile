@@ -45,7 +45,7 @@ endif
 stdcxx  ?= -lstdc++
 flags   := $(base) $(CFLAGS)
 ldlibs  := $(blas.$(BLAS)) $(libs)
-kind     = $(CC) $(flags) $(LDFLAGS) $(CUDA) $(MPI)
+kind     = $(CC) $(flags) $(LDFLAGS) $(CUDA) $(MPI) $(NCCL)
 BUILD   ?= build/$(shell printf '%s' '$(kind)' | cksum | cut -d' ' -f1)
 
 tools   := $(patsubst bin/%.c,%,$(wildcard bin/*.c))
@@ -62,11 +62,16 @@ SM      ?= 90
 flags   += -DPARE_CUDA
 objects += $(cu)
 CUBLAS  ?=
+NCCL    ?=
 cublas  := $(firstword $(wildcard $(CUBLAS:%=%/lib/libcublasLt.so*) \
                                   $(CUBLAS:%=%/lib64/libcublasLt.so*)))
+nccl    := $(firstword $(wildcard $(NCCL:%=%/lib/libnccl.so*) $(NCCL:%=%/lib64/libnccl.so*)))
 compile_cu = $(NVCC) -O3 -std=c++17 -arch=sm_$(SM) -Ikernels/cuda $(CUBLAS:%=-I%/include)
+$(BUILD)/kernels/cuda/nccl.o: compile_cu += $(NCCL:%=-DPARE_NCCL -I%/include)
 ldlibs  += $(if $(cublas),$(cublas) \
            -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
+ldlibs  += $(if $(NCCL),$(if $(nccl),$(nccl) \
+           -Wl$(comma)-rpath$(comma)$(abspath $(dir $(nccl))),-lnccl))
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') \
            -lcudart_static -ldl -lrt -lpthread $(stdcxx)
 endif
@@ -76,6 +81,7 @@ objects += $(cu) $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/emulator/*.cpp))
 compile_cu = $(CXX) -x c++ -std=c++17 -O2 -g -Wall -Wextra \
              -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=off \
              -Itests/emulator -Ikernels/cuda
+$(BUILD)/kernels/cuda/nccl.o: compile_cu += $(if $(filter 1,$(MPI)),-DPARE_NCCL)
 ldlibs  += -lstdc++
 endif
 

@@ -34,6 +34,12 @@ struct backend {
     void (*replay)(struct exec *x, struct exec_graph *g);
     void (*graph_free)(struct exec *x, struct exec_graph *g);
 
+    /* with other processes; all NULL: the host must exchange */
+    int (*join)(struct exec *x);
+    void (*reduce)(struct exec *x, float *values, int64_t n);
+    void (*spread)(struct exec *x, void *values, int64_t n, size_t size);
+    void (*exchanged)(struct exec *x);
+
     struct slow_products (*slow_products)(const struct exec *x); /* NULL: none is slow */
     int64_t (*loss_chunk)(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                           int64_t hidden);

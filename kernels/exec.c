@@ -106,6 +106,23 @@ void exec_graph_free(struct exec *x, struct exec_graph *g)
         backend_of(x)->graph_free(x, g);
 }
 
+/* ---- other processes */
+
+int exec_join(struct exec *x)
+{
+    const struct backend *b = backend_of(x);
+    return b->join ? b->join(x) : 0;
+}
+
+void exec_reduce(struct exec *x, float *values, int64_t n) { backend_of(x)->reduce(x, values, n); }
+
+void exec_spread(struct exec *x, void *values, int64_t n, size_t size)
+{
+    backend_of(x)->spread(x, values, n, size);
+}
+
+void exec_exchanged(struct exec *x) { backend_of(x)->exchanged(x); }
+
 /* ---- sizes */
 
 struct slow_products exec_slow_products(const struct exec *x)

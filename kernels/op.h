@@ -122,6 +122,16 @@ struct exec_graph *exec_captured(struct exec *x); /* NULL after an error */
 void exec_replay(struct exec *x, struct exec_graph *g);
 void exec_graph_free(struct exec *x, struct exec_graph *g);
 
+/* Several processes (lib/base/world.h): can their devices exchange data without the host? 1, 0, or
+ * -1: error. If they can, every rank makes these calls in the same order; they follow what was
+ * called before, and run beside what is called after, until exec_exchanged.
+ * exec_reduce, exec_spread: as world_reduce and world_spread, in device memory. */
+int exec_join(struct exec *x);
+void exec_reduce(struct exec *x, float *values, int64_t n);
+void exec_spread(struct exec *x, void *values, int64_t n, size_t size);
+/* Later calls see what was exchanged. */
+void exec_exchanged(struct exec *x);
+
 /* One operand: rows of `cols` values (activations: of type exec.compute, row stride = cols).
  * Weights: [rows, cols] or [rows, 1]; f32, or frozen in bf16, f16, on the CPU q8_0 (cols a multiple
  * of 32) where the op says so (linear, embed, position, loss; vectors are always f32). g: gradient,

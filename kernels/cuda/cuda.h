@@ -26,6 +26,7 @@ static const unsigned ALL_LANES = 0xffffffffu;
 
 /* ---- the device handle (exec.gpu) */
 struct matmul_cache;
+struct exchange;
 enum { STAGES = 8, STAGE_BYTES = 1 << 20 };
 /* pinned memory, and when the copy from it was done */
 struct stage {
@@ -43,9 +44,17 @@ struct gpu {
     void *workspace; /* of matrix products */
     struct matmul_cache *products;
     struct slow_products slow;
+    struct exchange *exchange; /* with the devices of other processes, or NULL */
 };
 int matmul_open(struct gpu *g);
 void matmul_close(struct gpu *g);
+
+/* nccl.cu: see backend.h */
+int exchange_join(struct exec *x);
+void exchange_close(struct gpu *g);
+void exchange_reduce(struct exec *x, float *values, int64_t n);
+void exchange_spread(struct exec *x, void *values, int64_t n, size_t size);
+void exchange_finish(struct exec *x);
 
 /* loss.cu */
 int64_t cuda_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,

@@ -1,5 +1,6 @@
 /* The CUDA device: its table of functions (backend.h), opened with the exec handle. All work goes
  * to one stream, in the order it was given. */
+#include "../../lib/base/world.h"
 #include "cuda.h"
 
 enum { RESERVED = 200 }; /* a two-hundredth of the card's memory: 400 MB of 80 GB */
@@ -41,16 +42,27 @@ static void stages_close(struct gpu *g)
     }
 }
 
+/* Processes of a host take its devices in turn; a launcher may have given each its own, which is
+ * then the only one that it sees. */
+static int own_device(void)
+{
+    int n = 0;
+    if (world_size() == 1 || cudaGetDeviceCount(&n) != cudaSuccess || n < 1)
+        return 0;
+    return world_place() % n;
+}
+
 static int cuda_open(struct exec *x)
 {
     struct gpu *g = (struct gpu *)calloc(1, sizeof *g);
+    int device = own_device();
     cudaDeviceProp p;
     x->gpu = g;
     if (!g)
         return err_set(&x->err, "no memory for the CUDA device's handle");
     g->err = &x->err;
-    if (cuda_check(g->err, cudaSetDevice(0), "open device 0") ||
-        cuda_check(g->err, cudaGetDeviceProperties(&p, 0), "start device 0") ||
+    if (cuda_check(g->err, cudaSetDevice(device), "open the device") ||
+        cuda_check(g->err, cudaGetDeviceProperties(&p, device), "start the device") ||
         cuda_check(g->err, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking),
                    "make a stream"))
         return -1;
@@ -63,6 +75,7 @@ static void cuda_close(struct exec *x)
 {
     struct gpu *g = x->gpu;
     if (g && g->stream) {
+        exchange_close(g);
         matmul_close(g);
         stages_close(g);
         cudaStreamDestroy(g->stream);
@@ -225,6 +238,10 @@ const struct backend cuda_backend = {
     .captured = cuda_captured,
     .replay = cuda_replay,
     .graph_free = cuda_graph_free,
+    .join = exchange_join,
+    .reduce = exchange_reduce,
+    .spread = exchange_spread,
+    .exchanged = exchange_finish,
     .slow_products = cuda_slow_products,
     .loss_chunk = cuda_loss_chunk,
 };

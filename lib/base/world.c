@@ -32,7 +32,7 @@ struct pending {
 };
 
 static struct {
-    int rank, size, neighbours;
+    int rank, size, neighbours, place;
     char (*hosts)[HOST];
     double deadline;
     void (*say)(const char *text, void *user);
@@ -60,6 +60,7 @@ static struct {
 int world_rank(void) { return w.rank; }
 int world_size(void) { return w.size; }
 int world_neighbours(void) { return w.neighbours; }
+int world_place(void) { return w.place; }
 const char *world_host(int rank) { return w.hosts ? w.hosts[rank] : "this host"; }
 
 struct world_piece world_piece(int64_t n, int rank)
@@ -438,8 +439,11 @@ static int learn_hosts(struct err *e)
         if (world_broadcast(w.hosts[r], HOST, r, e))
             return -1;
     w.neighbours = 0;
-    for (int r = 0; r < w.size; r++)
-        w.neighbours += !strcmp(w.hosts[r], w.hosts[w.rank]);
+    for (int r = 0; r < w.size; r++) {
+        int is_here = !strcmp(w.hosts[r], w.hosts[w.rank]);
+        w.neighbours += is_here;
+        w.place += is_here && r < w.rank;
+    }
     return 0;
 }
 
@@ -467,7 +471,7 @@ void world_finish(void)
     free(w.pending);
     free(w.room);
     w.hosts = NULL;
-    w.rank = 0;
+    w.rank = w.place = 0;
     w.size = w.neighbours = 1;
 }
 

@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #include "err.h"
 
 enum { WORLD_DEADLINE = 600 }; /* seconds, until world_patience changes it */
@@ -30,6 +34,7 @@ void world_abort(int status);
 int world_rank(void); /* 0 .. size - 1 */
 int world_size(void);
 int world_neighbours(void); /* processes on this host, this one included */
+int world_place(void);      /* of this one among them, from 0 */
 const char *world_host(int rank);
 
 /* say: called with a sentence, by another thread, once somebody has been waited for for a while,
@@ -73,4 +78,7 @@ int world_wait(struct err *e);
 /* memory that world_reduce takes for so many values */
 int64_t world_reduce_bytes(int64_t n);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -40,7 +40,8 @@ static int64_t bucket_size(int64_t n)
 {
     enum { LARGEST = 1 << 22, FEWEST = 16 };
     int64_t size = min64(LARGEST, (n + FEWEST - 1) / FEWEST);
-    return world_size() == 1 ? n : (size + WORLD_ALIGN - 1) / WORLD_ALIGN * WORLD_ALIGN;
+    int64_t unit = (int64_t)WORLD_ALIGN * world_size(); /* so that all its pieces are equal */
+    return world_size() == 1 ? n : (size + unit - 1) / unit * unit;
 }
 
 static int64_t bucket_values(const struct shards *s, int64_t i)
@@ -77,9 +78,14 @@ static void shard_edges(struct shards *s, struct shard *of)
         edge_add(s, of, of->n);
 }
 
-void shards_plan(struct shards *s, struct exec *x, struct model *m)
+int shards_plan(struct shards *s, struct exec *x, struct model *m, struct err *e)
 {
-    *s = (struct shards){.x = x, .m = m, .size = max64(bucket_size(m->n_values), 1)};
+    int direct = world_size() > 1 ? exec_join(x) : 0;
+    if (direct < 0)
+        return err_set(e, "%s", x->err.msg);
+
+    *s = (struct shards){
+        .x = x, .m = m, .size = max64(bucket_size(m->n_values), 1), .is_direct = direct};
     s->n = (m->n_values + s->size - 1) / s->size;
     s->of = mem_alloc((size_t)s->n * sizeof *s->of);
     s->open = mem_alloc((size_t)s->n * sizeof *s->open);
@@ -89,6 +95,7 @@ void shards_plan(struct shards *s, struct exec *x, struct model *m)
         shard_edges(s, &s->of[i]);
         s->owned += p.n;
     }
+    return 0;
 }
 
 int shards_find(const struct shards *s, int64_t first, int64_t n, struct shard_run *run)
@@ -106,11 +113,13 @@ int shards_find(const struct shards *s, int64_t first, int64_t n, struct shard_r
 
 static int is_staged(const struct shards *s)
 {
-    return world_size() > 1 && s->x->device != DEVICE_CPU;
+    return world_size() > 1 && s->x->device != DEVICE_CPU && !s->is_direct;
 }
 
 int64_t shards_bytes(const struct shards *s)
 {
+    if (s->is_direct)
+        return 0;
     return world_reduce_bytes(s->size) + (is_staged(s) ? 4 * s->m->n_values : 0);
 }
 
@@ -137,6 +146,10 @@ static void bucket_reduce(struct shards *s, int64_t i)
     int64_t first = i * s->size, n = bucket_values(s, i);
     float *g = (float *)s->m->grads.base + first, *host = host_of(s);
     s->open[i] = -1;
+    if (s->is_direct) {
+        exec_reduce(s->x, g, n);
+        return;
+    }
     if (host)
         exec_get(s->x, host + first, g, (size_t)n * sizeof *g);
     world_reduce(host ? host + first : g, n);
@@ -167,6 +180,17 @@ void shards_expect(struct shards *s, struct tape *t)
     s->tape = t;
 }
 
+/* Devices wait for each other without a limit, so the hosts meet first. */
+static int exchanged(struct shards *s, struct err *e)
+{
+    if (!s->is_direct)
+        return world_wait(e);
+    if (world_barrier(e))
+        return -1;
+    exec_exchanged(s->x);
+    return s->x->err.set ? err_set(e, "%s", s->x->err.msg) : 0;
+}
+
 int shards_reduce(struct shards *s, struct err *e)
 {
     if (world_size() == 1)
@@ -178,7 +202,7 @@ int shards_reduce(struct shards *s, struct err *e)
             bucket_reduce(s, i);
         s->open[i] = 0;
     }
-    if (world_wait(e))
+    if (exchanged(s, e))
         return -1;
     for (int64_t i = 0; s->host && i < s->n; i++) {
         const struct shard *of = &s->of[i];
@@ -190,12 +214,21 @@ int shards_reduce(struct shards *s, struct err *e)
 
 /* ---- weights */
 
+static void spread_direct(struct shards *s, int64_t i)
+{
+    int64_t first = i * s->size, n = bucket_values(s, i);
+    const struct model *m = s->m;
+    exec_spread(s->x, (float *)m->weights.base + first, n, sizeof(float));
+    if (m->copies.base)
+        exec_spread(s->x, m->copies.base + dtype_bytes(DT_BF16, first), n, 2);
+}
+
 void shards_spread(struct shards *s, int64_t i)
 {
     const struct shard *of = &s->of[i];
     float *w = (float *)s->m->weights.base, *host = host_of(s), *all = host ? host : w;
-    if (world_size() == 1)
-        return;
+    if (s->is_direct)
+        return spread_direct(s, i);
     if (host)
         exec_get(s->x, host + of->first, w + of->first, (size_t)of->n * sizeof *w);
     world_spread(all + i * s->size, bucket_values(s, i), sizeof *all);
@@ -203,7 +236,7 @@ void shards_spread(struct shards *s, int64_t i)
 
 int shards_wait(struct shards *s, struct err *e)
 {
-    if (world_wait(e))
+    if (exchanged(s, e))
         return -1;
     if (s->host)
         model_weights_put(s->m, 0, s->host, s->m->n_values);

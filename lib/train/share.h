@@ -37,10 +37,11 @@ struct shards {
     int64_t *edges, n_edges;
     int *open; /* by bucket: parameters that still get gradients in this pass; -1: it is queued */
     struct tape *tape; /* of that pass */
-    float *host;       /* all values, where the device has memory of its own; NULL: not */
+    int is_direct;     /* devices exchange without the host */
+    float *host;       /* all values, where the host exchanges for a device; NULL: not */
 };
-/* Decides who owns what; needs the sizes of m only. */
-void shards_plan(struct shards *s, struct exec *x, struct model *m);
+/* Decides who owns what; needs the sizes of m only. Connects devices that can be. */
+int shards_plan(struct shards *s, struct exec *x, struct model *m, struct err *e);
 /* bytes that the exchange takes on the host */
 int64_t shards_bytes(const struct shards *s);
 void shards_close(struct shards *s);

@@ -68,7 +68,8 @@ static int train_plan(struct trainer *t, const struct tape_spec *spec, struct er
 {
     if (t->teacher)
         t->teacher->how = MODEL_FROZEN; /* whatever it was loaded as: it needs no f32 masters */
-    shards_plan(&t->shards, t->x, t->trained);
+    if (shards_plan(&t->shards, t->x, t->trained, e))
+        return -1;
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
     t->state_bytes = moments_bytes(t) + 4 * t->trained->n_values;

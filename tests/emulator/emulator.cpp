@@ -590,6 +590,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaDeviceSynchronize(); }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = 1;
+    return cudaSuccess;
+}
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 {
@@ -621,6 +626,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
     emulated_enqueue([=] { clock_gettime(CLOCK_MONOTONIC, &e->at); });
     return cudaSuccess;
 }
+/* all streams are one */
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaDeviceSynchronize(); }
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {

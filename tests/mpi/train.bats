@@ -17,7 +17,7 @@ train() {
     local n=$1
     shift
     "$ROOT/tests/mpi/processes" "$n" "$BIN/kd-train" "$MODEL" --data train.tsz --max-steps 6 \
-        --learning-rate 3e-3 --schedule constant "$@"
+        --learning-rate 3e-3 --schedule constant $PARE_DEVICE "$@"
 }
 
 # alike LOG LOG...: losses, gradient norms and figures of every step, to rounding

@@ -156,6 +156,7 @@ int main(void)
     CHECK(!world_start(&e), "%s", e.msg);
     CHECK(world_neighbours() >= 1 && world_neighbours() <= world_size(), "%d neighbours",
           world_neighbours());
+    CHECK(world_place() >= 0 && world_place() < world_neighbours(), "place %d", world_place());
     test_pieces();
     test_sum(1);
     test_sum(100000);
