@@ -376,9 +376,10 @@ step("ts-cat", ["b.tsz"], inputs=[("b.tsz", name(1))]))'
     sizes=$(sed -n '/^[A-Z]*_AXIS(/,/)$/p' "$lib/model/axes.def" | tr -d '\n' |
         sed 's/_AXIS(/\n/g' | sed -n 's/[^"]*"[a-z-]*", *"\([a-z-]*\)".*/\1/p')
     # those omitted do not change the result, and are not recorded
-    unrecorded=" adapter axes base-model bytes compress dry-run eval-data eval-steps figures force \
-help log logging-steps multiple-of output output-dir overwrite parameters push-layout quiet ratio \
-recompute resume save-steps table teacher-dtype verify verify-tokens version "
+    unrecorded=" adapter axes base-model bytes compress deadline dry-run eval-data eval-steps \
+figures force help log logging-steps multiple-of output output-dir overwrite parameters \
+push-layout quiet ratio recompute resume save-steps stream-layers table teacher-dtype verify \
+verify-tokens version "
     for option in $(sort -u named); do
         case $unrecorded in
         *" $option "*) ! listed options | grep -qx -- "$option" ;;
