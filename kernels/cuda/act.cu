@@ -10,7 +10,7 @@ template <enum act F, class T> struct act_forward {
         load(x + i, v);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = act_value<F>(v[k]);
+            v[k] = act_at<F, T>(v[k]).value;
         store(y + i, v);
     }
 };
@@ -28,7 +28,7 @@ template <enum act F, class T> struct act_backward {
             load(dx + i, sum);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            sum[k] += g[k] * act_slope<F>(v[k]);
+            sum[k] += g[k] * act_at<F, T>(v[k]).slope;
         store(dx + i, sum);
     }
 };

@@ -4,36 +4,33 @@
 
 #include "cuda.h"
 
-static __device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
-static __device__ __forceinline__ float gelu_gate(float x)
+template <class T> static __device__ __forceinline__ float sigmoid(float x)
 {
-    return sigmoid(1.59576912f * fmaf(0.044715f * x * x, x, x));
+    return quotient<T>(1, 1 + exp_of<T>(-x));
 }
 
-template <enum act F> static __device__ __forceinline__ float act_value(float x)
-{
-    if (F == ACT_SILU)
-        return x * sigmoid(x);
-    if (F == ACT_GELU)
-        return x * normcdff(x);
-    if (F == ACT_GELU_TANH)
-        return x * gelu_gate(x);
-    return x <= 0 ? 0 : x * x;
-}
+/* An activation's value and slope at x; what a caller does not use is not computed. */
+struct act_result {
+    float value, slope;
+};
 
-template <enum act F> static __device__ __forceinline__ float act_slope(float x)
+template <enum act F, class T> static __device__ __forceinline__ act_result act_at(float x)
 {
     if (F == ACT_SILU) {
-        float s = sigmoid(x);
-        return s * fmaf(x, 1 - s, 1.0f);
+        float s = sigmoid<T>(x);
+        return {x * s, s * fmaf(x, 1 - s, 1.0f)};
     }
-    if (F == ACT_GELU)
-        return fmaf(x * 0.398942280f, expf(-0.5f * x * x), normcdff(x));
+    if (F == ACT_GELU) {
+        float p = normcdff(x);
+        return {x * p, fmaf(x * 0.398942280f, exp_of<T>(-0.5f * x * x), p)};
+    }
     if (F == ACT_GELU_TANH) {
-        float s = gelu_gate(x);
-        return s * fmaf(x * (1 - s), 1.59576912f * fmaf(0.134145f * x, x, 1.0f), 1.0f);
+        float s = sigmoid<T>(1.59576912f * fmaf(0.044715f * x * x, x, x));
+        return {x * s, s * fmaf(x * (1 - s), 1.59576912f * fmaf(0.134145f * x, x, 1.0f), 1.0f)};
     }
-    return x <= 0 ? 0 : 2 * x;
+    if (x <= 0)
+        return {0, 0};
+    return {x * x, 2 * x};
 }
 
 /* Runs a statement with F standing for the activation f. */

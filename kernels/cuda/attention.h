@@ -11,8 +11,6 @@
 
 #include "cuda.h"
 
-static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
-
 /* Weights are 2^(factor * x): x is the product of query and key or, with a cap, cap * tanh(scale *
  * product / cap) = cap * tanh(inner * product / (2 log2 e)). slope: 1 / cap. */
 struct score_rule {

@@ -220,6 +220,21 @@ template <class T> using long_sum = typename long_sum_of<T>::type;
 
 static inline int aligned16(const void *p) { return (uintptr_t)p % 16 == 0; }
 
+/* ---- functions as exact as activations of type T need: beside bf16's rounding, 2^-22 is nothing
+ */
+static const float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
+template <class T> static __device__ __forceinline__ float exp_of(float x) { return expf(x); }
+template <> __device__ __forceinline__ float exp_of<bf16>(float x) { return exp2_fast(LOG2_E * x); }
+template <class T> static __device__ __forceinline__ float quotient(float a, float b)
+{
+    return a / b;
+}
+template <> __device__ __forceinline__ float quotient<bf16>(float a, float b)
+{
+    return a * reciprocal_fast(b);
+}
+
 /* ---- sums: the same in every thread, in an order that never changes. The block has a multiple of
  * 32 threads in x, at most 1024. */
 template <class V> static __device__ __forceinline__ V warp_sum(V v)

@@ -11,7 +11,7 @@ template <enum act F, class T> struct glu_forward {
         load(b + i, v);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            u[k] = act_value<F>(u[k]) * v[k];
+            u[k] = act_at<F, T>(u[k]).value * v[k];
         store(y + i, u);
     }
 };
@@ -22,22 +22,20 @@ template <enum act F, class T> struct glu_backward {
     int overwrite_a, overwrite_b; /* it is set */
     template <int N> __device__ void at(int64_t i) const
     {
-        float u[N], v[N], g[N], sum[N];
+        float u[N], v[N], g[N];
         load(a + i, u);
         load(b + i, v);
         load(dy + i, g);
-        if (da) {
 #pragma unroll
-            for (int k = 0; k < N; k++)
-                sum[k] = g[k] * v[k] * act_slope<F>(u[k]);
-            put(da + i, sum, overwrite_a);
+        for (int k = 0; k < N; k++) {
+            act_result f = act_at<F, T>(u[k]);
+            u[k] = g[k] * v[k] * f.slope;
+            v[k] = g[k] * f.value;
         }
-        if (db) {
-#pragma unroll
-            for (int k = 0; k < N; k++)
-                sum[k] = g[k] * act_value<F>(u[k]);
-            put(db + i, sum, overwrite_b);
-        }
+        if (da)
+            put(da + i, u, overwrite_a);
+        if (db)
+            put(db + i, v, overwrite_b);
     }
     template <int N> static __device__ void put(T *to, float (&v)[N], int overwrite)
     {

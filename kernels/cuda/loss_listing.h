@@ -46,9 +46,7 @@ static __device__ __forceinline__ double log_of(const pool &s) { return s.base +
 template <class T> static __device__ pool join_rest(const softmax<T> &s)
 {
     float max = block_max(s.max);
-    double own = s.max > -INFINITY
-                     ? (double)s.sum * (double)exp_of<T>((s.max - max) * s.inv_temperature)
-                     : 0;
+    double own = (double)s.sum * (double)exp_of<T>((s.max - max) * s.inv_temperature);
     pool all = {(double)max * (double)s.inv_temperature, block_sum(own)};
     return all;
 }
@@ -177,20 +175,15 @@ static __device__ void put_rest(const logits<T> &h, T *z, const row_params &p,
                                 int32_t label)
 {
     constexpr int N = VECTOR<T>;
-    float slope = h.cap > 0 ? 1 / h.cap : 0;
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
-        float v[N];
-        load_logits(h, z, i, v);
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            float x = v[k] * slope, d = mix.all != 0 ? mix.all * exp_of<T>(v[k] - base) : 0;
-            if (mix.student != 0)
-                d += mix.student * exp_of<T>(v[k] * p.inv_temperature - rest_base);
-            v[k] = (i + k == label ? d + mix.label : d) * (1 - x * x) * h.scale;
-        }
-        for (int k = 0; k < N && i + k < h.V; k++)
-            z[i + k] = narrow<T>(v[k]);
-    }
+    softmax<T> all = {base, 1, 0}, student = {rest_base / p.inv_temperature, p.inv_temperature, 0};
+    each_vector<N>(h.V, h.V, [&](int i, int n, int) {
+        float v[N], d[N] = {};
+        load_logits(h, z, i, n, v);
+        add_softmax(d, mix.all, all, v, n);
+        add_softmax(d, mix.student, student, v, n);
+        finish_gradient(h, v, i, label, mix.label, d);
+        store_some(z, i, n, d);
+    });
     __syncthreads();
 }
 
@@ -234,12 +227,12 @@ static __global__ void __launch_bounds__(THREADS_FEW)
     __syncthreads(); /* every thread has read the label's logit */
     hide(h, z, l);
     softmax<T> all = begin_softmax<T>(1), student = begin_softmax<T>(p.inv_temperature);
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
-        load_logits(h, z, i, v);
-        take_in(all, v, h.V - i, e);
+    each_vector<N>(h.V, h.V, [&](int i, int n, int) {
+        load_logits(h, z, i, n, v);
+        take_in(all, v, n, e);
         if (!p.one_softmax)
-            take_in(student, v, h.V - i, e);
-    }
+            take_in(student, v, n, e);
+    });
     pool rest_of_all = join_rest(all), rest = p.one_softmax ? rest_of_all : join_rest(student),
          whole = with_points(rest_of_all, 1, l);
     bins b = bins_of(p, l, rest);

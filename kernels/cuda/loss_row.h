@@ -10,9 +10,9 @@
 #define formula_log logf
 #include "../loss_formulas.h"
 
-/* Long rows are walked by one large block a processor, so that the second reading of them finds
- * them in the cache. */
-enum { THREADS_FEW = 256, THREADS_MOST = 1024, LONG_ROW = 32768 };
+/* Long rows are walked by large blocks, of which a processor holds two: few enough for the second
+ * reading to find the rows in the cache, and one works while the other waits. */
+enum { THREADS_FEW = 256, THREADS_MOST = 512, LONG_ROW = 32768 };
 
 /* ---- logits */
 
@@ -23,42 +23,74 @@ template <class T> struct logits {
     float scale, cap;
 };
 
-static __device__ __forceinline__ float exp_as(float x, float) { return expf(x); }
-static __device__ __forceinline__ float exp_as(float x, bf16) { return __expf(x); }
 static __device__ __forceinline__ float tanh_as(float x, float) { return tanhf(x); }
 /* the error is relative to 1, which is what matters */
 static __device__ __forceinline__ float tanh_as(float x, bf16)
 {
-    return 1 - 2 / (1 + __expf(2 * x));
+    return 1 - quotient<bf16>(2, 1 + exp_of<bf16>(2 * x));
 }
-template <class T> static __device__ __forceinline__ float exp_of(float x)
+
+/* What is hidden stays so: loss_listing.h. */
+template <class T> static __device__ __forceinline__ float capped(const logits<T> &h, float z)
 {
-    return exp_as(x, T());
+    return z > -INFINITY ? h.cap * tanh_as(h.scale / h.cap * z, T()) : z;
 }
 
 template <class T>
 static __device__ __forceinline__ float finish(const logits<T> &h, float z, int64_t v)
 {
     z += h.bias ? h.bias[v] : 0;
-    /* what is hidden stays so: loss_listing.h */
-    return h.cap > 0 && z > -INFINITY ? h.cap * tanh_as(h.scale / h.cap * z, T()) : h.scale * z;
+    return h.cap > 0 ? capped(h, z) : h.scale * z;
 }
 
-/* Logits i .. i + N - 1 of a row, bias, scale and cap done; -infinity from V on. */
+/* Calls f(i, n, m) for every vector of N entries that is the thread's: from entry i on there are n
+ * of V and m of the first `shared`; both are the constant N but for the last vectors, so that the
+ * compiler drops what f does for parts of a vector. */
+template <int N, class F>
+static __device__ __forceinline__ void each_vector(int64_t V, int64_t shared, F f)
+{
+    int i = (int)threadIdx.x * N, all = (int)V, both = (int)shared, step = (int)blockDim.x * N;
+    for (; i + N <= min(all, both); i += step)
+        f(i, N, N);
+    for (; i < all; i += step)
+        f(i, min(N, all - i), max(0, min(N, both - i)));
+}
+
+/* n logits from entry i on, bias, scale and cap done; -infinity after them. */
 template <class T, int N>
-static __device__ __forceinline__ void load_logits(const logits<T> &h, const T *row, int64_t i,
+static __device__ __forceinline__ void load_logits(const logits<T> &h, const T *row, int i, int n,
                                                    float (&v)[N])
 {
-    if (i + N <= h.V) {
+    if (n == N)
         load(row + i, v);
+#pragma unroll
+    for (int k = 0; k < N && n < N; k++)
+        v[k] = k < n ? widen(row[i + k]) : -INFINITY;
+    if (h.bias)
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] += k < n ? h.bias[i + k] : 0;
+    if (h.cap > 0) {
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = capped(h, v[k]);
     } else {
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = i + k < h.V ? widen(row[i + k]) : 0;
+            v[k] *= h.scale;
     }
+}
+
+/* Stores the first n of N values at entry i of a row. */
+template <class T, int N>
+static __device__ __forceinline__ void store_some(T *row, int i, int n, const float (&v)[N])
+{
+    if (n == N)
+        store(row + i, v);
 #pragma unroll
-    for (int k = 0; k < N; k++)
-        v[k] = i + k < h.V ? finish(h, v[k], i + k) : -INFINITY;
+    for (int k = 0; k < N && n < N; k++)
+        if (k < n)
+            row[i + k] = narrow<T>(v[k]);
 }
 
 /* ---- sums over a row */
@@ -112,11 +144,23 @@ template <unsigned SET> static __device__ __forceinline__ bool has_own(const row
     return any;
 }
 
-/* Sum of e^((z - max) * inv_temperature) so far. */
+/* Sum of e^((z - max) * inv_temperature) so far; max is at least LOWEST, a number, so that nothing
+ * that is hidden (-infinity) needs a case of its own. */
+static const float LOWEST = -1e30f;
 template <class T> struct softmax {
     float max, inv_temperature;
     long_sum<T> sum;
 };
+
+static __device__ __forceinline__ float exponential(const softmax<float> &s, float z)
+{
+    return expf((z - s.max) * s.inv_temperature);
+}
+static __device__ __forceinline__ float exponential(const softmax<bf16> &s, float z)
+{
+    float factor = LOG2_E * s.inv_temperature;
+    return exp2_fast(fmaf(z, factor, -s.max * factor));
+}
 
 /* Sums of a thread, then of a block, over a row. */
 template <class T> struct row_sums {
@@ -143,17 +187,13 @@ static __device__ __forceinline__ void rescale(row_sums<T> &r, const row_params 
 
 /* Adds the first `n` of N logits, e: their exponentials. Returns the factor for earlier ones. */
 template <class T, int N>
-static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[N], int64_t n,
+static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[N], int n,
                                                 float (&e)[N])
 {
     float top = s.max, factor = 1;
-    if (n <= 0)
-        return factor;
 #pragma unroll
     for (int k = 0; k < N; k++)
         top = k < n ? fmaxf(top, z[k]) : top;
-    if (top == -INFINITY) /* all hidden */
-        return factor;
     if (top > s.max) {
         factor = exp_of<T>((s.max - top) * s.inv_temperature);
         s.sum *= (long_sum<T>)factor;
@@ -161,7 +201,7 @@ static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[
     }
 #pragma unroll
     for (int k = 0; k < N; k++) {
-        e[k] = k < n ? exp_of<T>((z[k] - s.max) * s.inv_temperature) : 0;
+        e[k] = k < n ? exponential(s, z[k]) : 0;
         s.sum += (long_sum<T>)e[k];
     }
     return factor;
@@ -171,11 +211,13 @@ static __device__ __forceinline__ float take_in(softmax<T> &s, const float (&z)[
  * in the second one. */
 template <class T, unsigned SET, int N>
 static __device__ __forceinline__ void add_terms(row_sums<T> &r, const row_params &p, int walk,
-                                                 const entries<T, N> &v, int64_t n)
+                                                 const entries<T, N> &v, int n)
 {
 #define LOSS(name, softmaxes, with, n_sums, own, teacher, title) \
     if ((n_sums) > 0 && ((with) == WITH_BOTH) == walk && has<SET>(p, LOSS_##name)) \
-        for (int k = 0; k < N && k < n; k++) { \
+        for (int k = 0; k < N; k++) { \
+            if (k >= n) \
+                break; \
             struct loss_entry x = {v.zs[k], v.zt[k], v.s[k], v.t[k]}; \
             struct loss_terms terms = name##_terms(x, p.kind); \
             r.of[LOSS_##name][0] += (long_sum<T>)terms.a; \
@@ -188,7 +230,7 @@ static __device__ __forceinline__ void add_terms(row_sums<T> &r, const row_param
 
 template <class T> static __device__ __forceinline__ softmax<T> begin_softmax(float inv_temperature)
 {
-    softmax<T> s = {-INFINITY, inv_temperature, 0};
+    softmax<T> s = {LOWEST, inv_temperature, 0};
     return s;
 }
 
@@ -204,22 +246,22 @@ static __device__ row_sums<T> walk_row(const logits<T> &h, const logits<T> &ht, 
                      {}};
     bool student = reads<SET>(p, OF_STUDENT), teacher = reads<SET>(p, OF_TEACHER),
          all = reads<SET>(p, OF_ALL) || (student && p.one_softmax);
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
+    each_vector<N>(h.V, SET == SET_CE ? h.V : p.shared, [&](int i, int n, int m) {
         entries<T, N> v = {};
-        load_logits(h, z, i, v.zs);
-        float factor = all ? take_in(r.all, v.zs, h.V - i, v.s) : 1;
-        if (SET == SET_CE || i >= p.shared)
-            continue;
-        load_logits(ht, zt, i, v.zt);
+        load_logits(h, z, i, n, v.zs);
+        float factor = all ? take_in(r.all, v.zs, n, v.s) : 1;
+        if (SET == SET_CE || m == 0)
+            return;
+        load_logits(ht, zt, i, m, v.zt);
         if (student && !p.one_softmax)
-            factor = take_in(r.student, v.zs, p.shared - i, v.s);
+            factor = take_in(r.student, v.zs, m, v.s);
         if (sums_with<SET>(p, WITH_STUDENT))
             rescale<T, SET>(r, p, WITH_STUDENT, factor);
-        factor = teacher ? take_in(r.teacher, v.zt, p.shared - i, v.t) : 1;
+        factor = teacher ? take_in(r.teacher, v.zt, m, v.t) : 1;
         if (sums_with<SET>(p, WITH_TEACHER))
             rescale<T, SET>(r, p, WITH_TEACHER, factor);
-        add_terms<T, SET>(r, p, 0, v, p.shared - i);
-    }
+        add_terms<T, SET>(r, p, 0, v, m);
+    });
     return r;
 }
 
@@ -291,8 +333,8 @@ static __device__ __forceinline__ void probabilities(const row_sums<T> &r, float
 {
 #pragma unroll
     for (int k = 0; k < N; k++) {
-        v.s[k] = share_s * exp_of<T>((v.zs[k] - r.student.max) * r.student.inv_temperature);
-        v.t[k] = share_t * exp_of<T>((v.zt[k] - r.teacher.max) * r.teacher.inv_temperature);
+        v.s[k] = share_s * exponential(r.student, v.zs[k]);
+        v.t[k] = share_t * exponential(r.teacher, v.zt[k]);
     }
 }
 
@@ -302,26 +344,68 @@ static __device__ void walk_again(const logits<T> &h, const logits<T> &ht, const
                                   const row_params &p, const struct loss_row &row, row_sums<T> &r)
 {
     constexpr int N = VECTOR<T>;
-    for (int64_t i = (int64_t)threadIdx.x * N; i < p.shared; i += (int64_t)blockDim.x * N) {
+    each_vector<N>(p.shared, p.shared, [&](int i, int n, int) {
         entries<T, N> v = {};
-        load_logits(h, z, i, v.zs);
-        load_logits(ht, zt, i, v.zt);
+        load_logits(h, z, i, n, v.zs);
+        load_logits(ht, zt, i, n, v.zt);
         probabilities(r, (float)(1 / row.student.sum), (float)(1 / row.teacher.sum), v);
-        add_terms<T, SET>(r, p, 1, v, p.shared - i);
-    }
+        add_terms<T, SET>(r, p, 1, v, n);
+    });
 }
 
-template <unsigned SET>
-static __device__ __forceinline__ float own_gradient(const row_params &p, const row_gradient &g,
-                                                     struct loss_entry x)
+/* Adds what gradients have of their own. v's probabilities are set. */
+template <class T, unsigned SET, int N>
+static __device__ __forceinline__ void add_own(float (&d)[N], const row_sums<T> &r,
+                                               const row_params &p, const row_gradient &g,
+                                               entries<T, N> &v, int n)
 {
-    float sum = 0;
-#define LOSS(name, softmaxes, with, n, has_own, teacher, title) \
+    if (reads<SET>(p, OF_TEACHER))
+        probabilities(r, g.share_s, g.share_t, v);
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        struct loss_entry x = {v.zs[k], v.zt[k], v.s[k], v.t[k]};
+        float sum = 0;
+#define LOSS(name, softmaxes, with, n_sums, has_own, teacher, title) \
     if ((has_own) && has<SET>(p, LOSS_##name)) \
         sum += name##_gradient(x, p.kind, g.own[LOSS_##name]);
 #include "../losses.def"
 #undef LOSS
-    return sum;
+        d[k] += k < n ? sum : 0;
+    }
+}
+
+/* Adds the part of a gradient that is `factor` times the exponentials of the first n logits. */
+template <class T, int N>
+static __device__ __forceinline__ void add_softmax(float (&d)[N], float factor, const softmax<T> &s,
+                                                   const float (&z)[N], int n)
+{
+    if (factor == 0)
+        return;
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        d[k] += k < n ? factor * exponential(s, z[k]) : 0;
+}
+
+/* d: the gradient with respect to finished logits v. Becomes that with respect to the head's
+ * products, with the label's part, if the label is among those from entry i on. */
+template <class T, int N>
+static __device__ __forceinline__ void finish_gradient(const logits<T> &h, const float (&v)[N],
+                                                       int i, int32_t label, float of_label,
+                                                       float (&d)[N])
+{
+    if ((unsigned)(label - i) < N)
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            d[k] += i + k == label ? of_label : 0;
+    if (h.cap > 0) {
+        float slope = 1 / h.cap;
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            d[k] *= 1 - v[k] * slope * (v[k] * slope);
+    }
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        d[k] *= h.scale;
 }
 
 template <class T, unsigned SET>
@@ -331,41 +415,22 @@ static __device__ __forceinline__ void put_gradient(const logits<T> &h, const lo
                                                     int32_t label)
 {
     constexpr int N = VECTOR<T>;
-    const struct loss_mix m = g.mix;
-    float slope = h.cap > 0 ? 1 / h.cap : 0;
-    bool probable = has_own<SET>(p) && reads<SET>(p, OF_TEACHER);
-    for (int64_t i = (int64_t)threadIdx.x * N; i < h.V; i += (int64_t)blockDim.x * N) {
+    const struct loss_mix mix = g.mix;
+    each_vector<N>(h.V, SET == SET_CE ? h.V : p.shared, [&](int i, int n, int m) {
         entries<T, N> v = {};
-        float out[N];
-        load_logits(h, z, i, v.zs);
-        if (SET != SET_CE && i < p.shared) {
-            load_logits(ht, zt, i, v.zt);
-            if (probable)
-                probabilities(r, g.share_s, g.share_t, v);
+        float d[N] = {};
+        load_logits(h, z, i, n, v.zs);
+        add_softmax(d, mix.all, r.all, v.zs, n);
+        if (SET != SET_CE && m > 0) {
+            load_logits(ht, zt, i, m, v.zt);
+            add_softmax(d, mix.student, r.student, v.zs, m);
+            add_softmax(d, mix.teacher, r.teacher, v.zt, m);
+            if (has_own<SET>(p))
+                add_own<T, SET>(d, r, p, g, v, m);
         }
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            float x = v.zs[k] * slope, d = m.all != 0 ? m.all * exp_of<T>(v.zs[k] - r.all.max) : 0;
-            if (SET != SET_CE && i + k < p.shared) {
-                if (m.student != 0)
-                    d += m.student * exp_of<T>((v.zs[k] - r.student.max) * p.inv_temperature);
-                if (m.teacher != 0)
-                    d += m.teacher * exp_of<T>((v.zt[k] - r.teacher.max) * p.inv_temperature);
-                if (has_own<SET>(p)) {
-                    struct loss_entry x4 = {v.zs[k], v.zt[k], v.s[k], v.t[k]};
-                    d += own_gradient<SET>(p, g, x4);
-                }
-            }
-            if (i + k == label)
-                d += m.label;
-            out[k] = d * (1 - x * x) * h.scale;
-        }
-        if (i + N <= h.V)
-            store(z + i, out);
-        else
-            for (int k = 0; k < N && i + k < h.V; k++)
-                z[i + k] = narrow<T>(out[k]);
-    }
+        finish_gradient(h, v.zs, i, label, mix.label, d);
+        store_some(z, i, n, d);
+    });
 }
 
 /* ---- a row */
@@ -401,8 +466,10 @@ template <class T>
 static __device__ void skip_row(const logits<T> &h, T *z, const row_params &p, int columns,
                                 double *out)
 {
-    for (int64_t i = threadIdx.x; p.want_gradient && i < h.V; i += blockDim.x)
-        z[i] = narrow<T>(0);
+    constexpr int N = VECTOR<T>;
+    const float zeros[N] = {};
+    auto clear = [&](int i, int n, int) { store_some(z, i, n, zeros); };
+    each_vector<N>(p.want_gradient ? h.V : 0, h.V, clear);
     for (int i = (int)threadIdx.x; i < columns; i += (int)blockDim.x)
         out[i] = 0;
 }

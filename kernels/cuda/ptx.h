@@ -1,7 +1,7 @@
 /* What only the device compiler can translate, each in a small function: shared memory, launches,
  * and instructions without a CUDA C++ equivalent (ldmatrix, mma.sync m16n8k16 for bf16 with f32
- * sums, cp.async, ex2). sm_80 and later. Included as <ptx.h>: tests/emulator has a ptx.h of its
- * own, which is found first there.
+ * sums, cp.async, ex2, rcp). sm_80 and later. Included as <ptx.h>: tests/emulator has a ptx.h of
+ * its own, which is found first there.
  *
  * A fragment of mma is spread over a warp, pairs of bf16 in a register, lower column first. With g
  * = lane / 4 and i = 2 * (lane % 4), a lane holds
@@ -83,6 +83,14 @@ static __device__ __forceinline__ float exp2_fast(float x)
 {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* 1 / x, 2^-23 off; 0 beyond 2^126 */
+static __device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 

@@ -110,5 +110,6 @@ static inline void async_wait(void)
 }
 
 static inline float exp2_fast(float x) { return exp2f(x); }
+static inline float reciprocal_fast(float x) { return 1 / x; }
 
 #endif
