@@ -34,12 +34,13 @@ int train_rows_of(struct train_rows *own, const struct train_options *o, struct 
 
 /* ---- who owns what */
 
-/* Large enough to be sent at full speed, and enough of them that few are left when the backward
- * pass ends. */
+/* Large enough to be sent at full speed, which takes more the longer the ring of processes is
+ * (docs/scaling.md), and enough of them that few are left when the backward pass ends. */
 static int64_t bucket_size(int64_t n)
 {
-    enum { LARGEST = 1 << 22, FEWEST = 16 };
-    int64_t size = min64(LARGEST, (n + FEWEST - 1) / FEWEST);
+    enum { SMALLEST = 1 << 22, EACH = SMALLEST / 8, FEWEST = 16 };
+    int64_t full = max64(SMALLEST, (int64_t)EACH * world_size()),
+            size = min64(full, (n + FEWEST - 1) / FEWEST);
     int64_t unit = (int64_t)WORLD_ALIGN * world_size(); /* so that all its pieces are equal */
     return world_size() == 1 ? n : (size + unit - 1) / unit * unit;
 }

@@ -56,14 +56,20 @@ near(m.collective(a, 8, 3.6e9), 8.4e-6 + 7 * 3.4e-6 + 3.6e9 * 7 / 8 / 360e9)
 slow = {**a, "nic": 30e9}
 near(m.collective(slow, 24, 2.4e9), 8.4e-6 + 21 * 3.4e-6 + 2 * 14e-6 + 2.4e9 * 23 / 24 / 240e9)
 # a link that takes 1 s for each collective and 1 s for 4 bytes: ready at 1, 2, 3
-one = {**a, "collective": 1, "hop.node": 0, "nvlink": 3.0, "bucket": 4}
+one = {**a, "collective": 1, "hop.node": 0, "nvlink": 3.0}
 assert m.collective(one, 4, 4) == 2
 three = [(1, 4), (2, 4), (3, 4)]
-assert m.exposed(one, 4, three) == 1 + 3 * 2 - 3  # begins at 1, ends at 7
-assert m.exposed({**one, "bucket": 8}, 4, three) == 2 + 3 + 2 - 3  # two buckets, 8 and 4
-assert m.exposed({**one, "bucket": 99}, 4, three) == 3 + 4 - 3
-assert m.exposed({**one, "bucket": 2}, 4, three) == 1 + 6 * 1.5 - 3  # six of 2
-assert m.exposed(one, 1, three) == 0
+def exposed(bytes, ranks=4):
+    m.bucket_bytes = lambda a, ranks, size: bytes
+    return m.exposed(one, ranks, three)
+sizes = m.bucket_bytes
+assert exposed(4) == 1 + 3 * 2 - 3  # begins at 1, ends at 7
+assert exposed(8) == 2 + 3 + 2 - 3  # two buckets, 8 and 4
+assert exposed(99) == 3 + 4 - 3
+assert exposed(2) == 1 + 6 * 1.5 - 3  # six of 2
+assert exposed(4, ranks=1) == 0
+# buckets of 4 Mi values of 4 bytes on up to 8 cards, at most a sixteenth
+assert [sizes(a, n, 1e10) for n in (2, 8, 16, 4096)] == [2 ** 24, 2 ** 24, 2 ** 25, 625e6]
 # gradients: the head's first, unless it is the embedding's
 s = m.Shape(E=2, L=2, H=1, K=1, D=1, F=1, V=7)
 layer = 4 * (2 * 2 * 1 * 2 + 3 * 2)
@@ -131,7 +137,9 @@ P
 import json
 for n in 4, 1, 2:
     seconds = 10 / min(n, 2) + 2 * 1e9 * (n - 1) / n / 4e9
-    print(json.dumps(dict(processes=n, cores=2, step_seconds=seconds, gradient_bytes=1e9)))
+    for slower in 2, 1, 3:
+        print(json.dumps(dict(processes=n, cores=2, step_seconds=seconds * slower,
+                              gradient_bytes=1e9)))
 P
     "$SIMULATE" processes processes --json > fitted
     "$SIMULATE" processes < processes | grep -q '| 4 | 5.38 | 5.38 | 0.93 | 4e9 |'
@@ -140,6 +148,7 @@ import json
 for n in 1, 2, 4:
     print(json.dumps(dict(row="train X", threads=n, tokens_per_second=1 / (0.2 + 0.8 / n),
                           serial_share=0.1)))
+print(json.dumps(dict(row="train X", threads=4, tokens_per_second=1e-3, serial_share=0.2)))
 P
     "$SIMULATE" threads threads --json > rows
     python3 - << 'P'
