@@ -120,7 +120,7 @@ static __global__ void __launch_bounds__(WARPS *WARP)
                      const float *memo, float2 *stats)
 {
     enum { N = 8 };
-    int64_t j = ((int64_t)blockIdx.x * (WARPS * WARP) + threadIdx.x) / lanes;
+    int64_t j = (int64_t)blockIdx.x * (WARPS * WARP / lanes) + (int)threadIdx.x / lanes;
     float delta = 0, a[N], b[N];
     out += j * s.D;
     dout += j * s.D;
@@ -142,8 +142,9 @@ static __global__ void __launch_bounds__(WARPS *WARP)
         delta += __shfl_xor_sync(ALL_LANES, delta, bits);
     if (j >= count || threadIdx.x % lanes)
         return;
-    int64_t token = j / s.heads, seq = token / s.seq_len, h = j % s.heads;
-    stats[(seq * s.kv_heads + h / s.group) * s.rows + token % s.seq_len * s.group + h % s.group] =
+    entry at = entry_of(j, s.heads), token = entry_of(at.row, s.seq_len);
+    int h = (int)at.column, g = h / s.group;
+    stats[(token.row * s.kv_heads + g) * s.rows + token.column * s.group + h - g * s.group] =
         make_float2(memo[j], delta);
 }
 

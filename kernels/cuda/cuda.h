@@ -78,8 +78,12 @@ static inline void launch(const struct op_args *c, const char *name, dim3 grid, 
                 name, shared, g->shared_most);
         return;
     }
-    if (shared > SHARED_PLAIN)
+    if (shared > SHARED_PLAIN) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        /* the driver's own choice of cache and shared memory may leave room for one block only */
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared);
+    }
     start_kernel(name, grid, block, shared, g->stream, kernel, arguments...);
 }
 

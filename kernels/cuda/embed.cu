@@ -188,13 +188,15 @@ static __global__ void __launch_bounds__(WARP *WALKERS)
     __syncthreads();
     if (threadIdx.y || column >= E)
         return;
-    float *to = dw + id * E + column;
+    float *to = dw + id * E + column, before[N];
+    load(to, before);
 #pragma unroll
     for (int i = 0; i < N; i++) {
         for (int k = 1; k < WALKERS; k++)
             sum[i] += part[k][i * WARP + threadIdx.x];
-        to[i] += scale * sum[i];
+        sum[i] = before[i] + scale * sum[i];
     }
+    store(to, sum);
 }
 
 template <class T, int N> static void launch_backward(const struct op_args *c, const int32_t *order)
@@ -210,7 +212,7 @@ static void embed_bwd(const struct op_args *c)
         return;
     const int32_t *order = sort_places(c);
     BY_DTYPE(c->out.dtype, T, {
-        if (c->w[0].cols % VECTOR<T> == 0 && aligned16(c->out.g))
+        if (c->w[0].cols % VECTOR<T> == 0 && aligned16(c->out.g) && aligned16(c->w[0].g))
             launch_backward<T, VECTOR<T>>(c, order);
         else
             launch_backward<T, 1>(c, order);

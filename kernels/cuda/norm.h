@@ -16,7 +16,7 @@ namespace norms
 {
 
 /* SUMS_MOST: bytes of a block's sums in shared memory */
-enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 512, SUMS_MOST = 90 << 10 };
+enum { THREADS = 128, WARP_MOST = 1024, PARTS_MOST = 1024, SUMS_MOST = 90 << 10 };
 
 /* w_step, b_step: n if every group has its own, else 0. w, b NULL: 1, 0. */
 struct shape {
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(THREADS) forward(shape s, const T *x, T
             first = (int64_t)(threadIdx.x % LANES) * N;
     if (p >= s.pieces)
         return;
-    int64_t g = p % s.groups;
+    int64_t g = entry_of(p, s.groups).column;
     sum_t mean = 0, square = 0;
     float v[N], f[N], shift[N] = {};
     x += p * s.n;
@@ -133,6 +133,8 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
         int64_t at = i / N * to.vector;
         load(x + i, v);
         load(dy + i, d);
+        if (dx && !s.set_dx)
+            load(dx + i, sum);
         if (to.dw)
 #pragma unroll
             for (int k = 0; k < N; k++)
@@ -144,12 +146,10 @@ static __device__ __forceinline__ void backward_piece(const shape &s, const floa
         if (!dx)
             continue;
         weights(s, w, i, f);
-        if (!s.set_dx)
-            load(dx + i, sum);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            sum[k] = (s.set_dx ? 0 : sum[k]) + r * (d[k] * f[k] - shift - (v[k] - m) * back);
-        store(dx + i, sum);
+            d[k] = (s.set_dx ? 0 : sum[k]) + r * (d[k] * f[k] - shift - (v[k] - m) * back);
+        store(dx + i, d);
     }
 }
 
@@ -187,9 +187,10 @@ static __global__ void __launch_bounds__(THREADS)
     for (int64_t k = (int64_t)blockIdx.x * TEAMS + team; k < s.pieces / stride;
          k += (int64_t)gridDim.x * TEAMS) {
         int64_t p = k * stride + blockIdx.y;
-        backward_piece<T, N, LANES, CENTRED>(s, s.w ? s.w + p % s.groups * s.w_step : NULL,
-                                             x + p * s.n, dy + p * s.n, dx ? dx + p * s.n : NULL,
-                                             memo + (CENTRED ? 2 * p : p), first, to);
+        const float *w = s.w ? s.w + entry_of(p, s.groups).column * s.w_step : NULL;
+        backward_piece<T, N, LANES, CENTRED>(s, w, x + p * s.n, dy + p * s.n,
+                                             dx ? dx + p * s.n : NULL, memo + p * (CENTRED + 1),
+                                             first, to);
     }
     __syncthreads();
     for (int64_t i = threadIdx.x; i < s.n && !in_place; i += THREADS)

@@ -57,6 +57,7 @@ static __global__ void __launch_bounds__(WARP *WALKERS)
     SHARED(double, part, [WALKERS][WARP]);
     int64_t i = (int64_t)blockIdx.x * WARP + threadIdx.x;
     double s = 0;
+#pragma unroll 4
     for (int64_t t = (int64_t)blockIdx.y * WALKERS + threadIdx.y; t < rows && i < n;
          t += (int64_t)gridDim.y * WALKERS)
         s += (double)widen(x[t * ld + i]);

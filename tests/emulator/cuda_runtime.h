@@ -165,7 +165,11 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToDevice,
     cudaMemcpyDefault
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+enum { cudaSharedmemCarveoutMaxShared = 100 };
 enum cudaStreamCaptureMode {
     cudaStreamCaptureModeGlobal,
     cudaStreamCaptureModeThreadLocal,
@@ -216,9 +220,11 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t emulated_allow_shared(const void *kernel, int bytes);
 template <class F>
-static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute, int bytes)
+static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute which, int value)
 {
-    return emulated_allow_shared((const void *)f, bytes);
+    if (which == cudaFuncAttributePreferredSharedMemoryCarveout)
+        return cudaSuccess;
+    return emulated_allow_shared((const void *)f, value);
 }
 
 /* ---- what ptx.h and the shim of cuBLASLt build on */
