@@ -72,6 +72,8 @@ ldlibs  += $(if $(cublas),$(cublas) \
            -Wl$(comma)-rpath$(comma)$(abspath $(dir $(cublas))),-lcublasLt)
 ldlibs  += $(if $(NCCL),$(if $(nccl),$(nccl) \
            -Wl$(comma)-rpath$(comma)$(abspath $(dir $(nccl))),-lnccl))
+# the libraries may also lie in lib/ beside the programs, or in lib/ of the build
+ldlibs  += -Wl$(comma)-rpath$(comma)'$$ORIGIN/lib:$$ORIGIN/../lib:$$ORIGIN/../../lib'
 ldlibs  += $(shell $(NVCC) -dryrun -x cu /dev/null 2>&1 | sed -n 's/.* LIBRARIES=//p') \
            -lcudart_static -ldl -lrt -lpthread $(stdcxx)
 endif
@@ -260,7 +262,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
 ifneq ($(CUDA),0)
-ROWS    ?= eval S135, train S135, kd S135 S90, train B06, kd B1 B06, kd B8 B4
+ROWS    ?= train S135, train B1, kd B1 B06, eval S135, kd S135 S90, train B06, kd B8 B4
 BENCH_OPTIONS ?= --device cuda --ops
 endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, \

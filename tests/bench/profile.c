@@ -148,16 +148,19 @@ struct sum {
     double seconds, bound;
 };
 
-static void print_sum(const char *name, const char *direction, const struct sum *s, int is_product)
+/* Returns its seconds. */
+static double print_sum(const char *name, const char *direction, const struct sum *s,
+                        int is_product)
 {
     if (s->calls)
         printf("{\"op\":\"%s\",\"direction\":\"%s\",\"calls\":%lld,\"ms\":%.3f,\"share\":%.3f,"
                "\"of\":\"%s\"}\n",
                name, direction, (long long)s->calls, 1e3 * s->seconds, s->bound / s->seconds,
                is_product ? "product" : "copy");
+    return s->seconds;
 }
 
-void profile_print(struct tape *t, const struct batch *b, const struct ceiling *ceiling)
+double profile_print(struct tape *t, const struct batch *b, const struct ceiling *ceiling)
 {
     static const char *const directions[] = {"forward", "backward", "zero"};
     struct sum sums[3][OP_COUNT] = {0};
@@ -177,9 +180,10 @@ void profile_print(struct tape *t, const struct batch *b, const struct ceiling *
         s->seconds += seconds_of(t->x, t->step, run_event, &r);
         s->bound += flops > 0 ? flops / ceiling->product : bytes / ceiling->copy;
     }
+    double seconds = 0;
     for (int op = 0; op < OP_COUNT; op++)
         for (int d = 0; d < 2; d++)
-            print_sum(ops[op].name, directions[d], &sums[d][op],
-                      op == OP_linear || op == OP_attention || op == OP_loss);
-    print_sum("gradients", directions[2], &sums[2][0], 0);
+            seconds += print_sum(ops[op].name, directions[d], &sums[d][op],
+                                 op == OP_linear || op == OP_attention || op == OP_loss);
+    return seconds + print_sum("gradients", directions[2], &sums[2][0], 0);
 }

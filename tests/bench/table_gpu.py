@@ -1,7 +1,7 @@
 """Readings of pipelines/bench-gpu (JSON lines on stdin: rows of `bench --device cuda --ops`, of the
 peer with "peer", and of single ops) -> Markdown: a table of rows with both speeds, the ratio, model
-FLOP utilisation and memory, and one of the ops with their share of what the card can do. A row that
-one side could not run says so, and below why."""
+FLOP utilisation and memory, and one of the ops with their share of what the card can do. Of the
+peer's forms the fastest counts. A row that one side could not run says so, and below why."""
 import json
 import statistics
 import sys
@@ -28,18 +28,22 @@ def main():
                 f"{max(r['used_gb'] for r in own):.1f}"]
         else:
             cells += ["", "did not run", "", "", ""]
+        forms = {r.get("form") for r in peer}
         if peer:
+            speeds = lambda form: [r["tokens_per_second"] for r in peer if r.get("form") == form]
+            best = max(forms, key=lambda form: statistics.median(speeds(form)))
+            peer = [r for r in peer if r.get("form") == best]
             other = statistics.median(r["tokens_per_second"] for r in peer)
             cells += [
-                f"{other:.0f}", f"{statistics.median(r['mfu_of_989'] for r in peer):.1%}",
+                f"{other:.0f} {best}", f"{statistics.median(r['mfu_of_989'] for r in peer):.1%}",
                 f"{max(r['peak_gb'] for r in peer):.1f}"]
         else:
             cells += ["did not run", "", ""]
         cells.append(f"{speed / other:.2f}" if own and peer else "")
         print("| " + " | ".join(cells) + " |")
+    side = lambda r: "PyTorch " + r["form"] if "peer" in r else "pare"
     for line in dict.fromkeys(
-            f"\nRow {r['row']}, {'PyTorch' if 'peer' in r else 'pare'}: {r['failed']}" for r in rows
-            if "failed" in r):
+            f"\nRow {r['row']}, {side(r)}: {r['failed']}" for r in rows if "failed" in r):
         print(line)
     for r in rows:
         if r.get("product_tflops"):
