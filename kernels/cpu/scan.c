@@ -163,7 +163,8 @@ static const float *C_of(const struct head *a, int64_t t)
 /* Channels from `first` on, as many as there are; the rest zeros. */
 static void channels_read(const struct head *a, const float *row, int64_t first, lanes to[VECTORS])
 {
-    memset(to, 0, WIDE * sizeof(float));
+    for (int v = 0; v < VECTORS; v++)
+        to[v] = (lanes){0};
     memcpy(to, row, (size_t)min64(WIDE, a->s->head_dim - first) * sizeof(float));
 }
 

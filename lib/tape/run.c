@@ -341,6 +341,7 @@ static int batch_check(const struct tape *t, const struct batch *b, struct err *
 static void batch_put(struct tape *t, const struct batch *b)
 {
     size_t tokens = (size_t)(b->n_seq * b->seq_len), bytes = tokens * sizeof *t->ids;
+    int32_t pos0 = (int32_t)b->pos0;
     exec_put(t->x, t->ids, b->ids, bytes);
     if (b->labels)
         exec_put(t->x, t->labels, b->labels, bytes);
@@ -349,7 +350,7 @@ static void batch_put(struct tape *t, const struct batch *b)
     if (b->token_data)
         exec_put(t->x, t->token_data, b->token_data, tokens * (size_t)b->token_bytes);
     if (t->pos0)
-        exec_put(t->x, t->pos0, &(int32_t){(int32_t)b->pos0}, sizeof *t->pos0);
+        exec_put(t->x, t->pos0, &pos0, sizeof pos0);
 }
 
 /* A captured graph has the rope tables of one batch. */
