@@ -133,11 +133,7 @@ static json_t *record(struct tool *t, const char *name, const struct model_spec 
     json_object_set_new(j, "groups", groups_record(c)); /* of NULL: nothing */
     json_object_set_new(j, "seconds", json_real(round(seconds * 1e3) / 1e3));
     json_object_set_new(j, "tokens_per_second", json_integer(llround((double)c->tokens / seconds)));
-    json_object_set_new(j, "peak_rss", json_integer(usage_peak_bytes()));
-    json_object_set_new(j, "threads", json_integer(tool_exec(t)->threads));
-    if (world_size() > 1)
-        json_object_set_new(j, "processes", json_integer(world_size()));
-    json_object_set_new(j, "math", json_string(exec_math_library()));
+    tool_put_machine(t, j);
     return j;
 }
 

@@ -346,6 +346,8 @@ int main(int argc, char **argv)
     struct tool *t = tool_begin(&desc, argc, argv);
     struct err log_err = {0};
     resolve_options(t);
+    if (world_size() > 1) /* on which rounding depends */
+        tool_record(t, "processes", json_integer(world_size()));
     stop = tool_catch_signals(t);
     open_inputs(t);
     struct model_out *out = open_output(t);

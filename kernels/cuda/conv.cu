@@ -70,7 +70,7 @@ template <class T, class W> struct conv_forward {
     template <int N> __device__ void at(int64_t i) const
     {
         entry at = entry_of(i, k.C);
-        y[i] = narrow<T>(act_value<ACT_SILU>(k.sum(at.row, at.column)));
+        y[i] = narrow<T>(act_at<ACT_SILU, T>(k.sum(at.row, at.column)).value);
     }
 };
 
@@ -107,7 +107,7 @@ template <class T, class W> struct conv_backward {
     T *dx;
     __device__ float slope(int64_t t, int64_t c) const
     {
-        return widen(dy[t * k.C + c]) * act_slope<ACT_SILU>(k.sum(t, c));
+        return widen(dy[t * k.C + c]) * act_at<ACT_SILU, T>(k.sum(t, c)).slope;
     }
     template <int N> __device__ void at(int64_t i) const
     {

@@ -104,6 +104,15 @@ const char *tool_compute_name(struct tool *t)
     return x->tf32 ? "tf32" : dtype_name(x->compute);
 }
 
+void tool_put_machine(struct tool *t, json_t *record)
+{
+    json_object_set_new(record, "peak_rss", json_integer(usage_peak_bytes()));
+    json_object_set_new(record, "threads", json_integer(tool_exec(t)->threads));
+    if (world_size() > 1)
+        json_object_set_new(record, "processes", json_integer(world_size()));
+    json_object_set_new(record, "math", json_string(exec_math_library()));
+}
+
 /* ---- memory before it is spent */
 
 /* Options that lower the memory of activations, of those that the tool has: "lower --a or --b; ".

@@ -174,8 +174,6 @@ static json_t *tool_step(struct tool *t, char id[ST_DIGEST])
             json_object_set_new(step, "compute", json_string(tool_compute_name(t)));
         json_object_set_new(step, "threads", json_integer(x->threads));
         json_object_set_new(step, "math", json_string(exec_math_library()));
-        if (world_size() > 1)
-            json_object_set_new(step, "processes", json_integer(world_size()));
     }
     return step;
 }

@@ -110,6 +110,9 @@ struct model_out *tool_model_out(struct tool *t, const char *path, const struct 
 const char *tool_output(const struct tool *t); /* the value of -o, or NULL */
 /* The header of a stream made by this run, as tool_out writes it; meta: stolen. New reference */
 json_t *tool_head(struct tool *t, const char *kind, json_t *meta);
+/* Adds to a record what it was computed with: peak_rss, threads, math, and of several processes how
+ * many. */
+void tool_put_machine(struct tool *t, json_t *record);
 /* Progress on stderr, without --quiet: done / total units, time left, pace. On a terminal one line,
  * no wider than it is, drawn again at most 6 times a second, and at least once while a unit takes
  * longer. Elsewhere a line after a second and then one a minute, and at every hundredth of the

@@ -107,3 +107,15 @@ refused() {
         processes 2 "$BIN/eval-ppl" "$MODEL" pipe
     refused "works as one process, not as 2" processes 2 "$BIN/ts-dump" tokens.tsz
 }
+
+@test "a student learns the same from the pipe of two processes and of one" {
+    mkfifo logits
+    teach() { "$@" --quiet "$MODEL" tokens.tsz --top-k 4 --batch-size 2 -o logits; }
+    for n in 1 2; do
+        teach processes $n "$BIN/dump-logits" &
+        "$BIN/kd-train" --quiet "$MODEL" --data tokens.tsz --teacher-logits logits --max-steps 1 \
+            -o of$n 2> notes || { cat notes; false; }
+        wait $!
+    done
+    cmp of1 of2
+}
