@@ -40,7 +40,9 @@ static const struct tool_desc desc = {
     "Reads a model and token streams; writes activation sums. One forward pass, without the "
     "output head, serves every axis, aggregation and target shape: FFN neurons, heads, KV groups, "
     "hidden channels, layers and contiguous blocks of layers. Each sequence is one sample. Memory "
-    "does not grow with the number of samples.\n\nTOKENS:N takes the first N sequences of a "
+    "does not grow with the number of samples; with --stream-layers, what enters the last N layers "
+    "(--block-size) is kept of all tokens, where memory does not hold it in a file in "
+    "TMPDIR.\n\nTOKENS:N takes the first N sequences of a "
     "stream (unless a file has that name), so that texts can be mixed.\n\nParts of a text may be "
     "summed separately "
     "and joined with ts-cat, which refuses to count a part twice.",
@@ -49,7 +51,7 @@ static const struct tool_desc desc = {
     opts,
     2,
     -1,
-    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD};
+    TOOL_OUTPUT | TOOL_COMPUTE | TOOL_MODEL | TOOL_WORLD | TOOL_LAYERS};
 
 /* A TOKENS operand. */
 struct token_text {
@@ -195,12 +197,38 @@ static void run_text(struct job *j, struct token_text *x)
                   (long long)x->most);
 }
 
-static void run_all(struct job *j)
+static void run_texts(struct job *j)
 {
     tool_progress(j->t, 0, j->tokens, "tokens");
     for (int i = 0; i < j->n_texts; i++)
         run_text(j, &j->texts[i]);
     run_batch(j);
+}
+
+static void show_sections(void *t, int64_t done, int64_t of)
+{
+    tool_progress(t, done, of, "sections");
+}
+
+/* Of a model that comes layer by layer, the batches of all texts are read first. */
+static void run_all(struct job *j, const struct model *m)
+{
+    struct tool *t = j->t;
+    struct err *e = tool_err(t);
+    if (m->sections)
+        run_texts(j);
+    struct batches *b = calibrate_batches(j->c, e);
+    tool_check(t);
+    tool_predict_batches(t, NULL,
+                         (struct memory_part[]){tool_weights(m),
+                                                {"activations and sums", calibrate_bytes(j->c), 0},
+                                                {0}},
+                         b);
+    if (m->sections)
+        calibrate_run(j->c, show_sections, t, e);
+    else
+        run_texts(j);
+    tool_check(t);
 }
 
 /* Which sequences went in, for ts-cat, and a note if any was cut. */
@@ -253,12 +281,8 @@ int main(int argc, char **argv)
     if (!(j.c = calibrate_open(tool_exec(t), &m, j.room, j.max_len, block_size ? block_size : most,
                                e)))
         tool_check(t);
-    tool_predict_memory(t, NULL,
-                        (struct memory_part[]){{"weights", (int64_t)m.weights.size, 1},
-                                               {"activations and sums", calibrate_bytes(j.c), 0},
-                                               {0}});
     j.ids = mem_alloc((size_t)(j.room * j.max_len) * sizeof *j.ids);
-    run_all(&j);
+    run_all(&j, &m);
     struct acts *a = calibrate_acts(j.c);
     add_shards(&j, a, &m.spec);
     tool_note(t, "%lld samples, %lld positions", (long long)a->samples, (long long)a->positions);

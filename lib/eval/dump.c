@@ -234,12 +234,13 @@ static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
     return d->x->err.set ? err_set(e, "%s", d->x->err.msg) : 0;
 }
 
-static int left(void *user, int64_t i, struct err *e)
+static int left(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
 {
     const struct dump *d = user;
     int64_t first, end;
+    (void)from;
     range(d, i, &first, &end);
-    for (int64_t w = first; w < end; w++)
+    for (int64_t w = first; w < end && to == d->layers; w++)
         if (put(d, i, w, d->record, e))
             return -1;
     return 0;

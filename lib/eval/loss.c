@@ -127,12 +127,13 @@ static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
 }
 
 /* Results are zeros until they are joined. */
-static int left(void *user, int64_t i, struct err *e)
+static int left(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
 {
     struct eval *v = user;
     int64_t first = i * v->batch_size, end = min64(first + v->batch_size, v->windows.n);
+    (void)from;
     (void)e;
-    for (int64_t k = first; k < end; k++) {
+    for (int64_t k = first; k < end && to == v->layers; k++) {
         v->nll[k] = v->squares[k] = 0;
         if (v->against)
             divergences_add_zeros(&v->divergences, v->counts[k]);

@@ -1,5 +1,5 @@
-/* Taps on a tape, and what they add to the calibration sums. See calibrate.h. */
-#include "calibrate.h"
+/* Batches of a calibration, and what they add to the sums. See calibrate.h. */
+#include "calibrate_private.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -14,371 +14,151 @@
  * the whole group. */
 enum { GROUP = 8 };
 
-struct tap_sum {
-    struct calibration *c;
-    enum op op;                 /* seq_stats, or of a mixture's inputs expert_stats, expert_use */
-    int64_t stat, units, width; /* stat: index into acts.stats */
-    int norm;                   /* as in seq_stats */
-    /* [AGG_COUNT][n_seq][channels] of a batch, in device memory */
-    double *there;
-    struct tap_sum *next; /* more sums of the same tap */
-};
-struct tap_block {
-    struct calibration *c;
-    int64_t layer;
-};
-
-struct calibration {
-    struct exec *x;
-    struct tape *tape;
-    struct acts acts;
-    int64_t n_seq, seq_len, batches; /* the last: so far */
-    /* points compared per pass: all, if the ring holds nearly as many anyway; points in the ring */
-    int64_t group, slots;
-    struct tap_sum **sums; /* every one */
-    int64_t n_sums;
-    struct tap_block *blocks; /* [L + 1] */
-    /* cosines of the last points, fetched: for each call [group][block_size][positions] */
-    double *cosines;
-    /* [n_seq][block_size, L] of a batch: sums over a sequence's positions */
-    double *cosine_sums;
-    struct arena arena; /* device memory: `there` of the sums, */
-    double *cosines_there;
-    /* for each sequence of a batch: scratch of the ops that look at experts, expert_use */
-    int64_t expert_scratch, expert_use;
-    unsigned char *experts;
-    unsigned char *ring; /* and [slots][T, E]: inputs of the last blocks */
-    void *host;          /* of exec_view */
-};
-
-/* ---- while the tape runs: called by several threads, each writing only for its own sequences */
-
-static int64_t stat_at(const struct tap_sum *s, int q, int64_t seq)
-{
-    return (q * s->c->n_seq + seq) * s->c->acts.stats[s->stat].units;
-}
-static size_t sum_bytes(const struct tap_sum *s)
-{
-    return (size_t)stat_at(s, AGG_COUNT, 0) * sizeof *s->there;
-}
-
-static void add_values(const struct tap_sum *s, const struct tapped *t,
-                       const struct operand *values)
-{
-    struct op_args call = {.x = t->x, .batch = t->b, .in = {*values}, .rows = values->rows};
-    call.p.seq_stats = (struct seq_stats_params){s->units,
-                                                 s->width,
-                                                 s->norm,
-                                                 s->there + stat_at(s, AGG_MEAN, t->first),
-                                                 s->there + stat_at(s, AGG_L2, t->first),
-                                                 s->there + stat_at(s, AGG_VAR, t->first)};
-    op_forward(OP_seq_stats, &call);
-}
-
-/* Of a mixture's inputs; each sequence has its own part of the memory for that. */
-static void add_experts(const struct tap_sum *s, const struct tapped *t)
-{
-    const struct calibration *c = s->c;
-    struct op_args call = *t->call;
-    struct operand use = {.dtype = t->values->dtype, .rows = call.rows, .cols = s->units};
-    call.scratch = c->experts + t->first * c->expert_scratch;
-    call.p.route.out_mean = s->there + stat_at(s, AGG_MEAN, t->first);
-    call.p.route.out_l2 = s->there + stat_at(s, AGG_L2, t->first);
-    call.p.route.out_var = s->there + stat_at(s, AGG_VAR, t->first);
-    use.v = c->experts + c->n_seq * c->expert_scratch + t->first * c->expert_use;
-    call.out = use;
-    op_forward(s->op, &call);
-    if (s->op == OP_expert_use)
-        add_values(s, t, &use);
-}
-
-static void tap_values(void *user, const struct tapped *t)
-{
-    for (const struct tap_sum *s = user; s; s = s->next)
-        if (s->op == OP_seq_stats)
-            add_values(s, t, t->values);
-        else
-            add_experts(s, t);
-}
-
-/* The input of block p is the output of every block p-n..p-1. Points from..to - 1 and all that they
- * are compared with are in the ring. */
-static void add_cosines(const struct calibration *c, const struct tapped *t, int64_t from,
-                        int64_t to)
-{
-    int64_t N = c->acts.block_size, L = c->acts.axes.size[AXIS_L], T = t->values->rows,
-            row = t->first * t->b->seq_len, at = c->group * N * row;
-    struct op_args call = {.x = t->x,
-                           .in = {*t->values},
-                           .rows = T,
-                           .p.row_cosine = {c->slots, from, to, N, c->cosines_there + at}};
-    call.in[0].v = c->ring + dtype_bytes(t->values->dtype, row * t->values->cols);
-    call.in[0].rows = c->n_seq * c->seq_len;
-    op_forward(OP_row_cosine, &call);
-    exec_get(t->x, c->cosines + at, c->cosines_there + at,
-             (size_t)((to - from) * N * T) * sizeof(double));
-    for (int64_t p = from; p < to; p++)
-        for (int64_t n = 1; n <= N && n <= p; n++)
-            for (int64_t i = 0; i < t->b->n_seq; i++) {
-                const double *cosines = c->cosines + at + ((p - from) * N + n - 1) * T +
-                                        i * t->b->seq_len;
-                double sum = 0;
-                for (int64_t k = 0; k < t->b->seq_len; k++)
-                    sum += cosines[k];
-                c->cosine_sums[((t->first + i) * N + n - 1) * L + p - n] = sum;
-            }
-}
-
-static void tap_residual(void *user, const struct tapped *t)
-{
-    const struct tap_block *block = user;
-    const struct calibration *c = block->c;
-    const struct operand *v = t->values;
-    int64_t p = block->layer, row = p % c->slots * c->n_seq * c->seq_len + t->first * t->b->seq_len;
-    exec_copy(t->x, c->ring + dtype_bytes(v->dtype, row * v->cols), v->v,
-              (size_t)dtype_bytes(v->dtype, v->rows * v->cols));
-    if ((p + 1) % c->group == 0 || p == c->acts.axes.size[AXIS_L])
-        add_cosines(c, t, p - p % c->group, p + 1);
-}
-
 /* ---- after a batch: its sequences are added in order */
 
+/* Adds sequence `seq` of a batch; before: samples before the batch. */
 static int add_stat(struct calibration *c, const struct tap_sum *s, const double *batch,
-                    int64_t seq, struct err *e)
+                    int64_t before, int64_t seq, struct err *e)
 {
-    const struct acts_stat *stat = &c->acts.stats[s->stat];
+    struct acts_stat *stat = &c->acts.stats[s->stat];
     const double *values[AGG_COUNT];
     for (int q = 0; q < AGG_COUNT; q++)
-        values[q] = batch + stat_at(s, q, seq);
+        values[q] = batch + tap_sum_at(s, q, seq);
     for (int64_t i = 0; i < stat->units; i++)
         if (!isfinite(values[AGG_L2][i]))
             return err_set(e, "activations are not finite (%s, unit %" PRId64 ")", stat->name, i);
-    acts_stat_sample(&c->acts.stats[s->stat], c->acts.samples + seq, values);
+    acts_stat_sample(stat, before + seq, values);
     return 0;
 }
 
-/* Adds the values of n sequences, once they are where sums are made. */
-static int add_sum(struct calibration *c, const struct tap_sum *s, int64_t n, struct err *e)
+/* Adds the values of batch i, of n sequences, once they are where sums are made. */
+static int add_sum(struct calibration *c, const struct tap_sum *s, int64_t i, int64_t n,
+                   int64_t before, struct err *e)
 {
-    size_t bytes = sum_bytes(s);
-    const double *batch = turn_is_mine(c->batches) ? exec_view(c->x, &c->host, s->there, bytes)
-                                                   : (c->host = mem_grow(c->host, bytes));
-    if (turn_bring(c->batches, (void *)batch, bytes, e))
+    size_t bytes = tap_sum_bytes(s);
+    const double *batch = turn_is_mine(i) ? exec_view(c->x, &c->host, s->there, bytes)
+                                          : (c->host = mem_grow(c->host, bytes));
+    if (turn_bring(i, (void *)batch, bytes, e))
         return -1;
-    for (int64_t i = 0; i < n && turns_end_here(); i++)
-        if (add_stat(c, s, batch, i, e))
+    for (int64_t k = 0; k < n && turns_end_here(); k++)
+        if (add_stat(c, s, batch, before, k, e))
             return -1;
     return 0;
 }
 
-static int add_cosine_sums(struct calibration *c, int64_t n, struct err *e)
+static int add_cosine_sums(struct calibration *c, int64_t i, int64_t n, struct err *e)
 {
     int64_t cosines = c->acts.block_size * c->acts.axes.size[AXIS_L];
-    if (turn_bring(c->batches, c->cosine_sums, (size_t)(n * cosines) * sizeof(double), e))
+    if (turn_bring(i, c->cosine_sums, (size_t)(n * cosines) * sizeof(double), e))
         return -1;
-    for (int64_t i = 0; i < n * cosines && turns_end_here(); i++)
-        c->acts.block_cosine[i % cosines] += c->cosine_sums[i];
+    for (int64_t k = 0; k < n * cosines && turns_end_here(); k++)
+        c->acts.block_cosine[k % cosines] += c->cosine_sums[k];
     return 0;
 }
+
+/* What sections from..to have summed of batch i, of n sequences. */
+static int add_batch(struct calibration *c, int64_t i, int64_t n, int64_t before, int64_t from,
+                     int64_t to, struct err *e)
+{
+    for (int64_t k = 0; k < c->n_sums; k++)
+        if (c->sums[k]->section >= from && c->sums[k]->section <= to &&
+            add_sum(c, c->sums[k], i, n, before, e))
+            return -1;
+    return add_cosine_sums(c, i, n, e);
+}
+
+/* ---- section by section */
+
+static size_t cosine_sums_bytes(const struct calibration *c)
+{
+    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.size[AXIS_L]) * sizeof(double);
+}
+
+static void keep_batch(struct calibration *c, int64_t i, const struct batch *b, int64_t before)
+{
+    size_t bytes = (size_t)(b->n_seq * b->seq_len) * sizeof *b->ids;
+    int32_t *ids = mem_alloc(bytes);
+    memcpy(ids, b->ids, bytes);
+    c->waiting = mem_grow(c->waiting, (size_t)(i + 1) * sizeof *c->waiting);
+    c->waiting[i] = (struct waiting){*b, before};
+    c->waiting[i].b.ids = ids;
+    c->kept_bytes += (int64_t)bytes;
+}
+
+static const struct batch *fill(void *user, int64_t i, struct err *e)
+{
+    const struct calibration *c = user;
+    (void)e;
+    return &c->waiting[i].b;
+}
+
+/* Compares what entered a block, which is on the tape, with what entered those before, which was
+ * kept. */
+static int compare_section(struct calibration *c, int64_t i, int64_t point, struct err *e)
+{
+    const struct batch *b = &c->waiting[i].b;
+    int64_t rows = b->n_seq * b->seq_len, E = c->acts.axes.size[AXIS_E];
+    size_t bytes = (size_t)dtype_bytes(c->x->compute, rows * E);
+    const struct operand v = {.dtype = c->x->compute, .rows = rows, .cols = E};
+    const struct tapped tapped = {.x = c->x, .b = b, .values = &v};
+    for (int64_t n = 1; n <= c->acts.block_size && n <= point; n++) {
+        const void *earlier = batches_states(&c->batches, i, point - n, e);
+        if (!earlier)
+            return -1;
+        exec_put(c->x, ring_at(c, point - n, 0), earlier, bytes);
+    }
+    exec_copy(c->x, ring_at(c, point, 0), tape_boundary(c->tape, point), bytes);
+    calibrate_compare(c, &tapped, point, point + 1);
+    return 0;
+}
+
+static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *e)
+{
+    struct calibration *c = user;
+    const struct waiting *w = &c->waiting[i];
+    int64_t point = from + 1;
+    memset(c->cosine_sums, 0, cosine_sums_bytes(c));
+    if (turn_is_mine(i) && point > 0 && point <= c->acts.axes.size[AXIS_L] &&
+        compare_section(c, i, point, e))
+        return -1;
+    return add_batch(c, i, w->b.n_seq, w->before, from, to, e);
+}
+
+static void progress(void *user, int64_t n, int64_t of)
+{
+    const struct calibration *c = user;
+    if (c->progress)
+        c->progress(c->user, n, of);
+}
+
+struct batches *calibrate_batches(struct calibration *c, struct err *e)
+{
+    return batches_plan(&c->batches, e) ? NULL : &c->batches;
+}
+
+int calibrate_run(struct calibration *c, calibrate_progress *show, void *user, struct err *e)
+{
+    c->progress = show;
+    c->user = user;
+    int failed = batches_run(&c->batches, e);
+    memcpy(c->acts.axes.digest, c->m->spec.digest, sizeof c->acts.axes.digest);
+    return failed;
+}
+
+/* ---- a batch at a time */
 
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e)
 {
-    if (turn_is_mine(c->batches) && tape_forward(c->tape, b, e))
-        return -1;
-    for (int64_t k = 0; k < c->n_sums; k++)
-        if (add_sum(c, c->sums[k], b->n_seq, e))
-            return -1;
-    if (add_cosine_sums(c, b->n_seq, e))
-        return -1;
-    c->batches++;
+    int64_t before = c->acts.samples, i = c->batches.n++;
     c->acts.samples += b->n_seq;
     c->acts.positions += b->n_seq * b->seq_len;
-    return 0;
-}
-
-/* ---- placing the taps */
-
-static struct tap_sum *sum_new(struct calibration *c, struct tap_sum *next, int64_t units,
-                               int64_t width, int norm, const char *name, int64_t layer)
-{
-    char full[64];
-    struct tap_sum *s = mem_alloc(sizeof *s);
-    if (layer < 0)
-        snprintf(full, sizeof full, "%s", name);
-    else
-        snprintf(full, sizeof full, "%s.%" PRId64, name, layer);
-    acts_add_stat(&c->acts, full, norm ? units : units * width);
-    *s = (struct tap_sum){c, OP_seq_stats, c->acts.n_stats - 1, units, width, norm, NULL, next};
-    c->sums = mem_grow(c->sums, (size_t)(c->n_sums + 1) * sizeof *c->sums);
-    return c->sums[c->n_sums++] = s;
-}
-
-/* The axes of a linear line's weight. */
-static const enum axis *line_axes(const struct family *f, const struct family_line *line)
-{
-    char name[TENSOR_NAME];
-    snprintf(name, sizeof name, "layers.{L}.%s.weight", line->weight);
-    for (const struct family_tensor *t = f->tensors; t->name; t++)
-        if (!strcmp(t->name, name))
-            return t->axes;
-    return NULL;
-}
-
-/* The earlier line of the layer that wrote the input of `line`; NULL: the residual stream that
- * entered the block. */
-static const struct family_line *writer_of(const struct model_spec *h,
-                                           const struct family_line *line, int64_t layer)
-{
-    for (const struct family_line *w = line; w-- > h->family->block;)
-        if (!strcmp(w->out, line->in[0]) && model_spec_has_line(h, w, layer))
-            return w;
-    return NULL;
-}
-
-/* The first linear line of the layer that reads the same values: what it reads is summed once. */
-static const struct family_line *first_reader(const struct model_spec *h,
-                                              const struct family_line *line, int64_t layer)
-{
-    for (const struct family_line *l = h->family->block; l < line; l++)
-        if (l->op == OP_linear && model_spec_has_line(h, l, layer) &&
-            !strcmp(l->in[0], line->in[0]) && writer_of(h, l, layer) == writer_of(h, line, layer))
-            return l;
-    return line;
-}
-
-void calibrate_input_name(const struct model_spec *h, const struct family_line *line, int64_t layer,
-                          char name[64])
-{
-    const struct tap_rule *rule = tap_rule_of(line_axes(h->family, line)[1]);
-    const struct family_line *first = first_reader(h, line, layer), *w = writer_of(h, first, layer);
-    if (rule)
-        snprintf(name, 64, "%s.%" PRId64, rule->inputs, layer);
-    else if (w && w->weight)
-        snprintf(name, 64, "hidden.%" PRId64 ".%s", layer, w->weight);
-    else
-        snprintf(name, 64, "hidden.%" PRId64 ".residual.%.24s", layer, first->weight);
-}
-
-/* A rule's name for outputs; with the first word of the stem where several lines write the axis:
- * neuron_first, or neuron_first_gate and neuron_first_up. */
-static void outputs_name(const struct family *f, const struct family_line *line, char name[64])
-{
-    int lines = 0;
-    enum axis out = line_axes(f, line)[0];
-    const char *outputs = tap_rule_of(out)->outputs;
-    for (const struct family_line *l = f->block; l->out; l++)
-        lines += l->op == OP_linear && line_axes(f, l) && line_axes(f, l)[0] == out;
-    if (lines > 1)
-        snprintf(name, 64, "%s_%.*s", outputs, (int)strcspn(line->weight, "_"), line->weight);
-    else
-        snprintf(name, 64, "%s", outputs);
-}
-
-/* Adds sums of a linear line's input along an axis of the layers: of its channels, of its units,
- * and of the units these are nested in. */
-static struct tap_sum *unit_sums(struct calibration *c, const struct tap_rule *r, int64_t layer)
-{
-    const struct layer *y = &c->acts.axes.layers[layer];
-    enum axis inside = axis_rows[r->axis].inside;
-    int64_t units = layer_units(y, r->axis), n = units * layer_width(y, r->axis);
-    struct tap_sum *s = sum_new(c, NULL, n, 1, 0, r->inputs, layer);
-    if (r->norms)
-        s = sum_new(c, s, units, n / units, 1, r->norms, layer);
-    if (r->outer)
-        s = sum_new(c, s, layer_size(y, inside), n / layer_size(y, inside), 1, r->outer, layer);
-    return s;
-}
-
-/* If the layer lacks the line, its units get sums of zeros, so that scores and ranks have an entry
- * for every layer. */
-static int tap_line(struct calibration *c, const struct model_spec *h,
-                    const struct family_line *line, int64_t layer, struct err *e)
-{
-    const enum axis *axes = line_axes(h->family, line);
-    const struct tap_rule *out = tap_rule_of(axes[0]), *in = tap_rule_of(axes[1]);
-    int here = model_spec_has_line(h, line, layer);
-    struct tap_sum *s = NULL;
-    char name[64];
-    if (in && layer_size(&c->acts.axes.layers[layer], in->axis)) {
-        s = unit_sums(c, in, layer);
-    } else if (axes[1] == AXIS_E && here && first_reader(h, line, layer) == line) {
-        calibrate_input_name(h, line, layer, name);
-        s = sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, name, -1);
+    if (c->m->sections) {
+        keep_batch(c, i, b, before);
+        return 0;
     }
-    if (s && here && tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e))
+    if (turn_is_mine(i) && tape_forward(c->tape, b, e))
         return -1;
-    if (!out || !out->outputs || !layer_size(&c->acts.axes.layers[layer], axes[0]))
-        return 0;
-    outputs_name(h->family, line, name);
-    s = sum_new(c, NULL, layer_units(&c->acts.axes.layers[layer], axes[0]), 1, 0, name, layer);
-    return here ? tape_tap(c->tape, TAP_OUTPUT_OF, layer, line->weight, tap_values, s, e) : 0;
-}
-
-/* Memory of one sequence for the ops that look at the experts of a layer. */
-static void expert_memory(struct calibration *c, const struct model_spec *h, const struct layer *y,
-                          enum dtype weights)
-{
-    const struct batch b = {.n_seq = 1, .seq_len = c->seq_len};
-    struct op_args call = {.x = c->x, .batch = &b, .rows = c->seq_len};
-    int64_t X = y->num_experts, N = y->moe_intermediate_size;
-    call.p.route.top = h->experts_per_token;
-    call.in[0].cols = h->experts_per_token * N;
-    call.in[1].cols = X;
-    call.w[0] = (struct operand){.dtype = weights, .rows = X * N, .cols = h->hidden_size};
-    int64_t scratch = max64((int64_t)op_scratch(OP_expert_use, &call),
-                            (int64_t)op_scratch(OP_expert_stats, &call));
-    c->expert_scratch = max64(c->expert_scratch, (int64_t)arena_round((size_t)scratch));
-    c->expert_use = max64(c->expert_use, dtype_bytes(c->x->compute, c->seq_len * 2 * X));
-}
-
-/* Sums of the inputs of a mixture: of the neurons of its experts, and of its experts. */
-static int tap_mixture(struct calibration *c, struct model *m, const struct family_line *line,
-                       int64_t layer, struct err *e)
-{
-    const struct layer *y = &c->acts.axes.layers[layer];
-    char name[TENSOR_NAME];
-    if (!y->num_experts)
-        return 0;
-    struct tap_sum *s = sum_new(c, NULL, layer_units(y, AXIS_N), 1, 0, tap_rule_of(AXIS_N)->inputs,
-                                layer);
-    s->op = OP_expert_stats;
-    s = sum_new(c, s, 2 * y->num_experts, 1, 0, "expert_use", layer);
-    s->op = OP_expert_use;
-    if (!model_spec_has_line(&m->spec, line, layer))
-        return 0;
-    snprintf(name, sizeof name, "%s.weight", line->weight);
-    expert_memory(c, &m->spec, y, model_param(m, layer, name)->dtype);
-    return tape_tap(c->tape, TAP_INPUT_OF, layer, line->weight, tap_values, s, e);
-}
-
-static int tap_layer(struct calibration *c, struct model *m, int64_t layer, struct err *e)
-{
-    const struct family *f = m->spec.family;
-    int bad = 0;
-    for (const struct family_line *l = f->block; l->out && !bad; l++)
-        if (l->op == OP_linear && line_axes(f, l))
-            bad = tap_line(c, &m->spec, l, layer, e);
-        else if (l->op == OP_mixture)
-            bad = tap_mixture(c, m, l, layer, e);
-    return bad;
-}
-
-static int tap_everything(struct calibration *c, struct model *m, struct err *e)
-{
-    int64_t L = c->acts.axes.size[AXIS_L];
-    for (int64_t l = 0; l < L; l++)
-        if (tap_layer(c, m, l, e))
-            return -1;
-    struct tap_sum *s = sum_new(c, NULL, c->acts.axes.size[AXIS_E], 1, 0, "hidden.final", -1);
-    if (tape_tap(c->tape, TAP_INPUT_OF, -1, "lm_head", tap_values, s, e))
-        return -1;
-    c->blocks = mem_alloc((size_t)(L + 1) * sizeof *c->blocks);
-    for (int64_t l = 0; l <= L; l++) {
-        c->blocks[l] = (struct tap_block){c, l};
-        if (tape_tap(c->tape, TAP_BLOCK_INPUT, l, NULL, tap_residual, &c->blocks[l], e))
-            return -1;
-    }
-    return 0;
+    return add_batch(c, i, b->n_seq, before, SECTION_START, c->acts.axes.size[AXIS_L], e);
 }
 
 /* ---- memory */
@@ -386,11 +166,6 @@ static int tap_everything(struct calibration *c, struct model *m, struct err *e)
 static size_t cosines_bytes(const struct calibration *c)
 {
     return (size_t)(c->group * c->acts.block_size * c->n_seq * c->seq_len) * sizeof(double);
-}
-
-static size_t cosine_sums_bytes(const struct calibration *c)
-{
-    return (size_t)(c->n_seq * c->acts.block_size * c->acts.axes.size[AXIS_L]) * sizeof(double);
 }
 
 static size_t ring_bytes(const struct calibration *c)
@@ -409,7 +184,7 @@ static size_t arena_bytes(const struct calibration *c)
     size_t bytes = arena_round(cosines_bytes(c)) + arena_round(ring_bytes(c)) +
                    arena_round(experts_bytes(c));
     for (int64_t i = 0; i < c->n_sums; i++)
-        bytes += arena_round(sum_bytes(c->sums[i]));
+        bytes += arena_round(tap_sum_bytes(c->sums[i]));
     return bytes;
 }
 
@@ -418,7 +193,7 @@ int64_t calibrate_bytes(const struct calibration *c)
     int64_t sums = 0;
     for (int64_t i = 0; i < c->acts.n_stats; i++)
         sums += 2 * AGG_COUNT * c->acts.stats[i].units;
-    return tape_bytes(c->tape) + 8 * sums +
+    return tape_bytes(c->tape) + 8 * sums + c->kept_bytes +
            (int64_t)(cosines_bytes(c) + cosine_sums_bytes(c) + arena_bytes(c));
 }
 
@@ -427,7 +202,7 @@ static int buffers_open(struct calibration *c, struct err *e)
     if (exec_arena(c->x, &c->arena, arena_bytes(c), e))
         return -1;
     for (int64_t i = 0; i < c->n_sums; i++)
-        c->sums[i]->there = arena_take(&c->arena, sum_bytes(c->sums[i]));
+        c->sums[i]->there = arena_take(&c->arena, tap_sum_bytes(c->sums[i]));
     c->cosines = mem_alloc(cosines_bytes(c));
     c->cosine_sums = mem_alloc(cosine_sums_bytes(c));
     c->cosines_there = arena_take(&c->arena, cosines_bytes(c));
@@ -436,28 +211,40 @@ static int buffers_open(struct calibration *c, struct err *e)
     return 0;
 }
 
+/* The ring: of a model in memory all points of a group and those before them, of another one point
+ * and those before it. */
+static void plan_ring(struct calibration *c, int64_t block_size)
+{
+    int64_t points = c->acts.axes.size[AXIS_L] + 1;
+    c->group = c->m->sections ? 1 : GROUP;
+    c->slots = block_size + c->group;
+    if (c->slots >= points && !c->m->sections)
+        c->group = c->slots = points;
+}
+
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
                                    int64_t block_size, struct err *e)
 {
     struct calibration *c = mem_alloc(sizeof *c);
     struct tape_spec spec = {.model = m, .n_seq = n_seq, .seq_len = seq_len, .end = TAPE_NO_HEAD};
     struct axes axes;
-    int64_t points = m->spec.num_hidden_layers + 1;
-    *c = (struct calibration){
-        .x = x, .n_seq = n_seq, .seq_len = seq_len, .group = GROUP, .slots = block_size + GROUP};
-    if (c->slots >= points)
-        c->group = c->slots = points;
+    *c = (struct calibration){.x = x, .n_seq = n_seq, .seq_len = seq_len, .m = m};
     axes_from_model(&axes, &m->spec);
     acts_open(&c->acts, &axes, block_size);
     axes_free(&axes);
-    if (!(c->tape = tape_record(x, &spec, e)) || tap_everything(c, m, e)) {
+    plan_ring(c, block_size);
+    if (!(c->tape = tape_record(x, &spec, e)) || calibrate_tap(c, m, e) || buffers_open(c, e) ||
+        tape_open(c->tape, e)) {
         calibrate_close(c);
         return NULL;
     }
-    if (buffers_open(c, e) || tape_open(c->tape, e)) {
-        calibrate_close(c);
-        return NULL;
-    }
+    c->batches = (struct batches){.tape = c->tape,
+                                  .earlier = block_size - 1,
+                                  .fill = fill,
+                                  .done = done,
+                                  .left = done,
+                                  .progress = progress,
+                                  .user = c};
     return c;
 }
 
@@ -465,6 +252,10 @@ struct acts *calibrate_acts(struct calibration *c) { return &c->acts; }
 
 void calibrate_close(struct calibration *c)
 {
+    for (int64_t i = 0; c->waiting && i < c->batches.n; i++)
+        free((void *)c->waiting[i].b.ids);
+    free(c->waiting);
+    batches_close(&c->batches);
     tape_close(c->tape);
     acts_free(&c->acts);
     for (int64_t i = 0; i < c->n_sums; i++)

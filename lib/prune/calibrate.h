@@ -15,8 +15,15 @@ struct calibration;
 struct calibration *calibrate_open(struct exec *x, struct model *m, int64_t n_seq, int64_t seq_len,
                                    int64_t block_size, struct err *e);
 int64_t calibrate_bytes(const struct calibration *c); /* memory in addition to the model's */
-/* each sequence is one sample; the sums are made by the first of several processes (turns.h) */
+/* Each sequence is one sample; the sums are made by the first of several processes (turns.h). Of a
+ * model that comes section by section, batches are kept until calibrate_run. */
 int calibrate_batch(struct calibration *c, const struct batch *b, struct err *e);
+/* After all of them, once: for the memory of what enters the last block_size blocks
+ * (lib/tape/batches.h). Borrowed; NULL: error */
+struct batches *calibrate_batches(struct calibration *c, struct err *e);
+/* Then runs those that were kept. done: sections. progress may be NULL. */
+typedef void calibrate_progress(void *user, int64_t done, int64_t of);
+int calibrate_run(struct calibration *c, calibrate_progress *progress, void *user, struct err *e);
 /* borrowed; samples and positions so far */
 struct acts *calibrate_acts(struct calibration *c);
 void calibrate_close(struct calibration *c);

@@ -26,7 +26,7 @@ int batches_plan(struct batches *b, struct err *e)
             return -1;
         b->at[i + 1] = b->at[i] + (x ? states_bytes(b, x) : 0);
     }
-    b->bytes = b->at[b->n];
+    b->bytes = (1 + b->earlier) * b->at[b->n];
     return 0;
 }
 
@@ -38,33 +38,45 @@ static void tell(const struct batches *b, int64_t done, int64_t of)
 
 /* ---- states of a batch */
 
+/* Where those are that enter a section. */
+static int64_t states_at(const struct batches *b, int64_t i, int64_t section)
+{
+    return b->at[i] + section % (1 + b->earlier) * b->at[b->n];
+}
+
+static int64_t states_size(const struct batches *b, int64_t i) { return b->at[i + 1] - b->at[i]; }
+
+const void *batches_states(struct batches *b, int64_t i, int64_t section, struct err *e)
+{
+    return spill_get(&b->states, states_at(b, i, section), states_size(b, i), e);
+}
+
 static int states_put(struct batches *b, int64_t i, int64_t section, struct err *e)
 {
-    int64_t n = b->at[i + 1] - b->at[i];
+    int64_t n = states_size(b, i);
     const void *from = exec_view(b->tape->x, &b->host, tape_boundary(b->tape, section), (size_t)n);
-    return spill_put(&b->states, b->at[i], from, n, e);
+    return spill_put(&b->states, states_at(b, i, section), from, n, e);
 }
 
 static int states_get(struct batches *b, int64_t i, int64_t section, struct err *e)
 {
-    int64_t n = b->at[i + 1] - b->at[i];
-    const void *from = spill_get(&b->states, b->at[i], n, e);
+    const void *from = batches_states(b, i, section, e);
     if (from)
-        exec_put(b->tape->x, tape_boundary(b->tape, section), from, (size_t)n);
+        exec_put(b->tape->x, tape_boundary(b->tape, section), from, (size_t)states_size(b, i));
     return from ? 0 : -1;
 }
 
 /* ---- running */
 
-static int leave(const struct batches *b, int64_t i, struct err *e)
+static int leave(const struct batches *b, int64_t i, int64_t from, int64_t to, struct err *e)
 {
-    return b->left ? b->left(b->user, i, e) : 0;
+    return b->left ? b->left(b->user, i, from, to, e) : 0;
 }
 
 static int run_batch(const struct batches *b, int64_t i, struct err *e)
 {
     if (!turn_is_mine(i))
-        return leave(b, i, e);
+        return leave(b, i, SECTION_START, last_section(b), e);
     const struct batch *x = b->fill(b->user, i, e);
     return x && !tape_forward(b->tape, x, e)
                ? b->done(b->user, i, SECTION_START, last_section(b), e)
@@ -87,13 +99,12 @@ static int run_section(struct batches *b, int64_t i, int64_t section, struct err
     int64_t L = last_section(b), from = section < 0 ? 0 : section,
             to = section < L ? section + 1 : L;
     if (!turn_is_mine(i))
-        return section < L ? 0 : leave(b, i, e);
+        return leave(b, i, section, section, e);
     const struct batch *x = b->fill(b->user, i, e);
     if (!x || (section >= 0 && states_get(b, i, section, e)) ||
-        tape_forward_range(b->tape, x, from, to, e) ||
-        (section < L && states_put(b, i, section + 1, e)))
+        tape_forward_range(b->tape, x, from, to, e) || b->done(b->user, i, section, section, e))
         return -1;
-    return b->done(b->user, i, section, section, e);
+    return section < L ? states_put(b, i, section + 1, e) : 0;
 }
 
 static int run_sections(struct batches *b, struct err *e)

@@ -47,6 +47,7 @@ refused() {
 @test "calib-acts and dump-logits make the same streams" {
     same calib-acts "$MODEL" tokens.tsz --batch-size 2
     same calib-acts "$G/families/mixtral" tokens.tsz --batch-size 2 --max-tokens 100
+    same calib-acts "$MODEL" tokens.tsz --batch-size 2 --stream-layers
     same dump-logits "$MODEL" tokens.tsz --batch-size 2 --full --stream-layers
     same dump-logits "$MODEL" tokens.tsz --batch-size 2 --sample 3 --first-window 1
 }

@@ -38,6 +38,22 @@ evaluate() {    # evaluate MODEL...: all but what differs from run to run
     cmp whole.tsz layers.tsz
 }
 
+@test "calib-acts: the same stream, also from a pipe, and of mixtures and hybrids" {
+    seq 24 | awk '{ for (i = 0; i < $1 + 3; i++) printf "%d ", (i * $1 + i * i) % 41; print "" }' |
+        "$BIN/tokenize" --quiet --ids -o small.tsz
+    for m in gemma2 mixtral nemotron_h; do
+        calibrate() { "$BIN/calib-acts" --quiet "$@" small.tsz:20 --batch-size 3; }
+        calibrate "$G/families/$m" --block-size 2 -o whole.tsz
+        calibrate "$G/families/$m" --block-size 2 --stream-layers -o layers.tsz
+        cmp whole.tsz layers.tsz
+    done
+    "$BIN/hf-import" --quiet "$G/families/$m" |
+        calibrate - --block-size 2 --stream-layers | "$BIN/score-importance" --quiet -o piped.tsz
+    "$BIN/score-importance" --quiet whole.tsz -o scores.tsz
+    cmp <("$BIN/ts-dump" --stats piped.tsz | sed -n '/f64/p') \
+        <("$BIN/ts-dump" --stats scores.tsz | sed -n '/f64/p')
+}
+
 @test "what reads the model again, or another, is refused" {
     refused 2 "--conventions evaluates four times, --stream-layers once" \
         "$BIN/eval-ppl" "$MODEL" data.tsz --conventions --stream-layers

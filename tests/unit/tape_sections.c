@@ -1,8 +1,8 @@
 /* A model that comes section by section gives the logits and the digest of the same model in
  * memory: batches of several shapes, one of them of packed documents, with hidden states in memory
- * and in a file. And what sections cost: no more than the largest, and a tied embedding. Reads
- * tests/golden; run from the repository root. usage: tape_sections [--cuda] [FAMILY]...: all
- * families, on the CPU or in f32 on the CUDA device. */
+ * and in a file, those that entered earlier sections among them. And what sections cost: no more
+ * than the largest, and a tied embedding. Reads tests/golden; run from the repository root. usage:
+ * tape_sections [--cuda] [FAMILY]...: all families, on the CPU or in f32 on the CUDA device. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "../../lib/tape/tape.h"
 #include "device.h"
 
-enum { N_SEQ = 2, SEQ_LEN = 17, T = N_SEQ * SEQ_LEN, BATCHES = 3 };
+enum { N_SEQ = 2, SEQ_LEN = 17, T = N_SEQ * SEQ_LEN, BATCHES = 3, EARLIER = 1 };
 
 static struct exec x;
 static struct err e;
@@ -22,9 +22,9 @@ static const struct batch shapes[BATCHES] = {
 /* A run of all batches, and the logits of each. */
 struct run {
     struct batches batches;
-    struct batch batch; /* the one that was filled */
-    float *logits[BATCHES];
-    int64_t vocab, last, told, of;
+    struct batch batch;                        /* the one that was filled */
+    float *logits[BATCHES], *entered[BATCHES]; /* the latter: every section, [last + 1, states] */
+    int64_t vocab, hidden, last, told, of;
 };
 
 static const struct batch *fill(void *user, int64_t i, struct err *error)
@@ -37,12 +37,30 @@ static const struct batch *fill(void *user, int64_t i, struct err *error)
     return &r->batch;
 }
 
+/* What entered a section and those before it is still there. */
+static void check_states(struct run *r, int64_t i, int64_t section)
+{
+    int64_t n = r->batch.n_seq * r->batch.seq_len * r->hidden, next = section + 1;
+    size_t bytes = (size_t)n * sizeof(float);
+    for (int64_t s = section; s >= 0 && s >= section - EARLIER; s--) {
+        const float *kept = batches_states(&r->batches, i, s, &e);
+        CHECK(kept && !memcmp(kept, r->entered[i] + s * n, bytes),
+              "batch %lld, after section %lld: other states entered %lld", (long long)i,
+              (long long)section, (long long)s);
+    }
+    if (!r->entered[i])
+        r->entered[i] = mem_alloc((size_t)(r->last + 1) * bytes);
+    if (next <= r->last)
+        exec_get(&x, r->entered[i] + next * n, tape_boundary(r->batches.tape, next), bytes);
+}
+
 static int done(void *user, int64_t i, int64_t from, int64_t to, struct err *error)
 {
     struct run *r = user;
     int64_t rows = r->batch.n_seq * r->batch.seq_len;
-    (void)from;
     (void)error;
+    if (from == to)
+        check_states(r, i, to);
     if (to < r->last)
         return 0;
     r->logits[i] = mem_alloc((size_t)(rows * r->vocab) * sizeof(float));
@@ -64,13 +82,16 @@ static void run(struct run *r, struct model *m, int in_file)
     struct tape *t = tape_record(&x, &spec, &e);
     stop_on_error(&e, "recording");
     tape_open(t, &e);
-    *r = (struct run){.vocab = m->spec.vocab_size, .last = m->spec.num_hidden_layers};
+    *r = (struct run){.vocab = m->spec.vocab_size,
+                      .hidden = m->spec.hidden_size,
+                      .last = m->spec.num_hidden_layers};
     r->batches = (struct batches){.tape = t,
                                   .n = BATCHES,
                                   .fill = fill,
                                   .done = done,
                                   .progress = progress,
                                   .user = r,
+                                  .earlier = EARLIER,
                                   .in_file = in_file};
     if (!batches_plan(&r->batches, &e))
         batches_run(&r->batches, &e);
@@ -81,8 +102,10 @@ static void run(struct run *r, struct model *m, int in_file)
 static void run_close(struct run *r)
 {
     batches_close(&r->batches);
-    for (int i = 0; i < BATCHES; i++)
+    for (int i = 0; i < BATCHES; i++) {
         free(r->logits[i]);
+        free(r->entered[i]);
+    }
 }
 
 static double distance(const float *a, const float *b, int64_t n)
@@ -117,8 +140,8 @@ static void check_sections(const char *name, const char *dir, const struct run *
     compare(name, &r, whole);
     CHECK(!strcmp(m.spec.digest, loaded->spec.digest), "%s: the digest is %s", name, m.spec.digest);
     CHECK(bytes < model_memory(&m.spec, MODEL_FROZEN, 0), "%s: %lld bytes", name, (long long)bytes);
-    CHECK(r.batches.bytes == 4 * m.spec.hidden_size * (18 + 17 + 34), "%s: %lld bytes of states",
-          name, (long long)r.batches.bytes);
+    CHECK(r.batches.bytes == (1 + EARLIER) * 4 * m.spec.hidden_size * (18 + 17 + 34),
+          "%s: %lld bytes of states", name, (long long)r.batches.bytes);
     CHECK(r.told == r.last + 2 && r.of == r.told, "%s: told of %lld", name, (long long)r.told);
     run_close(&r);
     model_close(in);
