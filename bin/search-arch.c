@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "../lib/base/amount.h"
-#include "../lib/base/file_out.h"
 #include "../lib/base/minmax.h"
 #include "../lib/base/text.h"
 #include "../lib/hf/hf.h"
@@ -28,13 +27,20 @@ static const struct opt opts[] = {
     {"kv-heads", OPT_TEXT, &lists[AXIS_K], "LIST", "KV heads", 0},
     {"ffn", OPT_TEXT, &lists[AXIS_F], "LIST",
      "FFN sizes, or with an x after each number multiples of the hidden size: 2.5x,3x", 0},
+    {"experts", OPT_TEXT, &lists[AXIS_X], "LIST", "experts, at least as many as work for a token",
+     0},
+    {"expert-ffn", OPT_TEXT, &lists[AXIS_N], "LIST", "FFN sizes of each expert", 0},
+    {"shared-ffn", OPT_TEXT, &lists[AXIS_S], "LIST", "FFN sizes of the shared expert", 0},
+    {"mamba-groups", OPT_TEXT, &lists[AXIS_G], "LIST", "groups of Mamba heads", 0},
+    {"mamba-heads", OPT_TEXT, &lists[AXIS_M], "LIST", "Mamba heads", 0},
+    {"mamba-head-dim", OPT_TEXT, &lists[AXIS_R], "LIST", "channels of each Mamba head", 0},
     {"Band", OPT_GROUP, NULL, NULL, NULL, 0},
     {"parameters", OPT_TEXT, &parameters, "N",
      "shapes with about N parameters, such as 8e9 or 4.2B; without it, the whole grid", 0},
     {"tolerance", OPT_TEXT, &tolerance, "R", "how far from N, as a share of it", 0},
     {"active", OPT_FLAG, &active, NULL,
      "count only parameters that take part in one token: of embeddings, one row, unless they are "
-     "also the output head",
+     "also the output head; of experts, those of as many as work for a token",
      0},
     {"kv-bytes", OPT_TEXT, &kv_bytes, "N",
      "only shapes whose keys and values take at most N bytes at --context, such as 500MB", 0},
@@ -292,7 +298,7 @@ static void print_point(struct tool *t, const struct per_layer *l, int64_t i, st
     double kl = per_layer_point(l, i).kl;
     char *options = slice_plan_options(&plan, l->source);
     if (table) {
-        shape_table_head(stdout);
+        shape_table_head(stdout, &plan.spec);
         shape_table_row(stdout, &p->report, &plan.spec, &f);
         printf("KL: %.6g\noptions:%s\n", kl, *options ? options : " none");
     } else {
@@ -302,22 +308,6 @@ static void print_point(struct tool *t, const struct per_layer *l, int64_t i, st
     }
     free(options);
     slice_plan_free(&plan);
-}
-
-static void write_curve(struct tool *t, const struct per_layer *l)
-{
-    char *text;
-    size_t n;
-    FILE *to = mem_stream_open(&text, &n);
-    struct file_out f;
-    per_layer_curve(l, to);
-    mem_stream_close(to);
-    if (file_create(&f, curve, tool_err(t)) || file_append(&f, text, (int64_t)n, tool_err(t)))
-        file_abandon(&f);
-    else
-        file_publish(&f, tool_err(t));
-    free(text);
-    tool_check(t);
 }
 
 static void search_layers(struct tool *t, const struct search *s, struct printing *p)
@@ -337,8 +327,8 @@ static void search_layers(struct tool *t, const struct search *s, struct printin
     tool_check(t);
     if (limited)
         print_point(t, &l, i, p);
-    if (curve)
-        write_curve(t, &l);
+    if (curve && per_layer_save_curve(&l, curve, tool_err(t)))
+        tool_check(t);
     per_layer_close(&l);
     variants_close(&v);
 }
@@ -365,10 +355,11 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
         tool_note(t, parameters || kv_bytes
                          ? "no shape of the grid is in the band"
                          : "no shape of the grid can be cut: sizes are at most the model's, query "
-                           "heads a multiple of the KV heads, and some layer must have what a "
-                           "size counts");
+                           "heads a multiple of the KV heads, Mamba heads of their groups, "
+                           "experts at least as many as work for a token, and some layer must "
+                           "have what a size counts");
     if (n > 0 && table)
-        shape_table_head(stdout);
+        shape_table_head(stdout, s->source);
     if (n > 0)
         search_run(s, print_shape, p, tool_err(t));
     tool_check(t);

@@ -21,18 +21,17 @@ static int64_t row_bytes(enum dtype d, int64_t rows, int64_t n)
 }
 
 /* Embeddings are multiplied too where they are the head. */
-int footprint_is_looked_up(const struct model_spec *h, const struct family_tensor *t)
+static int is_looked_up(const struct model_spec *h, const struct family_tensor *t)
 {
     if (!family_tensor_is_table(t) || !strcmp(t->name, "lm_head.weight"))
         return 0;
     return t->axes[0] == AXIS_P || !h->tie_word_embeddings;
 }
 
-/* Rows of a matrix that take part in one token: of those of the experts, as many as work for it. */
-static int64_t rows_used(const struct model_spec *h, const struct family_tensor *t, int64_t layer,
-                         int64_t rows)
+int64_t footprint_rows_used(const struct model_spec *h, const struct family_tensor *t,
+                            int64_t layer, int64_t rows)
 {
-    if (footprint_is_looked_up(h, t))
+    if (is_looked_up(h, t))
         return 1;
     return t->axes[0] == AXIS_N ? rows / h->layers[layer].num_experts * h->experts_per_token : rows;
 }
@@ -41,12 +40,12 @@ static int count_tensor(void *user, const struct model_spec *h, const struct fam
                         int64_t layer)
 {
     struct counting *c = user;
-    int is_matrix = t->axes[1] != AXIS_NONE, looked_up = footprint_is_looked_up(h, t);
+    int is_matrix = t->axes[1] != AXIS_NONE, looked_up = is_looked_up(h, t);
     int64_t first = model_spec_dimension(h, t->axes[0], layer), rows = is_matrix ? first : 1,
             cols = is_matrix ? model_spec_dimension(h, t->axes[1], layer) : first;
     struct tensor shape = {.ndim = 1 + is_matrix, .shape = {is_matrix ? rows : cols, cols}};
     int64_t bytes = row_bytes(dtype_written(c->dtype, DT_F32, &shape), 1, cols),
-            used = rows_used(h, t, layer, rows);
+            used = footprint_rows_used(h, t, layer, rows);
     c->f.parameters += rows * cols;
     c->f.non_embedding += family_tensor_is_table(t) ? 0 : rows * cols;
     c->f.active += used * cols;

@@ -49,8 +49,10 @@ struct footprint {
     double prefill_flops, decode_flops; /* a token: mean over the context; at its end */
 };
 
-/* Is the tensor of the family a table of which a token needs one row? */
-int footprint_is_looked_up(const struct model_spec *h, const struct family_tensor *t);
+/* How many of a tensor's rows take part in one token: one of a table that is only looked up; of
+ * experts, those of as many as work for a token. */
+int64_t footprint_rows_used(const struct model_spec *h, const struct family_tensor *t,
+                            int64_t layer, int64_t rows);
 struct footprint model_footprint(const struct model_spec *h, const struct footprint_options *o);
 
 #endif

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "../base/file_out.h"
+
 /* ---- targets of slice-model */
 
 static void add_layer(struct ranges *r, int64_t layer, int64_t value)
@@ -185,7 +187,7 @@ int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, s
 }
 
 /* A point without layers is not a shape. */
-void per_layer_curve(const struct per_layer *s, FILE *to)
+static void write_curve(const struct per_layer *s, FILE *to)
 {
     fputs("budget,kl,options\n", to);
     for (int64_t i = 0; i < per_layer_points(s); i++) {
@@ -199,4 +201,21 @@ void per_layer_curve(const struct per_layer *s, FILE *to)
         free(options);
         slice_plan_free(&plan);
     }
+}
+
+int per_layer_save_curve(const struct per_layer *s, const char *path, struct err *e)
+{
+    struct file_out f;
+    char *text;
+    size_t n;
+    FILE *to = mem_stream_open(&text, &n);
+    write_curve(s, to);
+    mem_stream_close(to);
+    int failed = file_create(&f, path, e) || file_append(&f, text, (int64_t)n, e);
+    if (failed)
+        file_abandon(&f);
+    else
+        failed = file_publish(&f, e);
+    free(text);
+    return failed ? -1 : 0;
 }

@@ -45,7 +45,7 @@ struct per_layer_point per_layer_point(const struct per_layer *s, int64_t i);
 int64_t per_layer_within(const struct per_layer *s, int64_t cost, struct err *e);
 /* The shape of a point, as slice_plan_shape gives it. -1: it has no layer left. */
 int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, struct err *e);
-/* The curve as CSV: budget, kl, options of slice-model. */
-void per_layer_curve(const struct per_layer *s, FILE *to);
+/* The curve as a CSV file that appears whole or not at all: budget, kl, options of slice-model. */
+int per_layer_save_curve(const struct per_layer *s, const char *path, struct err *e);
 
 #endif

@@ -69,10 +69,10 @@ static int add_range(struct search_list *l, const char **at, const char *text, e
 /* Has a layer units of the axis? */
 static int is_used(const struct model_spec *h, enum axis axis)
 {
-    unsigned kinds = 0;
     for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        kinds |= h->layers[l].kinds;
-    return axis < LAYER_AXES || kinds & family_axis_kinds(h->family, axis);
+        if (model_spec_has_units(h, axis, l))
+            return 1;
+    return 0;
 }
 
 static int64_t largest(const struct model_spec *h, enum axis axis)
@@ -100,9 +100,8 @@ int search_list_read(struct search_list *l, enum axis axis, const char *text,
     const char *at = text;
     *l = (struct search_list){0};
     if (!is_used(source, axis))
-        return err_set(e, "--%s must be left out: no layer of the model has %s",
-                       axis_rows[axis].brief,
-                       block_kind_name(family_axis_kinds(source->family, axis)));
+        return err_set(e, "--%s must be left out: no layer of the model has any",
+                       axis_rows[axis].brief);
     for (int more = 1; more && !e->set; at += more) {
         add_range(l, &at, text, axis, e);
         more = *at == ',';
@@ -129,11 +128,10 @@ void search_list_free(struct search_list *l)
 
 /* ---- counting */
 
-/* A tensor of the family as the model has it. */
+/* A tensor of the family as a layer of the source has it, -1: as the model has it. */
 struct term {
-    enum axis axes[2];
-    unsigned kinds; /* 0: outside the layers */
-    int looked_up;
+    const struct family_tensor *t;
+    int64_t layer;
 };
 struct searching {
     const struct search *s;
@@ -149,62 +147,64 @@ struct searching {
     struct err *e;
 };
 
-static int add_term(void *user, const struct model_spec *h, const struct family_tensor *t,
-                    int64_t layer)
-{
-    struct searching *w = user;
-    w->terms = mem_grow(w->terms, (size_t)(w->n_terms + 1) * sizeof *w->terms);
-    w->terms[w->n_terms++] = (struct term){{t->axes[0], t->axes[1]},
-                                           layer < 0 ? 0 : family_tensor_kinds(h->family, t),
-                                           footprint_is_looked_up(h, t)};
-    return layer > 0;
-}
-
-/* Of the tensors outside the layers (layer -1) or in one. */
-static int64_t count_part(const struct searching *w, int64_t layer)
-{
-    int64_t sum = 0;
-    unsigned kinds = layer < 0 ? 0 : w->layers[layer].kinds;
-    for (int i = 0; i < w->n_terms; i++) {
-        const struct term *t = &w->terms[i];
-        if (layer < 0 ? t->kinds : !(t->kinds & kinds))
-            continue;
-        int64_t n = w->s->active && t->looked_up ? 1
-                                                 : model_spec_dimension(&w->h, t->axes[0], layer);
-        sum += t->axes[1] ? n * model_spec_dimension(&w->h, t->axes[1], layer) : n;
-    }
-    return sum;
-}
-
 /* Those that a search looks at: the first stands for all where all are alike. */
 static int64_t layers_seen(const struct searching *w)
 {
     return w->even ? 1 : w->h.num_hidden_layers;
 }
 
+static int add_term(void *user, const struct model_spec *h, const struct family_tensor *t,
+                    int64_t layer)
+{
+    struct searching *w = user;
+    (void)h;
+    if (layer < layers_seen(w)) {
+        w->terms = mem_grow(w->terms, (size_t)(w->n_terms + 1) * sizeof *w->terms);
+        w->terms[w->n_terms++] = (struct term){t, layer};
+    }
+    return 0;
+}
+
+/* Parameters of the shape at hand. */
 static int64_t count(struct searching *w)
 {
+    const struct model_spec *h = &w->h;
     int64_t sum = 0;
-    for (int64_t l = 0; l < layers_seen(w); l++)
-        sum += count_part(w, l);
+    for (int i = 0; i < w->n_terms; i++) {
+        const struct term *x = &w->terms[i];
+        if (x->layer >= layers_seen(w))
+            continue;
+        int64_t n = model_spec_dimension(h, x->t->axes[0], x->layer);
+        if (w->s->active)
+            n = footprint_rows_used(h, x->t, x->layer, n);
+        if (x->t->axes[1])
+            n *= model_spec_dimension(h, x->t->axes[1], x->layer);
+        sum += w->even && x->layer >= 0 ? n * h->num_hidden_layers : n;
+    }
     w->tries++;
-    return count_part(w, -1) + (w->even ? sum * w->h.num_hidden_layers : sum);
+    return sum;
 }
 
 /* ---- sizes */
 
 static int is_listed(const struct searching *w, enum axis axis) { return w->s->lists[axis].n > 0; }
 
-/* Query heads follow KV heads, or the other way round, as in a cut. */
-static void couple_heads(const struct searching *w, int64_t l)
+/* Query heads follow KV heads, or the other way round, and Mamba heads their groups, as in a cut.
+ */
+static void couple(const struct searching *w, int64_t l)
 {
     const struct layer *from = &w->s->source->layers[l];
     struct layer *y = &w->layers[l];
-    int64_t each = from->num_attention_heads / from->num_key_value_heads;
-    if (!is_listed(w, AXIS_H))
-        y->num_attention_heads = y->num_key_value_heads * each;
-    else if (!is_listed(w, AXIS_K) && each == 1)
-        y->num_key_value_heads = y->num_attention_heads;
+    for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++) {
+        enum axis outer = axis_rows[x].inside;
+        if (!outer || axis_rows[x].each || !layer_size(from, x))
+            continue;
+        int64_t each = layer_size(from, x) / layer_size(from, outer);
+        if (!is_listed(w, x))
+            layer_set_size(y, x, layer_size(y, outer) * each);
+        else if (!is_listed(w, outer) && each == 1)
+            layer_set_size(y, outer, layer_size(y, x));
+    }
 }
 
 /* A multiple of the hidden size that no layer can be cut to stays in range. */
@@ -217,10 +217,11 @@ static void set_size(struct searching *w, enum axis axis, int64_t value)
         model_spec_set_size(&w->h, axis, 0, value);
         return;
     }
-    for (int64_t l = 0; l < layers_seen(w); l++) {
-        layer_set_size(&w->layers[l], axis, value);
-        couple_heads(w, l);
-    }
+    for (int64_t l = 0; l < layers_seen(w); l++)
+        if (layer_size(&w->s->source->layers[l], axis)) {
+            layer_set_size(&w->layers[l], axis, value);
+            couple(w, l);
+        }
 }
 
 /* All axes from this depth on at their smallest or largest; layers are outermost, so that all
@@ -235,16 +236,20 @@ static int64_t count_end(struct searching *w, int depth, int at_most)
 }
 
 /* Can a layer of the source be cut to this? */
-static int can_cut(const struct layer *from, const struct layer *to)
+static int can_cut(const struct model_spec *source, const struct layer *from,
+                   const struct layer *to)
 {
+    if (layer_size(from, AXIS_X) && layer_size(to, AXIS_X) < source->experts_per_token)
+        return 0;
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++) {
         enum axis outer = axis_rows[x].inside;
         if (!layer_size(from, x))
             continue;
         if (layer_size(to, x) < 1 || layer_size(to, x) > layer_size(from, x))
             return 0;
-        if (outer && !units_nest(layer_size(to, x), layer_size(to, outer),
-                                 layer_size(from, x) / layer_size(from, outer)))
+        if (outer && !axis_rows[x].each &&
+            !units_nest(layer_size(to, x), layer_size(to, outer),
+                        layer_size(from, x) / layer_size(from, outer)))
             return 0;
     }
     return 1;
@@ -260,7 +265,7 @@ static void leaf(struct searching *w)
         for (enum axis x = LAYER_AXES; w->even && x < AXIS_COUNT; x++)
             layer_set_size(&from, x, layer_size(&w->layers[0], x));
         w->layers[l] = w->even ? from : w->layers[l];
-        if (!can_cut(&source->layers[l], &w->layers[l]))
+        if (!can_cut(source, &source->layers[l], &w->layers[l]))
             return;
     }
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
@@ -323,33 +328,19 @@ static int is_even(const struct model_spec *h)
     return 1;
 }
 
-/* A layer with every kind of block gives all terms. */
-static void collect_terms(struct searching *w)
-{
-    int64_t layers = w->h.num_hidden_layers;
-    unsigned kinds = w->layers[0].kinds;
-    w->h.num_hidden_layers = 1;
-    w->layers[0].kinds = family_kinds(w->h.family);
-    model_spec_visit(&w->h, add_term, w);
-    w->layers[0].kinds = kinds;
-    w->h.num_hidden_layers = layers;
-}
-
 int64_t search_run(const struct search *s, search_found *found, void *user, struct err *e)
 {
-    static const enum axis order[] = {AXIS_L, AXIS_E, AXIS_K, AXIS_H, AXIS_F};
+    static const enum axis order[] = {AXIS_L, AXIS_E, AXIS_K, AXIS_H, AXIS_F, AXIS_X,
+                                      AXIS_N, AXIS_S, AXIS_G, AXIS_M, AXIS_R};
     struct searching w = {.s = s, .h = *s->source, .found = found, .user = user, .e = e};
     size_t bytes = (size_t)s->source->num_hidden_layers * sizeof *w.layers;
-    if (family_has_axis(s->source->family, AXIS_X))
-        return err_set(e, "shapes of mixtures of experts are not searched: slice-model --dry-run "
-                          "shows what one costs");
     w.layers = w.h.layers = mem_alloc(bytes);
     memcpy(w.layers, s->source->layers, bytes);
     w.even = is_even(s->source);
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
         if (s->lists[order[i]].n)
             w.order[w.depth++] = order[i];
-    collect_terms(&w);
+    model_spec_visit(s->source, add_term, &w);
     int64_t all = count_end(&w, 0, 1);
     if (w.depth || (all >= s->least && all <= s->most))
         descend(&w, 0);
@@ -363,7 +354,6 @@ char *search_options(const struct search *s, const struct model_spec *shape)
     char *text = mem_string("");
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
         if (s->lists[x].n)
-            text = mem_append(text, " --%s %" PRId64, axis_rows[x].option,
-                              model_spec_size(shape, x, 0));
+            text = mem_append(text, " --%s %" PRId64, axis_rows[x].option, largest(shape, x));
     return text;
 }

@@ -121,10 +121,29 @@ static void print_amount(FILE *to, double n, char giga, const char *per)
     fprintf(to, " %*.*f%c%s", 6 - (int)strlen(per), digits, n, units[u], per);
 }
 
-void shape_table_head(FILE *to)
+/* The sizes of a shape; those that only some families have are left out of the tables of others. */
+static const struct column {
+    enum axis axis;
+    const char *title;
+    int width;
+} columns[] = {{AXIS_L, "layers", 6},   {AXIS_E, "hidden", 7}, {AXIS_H, "heads", 6},
+               {AXIS_K, "kv", 4},       {AXIS_F, "ffn", 7},    {AXIS_X, "experts", 8},
+               {AXIS_N, "each-ffn", 9}, {AXIS_S, "shared", 7}, {AXIS_G, "groups", 7},
+               {AXIS_M, "m-heads", 8},  {AXIS_R, "m-dim", 6}};
+enum { COLUMNS = sizeof columns / sizeof *columns };
+
+static int has_column(const struct model_spec *h, int i)
 {
-    fprintf(to, "%6s %6s %5s %3s %6s %7s %7s %7s %7s %7s %7s\n", "layers", "hidden", "heads", "kv",
-            "ffn", "total", "non-emb", "weights", "cache", "prefill", "decode");
+    return columns[i].axis < LAYER_AXES || family_has_axis(h->family, columns[i].axis);
+}
+
+void shape_table_head(FILE *to, const struct model_spec *h)
+{
+    for (int i = 0; i < COLUMNS; i++)
+        if (has_column(h, i))
+            fprintf(to, "%*s", columns[i].width, columns[i].title);
+    fprintf(to, " %7s %7s %7s %7s %7s %7s\n", "total", "non-emb", "weights", "cache", "prefill",
+            "decode");
 }
 
 static void print_speed(FILE *to, double n)
@@ -150,11 +169,9 @@ static void print_speeds(FILE *to, const struct shape_report *r, const struct fo
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
                      const struct footprint *f)
 {
-    static const struct {
-        enum axis axis;
-        int width;
-    } columns[] = {{AXIS_L, 6}, {AXIS_E, 7}, {AXIS_H, 6}, {AXIS_K, 4}, {AXIS_F, 7}};
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+    for (int i = 0; i < COLUMNS; i++) {
+        if (!has_column(shape, i))
+            continue;
         char *mixed = mixed_sizes(shape, columns[i].axis);
         if (mixed)
             fprintf(to, "%*s", columns[i].width, "*");

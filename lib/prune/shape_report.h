@@ -22,9 +22,10 @@ struct shape_report {
  * tensors may be the source's. */
 json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
                    const struct footprint *f, const char *options);
-/* 80 columns; speeds are tokens a second if they are measured or else predicted, marked /s, or how
+/* 80 columns, and a column for each axis of mixtures of experts and of Mamba layers that the family
+ * has; speeds are tokens a second if they are measured or else predicted, marked /s, or how
  * many times those of the source, marked x. */
-void shape_table_head(FILE *to);
+void shape_table_head(FILE *to, const struct model_spec *h);
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
                      const struct footprint *f);
 

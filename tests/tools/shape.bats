@@ -135,7 +135,7 @@ for line in open("shapes"):
     refused 2 "--tolerance is for --parameters" search-arch "$llama" --tolerance 2%
     refused 2 "--active is for --parameters" search-arch "$llama" --active
     slice-model "$llama" --drop-attention 0-3 -o mlps.tsz
-    refused 1 "--heads must be left out: no layer of the model has attention" \
+    refused 1 "--heads must be left out: no layer of the model has any" \
         search-arch mlps.tsz --heads 2,4
     refused 2 "--dtype must be f32" search-arch "$llama" --dtype q4
 }

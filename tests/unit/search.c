@@ -135,6 +135,16 @@ static void test_grids(void)
 
 /* ---- against every shape of a grid */
 
+/* Six experts, two of which work for a token; layers that are a Mamba mixer, an MLP or attention */
+#define MIXTRAL \
+    SMALL("mixtral", ",'vocab_size':50,'num_local_experts':6,'num_experts_per_tok':2," \
+                     "'intermediate_size':9")
+#define NEMOTRON_H \
+    "{'model_type':'nemotron_h','hidden_size':20,'hybrid_override_pattern':'M-*M'," \
+    "'num_attention_heads':4,'num_key_value_heads':2,'head_dim':8,'intermediate_size':24," \
+    "'mamba_num_heads':6,'mamba_head_dim':4,'n_groups':2,'ssm_state_size':5,'conv_kernel':3," \
+    "'vocab_size':41}"
+
 struct expected {
     const struct search *s;
     int64_t n, sum;               /* shapes in the band; a sum of what they have */
@@ -143,10 +153,11 @@ struct expected {
 
 static int64_t mix(const struct model_spec *h, const struct footprint *f)
 {
-    const struct layer *y = &h->layers[0];
-    return f->parameters * 7 + h->num_hidden_layers * 101 + h->hidden_size * 1009 +
-           y->num_attention_heads * 10007 + y->num_key_value_heads * 100003 +
-           y->intermediate_size * 1000003 + f->kv_bytes;
+    int64_t sum = f->parameters * 7 + f->kv_bytes, weight = 101;
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++, weight = weight * 3 + 2)
+        for (int64_t l = 0; l < (x < LAYER_AXES ? 1 : h->num_hidden_layers); l++)
+            sum += model_spec_size(h, x, l) * weight * (l + 1);
+    return sum;
 }
 
 static void add_found(void *user, const struct model_spec *h, const struct footprint *f)
@@ -280,6 +291,24 @@ static void test_brute_force(void)
          INT64_MAX,
          0,
          .half = 1},
+        {MIXTRAL,
+         {[AXIS_L] = "1,2", [AXIS_X] = "1:6:1", [AXIS_N] = "3:9:2", [AXIS_H] = "2,4"},
+         .most = INT64_MAX},
+        {MIXTRAL,
+         {[AXIS_E] = "24,48", [AXIS_X] = "2:6:1", [AXIS_N] = "3:9:2"},
+         .least = 20000,
+         .most = 60000,
+         .active = 1},
+        /* layers 0 and 2 have an MLP; a gate of the shared expert has no axis of experts */
+        {SMALL("qwen2_moe", ",'vocab_size':50,'num_experts':5,'num_experts_per_tok':2,"
+                            "'moe_intermediate_size':9,'shared_expert_intermediate_size':13,"
+                            "'intermediate_size':17,'decoder_sparse_step':2"),
+         {[AXIS_L] = "1:4:1", [AXIS_F] = "5,17", [AXIS_X] = "1,3,5", [AXIS_S] = "4:13:3"},
+         .most = INT64_MAX},
+        {NEMOTRON_H,
+         {[AXIS_L] = "1:4:1", [AXIS_G] = "1,2", [AXIS_R] = "1:4:1", [AXIS_F] = "5,24"},
+         .most = INT64_MAX},
+        {NEMOTRON_H, {[AXIS_M] = "1:6:1", [AXIS_E] = "7,20"}, .least = 3000, .most = 9000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct model_spec h;
@@ -334,9 +363,10 @@ static void test_refusals(void)
     refused(&h, AXIS_E, "1:6144:1", "--hidden has more than 4096 sizes");
     for (int64_t l = 0; l < h.num_hidden_layers; l++)
         h.layers[l].kinds = KIND_mlp;
-    refused(&h, AXIS_K, "4,8", "--kv-heads must be left out: no layer of the model has attention");
+    refused(&h, AXIS_K, "4,8", "--kv-heads must be left out: no layer of the model has any");
     for (int64_t l = 0; l < h.num_hidden_layers; l++)
         h.layers[l].kinds = KIND_any;
+    refused(&h, AXIS_X, "4", "--experts must be left out: no layer of the model has any");
     struct search s = {
         .source = &h, .least = 8000000000, .most = 8000000000, .at = {DT_F32, DT_F32, 1}};
     list(&s, AXIS_F, "24576x");
