@@ -1,6 +1,6 @@
 /* slice-model: cuts a model to a target shape by a rank, or drops named layers. One pass in
  * constant memory; with --sort and --merge-heads, a matrix; with --repair, a layer of both models;
- * with --verify, both models. */
+ * with --verify, both models, or with --stream-layers a layer of both. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +11,12 @@
 
 static struct slice_options shape;
 static struct budget_options wanted;
-static const char *rank_name, *verify_name;
+static const char *rank_name, *verify_name, *merge_heads, *drop_added;
 static int64_t verify_tokens = 64;
-static const char *merge_heads;
 static const struct tool_repair repair_defaults = {.tokens = 16384, .ridge = 0.01};
 static struct tool_repair repair;
 static int any_model, dry_run;
 static struct vocab vocab;
-static const char *drop_added;
 /* of the values of the model that was ranked; "": not known, or not to be compared */
 static char ranked[ST_DIGEST];
 
@@ -130,9 +128,10 @@ static const struct tool_desc desc = {
     "whose rows are then not whole blocks of 32 values become f16, with a note. --dtype q8_0 "
     "leaves vectors in f32.\n\nWorks in constant memory, except with --sort and --merge-heads, "
     "which hold a matrix, --repair, which holds a layer of the model and of the slice and the "
-    "hidden states of its tokens, and --verify, which holds both models. With --vocab-size, the "
-    "tokenizer is cut too, and every id in the model's files follows; special tokens, bytes and "
-    "what kept tokens are made of stay. Refuses a rank of another model, sizes larger than the "
+    "hidden states of its tokens, and --verify, which holds both models, or with --stream-layers a "
+    "layer of both, and the slice in a file in TMPDIR. With --vocab-size, the tokenizer is cut "
+    "too, and every id in the model's files follows; special tokens, bytes and what kept tokens "
+    "are made of stay. Refuses a rank of another model, sizes larger than the "
     "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
     "groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, such "
     "as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always in "
@@ -147,7 +146,7 @@ static const struct tool_desc desc = {
     opts,
     1,
     1,
-    TOOL_OUTPUT | TOOL_MAY_COMPUTE | TOOL_MODEL};
+    TOOL_OUTPUT | TOOL_MAY_COMPUTE | TOOL_MODEL | TOOL_LAYERS};
 
 static void load_rank(struct tool *t, struct rank *r, const struct model_spec *h)
 {
@@ -273,46 +272,27 @@ static void write_repaired(struct tool *t, struct slice_plan *p, struct model_in
     model_out_close(out);
 }
 
-static int is_rounded(const struct slice_plan *p, const struct model *slice)
+static void report(struct tool *t, const struct verdict *v)
 {
-    int rounded = 0;
-    for (int i = 0; i < p->spec.n_tensors; i++)
-        rounded |= slice->params[i].dtype != p->spec.tensors[i].dtype;
-    return rounded;
-}
-
-static void verify(struct tool *t, const struct slice_plan *p, const struct model *source,
-                   const struct model *slice)
-{
-    struct verdict v;
-    struct st_in *in = tool_in_aside(t, verify_name, "tokens");
-    slice_verify_stream(p, source, slice, in, verify_tokens, &v, tool_err(t));
+    char text[200];
     tool_check(t);
-    if (!v.agrees)
-        tool_refuse(t,
-                    "the slice differs from the masked model by %.3g at token %" PRId64
-                    ", logit %" PRId64 " (largest logit %.3g)",
-                    v.difference, v.token, v.entry, v.largest);
-    tool_note(t,
-              "verified on %" PRId64 " tokens: the slice's logits equal the masked model's to "
-              "within %.2g (largest logit %.3g)%s",
-              v.tokens, v.difference, v.largest,
-              is_rounded(p, slice) ? "; what is written is this slice, rounded" : "");
-    st_close(in);
+    slice_verdict_text(v, text);
+    if (!v->agrees)
+        tool_refuse(t, "%s", text);
+    tool_note(t, "%s", text);
 }
 
-static void write_verified(struct tool *t, struct slice_plan *p, struct model_in *in)
+static void write_loaded(struct tool *t, struct slice_plan *p, struct model_in *in,
+                         const uint32_t *ids, int64_t T)
 {
     struct model source, slice;
-    int64_t bytes;
-    /* files come before the tensors; the reader keeps them until begin() */
-    for (int i = 0; i < p->spec.n_files; i++)
-        model_in_file(in, p->spec.files[i].name, &bytes);
+    struct verdict v;
     if (repair.path)
         tool_repair_open(&repair, t, p, model_in_spec(in));
     slice_load(p, in, &source, &slice, tool_err(t));
     check_values(t, in);
-    verify(t, p, &source, &slice);
+    slice_verify(p, &source, &slice, ids, T, &v, tool_err(t));
+    report(t, &v);
     slice_round(p, &slice, tool_err(t));
     tool_check(t);
     if (repair.path)
@@ -323,6 +303,40 @@ static void write_verified(struct tool *t, struct slice_plan *p, struct model_in
     model_out_close(out);
     model_free(&source);
     model_free(&slice);
+}
+
+static void write_sections(struct tool *t, struct slice_plan *p, struct model_in *in,
+                           const uint32_t *ids, int64_t T)
+{
+    struct spill values = {.fd = -1};
+    struct verdict v;
+    int64_t bytes = slice_sections_bytes(p, in, T);
+    tool_predict_memory(t, NULL, (struct memory_part[]){{"a layer and logits", bytes, 0}, {0}});
+    slice_verify_sections(p, in, ids, T, &values, &v, tool_err(t));
+    check_values(t, in);
+    report(t, &v);
+    struct model_out *out = begin(t, p, in);
+    slice_write_values(&values, out, tool_err(t));
+    tool_check(t);
+    model_out_close(out);
+    spill_close(&values);
+}
+
+static void write_verified(struct tool *t, struct slice_plan *p, struct model_in *in)
+{
+    struct st_in *text = tool_in_aside(t, verify_name, "tokens");
+    int64_t bytes, T;
+    /* files come before the tensors; the reader keeps them until begin() */
+    for (int i = 0; i < p->spec.n_files; i++)
+        model_in_file(in, p->spec.files[i].name, &bytes);
+    uint32_t *ids = slice_verify_text(p, model_in_spec(in), text, verify_tokens, &T, tool_err(t));
+    tool_check(t);
+    if (tool_streams_layers(t))
+        write_sections(t, p, in, ids, T);
+    else
+        write_loaded(t, p, in, ids, T);
+    free(ids);
+    st_close(text);
 }
 
 int main(int argc, char **argv)
@@ -342,6 +356,8 @@ int main(int argc, char **argv)
     if (!repair.path &&
         (repair.tokens != repair_defaults.tokens || repair.ridge != repair_defaults.ridge))
         tool_usage(t, "--repair-tokens and --repair-ridge go with --repair TOKENS");
+    if (tool_streams_layers(t) && (!verify_name || repair.path))
+        tool_usage(t, "--stream-layers is for --verify without --repair: leave one of them out");
     if (shape.dtype && !strcmp(shape.dtype, "keep"))
         shape.dtype = NULL; /* as if it were not given, also in the history */
     if (budget_read(&budget, &wanted, &shape, tool_err(t)) ||

@@ -19,8 +19,7 @@ struct model_sections {
 
 /* ---- which tensors */
 
-/* The section of tensor i, behind one of section `before`. */
-static int64_t section_of(const struct model_spec *h, int i, int64_t before)
+int64_t model_section_of(const struct model_spec *h, int i, int64_t before)
 {
     int64_t layer;
     model_spec_axes(h, i, &layer);
@@ -40,7 +39,7 @@ static int64_t most_bytes(const struct model *m, size_t *held)
     int64_t most = 0, bytes = 0, section = SECTION_START;
     *held = 0;
     for (int i = 0; i < m->spec.n_tensors; i++) {
-        int64_t own = section_of(&m->spec, i, section),
+        int64_t own = model_section_of(&m->spec, i, section),
                 size = (int64_t)arena_round((size_t)model_param_bytes(m, i));
         bytes = own == section ? bytes + size : size;
         section = own;
@@ -130,7 +129,7 @@ int model_section_read(struct model *m, int64_t section, struct err *e)
     m->weights.used = section == SECTION_START ? 0 : s->held;
     void *piece = mem_alloc(PIECE * sizeof(double));
     int failed = 0;
-    while (!failed && s->next < h->n_tensors && section_of(h, s->next, section) == section)
+    while (!failed && s->next < h->n_tensors && model_section_of(h, s->next, section) == section)
         failed = read_tensor(m, piece, e);
     free(piece);
     if (!failed && section == h->num_hidden_layers)

@@ -12,6 +12,8 @@ struct model;
 
 /* Sections are numbered as the layers are: SECTION_START, 0..L-1, L. */
 enum { SECTION_START = -1 };
+/* The section of tensor i, behind one of section `before`. */
+int64_t model_section_of(const struct model_spec *h, int i, int64_t before);
 
 /* Opens a frozen model without values, to be recorded on a tape, and takes the memory of the
  * largest section, in m->weights. in and x are borrowed. model_free(m) */

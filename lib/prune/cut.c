@@ -67,6 +67,16 @@ enum dtype slice_dtype(const struct slice_plan *p, const struct tensor *source, 
     return cut_of(p, source, to).dtype;
 }
 
+int slice_rounds(const struct slice_plan *p, const struct model_spec *source)
+{
+    int rounds = 0;
+    for (int i = 0; i < source->n_tensors; i++) {
+        int to = p->dest[i];
+        rounds |= to >= 0 && slice_dtype(p, &source->tensors[i], to) != p->spec.tensors[to].dtype;
+    }
+    return rounds;
+}
+
 /* The row that comes i-th in the cut tensor; beyond the last: c->rows. */
 static int64_t row_at(const struct cut *c, int64_t i)
 {
@@ -187,24 +197,31 @@ int slice_copy(const struct slice_plan *p, struct model_in *in, const struct ten
 
 /* ---- both in memory */
 
-static int params_open(struct model *m, const struct model_spec *h, struct err *e)
+/* A model without values. */
+static void params_plan(struct model *m, const struct model_spec *h)
 {
-    size_t bytes = 0;
     *m = (struct model){0};
-    for (int i = 0; i < h->n_tensors; i++)
-        bytes += arena_round((size_t)tensor_bytes(&h->tensors[i]));
-    if (arena_open(&m->weights, bytes, e))
-        return -1;
     model_spec_copy(&m->spec, h);
     m->params = mem_alloc((size_t)h->n_tensors * sizeof *m->params);
     for (int i = 0; i < h->n_tensors; i++) {
         const struct tensor *t = &h->tensors[i];
-        m->params[i] = (struct param){.v = arena_take(&m->weights, (size_t)tensor_bytes(t)),
-                                      .dtype = t->dtype,
-                                      .rows = t->shape[0],
-                                      .cols = t->ndim == 2 ? t->shape[1] : 1};
+        m->params[i] = (struct param){
+            .dtype = t->dtype, .rows = t->shape[0], .cols = t->ndim == 2 ? t->shape[1] : 1};
         m->n_values += tensor_count(t);
     }
+}
+
+/* Memory for all of them. */
+static int params_open(struct model *m, struct err *e)
+{
+    const struct model_spec *h = &m->spec;
+    size_t bytes = 0;
+    for (int i = 0; i < h->n_tensors; i++)
+        bytes += arena_round((size_t)tensor_bytes(&h->tensors[i]));
+    if (arena_open(&m->weights, bytes, e))
+        return -1;
+    for (int i = 0; i < h->n_tensors; i++)
+        m->params[i].v = arena_take(&m->weights, (size_t)tensor_bytes(&h->tensors[i]));
     return 0;
 }
 
@@ -250,18 +267,23 @@ int slice_take(const struct slice_plan *p, struct model_in *in, const struct ten
     return take(p, in, source, i, &p->spec, whole, kept);
 }
 
-/* The slice with room for its values as they are cut. */
-static int open_unrounded(const struct slice_plan *p, const struct model_spec *source,
-                          struct model *slice, struct err *e)
+void slice_load_plan(const struct slice_plan *p, const struct model_spec *from,
+                     struct model *source, struct model *slice)
 {
-    struct model_spec h;
-    model_spec_copy(&h, &p->spec);
-    for (int i = 0; i < source->n_tensors; i++)
+    params_plan(source, from);
+    params_plan(slice, &p->spec);
+    for (int i = 0; i < from->n_tensors; i++)
         if (p->dest[i] >= 0)
-            h.tensors[p->dest[i]].dtype = slice_dtype(p, &source->tensors[i], p->dest[i]);
-    int failed = params_open(slice, &h, e);
-    model_spec_free(&h);
-    return failed;
+            slice->params[p->dest[i]].dtype = slice->spec.tensors[p->dest[i]].dtype = slice_dtype(
+                p, &from->tensors[i], p->dest[i]);
+}
+
+int slice_load_tensor(const struct slice_plan *p, struct model_in *in, int i,
+                      const struct model *source, const struct model *slice)
+{
+    int dest = p->dest[i];
+    return take(p, in, &source->spec.tensors[i], i, &slice->spec, source->params[i].v,
+                dest < 0 ? NULL : slice->params[dest].v);
 }
 
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
@@ -269,23 +291,21 @@ int slice_load(const struct slice_plan *p, struct model_in *in, struct model *so
 {
     struct tensor t;
     int more = 1;
-    *slice = (struct model){0};
-    if (params_open(source, model_in_spec(in), e) || open_unrounded(p, model_in_spec(in), slice, e))
+    slice_load_plan(p, model_in_spec(in), source, slice);
+    if (params_open(source, e) || params_open(slice, e))
         return -1;
     model_digest(in);
-    for (int i = 0; (more = model_next(in, &t)) > 0; i++) {
-        int dest = p->dest[i];
-        if (take(p, in, &t, i, &slice->spec, source->params[i].v,
-                 dest < 0 ? NULL : slice->params[dest].v))
+    for (int i = 0; (more = model_next(in, &t)) > 0; i++)
+        if (slice_load_tensor(p, in, i, source, slice))
             return -1;
-    }
     return more;
 }
 
 int slice_round(const struct slice_plan *p, struct model *slice, struct err *e)
 {
     struct model rounded;
-    int failed = params_open(&rounded, &p->spec, e);
+    params_plan(&rounded, &p->spec);
+    int failed = params_open(&rounded, e);
     for (int i = 0; i < p->spec.n_tensors && !failed; i++)
         failed = dtype_convert(rounded.params[i].v, &p->spec.tensors[i], slice->params[i].v,
                                slice->params[i].dtype, tensor_count(&p->spec.tensors[i]), e);

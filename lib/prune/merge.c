@@ -112,7 +112,7 @@ static enum dtype merged_dtype(enum dtype d) { return d == DT_Q8_0 ? DT_F32 : d;
 static size_t merged_bytes(const struct slice_plan *p, int i, const struct param *q)
 {
     int to = p->dest[i];
-    return to < 0 || !slice_merges(p, to)
+    return to < 0 || !q->v || !slice_merges(p, to)
                ? 0
                : (size_t)dtype_bytes(merged_dtype(q->dtype), q->rows * q->cols);
 }

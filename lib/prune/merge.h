@@ -24,7 +24,7 @@ int slice_merges(const struct slice_plan *p, int to);
 void slice_merge(const struct slice_plan *p, int to, enum dtype d, int64_t rows, int64_t cols,
                  void *values);
 /* The source with its heads merged, as it is cut: other tensors are the source's own, which must
- * outlive it. */
+ * outlive it. Params without values stay without. */
 int slice_merged_open(struct model *merged, const struct slice_plan *p, const struct model *source,
                       struct err *e);
 void slice_merged_close(struct model *merged);

@@ -372,36 +372,61 @@ static int run_head(struct naive *w, double *logits)
     return 0;
 }
 
-static int run_model(struct naive *w, double *logits)
+/* ---- sections */
+
+int naive_section(struct naive *w, int64_t section, double *logits)
 {
     const struct family *f = w->m->spec.family;
-    w->layer = -1;
-    if (run_lines(w, f->start))
-        return -1;
-    for (w->layer = 0; w->layer < w->m->spec.num_hidden_layers; w->layer++)
-        if (masks_of_layer(w) && run_lines(w, f->block))
-            return -1;
+    int is_block = section >= 0 && section < w->m->spec.num_hidden_layers;
+    w->layer = is_block ? section : -1;
+    if (section < 0)
+        return run_lines(w, f->start);
+    if (is_block)
+        return masks_of_layer(w) ? run_lines(w, f->block) : 0;
     masks_free(w, LAYER_AXES, AXIS_COUNT);
-    w->layer = -1;
     return run_lines(w, f->end) || run_head(w, logits) ? -1 : 0;
+}
+
+static int text_check(const struct model_spec *h, const uint32_t *ids, int64_t T, struct err *e)
+{
+    for (int64_t t = 0; t < T; t++)
+        if (ids[t] >= (uint64_t)h->vocab_size)
+            return err_set(e, "token id %u is outside the vocabulary of %lld tokens", ids[t],
+                           (long long)h->vocab_size);
+    if (h->learned_positions && T > h->max_position_embeddings)
+        return err_set(e, "%lld tokens exceed the model's %lld learned positions", (long long)T,
+                       (long long)h->max_position_embeddings);
+    return 0;
+}
+
+struct naive *naive_open(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
+                         int64_t T, struct err *e)
+{
+    if (text_check(&m->spec, ids, T, e))
+        return NULL;
+    struct naive *w = mem_alloc(sizeof *w);
+    *w = (struct naive){.m = m, .plan = plan, .ids = ids, .T = T, .e = e};
+    for (enum axis x = MODEL_AXES; plan && x < LAYER_AXES; x++)
+        w->mask[x] = mask_of(&plan->kept[x]);
+    return w;
+}
+
+void naive_close(struct naive *w)
+{
+    for (int i = 0; w && i < SLOTS; i++)
+        free(w->slots[i].v);
+    if (w)
+        masks_free(w, 0, AXIS_COUNT);
+    free(w);
 }
 
 int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
                  int64_t T, double *logits, struct err *e)
 {
-    struct naive w = {.m = m, .plan = plan, .ids = ids, .T = T, .e = e};
-    for (int64_t t = 0; t < T; t++)
-        if (ids[t] >= (uint64_t)m->spec.vocab_size)
-            return err_set(e, "token id %u is outside the vocabulary of %lld tokens", ids[t],
-                           (long long)m->spec.vocab_size);
-    if (m->spec.learned_positions && T > m->spec.max_position_embeddings)
-        return err_set(e, "%lld tokens exceed the model's %lld learned positions", (long long)T,
-                       (long long)m->spec.max_position_embeddings);
-    for (enum axis x = MODEL_AXES; plan && x < LAYER_AXES; x++)
-        w.mask[x] = mask_of(&plan->kept[x]);
-    int bad = run_model(&w, logits);
-    for (int i = 0; i < SLOTS; i++)
-        free(w.slots[i].v);
-    masks_free(&w, 0, AXIS_COUNT);
-    return bad;
+    struct naive *w = naive_open(m, plan, ids, T, e);
+    int bad = !w;
+    for (int64_t l = SECTION_START; l <= m->spec.num_hidden_layers && !bad; l++)
+        bad = naive_section(w, l, logits);
+    naive_close(w);
+    return bad ? -1 : 0;
 }

@@ -5,6 +5,7 @@
 #ifndef PARE_PRUNE_REFERENCE_H
 #define PARE_PRUNE_REFERENCE_H
 
+#include "../base/spill.h"
 #include "slice.h"
 
 /* Logits of one sequence of T tokens, [T, V]. plan NULL: of the model itself. With a plan, m is its
@@ -13,6 +14,13 @@
  * outside the vocabulary. */
 int naive_logits(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
                  int64_t T, double *logits, struct err *e);
+/* The same section by section (lib/model/sections.h), each in turn: m has the values of that one,
+ * and of tied embeddings for the last, which writes the logits. naive_close also after an error */
+struct naive;
+struct naive *naive_open(const struct model *m, const struct slice_plan *plan, const uint32_t *ids,
+                         int64_t T, struct err *e);
+int naive_section(struct naive *w, int64_t section, double *logits);
+void naive_close(struct naive *w);
 
 struct verdict {
     int64_t tokens;             /* compared */
@@ -20,15 +28,26 @@ struct verdict {
     int64_t token, entry;       /* where the difference is */
     /* difference <= 1e-9 * (1 + largest): sums of the same numbers in another order */
     int agrees;
+    int rounds; /* what is written is the slice, rounded */
 };
+/* The verdict as a sentence. */
+void slice_verdict_text(const struct verdict *v, char text[200]);
 /* On one sequence of the source's ids, all of which the plan keeps; compares the logits of the
  * tokens that stay. Where the plan merges heads, those of the source are merged first. */
 int slice_verify(const struct slice_plan *p, const struct model *source, const struct model *slice,
                  const uint32_t *ids, int64_t T, struct verdict *v, struct err *e);
-/* On the first sequence of a token stream, up to `most` tokens of it, without those that the plan
- * cuts from the vocabulary. */
-int slice_verify_stream(const struct slice_plan *p, const struct model *source,
-                        const struct model *slice, struct st_in *in, int64_t most,
-                        struct verdict *v, struct err *e);
+/* What to compare them on: of the first sequence of a token stream, up to `most` tokens of it,
+ * those that stay in the vocabulary; *n: how many. Free it; NULL: error */
+uint32_t *slice_verify_text(const struct slice_plan *p, const struct model_spec *source,
+                            struct st_in *in, int64_t most, int64_t *n, struct err *e);
+/* The same of a model that is read section by section here, source and slice of one section in
+ * memory at a time. The slice's values, rounded as the plan says, go to a file, `values`, which the
+ * caller closes; of zeros before. */
+int slice_verify_sections(const struct slice_plan *p, struct model_in *in, const uint32_t *ids,
+                          int64_t T, struct spill *values, struct verdict *v, struct err *e);
+/* The weights of the largest section, and logits. */
+int64_t slice_sections_bytes(const struct slice_plan *p, struct model_in *in, int64_t T);
+/* Writes all tensors from there, and ends out. */
+int slice_write_values(struct spill *values, struct model_out *out, struct err *e);
 
 #endif

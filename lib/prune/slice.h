@@ -114,10 +114,18 @@ int slice_take(const struct slice_plan *p, struct model_in *in, const struct ten
  * the one it is stored in, or f32 where its q8_0 blocks are not kept as they are. */
 enum dtype slice_dtype(const struct slice_plan *p, const struct tensor *source, int to);
 
+/* Does it differ anywhere from the one that is written? */
+int slice_rounds(const struct slice_plan *p, const struct model_spec *source);
+
 /* Source and slice in memory, from one pass, in the dtypes stored and of slice_dtype: nothing is
  * rounded yet. */
 int slice_load(const struct slice_plan *p, struct model_in *in, struct model *source,
                struct model *slice, struct err *e);
+/* The same in steps: both without values; then tensor by tensor, to where the params are. */
+void slice_load_plan(const struct slice_plan *p, const struct model_spec *from,
+                     struct model *source, struct model *slice);
+int slice_load_tensor(const struct slice_plan *p, struct model_in *in, int i,
+                      const struct model *source, const struct model *slice);
 /* Rounds a slice that slice_load made to the dtypes of the plan's spec. */
 int slice_round(const struct slice_plan *p, struct model *slice, struct err *e);
 /* The slice of a frozen model that is on its device. Tensors that stay whole are the model's own,

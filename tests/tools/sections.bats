@@ -6,6 +6,7 @@ load refused
 setup() {
     BIN=${PARE_BIN:-$PWD/bin}
     G=$PWD/tests/golden
+    TEACHER=$PWD/pipelines/teacher
     MODEL=$G/families/gemma2 # tied embeddings, windows, caps
     export OMP_WAIT_POLICY=passive
     cd "$BATS_TEST_TMPDIR" || exit
@@ -54,9 +55,43 @@ evaluate() {    # evaluate MODEL...: all but what differs from run to run
         <("$BIN/ts-dump" --stats scores.tsz | sed -n '/f64/p')
 }
 
+@test "slice-model --verify: the same slice and the same verdict, also from a pipe" {
+    cut() { # of the model, of any way in
+        "$BIN/slice-model" "$@" --in-order --hidden-size 6 --drop-layers 1 --drop-mlp 2 \
+            --dtype bf16 --verify data.tsz
+    }
+    cut "$MODEL" -o whole.tsz 2> note
+    cut "$MODEL" --stream-layers -o layers.tsz 2> notes
+    cmp whole.tsz layers.tsz
+    grep -v 'predicted memory .*a layer and logits' notes | cmp - note
+    "$BIN/hf-import" --quiet "$MODEL" | cut - --stream-layers -o piped.tsz
+    cmp <("$BIN/ts-dump" --stats piped.tsz | grep ' bf16 \[') \
+        <("$BIN/ts-dump" --stats whole.tsz | grep ' bf16 \[')
+}
+
+@test "slice-model --verify: merged heads and a cut vocabulary" {
+    cut() { # cut NAME OPTION...
+        for way in '' --stream-layers; do
+            "$BIN/slice-model" --quiet "${@:2}" $way -o "$1$way.tsz"
+        done
+        cmp "$1.tsz" "$1--stream-layers.tsz"
+    }
+    cut heads "$G/families/llama" --in-order --num-attention-heads 4 --merge-heads qkvo \
+        --verify data.tsz
+    echo 'In the beginning God created the heaven and the earth.' |
+        "$BIN/tokenize" --quiet -m "$TEACHER" -o text.tsz
+    "$BIN/score-vocab" --quiet "$TEACHER" text.tsz | "$BIN/rank" --quiet -o rank.tsz
+    cut tokens "$TEACHER" --rank rank.tsz --vocab-size 1000 --verify text.tsz
+}
+
 @test "what reads the model again, or another, is refused" {
     refused 2 "--conventions evaluates four times, --stream-layers once" \
         "$BIN/eval-ppl" "$MODEL" data.tsz --conventions --stream-layers
     refused 2 "give --against the logits of $MODEL" \
         "$BIN/eval-ppl" "$MODEL" data.tsz --against "$MODEL" --stream-layers
+    refused 2 "--stream-layers is for --verify without --repair" \
+        "$BIN/slice-model" "$MODEL" --in-order --hidden-size 6 --stream-layers
+    refused 2 "--stream-layers is for --verify without --repair" \
+        "$BIN/slice-model" "$MODEL" --in-order --hidden-size 6 --stream-layers --verify data.tsz \
+        --repair data.tsz
 }

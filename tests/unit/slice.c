@@ -46,19 +46,28 @@ struct cut {
     struct model source, slice;
 };
 
-static void cut_open(struct cut *c, const char *family, const struct slice_target *target)
+static void stop_if(int bad, const char *family)
+{
+    CHECK(!bad, "%s: %s", family, e.msg);
+    if (bad)
+        exit(check_report());
+}
+
+/* No tensor is read. */
+static void cut_open_unread(struct cut *c, const char *family, const struct slice_target *target)
 {
     char dir[200];
     snprintf(dir, sizeof dir, "tests/golden/families/%s", family);
     *c = (struct cut){.in = model_open(dir, NULL, &e)};
-    if (c->in)
-        rank_reversed(&c->rank, model_in_spec(c->in));
-    int bad = !c->in ||
-              slice_plan_make(&c->plan, model_in_spec(c->in), &c->rank, "rank", target, &e) ||
-              slice_load(&c->plan, c->in, &c->source, &c->slice, &e);
-    CHECK(!bad, "%s: %s", family, e.msg);
-    if (bad)
-        exit(check_report());
+    stop_if(!c->in, family);
+    rank_reversed(&c->rank, model_in_spec(c->in));
+    stop_if(slice_plan_make(&c->plan, model_in_spec(c->in), &c->rank, "rank", target, &e), family);
+}
+
+static void cut_open(struct cut *c, const char *family, const struct slice_target *target)
+{
+    cut_open_unread(c, family, target);
+    stop_if(slice_load(&c->plan, c->in, &c->source, &c->slice, &e), family);
 }
 
 static void cut_close(struct cut *c)
@@ -241,6 +250,63 @@ static void test_planted_mistakes(void)
     slice_target_free(&target);
 }
 
+/* Layer by layer the verdict is the same, and the values are those of the slice that was rounded.
+ */
+static void check_sections(const char *family, const struct slice_target *target)
+{
+    struct cut whole, c;
+    struct verdict a, b;
+    struct spill values = {.fd = -1};
+    int64_t at = 0;
+    cut_open(&whole, family, target);
+    cut_open_unread(&c, family, target);
+    slice_verify(&whole.plan, &whole.source, &whole.slice, ids, T, &a, &e);
+    stop_if(slice_verify_sections(&c.plan, c.in, ids, T, &values, &b, &e) ||
+                slice_round(&whole.plan, &whole.slice, &e),
+            family);
+    CHECK(b.agrees && b.difference == a.difference && b.largest == a.largest && b.tokens == T,
+          "%s: another verdict: %g, %g", family, b.difference, b.largest);
+    CHECK(!strcmp(model_in_spec(c.in)->digest, model_in_spec(whole.in)->digest), "%s: digest",
+          family);
+    for (int i = 0; i < whole.plan.spec.n_tensors; i++) {
+        int64_t n = tensor_bytes(&whole.plan.spec.tensors[i]);
+        const void *kept = spill_get(&values, at, n, &e);
+        CHECK(kept && !memcmp(kept, whole.slice.params[i].v, (size_t)n), "%s: %s", family,
+              whole.plan.spec.tensors[i].name);
+        at += n;
+    }
+    spill_close(&values);
+    cut_close(&whole);
+    cut_close(&c);
+}
+
+/* A slice with other norms is found. */
+static void check_section_mistake(const char *family, const struct slice_target *target)
+{
+    struct cut c;
+    struct verdict v;
+    struct spill values = {.fd = -1};
+    cut_open_unread(&c, family, target);
+    c.plan.spec.norm_eps *= 2;
+    stop_if(slice_verify_sections(&c.plan, c.in, ids, T, &values, &v, &e), family);
+    CHECK(!v.agrees, "%s: other norms are not found", family);
+    spill_close(&values);
+    cut_close(&c);
+}
+
+static void test_sections(void)
+{
+    static const char *const some[] = {"gemma2", "gpt2", "qwen2_moe"};
+    for (int i = 0; i < 3; i++) {
+        struct slice_target target = {.dtype = {1, DT_BF16}};
+        CHECK(!ranges_parse(&target.drop_layers, "drop", "1", RANGES_PLAIN, &e), "%s", e.msg);
+        set(&target.size[AXIS_E], "6");
+        check_sections(some[i], &target);
+        check_section_mistake(some[i], &target);
+        slice_target_free(&target);
+    }
+}
+
 static void read_tensor(struct safetensors *s, const char *name, void *out)
 {
     int i = sf_find(s, name);
@@ -287,6 +353,7 @@ int main(void)
     CHECK(!glob("tests/golden/families/*", 0, NULL, &families_found), "no golden families");
     test_right_cuts();
     test_planted_mistakes();
+    test_sections();
     test_golden_logits();
     globfree(&families_found);
     return check_report();
