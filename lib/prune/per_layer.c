@@ -15,29 +15,38 @@ static void add_layer(struct ranges *r, int64_t layer, int64_t value)
     r->list[r->n++] = (struct range){layer, layer, value};
 }
 
-static void add_half(struct slice_target *t, const struct variant *v, struct ranges *dropped)
+static void add_block(struct slice_target *t, const struct variant *v)
 {
-    if (v && v->axis)
+    if (v->axis)
         add_layer(&t->size[v->axis], v->layer, v->size);
-    else if (v)
-        add_layer(dropped, v->layer, 0);
+    else
+        add_layer(v->drop == KIND_mlp ? &t->drop_mlp : &t->drop_attention, v->layer, 0);
 }
 
-static int removes(const struct variant *v) { return v && !v->axis; }
-
-static int removes_layer(const struct per_layer_choice *c)
+/* Does it remove all blocks of a layer that has these kinds? */
+static int removes_all(const struct per_layer_choice *c, unsigned kinds)
 {
-    return c->whole || (removes(c->attention) && removes(c->mlp));
+    for (int k = 0; k < PER_LAYER_KINDS; k++)
+        if (c->block[k] && !c->block[k]->axis)
+            kinds &= ~c->block[k]->drop;
+    return !kinds;
 }
 
-static void add_choice(struct slice_target *t, const struct per_layer_choice *c)
+static int removes_layer(const struct per_layer *s, int64_t layer, const struct per_layer_choice *c)
 {
-    if (removes_layer(c)) {
-        add_layer(&t->drop_layers, c->whole ? c->whole->layer : c->mlp->layer, 0);
+    return c->whole || removes_all(c, s->source->layers[layer].kinds);
+}
+
+static void add_choice(struct slice_target *t, const struct per_layer *s, int64_t layer,
+                       const struct per_layer_choice *c)
+{
+    if (removes_layer(s, layer, c)) {
+        add_layer(&t->drop_layers, layer, 0);
         return;
     }
-    add_half(t, c->attention, &t->drop_attention);
-    add_half(t, c->mlp, &t->drop_mlp);
+    for (int k = 0; k < PER_LAYER_KINDS; k++)
+        if (c->block[k])
+            add_block(t, c->block[k]);
 }
 
 static int shape_of(struct slice_plan *p, const struct per_layer *s, struct slice_target *t,
@@ -58,11 +67,20 @@ struct listing {
     struct err *e;
 };
 
-static double kl_of(const struct variant *v) { return v ? v->means.kl : 0; }
-
 static double loss_of(const struct per_layer_choice *c)
 {
-    return kl_of(c->whole) + kl_of(c->attention) + kl_of(c->mlp);
+    double sum = c->whole ? c->whole->means.kl : 0;
+    for (int k = 0; k < PER_LAYER_KINDS; k++)
+        sum += c->block[k] ? c->block[k]->means.kl : 0;
+    return sum;
+}
+
+static int changes(const struct per_layer_choice *c)
+{
+    int any = c->whole != NULL;
+    for (int k = 0; k < PER_LAYER_KINDS; k++)
+        any |= c->block[k] != NULL;
+    return any;
 }
 
 /* Adds a choice of a layer with its cost beside that of the source, if it is acceptable and leaves
@@ -72,15 +90,14 @@ static void add(struct listing *x, int64_t layer, struct per_layer_choice c)
     struct per_layer *s = x->s;
     struct slice_target t = {0};
     struct slice_plan p;
-    int changes = c.whole || c.attention || c.mlp;
     int64_t cost = 0;
-    if (removes_layer(&c) && s->source->num_hidden_layers == 1)
+    if (removes_layer(s, layer, &c) && s->source->num_hidden_layers == 1)
         return;
-    add_choice(&t, &c);
+    add_choice(&t, s, layer, &c);
     if (x->e->set || shape_of(&p, s, &t, x->e))
         return;
-    int fine = !changes || !x->o->allows || x->o->allows(x->o->user, &p);
-    if (changes)
+    int fine = !changes(&c) || !x->o->allows || x->o->allows(x->o->user, &p);
+    if (changes(&c))
         cost = x->o->cost(x->o->user, &p.spec) - s->cost;
     slice_plan_free(&p);
     if (!fine)
@@ -105,20 +122,28 @@ static const struct variant *next(const struct per_layer *s, const struct varian
     return NULL;
 }
 
-/* Every variant of its attention, or none, with every one of its MLP. */
+/* Every variant of a block of kind k, or none, with every one of the kinds after it; not the
+ * removal of all, where that of the layer was measured. */
+static void add_combinations(struct listing *x, int64_t layer, int k, struct per_layer_choice c,
+                             const struct variant *whole)
+{
+    const struct variant *first = x->s->table->list, *v = NULL;
+    if (k == PER_LAYER_KINDS) {
+        if (!whole || !removes_layer(x->s, layer, &c))
+            add(x, layer, c);
+        return;
+    }
+    do {
+        c.block[k] = v;
+        add_combinations(x, layer, k + 1, c, whole);
+        v = next(x->s, v ? v + 1 : first, layer, 1U << k);
+    } while (v);
+}
+
 static void add_layer_choices(struct listing *x, int64_t layer)
 {
-    const struct variant *first = x->s->table->list, *a = NULL,
-                         *whole = next(x->s, first, layer, WHOLE_LAYER);
-    do {
-        const struct variant *m = NULL;
-        do {
-            if (!whole || !removes(a) || !removes(m))
-                add(x, layer, (struct per_layer_choice){.attention = a, .mlp = m});
-            m = next(x->s, m ? m + 1 : first, layer, KIND_mlp);
-        } while (m);
-        a = next(x->s, a ? a + 1 : first, layer, KIND_attention);
-    } while (a);
+    const struct variant *whole = next(x->s, x->s->table->list, layer, WHOLE_LAYER);
+    add_combinations(x, layer, 0, (struct per_layer_choice){0}, whole);
     if (whole)
         add(x, layer, (struct per_layer_choice){.whole = whole});
 }
@@ -176,7 +201,7 @@ int per_layer_plan(const struct per_layer *s, int64_t i, struct slice_plan *p, s
     struct slice_target t = {0};
     knapsack_choices(&s->knapsack, i, taken);
     for (int64_t l = 0; l < L; c += s->count[l++])
-        add_choice(&t, &c[taken[l]]);
+        add_choice(&t, s, l, &c[taken[l]]);
     free(taken);
     if (t.drop_layers.n == L) {
         slice_target_free(&t);

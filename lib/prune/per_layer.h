@@ -1,7 +1,8 @@
 /* A shape that differs between layers, chosen from a table of variants (variants.h): for every
- * layer one variant of its attention and one of its MLP, so that the sum of their KL is least under
- * a budget (Bercovich et al. 2024, Puzzle, arXiv 2411.19146, section 3). The search is exact, and
- * gives the whole trade-off of cost and KL; that costs and KL add up is the assumption. */
+ * layer one variant of its attention, of its MLP and of its Mamba mixer, as it has them, so that
+ * the sum of their KL is least under a budget (Bercovich et al. 2024, Puzzle, arXiv 2411.19146,
+ * section 3). The search is exact, and gives the whole trade-off of cost and KL; that costs and KL
+ * add up is the assumption. */
 #ifndef PARE_PER_LAYER_H
 #define PARE_PER_LAYER_H
 
@@ -15,9 +16,11 @@ struct per_layer_options {
     int (*allows)(const void *user, const struct slice_plan *p);
     const void *user;
 };
-/* What a layer becomes. whole: its removal; NULL: as it is. */
+/* What a layer becomes: of each kind of block (1 << its number: enum block_kind) a variant; whole:
+ * its removal; NULL: as it is. */
+enum { PER_LAYER_KINDS = 3 };
 struct per_layer_choice {
-    const struct variant *attention, *mlp, *whole;
+    const struct variant *block[PER_LAYER_KINDS], *whole;
 };
 struct per_layer {
     const struct model_spec *source; /* borrowed */
@@ -32,7 +35,7 @@ struct per_layer_point {
     double kl; /* sum over the layers, nats */
 };
 
-/* The removal of both halves counts as that of the layer, by its own KL where that was measured.
+/* The removal of all its blocks counts as that of the layer, by its own KL where that was measured.
  * Variants whose KL is not finite are left out. -1: more different costs than can be searched. */
 int per_layer_open(struct per_layer *s, const struct model_spec *source,
                    const struct variants *table, const struct per_layer_options *o, struct err *e);

@@ -166,18 +166,30 @@ static void print_speeds(FILE *to, const struct shape_report *r, const struct fo
     }
 }
 
+/* The size that all layers with units of the axis have, 0: none has any; -1: theirs differ. */
+static int64_t common_size(const struct model_spec *h, enum axis axis)
+{
+    int64_t size = 0;
+    for (int64_t l = 0; l < (axis < LAYER_AXES ? 1 : h->num_hidden_layers); l++) {
+        int64_t n = model_spec_has_units(h, axis, l) ? model_spec_size(h, axis, l) : 0;
+        if (n && size && n != size)
+            return -1;
+        size = n ? n : size;
+    }
+    return size;
+}
+
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
                      const struct footprint *f)
 {
     for (int i = 0; i < COLUMNS; i++) {
         if (!has_column(shape, i))
             continue;
-        char *mixed = mixed_sizes(shape, columns[i].axis);
-        if (mixed)
+        int64_t n = common_size(shape, columns[i].axis);
+        if (n < 0)
             fprintf(to, "%*s", columns[i].width, "*");
         else
-            fprintf(to, "%*" PRId64, columns[i].width, model_spec_size(shape, columns[i].axis, 0));
-        free(mixed);
+            fprintf(to, "%*" PRId64, columns[i].width, n);
     }
     print_amount(to, (double)f->parameters, 'B', "");
     print_amount(to, (double)f->non_embedding, 'B', "");

@@ -151,6 +151,7 @@ P
     [ "$(wc -l < shapes)" = 8 ]         # two experts work for a token
     search-arch "$model" --experts 3 --expert-ffn 4 --shared-ffn 6 --ffn 8 --table > table
     grep -q 'ffn experts each-ffn shared ' table
+    grep -q '^ *4 *36 *6 *2 *8 *3 *4 *6 ' table
     options=$(sed -n '3s/.*"options":"\([^"]*\)".*/\1/p' shapes)
     [ "$options" = "--intermediate-size 8 --num-experts 3 --moe-intermediate-size 4 \
 --shared-expert-intermediate-size 6" ]

@@ -141,6 +141,39 @@ static void test_shapes(void)
     searched_close(&x);
 }
 
+/* ---- Mamba layers */
+
+/* Layers 0 and 3 of nemotron_h are Mamba mixers of 6 heads of 4 channels in 2 groups, layer 1 is an
+ * MLP. Half of the channels: 12 of 24 rows of z_proj and x_proj, columns of out_proj (20 wide), of
+ * the convolution (3, and a bias) and of the norm, 3 x 240 + 48 + 12 = 780. Half of the groups: as
+ * many channels; 5 rows of b and c with their convolutions, 2 x (100 + 20); three heads, 3 x (20 +
+ * 3): 1089. 16 of 24 neurons: 2 x 16 x 20 = 640. Channels alone lose more than groups do. */
+static void test_mamba(void)
+{
+    static const double kl[] = {0.875, 0.75, 0.375, 0.25, 0.125, 0};
+    static const int64_t saved[] = {2509, 1869, 1729, 1089, 640, 0};
+    struct variant list[] = {{.layer = 0, .axis = AXIS_R, .size = 2, .means.kl = 0.5},
+                             {.layer = 1, .axis = AXIS_F, .size = 8, .means.kl = 0.125},
+                             {.layer = 3, .axis = AXIS_G, .size = 1, .means.kl = 0.25}};
+    struct variants table = {.list = list, .n = 3};
+    struct model_spec h;
+    struct per_layer s;
+    struct err e = {0};
+    json_t *config = load(GOLDEN "families/%s/config.json", "nemotron_h", "");
+    CHECK(!model_spec_from_config(&h, config, &e), "%s", e.msg);
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(!per_layer_open(&s, &h, &table, &by_parameters, &e), "%s", e.msg);
+    CHECK(per_layer_points(&s) == 6, "%lld points", (long long)per_layer_points(&s));
+    for (int64_t i = 0; i < 6 && i < per_layer_points(&s); i++) {
+        struct per_layer_point p = per_layer_point(&s, i);
+        CHECK(p.cost == s.cost - saved[i] && p.kl == kl[i], "point %lld: %lld saved, KL %g",
+              (long long)i, (long long)(s.cost - p.cost), p.kl);
+    }
+    per_layer_close(&s);
+    model_spec_free(&h);
+    json_decref(config);
+}
+
 /* ---- what is left out */
 
 static int keeps_attention(const void *user, const struct slice_plan *p)
@@ -249,6 +282,7 @@ int main(void)
 {
     test_best();
     test_shapes();
+    test_mamba();
     test_left_out();
     test_one_layer();
     test_tables();
