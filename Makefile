@@ -219,7 +219,7 @@ lint:                                   ## runs static analysis (cppcheck)
 		--library=posix,gnu,tests/lint.cfg --suppressions-list=tests/lint.suppress \
 		-D_GNU_SOURCE -D__x86_64__ -DBLAS_onednn -DPARE_CUDA lib formats bin kernels tests/fuzz
 
-check-large: all        ## imports, ranks, cuts and exports a 10 GB checkpoint in 1 GB of memory
+check-large: all        ## runs checkpoints of 10 GB in 1 GB of memory, or 2 to evaluate them
 	sh tests/large
 
 sanitized:              ## builds tools and fuzz drivers with sanitizers into build/sanitized

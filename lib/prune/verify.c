@@ -117,6 +117,9 @@ void slice_verdict_text(const struct verdict *v, char text[200])
 
 /* ---- section by section */
 
+/* values rounded at once, a multiple of Q8_BLOCK; or bytes copied */
+enum { PIECE = 1 << 18 };
+
 /* A model of which the values of one section are in memory. */
 struct side {
     struct model m;
@@ -217,17 +220,22 @@ static int run_section(struct pair *k, int64_t section)
     return failed;
 }
 
-/* Rounds a tensor of the slice, and keeps it. */
+/* Rounds a tensor of the slice, piece by piece, and keeps it. */
 static int keep_tensor(struct pair *k, int to)
 {
     const struct tensor *t = &k->p->spec.tensors[to];
     const struct param *p = &k->slice.m.params[to];
-    int64_t bytes = tensor_bytes(t);
-    void *rounded = mem_alloc((size_t)bytes);
-    int failed = dtype_convert(rounded, t, p->v, p->dtype, tensor_count(t), k->e) ||
+    void *rounded = mem_alloc(PIECE * sizeof(float));
+    int failed = 0;
+    for (int64_t at = 0, n; at < tensor_count(t) && !failed; at += n) {
+        n = min64(PIECE, tensor_count(t) - at);
+        const char *from = (const char *)p->v + dtype_bytes(p->dtype, at);
+        int64_t bytes = dtype_bytes(t->dtype, n);
+        failed = dtype_convert(rounded, t, from, p->dtype, n, k->e) ||
                  spill_put(k->values, k->put, rounded, bytes, k->e);
+        k->put += bytes;
+    }
     free(rounded);
-    k->put += bytes;
     return failed;
 }
 
@@ -331,7 +339,6 @@ int slice_verify_sections(const struct slice_plan *p, struct model_in *in, const
 
 int slice_write_values(struct spill *values, struct model_out *out, struct err *e)
 {
-    enum { PIECE = 1 << 20 };
     int64_t at = 0;
     for (int i = 0; i < out->spec.n_tensors; i++) {
         int64_t end = at + tensor_bytes(&out->spec.tensors[i]);
