@@ -1,10 +1,13 @@
 /* dump-logits: what a model says at every position of a text. Model and tokens in; a stream of kind
  * "logits" out (lib/data/logits.h). */
+#include <string.h>
+
 #include "../lib/eval/eval.h"
 #include "../lib/tool/tool.h"
 
 static struct logits_spec spec = {.temperature = 1};
 static int full, any_tokenizer;
+static const char *vocab_of;
 static int64_t top, sample, seq_length, first, windows, batch_size, max_tokens;
 
 static const struct opt opts[] = {
@@ -31,6 +34,10 @@ static const struct opt opts[] = {
     {"windows", OPT_INT, &windows, "N", "at most N windows; 0: no limit", OPT_FROM_0},
     {"max-tokens", OPT_INT, &max_tokens, "N",
      "stop before the window that would exceed N tokens; 0: no limit", OPT_FROM_0},
+    {"vocab-of", OPT_PATH, &vocab_of, "STUDENT",
+     "a model whose vocabulary was cut from MODEL's: TOKENS are of its tokens, and MODEL predicts "
+     "only these",
+     0},
     {"any-tokenizer", OPT_FLAG, &any_tokenizer, NULL,
      "continue even if model and tokens come from different tokenizers", 0},
     {"Computation", OPT_GROUP, NULL, NULL, NULL, 0},
@@ -71,6 +78,9 @@ static void resolve_options(struct tool *t)
         tool_usage(t, "--temperature has no effect on --full: kd-train divides logits by its own");
     if (!sample && spec.seed)
         tool_usage(t, "--seed has no effect without --sample");
+    if (vocab_of && any_tokenizer)
+        tool_usage(t, "--vocab-of pairs tokens by their texts, --any-tokenizer by their ids: leave "
+                      "one out");
     if (seq_length == 1)
         tool_usage(t, "--seq-length must be at least 2 to predict a token, not 1");
     spec.form = full ? LOGITS_FULL : LOGITS_SAMPLE;
@@ -79,6 +89,22 @@ static void resolve_options(struct tool *t)
     spec.n = sample + top;
     spec.first = first;
     spec.count = windows;
+}
+
+/* MODEL, of whose tokens only those of --vocab-of are used. */
+static struct model_in *open_model(struct tool *t)
+{
+    const char *name = tool_operand(t, 0);
+    struct model_in *in = tool_model(t, name);
+    if (!vocab_of)
+        return in;
+    struct model_in *student = tool_model(t, vocab_of);
+    in = tool_model_among(t, in, name, student, vocab_of);
+    const struct model_spec *h = model_in_spec(in), *to = model_in_spec(student);
+    if (h->vocab_size != to->vocab_size || strcmp(h->tokenizer_id, to->tokenizer_id))
+        tool_die(t, "the vocabulary of %s is neither that of %s nor a part of it", vocab_of, name);
+    model_close(student);
+    return in;
 }
 
 static void progress(void *user, int64_t done, int64_t total)
@@ -94,7 +120,7 @@ int main(int argc, char **argv)
     struct model m;
     char text[200];
     resolve_options(t);
-    struct model_in *in = tool_model(t, tool_operand(t, 0));
+    struct model_in *in = open_model(t);
     struct st_in *tokens_in = tool_in(t, tool_operand(t, 1), "tokens");
     if (tokens_load(&tokens, tokens_in, 0, e) ||
         data_check_model(&tokens, tool_operand(t, 1), model_in_spec(in), tool_operand(t, 0),

@@ -59,7 +59,8 @@ static const struct opt opts[] = {
      "if --text holds JSON, the member of each object that has the text", 0},
     {"against", OPT_PATH, &against, "TEACHER|LOGITS",
      "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
-     "for TOKENS (a pipe is taken for the latter)",
+     "for TOKENS (a pipe is taken for the latter); of a model from whose vocabulary that of the "
+     "first MODEL was cut, only the tokens that stay count",
      0},
     {"Output", OPT_GROUP, NULL, NULL, NULL, 0},
     {"per-sequence", OPT_FLAG, &per_sequence, NULL,
@@ -290,11 +291,10 @@ static double run_conventions(struct tool *t, const char *name, struct model *m,
     return nll;
 }
 
-/* Evaluates one model, from opening to its records. */
-static double evaluate(struct tool *t, const char *name, const char *tokens_name,
-                       const struct tokens *tokens, struct tool_teacher *r)
+/* Evaluates one model, from its values to its records, and closes it. */
+static double evaluate(struct tool *t, const char *name, struct model_in *in,
+                       const char *tokens_name, const struct tokens *tokens, struct tool_teacher *r)
 {
-    struct model_in *in = tool_model(t, name);
     struct model m = {0};
     struct err *e = tool_err(t);
     stored_bytes = model_spec_bytes(model_in_spec(in));
@@ -379,10 +379,12 @@ int main(int argc, char **argv)
     st_close(in);
     read_text(t, &tokens);
     struct tool_teacher *r = NULL;
+    struct model_in *first = tool_model(t, tool_operand(t, 0));
     if (against)
-        r = tool_teacher_open(t, against, &tokens, tokens_name, any_tokenizer, n);
+        r = tool_teacher_open(t, against, first, &tokens, tokens_name, any_tokenizer, n);
     for (int i = 0; i < n; i++) {
-        double nll = evaluate(t, tool_operand(t, i), tokens_name, &tokens, r);
+        struct model_in *model = i ? tool_model(t, tool_operand(t, i)) : first;
+        double nll = evaluate(t, tool_operand(t, i), model, tokens_name, &tokens, r);
         failed += !(nll <= max_nll) && max_nll > 0; /* NaN fails too */
         no_numbers += !isfinite(nll);
     }

@@ -189,7 +189,7 @@ static void open_inputs(struct tool *t)
     student_in = tool_model(t, tool_operand(t, 0));
     teacher_in = teacher_name ? tool_model(t, teacher_name) : NULL;
     if (teacher_in && !text.any_tokenizer)
-        teacher_in = tool_model_among(t, teacher_in, teacher_name, student_in);
+        teacher_in = tool_model_among(t, teacher_in, teacher_name, student_in, tool_operand(t, 0));
     if (teacher_in && !text.any_tokenizer)
         data_check_tokenizers(tool_operand(t, 0), model_in_spec(student_in)->tokenizer_id,
                               teacher_name, model_in_spec(teacher_in)->tokenizer_id, tool_err(t));

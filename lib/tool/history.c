@@ -98,6 +98,7 @@ static const char *const options[] = {
     "temperature-squared",
     "top-k",
     "variants",
+    "vocab-of",
     "warmup-steps",
     "weight-decay",
     "widths",

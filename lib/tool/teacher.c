@@ -8,6 +8,7 @@
 #include "../../formats/json.h"
 #include "../eval/eval.h"
 #include "tool.h"
+#include "vocab.h"
 
 struct tool_teacher {
     const char *name;
@@ -55,7 +56,7 @@ static void open_logits(struct tool *t, struct tool_teacher *r, const struct tok
             r->logits.path, tokens_name, l->tokens, tokens->id);
 }
 
-struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
+struct tool_teacher *tool_teacher_open(struct tool *t, const char *path, struct model_in *student,
                                        const struct tokens *tokens, const char *tokens_name,
                                        int any_tokenizer, int models)
 {
@@ -68,6 +69,8 @@ struct tool_teacher *tool_teacher_open(struct tool *t, const char *path,
         return r;
     }
     r->in = tool_model(t, path);
+    if (!any_tokenizer)
+        r->in = tool_model_among(t, r->in, path, student, tool_operand(t, 0));
     if (!data_check_model(tokens, tokens_name, model_in_spec(r->in), path, any_tokenizer, e))
         tool_load(t, &r->model, r->in);
     tool_check(t);

@@ -32,7 +32,7 @@ static int64_t *ids_in(const struct tokenizer *part, const struct tokenizer *who
 }
 
 struct model_in *tool_model_among(struct tool *t, struct model_in *in, const char *name,
-                                  struct model_in *to)
+                                  struct model_in *to, const char *to_name)
 {
     struct model_spec *whole = model_in_spec(in);
     const struct model_spec *part = model_in_spec(to);
@@ -42,7 +42,7 @@ struct model_in *tool_model_among(struct tool *t, struct model_in *in, const cha
     int64_t n = part->vocab_size, *ids = b ? ids_in(a, b, n, whole->vocab_size) : NULL;
     if (ids) {
         tool_note(t, "of the %lld tokens of %s, only the %lld that %s has are used",
-                  (long long)whole->vocab_size, name, (long long)n, tool_operand(t, 0));
+                  (long long)whole->vocab_size, name, (long long)n, to_name);
         in = model_take_rows(in, ids, n);
         memcpy(model_in_spec(in)->tokenizer_id, part->tokenizer_id, sizeof part->tokenizer_id);
     }

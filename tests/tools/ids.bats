@@ -172,10 +172,10 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || exit
     # options that change a result by rounding at most, or only permit it; those of slice-model's
     # budgets, which stand for the sizes that they choose (tests/tools/shape.bats); tokenize --ids,
-    # dump-logits --full, probe-layers --variants and --choices, score-importance --score and
-    # slice-model --in-order are runs of another kind
+    # dump-logits --full and --vocab-of, probe-layers --variants and --choices, score-importance
+    # --score and slice-model --in-order are runs of another kind
     silent="calib-acts any-tokenizer batch-size
-        dump-logits any-tokenizer batch-size full
+        dump-logits any-tokenizer batch-size full vocab-of
         probe-layers any-tokenizer batch-size table variants rank resume choices limit
         score-importance score model
         score-taylor any-tokenizer

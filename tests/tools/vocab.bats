@@ -114,6 +114,32 @@ print(*m["vocab"].items(), *m["merges"])')" \
     refused 1 "come from different tokenizers" learn --teacher gpt2
 }
 
+@test "an uncut teacher is compared with a cut model, and writes logits of its tokens" {
+    ranked spm
+    cut spm 400
+    tokenize --quiet -m spm.cut --seq-length 16 --max-tokens 64 "$small/spm.jsonl" -o rows.tsz
+    figures() { eval-ppl --quiet "$@" rows.tsz --against "$teacher" | grep -o '"kl":.*'; }
+    for teacher in spm spm.cut; do
+        figures spm.cut spm.dir > "$teacher.kl"
+    done
+    # nothing but the vocabulary was cut, so the teacher says the same of the tokens that stay
+    [ "$(grep -c '^"kl":0.0,' spm.kl)" = 2 ]
+    cmp spm.kl spm.cut.kl
+    dump-logits spm rows.tsz --full --vocab-of spm.cut -o full.tsz 2> note
+    grep -q '^dump-logits: of the 589 tokens of spm, only the 400 that spm.cut has are used$' note
+    dump-logits --quiet spm.cut rows.tsz --full -o own.tsz
+    cmp <(ts-dump --values logits.0 full.tsz) <(ts-dump --values logits.0 own.tsz)
+    teacher=full.tsz
+    cmp <(figures spm.cut) <(head -n 1 spm.kl)
+    dump-logits --quiet spm rows.tsz --sample 4 --vocab-of spm.cut --stream-layers -o drawn.tsz
+    kd-train --quiet spm.cut --data rows.tsz --teacher-logits drawn.tsz --max-steps 1 -o taught.tsz
+    ranked gpt2
+    refused 1 "the vocabulary of gpt2 is neither that of spm nor a part of it" \
+        dump-logits spm rows.tsz --sample 4 --vocab-of gpt2
+    refused 2 "by their texts, --any-tokenizer by their ids" \
+        dump-logits spm rows.tsz --sample 4 --vocab-of spm.cut --any-tokenizer
+}
+
 @test "a special token that goes leaves the post-processor; one that pairs of texts get must stay" {
     ranked spm
     slice-model --quiet spm --rank spm.rank --vocab-size 262 --drop-added '</s>' -o loose.tsz
