@@ -6,16 +6,35 @@
 #include <string.h>
 
 #include "../../formats/json.h"
+#include "../base/mem.h"
+#include "../base/ranges.h"
 #include "../hf/hf.h"
 
-/* The sizes of an axis in all layers as text if they differ, else NULL. free() it. */
-static char *mixed_sizes(const struct model_spec *h, enum axis axis)
+/* The size that all layers with units of the axis have; 0: none has any, -1: theirs differ. */
+static int64_t common_size(const struct model_spec *h, enum axis axis)
 {
-    char *text = axis < LAYER_AXES ? NULL : model_spec_size_text(h, axis, NULL);
-    if (text && strchr(text, ':'))
-        return text;
-    free(text);
-    return NULL;
+    int64_t size = 0;
+    for (int64_t l = 0; l < (axis < LAYER_AXES ? 1 : h->num_hidden_layers); l++) {
+        int64_t n = model_spec_size(h, axis, l);
+        if (n && size && n != size)
+            return -1;
+        size = n ? n : size;
+    }
+    return size;
+}
+
+/* The sizes of an axis of the layers, of those that have units, as text for options. free() it. */
+static char *sizes_text(const struct model_spec *h, enum axis axis)
+{
+    size_t bytes = (size_t)h->num_hidden_layers * sizeof(int64_t);
+    int64_t n = 0, *layer = mem_alloc(bytes), *size = mem_alloc(bytes);
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if ((size[n] = model_spec_size(h, axis, l)))
+            layer[n++] = l;
+    char *text = ranges_text(layer, size, n);
+    free(layer);
+    free(size);
+    return text;
 }
 
 /* ---- JSON */
@@ -78,11 +97,9 @@ json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
     for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++) {
         if (x >= LAYER_AXES && !family_has_axis(shape->family, x))
             continue;
-        char *mixed = mixed_sizes(shape, x);
-        if (mixed)
-            json_object_set_new(j, axis_rows[x].name, json_string(mixed));
-        else
-            put_count(j, axis_rows[x].name, model_spec_size(shape, x, 0));
+        int64_t n = common_size(shape, x);
+        char *mixed = n < 0 ? sizes_text(shape, x) : NULL;
+        json_object_set_new(j, axis_rows[x].name, mixed ? json_string(mixed) : json_integer(n));
         free(mixed);
     }
     put_count(j, "parameters", f->parameters);
@@ -164,19 +181,6 @@ static void print_speeds(FILE *to, const struct shape_report *r, const struct fo
     } else {
         fprintf(to, " %6.2fx %6.2fx\n", prefill_speedup(r, f), decode_speedup(r, f));
     }
-}
-
-/* The size that all layers with units of the axis have, 0: none has any; -1: theirs differ. */
-static int64_t common_size(const struct model_spec *h, enum axis axis)
-{
-    int64_t size = 0;
-    for (int64_t l = 0; l < (axis < LAYER_AXES ? 1 : h->num_hidden_layers); l++) {
-        int64_t n = model_spec_has_units(h, axis, l) ? model_spec_size(h, axis, l) : 0;
-        if (n && size && n != size)
-            return -1;
-        size = n ? n : size;
-    }
-    return size;
 }
 
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,

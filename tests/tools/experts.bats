@@ -149,6 +149,7 @@ P
     model=$GOLDEN/families/qwen2_moe
     search-arch "$model" --experts 1:5:1 --expert-ffn 4,9 --shared-ffn 6 --ffn 8 > shapes
     [ "$(wc -l < shapes)" = 8 ]         # two experts work for a token
+    grep -q '"num_experts":3,"moe_intermediate_size":4,' shapes
     search-arch "$model" --experts 3 --expert-ffn 4 --shared-ffn 6 --ffn 8 --table > table
     grep -q 'ffn experts each-ffn shared ' table
     grep -q '^ *4 *36 *6 *2 *8 *3 *4 *6 ' table
