@@ -1,8 +1,8 @@
-/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M]; w0 f32, or bf16 / f16 / q8_0 (frozen), w1 f32 or
- * absent. Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums of dy (f64). Weights that are
- * not f32 are never widened as a whole, but a panel of rows at a time, by the thread that needs it.
- * For at most ROWS_FEW rows of x (generation) weights are read once, straight from memory, without
- * a matrix product. Refuses nothing. */
+/* linear: y[T,M] = x[T,N] w0[M,N]^T + w1[M] + in1[T,M]; w0 f32, or bf16 / f16 / q8_0 (frozen); w1
+ * f32; either of w1 and in1 may be absent. Backward: dx += dy w0, dw0 += dy^T x, dw1 += column sums
+ * of dy (f64), din1 += dy. Weights that are not f32 are never widened as a whole, but a panel of
+ * rows at a time, by the thread that needs it. For at most ROWS_FEW rows of x (generation) weights
+ * are read once, straight from memory, without a matrix product. Refuses nothing. */
 #include "../../lib/base/minmax.h"
 #include "lanes.h"
 #include "weights.h"
@@ -123,7 +123,7 @@ static inline __attribute__((always_inline)) void row_times(const struct op_args
 {
     int64_t M = c->w[0].rows, N = c->w[0].cols, last = c->rows - 1;
     const char *w = weight_row(&c->w[0], i);
-    const float *x[ROWS_FEW], *bias = c->w[1].v;
+    const float *x[ROWS_FEW], *bias = c->w[1].v, *plus = c->in[1].v;
     float *y = c->out.v;
     double sum[ROWS_FEW] = {0};
     for (int64_t t = 0; t < ROWS_FEW; t++) /* absent rows repeat the last one */
@@ -138,7 +138,8 @@ static inline __attribute__((always_inline)) void row_times(const struct op_args
         last == 0 ? times(p, d, x, 1, j, n, sum) : times(p, d, x, ROWS_FEW, j, n, sum);
     }
     for (int64_t t = 0; t <= last; t++)
-        y[t * M + i] = (float)(sum[t] + (bias ? (double)bias[i] : 0));
+        y[t * M + i] = (float)(sum[t] + (bias ? (double)bias[i] : 0) +
+                               (plus ? (double)plus[t * M + i] : 0));
 }
 
 static void forward_few(const struct op_args *c)
@@ -176,11 +177,22 @@ static void forward_narrow(const struct op_args *c, float *y, int add)
     }
 }
 
+/* What the product is added to: a row of in1, of the bias, or their sum. */
+static void begin_row(const struct op_args *c, int64_t t)
+{
+    int64_t M = c->w[0].rows;
+    const float *bias = c->w[1].v, *plus = c->in[1].v;
+    float *y = (float *)c->out.v + t * M;
+    memcpy(y, plus ? plus + t * M : bias, (size_t)M * 4);
+    for (int64_t j = 0; plus && bias && j < M; j++)
+        y[j] += bias[j];
+}
+
 static void linear_fwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
     int64_t M = w->rows, N = w->cols;
-    const float *bias = c->w[1].v;
+    const int add = c->w[1].v || c->in[1].v;
     float *y = c->out.v;
     if (c->rows <= ROWS_FEW) {
         forward_few(c);
@@ -188,14 +200,14 @@ static void linear_fwd(const struct op_args *c)
     }
 #pragma omp parallel num_threads(c->x->threads) if (c->rows * M * N > SERIAL)
     {
-        if (bias)
+        if (add)
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < c->rows; t++)
-                memcpy(y + t * M, bias, (size_t)M * 4);
+                begin_row(c, t);
         if (w->dtype == DT_F32)
-            mm_share('N', 'T', c->rows, M, N, c->in[0].v, N, w->v, N, bias != NULL, y, M);
+            mm_share('N', 'T', c->rows, M, N, c->in[0].v, N, w->v, N, add, y, M);
         else
-            forward_narrow(c, y, bias != NULL);
+            forward_narrow(c, y, add);
     }
 }
 
@@ -230,7 +242,14 @@ static void backward_narrow(const struct op_args *c, const float *dy, float *dx)
     }
 }
 
-/* No barrier between the three gradients: none reads what another writes. */
+static void backward_summand(const struct op_args *c, const float *dy, float *g)
+{
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < c->rows * c->in[1].cols; i++)
+        g[i] = (c->in[1].overwrite ? 0 : g[i]) + dy[i];
+}
+
+/* No barrier between the gradients: none reads what another writes. */
 static void linear_bwd(const struct op_args *c)
 {
     const struct operand *w = &c->w[0];
@@ -247,6 +266,8 @@ static void linear_bwd(const struct op_args *c)
             mm_share('T', 'N', M, N, c->rows, dy, M, c->in[0].v, N, !w->overwrite, w->g, N);
         if (c->w[1].v && c->w[1].g)
             backward_bias(c, dy, c->w[1].g);
+        if (c->in[1].g)
+            backward_summand(c, dy, c->in[1].g);
     }
 }
 

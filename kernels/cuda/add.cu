@@ -1,23 +1,5 @@
 /* add on CUDA: see kernels/cpu/add.c. */
-#include "cuda.h"
-
-/* y = a + scale * b, or without a where it is NULL */
-template <class T> struct add_scaled {
-    const T *a, *b;
-    T *y;
-    float scale;
-    template <int N> __device__ void at(int64_t i) const
-    {
-        float u[N] = {0}, v[N];
-        if (a)
-            load(a + i, u);
-        load(b + i, v);
-#pragma unroll
-        for (int k = 0; k < N; k++)
-            u[k] += scale * v[k];
-        store(y + i, u);
-    }
-};
+#include "add.h"
 
 template <class T>
 static void add(const struct op_args *c, const void *a, const void *b, void *y, float scale)

@@ -60,11 +60,21 @@ void exchange_finish(struct exec *x);
 int64_t cuda_loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                         int64_t hidden);
 
-/* mm() of op.h on the device, with types: factors f32, or both bf16; C f32, or bf16 too. Sums are
- * f32. An error sticks in the exec handle. */
-int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha,
-            const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b, int64_t ldb,
-            float beta, void *C, enum dtype ct, int64_t ldc);
+/* mm() of op.h on the device, with types: D = alpha * op(A) op(B) + beta * C. Factors f32, or both
+ * bf16; C and D, which may be the same, f32, or bf16 too, with rows of ldc. Sums are f32. An error
+ * sticks in the exec handle. */
+int cuda_mm_plus(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
+                 float alpha, const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b,
+                 int64_t ldb, float beta, const void *C, void *D, enum dtype ct, int64_t ldc);
+
+/* The same in place. */
+static inline int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N,
+                          int64_t K, float alpha, const void *A, enum dtype a, int64_t lda,
+                          const void *B, enum dtype b, int64_t ldb, float beta, void *C,
+                          enum dtype ct, int64_t ldc)
+{
+    return cuda_mm_plus(c, ta, tb, M, N, K, alpha, A, a, lda, B, b, ldb, beta, C, C, ct, ldc);
+}
 
 template <class... P, class... A>
 static inline void launch(const struct op_args *c, const char *name, dim3 grid, dim3 block,
@@ -90,7 +100,7 @@ static inline void launch(const struct op_args *c, const char *name, dim3 grid, 
 /* The same without a library, slowly: mm_plain.cu. */
 void plain_product(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
                    float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
-                   int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc);
+                   int64_t ldb, float beta, const void *C, void *D, enum dtype ct, int64_t ldc);
 
 static inline int cuda_check(struct err *e, cudaError_t status, const char *what)
 {

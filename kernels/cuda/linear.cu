@@ -1,19 +1,24 @@
 /* linear on CUDA: see kernels/cpu/linear.c; the products are cuBLASLt's. Weights are of the
  * activations' type; with f32 activations they may also be bf16 or f16 (frozen) and are widened a
  * panel of rows at a time into scratch. Refuses other pairs. */
+#include "add.h"
 #include "weights.h"
 
+/* y = bias + x, or without x where it is NULL */
 template <class T> struct fill_bias {
     const float *bias;
+    const T *x;
     T *y;
     int64_t M;
     template <int N> __device__ void at(int64_t i) const
     {
         const float *row = bias + entry_of(i, M).column;
-        float v[N];
+        float v[N] = {0};
+        if (x)
+            load(x + i, v);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = row[k];
+            v[k] += row[k];
         store(y + i, v);
     }
 };
@@ -56,17 +61,30 @@ static void linear_fwd(const struct op_args *c)
     const float *bias = (const float *)c->w[1].v;
     if (refused(c))
         return;
+    const char *plus = (const char *)(bias ? c->out.v : c->in[1].v);
     if (bias)
         BY_DTYPE(d, T,
-                 map<T>(c, c->rows * M, aligned16(c->out.v) && M % VECTOR<T> == 0,
-                        fill_bias<T>{bias, (T *)c->out.v, M}));
+                 map<T>(c, c->rows * M,
+                        aligned16(c->in[1].v) && aligned16(c->out.v) && M % VECTOR<T> == 0,
+                        fill_bias<T>{bias, (const T *)c->in[1].v, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
         n = min(M - first, step);
-        void *y = (char *)c->out.v + first * (d == DT_F32 ? 4 : 2);
-        cuda_mm(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N,
-                bias ? 1 : 0, y, d, M);
+        int64_t at = first * (d == DT_F32 ? 4 : 2);
+        char *y = (char *)c->out.v + at;
+        const char *summand = plus ? plus + at : y;
+        cuda_mm_plus(c, 'N', 'T', c->rows, n, N, 1, c->in[0].v, d, N, panel(c, first, n), d, N,
+                     plus != NULL, summand, y, d, M);
     }
     launched(c, "linear forward");
+}
+
+/* of in1, that of the output */
+template <class T> static void add_gradient(const struct op_args *c)
+{
+    const T *dy = (const T *)(void *)c->out.g;
+    T *g = (T *)(void *)c->in[1].g;
+    map<T>(c, c->rows * c->in[1].cols, aligned16(dy) && aligned16(g),
+           add_scaled<T>{c->in[1].overwrite ? NULL : g, dy, g, 1});
 }
 
 static void linear_bwd(const struct op_args *c)
@@ -84,6 +102,8 @@ static void linear_bwd(const struct op_args *c)
     if (c->w[0].g)
         cuda_mm(c, 'T', 'N', M, N, c->rows, 1, c->out.g, d, M, c->in[0].v, d, N, !c->w[0].overwrite,
                 c->w[0].g, DT_F32, N);
+    if (c->in[1].g)
+        BY_DTYPE(d, T, add_gradient<T>(c));
     if (c->w[1].v && c->w[1].g)
         BY_DTYPE(d, T,
                  add_many_row_sums(c, (const T *)(void *)c->out.g, c->rows, M, (double *)c->scratch,

@@ -1,12 +1,13 @@
 /* Matrix products on the device, all through cuBLASLt, with the descriptors and the algorithm
  * cached for each shape. Row-major, as mm() of op.h:
  *
- *   C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op 'N' or 'T'
+ *   D[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C, op 'N' or 'T'
  *
- * A and B are both f32 or both bf16; C is f32, or bf16 with bf16 factors; sums are f32. Any size
- * works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such size is
- * remembered for exec_slow_products. plain_product (mm_plain.cu) computes products for which the
- * library has no algorithm; these are remembered too. Factors of different types are refused.
+ * A and B are both f32 or both bf16; C and D are f32, or bf16 with bf16 factors; sums are f32. Any
+ * size works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such
+ * size is remembered for exec_slow_products. plain_product (mm_plain.cu) computes products for
+ * which the library has no algorithm; these are remembered too. Factors of different types are
+ * refused.
  *
  * The library's first suggestion is used, without timing the others: a choice by time would differ
  * from run to run, and the results with it. */
@@ -16,7 +17,7 @@
 
 struct shape {
     int64_t M, N, K, lda, ldb, ldc;
-    /* in, out: enum dtype; alignment of A, B, C in bytes, at most 16 */
+    /* in, out: enum dtype; alignment of A, B, C and D in bytes, at most 16 */
     int32_t ta, tb, in, out, alignment[3];
     int32_t has_beta;
 };
@@ -208,9 +209,9 @@ static void remember_odd(struct gpu *g, const struct shape *s)
         }
 }
 
-int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K, float alpha,
-            const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b, int64_t ldb,
-            float beta, void *C, enum dtype ct, int64_t ldc)
+int cuda_mm_plus(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
+                 float alpha, const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b,
+                 int64_t ldb, float beta, const void *C, void *D, enum dtype ct, int64_t ldc)
 {
     struct gpu *g = c->x->gpu;
     if (M <= 0 || N <= 0 || c->x->err.set)
@@ -223,7 +224,7 @@ int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int
     s.M = M, s.N = N, s.K = K, s.lda = lda, s.ldb = ldb, s.ldc = ldc, s.ta = ta, s.tb = tb,
     s.in = a, s.out = ct, s.has_beta = beta != 0;
     s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B),
-    s.alignment[2] = alignment_of(C);
+    s.alignment[2] = min(alignment_of(C), alignment_of(D));
     remember_odd(g, &s);
     struct product *p = product_get(c, &s);
     if (!p)
@@ -232,11 +233,11 @@ int cuda_mm(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (!p->plain)
         status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C,
-                                p->c, C, p->c, &p->algo, g->workspace, g->workspace_bytes,
+                                p->c, D, p->c, &p->algo, g->workspace, g->workspace_bytes,
                                 g->stream);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH)
         refuse(c, p);
     if (p->plain)
-        return plain_product(c, ta, tb, M, N, K, alpha, A, a, lda, B, ldb, beta, C, ct, ldc), 0;
+        return plain_product(c, ta, tb, M, N, K, alpha, A, a, lda, B, ldb, beta, C, D, ct, ldc), 0;
     return check(&c->x->err, status, "multiply");
 }

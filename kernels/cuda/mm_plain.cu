@@ -1,6 +1,6 @@
-/* C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C as cuda_mm has it, for products that cuBLASLt
- * has no algorithm for: tiles of SIDE x SIDE in shared memory, sums f32, no tensor cores. Factors
- * f32 or both bf16, C f32, or bf16 with bf16 factors. */
+/* D[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C as cuda_mm_plus has it, for products that
+ * cuBLASLt has no algorithm for: tiles of SIDE x SIDE in shared memory, sums f32, no tensor cores.
+ * Factors f32 or both bf16, C and D f32, or bf16 with bf16 factors. */
 #include "cuda.h"
 
 enum { SIDE = 32, WALKERS = 8, EACH = SIDE / WALKERS };
@@ -36,7 +36,7 @@ static __device__ __forceinline__ void fetch(float (&tile)[SIDE][SIDE + 1], fact
 template <class T, class V>
 static __global__ void __launch_bounds__(SIDE *WALKERS)
     product(factor<T> a, factor<T> b, int64_t M, int64_t N, int64_t K, float alpha, float beta,
-            V *C, int64_t ldc)
+            const V *C, V *D, int64_t ldc)
 {
     SHARED(float, left, [SIDE][SIDE + 1]);
     SHARED(float, right, [SIDE][SIDE + 1]);
@@ -56,19 +56,19 @@ static __global__ void __launch_bounds__(SIDE *WALKERS)
     for (int e = 0; e < EACH; e++) {
         int64_t row = i + threadIdx.y + e * WALKERS, at = row * ldc + j;
         if (row < M && j < N)
-            C[at] = narrow<V>(alpha * sum[e] + (beta != 0 ? beta * widen(C[at]) : 0));
+            D[at] = narrow<V>(alpha * sum[e] + (beta != 0 ? beta * widen(C[at]) : 0));
     }
 }
 
 void plain_product(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
                    float alpha, const void *A, enum dtype ab, int64_t lda, const void *B,
-                   int64_t ldb, float beta, void *C, enum dtype ct, int64_t ldc)
+                   int64_t ldb, float beta, const void *C, void *D, enum dtype ct, int64_t ldc)
 {
     unsigned blocks = (unsigned)(((M + SIDE - 1) / SIDE) * ((N + SIDE - 1) / SIDE));
     BY_DTYPE(ab, T,
              BY_DTYPE(ct, V,
                       LAUNCH(c, (product<T, V>), blocks, dim3(SIDE, WALKERS), 0,
                              factor_of<T>(A, ta, lda), factor_of<T>(B, tb, ldb), M, N, K, alpha,
-                             beta, (V *)C, ldc)));
+                             beta, (const V *)C, (V *)D, ldc)));
     launched(c, "a product");
 }

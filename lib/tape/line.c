@@ -74,3 +74,16 @@ int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, 
     t->lines[t->n_lines++] = l;
     return l.out;
 }
+
+int tape_sum_join(struct tape *t, const struct line *sum, const char *out)
+{
+    struct line *last = t->n_lines ? &t->lines[t->n_lines - 1] : NULL;
+    const int a = sum->in[0], b = sum->in[1];
+    if (!t->spec.train || !last || last->op != OP_linear || last->out != b || a == b ||
+        last->in[1] != NO_SLOT || sum->sizes.p.scale.scale != 1)
+        return NO_SLOT;
+    last->in[1] = a;
+    t->slots[b].name = out;
+    t->slots[b].is_trained |= t->slots[a].is_trained;
+    return b;
+}

@@ -148,12 +148,14 @@ static int can_share(const struct tape *t, int slot, int buffer, int line)
 }
 
 /* y = a + s b: where a has no gradient yet it simply takes over the buffer of y's, and so does b if
- * s is 1. */
+ * s is 1, and the second input of linear. */
 static int passes(const struct tape *t, int line, int i)
 {
     const struct line *l = &t->lines[line];
-    return l->op == OP_add && (i == 0 || l->sizes.p.scale.scale == 1) && l->in[0] != l->in[1] &&
-           t->slots[l->in[i]].grad == NO_BUFFER &&
+    int is_summand = l->op == OP_linear
+                         ? i == 1
+                         : l->op == OP_add && (i == 0 || l->sizes.p.scale.scale == 1);
+    return is_summand && l->in[0] != l->in[1] && t->slots[l->in[i]].grad == NO_BUFFER &&
            can_share(t, l->in[i], t->slots[l->out].grad, line);
 }
 

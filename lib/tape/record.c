@@ -136,6 +136,19 @@ static int line_add(struct recorder *r, struct line l, const char *out, int64_t 
     return slot < 0 ? -1 : name_set(r, out, slot);
 }
 
+/* A sum that joins the line before it: what that line computed by itself has no name any more. */
+static int sum_join(struct recorder *r, const struct line *l, const char *out)
+{
+    int slot = l->op == OP_add ? tape_sum_join(r->t, l, out) : NO_SLOT;
+    if (slot == NO_SLOT)
+        return 0;
+    for (int i = 0; i < r->n_names; i++)
+        if (r->names[i].slot == slot)
+            r->names[i].slot = NO_SLOT;
+    name_set(r, out, slot);
+    return 1;
+}
+
 /* *slot becomes one that keeps its rows between calls. */
 static int cache_add(struct recorder *r, const char *name, int *slot)
 {
@@ -173,7 +186,7 @@ static int record_line(struct recorder *r, const struct family_line *f)
     if (f->op == OP_attention && r->t->spec.kv_len &&
         (cache_add(r, "cached k", &l.in[1]) || cache_add(r, "cached v", &l.in[2])))
         return -1;
-    return line_add(r, l, f->out, cols);
+    return sum_join(r, &l, f->out) ? 0 : line_add(r, l, f->out, cols);
 }
 
 static int record_lines(struct recorder *r, const struct family_line *lines)

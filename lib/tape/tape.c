@@ -344,6 +344,7 @@ int tape_tap(struct tape *t, enum tap what, int64_t layer, const char *stem, tap
         return err_set(e, "layer %lld has nothing to record at \"%s\"", (long long)layer,
                        stem ? stem : "its input");
     const struct line *l = &t->lines[line];
+    assert(what != TAP_OUTPUT_OF || l->op != OP_linear || l->in[1] == NO_SLOT);
     int after = what == TAP_OUTPUT_OF || (what != TAP_BLOCK_INPUT && l->out == t->normed);
     if (what == TAP_BLOCK_INPUT && l->in[0] != t->boundary[0][layer])
         return err_set(e, "layer %lld does not begin with the residual stream", (long long)layer);

@@ -147,7 +147,8 @@ enum tap {
     TAP_INPUT_OF,
     TAP_OUTPUT_OF, /* of the linear line with weight `stem` ("down_proj", "o_proj", "q_proj",
                     * "gate_proj", "up_proj"), or the mixture ("experts_down_proj"), in `layer`;
-                    * "lm_head" with layer -1: the final norm's output */
+                    * "lm_head" with layer -1: the final norm's output. Not in a training step,
+                    * where a residual sum is part of the line */
     /* x entering block `layer` (layer == L: leaving the last block); stem NULL */
     TAP_BLOCK_INPUT
 };

@@ -144,6 +144,9 @@ static inline const struct model_spec *tape_model_spec(const struct tape *t, int
 struct line tape_line(enum op op, int64_t layer, int in0, int in1);
 /* adds the line and its output, [T, cols]; the slot, or -1 where the device lacks the op */
 int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, struct err *e);
+/* The sum a + b becomes part of the last line, where that is a linear one that computes b; the
+ * slot, or NO_SLOT where it cannot. Only in a training step, where no tap looks at b. */
+int tape_sum_join(struct tape *t, const struct line *sum, const char *out);
 /* The number of a parameter among those that the tape trains; -1: it is none of them. */
 int tape_trained(const struct tape *t, const struct param *p);
 

@@ -361,6 +361,30 @@ static void check_embed_scale(void)
     release(m);
 }
 
+static int sums_of(const struct tape_spec *s)
+{
+    struct tape *t = record(s);
+    int n = 0;
+    for (int i = 0; i < t->n_lines; i++)
+        n += t->lines[i].op == OP_add;
+    tape_close(t);
+    return n;
+}
+
+/* Residual sums are part of the products before them, but not where taps may look at those. */
+static void check_sums(void)
+{
+    struct model *m = load("tests/golden/families/llama", MODEL_TRAIN);
+    struct tape_spec s = {.model = m, .n_seq = 1, .seq_len = 4, .end = TAPE_NO_HEAD};
+    int alone = sums_of(&s);
+    s.train = 1;
+    int joined = sums_of(&s);
+    CHECK(alone == 2 * m->spec.num_hidden_layers && joined == 0,
+          "llama: %d sums in a forward pass, %d in training, expected 2 a layer and 0", alone,
+          joined);
+    release(m);
+}
+
 static void check_family(const char *name)
 {
     char *dir = mem_format("tests/golden/families/%s", name);
@@ -395,6 +419,7 @@ int main(int argc, char **argv)
     if (d)
         closedir(d);
     check_embed_scale();
+    check_sums();
     CHECK(replayed || x.device == DEVICE_CPU, "no generation on a device is replayed");
     CHECK(check_passed > 0, "no golden families found: run from the repository root");
     exec_close(&x);

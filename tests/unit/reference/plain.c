@@ -94,6 +94,8 @@ static void linear_shape(struct trial *t)
     if (t->number % 2)
         t->call.w[1] = test_operand(M, 1);
     t->call.out = test_operand(t->call.rows, M);
+    if (t->number / 2 % 2)
+        t->call.in[1] = t->call.out;
 }
 
 static void linear_reference(const struct trial *t, double *out)
@@ -102,6 +104,7 @@ static void linear_reference(const struct trial *t, double *out)
     for (int64_t i = 0; i < t->call.rows; i++)
         for (int64_t j = 0; j < M; j++) {
             double s = t->v[W1] ? t->v[W1][j] : 0;
+            s += t->v[IN1] ? t->v[IN1][i * M + j] : 0;
             for (int64_t k = 0; k < N; k++)
                 s += t->v[IN0][i * N + k] * t->v[W0][j * N + k];
             out[i * M + j] = s;
