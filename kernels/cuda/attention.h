@@ -133,7 +133,7 @@ static __device__ __forceinline__ void rows_of_keys(const attention_shape &s, in
     if (s.window > 0)
         token_end = min(token_end, last + s.window - s.offset);
     *from = max(0, first - s.offset) * s.group;
-    *end = min(token_end, 200) * s.group;
+    *end = token_end * s.group;
 }
 
 /* What backward needs of a row, packed like the rows: log-sum-exp, and delta = sum of do * o. */
