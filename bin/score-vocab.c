@@ -20,10 +20,13 @@ static const struct tool_desc desc = {
     "token: how often it occurs, by itself or inside others. A token is made by merging two, and "
     "these from others still; without it, each of its uses becomes those two. So the tokens with "
     "the highest scores are those that keep the text shortest, and none is scored below one that "
-    "it is part of.\n\nThe scores are for rank, which joins them with those of the other axes, "
+    "it is part of. Tokens of a Unigram model stand by themselves: they are lost one by one, the "
+    "one of the fewest uses first, and its uses become uses of those that take its place.\n\n"
+    "The scores are for rank, which joins them with those of the other axes, "
     "and slice-model --vocab-size cuts by them. Take much text, of every kind that the model is "
     "to read and write: no forward pass is needed, and a token that does not occur is cut first. "
-    "Refuses Unigram models, and tokenizers that neither work on bytes nor fall back to them.",
+    "Refuses tokenizers that neither work on bytes nor fall back to them, and Unigram models "
+    "without an unknown token.",
     "  rank scores.tsz <(score-vocab teacher/ train.tsz) > rank.tsz",
     opts,
     2,

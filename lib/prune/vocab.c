@@ -1,5 +1,4 @@
-/* Which tokens stay together, how uses of one count for another, and which make a cut: see
- * vocab.h. */
+/* Which tokens stay, which stay together, and which make a cut: see vocab.h. */
 #include "vocab.h"
 
 #include <fnmatch.h>
@@ -121,38 +120,6 @@ int vocab_can_have(const struct vocab *v, int64_t n, int64_t have, struct err *e
                         "%" PRId64 ", the rows of the embeddings, to cut none), not %" PRId64,
                         v->tokens, have, n);
     return 1;
-}
-
-/* ---- counts */
-
-struct sized {
-    int64_t id, bytes;
-};
-
-static int longest_first(const void *a, const void *b)
-{
-    const struct sized *x = a, *y = b;
-    if (x->bytes != y->bytes)
-        return x->bytes > y->bytes ? -1 : 1;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-/* A token is longer than those that it is made of, so its count is complete when its turn comes. */
-void vocab_spread(const struct vocab *v, double *counts)
-{
-    struct sized *order = mem_alloc((size_t)v->size * sizeof *order);
-    for (int64_t id = 0; id < v->size; id++) {
-        order[id].id = id;
-        tokenizer_text(v->tokenizer, id, &order[id].bytes);
-    }
-    qsort(order, (size_t)v->size, sizeof *order, longest_first);
-    for (int64_t i = 0; i < v->size; i++)
-        for (int side = 0; side < 2; side++) {
-            int64_t parent = v->parents[order[i].id][side];
-            if (parent >= 0 && parent < v->size)
-                counts[parent] += counts[order[i].id];
-        }
-    free(order);
 }
 
 /* ---- choosing */

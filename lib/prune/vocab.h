@@ -5,6 +5,10 @@
  * the two that it was made of, so each of its uses makes the text one token longer; to keep those
  * of the highest counts keeps the text shortest. No token is scored below one that it is part of.
  *
+ * Tokens of a Unigram model are not made of others. They are lost one by one, always the one of the
+ * fewest uses, which is then its score, and its uses become uses of the tokens that its text is
+ * encoded as without it. Uses only grow, so the order of the scores is that of the losses.
+ *
  * In a cut, tokens that the tokenizer cannot do without stay, and added tokens, and those whose ids
  * the configuration names (those that end a text, for example). The rest of the places go to the
  * best tokens of the rank, each with all that it is made of. New ids keep the order of the old. */

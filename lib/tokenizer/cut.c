@@ -1,9 +1,11 @@
 /* A smaller vocabulary: what must stay, what tokens are made of, and the tokenizer.json that keeps
  * some of them. See tokenizer.h.
  *
- * A text whose tokens all stay, with all that they are made of, is encoded as before: of the pairs
- * of neighbours the best was merged each time, and it is still there to be merged. The tokens of
- * other texts fall apart into those that the kept merges make, in the end into bytes. */
+ * A text whose tokens all stay, with all that they are made of, is encoded as before. BPE: of the
+ * pairs of neighbours the best was merged each time, and it is still there to be merged. Unigram:
+ * the best path is still there, and no path is new but those through characters that are now
+ * unknown, which cost what they always did, more than any token: so the token with the lowest score
+ * stays. The tokens of other texts fall apart into those that are left, in the end into bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +14,16 @@
 
 int tokenizer_check_cut(const struct tokenizer *t, struct err *e)
 {
-    if (t->unigram)
-        return err_set(e, "its tokenizer is a Unigram model, whose vocabulary cannot be cut");
-    return bpe_has_bytes(t->bpe)
-               ? 0
-               : err_set(e, "its tokenizer neither works on bytes nor falls back to them, so a "
-                            "smaller vocabulary could not express every text");
+    if (!bpe_has_bytes(t->bpe))
+        return err_set(e, "its tokenizer neither works on bytes nor falls back to them, so a "
+                          "smaller vocabulary could not express every text");
+    if (t->unigram && unigram_unk(t->unigram) < 0)
+        return err_set(e, "its tokenizer is a Unigram model without an unknown token, so a "
+                          "smaller vocabulary could not encode every text");
+    if (t->unigram && !unigram_is_unambiguous(t->unigram, t->bpe))
+        return err_set(e, "its tokenizer is a Unigram model with two tokens of one text, or one "
+                          "without a text, so it is not clear which of them a cut may keep");
+    return 0;
 }
 
 const char *tokenizer_text(const struct tokenizer *t, int64_t id, int64_t *n)
@@ -41,16 +47,30 @@ static int is_framing(const struct tokenizer *t, uint32_t id)
 enum token_kind tokenizer_kind(const struct tokenizer *t, int64_t id)
 {
     int64_t n;
-    if (is_framing(t, (uint32_t)id) || bpe_stays(t->bpe, (uint32_t)id))
+    if (is_framing(t, (uint32_t)id) || bpe_stays(t->bpe, (uint32_t)id) ||
+        (t->unigram && unigram_stays(t->unigram, (uint32_t)id)))
         return TOKEN_NEEDED;
     if (added_by_id(t, (uint32_t)id))
         return TOKEN_ADDED;
     return bpe_text(t->bpe, (uint32_t)id, &n) ? TOKEN_PLAIN : TOKEN_NONE;
 }
 
+int tokenizer_has_merges(const struct tokenizer *t) { return !t->unigram; }
+
 int tokenizer_parents(struct tokenizer *t, int64_t id, uint32_t pair[2])
 {
-    return bpe_parents(t->bpe, (uint32_t)id, pair);
+    return !t->unigram && bpe_parents(t->bpe, (uint32_t)id, pair);
+}
+
+void tokenizer_pieces(struct tokenizer *t, int64_t id, const uint8_t *lost, struct ids *out)
+{
+    struct err e = {0};
+    struct text text = {0};
+    if (!(text.s = bpe_text(t->bpe, (uint32_t)id, &text.n)))
+        return;
+    unigram_lose(t->unigram, lost);
+    unigram_encode(t->unigram, t->bpe, text, out, &e);
+    unigram_lose(t->unigram, NULL);
 }
 
 /* The id of a text; -1: there is no such token. An added token that is in the vocabulary too has
@@ -192,9 +212,10 @@ static int write_small(const struct cutting *c, FILE *f, int which)
 }
 
 /* What changes in the text, in the order in which it stands there. */
+enum { VOCAB = T_COUNT, MERGES, UNK_ID };
 struct change {
     struct json_range range;
-    int which; /* of top; T_MODEL: its vocabulary, T_COUNT: its merges */
+    int which; /* a member of the top, or of the model as above */
 };
 
 static int in_order(const void *a, const void *b)
@@ -205,11 +226,14 @@ static int in_order(const void *a, const void *b)
 
 static int write_change(const struct cutting *c, FILE *f, const struct change *x)
 {
-    if (x->which == T_MODEL)
-        return bpe_write_vocab(f, x->range.s, x->range.n, c->id_of, c->e);
-    if (x->which == T_COUNT)
-        return bpe_write_merges(c->t->bpe, f, x->range.s, x->range.n, c->id_of, c->e);
-    return write_small(c, f, x->which);
+    const struct json_range r = x->range;
+    switch (x->which) {
+    case VOCAB:
+        return (c->t->unigram ? unigram_write_vocab : bpe_write_vocab)(f, r.s, r.n, c->id_of, c->e);
+    case MERGES: return bpe_write_merges(c->t->bpe, f, r.s, r.n, c->id_of, c->e);
+    case UNK_ID: return fprintf(f, "%lld", (long long)c->id_of[unigram_unk(c->t->unigram)]) < 0;
+    default: return write_small(c, f, x->which);
+    }
 }
 
 char *tokenizer_cut(const struct tokenizer *t, const char *json, int64_t n, const int64_t *id_of,
@@ -219,8 +243,10 @@ char *tokenizer_cut(const struct tokenizer *t, const char *json, int64_t n, cons
     if (tokenizer_locate(&m, json, n, e))
         return NULL;
     struct cutting c = {t, &m, id_of, e};
-    struct change changes[] = {{m.model[M_VOCAB], T_MODEL},
-                               {m.model[M_MERGES], T_COUNT},
+    const struct json_range none = {NULL, 0};
+    struct change changes[] = {{m.model[M_VOCAB], VOCAB},
+                               {t->unigram ? none : m.model[M_MERGES], MERGES},
+                               {t->unigram ? m.model[M_UNK_ID] : none, UNK_ID},
                                {m.top[T_ADDED], T_ADDED},
                                {m.top[T_POST], T_POST},
                                {m.top[T_PADDING], T_PADDING}};

@@ -47,18 +47,23 @@ char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n
 
 /* ---- cutting (cut.c): a part of a vocabulary as a tokenizer of its own */
 
-/* Refuses Unigram models, and tokenizers whose texts could not all be expressed by fewer tokens:
- * neither of bytes nor with byte fallback. */
+/* Refuses tokenizers whose texts could not all be expressed by fewer tokens: neither of bytes nor
+ * with byte fallback; Unigram models without an unknown token, or with two tokens of one text. */
 int tokenizer_check_cut(const struct tokenizer *t, struct err *e);
 /* A token's text, as the vocabulary spells it; NULL: no token has the id. */
 const char *tokenizer_text(const struct tokenizer *t, int64_t id, int64_t *n);
 /* NEEDED in every cut: single bytes, the unknown token, the sign for a space, what the
- * post-processor adds. */
+ * post-processor adds, of a Unigram model one token with the lowest score. */
 enum token_kind { TOKEN_NONE, TOKEN_PLAIN, TOKEN_ADDED, TOKEN_NEEDED };
 enum token_kind tokenizer_kind(const struct tokenizer *t, int64_t id);
+/* Are tokens made by merging others? Not those of a Unigram model: each stands by itself. */
+int tokenizer_has_merges(const struct tokenizer *t);
 /* The two tokens that a token is made of: those that the last merge joins when its own text is
  * encoded. 0: merges do not make it. */
 int tokenizer_parents(struct tokenizer *t, int64_t id, uint32_t pair[2]);
+/* Without merges: appends to out what the text of a token becomes where the tokens of
+ * lost[tokenizer_vocab_size] are not there. */
+void tokenizer_pieces(struct tokenizer *t, int64_t id, const uint8_t *lost, struct ids *out);
 /* The tokenizer.json, as it was opened, of those tokens whose id_of is not -1, with these as their
  * new ids; merges stay where both parts and the result do. id_of: [tokenizer_vocab_size], of 0, 1,
  * 2, ...; malloc'd, *n_out its length. */

@@ -61,6 +61,16 @@ void unigram_close(struct unigram *u);
 /* as bpe_encode */
 int unigram_encode(struct unigram *u, const struct bpe *b, struct text piece, struct ids *out,
                    struct err *e);
+int64_t unigram_unk(const struct unigram *u); /* -1: none */
+/* Must the token stay in every cut? The unknown one, and one with the lowest score, on which that
+ * of unknown characters depends. */
+int unigram_stays(const struct unigram *u, uint32_t id);
+/* Does every token have a text, and none that of another? */
+int unigram_is_unambiguous(const struct unigram *u, const struct bpe *b);
+/* Encodes from now on without the tokens of lost[bpe_size]; NULL: with all of them. */
+void unigram_lose(struct unigram *u, const uint8_t *lost);
+/* as bpe_write_vocab; an entry's place is its id, so the new ids must be in the old order */
+int unigram_write_vocab(FILE *f, const char *json, int64_t n, const int64_t *id_of, struct err *e);
 
 /* ---- added tokens */
 struct added_token {

@@ -27,9 +27,10 @@ struct place {
 struct unigram {
     double *score; /* by id */
     double unk_score;
-    int64_t unk;           /* id, -1: none */
+    int64_t unk, worst;    /* ids, -1: none; worst: the first with the lowest score */
     uint32_t *sorted;      /* ids in the order of their texts; of equal texts the last alone */
     int64_t n, first[257]; /* first: where texts from that byte on begin */
+    const uint8_t *lost;   /* by id: paths do without it; NULL: without none */
     struct place *places;
     int64_t room;
 };
@@ -128,9 +129,11 @@ struct unigram *unigram_open(struct bpe *b, const char *json, int64_t n, int64_t
         vocab_tables(b, entries, count, count);
     free(entries);
     u->unk = unk;
+    u->worst = -1;
     for (int64_t i = 0; i < count; i++)
-        u->unk_score = u->score[i] < u->unk_score || !i ? u->score[i] : u->unk_score;
-    u->unk_score -= UNKNOWN_PENALTY;
+        if (!i || u->score[i] < u->score[u->worst])
+            u->worst = i;
+    u->unk_score = (count > 0 ? u->score[u->worst] : 0) - UNKNOWN_PENALTY;
     if (count < 0)
         err_set(e,
                 "the vocabulary of the tokenizer is not a list of texts with their scores (entry "
@@ -182,6 +185,11 @@ static int64_t first_of(const struct unigram *u, const struct bpe *b, int64_t lo
     return low;
 }
 
+static int is_there(const struct unigram *u, int64_t id)
+{
+    return id >= 0 && !(u->lost && u->lost[id]);
+}
+
 /* Offers every token that the text has at a place, whose character has `one` bytes. */
 static void offer_all(struct unigram *u, const struct bpe *b, struct text t, int64_t at,
                       int64_t one)
@@ -191,7 +199,7 @@ static void offer_all(struct unigram *u, const struct bpe *b, struct text t, int
     int single = 0;
     for (int64_t k = 1; low < high; k++) {
         uint32_t id = u->sorted[low];
-        if (b->tokens[id].length == k) {
+        if (b->tokens[id].length == k && is_there(u, id)) {
             path_offer(u, at, at + k, id, u->score[id]);
             single |= k == one;
         }
@@ -239,9 +247,10 @@ static void push_part(const struct unigram *u, const struct bpe *b, struct text 
                       struct ids *out)
 {
     int64_t id = bpe_find(b, part.s, part.n);
-    if (id < 0 && b->flags.byte_fallback && push_bytes(b, part, out))
+    int known = is_there(u, id);
+    if (!known && b->flags.byte_fallback && push_bytes(b, part, out))
         return;
-    id = id < 0 ? u->unk : id;
+    id = known ? id : u->unk;
     if (id >= 0)
         ids_push(out, (uint32_t)id, (uint32_t)text_weight(part));
 }
@@ -262,4 +271,35 @@ int unigram_encode(struct unigram *u, const struct bpe *b, struct text t, struct
         push_part(u, b, text_part(t, at, end), out);
     }
     return 0;
+}
+
+/* ---- a part of it */
+
+int64_t unigram_unk(const struct unigram *u) { return u->unk; }
+
+int unigram_stays(const struct unigram *u, uint32_t id) { return id == u->unk || id == u->worst; }
+
+int unigram_is_unambiguous(const struct unigram *u, const struct bpe *b) { return u->n == b->size; }
+
+void unigram_lose(struct unigram *u, const uint8_t *lost) { u->lost = lost; }
+
+int unigram_write_vocab(FILE *f, const char *json, int64_t n, const int64_t *id_of, struct err *e)
+{
+    struct json_scan j;
+    int64_t id = 0;
+    int first = 1;
+    json_scan_open(&j, json, n);
+    json_need(&j, '[');
+    fputc('[', f);
+    for (int more = !json_take(&j, ']'); more && !j.failed; more = json_take(&j, ',')) {
+        struct json_range entry = json_skip_value(&j);
+        if (j.failed || id_of[id++] < 0)
+            continue;
+        fprintf(f, "%s%.*s", first ? "" : ",", (int)entry.n, entry.s);
+        first = 0;
+    }
+    fputc(']', f);
+    int bad = j.failed;
+    json_scan_close(&j);
+    return bad ? err_set(e, "the vocabulary of the tokenizer is malformed") : 0;
 }

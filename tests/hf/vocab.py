@@ -41,7 +41,7 @@ def cut_model(tools, path, texts, folder):
     write_lines(lines, texts)
     run(f"{tools}/tokenize", "-m", model, "-o", at("tokens"), lines)
     scored = run(f"{tools}/score-vocab", model, at("tokens"), "-o", at("scores"))
-    if re.search("neither works on bytes|is a Unigram model", scored.stderr):
+    if re.search("its tokenizer (neither works on bytes|is a Unigram model)", scored.stderr):
         return None
     check(scored.returncode == 0, f"{path}: {scored.stderr}")
     run(f"{tools}/rank", at("scores"), "-o", at("rank"))
@@ -62,9 +62,9 @@ def compare(tools, path, old, new, texts, folder):
     for i, text in enumerate(texts):
         before, after = encoded(old, text), encoded(new, text)
         ids = numbers(records[2 * i])
-        if before is None or after is None or repeats(before, text) or repeats(after, text):
+        if before is None or after is None:
             continue
-        check(ids == after.ids, f"{path}: other ids for {ascii(text)}")
+        check(ids == after.ids or repeats(after, text), f"{path}: other ids for {ascii(text)}")
         if left.issuperset(before.tokens):
             stay += 1
             check(before.tokens == after.tokens, f"{path}: other tokens for {ascii(text)}")

@@ -68,10 +68,43 @@ print(*m["vocab"].items(), *m["merges"])')" \
     [ "$(ts-dump --values ids.0 own.tsz)" = "5 2 3" ]
 }
 
+@test "tokens with scores are lost one by one, and their uses go to what takes their place" {
+    python3 > scored.json <<'P'
+import json
+pieces = [["a", -2], ["b", -2], ["c", -3], ["ab", -2.5], ["bc", -4.5], ["abc", -3], ["zz", -9]]
+vocab = [["<unk>", 0], *(["<0x%02X>" % i, 0] for i in range(256)), *pieces]
+print(json.dumps({"added_tokens": [], "model": {
+    "type": "Unigram", "unk_id": 0, "byte_fallback": True, "vocab": vocab}}))
+P
+    $vocab model scored.json scored '{"bos_token_id": null, "eos_token_id": null}'
+    rm scored/generation_config.json
+    printf 'abc\nabc\nabc\nab\nab\na\nb\nc\nbc' | tokenize --quiet -m scored --bos no --doc-sep '
+' -o scored.tsz
+    score-vocab --quiet scored scored.tsz -o scored.scores
+    ts-dump --values vocab_size scored.scores | tr ' ' '\n' > uses
+    # lost at 1: bc, so b and c have 2 uses, then a. At 2: ab, which becomes a byte and b, which
+    # has 4, then c. At 3: abc, a byte, b, a byte. b at 7. zz has the lowest score and stays.
+    [ "$(sed -n '258,$p' uses | xargs)" = "1 7 2 2 1 3 0" ]
+    # bytes of a: 1 + 2 + 3, of b: 7, of c: 2 + 3
+    [ "$(sed -n '99,101p' uses | xargs)" = "6 7 5" ]
+    rank scored.scores -o scored.rank
+    refused 1 "--vocab-size must be at least 258" \
+        slice-model scored --rank scored.rank --vocab-size 200
+    slice-model --quiet scored --rank scored.rank --vocab-size 260 --verify scored.tsz -o cut.tsz
+    hf-export --quiet cut.tsz cut.dir
+    [ "$(python3 -c '
+import json
+print(*json.load(open("cut.dir/tokenizer.json"))["model"]["vocab"][257:])')" \
+        = "['b', -2] ['abc', -3] ['zz', -9]" ]
+    # b <0x63> abc <0x61> b
+    printf bcabcab | tokenize --quiet -m cut.tsz --bos no -o own.tsz
+    [ "$(ts-dump --values ids.0 own.tsz)" = "257 100 258 98 257" ]
+}
+
 @test "texts whose tokens stay are encoded as before, others as pieces; ids follow everywhere" {
-    for name in gpt2 llama3 spm qwen2; do
+    for name in gpt2 llama3 spm qwen2 unigram; do
         ranked $name
-        cut $name "$([ $name = spm ] && echo 400 || echo 290)"
+        cut $name "$(case $name in spm) echo 400;; unigram) echo 320;; *) echo 290; esac)"
         $vocab check $name.dir $name
         $vocab same $name/tokenizer.json $name.dir/tokenizer.json $name.tsz $name.own > same
         read -r stay _ all _ _ before _ _ after < same
@@ -163,9 +196,14 @@ P
     $vocab model "$small/metaspace_first.json" first
     tokenize --quiet -m first "$small/metaspace_first.jsonl" -o first.tsz
     refused 1 "neither works on bytes nor falls back to them" score-vocab first first.tsz
-    $vocab model "$small/unigram.json" unigram
-    tokenize --quiet -m unigram "$small/unigram.jsonl" -o unigram.tsz
-    refused 1 "is a Unigram model, whose vocabulary cannot be cut" score-vocab unigram unigram.tsz
+    sed 's/"unk_id":0/"unk_id":null/' "$small/unigram.json" > no_unk.json
+    sed 's/"を少"/"のテ"/' "$small/unigram.json" > twice.json
+    for name in no_unk twice; do
+        $vocab model $name.json $name
+        echo text | tokenize --quiet -m $name -o $name.tsz
+    done
+    refused 1 "a Unigram model without an unknown token" score-vocab no_unk no_unk.tsz
+    refused 1 "a Unigram model with two tokens of one text" score-vocab twice twice.tsz
     ranked gpt2
     ranked spm
     refused 1 "--vocab-size must be at least 25" slice-model gpt2 --rank gpt2.rank --vocab-size 100

@@ -10,7 +10,7 @@ vocab.py same OLD NEW A B               the documents of token stream A, of the 
                                         many stay, and the numbers of tokens
 vocab.py ids DIR                        the ids that a directory's files name, with their texts
 vocab.py check DIR OLD                  ids are 0 .. n-1; merges have their tokens, and make all
-                                        that those of the directory OLD make"""
+                                        that those of the directory OLD make; scores are its"""
 import json
 import os
 import random
@@ -124,7 +124,14 @@ def ids(folder):
 def merges(folder):
     tokenizer = json.load(open(folder + "/tokenizer.json", encoding="utf-8"))
     return tokenizer, [m.split(" ") if isinstance(m, str) else m
-                       for m in tokenizer["model"]["merges"]]
+                       for m in tokenizer["model"].get("merges", [])]
+
+
+def check_scores(model, old):
+    before = json.load(open(old + "/tokenizer.json", encoding="utf-8"))["model"]
+    assert model["vocab"] == [piece for piece in before["vocab"] if piece in model["vocab"]]
+    assert min(s for _, s in model["vocab"]) == min(s for _, s in before["vocab"])
+    assert model["vocab"][model["unk_id"]] == before["vocab"][before["unk_id"]]
 
 
 def check(folder, old):
@@ -133,6 +140,8 @@ def check(folder, old):
     size = json.load(open(folder + "/config.json"))["vocab_size"]
     assert sorted(texts) == list(range(size)), (len(texts), size)
     vocab = tokenizer["model"]["vocab"]
+    if tokenizer["model"]["type"] == "Unigram":
+        check_scores(tokenizer["model"], old)
     for left, right in pairs:
         assert left in vocab and right in vocab and left + right in vocab, (left, right)
     made = {left + right for left, right in pairs}
