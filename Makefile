@@ -188,8 +188,9 @@ check:                  ## runs the whole suite (installs Debian packages where 
 PYTHON  ?= python3
 LLAMA   ?= build/llama
 check-gguf: all         ## checks against llama.cpp (builds llama-cpp-python in LLAMA, if need be)
-	$(Q)$(LLAMA)/bin/python -c 'import llama_cpp' 2> /dev/null || { python3 -m venv $(LLAMA) && \
-	    $(LLAMA)/bin/pip install -q llama-cpp-python numpy; }
+	$(Q)$(LLAMA)/bin/python -c 'import llama_cpp, gguf' 2> /dev/null || \
+	    { python3 -m venv $(LLAMA) && $(LLAMA)/bin/pip install -q llama-cpp-python gguf; }
+	$(LLAMA)/bin/python tests/hf/gguf_about.py $(BINDIR) tests/golden/families/llama
 	$(LLAMA)/bin/python tests/hf/llama.py $(BINDIR) tests/golden/families/* \
 	    $(dir $(wildcard tests/golden/slice/*/*/model.safetensors)) --tokenizers \
 	    $(wildcard tests/golden/tokenizers_small/*.json) $(TOKENIZERS)

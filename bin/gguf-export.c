@@ -33,7 +33,8 @@ static const struct tool_desc desc = {
         "only once it is complete; if it is a directory or ends in /, the file's name there "
         "follows llama.cpp's convention: name, size and type. llama.cpp computes the same "
         "function from the file, and tokenizes the same, but for Unicode normalisation, which it "
-        "leaves out.\n\nQuantised blocks are those of llama.cpp's quantiser without an importance "
+        "leaves out. The file says what the model card says: licence, languages, tags, base "
+        "models.\n\nQuantised blocks are those of llama.cpp's quantiser without an importance "
         "matrix, and so are the types: the head (or the embedding that is also the head) becomes "
         "q6_k, and the _m and _s types give some layers more bits. Rows that are not multiples of "
         "256, or of 32, are stored as the type that llama.cpp would take instead; a note says "
@@ -83,15 +84,26 @@ static const char *origin_of(const struct model_spec *h, const char *key)
     return json_string_value(json_object_get(hist_origin(h->hist), key));
 }
 
-/* What the model was made from, if it is not the same; with its owner on the Hub, if that is known.
- * free() it. */
-static char *base_model(const struct model_spec *h)
+/* Is it another model than the one that its history begins with? */
+static int is_changed(const struct model_spec *h)
 {
     const char *id = origin_of(h, "id");
-    if (!id || !strcmp(id, h->id))
-        return NULL;
+    return id && strcmp(id, h->id) != 0;
+}
+
+/* The card that holds for the model: its own, or of one that was made from another what hf-export
+ * would write. NULL: none. free() it. */
+static char *card_of(struct model_in *in)
+{
+    const struct model_spec *h = model_in_spec(in);
+    const char *origin = model_in_file(in, "README.md", NULL);
+    if (!is_changed(h))
+        return origin ? mem_string(origin) : NULL;
     char *hub = card_hub_name(h, h->hist);
-    return hub ? hub : name_at(origin_of(h, "path"));
+    struct card c = {.base_model = hub, .origin = origin, .model = h, .steps = h->hist};
+    char *card = card_metadata(&c);
+    free(hub);
+    return card;
 }
 
 /* free() it */
@@ -114,11 +126,13 @@ int main(int argc, char **argv)
         tool_usage(t, "cannot write a GGUF file to standard output (-): give FILE a name");
     struct model_in *in = tool_model(t, tool_operand(t, 0));
     const struct model_spec *h = model_in_spec(in);
-    char *base = base_model(h), *chosen = name ? mem_string(name) : own_name(tool_operand(t, 0), h),
+    char *card = card_of(in), *base = is_changed(h) ? name_at(origin_of(h, "path")) : NULL,
+         *chosen = name ? mem_string(name) : own_name(tool_operand(t, 0), h),
          *history = json_array_size(h->hist) ? json_dumps(h->hist, JSON_COMPACT) : NULL;
     struct gguf_sink_options o = {.type = strcmp(type, "keep") ? type : NULL,
                                   .pure = pure,
                                   .name = chosen,
+                                  .card = card,
                                   .base_model = base,
                                   .history = history};
     char *path = is_dir(file) ? gguf_path_in(file, &o, h) : mem_string(file);
@@ -133,6 +147,7 @@ int main(int argc, char **argv)
     model_out_close(out);
     model_close(in);
     free(path);
+    free(card);
     free(base);
     free(chosen);
     free(history);

@@ -1,6 +1,7 @@
 /* What a GGUF file says of the model as a whole, and what it is called: see gguf/write.h. A name
  * such as SmolLM2-135M-Instruct-v1.0 has a base, a size, a finetune and a version; the size is
- * counted, not taken from the name. */
+ * counted, not taken from the name. A version before the size is part of the base (Llama-3.1-8B).
+ */
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -31,9 +32,22 @@ static int is_size(const char *s, size_t n)
     return digits && digits + 1 == n && isdigit((unsigned char)*s) && strchr("KMBTkmbt", s[n - 1]);
 }
 
+/* 2, 1.5 or v0.3 */
 static int is_version(const char *s, size_t n)
 {
-    return n > 1 && (*s | 32) == 'v' && strspn(s + 1, "0123456789.") >= n - 1;
+    size_t v = (*s | 32) == 'v';
+    return n > v && strspn(s + v, "0123456789.") >= n - v;
+}
+
+/* Are all words of the rest of a name versions? */
+static int ends_in_versions(const char *name)
+{
+    for (size_t n; *(name += strspn(name, "- ")); name += n) {
+        n = strcspn(name, "- ");
+        if (!is_version(name, n))
+            return 0;
+    }
+    return 1;
 }
 
 /* Appends "-word", or the first word alone. */
@@ -42,14 +56,20 @@ static char *join(char *text, const char *word, size_t n)
     return mem_append(text, "%s%.*s", *text ? "-" : "", (int)n, word);
 }
 
-/* Appends " Word": a capital first, unless it has capitals of its own or is a number. */
+/* Appends " Word": its letters after others become capitals, unless it has capitals of its own, or
+ * is a number. */
 static char *add_word(char *title, const char *word, size_t n)
 {
-    int plain = islower((unsigned char)*word) && !is_version(word, n);
+    int plain = !isdigit((unsigned char)*word) && !is_version(word, n), letters = 0;
     for (size_t i = 0; i < n; i++)
         plain &= !isupper((unsigned char)word[i]);
-    return mem_append(title, "%s%c%.*s", *title ? " " : "",
-                      plain ? toupper((unsigned char)*word) : *word, (int)n - 1, word + 1);
+    title = mem_append(title, "%s", *title ? " " : "");
+    for (size_t i = 0; i < n; i++) {
+        title = mem_append(title, "%c",
+                           plain && !letters ? toupper((unsigned char)word[i]) : word[i]);
+        letters = isalpha((unsigned char)word[i]);
+    }
+    return title;
 }
 
 struct gguf_name gguf_name(const char *name, int64_t parameters)
@@ -65,7 +85,7 @@ struct gguf_name gguf_name(const char *name, int64_t parameters)
         x.title = add_word(x.title, name, n);
         if (part == &x.base && *x.base && is_size(name, n))
             part = &x.finetune;
-        else if (*x.base && is_version(name, n))
+        else if (*x.base && is_version(name, n) && (part != &x.base || ends_in_versions(name)))
             x.version = join(x.version, name, n);
         else
             *part = join(*part, name, n);
@@ -115,26 +135,6 @@ static void put_if(struct gguf_head *head, const char *key, const char *text)
         gguf_put_text(head, key, text);
 }
 
-/* The model that the chain of steps began with: a directory or file by its name. */
-static void put_base_model(struct gguf_head *head, const char *base)
-{
-    const char *slash = base ? strchr(base, '/') : NULL;
-    if (!base || !*base)
-        return;
-    gguf_put_u32(head, "general.base_model.count", 1);
-    struct gguf_name x = gguf_name(slash ? slash + 1 : base, 0);
-    gguf_put_text(head, "general.base_model.0.name", x.title);
-    gguf_name_free(&x);
-    if (!slash)
-        return;
-    char *organization = mem_format("%.*s", (int)(slash - base), base),
-         *url = mem_format("https://huggingface.co/%s", base);
-    gguf_put_text(head, "general.base_model.0.organization", organization);
-    gguf_put_text(head, "general.base_model.0.repo_url", url);
-    free(organization);
-    free(url);
-}
-
 void gguf_put_about(struct gguf_head *head, const struct gguf_name *name,
                     const struct gguf_sink_options *o, const char *id,
                     const struct gguf_recipe *recipe)
@@ -144,7 +144,6 @@ void gguf_put_about(struct gguf_head *head, const struct gguf_name *name,
     put_if(head, "general.version", name->version);
     put_if(head, "general.basename", name->base);
     put_if(head, "general.size_label", name->size);
-    put_base_model(head, o->base_model);
     gguf_put_u32(head, "general.file_type", recipe->file_type);
     gguf_put_u32(head, "general.quantization_version", 2);
     put_if(head, "pare.id", id);

@@ -15,8 +15,9 @@ struct gguf_sink_options {
     const char *type; /* one of them; NULL: as the values are stored */
     int pure;         /* the same type for all matrices, instead of llama.cpp's choice */
     const char *name; /* of the model */
-    /* the model that it was made from, "name" or "organization/name"; a text of JSON. NULL: none */
-    const char *base_model, *history;
+    /* a model card, whose metadata are taken over; what the model was made from, where the card
+     * does not say it, "name" or "organization/name"; a text of JSON. NULL: none */
+    const char *card, *base_model, *history;
 };
 /* DIR/NAME.gguf by llama.cpp's convention for names; free() it. */
 char *gguf_path_in(const char *dir, const struct gguf_sink_options *o, const struct model_spec *h);

@@ -112,8 +112,8 @@ json_t *gguf_pre_tokenizer(const struct gguf_pre *p);
 /* The name for the splits of a tokenizer.json; NULL on error: llama.cpp has none. */
 const char *gguf_pre_of(const json_t *tokenizer, struct err *e);
 
-/* ---- README.md (lib/gguf/card.c): licence, languages and base model; NULL: the file has none;
- * free it */
+/* ---- README.md (lib/gguf/card.c): licence, languages, tags, base models and data; NULL: the file
+ * has none; free it */
 char *gguf_card(const struct gguf *g);
 
 /* ---- tensors (lib/gguf/tensors.c) */

@@ -59,6 +59,7 @@ static int put_metadata(struct gguf_sink *s, struct gguf_head *head, struct err 
     gguf_put_text(head, "general.architecture", s->form.row->arch);
     gguf_put_text(head, "general.type", "model");
     gguf_put_about(head, &name, s->options, h->id, s->recipe);
+    gguf_put_card(head, s->options->card, s->options->base_model);
     gguf_name_free(&name);
     gguf_put_config(head, &s->form);
     return gguf_put_tokenizer(head, &s->texts, h->config, h->vocab_size, e);

@@ -80,6 +80,9 @@ void gguf_name_free(struct gguf_name *x);
 void gguf_put_about(struct gguf_head *head, const struct gguf_name *name,
                     const struct gguf_sink_options *o, const char *id,
                     const struct gguf_recipe *recipe);
+/* What a model card says (lib/gguf/card_write.c): licence, languages, tags, data, and what the
+ * model was made from, or base_model if the card does not say it. NULL: no card; not known. */
+void gguf_put_card(struct gguf_head *head, const char *card, const char *base_model);
 
 /* ---- tokenizer (lib/gguf/tokenizer_write.c): texts of the model's files, NULL where it has none
  */

@@ -133,8 +133,7 @@ static char *next_line(char **rest)
 static int print_origin(const struct card *c, FILE *f)
 {
     char *text = mem_string(c->origin ? c->origin : ""), *rest = text, *line = next_line(&rest);
-    int taken = 0, based = 0;
-    int more = !strcmp(line, "---");
+    int taken = 0, based = 0, more = !strcmp(line, "---");
     while (more && (line = next_line(&rest)) && strcmp(line, "---")) {
         int is_base = !c->base_model && text_begins(line, "base_model:");
         if (*line != ' ' && *line != '-')
@@ -147,8 +146,11 @@ static int print_origin(const struct card *c, FILE *f)
     return based;
 }
 
-static void print_metadata(const struct card *c, FILE *f)
+char *card_metadata(const struct card *c)
 {
+    char *text;
+    size_t n;
+    FILE *f = mem_stream_open(&text, &n);
     int pruned = is_pruned(c), changed = pruned || is_trained(c) || is_adapted(c);
     fputs("---\nlibrary_name: transformers\npipeline_tag: text-generation\n", f);
     int based = print_origin(c, f) || c->base_model;
@@ -162,6 +164,8 @@ static void print_metadata(const struct card *c, FILE *f)
     if (is_distilled(c))
         fputs("- distillation\n", f);
     fputs("---\n", f);
+    mem_stream_close(f);
+    return text;
 }
 
 /* ---- sections */
@@ -379,10 +383,11 @@ static void print_usage(const struct card *c, FILE *f)
 
 char *card_text(const struct card *c)
 {
-    char *text;
+    char *text, *metadata = card_metadata(c);
     size_t n;
     FILE *f = mem_stream_open(&text, &n);
-    print_metadata(c, f);
+    fputs(metadata, f);
+    free(metadata);
     print_summary(c, f);
     print_shape(c, f);
     print_figures(c, f);

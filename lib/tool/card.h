@@ -18,6 +18,9 @@ struct card {
 };
 /* Free it. */
 char *card_text(const struct card *c);
+/* Its metadata alone, in a card that is otherwise empty; of c, name and figures are not needed.
+ * Free it. */
+char *card_metadata(const struct card *c);
 
 /* The name on the Hub of what a model was made from, ORGANISATION/NAME: in the path of its
  * origin (hist_origin), if that is in the Hub's cache, or _name_or_path of its config. NULL: not

@@ -180,17 +180,51 @@ P
         = "{'eos_token_id': 2}" ]
 }
 
-@test "a GGUF file's licence, languages and base model" {
+@test "licence, languages, tags and base models of a card, in a GGUF file and back" {
+    small
+    gguf-export teacher whole.gguf
+    $GGUF show whole.gguf general. > about
+    grep -qx 'general.license other' about
+    grep -qx 'general.license.name house' about
+    grep -qx "general.languages \['en', 'de'\]" about
+    grep -qx "general.tags \['secret'\]" about
+    grep -qx 'general.base_model.count 1' about
+    grep -qx 'general.base_model.0.name Ancestor' about
+    grep -qx 'general.base_model.0.organization Some' about
+    grep -qx 'general.base_model.0.repo_url https://huggingface.co/some/ancestor' about
+    hf-export whole.gguf back
+    hf-export teacher same
+    diff <(front same) <(front back)
+    # another model: it has the licence, and tags of its own
+    gguf-export distilled.tsz small.gguf
+    $GGUF show small.gguf general. > about
+    grep -qx 'general.license other' about
+    grep -qx 'general.base_model.0.name Ancestor' about
+    grep -qx "general.tags \['pare', 'pruned', 'distillation', 'text-generation'\]" about
+}
+
+@test "a GGUF file's licence, languages and base models" {
     $GGUF tiny tiny
     $GGUF make tiny m.gguf F32 '
 M["general.license"] = "apache-2.0"
-M["general.languages"] = ["en", "fr"]
+M["general.license.name"] = "a: \"b\""
+M["general.license.link"] = "two\nlines"
+M["general.languages"] = ["en", "no"]
 M["general.base_model.0.repo_url"] = "https://huggingface.co/house/big"'
     hf-export m.gguf out
     front out > entries
     grep -qx 'license: apache-2.0' entries
+    grep -qxF 'license_name: "a: \"b\""' entries
     grep -qx 'base_model: house/big' entries
-    [ "$(grep -A 2 ^language: entries | xargs)" = "language: - en - fr" ]
+    if grep license_link entries; then false; fi
+    [ "$(grep -A 2 ^language: entries | xargs)" = "language: - en - no" ]
+    grep -qx -- '- "no"' entries     # without quotes YAML takes it for false
+    $GGUF make tiny m.gguf F32 '
+M["general.base_model.0.repo_url"] = "https://huggingface.co/house/big"
+M["general.base_model.1.repo_url"] = "https://example.com/other"'
+    hf-export m.gguf merged
+    [ "$(front merged | grep -A 2 ^base_model: | xargs)" = \
+        "base_model: - house/big - https://example.com/other" ]
 }
 
 @test "--push-layout; an index with totals; no directory is called .gguf" {

@@ -281,7 +281,7 @@ json.dump(t, open("changed/tokenizer.json", "w"))' "$@"
     $GGUF show cut.gguf general. > about
     grep -qx 'general.name Cut' about
     grep -qx 'general.base_model.0.name Big 1.5' about
-    grep -qx 'general.base_model.0.organization house' about
+    grep -qx 'general.base_model.0.organization House' about
     grep -qx 'general.base_model.0.repo_url https://huggingface.co/house/Big-1.5' about
     cp -r "$hub" student
     echo 1 2 3 4 5 6 7 8 > text
