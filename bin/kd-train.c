@@ -354,6 +354,8 @@ int main(int argc, char **argv)
     open_run(t);
     train(t);
     logits_end(&stream.in, tool_err(t));
+    if (!world_agree(tool_err(t)))
+        shards_join(&run.trainer.shards, tool_err(t));
     if (world_agree(tool_err(t)))
         save_and_die(t, tool_err(t)->msg);
     model_write(out, &student);

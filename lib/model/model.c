@@ -183,16 +183,16 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
 
 /* ---- a matrix of its own */
 
-static int count_params(const struct model *m) { return m->spec.n_tensors + m->n_added; }
+int model_params(const struct model *m) { return m->spec.n_tensors + m->n_added; }
 
-static int is_matrix(const struct model *m, int i)
+int model_is_matrix(const struct model *m, int i)
 {
     return i >= m->spec.n_tensors || m->spec.tensors[i].ndim == 2;
 }
 
 struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e)
 {
-    int n = count_params(m);
+    int n = model_params(m);
     int64_t at = 0;
     if (arena_grow(&m->weights, (size_t)(m->n_values + rows * cols) * sizeof(float), e))
         return NULL;
@@ -206,166 +206,6 @@ struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, stru
         at += m->params[i].rows * m->params[i].cols;
     }
     return &m->params[n];
-}
-
-/* ---- to another device */
-
-/* values copied at once; values a thread converts at a time */
-enum { MOVED = 4 << 20, CONVERTED = 1 << 16 };
-
-/* n values of type d as type `to`: `from` itself, or converted in `buffer`. */
-static const void *converted(const void *from, enum dtype d, enum dtype to, int64_t n, void *buffer)
-{
-    if (d == to)
-        return from;
-#pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < n; at += CONVERTED) {
-        float wide[CONVERTED];
-        int64_t k = n - at < CONVERTED ? n - at : CONVERTED;
-        to_f32(wide, (const char *)from + dtype_bytes(d, at), d, k);
-        from_f32((char *)buffer + dtype_bytes(to, at), to, wide, k);
-    }
-    return buffer;
-}
-
-void param_put(struct exec *x, const struct param *to, const void *from, enum dtype d)
-{
-    int64_t n = to->rows * to->cols;
-    void *buffer = d == to->dtype ? NULL : mem_alloc(MOVED * sizeof(float));
-    for (int64_t at = 0; at < n; at += MOVED) {
-        int64_t k = n - at < MOVED ? n - at : MOVED;
-        const void *v = converted((const char *)from + dtype_bytes(d, at), d, to->dtype, k, buffer);
-        exec_put(x, (char *)to->v + dtype_bytes(to->dtype, at), v,
-                 (size_t)dtype_bytes(to->dtype, k));
-    }
-    free(buffer);
-}
-
-int64_t model_param_bytes(const struct model *m, int i)
-{
-    const struct param *p = &m->params[i];
-    return dtype_bytes(p->dtype, p->rows * p->cols);
-}
-
-void model_param_put(struct model *m, struct exec *x, int i, void *there, const void *values,
-                     enum dtype d)
-{
-    m->params[i].v = there;
-    param_put(x, &m->params[i], values, d);
-}
-
-/* Without adapters. */
-static int64_t plan_own(struct model *m, const struct exec *x)
-{
-    int64_t bytes = 0;
-    for (int i = 0; i < count_params(m); i++) {
-        struct param *p = &m->params[i];
-        if (is_matrix(m, i) && (x->compute != DT_F32 || p->dtype == DT_Q8_0))
-            p->dtype = x->compute;
-        bytes += (int64_t)arena_round((size_t)model_param_bytes(m, i));
-    }
-    if (m->how == MODEL_TRAIN)
-        return m->n_values * (x->compute == DT_F32 ? 4 : 6);
-    return bytes;
-}
-
-int64_t model_plan(struct model *m, const struct exec *x)
-{
-    if (x->device == DEVICE_CPU)
-        return 0;
-    return plan_own(m, x) + (m->adapters ? plan_own(&m->adapters->values, x) : 0);
-}
-
-/* Frozen: each tensor on its own, matrices in the compute type; where that is f32, bf16 and f16
- * stay as they are, but q8_0, which no device kernel reads, is converted. */
-static int move_frozen(struct model *m, struct exec *x, struct arena *there, struct err *e)
-{
-    if (exec_arena(x, there, (size_t)plan_own(m, x), e))
-        return -1;
-    for (int i = 0; i < m->spec.n_tensors; i++) {
-        struct tensor *t = &m->spec.tensors[i];
-        struct param *p = &m->params[i];
-        const void *from = p->v;
-        p->v = arena_take(there, (size_t)dtype_bytes(p->dtype, p->rows * p->cols));
-        param_put(x, p, from, t->dtype);
-        t->dtype = p->dtype;
-    }
-    return 0;
-}
-
-void model_lend(struct model *m, void *weights, void *copies)
-{
-    for (int64_t i = 0, at = 0; i < count_params(m); i++) {
-        struct param *p = &m->params[i];
-        int is_copy = copies && is_matrix(m, (int)i);
-        p->dtype = is_copy ? DT_BF16 : DT_F32;
-        p->v = is_copy ? (char *)copies + 2 * at : (char *)weights + 4 * at;
-        at += p->rows * p->cols;
-    }
-}
-
-void model_lend_grads(struct model *m, float *grads)
-{
-    for (int i = 0; i < count_params(m); i++) {
-        m->params[i].g = grads;
-        grads += m->params[i].rows * m->params[i].cols;
-    }
-}
-
-/* Trained: one f32 range, and where the compute type is bf16, a range of bf16 copies. */
-static int move_trained(struct model *m, struct exec *x, struct arena *there, struct err *e)
-{
-    size_t n = (size_t)m->n_values;
-    if (exec_arena(x, there, n * sizeof(float), e) ||
-        (x->compute != DT_F32 && exec_arena(x, &m->copies, n * 2, e)))
-        return -1;
-    there->used = n * sizeof(float);
-    struct arena host = m->weights;
-    m->weights = *there;
-    model_weights_put(m, 0, (const float *)host.base, m->n_values);
-    m->weights = host;
-    model_lend(m, there->base, m->copies.base);
-    return 0;
-}
-
-int model_move(struct model *m, struct exec *x, struct err *e)
-{
-    struct arena there = {0};
-    if (x->device == DEVICE_CPU)
-        return 0;
-    m->x = x;
-    if (m->how == MODEL_TRAIN ? move_trained(m, x, &there, e) : move_frozen(m, x, &there, e)) {
-        arena_close(&there);
-        return -1;
-    }
-    arena_close(&m->weights);
-    m->weights = there;
-    if (m->adapters && model_move(&m->adapters->values, x, e))
-        return -1;
-    return x->err.set ? err_set(e, "%s", x->err.msg) : 0;
-}
-
-void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n)
-{
-    struct param weights = {
-        .v = (float *)m->weights.base + at, .dtype = DT_F32, .rows = n, .cols = 1};
-    struct param copies = {.v = m->copies.base + 2 * at, .dtype = DT_BF16, .rows = n, .cols = 1};
-    if (!m->x) {
-        memcpy(weights.v, values, (size_t)n * sizeof *values);
-        return;
-    }
-    param_put(m->x, &weights, values, DT_F32);
-    if (m->copies.base)
-        param_put(m->x, &copies, values, DT_F32);
-}
-
-int model_add_grads(struct model *m, struct err *e)
-{
-    size_t bytes = (size_t)m->n_values * sizeof(float);
-    if (m->x ? exec_arena(m->x, &m->grads, bytes, e) : arena_open(&m->grads, bytes, e))
-        return -1;
-    model_lend_grads(m, arena_take(&m->grads, bytes));
-    return 0;
 }
 
 struct param *model_param(struct model *m, int64_t layer, const char *stem_and_suffix)

@@ -29,6 +29,18 @@ struct param {
     enum dtype dtype;
     int64_t rows, cols;
 };
+/* Of the trained values: n from `first` on, which some array has at `at`. */
+struct model_run {
+    int64_t first, n, at;
+};
+/* The f32 weights that one of several processes keeps where all compute with bf16 copies
+ * (lib/train/share.h): n values in these runs, from m->weights.base on. Vectors, which have no
+ * copies, are f32 in every process, one behind the other. */
+struct model_kept {
+    const struct model_run *runs; /* NULL: it keeps all, as one range; borrowed */
+    int64_t n_runs, n;
+    float *vectors; /* set by model_move */
+};
 struct model {
     struct model_spec spec;
     struct param *params; /* parallel to spec.tensors, then those of model_add_matrix */
@@ -37,6 +49,7 @@ struct model {
     /* bf16 [n_values], if a MODEL_TRAIN model computes in bf16: AdamW updates it with the
      * weights */
     struct arena copies;
+    struct model_kept kept;
     int how; /* MODEL_TRAIN or MODEL_FROZEN */
     /* entries of all params together (each range starts at its running sum: no padding) */
     int64_t n_values;
@@ -58,6 +71,12 @@ int model_init_random(struct model *m, const struct model_spec *h, uint64_t seed
  * of it: the spec does not list it, and model_write leaves it out. Call it once the model is
  * loaded, before model_plan; it moves the params. */
 struct param *model_add_matrix(struct model *m, int64_t rows, int64_t cols, struct err *e);
+int model_params(const struct model *m); /* how many */
+/* Matrices have bf16 copies, and decay; vectors (norms, biases) do not. */
+int model_is_matrix(const struct model *m, int i);
+int64_t model_vector_values(const struct model *m); /* of all vectors together */
+/* MODEL_TRAIN: of its f32 weights, as many as are kept. */
+int64_t model_f32_bytes(const struct model *m);
 /* Bytes of device memory that model_move will take, for adapters too. Sets the params to their
  * types there, so that a tape can be recorded first. */
 int64_t model_plan(struct model *m, const struct exec *x);
@@ -65,10 +84,15 @@ int64_t model_plan(struct model *m, const struct exec *x);
  * packed on the CPU only), and its adapters; does nothing on the CPU. Call before
  * model_add_grads. */
 int model_move(struct model *m, struct exec *x, struct err *e);
-/* MODEL_TRAIN: entries at..at+n-1 of the weights, and of their copies */
-void model_weights_put(struct model *m, int64_t at, const float *values, int64_t n);
+/* MODEL_TRAIN: where the f32 weights of a run are, one that is kept or any if all are; values for
+ * them, and for their copies. */
+float *model_weights_of(const struct model *m, const struct model_run *r);
+void model_weights_put(struct model *m, const struct model_run *r, const float *values);
 /* one contiguous f32 range m->grads.base, order and length of the weights */
 int model_add_grads(struct model *m, struct err *e);
+/* The gradients have been overwritten with the f32 weights of all processes, and become the
+ * weights, of which all are kept from now on. */
+void model_weights_whole(struct model *m);
 /* A MODEL_TRAIN model whose values are in memory of the caller's, on any device: opened without
  * them, so that model_plan and tape_record know its sizes, then lent f32 weights and, where the
  * device computes in bf16, copies (else NULL), and gradients; [n_values] each, as above. */

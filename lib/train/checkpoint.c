@@ -39,8 +39,7 @@ static void put_record(struct st_out *out, const struct checkpoint *c, int i, co
     if (from)
         put_values(out, s->x, from, s->owned, piece);
     for (int64_t k = 0; !from && k < s->n; k++)
-        put_values(out, s->x, (const float *)s->m->weights.base + s->of[k].first, s->of[k].n,
-                   piece);
+        put_values(out, s->x, model_weights_of(s->m, &s->of[k]), s->of[k].n, piece);
     free(piece);
 }
 
@@ -51,7 +50,7 @@ static json_t *head_of(const struct checkpoint *c, const json_t *head)
     json_object_set_new(all, "position", json_integer(c->position));
     json_object_set_new(all, "predictions", json_integer(c->predictions));
     for (int64_t i = 0; i < c->shards->n; i++) {
-        const struct shard *of = &c->shards->of[i];
+        const struct model_run *of = &c->shards->of[i];
         if (of->n)
             json_array_append_new(ranges,
                                   json_pack("[I, I]", (json_int_t)of->first, (json_int_t)of->n));
@@ -129,14 +128,14 @@ static int64_t take_values(const struct checkpoint *c, float *to, int64_t first,
                            const float *values)
 {
     struct shards *s = c->shards;
-    struct shard_run run;
+    struct model_run run;
     int64_t taken = 0, at = first;
     for (; shards_find(s, at, first + n - at, &run); at = run.first + run.n) {
         const float *from = values + (run.first - first);
         if (to)
             exec_put(s->x, to + run.at, from, (size_t)run.n * sizeof *from);
         else
-            model_weights_put(s->m, run.first, from, run.n);
+            model_weights_put(s->m, &run, from);
         taken += run.n;
     }
     return taken;
@@ -211,7 +210,7 @@ static int read_records(struct st_in *in, const struct checkpoint *c, const stru
 /* Is anything in the part that this rank owns? */
 static int is_wanted(const struct checkpoint *c, const struct part_ranges *r)
 {
-    struct shard_run run;
+    struct model_run run;
     for (int64_t i = 0; i < r->n; i++)
         if (shards_find(c->shards, r->of[i][0], r->of[i][1], &run))
             return 1;

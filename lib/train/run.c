@@ -253,7 +253,8 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     struct memory_part *p = parts;
     if (t->trained != t->student)
         frozen = (int64_t)t->student->weights.size;
-    *p++ = (struct memory_part){"weights", frozen + 4 * n + (int64_t)t->trained->copies.size, 1};
+    *p++ = (struct memory_part){
+        "weights", frozen + model_f32_bytes(t->trained) + (int64_t)t->trained->copies.size, 1};
     if (t->teacher)
         *p++ = (struct memory_part){"teacher", (int64_t)t->teacher->weights.size, 1};
     *p++ = (struct memory_part){"gradients", 4 * n, 0};

@@ -68,7 +68,7 @@ static int train_plan(struct trainer *t, const struct tape_spec *spec, struct er
 {
     if (t->teacher)
         t->teacher->how = MODEL_FROZEN; /* whatever it was loaded as: it needs no f32 masters */
-    if (shards_plan(&t->shards, t->x, t->trained, e))
+    if (shards_plan(&t->shards, t->x, t->trained, t->o.nested.n > 0, e))
         return -1;
     t->student_bytes = model_plan(t->student, t->x);
     t->moved_bytes = t->student_bytes + (t->teacher ? model_plan(t->teacher, t->x) : 0);
@@ -188,18 +188,20 @@ void train_adamw(struct exec *x, const struct train_options *o, const struct ada
     op_forward(OP_adamw, &c);
 }
 
-static void update_shard(struct trainer *t, const struct shard *of)
+static void update_shard(struct trainer *t, int64_t i)
 {
     struct model *m = t->trained;
-    struct adamw_params range = {.p = (float *)m->weights.base + of->first,
+    const struct model_run *of = &t->shards.of[i];
+    const struct shard_edges *edges = &t->shards.edges_of[i];
+    struct adamw_params range = {.p = model_weights_of(m, of),
                                  .m = t->m + of->at,
                                  .v = t->v + of->at,
                                  .g = (float *)m->grads.base + of->first,
                                  .n = of->n,
                                  .weight_decay = (float)t->o.weight_decay,
                                  .step = t->step_slot,
-                                 .edges = t->edges + of->edge,
-                                 .n_edges = of->n_edges};
+                                 .edges = t->edges + edges->at,
+                                 .n_edges = edges->n};
     if (m->copies.base)
         range.copy = m->copies.base + dtype_bytes(DT_BF16, of->first);
     if (of->n)
@@ -210,7 +212,7 @@ static int train_update(struct trainer *t, double learning_rate, double clip, st
 {
     train_step_put(t->x, &t->o, t->step_slot, learning_rate, clip, t->step + 1);
     for (int64_t i = 0; i < t->shards.n; i++) {
-        update_shard(t, &t->shards.of[i]);
+        update_shard(t, i);
         shards_spread(&t->shards, i);
     }
     if (shards_wait(&t->shards, e))
@@ -232,7 +234,7 @@ static int train_sums(struct trainer *t, const volatile sig_atomic_t *stop, doub
     enum { STOPPED = TRAIN_SUMS, SIGNALS, ALL };
     double all[ALL];
     for (int64_t i = 0; i < t->shards.n; i++) {
-        const struct shard *of = &t->shards.of[i];
+        const struct model_run *of = &t->shards.of[i];
         struct op_args c = norm_call(t, (float *)t->trained->grads.base + of->first, of->n);
         op_forward(OP_sumsq, &c);
     }
@@ -271,11 +273,12 @@ static int train_measure(struct trainer *t, const volatile sig_atomic_t *stop,
 
 int train_check_finite(const struct trainer *t, struct err *e)
 {
+    const struct model *m = t->trained;
     const struct {
         const char *name;
         const float *values;
         int64_t n;
-    } all[] = {{"weights", (const float *)t->trained->weights.base, t->trained->n_values},
+    } all[] = {{"weights", (const float *)m->weights.base, m->kept.runs ? m->kept.n : m->n_values},
                {"first moments", t->m, t->shards.owned},
                {"second moments", t->v, t->shards.owned}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {

@@ -189,7 +189,7 @@ static void move(struct pair *p, const float *weights, const float *g, int64_t a
     float *moved = mem_alloc((size_t)n * sizeof *moved);
     for (int64_t i = 0; i < n; i++)
         moved[i] = (float)((double)weights[at + i] + by * (double)g[at + i]);
-    model_weights_put(&p->student, at, moved, n);
+    model_weights_put(&p->student, &(struct model_run){.first = at, .n = n}, moved);
     free(moved);
 }
 
