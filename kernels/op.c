@@ -45,6 +45,12 @@ size_t op_scratch(enum op op, const struct op_args *c)
     return k->scratch ? k->scratch(c) : 0;
 }
 
+int op_check(enum op op, const struct op_args *c, struct err *e)
+{
+    const struct kernel *k = op_kernel(c->x, op);
+    return k->check ? k->check(c, e) : 0;
+}
+
 /* Missing kernels were refused when the tape was recorded. After a device error further calls do
  * nothing. */
 static void op_run(op_fn *fn, const struct op_args *c, double *seconds)

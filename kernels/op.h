@@ -377,6 +377,9 @@ struct kernel {
     op_fn *forward, *backward; /* NULL: the device lacks it */
     /* bytes of op_args.scratch; reads sizes, exec and params, no data. NULL: none */
     size_t (*scratch)(const struct op_args *c);
+    /* -1 and a sentence if the call is more than the device can do; reads what scratch reads. NULL:
+     * it can do everything */
+    int (*check)(const struct op_args *c, struct err *e);
     /* an operand's `overwrite` is honoured; else its gradient must be zeroed before */
     int sets;
 };
@@ -393,6 +396,7 @@ const struct kernel *op_kernel(const struct exec *x, enum op op);
 int64_t op_memo(enum op op, const struct op_args *c);  /* floats a row */
 int64_t op_state(enum op op, const struct op_args *c); /* floats a sequence; 0: it keeps nothing */
 size_t op_scratch(enum op op, const struct op_args *c);
+int op_check(enum op op, const struct op_args *c, struct err *e);
 void op_forward(enum op op, const struct op_args *c);
 void op_backward(enum op op, const struct op_args *c);
 

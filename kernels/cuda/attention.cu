@@ -73,19 +73,19 @@ static attention_shape shape_of(const struct op_args *c)
     return s;
 }
 
-static int refused(const struct op_args *c)
+static int attention_check(const struct op_args *c, struct err *e)
 {
     const struct attention_params *a = &c->p.attention;
-    int64_t group = a->heads / a->kv_heads;
-    /* where group_inverse stops being exact */
-    if (c->batch->seq_len * group * group >> 31)
-        return err_set(&c->x->err, "attention on CUDA does not support sequences of %lld tokens",
-                       (long long)c->batch->seq_len);
-    return a->head_dim > HEAD_MOST
-               ? err_set(&c->x->err,
-                         "attention on CUDA supports heads of at most %d channels, not %lld",
-                         HEAD_MOST, (long long)a->head_dim)
-               : 0;
+    int64_t group = a->heads / a->kv_heads, most = INT32_MAX / (group * group);
+    if (a->head_dim > HEAD_MOST)
+        return err_set(e, "attention on CUDA takes heads of at most %d channels, not %lld",
+                       HEAD_MOST, (long long)a->head_dim);
+    if (c->batch->seq_len > most) /* where group_inverse stops being exact */
+        return err_set(e,
+                       "attention on CUDA takes sequences of at most %lld tokens with %lld query "
+                       "heads a KV head, not %lld",
+                       (long long)most, (long long)group, (long long)c->batch->seq_len);
+    return 0;
 }
 
 /* One warp a row and head. */
@@ -163,7 +163,7 @@ static void launch_row_stats(const attention_launch *l)
 
 static void attention_fwd(const struct op_args *c)
 {
-    if (c->rows <= 0 || refused(c))
+    if (c->rows <= 0)
         return;
     attention_launch l = {c, shape_of(c), 1, (float *)c->scratch, NULL};
     l.splits = splits_of(c);
@@ -186,7 +186,7 @@ static void zero_unseen(const struct op_args *c, const attention_shape *s)
 
 static void attention_bwd(const struct op_args *c)
 {
-    if (c->rows <= 0 || refused(c) || !(c->in[0].g || c->in[1].g || c->in[2].g))
+    if (c->rows <= 0 || !(c->in[0].g || c->in[1].g || c->in[2].g))
         return;
     attention_launch l = {c, shape_of(c), 1, NULL, (const float2 *)c->scratch};
     zero_unseen(c, &l.s);
@@ -195,5 +195,8 @@ static void attention_bwd(const struct op_args *c)
     launched(c, "attention backward");
 }
 
-const struct kernel attention_cuda = {
-    .forward = attention_fwd, .backward = attention_bwd, .scratch = attention_scratch, .sets = 1};
+const struct kernel attention_cuda = {.forward = attention_fwd,
+                                      .backward = attention_bwd,
+                                      .scratch = attention_scratch,
+                                      .check = attention_check,
+                                      .sets = 1};

@@ -1,13 +1,14 @@
 /* attention in f32 with plain multiplications, for --compute f32: the same walk over tiles as
  * attention_tensor.cu. A block has 16 threads for each four rows (in the pass for dk and dv: keys);
  * a thread holds four rows of each product, its scores at every 16th column and its sums at four
- * columns of every 64. Tiles are [n, DP] floats, rows DP + 4 apart, zeros beyond the head size. */
+ * columns of every 64. Tiles are [n, DP] floats, rows DP + 4 apart, zeros beyond the head size, and
+ * cut so that a block takes at most SHARED_MOST. */
 #include "attention.h"
 
 template <int DP> struct plain_tiling {
     enum {
-        ROWS = DP > 64 ? 32 : 64,
-        BN = 32,
+        ROWS = 4096 / DP,
+        BN = DP > 128 ? 16 : 32,
         LD = DP + 4,
         LW = BN + 4,
         CT = BN / 16,
@@ -59,23 +60,28 @@ static __device__ __forceinline__ void load_keys(const attention_shape &s, float
 }
 
 /* x = A B^T: the thread's four rows of tile a, every 16th of tile b. */
-template <int DP>
-static __device__ __forceinline__ void rows_times_rows(float (&x)[4][2], const float *a,
+template <int DP, int CT>
+static __device__ __forceinline__ void rows_times_rows(float (&x)[4][CT], const float *a,
                                                        const float *b)
 {
     a += (int)threadIdx.x / 16 * 4 * (DP + 4);
     b += (int)threadIdx.x % 16 * (DP + 4);
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        x[i][0] = x[i][1] = 0;
+#pragma unroll
+        for (int j = 0; j < CT; j++)
+            x[i][j] = 0;
 #pragma unroll 4
     for (int k = 0; k < DP; k += 4) {
-        float4 other[2] = {float4_at(b + k), float4_at(b + 16 * (DP + 4) + k)};
+        float4 other[CT];
+#pragma unroll
+        for (int j = 0; j < CT; j++)
+            other[j] = float4_at(b + j * 16 * (DP + 4) + k);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float4 r = float4_at(a + i * (DP + 4) + k);
 #pragma unroll
-            for (int j = 0; j < 2; j++)
+            for (int j = 0; j < CT; j++)
                 x[i][j] += r.x * other[j].x + r.y * other[j].y + r.z * other[j].z +
                            r.w * other[j].w;
         }
@@ -108,14 +114,14 @@ static __device__ __forceinline__ void weights_times_rows(float (&o)[4][DP / 64]
 }
 
 /* The thread's part of weights to where the 16 threads of its rows read it. */
-template <int DP>
-static __device__ __forceinline__ void share_weights(float *w, const float (&x)[4][2])
+template <int DP, int CT>
+static __device__ __forceinline__ void share_weights(float *w, const float (&x)[4][CT])
 {
     w += (int)threadIdx.x / 16 * 4 * plain_tiling<DP>::LW + (int)threadIdx.x % 16;
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < CT; j++)
             w[i * plain_tiling<DP>::LW + 16 * j] = x[i][j];
     __syncwarp();
 }
@@ -148,8 +154,8 @@ struct plain_softmax {
 
 /* Scores of keys from `key` on become weights relative to the new maxima; sums and o are rescaled
  * to them. */
-template <int DP>
-static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][2],
+template <int DP, int CT>
+static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][CT],
                                                     plain_softmax &state, float (&o)[4][DP / 64][4],
                                                     int seq, int first, int key, int end)
 {
@@ -158,7 +164,7 @@ static __device__ __forceinline__ void softmax_step(const attention_shape &s, fl
         int p = row_position(s, first + i), from = first_key(s, seq, first + i);
         float old = state.max[i], max = old, sum = 0;
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < CT; j++) {
             int at = key + (int)threadIdx.x % 16 + 16 * j;
             x[i][j] = at < end && is_seen(p, from, at) ? score_of(s, x[i][j]) : -INFINITY;
             max = fmaxf(max, x[i][j]);
@@ -166,7 +172,7 @@ static __device__ __forceinline__ void softmax_step(const attention_shape &s, fl
         max = row_max(max);
         float shift = max == -INFINITY ? 0 : max, rescale = expf(old - shift);
 #pragma unroll
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < CT; j++)
             sum += x[i][j] = expf(x[i][j] - shift);
         state.max[i] = max;
         state.sum[i] = state.sum[i] * rescale + sum;
@@ -228,7 +234,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
     }
     load_rows<DP, F::ROWS>(s, qs, q, t.seq, t.g, t.first);
     for (int key = t.from; key < t.end; key += F::BN) {
-        float x[4][2];
+        float x[4][F::CT];
         __syncthreads();
         load_keys<DP, F::BN>(s, ks, k, t.seq, t.g, key, t.end);
         load_keys<DP, F::BN>(s, vs, v, t.seq, t.g, key, t.end);
@@ -291,7 +297,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
     load_rows<DP, F::ROWS>(s, qs, q, t.seq, t.g, t.first);
     load_rows<DP, F::ROWS>(s, dos, dout, t.seq, t.g, t.first);
     for (int key = t.from; key < t.end; key += F::BN) {
-        float x[4][2], d[4][2];
+        float x[4][F::CT], d[4][F::CT];
         __syncthreads();
         load_keys<DP, F::BN>(s, ks, k, t.seq, t.g, key, t.end);
         load_keys<DP, F::BN>(s, vs, v, t.seq, t.g, key, t.end);
@@ -302,7 +308,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         for (int i = 0; i < 4; i++) {
             int p = row_position(s, first + i), from = first_key(s, t.seq, first + i);
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
+            for (int j = 0; j < F::CT; j++) {
                 int at = key + (int)threadIdx.x % 16 + 16 * j;
                 score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(p, from, at));
             }
@@ -334,7 +340,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
     load_keys<DP, F::ROWS>(s, ks, k, seq, g, tile, keys);
     load_keys<DP, F::ROWS>(s, vs, v, seq, g, tile, keys);
     for (int row = from; row < end; row += F::BN) {
-        float x[4][2], d[4][2];
+        float x[4][F::CT], d[4][F::CT];
         __syncthreads();
         load_rows<DP, F::BN>(s, qs, q, seq, g, row);
         load_rows<DP, F::BN>(s, dos, dout, seq, g, row);
@@ -342,7 +348,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         rows_times_rows<DP>(x, ks, qs);
         rows_times_rows<DP>(d, vs, dos);
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < F::CT; j++) {
             int r = row + (int)threadIdx.x % 16 + 16 * j;
             int p = row_position(s, r), from = first_key(s, seq, r);
             float2 stats = row_stats(s, all_stats, item, r);
@@ -374,8 +380,8 @@ template <int DP> static void launch_forward(const attention_launch *l)
     typedef plain_tiling<DP> F;
     const struct op_args *c = l->c;
     plain_output to = {(float *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
-    size_t shared = ((size_t)(F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) *
-                    sizeof(float);
+    constexpr size_t shared = ((F::ROWS + 2 * F::BN) * F::LD + F::ROWS * F::LW) * sizeof(float);
+    static_assert(shared <= SHARED_MOST, "fits every card");
     LAUNCH(c, forward<DP>,
            dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits),
            F::THREADS, shared, l->s, (const float *)c->in[0].v, (const float *)c->in[1].v,
@@ -388,8 +394,8 @@ template <int DP> static void launch_backward(const attention_launch *l)
     const struct op_args *c = l->c;
     const float *q = (const float *)c->in[0].v, *k = (const float *)c->in[1].v,
                 *v = (const float *)c->in[2].v;
-    size_t shared = ((size_t)(2 * F::ROWS + 2 * F::BN) * F::LD + (size_t)F::ROWS * F::LW) *
-                    sizeof(float);
+    constexpr size_t shared = (2 * (F::ROWS + F::BN) * F::LD + F::ROWS * F::LW) * sizeof(float);
+    static_assert(shared <= SHARED_MOST, "fits every card");
     unsigned items = (unsigned)l->s.items;
     if (c->in[0].g)
         LAUNCH(c, backward_queries<DP>, blocks_of(l->s.rows, F::ROWS) * items, F::THREADS, shared,

@@ -8,8 +8,7 @@
  * in one block, so that nothing depends on the order of blocks. Weights and their gradients are
  * rounded to bf16 before they are multiplied. Head sizes up to 256 (others are refused); tiles are
  * cut for DP = 32, 64, 96, 128 and 256 so that sums stay in registers (tests/bench/sass: at most 16
- * bytes are spilled where D is a multiple of 8) and a block takes at most 99 KB of shared memory,
- * which every card from sm_80 on has. */
+ * bytes are spilled where D is a multiple of 8) and a block takes at most SHARED_MOST. */
 #include "attention_tensor.h"
 
 static const float MINUS_INFINITY = -INFINITY;
@@ -475,7 +474,8 @@ template <int DP, bool ALIGNED> static void launch_forward(const attention_launc
     typedef forward_tiling<DP> F;
     const struct op_args *c = l->c;
     forward_output to = {(bf16 *)c->out.v, c->memo, l->splits > 1 ? l->parts : NULL};
-    size_t shared = (size_t)(F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16) + F::ROWS * sizeof(int);
+    constexpr size_t shared = (F::ROWS + 2 * F::BN) * F::LD * sizeof(bf16) + F::ROWS * sizeof(int);
+    static_assert(shared <= SHARED_MOST, "fits every card");
     LAUNCH(c, (forward<DP, ALIGNED>),
            dim3(blocks_of(l->s.rows, F::ROWS) * (unsigned)l->s.items, (unsigned)l->splits),
            F::WARPS * WARP, shared, l->s, (const bf16 *)c->in[0].v, (const bf16 *)c->in[1].v,
@@ -491,10 +491,11 @@ template <int DP, bool ALIGNED> static void launch_backward(const attention_laun
                *v = (const bf16 *)c->in[2].v, *dout = (const bf16 *)(void *)c->out.g;
     bf16 *dq = (bf16 *)(void *)c->in[0].g, *dk = (bf16 *)(void *)c->in[1].g,
          *dv = (bf16 *)(void *)c->in[2].g;
-    size_t queries = (size_t)(2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) +
-                     Q::ROWS * (sizeof(float2) + sizeof(int));
-    size_t keys = (size_t)(2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) +
-                  2 * K::ROWS * (sizeof(float2) + sizeof(int));
+    constexpr size_t queries = (2 * Q::ROWS + 3 * Q::BN) * Q::LD * sizeof(bf16) +
+                               Q::ROWS * (sizeof(float2) + sizeof(int));
+    constexpr size_t keys = (2 * K::BN + 3 * K::ROWS) * K::LD * sizeof(bf16) +
+                            2 * K::ROWS * (sizeof(float2) + sizeof(int));
+    static_assert(queries <= SHARED_MOST && keys <= SHARED_MOST, "fits every card");
     if (dq)
         LAUNCH(c, (backward_queries<DP, ALIGNED>),
                blocks_of(l->s.rows, Q::ROWS) * (unsigned)l->s.items, Q::WARPS * WARP, queries, l->s,

@@ -175,6 +175,15 @@ static size_t conv_scratch(const struct op_args *c)
     return (size_t)(piece_count(c->rows) * (c->p.conv.width + 1) * c->in[0].cols) * sizeof(double);
 }
 
+static int conv_check(const struct op_args *c, struct err *e)
+{
+    int most = SHARED_MOST / (THREADS * (int)sizeof(double)) - 1;
+    return c->p.conv.width > most
+               ? err_set(e, "a convolution on CUDA takes at most %d tokens, not %lld", most,
+                         (long long)c->p.conv.width)
+               : 0;
+}
+
 template <class T, class W> static void backward(const struct op_args *c)
 {
     conv_backward<T, W> f = {call_of<T, W>(c), (const T *)c->out.g, (T *)c->in[0].g};
@@ -198,4 +207,4 @@ static void conv_bwd(const struct op_args *c)
 }
 
 const struct kernel conv_cuda = {
-    .forward = conv_fwd, .backward = conv_bwd, .scratch = conv_scratch};
+    .forward = conv_fwd, .backward = conv_bwd, .scratch = conv_scratch, .check = conv_check};

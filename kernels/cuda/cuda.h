@@ -5,6 +5,8 @@
 #ifndef PARE_CUDA_H
 #define PARE_CUDA_H
 
+#include <assert.h>
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -14,8 +16,9 @@
 
 typedef __nv_bfloat16 bf16;
 
-/* beyond 48 KB, with the arrays that a kernel declares itself, it must be told */
-enum { WARP = 32, SHARED_PLAIN = 44 << 10 };
+/* Shared memory of a block: beyond 48 KB, with the arrays that a kernel declares itself, it must be
+ * told; every card from sm_80 on has 99. */
+enum { WARP = 32, SHARED_PLAIN = 44 << 10, SHARED_MOST = 99 << 10 };
 static const unsigned ALL_LANES = 0xffffffffu;
 
 /* ---- launches.
@@ -37,7 +40,6 @@ struct gpu {
     struct err *err; /* of the exec handle */
     cudaStream_t stream;
     int major;                   /* compute capability */
-    size_t shared_most;          /* bytes of shared memory that a block can have */
     struct stage stages[STAGES]; /* copies to the device rotate through them */
     unsigned stage;
     size_t workspace_bytes;
@@ -81,13 +83,7 @@ static inline void launch(const struct op_args *c, const char *name, dim3 grid, 
                           size_t shared, void (*kernel)(P...), A... arguments)
 {
     const struct gpu *g = c->x->gpu;
-    if (shared > g->shared_most) {
-        err_set(&c->x->err,
-                "CUDA device: kernel %s needs %zu bytes of shared memory per block, but this card "
-                "has %zu",
-                name, shared, g->shared_most);
-        return;
-    }
+    assert(shared <= SHARED_MOST);
     if (shared > SHARED_PLAIN) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
         /* the driver's own choice of cache and shared memory may leave room for one block only */

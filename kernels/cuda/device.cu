@@ -67,7 +67,6 @@ static int cuda_open(struct exec *x)
                    "make a stream"))
         return -1;
     g->major = p.major;
-    g->shared_most = p.sharedMemPerBlockOptin;
     return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g);
 }
 

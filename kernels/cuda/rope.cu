@@ -74,14 +74,17 @@ static void rotate_rows(const struct op_args *c, const void *from, void *to, flo
                      sign,
                      p->interleaved,
                      set};
-    if (c->rows * p->heads * each > UINT32_MAX) {
-        err_set(&c->x->err, "rope on CUDA does not support %lld rows of %lld values",
-                (long long)c->rows, (long long)c->in[0].cols);
-        return;
-    }
     int even = !p->interleaved && D % VECTOR<T> == 0 && half % VECTOR<T> == 0;
     map<T>(c, c->rows * p->heads * each,
            even && aligned16(from) && aligned16(to) && aligned16(f.cosine) && aligned16(f.sine), f);
+}
+
+static int rope_check(const struct op_args *c, struct err *e)
+{
+    return c->rows * c->in[0].cols > UINT32_MAX
+               ? err_set(e, "rope on CUDA takes fewer than 2^32 values, not %lld rows of %lld",
+                         (long long)c->rows, (long long)c->in[0].cols)
+               : 0;
 }
 
 static void rope_fwd(const struct op_args *c)
@@ -97,4 +100,5 @@ static void rope_bwd(const struct op_args *c)
     launched(c, "rope backward");
 }
 
-const struct kernel rope_cuda = {.forward = rope_fwd, .backward = rope_bwd, .sets = 1};
+const struct kernel rope_cuda = {
+    .forward = rope_fwd, .backward = rope_bwd, .check = rope_check, .sets = 1};

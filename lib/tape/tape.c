@@ -40,6 +40,28 @@ static int spec_check(const struct tape_spec *s, struct err *e)
     return s->teacher ? length_check(&s->teacher->spec, length, e) : 0;
 }
 
+/* Refuses a call that the device cannot do. */
+static int calls_check(const struct tape *t, struct err *e)
+{
+    const struct batch b = {
+        .n_seq = t->spec.n_seq, .seq_len = t->spec.seq_len, .kv_len = t->spec.kv_len};
+    for (int i = 0; i < t->n_events; i++) {
+        const struct event *ev = &t->events[i];
+        struct op_args c = tape_args(t, ev, &b);
+        if (ev->kind != EVENT_ZERO && op_check(t->lines[ev->line].op, &c, e))
+            return -1;
+    }
+    return 0;
+}
+
+static int plan(struct tape *t, struct err *e)
+{
+    tape_schedule(t);
+    tape_plan_weights(t);
+    tape_place(t);
+    return calls_check(t, e);
+}
+
 struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct err *e)
 {
     if (spec_check(spec, e))
@@ -52,13 +74,10 @@ struct tape *tape_record(struct exec *x, const struct tape_spec *spec, struct er
     if (spec->given.form != TEACHER_MODEL)
         t->spec.token_bytes = loss_token_bytes(spec->given);
     t->positions = spec->kv_len ? spec->kv_len : spec->seq_len;
-    if (tape_record_lines(t, e)) {
+    if (tape_record_lines(t, e) || plan(t, e)) {
         tape_close(t);
         return NULL;
     }
-    tape_schedule(t);
-    tape_plan_weights(t);
-    tape_place(t);
     t->selected = mem_alloc(sizeof *t->selected * (size_t)(t->n_events + 1));
     return t;
 }

@@ -183,7 +183,7 @@ typedef struct emulated_event *cudaEvent_t;
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount;
-    size_t totalGlobalMem, sharedMemPerBlockOptin;
+    size_t totalGlobalMem;
 };
 
 const char *cudaGetErrorString(cudaError_t status);

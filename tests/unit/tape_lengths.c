@@ -55,20 +55,25 @@ static struct batch draw_batch(const struct size *s)
     return (struct batch){.n_seq = s->B, .seq_len = s->T, .ids = ids, .labels = labels};
 }
 
-/* Losses in losses[B * T]; returns the gradients of all parameters, on the host. */
-static float *run(const struct size *s, struct exec *x, const struct batch *b, double *losses)
+static struct tape *record(const struct size *s, struct exec *x, struct model *m)
 {
-    struct model m;
-    make_model(&m, s);
-    if (!model_move(&m, x, &e))
-        model_add_grads(&m, &e);
-    struct tape_spec spec = {.model = &m,
+    make_model(m, s);
+    if (!model_move(m, x, &e))
+        model_add_grads(m, &e);
+    struct tape_spec spec = {.model = m,
                              .n_seq = s->B,
                              .seq_len = s->T,
                              .end = TAPE_LOSS,
                              .train = 1,
                              .losses = {{{.set = LOSS_BIT(ce)}, {[LOSS_ce] = 1}}}};
-    struct tape *t = tape_record(x, &spec, &e);
+    return tape_record(x, &spec, &e);
+}
+
+/* Losses in losses[B * T]; returns the gradients of all parameters, on the host. */
+static float *run(const struct size *s, struct exec *x, const struct batch *b, double *losses)
+{
+    struct model m;
+    struct tape *t = record(s, x, &m);
     stop_on_error(&e, s->name);
     if (!tape_open(t, &e) && !tape_forward(t, b, &e)) {
         memcpy(losses, tape_losses(t, 0), (size_t)(s->B * s->T) * sizeof *losses);
@@ -149,6 +154,17 @@ static void check_size(const struct size *s, struct exec *cpu, struct exec *x)
     free((void *)b.labels);
 }
 
+/* What no kernel can do is refused before any memory is taken. */
+static void check_refused(struct exec *x, struct size s, const char *want)
+{
+    struct model m;
+    struct tape *t = record(&s, x, &m);
+    CHECK(!t && strstr(e.msg, want), "%s: refused by \"%s\"", want, e.msg);
+    tape_close(t);
+    model_free(&m);
+    e = (struct err){0};
+}
+
 int main(int argc, char **argv)
 {
     struct exec x, cpu;
@@ -161,6 +177,12 @@ int main(int argc, char **argv)
         check_size(&short_sizes[i], &cpu, &x);
     for (size_t i = 0; !is_cpu && !is_short && i < sizeof sizes / sizeof *sizes; i++)
         check_size(&sizes[i], &cpu, &x);
+    if (!is_cpu) {
+        check_refused(&x, (struct size){"", 8, 1, 1, 264, 8, 1, 8, 4, 1},
+                      "heads of at most 256 channels, not 264");
+        check_refused(&x, (struct size){"", 8, 64, 1, 2, 8, 1, 8, 1 << 20, 1},
+                      "at most 524287 tokens with 64 query heads a KV head, not 1048576");
+    }
     exec_close(&x);
     exec_close(&cpu);
     return check_report();
