@@ -61,8 +61,8 @@ static const struct opt last[] = {
      "from a removed one, in these projections; k and v only where every query head has its own",
      0},
     {"repair", OPT_PATH, &repair.path, "TOKENS",
-     "refit the matrices that write to the hidden state (o_proj, down_proj) by least squares, so "
-     "that on TOKENS they write what the uncut model writes; computed in f32",
+     "refit the matrices that write to the hidden state (o_proj, down_proj, those of experts) by "
+     "least squares, so that on TOKENS they write what the uncut model writes; computed in f32",
      0},
     {"repair-tokens", OPT_INT, &repair.tokens, "N",
      "use at most N tokens, several times as many as a matrix has inputs", OPT_FROM_1},

@@ -5,7 +5,6 @@
 
 #include "../base/minmax.h"
 #include "../data/data.h"
-#include "least_squares.h"
 #include "repair_private.h"
 
 /* ---- text */
@@ -87,9 +86,12 @@ static int64_t most_inputs(const struct repair *r)
     const struct model_spec *h = &r->p->spec;
     int64_t most = 0;
     for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        for (int w = 0; w < WRITERS; w++) {
-            int i = repair_tensor(h, l, r->writers[w].stem, "weight");
-            most = i < 0 ? most : max64(most, h->tensors[i].shape[1]);
+        for (int w = 0; w < r->n_writers; w++) {
+            if (!repair_has_writer(r, h, l, w))
+                continue;
+            int i = repair_tensor(h, l, r->writers[w]->weight, "weight");
+            most = max64(most, r->writers[w]->op == OP_mixture ? h->layers[l].moe_intermediate_size
+                                                               : h->tensors[i].shape[1]);
         }
     return most;
 }
@@ -108,14 +110,40 @@ struct sizes {
     size_t states, batch, values;
 };
 
+/* Is what the writer adds in the uncut model kept of all tokens? */
+static int is_kept_of_all(const struct repair *r, int w)
+{
+    const struct model_spec *h = &r->p->spec;
+    int any = w == 0;
+    for (int64_t l = 0; l < h->num_hidden_layers && !any; l++)
+        any = repair_has_writer(r, h, l, w) && !repair_makes_up(r, l, w);
+    return any;
+}
+
 static struct sizes sizes_of(const struct repair *r)
 {
     int64_t E = r->source.m.spec.hidden_size, T = r->text->tokens, rows = r->at_once * r->longest;
-    int is_normed = !r->writers[1].direct;
-    return (struct sizes){(size_t)(2 + is_normed) * floats(T * E) +
-                              floats(T * r->p->spec.hidden_size),
+    size_t streams = 1;
+    for (int w = 0; w < r->n_writers; w++)
+        streams += (size_t)is_kept_of_all(r, w);
+    return (struct sizes){streams * floats(T * E) + floats(T * r->p->spec.hidden_size),
                           floats(rows * most_inputs(r)) + 2 * floats(rows * E),
                           most_bytes(&r->source.m.spec) + largest_layer(&r->p->spec, NULL, 1)};
+}
+
+/* room for the largest mixture of any layer */
+static struct experts largest_experts(const struct repair *r)
+{
+    const struct model_spec *h = &r->p->spec;
+    struct experts x = {.top = h->experts_per_token,
+                        .hidden = h->hidden_size,
+                        .tokens = r->text->tokens,
+                        .batch = r->at_once * r->longest};
+    for (int64_t l = 0; l < h->num_hidden_layers; l++) {
+        x.count = max64(x.count, h->layers[l].num_experts);
+        x.neurons = max64(x.neurons, h->layers[l].moe_intermediate_size);
+    }
+    return x;
 }
 
 struct repair_memory repair_memory(const struct repair *r)
@@ -126,7 +154,7 @@ struct repair_memory repair_memory(const struct repair *r)
     return (struct repair_memory){
         tape_bytes(r->source.tape) + tape_bytes(r->slice.tape) + (int64_t)layers,
         (int64_t)(s.batch + s.values) + least_squares_bytes(most_inputs(r), r->p->spec.hidden_size),
-        (int64_t)s.states};
+        (int64_t)s.states, experts_bytes(&r->experts)};
 }
 
 static float *take_floats(struct repair *r, int64_t n) { return arena_take(&r->memory, floats(n)); }
@@ -137,12 +165,12 @@ static int memory_open(struct repair *r)
     int64_t E = r->source.m.spec.hidden_size, T = r->text->tokens, rows = r->at_once * r->longest;
     size_t held = largest_layer(&r->p->spec, NULL, 1);
     if (arena_open(&r->memory, s.states + s.batch + s.values - held, r->e) ||
-        arena_open(&r->held, held, r->e))
+        arena_open(&r->held, held, r->e) || experts_open(&r->experts, r->e))
         return -1;
     r->source.stream = take_floats(r, T * E);
     r->slice.stream = take_floats(r, T * r->p->spec.hidden_size);
-    r->written[0] = take_floats(r, T * E);
-    r->written[1] = r->writers[1].direct ? NULL : take_floats(r, T * E);
+    for (int w = 0; w < r->n_writers; w++)
+        r->written[w] = is_kept_of_all(r, w) ? take_floats(r, T * E) : NULL;
     r->z = take_floats(r, rows * most_inputs(r));
     r->y = take_floats(r, rows * E);
     r->r = take_floats(r, rows * E);
@@ -220,11 +248,11 @@ static int finish_layer(struct repair *r, int64_t layer, int is_followed)
 {
     unsigned kinds = r->p->spec.layers[layer].kinds,
              had = r->source.m.spec.layers[r->p->kept[AXIS_L].index[layer]].kinds;
-    for (int w = 0; w < WRITERS; w++) {
-        int makes_up = r->writers[w].direct && repair_is_last(r, layer, w) &&
-                       (!is_followed || kinds != had);
-        if (kinds & r->writers[w].kind && (r->changed & r->writers[w].kind || makes_up) &&
-            repair_fit(r, layer, w))
+    for (int w = 0; w < r->n_writers; w++) {
+        if (!repair_has_writer(r, &r->p->spec, layer, w))
+            continue;
+        int makes_up = repair_makes_up(r, layer, w) && (!is_followed || kinds != had);
+        if ((r->changed & r->writers[w]->kinds || makes_up) && repair_fit(r, layer, w))
             return -1;
     }
     return write_held(r);
@@ -260,23 +288,18 @@ struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                            const struct model_spec *source, const struct repair_text *text,
                            double ridge, struct err *e)
 {
-    if (family_has_axis(source->family, AXIS_X)) {
-        err_set(e,
-                "--repair refits the matrices of attention and of MLPs, not yet those of experts: "
-                "leave it out and train the slice");
-        return NULL;
-    }
     if (family_has_axis(source->family, AXIS_M)) {
-        err_set(e, "--repair refits the matrices of attention and of MLPs, not yet those of Mamba "
-                   "layers: leave it out and train the slice");
+        err_set(e, "--repair refits the matrices of attention, MLPs and experts, not yet those of "
+                   "Mamba layers: leave it out and train the slice");
         return NULL;
     }
     struct repair *r = mem_alloc(sizeof *r);
     *r = (struct repair){.x = x, .p = p, .from = source, .text = text, .ridge = ridge, .e = e};
-    repair_writers(source->family, r->writers);
+    repair_find_writers(r);
     for (int64_t i = 0; i < text->n_seq; i++)
         r->longest = max64(r->longest, text->lengths[i]);
     r->at_once = max64(1, min64(BATCH / r->longest, text->n_seq));
+    r->experts = largest_experts(r);
     if (side_open(r, &r->source, source) || side_open(r, &r->slice, &p->spec)) {
         repair_close(r);
         return NULL;
@@ -297,6 +320,7 @@ void repair_close(struct repair *r)
     side_close(&r->slice);
     arena_close(&r->memory);
     arena_close(&r->held);
+    experts_close(&r->experts);
     free(r->values);
     free(r);
 }

@@ -1,5 +1,6 @@
 /* Repair of a cut without training: the matrices whose outputs are added to the hidden state
- * (o_proj, down_proj) are refitted by least squares on calibration text, layer by layer.
+ * (o_proj, down_proj, the matrices of experts) are refitted by least squares on calibration text,
+ * layer by layer.
  *
  * Each layer of the slice is run on the uncut model's hidden states before it. For a matrix W of
  * it, with inputs z, and y what the uncut model adds there, the change D of W (and of its bias, c)
@@ -18,12 +19,17 @@
  * exist where the family has them; with D = 0, c would be the compensation of FLAP (An et al. 2023,
  * arXiv 2312.11983).
  *
+ * Of a mixture of experts, y is what all experts together write of a token, and D is one for each:
+ * experts_fit in repair_private.h. So the experts that stay are fitted to what removed ones wrote
+ * of the tokens that now come to them.
+ *
  * Only matrices whose layer and half lost units are refitted: sorting loses none. Where a norm
- * follows them (Gemma 2 and 3, OLMo 2), what is added does not depend linearly on them: they are
- * fitted to their own outputs in the uncut model, and nothing makes up for removed layers; nor does
- * anything for layers removed before the first that stays. With a smaller hidden size, the kept
- * outputs are refitted; embeddings, norms and the matrices that read the hidden state stay as they
- * were cut. Fitted matrices are rounded to the dtypes of the slice. */
+ * follows them (Gemma 2 and 3, OLMo 2) or an expert that works for every token is gated
+ * (Qwen2-MoE), what is added does not depend linearly on them: they are fitted to their own outputs
+ * in the uncut model, and nothing makes up for removed layers; nor does anything for layers removed
+ * before the first that stays. With a smaller hidden size, the kept outputs are refitted;
+ * embeddings, norms and the matrices that read the hidden state stay as they were cut. Fitted
+ * matrices are rounded to the dtypes of the slice. */
 #ifndef PARE_PRUNE_REPAIR_H
 #define PARE_PRUNE_REPAIR_H
 
@@ -41,7 +47,7 @@ int repair_text_read(struct repair_text *text, struct st_in *in, int64_t most,
 void repair_text_free(struct repair_text *text);
 
 struct repair_result {
-    int64_t fitted;          /* matrices */
+    int64_t fitted;          /* matrices; those of a mixture of experts count as one */
     double tokens_per_input; /* of the matrix with the fewest */
     double left;             /* what is left of the squared differences, mean of the matrices */
 };
@@ -52,9 +58,10 @@ struct repair *repair_open(struct exec *x, const struct slice_plan *p,
                            const struct model_spec *source, const struct repair_text *text,
                            double ridge, struct err *e);
 struct repair_memory {
-    int64_t device; /* a layer of both models and its activations */
-    int64_t host;   /* tensors as they are stored, the sums of a matrix */
-    int64_t states; /* hidden states of all tokens, on the host */
+    int64_t device;  /* a layer of both models and its activations */
+    int64_t host;    /* tensors as they are stored, the sums of a matrix */
+    int64_t states;  /* hidden states of all tokens, on the host */
+    int64_t experts; /* what the experts of a layer do with all tokens, on the host */
 };
 struct repair_memory repair_memory(const struct repair *r);
 /* All tensors, each once: 0, or -1 with the error set. read: tensor i of the source, in order, into

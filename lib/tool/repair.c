@@ -40,7 +40,10 @@ void tool_repair_open(struct tool_repair *r, struct tool *t, struct slice_plan *
     struct memory_part parts[] = {{"a layer and its activations", m.device, 0},
                                   {"sums of a layer", m.host, 0},
                                   {"hidden states of all tokens", m.states, 0},
+                                  {"experts of a layer", m.experts, 0},
                                   {0}};
+    if (!m.experts)
+        parts[3] = (struct memory_part){0};
     if (x->device != DEVICE_CPU)
         parts[1] = (struct memory_part){0}; /* the rest is not the device's */
     tool_predict_memory(t, NULL, parts);
@@ -54,7 +57,7 @@ static void run(struct tool_repair *r, const struct repair_io *io)
     if (!done.fitted)
         tool_note(r->t, "nothing was refitted: on these tokens the cut changes nothing that the "
                         "matrices could make up for; for removed layers only a layer before them "
-                        "can, in a family without norms behind these matrices");
+                        "can, and none behind which a norm or a gate follows");
     else
         tool_note(r->t,
                   "refitted %" PRId64 " matri%s on %" PRId64
@@ -62,7 +65,7 @@ static void run(struct tool_repair *r, const struct repair_io *io)
                   done.fitted, done.fitted == 1 ? "x" : "ces", r->text.tokens, 100 * done.left);
     if (done.fitted && done.tokens_per_input < TOKENS_PER_INPUT)
         tool_note(r->t,
-                  "only %.1f tokens for each input of the widest matrix: a fit needs at least %d "
+                  "a matrix has only %.1f tokens for each of its inputs: a fit needs at least %d "
                   "(--repair-tokens), better more",
                   done.tokens_per_input, TOKENS_PER_INPUT);
 }

@@ -170,7 +170,5 @@ P
     refused 1 "no mixture of experts stays there" slice-model "$model" --rank rank.tsz \
         --num-experts 0:3
     refused 1 "no mlp stays there" slice-model "$model" --rank rank.tsz --intermediate-size 1:3
-    refused 1 "not yet those of experts" slice-model "$model" --rank rank.tsz \
-        --moe-intermediate-size 5 --repair tokens.tsz
     refused 1 "--num-experts must be at most 5" slice-model "$model" --rank rank.tsz --num-experts 6
 }

@@ -1,5 +1,5 @@
 # slice-model --repair: exact where the kept units span the removed ones, otherwise nearer to the
-# uncut model; ids, histories, refusals.
+# uncut model; mixtures of experts; ids, histories, refusals.
 bats_require_minimum_version 1.5.0
 
 setup() {
@@ -27,7 +27,7 @@ def copied(data, to, n):
     return data[:to * n] + data[:n * (len(data) // n - to)] if to * n < len(data) else data
 for name, (dtype, shape, data) in T.items():
     row = len(data) // shape[0]
-    if re.search(r"(gate_proj|up_proj|lin_up)[.](weight|bias)", name):
+    if re.search(r"(gate_proj|up_proj|lin_up|w1|w3)[.](weight|bias)", name):
         T[name] = dtype, shape, copied(data, (shape[0] + 1) // 2, row)
     if re.search(r"[qkv]_proj[.](weight|bias)", name) and C["num_key_value_heads"] == 2:
         T[name] = dtype, shape, copied(data, shape[0] // 2, row)'
@@ -59,6 +59,42 @@ kl() {
         $prune tokens $family tokens.tsz
         for cut in '--intermediate-size 30' '--drop-layers 1' '--drop-attention 1' \
             '--drop-mlp 0'; do
+            slice-model --quiet "$model" --in-order $cut -o cut.tsz
+            slice-model --quiet "$model" --in-order $cut --repair tokens.tsz -o repaired.tsz
+            before=$(kl cut.tsz) after=$(kl repaired.tsz)
+            echo "$family $cut: $before $after"
+            holds "$after < $before"
+        done
+    done
+}
+
+# experts_tokens FAMILY: its golden samples
+experts_tokens() {
+    python3 -c "
+import json
+for row in json.load(open('$GOLDEN/experts/$1.json'))['input_ids']:
+    print(*row)" | tokenize --quiet --ids -o tokens.tsz
+}
+
+@test "experts whose kept neurons span the removed ones give the uncut model's output" {
+    experts_tokens mixtral
+    twins mixtral
+    sed -i 's/"num_experts_per_tok": 2/"num_experts_per_tok": 1/' twins/config.json
+    cut='--in-order --moe-intermediate-size 6 --dtype f32'
+    slice-model --quiet twins $cut -o cut.tsz
+    slice-model --quiet twins $cut --repair tokens.tsz --repair-ridge 0 -o repaired.tsz
+    whole=$(nll twins) cut=$(nll cut.tsz) repaired=$(nll repaired.tsz)
+    echo "$whole $cut $repaired"
+    holds "abs($whole - $repaired) < 1e-5 and abs($whole - $cut) > 1e-3"
+}
+
+@test "a repaired mixture of experts is nearer to the model, whichever of its units are cut" {
+    for family in mixtral qwen2_moe; do
+        model=$GOLDEN/families/$family
+        experts_tokens $family
+        for cut in '--num-experts 3' '--moe-intermediate-size 5' '--drop-layers 1' '--drop-mlp 1' \
+            '--shared-expert-intermediate-size 3'; do
+            [[ $family$cut != mixtral--shared* ]] || continue
             slice-model --quiet "$model" --in-order $cut -o cut.tsz
             slice-model --quiet "$model" --in-order $cut --repair tokens.tsz -o repaired.tsz
             before=$(kl cut.tsz) after=$(kl repaired.tsz)
