@@ -232,6 +232,7 @@ static void put_presences(const struct gguf_making *m)
     if (config_key(m->family, "qk_layernorm")) /* llama.cpp ignores what the metadata say */
         gguf_put_fact(m, "use_parallel_residual", json_boolean(!has(m, "blk.0.ffn_norm.weight")));
     gguf_put_fact(m, "qk_layernorm", json_boolean(has(m, "blk.0.attn_q_norm.weight")));
+    gguf_put_fact(m, "qk_norms", json_boolean(has(m, "blk.0.attn_q_norm.weight")));
     gguf_put_fact(m, "attention_bias", json_boolean(qkv_bias));
     gguf_put_fact(m, "use_qkv_bias", json_boolean(qkv_bias));
     gguf_put_fact(m, "use_bias", json_boolean(qkv_bias));

@@ -63,6 +63,21 @@ static int check_biases(const struct gguf_form *f, struct err *e)
            check_bias(f, "up_proj", f->row->mlp_bias, e) || check_bias(f, "out_proj", 0, e);
 }
 
+/* Are there norms of q and k just where the architecture has them? */
+static int check_qk_norms(const struct gguf_form *f, struct err *e)
+{
+    int64_t least = f->row->qk_norm_layers, L = f->as.num_hidden_layers;
+    int has = model_spec_find(&f->as, "layers.0.q_norm.weight") >= 0;
+    if (!least || has == (L >= least))
+        return 0;
+    if (least == INT64_MAX)
+        return err_set(e, "llama.cpp's architecture %s has no norms of q and k", f->row->arch);
+    return err_set(e,
+                   "llama.cpp's architecture %s has norms of q and k if there are at least %" PRId64
+                   " layers, and only then: this model has %" PRId64 " layers and %s norms",
+                   f->row->arch, least, L, has ? "such" : "no such");
+}
+
 /* Layers differ in shape only where the architecture has lists of shapes; there, llama.cpp skips
  * the attention of a layer without an MLP. */
 static int check_layers(const struct gguf_form *f, struct err *e)
@@ -197,40 +212,13 @@ static void add_biases(struct gguf_form *f)
     }
 }
 
-/* Norms with weights of their own for each head are matrices. */
-static void by_head(const struct model_spec *h, struct gguf_tensor *t)
-{
-    int64_t D = h->layers[0].head_dim;
-    if (!h->family->norms_by_head || t->ndim != 1 || !strstr(t->name, "_norm.weight") ||
-        (!strstr(t->name, "attn_q") && !strstr(t->name, "attn_k")))
-        return;
-    t->ndim = 2;
-    t->shape[0] /= D;
-    t->shape[1] = D;
-}
-
-/* A and D of Mamba layers are matrices of one column; their norm has a row for each group. */
-static void by_group(const struct model_spec *h, struct gguf_tensor *t)
-{
-    int64_t rows = strstr(t->name, ".ssm_norm.") ? h->layers[0].mamba_num_groups : t->shape[0];
-    if (!text_ends(t->name, ".ssm_a") && !text_ends(t->name, ".ssm_d") &&
-        !strstr(t->name, ".ssm_norm."))
-        return;
-    t->ndim = 2;
-    t->shape[1] = t->shape[0] / rows;
-    t->shape[0] = rows;
-}
-
 static int make_tensors(struct gguf_form *f, struct err *e)
 {
     const struct model_spec *h = &f->as;
     if (layout_make(&f->layout, h, h->family->gguf_stored, f->row->neighbours, NULL, NULL, e))
         return -1;
-    for (int k = 0; k < f->layout.n_stored; k++) {
-        struct gguf_tensor *t = add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]);
-        by_head(h, t);
-        by_group(h, t);
-    }
+    for (int k = 0; k < f->layout.n_stored; k++)
+        add_tensor(f, f->layout.stored[k].name, &f->layout.stored[k]);
     f->first_zero = f->n_tensors;
     add_biases(f);
     f->first_table = f->n_tensors;
@@ -308,8 +296,8 @@ static int try_form(struct gguf_form *f, const struct model_spec *h, const struc
     model_spec_copy(&f->as, h);
     f->as.family = family;
     f->fold = mem_alloc((size_t)h->n_tensors * sizeof *f->fold);
-    if (!check_heads(f, e) && !check_head(f, e) && !check_biases(f, e) && !check_layers(f, e) &&
-        !gguf_rope_make(&f->rope, h, row, e)) {
+    if (!check_heads(f, e) && !check_head(f, e) && !check_biases(f, e) && !check_qk_norms(f, e) &&
+        !check_layers(f, e) && !gguf_rope_make(&f->rope, h, row, e)) {
         fold_scales(f);
         state_windows(f);
         state_time_steps(f);

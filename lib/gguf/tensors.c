@@ -27,9 +27,7 @@ static int check_tensor(const struct gguf *g, int i, const struct tensor *want, 
     memcpy(found.shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
     if (t->ndim == 1 && want->ndim == 2 && want->shape[0] == 1) /* a matrix of one row */
         found = (struct tensor){.ndim = 2, .shape = {1, t->shape[0]}};
-    /* norms with weights of their own for each head are matrices in the file */
-    int by_head = want->ndim == 1 && t->ndim == 2 && t->shape[0] * t->shape[1] == want->shape[0];
-    if (!by_head && !tensor_same_shape(&found, want))
+    if (!tensor_same_shape(&found, want))
         return err_set(e, "'%s': tensor %s has shape %s; the metadata requires %s", gguf_path(g),
                        t->name, tensor_shape(&found, a), tensor_shape(want, b));
     if (want->ndim == 1 && gguf_bytes(t->type, 1) < 0)

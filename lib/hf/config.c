@@ -25,6 +25,9 @@ static const char *refusal(const struct model_spec *h)
         return "requires hidden_size to be a multiple of num_attention_heads";
     if (h->family->longrope_by_width && r && r->long_after > 0 && r->dims != E / H * r->dims / D)
         return "measures longrope against hidden_size / num_attention_heads";
+    if (h->family->qk_norms_by_width && model_spec_find(h, "layers.0.q_norm.weight") >= 0 &&
+        E / H != D)
+        return "makes norms of q and k hidden_size / num_attention_heads wide";
     return NULL;
 }
 

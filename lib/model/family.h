@@ -68,6 +68,8 @@ struct family_gguf {
     int both_epsilons;
     /* takes biases of o_proj, of the MLP */
     int o_bias, mlp_bias;
+    /* > 0: has norms of q and k in models of at least so many layers, and in no others */
+    int64_t qk_norm_layers;
     /* of mixtures of experts: divides the weights of the chosen experts by their sum */
     int renormalises;
     /* reads divisors of the rope frequencies from tensors */
@@ -150,6 +152,8 @@ struct family {
     int explicit_head_dim; /* its config class honours head_dim */
     /* its config class checks longrope's lists against hidden_size / num_attention_heads */
     int longrope_by_width;
+    /* its class has norms of q and k that are hidden_size / num_attention_heads wide */
+    int qk_norms_by_width;
     /* families that compute the same function, written instead where the class refuses a shape;
      * NULL-terminated */
     const char *twins[4];

@@ -26,14 +26,25 @@ static void add_frequencies(struct digest *d, const double *f, int64_t dims)
         add(d, " %.5g", f[i]);
 }
 
+/* The conditions of a block's lines; those that families got when models without them had ids
+ * already, only where they hold. Those on layers are covered layer by layer. */
+static void add_conditions(struct digest *d, const struct model_spec *h)
+{
+    for (const struct family_line *l = h->family->block; l->out; l++) {
+        if (!l->when || family_when_of_layer(l->when))
+            continue;
+        int holds = model_spec_flag(h, l->when);
+        if (holds || strcmp(l->when, "qk_norms"))
+            add(d, "when %s %d\n", l->when, holds);
+    }
+}
+
 static void add_function(struct digest *d, const struct model_spec *h)
 {
     add(d, "plus1 %d act %d eps %.5g scales %.5g %.5g %.5g %.5g tied %d positions %d\n",
         h->family->norm_plus1, (int)h->activation, h->norm_eps, h->embed_scale, h->logit_scale,
         h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
-    for (const struct family_line *l = h->family->block; l->out; l++)
-        if (l->when && !family_when_of_layer(l->when)) /* those are covered layer by layer */
-            add(d, "when %s %d\n", l->when, model_spec_flag(h, l->when));
+    add_conditions(d, h);
     if (h->attention_cap > 0)
         add(d, "attention cap %.5g\n", h->attention_cap);
     if (h->experts_per_token)

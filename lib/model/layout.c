@@ -2,7 +2,7 @@
  *   part | part | ...       canonical stems, concatenated; weights and biases follow the same row
  *   A*part, A*(part|...)    for each unit of axis A (a letter of axes.def), its rows of every part;
  *                           if the name has {N}, each unit is a tensor of its own
- *   A:part, A:(part|...)    the same in one tensor of three dimensions, the first the units
+ *   A:part, A:(part|...)    the same in one tensor with one more dimension, the first: the units
  *   1:part, 1:(part|...)    matrices concatenated in a tensor of three dimensions, the second 1
  *   NAME!                   a name that is complete: its part is a whole one, as "scan.skip"
  *   ~part                   rope applies to its rows: they are in the order of the file's rope */
@@ -165,14 +165,18 @@ static int64_t rows_of_unit(const struct model_spec *h, const struct placed *x, 
     return sum;
 }
 
-/* [rows, cols] with as many dimensions as its parts, or three where units are stacked; one
- * dimension less for a tensor that holds one unit of three-dimensional parts. */
+/* [rows, cols] with as many dimensions as its parts, or [units, rows, cols] where units are
+ * stacked; one dimension less for a tensor that holds one unit of three-dimensional parts. */
 static void shape_stored(struct tensor *t, const struct tensor *part, const struct placed *x,
                          int64_t units, int64_t rows, int transposed)
 {
     int64_t cols = cols_of(part), unit_rows = rows / units;
     if (x->single && part->ndim == 2) {
         *t = (struct tensor){.ndim = 3, .shape = {rows, 1, cols}};
+        return;
+    }
+    if (x->stacked && part->ndim == 1) {
+        *t = (struct tensor){.ndim = 2, .shape = {units, unit_rows}};
         return;
     }
     t->ndim = x->stacked ? 3 : part->ndim;

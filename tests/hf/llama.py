@@ -93,6 +93,11 @@ class Model:
 
 # ---- 1. directories
 
+DEEPER = """
+for name in list(T):
+    for layer in range(1, C['num_hidden_layers']):
+        T[name.replace('.layers.0.', f'.layers.{layer}.')] = T[name]
+"""
 
 def expressible(bin_, folder, work):
     """The directory's model as a stream, and as a file; changed if llama.cpp has no form for it."""
@@ -100,6 +105,9 @@ def expressible(bin_, folder, work):
     if "no_rope_layers" in c:
         st.edit(folder, work + "/edited", "C['no_rope_layers'] = [1, 1, 1, 0][:%d]" %
                 c["num_hidden_layers"])
+        folder = work + "/edited"
+    if c.get("use_qk_norm"):    # only with so many layers
+        st.edit(folder, work + "/edited", "C['num_hidden_layers'] = 64\n" + DEEPER)
         folder = work + "/edited"
     m, f = work + "/m.tsz", work + "/m.gguf"
     run(bin_ + "/hf-import", folder, "-o", m)

@@ -97,6 +97,26 @@ del T["embed_out.weight"]'
         grep -q '"tie_word_embeddings": true'
 }
 
+@test "norms of q and k: command-r has them from 64 layers on, phi2 never" {
+    local deeper='
+C["num_hidden_layers"] = 64
+for name in [name for name in T if ".layers.0." in name]:
+    for layer in range(1, C["num_hidden_layers"]):
+        T[name.replace(".0.", ".%d." % layer)] = T[name]'
+    edited "$G/families/command_r_plus" deep "$deeper"
+    "$BIN/gguf-export" deep deep.gguf --quiet
+    back deep deep.gguf
+    python3 -c 'import gguf; print(gguf.read("deep.gguf")[1]["blk.63.attn_k_norm.weight"][:2])' |
+        grep -qx "(0, \[2, 8\])"
+    refused "$G/families/command_r_plus" \
+        "only then: this model has 2 layers and such norms"
+    edited deep plain 'C["use_qk_norm"] = False
+for name in [name for name in T if "_norm." in name]:
+    T.pop(name)'
+    refused plain "this model has 64 layers and no such norms"
+    refused "$G/families/phi_norms" "architecture phi2 has no norms of q and k"
+}
+
 @test "mixtures of experts: one tensor for all experts of a layer" {
     for name in mixtral granitemoe; do
         "$BIN/gguf-export" "$G/families/$name" m.gguf --quiet

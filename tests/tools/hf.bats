@@ -190,6 +190,14 @@ P
     [ "$(id long)" = "$(id twin)" ]
 }
 
+@test "phi with norms of q and k: hidden size and heads that its class cannot combine are refused" {
+    "$BIN/rank" --quiet --magnitude "$G/families/phi_norms" -o rank
+    "$BIN/slice-model" --quiet "$G/families/phi_norms" --rank rank --hidden-size 13 -o cut.tsz
+    run -1 --separate-stderr export_ cut.tsz out
+    [[ $stderr == *"makes norms of q and k hidden_size / num_attention_heads wide"* ]]
+    [ ! -e out ]
+}
+
 @test "older files: no base prefix, rotary tables, masks, another name for the head" {
     $ST edit "$G/families/llama" bare '
 for n in list(T):

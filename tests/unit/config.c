@@ -93,6 +93,9 @@ static void test_rules(void)
                                       h.activation == ACT_GELU_TANH && h.norm_eps == 1e-5 &&
                                       model_spec_find(&h, "lm_head.bias") >= 0 &&
                                       model_spec_find(&h, "layers.3.up_proj.bias") >= 0);
+    READS("{'model_type':'phi','qk_layernorm':true}",
+          h.tensors[model_spec_find(&h, "layers.0.q_norm.weight")].shape[0] == 64 &&
+              h.tensors[model_spec_find(&h, "layers.0.k_norm.bias")].shape[0] == 64);
     READS("{'model_type':'stablelm'}",
           h.ropes[0].dims == 20 && h.layers[0].head_dim == 80 && h.norm_eps == 1e-5 &&
               model_spec_find(&h, "layers.0.q_norm.weight") < 0 &&
@@ -103,6 +106,10 @@ static void test_rules(void)
     READS("{'model_type':'cohere'}", h.ropes[0].interleaved && h.logit_scale == 0.0625 &&
                                          h.ropes[0].inv_freq[32] == pow(500000, -0.5) &&
                                          h.tie_word_embeddings && !h.layers[0].sliding_window);
+    READS("{'model_type':'cohere','use_qk_norm':true,'num_key_value_heads':8}",
+          h.tensors[model_spec_find(&h, "layers.0.q_norm.weight")].shape[0] == 8192 &&
+              h.tensors[model_spec_find(&h, "layers.0.k_norm.weight")].shape[0] == 1024 &&
+              model_spec_find(&h, "layers.0.q_norm.bias") < 0);
     READS("{'model_type':'cohere2'}", h.layers[2].sliding_window == 4096 && !h.layers[2].rope &&
                                           !h.layers[3].sliding_window && h.layers[3].rope == -1);
     READS("{'model_type':'falcon','num_kv_heads':71}",
@@ -254,8 +261,6 @@ static void test_refusals(void)
         const char *config, *says;
     } cases[] = {
         {"{'model_type':'falcon','alibi':true}", "alibi true changes the function"},
-        {"{'model_type':'cohere','use_qk_norm':true}", "use_qk_norm true changes the function"},
-        {"{'model_type':'phi','qk_layernorm':true}", "qk_layernorm true changes the function"},
         {"{'model_type':'cohere2','sliding_window':null}", "no sliding_window is in use"},
         {"{'model_type':'falcon','multi_query':1}", "multi_query is 1; it must be true or false"},
         {"{'model_type':'nemotron_h','layers_block_type':['mlp','moe']}",

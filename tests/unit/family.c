@@ -131,6 +131,11 @@ static void test_published_counts(void)
          "{'model_type':'cohere2','hidden_size':4096,'intermediate_size':14336,"
          "'num_hidden_layers':32,'num_attention_heads':32,'num_key_value_heads':8}",
          8028033024, 8028033024 - INT64_C(256000) * 4096},
+        {"Command R+",
+         "{'model_type':'cohere','hidden_size':12288,'intermediate_size':33792,"
+         "'num_hidden_layers':64,'num_attention_heads':96,'num_key_value_heads':8,"
+         "'use_qk_norm':true}",
+         103810674688, 103810674688 - INT64_C(256000) * 12288},
         {"GPT-2", "{'model_type':'gpt2'}", 124439808, 85056000},
         {"Phi-3-mini", "{'model_type':'phi3'}", 3821079552, 3624078336},
         {"Qwen2-0.5B",

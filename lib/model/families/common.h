@@ -163,6 +163,9 @@
 /* ---- names in a GGUF file, the same in every architecture. q, k, v and gate, up may be fused; an
  * architecture that knows them only so has these rows first */
 #define GGUF_QKV GGUF_STORED("blk.{L}.attn_qkv", "~q_proj|~k_proj|v_proj")
+#define GGUF_NORMS_BY_HEAD \
+    GGUF_STORED("blk.{L}.attn_q_norm", "H:q_norm") \
+    GGUF_STORED("blk.{L}.attn_k_norm", "K:k_norm")
 #define GGUF_GATE_UP GGUF_STORED("blk.{L}.ffn_up", "gate_proj|up_proj")
 #define GGUF_NAMES \
     GGUF_STORED("token_embd", "embed_tokens") \
@@ -199,10 +202,10 @@
 #define GGUF_MAMBA \
     GGUF_STORED("blk.{L}.ssm_in", "z_proj|x_proj|b_proj|c_proj|dt_proj") \
     GGUF_STORED("blk.{L}.ssm_conv1d", "x_conv|b_conv|c_conv") \
-    GGUF_STORED("blk.{L}.ssm_a!", "scan.weight") \
+    GGUF_STORED("blk.{L}.ssm_a!", "M:scan.weight") \
     GGUF_STORED("blk.{L}.ssm_dt.bias!", "scan.bias") \
-    GGUF_STORED("blk.{L}.ssm_d!", "scan.skip") \
-    GGUF_STORED("blk.{L}.ssm_norm", "mamba_norm") \
+    GGUF_STORED("blk.{L}.ssm_d!", "M:scan.skip") \
+    GGUF_STORED("blk.{L}.ssm_norm", "G:mamba_norm") \
     GGUF_STORED("blk.{L}.ssm_out", "out_proj")
 
 /* ---- op lines. ATTENTION, GLU and MLP read one input and leave the branch's output in y */
@@ -221,6 +224,12 @@
     PROJECTIONS(in) \
     BLOCK(attention, "q", rmsnorm, "q_norm", "q") \
     BLOCK(attention, "k", rmsnorm, "k_norm", "k") \
+    ROTATE ATTEND
+/* LayerNorm of q and k, if a flag says so */
+#define ATTENTION_QK_LAYERNORM(flag, in) \
+    PROJECTIONS(in) \
+    BLOCK_WHEN(attention, flag, "q", layernorm, "q_norm", "q") \
+    BLOCK_WHEN(attention, flag, "k", layernorm, "k_norm", "k") \
     ROTATE ATTEND
 #define GLU(in) \
     BLOCK(mlp, "g", linear, "gate_proj", in) \
