@@ -23,6 +23,8 @@ static const struct opt opts[] = {
     {"Grid (axes not listed keep their size)", OPT_GROUP, NULL, NULL, NULL, 0},
     {"layers", OPT_TEXT, &lists[AXIS_L], "LIST", "numbers of layers", 0},
     {"hidden", OPT_TEXT, &lists[AXIS_E], "LIST", "hidden sizes", 0},
+    {"vocab", OPT_TEXT, &lists[AXIS_V], "LIST",
+     "vocabulary sizes, at least what the tokenizer needs, which a config.json does not tell", 0},
     {"heads", OPT_TEXT, &lists[AXIS_H], "LIST", "query heads", 0},
     {"kv-heads", OPT_TEXT, &lists[AXIS_K], "LIST", "KV heads", 0},
     {"ffn", OPT_TEXT, &lists[AXIS_F], "LIST",
@@ -201,15 +203,22 @@ static void print_shape(void *user, const struct model_spec *shape, const struct
     free(options);
 }
 
-static void read_operand(struct tool *t, const char *operand, struct model_spec *h)
+/* The model's shape, and the grid, which it limits. */
+static void read_operand(struct tool *t, const char *operand, struct search *s,
+                         struct model_spec *h)
 {
-    if (text_ends(operand, ".json")) {
+    struct model_in *in = text_ends(operand, ".json") ? NULL : tool_model(t, operand);
+    if (in) {
+        model_spec_copy(h, model_in_spec(in));
+    } else {
         tool_read_config(t, operand, h);
         model_spec_list_tensors(h, DT_BF16);
-        return;
     }
-    struct model_in *in = tool_model(t, operand);
-    model_spec_copy(h, model_in_spec(in));
+    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
+        if (lists[x] && search_list_read(&s->lists[x], x, lists[x], h, tool_err(t)))
+            tool_check(t);
+    if (in && search_check_vocab(s, in, operand, tool_err(t)))
+        tool_check(t);
     model_close(in);
 }
 
@@ -298,7 +307,7 @@ static void print_point(struct tool *t, const struct per_layer *l, int64_t i, st
     double kl = per_layer_point(l, i).kl;
     char *options = slice_plan_options(&plan, l->source);
     if (table) {
-        shape_table_head(stdout, &plan.spec);
+        shape_table_head(stdout, &p->report, &plan.spec);
         shape_table_row(stdout, &p->report, &plan.spec, &f);
         printf("KL: %.6g\noptions:%s\n", kl, *options ? options : " none");
     } else {
@@ -347,9 +356,6 @@ static void check_mode(struct tool *t)
 
 static void search_grid(struct tool *t, struct search *s, struct printing *p)
 {
-    for (enum axis x = MODEL_AXES; x < AXIS_COUNT; x++)
-        if (lists[x] && search_list_read(&s->lists[x], x, lists[x], s->source, tool_err(t)))
-            tool_check(t);
     int64_t n = p->n = search_run(s, NULL, NULL, tool_err(t));
     if (!n)
         tool_note(t, parameters || kv_bytes
@@ -359,7 +365,7 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
                            "experts at least as many as work for a token, and some layer must "
                            "have what a size counts");
     if (n > 0 && table)
-        shape_table_head(stdout, s->source);
+        shape_table_head(stdout, &p->report, s->source);
     if (n > 0)
         search_run(s, print_shape, p, tool_err(t));
     tool_check(t);
@@ -375,9 +381,9 @@ int main(int argc, char **argv)
     check_mode(t);
     read_band(t, &s);
     read_costs(t, &s);
-    struct printing p = {.tool = t, .search = &s};
+    struct printing p = {.tool = t, .search = &s, .report.vocab = lists[AXIS_V] != NULL};
     read_rates(t, &p.report.rates, s.at.weights);
-    read_operand(t, tool_operand(t, 0), &source);
+    read_operand(t, tool_operand(t, 0), &s, &source);
     if (!s.at.context)
         s.at.context = min64(4096, source.max_position_embeddings);
     p.report.at = s.at;

@@ -94,10 +94,11 @@ static int64_t asked(const struct planner *w, enum axis axis, int64_t layer)
     int64_t have = model_spec_size(w->source, axis, layer);
     if (!r || !have)
         return 0;
-    if (r->value <= have)
-        return axis != AXIS_V || vocab_can_have(w->target->vocab, r->value, have, w->e) ? r->value
-                                                                                        : 0;
     const char *option = axis_rows[axis].option;
+    if (axis == AXIS_V && r->value <= have)
+        return vocab_can_have(w->target->vocab, option, r->value, have, w->e) ? r->value : 0;
+    if (r->value <= have)
+        return r->value;
     if (axis < LAYER_AXES)
         err_set(w->e, "--%s must be at most %" PRId64 ", not %" PRId64, option, have, r->value);
     else

@@ -126,6 +126,21 @@ void search_list_free(struct search_list *l)
     *l = (struct search_list){0};
 }
 
+int search_check_vocab(const struct search *s, struct model_in *in, const char *operand,
+                       struct err *e)
+{
+    const struct search_list *l = &s->lists[AXIS_V];
+    struct vocab v;
+    if (!l->n || l->value[0] == l->largest)
+        return 0;
+    if (!vocab_open(&v, in, operand, NULL, e))
+        for (int64_t i = 0; i < l->n; i++)
+            if (!vocab_can_have(&v, axis_rows[AXIS_V].brief, l->value[i], l->largest, e))
+                break;
+    vocab_close(&v);
+    return e->set ? -1 : 0;
+}
+
 /* ---- counting */
 
 /* A tensor of the family as a layer of the source has it, -1: as the model has it. */
@@ -330,8 +345,8 @@ static int is_even(const struct model_spec *h)
 
 int64_t search_run(const struct search *s, search_found *found, void *user, struct err *e)
 {
-    static const enum axis order[] = {AXIS_L, AXIS_E, AXIS_K, AXIS_H, AXIS_F, AXIS_X,
-                                      AXIS_N, AXIS_S, AXIS_G, AXIS_M, AXIS_R};
+    static const enum axis order[] = {AXIS_L, AXIS_E, AXIS_V, AXIS_K, AXIS_H, AXIS_F,
+                                      AXIS_X, AXIS_N, AXIS_S, AXIS_G, AXIS_M, AXIS_R};
     struct searching w = {.s = s, .h = *s->source, .found = found, .user = user, .e = e};
     size_t bytes = (size_t)s->source->num_hidden_layers * sizeof *w.layers;
     w.layers = w.h.layers = mem_alloc(bytes);

@@ -30,16 +30,20 @@ struct search {
 int search_list_read(struct search_list *l, enum axis axis, const char *text,
                      const struct model_spec *source, struct err *e);
 void search_list_free(struct search_list *l);
+/* Sizes of the vocabulary are also checked against the model's tokenizer, if they cut it. operand:
+ * names the model. -1: a size that slice-model refuses, or a tokenizer that cannot be cut. */
+int search_check_vocab(const struct search *s, struct model_in *in, const char *operand,
+                       struct err *e);
 
 /* A shape in the band: sizes and layers are its own, the first ones of the source, everything else
  * (tensors, config) is the source's. */
 typedef void search_found(void *user, const struct model_spec *shape, const struct footprint *f);
 /* Calls `found` for every shape that slice-model can cut out of the source, smaller sizes first,
- * with layers as the outermost axis, then hidden size, KV heads, query heads, FFN, experts, their
- * FFN, that of the shared expert, Mamba groups, heads and channels. As in a cut, query heads follow
- * KV heads if only these are listed, both are one axis where each query head has a KV head, and
- * Mamba heads and groups likewise; there are at least as many experts as work for a token. found
- * NULL: only counts. Returns how many; -1: too many shapes. */
+ * with layers as the outermost axis, then hidden size, vocabulary, KV heads, query heads, FFN,
+ * experts, their FFN, that of the shared expert, Mamba groups, heads and channels. As in a cut,
+ * query heads follow KV heads if only these are listed, both are one axis where each query head has
+ * a KV head, and Mamba heads and groups likewise; there are at least as many experts as work for a
+ * token. found NULL: only counts. Returns how many; -1: too many shapes. */
 int64_t search_run(const struct search *s, search_found *found, void *user, struct err *e);
 /* The shape in the options of slice-model, each after a blank: the axes that are listed. Free it.
  */

@@ -138,26 +138,30 @@ static void print_amount(FILE *to, double n, char giga, const char *per)
     fprintf(to, " %*.*f%c%s", 6 - (int)strlen(per), digits, n, units[u], per);
 }
 
-/* The sizes of a shape; those that only some families have are left out of the tables of others. */
+/* The sizes of a shape; those that only some families have are left out of the tables of others,
+ * and the vocabulary where it stays as it is. */
 static const struct column {
     enum axis axis;
     const char *title;
     int width;
-} columns[] = {{AXIS_L, "layers", 6},   {AXIS_E, "hidden", 7}, {AXIS_H, "heads", 6},
-               {AXIS_K, "kv", 4},       {AXIS_F, "ffn", 7},    {AXIS_X, "experts", 8},
-               {AXIS_N, "each-ffn", 9}, {AXIS_S, "shared", 7}, {AXIS_G, "groups", 7},
-               {AXIS_M, "m-heads", 8},  {AXIS_R, "m-dim", 6}};
+} columns[] = {{AXIS_L, "layers", 6},  {AXIS_E, "hidden", 7},   {AXIS_V, "vocab", 8},
+               {AXIS_H, "heads", 6},   {AXIS_K, "kv", 4},       {AXIS_F, "ffn", 7},
+               {AXIS_X, "experts", 8}, {AXIS_N, "each-ffn", 9}, {AXIS_S, "shared", 7},
+               {AXIS_G, "groups", 7},  {AXIS_M, "m-heads", 8},  {AXIS_R, "m-dim", 6}};
 enum { COLUMNS = sizeof columns / sizeof *columns };
 
-static int has_column(const struct model_spec *h, int i)
+static int has_column(const struct shape_report *r, const struct model_spec *h, int i)
 {
-    return columns[i].axis < LAYER_AXES || family_has_axis(h->family, columns[i].axis);
+    enum axis x = columns[i].axis;
+    if (x < LAYER_AXES)
+        return x != AXIS_V || r->vocab;
+    return family_has_axis(h->family, x);
 }
 
-void shape_table_head(FILE *to, const struct model_spec *h)
+void shape_table_head(FILE *to, const struct shape_report *r, const struct model_spec *h)
 {
     for (int i = 0; i < COLUMNS; i++)
-        if (has_column(h, i))
+        if (has_column(r, h, i))
             fprintf(to, "%*s", columns[i].width, columns[i].title);
     fprintf(to, " %7s %7s %7s %7s %7s %7s\n", "total", "non-emb", "weights", "cache", "prefill",
             "decode");
@@ -187,7 +191,7 @@ void shape_table_row(FILE *to, const struct shape_report *r, const struct model_
                      const struct footprint *f)
 {
     for (int i = 0; i < COLUMNS; i++) {
-        if (!has_column(shape, i))
+        if (!has_column(r, shape, i))
             continue;
         int64_t n = common_size(shape, columns[i].axis);
         if (n < 0)

@@ -12,6 +12,7 @@ struct shape_report {
     struct footprint_options at;
     struct speed_rates rates; /* of the machine that will run it; 0: not known */
     struct speed measured;    /* of the shape; 0: not measured */
+    int vocab;                /* does the table show the vocabulary? */
 };
 
 /* Sizes (per-layer ones that differ as text for options), counts, bytes and FLOPs of the footprint;
@@ -22,10 +23,10 @@ struct shape_report {
  * tensors may be the source's. */
 json_t *shape_json(const struct shape_report *r, const struct model_spec *shape,
                    const struct footprint *f, const char *options);
-/* 80 columns, and a column for each axis of mixtures of experts and of Mamba layers that the family
- * has; speeds are tokens a second if they are measured or else predicted, marked /s, or how
- * many times those of the source, marked x. */
-void shape_table_head(FILE *to, const struct model_spec *h);
+/* 80 columns, and a column for the vocabulary if it is shown, and for each axis of mixtures of
+ * experts and of Mamba layers that the family has; speeds are tokens a second if they are measured
+ * or else predicted, marked /s, or how many times those of the source, marked x. */
+void shape_table_head(FILE *to, const struct shape_report *r, const struct model_spec *h);
 void shape_table_row(FILE *to, const struct shape_report *r, const struct model_spec *shape,
                      const struct footprint *f);
 

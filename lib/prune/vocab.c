@@ -103,7 +103,8 @@ void vocab_close(struct vocab *v)
     *v = (struct vocab){0};
 }
 
-int vocab_can_have(const struct vocab *v, int64_t n, int64_t have, struct err *e)
+int vocab_can_have(const struct vocab *v, const char *option, int64_t n, int64_t have,
+                   struct err *e)
 {
     if (n == have)
         return 1;
@@ -111,14 +112,14 @@ int vocab_can_have(const struct vocab *v, int64_t n, int64_t have, struct err *e
         return !err_set(e, "the vocabulary can only be cut by slice-model --vocab-size");
     if (n < v->needed)
         return !err_set(e,
-                        "--vocab-size must be at least %" PRId64 ", the added tokens, single bytes "
-                        "and others that the tokenizer needs, not %" PRId64,
-                        v->needed, n);
+                        "--%s must be at least %" PRId64 ", the added tokens, single bytes and "
+                        "others that the tokenizer needs, not %" PRId64,
+                        option, v->needed, n);
     if (n > v->tokens)
         return !err_set(e,
-                        "--vocab-size must be at most %" PRId64 ", the tokens of the tokenizer (or "
-                        "%" PRId64 ", the rows of the embeddings, to cut none), not %" PRId64,
-                        v->tokens, have, n);
+                        "--%s must be at most %" PRId64 ", the tokens of the tokenizer (or %" PRId64
+                        ", the rows of the embeddings, to cut none), not %" PRId64,
+                        option, v->tokens, have, n);
     return 1;
 }
 

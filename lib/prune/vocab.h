@@ -33,8 +33,10 @@ struct vocab {
 int vocab_open(struct vocab *v, struct model_in *in, const char *operand, const char *loose,
                struct err *e);
 void vocab_close(struct vocab *v);
-/* Can a cut keep n of `have` tokens? 0 with the error set, also if v is NULL or not opened. */
-int vocab_can_have(const struct vocab *v, int64_t n, int64_t have, struct err *e);
+/* Can a cut keep n of `have` tokens, as `option` says? 0 with the error set, also if v is NULL or
+ * not opened. */
+int vocab_can_have(const struct vocab *v, const char *option, int64_t n, int64_t have,
+                   struct err *e);
 /* counts[size], of the ids of a text -> of all uses, as above */
 void vocab_spread(const struct vocab *v, double *counts);
 /* The ids of a cut to n tokens (needed <= n <= tokens) by an order of all, best first: ascending

@@ -269,3 +269,30 @@ P
     slice-model --quiet gpt2 --rank all.rank --vocab-size 420 -o same.tsz
     cmp <(ts-dump --values file/tokenizer.json same.tsz) gpt2/tokenizer.json
 }
+
+@test "search-arch: vocabularies in the grid, not smaller than the tokenizer allows" {
+    ranked gpt2
+    search-arch gpt2 --vocab 300,420,382 --layers 1,2 > shapes
+    # 2 * 32 parameters a token; a layer has 7744, and the last norm 32
+    [ "$(sed 's/.*"vocab_size":\([0-9]*\).*"parameters":\([0-9]*\),"non.*/\1 \2/' shapes | xargs)" \
+        = "300 26976 382 32224 420 34656 300 34720 382 39968 420 42400" ]
+    [ "$(search-arch gpt2 --parameters 40000 --tolerance 1% --vocab 258:420:1 | wc -l)" = 12 ]
+    options=$(sed -n '2s/.*"options":"\(.*\)".*/\1/p' shapes)
+    [ "$options" = "--vocab-size 382 --num-hidden-layers 1" ]
+    tokenize --quiet -m gpt2 --seq-length 16 "$small/gpt2.jsonl" -o rows.tsz
+    calib-acts --quiet gpt2 rows.tsz | score-importance -o scores.tsz
+    score-vocab --quiet gpt2 gpt2.tsz | rank scores.tsz - -o all.rank
+    # shellcheck disable=SC2086
+    slice-model --dry-run gpt2 --rank all.rank $options > dry
+    [ "$(awk '/^parameters/ { print $3 }' dry)" = 32224 ]
+    search-arch gpt2 --vocab 300 --table | grep -q '^ *2 *32 *300 '
+    search-arch gpt2 --layers 1 --table | grep -q '^ *1 *32 *4 '
+    search-arch gpt2/config.json --vocab 100 | grep -q '"vocab_size":100,'
+    run -1 search-arch gpt2 --vocab 100,300
+    [[ $output == *"--vocab must be at least 258, the added tokens"* ]]
+    $vocab model "$small/metaspace_first.json" first
+    rows=$(search-arch first | sed 's/.*"vocab_size":\([0-9]*\).*/\1/')
+    search-arch first --vocab "$rows" > whole
+    run -1 search-arch first --vocab "$((rows - 1))"
+    [[ $output == *"neither works on bytes nor falls back to them"* ]]
+}
