@@ -257,13 +257,13 @@ fuzz-targets print-build:
 $(BUILD)/tests/bench/%.o: flags += -O3 -march=$(ARCH)
 $(BUILD)/tests/bench/fma.o: flags += -ffp-contract=fast
 $(BUILD)/tests/bench/bench: $(BUILD)/tests/bench/fma.o $(BUILD)/tests/bench/profile.o \
-                            $(BUILD)/tests/bench/serial.o
+                            $(BUILD)/tests/bench/serial.o $(BUILD)/tests/bench/shapes.o
 $(BUILD)/tests/bench/bench: LDFLAGS += -Wl,--wrap=GOMP_parallel
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(archive)
 	$(Q)$(CC) $(flags) $(LDFLAGS) -o $@ $^ $(ldlibs)
 
 ifneq ($(CUDA),0)
-ROWS    ?= train S135, train B1, kd B1 B06, eval S135, kd S135 S90, train B06, kd B8 B4
+ROWS    ?= train S135, train B1, kd B1 B06, eval S135, kd S135 S90, train B06, kd B8 B4, train H1
 BENCH_OPTIONS ?= --device cuda --ops
 endif
 ROWS    ?= eval L15, eval L110, eval S135, train L15, train L110, \

@@ -28,26 +28,7 @@
 #include "fma.h"
 #include "profile.h"
 #include "serial.h"
-
-struct shape {
-    const char *name;
-    int64_t E, L, H, K, D, F, V, B, T, B_gpu, T_gpu, untied;
-};
-static const struct shape shapes[] = {
-    {"L15", 288, 6, 6, 6, 48, 768, 32000, 8, 256, 0, 0, 0},
-    {"L110", 768, 12, 12, 12, 64, 2048, 32000, 4, 256, 0, 0, 0},
-    {"S135", 576, 30, 9, 3, 64, 1536, 49152, 2, 512, 32, 2048, 0},
-    {"S90", 480, 30, 9, 3, 64, 1152, 49152, 2, 512, 32, 2048, 0},
-    /* TinyLlama, and half of it */
-    {"B1", 2048, 22, 32, 4, 64, 5632, 32000, 1, 2048, 8, 2048, 1},
-    {"B06", 1536, 22, 24, 4, 64, 4096, 32000, 1, 2048, 8, 2048, 1},
-    /* Llama 3.1 8B, and Minitron's width-pruned one */
-    {"B8", 4096, 32, 32, 8, 128, 14336, 128256, 1, 4096, 1, 4096, 1},
-    {"B4", 3072, 32, 32, 8, 128, 9216, 128256, 1, 4096, 1, 4096, 1},
-    /* for tests of this program; of odd the emulated library refuses products */
-    {"tiny", 64, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},
-    {"odd", 63, 2, 4, 2, 16, 128, 512, 2, 64, 0, 0, 0},
-};
+#include "shapes.h"
 
 static struct err e;
 static struct exec x;
@@ -66,37 +47,35 @@ static void tell(void *unused, const char *what)
     fprintf(stderr, "bench: %s\n", what);
 }
 
-static const struct shape *shape_find(const char *name)
+static const struct shape *shape_named(const char *name)
 {
-    for (size_t i = 0; name && i < sizeof shapes / sizeof *shapes; i++)
-        if (!strcmp(shapes[i].name, name))
-            return &shapes[i];
-    fprintf(stderr, "bench: no shape \"%s\"\n", name ? name : "");
-    exit(2);
+    const struct shape *s = shape_find(name);
+    if (!s) {
+        fprintf(stderr, "bench: no shape \"%s\"\n", name);
+        exit(2);
+    }
+    return s;
 }
 
-static double parameters(const struct shape *s)
+/* Attention is counted as the full square on the CPU, and as half of it on a device. */
+static double flops(const struct footprint *f) /* forward, per token */
 {
-    return (double)(s->L * (s->E * s->H * s->D * 2 + s->E * s->K * s->D * 2 + 3 * s->E * s->F) +
-                    (1 + s->untied) * s->E * s->V);
+    return x.device == DEVICE_CPU ? f->decode_flops : f->prefill_flops;
 }
 
-static double flops(const struct shape *s, int64_t T) /* forward, per token */
+static struct footprint footprint_of(const struct shape *s)
 {
-    return 2 * (parameters(s) - (double)(s->untied * s->E * s->V)) +
-           (x.device == DEVICE_CPU ? 4.0 : 2.0) * (double)(s->L * T * s->H * s->D);
+    struct model_spec h;
+    must(shape_spec(&h, s, &e));
+    struct footprint f = model_footprint(&h, &(struct footprint_options){DT_F32, DT_F32, s->T});
+    model_spec_free(&h);
+    return f;
 }
 
 static void make_model(struct model *m, const struct shape *s)
 {
-    struct model_spec h = {0};
-    json_t *config = json_pack(
-        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f}", "model_type", "llama",
-        "architectures", "LlamaForCausalLM", "hidden_size", s->E, "num_hidden_layers", s->L,
-        "num_attention_heads", s->H, "num_key_value_heads", s->K, "head_dim", s->D,
-        "intermediate_size", s->F, "vocab_size", s->V, "max_position_embeddings", (json_int_t)8192,
-        "tie_word_embeddings", !s->untied, "rms_norm_eps", 1e-5);
-    must(model_spec_from_config(&h, config, &e));
+    struct model_spec h;
+    must(shape_spec(&h, s, &e));
     model_spec_list_tensors(&h, DT_F32);
     must(model_init_random(m, &h, 1, &e));
     model_spec_free(&h);
@@ -112,6 +91,7 @@ struct options {
 
 struct row {
     const struct shape *s, *teacher_shape;
+    struct footprint cost, teacher_cost; /* zero without a teacher */
     struct model model, teacher;
     struct tokens tokens;
     struct train_stream stream; /* of kd-stream */
@@ -288,12 +268,12 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
     struct ceiling c = {0};
     if (with_ops) {
         must(profile_ceiling(&x, &c, &e));
-        double ops = profile_print(r->tape ? r->tape : r->trainer.tape,
-                                   r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
+        double of_ops = profile_print(r->tape ? r->tape : r->trainer.tape,
+                                      r->tape ? &r->batch.b : &r->trainer.batch.b, &c);
         /* AdamW, the norm of the gradients, gaps; negative where a graph is faster than its ops */
         printf("{\"op\":\"rest of the\",\"direction\":\"step\",\"calls\":1,\"ms\":%.3f,"
                "\"share\":%.3f,\"of\":\"step\"}\n",
-               1e3 * (median - ops), (median - ops) / median);
+               1e3 * (median - of_ops), (median - of_ops) / median);
     }
     const struct slow_products slow = exec_slow_products(&x);
     const char *yes_or_no = recompute ? "true" : "false";
@@ -351,7 +331,7 @@ static const struct shape *shape_for(const char *name, int64_t B, int64_t T)
     static struct shape both[2];
     static int used;
     struct shape *s = &both[used++ % 2];
-    *s = *shape_find(name);
+    *s = *shape_named(name);
     if (x.device != DEVICE_CPU && s->B_gpu) {
         s->B = s->B_gpu;
         s->T = s->T_gpu;
@@ -432,8 +412,8 @@ static void check_room(const struct row *r, int is_eval)
 {
     double narrow = x.compute == DT_BF16 ? 2 : 4;
     double trained = x.compute == DT_BF16 ? 18 : 16;
-    double needed = parameters(r->s) * (is_eval ? narrow : trained) +
-                    (r->teacher_shape ? parameters(r->teacher_shape) * narrow : 0);
+    double needed = (double)r->cost.parameters * (is_eval ? narrow : trained) +
+                    (double)r->teacher_cost.parameters * narrow;
     if (needed > (double)exec_available(&x))
         must(err_set(&e,
                      "weights, gradients and moments take %.1f GB, and the device has %.1f GB left",
@@ -446,16 +426,18 @@ static void open_row(struct row *r, const struct options *o)
     r->has_stream = !strcmp(o->task, "kd-stream");
     r->s = shape_for(is_kd || r->has_stream ? o->second : o->first, o->batch, o->length);
     r->teacher_shape = is_kd ? shape_for(o->first, o->batch, o->length) : NULL;
+    r->cost = footprint_of(r->s);
+    if (is_kd)
+        r->teacher_cost = footprint_of(r->teacher_shape);
     check_room(r, is_eval);
     r->device = exec_available(&x);
     r->predicted = usage_resident_bytes() + exec_library_bytes(&x);
     make_model(&r->model, r->s);
     r->predicted += 4 * r->model.n_values;
-    r->flops = flops(r->s, r->s->T) * (is_eval ? 1 : 3);
+    r->flops = flops(&r->cost) * (is_eval ? 1 : 3) + flops(&r->teacher_cost);
     if (is_kd) {
         make_model(&r->teacher, r->teacher_shape);
         r->predicted += 4 * r->teacher.n_values;
-        r->flops += flops(r->teacher_shape, r->s->T);
     }
     make_tokens(r);
     if (r->has_stream)

@@ -2,6 +2,7 @@
  * synchronisations with the device. */
 #include "profile.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -96,17 +97,25 @@ static double bytes_of(const struct operand *o)
     return o->v ? (double)dtype_bytes(o->dtype, o->rows * o->cols) : 0;
 }
 
-static double product_flops(enum op op, const struct op_args *c, const struct batch *b, int back)
+/* Nominal ones: what a kernel computes again does not count. */
+static double flops_of(enum op op, const struct op_args *c, int back)
 {
     double T = (double)c->rows;
-    if (op == OP_linear)
-        return 2 * T * entries(&c->w[0]) * (back ? (c->in[0].g != NULL) + (c->w[0].g != NULL) : 1);
-    if (op == OP_attention) /* half of the square; five products backwards for two forwards */
-        return 2 * T * (double)b->seq_len *
-               (double)(c->p.attention.heads * c->p.attention.head_dim) * (back ? 2.5 : 1);
-    if (op == OP_loss)
-        return 2 * T * (entries(&c->w[0]) * (c->in[0].g ? 3 : 1) + entries(&c->w[2]));
-    return 0;
+    const struct attention_params *a = &c->p.attention;
+    const struct scan_params *s = &c->p.scan;
+    switch (op) {
+    case OP_linear:
+    case OP_experts:
+    case OP_mixture: /* a product each for the output, and for either gradient */
+        return 2 * T * (double)(c->in[0].cols * c->out.cols) *
+               (back ? (c->in[0].g != NULL) + (c->w[0].g != NULL) : 1);
+    case OP_attention: /* half of the square; five products backward for two forward */
+        return 2 * T * (double)(c->batch->seq_len * a->heads * a->head_dim) * (back ? 2.5 : 1);
+    case OP_scan: /* decay, update and reading of the states; twice that for the gradients */
+        return 5 * T * (double)(s->heads * s->head_dim * s->state) * (back ? 2 : 1);
+    case OP_loss: return 2 * T * (entries(&c->w[0]) * (c->in[0].g ? 3 : 1) + entries(&c->w[2]));
+    default: return 0;
+    }
 }
 
 static double moved_bytes(enum op op, const struct op_args *c, int back)
@@ -145,18 +154,18 @@ static void run_event(void *user)
 
 struct sum {
     int64_t calls;
-    double seconds, bound;
+    double seconds, product, copy; /* the last two: what its FLOPs and its bytes take */
 };
 
 /* Returns its seconds. */
-static double print_sum(const char *name, const char *direction, const struct sum *s,
-                        int is_product)
+static double print_sum(const char *name, const char *direction, const struct sum *s)
 {
+    double bound = fmax(s->product, s->copy);
     if (s->calls)
         printf("{\"op\":\"%s\",\"direction\":\"%s\",\"calls\":%lld,\"ms\":%.3f,\"share\":%.3f,"
                "\"of\":\"%s\"}\n",
-               name, direction, (long long)s->calls, 1e3 * s->seconds, s->bound / s->seconds,
-               is_product ? "product" : "copy");
+               name, direction, (long long)s->calls, 1e3 * s->seconds, bound / s->seconds,
+               s->product > s->copy ? "product" : "copy");
     return s->seconds;
 }
 
@@ -172,18 +181,18 @@ double profile_print(struct tape *t, const struct batch *b, const struct ceiling
         enum op op = t->lines[r.ev->line].op;
         int back = r.ev->kind == EVENT_BACKWARD;
         struct sum *s = r.ev->kind == EVENT_ZERO ? &sums[2][0] : &sums[back][op];
-        double flops = r.ev->kind == EVENT_ZERO ? 0 : product_flops(op, &r.c, b, back);
-        double bytes = r.ev->kind == EVENT_ZERO
-                           ? (double)dtype_bytes(r.c.out.dtype, r.c.out.rows * r.c.out.cols)
-                           : moved_bytes(op, &r.c, back);
+        double bytes = (double)dtype_bytes(r.c.out.dtype, r.c.out.rows * r.c.out.cols);
+        if (r.ev->kind != EVENT_ZERO) {
+            bytes = moved_bytes(op, &r.c, back);
+            s->product += flops_of(op, &r.c, back) / ceiling->product;
+        }
+        s->copy += bytes / ceiling->copy;
         s->calls++;
         s->seconds += seconds_of(t->x, t->step, run_event, &r);
-        s->bound += flops > 0 ? flops / ceiling->product : bytes / ceiling->copy;
     }
     double seconds = 0;
     for (int op = 0; op < OP_COUNT; op++)
         for (int d = 0; d < 2; d++)
-            seconds += print_sum(ops[op].name, directions[d], &sums[d][op],
-                                 op == OP_linear || op == OP_attention || op == OP_loss);
-    return seconds + print_sum("gradients", directions[2], &sums[2][0], 0);
+            seconds += print_sum(ops[op].name, directions[d], &sums[d][op]);
+    return seconds + print_sum("gradients", directions[2], &sums[2][0]);
 }

@@ -11,8 +11,8 @@ struct ceiling {
 };
 int profile_ceiling(struct exec *x, struct ceiling *c, struct err *e);
 /* A JSON line for each op and direction on standard output: calls, milliseconds of a step, and the
- * share of its bound: of the product's speed for products, attention and loss, of the copy's for
- * the rest. Returns their seconds together. The tape must have run once. */
+ * share of its bound, the longer of what its FLOPs take at the product's speed and its bytes at the
+ * copy's. Returns their seconds together. The tape must have run once. */
 double profile_print(struct tape *t, const struct batch *b, const struct ceiling *c);
 
 #endif
