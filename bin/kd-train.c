@@ -147,7 +147,7 @@ static void open_logits(struct tool *t)
 {
     struct err *e = tool_err(t);
     const char *student_name = text.any_tokenizer ? NULL : tool_operand(t, 0);
-    if (train_stream_open(&stream, tool_in(t, logits_name, "logits"), rest, e) ||
+    if (train_stream_open(&stream, tool_in_shared(t, logits_name, "logits"), rest, e) ||
         train_stream_order(&stream, &o, e) ||
         train_stream_check(&stream, &o, &text.data, model_in_spec(student_in), student_name, e))
         tool_check(t);

@@ -16,6 +16,7 @@
 #include <zstd.h>
 
 #include "../lib/base/mem.h"
+#include "../lib/base/world.h"
 #include "chunk.h"
 #include "mpk.h"
 
@@ -25,8 +26,9 @@ enum { HEAD_MAX = 256 << 20, MAP_MAX = 4096 };
 
 struct st_in {
     struct err *e;
-    char *path; /* for messages */
-    int fd;
+    char *path;     /* for messages */
+    int fd;         /* -1 where rank 0 reads */
+    int shared;     /* by all processes: rank 0 reads, and gives every other the bytes */
     uint64_t size;  /* bytes of a plain regular file; unknown: the largest number */
     uint64_t taken; /* from the source so far */
     off_t start;    /* of the source in its file */
@@ -47,15 +49,31 @@ struct st_in {
 
 /* ---- bytes */
 
-static ssize_t read_raw(struct st_in *in, void *dst, size_t n)
+static ssize_t read_own(struct st_in *in, void *dst, size_t n)
 {
     ssize_t r;
     do
         r = read(in->fd, dst, n);
     while (r < 0 && errno == EINTR);
+    return r < 0 ? err_set(in->e, "cannot read %s:", in->path) : r;
+}
+
+/* An error of rank 0 becomes that of all. */
+static ssize_t read_shared(struct st_in *in, void *dst, size_t n)
+{
+    int64_t r = world_rank() ? 0 : read_own(in, dst, n);
+    if (world_broadcast(&r, sizeof r, 0, in->e))
+        return -1;
     if (r < 0)
-        return err_set(in->e, "cannot read %s:", in->path);
-    in->taken += (uint64_t)r;
+        return in->e->set ? -1 : err_set(in->e, "rank 0 cannot read %s", in->path);
+    return r && world_broadcast(dst, (size_t)r, 0, in->e) ? -1 : (ssize_t)r;
+}
+
+static ssize_t read_raw(struct st_in *in, void *dst, size_t n)
+{
+    ssize_t r = in->shared ? read_shared(in, dst, n) : read_own(in, dst, n);
+    if (r > 0)
+        in->taken += (uint64_t)r;
     return r;
 }
 
@@ -185,31 +203,41 @@ static json_t *object_read(struct st_in *in, uint64_t limit, const char *what, i
 
 /* ---- opening */
 
-static int input_open(struct st_in *in, const char *path)
+static int source_open(struct st_in *in, const char *path)
+{
+    if (strcmp(path, "-")) {
+        in->fd = open(path, O_RDONLY | O_CLOEXEC);
+        return in->fd < 0 ? err_set(in->e, "cannot open %s:", path) : 0;
+    }
+    in->fd = STDIN_FILENO;
+    return isatty(in->fd) ? err_set(in->e, "standard input is a terminal; expected a stream") : 0;
+}
+
+static int source_examine(struct st_in *in)
 {
     struct stat st;
-    if (!strcmp(path, "-")) {
-        in->path = mem_string("standard input");
-        in->fd = STDIN_FILENO;
-        if (isatty(in->fd))
-            return err_set(in->e, "standard input is a terminal; expected a stream");
-    } else {
-        in->path = mem_string(path);
-        if ((in->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-            return err_set(in->e, "cannot open %s:", path);
-    }
-    in->size = UINT64_MAX;
     if (fstat(in->fd, &st))
         return err_set(in->e, "cannot read %s:", in->path);
     if (S_ISFIFO(st.st_mode))
         /* advice: a smaller pipe is only slower */
         (void)fcntl(in->fd, F_SETPIPE_SZ, ST_CHUNK);
-    if (S_ISREG(st.st_mode)) {
+    if (S_ISREG(st.st_mode) && !in->shared) {
         in->size = (uint64_t)st.st_size;
         in->start = lseek(in->fd, 0, SEEK_CUR);
         posix_fadvise(in->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     }
     return 0;
+}
+
+static int input_open(struct st_in *in, const char *path)
+{
+    int reads = !in->shared || world_rank() == 0;
+    in->path = mem_string(strcmp(path, "-") ? path : "standard input");
+    in->size = UINT64_MAX;
+    int failed = reads && (source_open(in, path) || source_examine(in));
+    if (in->shared)
+        return world_agree(in->e);
+    return failed ? -1 : 0;
 }
 
 static int is_zstd(const unsigned char *p)
@@ -299,11 +327,12 @@ static int head_check(struct st_in *in)
     return st_head_id(in->head, "id", id, in->path, in->e);
 }
 
-struct st_in *st_open(const char *path, struct err *e)
+static struct st_in *begin(const char *path, int shared, struct err *e)
 {
     struct st_in *in = mem_alloc(sizeof *in);
     in->e = e;
     in->fd = -1;
+    in->shared = shared;
     in->buf = mem_alloc(in->room = ROOM);
     digest_open(&in->end);
     if (!e->set && !input_open(in, path) && !input_detect(in) && !magic_check(in)) {
@@ -313,6 +342,13 @@ struct st_in *st_open(const char *path, struct err *e)
     }
     st_close(in);
     return NULL;
+}
+
+struct st_in *st_open(const char *path, struct err *e) { return begin(path, 0, e); }
+
+struct st_in *st_open_shared(const char *path, struct err *e)
+{
+    return begin(path, world_size() > 1, e);
 }
 
 json_t *st_head(const struct st_in *in) { return in->head; }
@@ -464,7 +500,7 @@ int64_t st_read(struct st_in *in, void *buf, int64_t n)
 
 int64_t st_at(const struct st_in *in, int *fd)
 {
-    *fd = in->fd;
+    *fd = in->shared ? -1 : in->fd;
     return in->size == UINT64_MAX ? -1
                                   : in->start + (int64_t)in->taken - (int64_t)(in->len - in->pos);
 }

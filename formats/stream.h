@@ -41,6 +41,9 @@ enum {
  * damaged record, a missing end map: -1, never a short read. */
 struct st_in;
 struct st_in *st_open(const char *path, struct err *e); /* NULL on error */
+/* The same by several processes of what only rank 0 can read, or not twice: it gives all others the
+ * bytes. From here on every rank makes the same calls in the same order. st_at: no file. */
+struct st_in *st_open_shared(const char *path, struct err *e);
 /* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
 json_t *st_head(const struct st_in *in);
 /* for messages; "standard input" for - */
@@ -59,8 +62,8 @@ struct st_buffer {
 int st_read_more(struct st_in *in, struct st_buffer *b, int64_t n);
 void st_close(struct st_in *in);
 /* Data by position. Where, in its file, the chunks begin of the record that st_next has just
- * returned, and the file's descriptor (borrowed); -1: the input is compressed, or is not a
- * regular file. */
+ * returned, and the file's descriptor (borrowed, -1: none); -1: the input is compressed, or is not
+ * a regular file. */
 int64_t st_at(const struct st_in *in, int *fd);
 /* n bytes of a record's data, from byte `offset` of it on, once the record has been read to its end
  * and so verified. at: of its chunks; path: for messages. Threads may call it at the same time. */

@@ -31,43 +31,74 @@ void tool_record(struct tool *t, const char *key, json_t *value)
     json_object_set_new(t->recorded, key, value);
 }
 
-void tool_stdin_once(struct tool *t, const char *path)
+static void take_stdin(struct tool *t, const char *path)
+{
+    if (!strcmp(path, "-") && t->stdin_taken++)
+        tool_usage(t, "standard input (-) can be read only once");
+}
+
+static int is_pipe(const char *path)
 {
     struct stat s;
-    int is_stdin = !strcmp(path, "-");
-    if (is_stdin && t->stdin_taken++)
-        tool_usage(t, "standard input (-) can be read only once");
+    return !stat(path, &s) && S_ISFIFO(s.st_mode);
+}
+
+void tool_stdin_once(struct tool *t, const char *path)
+{
+    take_stdin(t, path);
     if (world_size() == 1)
         return;
-    if (is_stdin)
+    if (!strcmp(path, "-"))
         tool_usage(t, "standard input (-) reaches one process, not all %d: name a file",
                    world_size());
-    if (!stat(path, &s) && S_ISFIFO(s.st_mode))
+    if (is_pipe(path))
         tool_usage(t, "%s is a pipe, of which each of %d processes would get a part: name a file",
                    path, world_size());
 }
 
-struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
+static void check_kind(struct tool *t, const struct st_in *in, const char *path, const char *kind)
 {
-    tool_stdin_once(t, path);
-    struct st_in *in = st_open(path, &t->err);
     const char *found = in ? json_string_value(json_object_get(st_head(in), "kind")) : NULL;
     if (found && kind && strcmp(found, kind))
         err_set(&t->err, "%s is a stream of kind \"%s\", not \"%s\"", st_path(in), found, kind);
     if (t->err.set)
         operand_explain(t, path, kind);
     tool_check(t);
+}
+
+static void add_parent(struct tool *t, const struct st_in *in, const char *path)
+{
+    const json_t *head = st_head(in);
+    const char *id = json_string_value(json_object_get(head, "id"));
+    steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
+    tool_check(t);
+    tool_parent(t, path, id ? id : "");
+}
+
+struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind)
+{
+    tool_stdin_once(t, path);
+    struct st_in *in = st_open(path, &t->err);
+    check_kind(t, in, path, kind);
     return in;
 }
 
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind)
 {
     struct st_in *in = tool_in_aside(t, path, kind);
-    const json_t *head = st_head(in);
-    const char *id = json_string_value(json_object_get(head, "id"));
-    steps_add(t->steps, json_object_get(head, "hist"), path, &t->err);
-    tool_check(t);
-    tool_parent(t, path, id ? id : "");
+    add_parent(t, in, path);
+    return in;
+}
+
+/* Only the host of rank 0 need have a pipe of this name. */
+struct st_in *tool_in_shared(struct tool *t, const char *path, const char *kind)
+{
+    int shared = !strcmp(path, "-") || is_pipe(path);
+    take_stdin(t, path);
+    world_broadcast(&shared, sizeof shared, 0, &t->err);
+    struct st_in *in = shared ? st_open_shared(path, &t->err) : st_open(path, &t->err);
+    check_kind(t, in, path, kind);
+    add_parent(t, in, path);
     return in;
 }
 

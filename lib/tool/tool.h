@@ -79,7 +79,10 @@ void tool_note(const struct tool *t, const char *format, ...) __attribute__((for
 struct exec *tool_exec(struct tool *t);
 /* opens, checks the kind (a wrong one: an error that names both), registers a parent */
 struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
-/* the same for a stream that does not affect what is made, which is no parent */
+/* The same; of several processes, rank 0 reads a pipe or standard input for all (st_open_shared).
+ */
+struct st_in *tool_in_shared(struct tool *t, const char *path, const char *kind);
+/* the same as tool_in for a stream that does not affect what is made, which is no parent */
 struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind);
 /* the same for a MODEL operand; notes which keys of a directory's config.json nothing reads */
 struct model_in *tool_model(struct tool *t, const char *operand);

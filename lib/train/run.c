@@ -264,8 +264,7 @@ void train_run_memory(const struct train_run *r, struct memory_part parts[TRAIN_
     if (t->nested)
         *p++ = (struct memory_part){"nested copies", nested_model_bytes(t->nested), 0};
     int64_t activations = train_activation_bytes(t) +
-                          train_stream_bytes(t->o.stream, t->own.rows,
-                                             data_sources_longest(t->data)) +
+                          train_stream_bytes(t->o.stream, &t->own, data_sources_longest(t->data)) +
                           held_out_bytes(&r->held_out);
     *p++ = (struct memory_part){"activations", activations, 0};
     *p = (struct memory_part){0};

@@ -127,7 +127,7 @@ int train_open(struct trainer *t, struct exec *x, const struct train_options *o,
     data_batch_open(&t->batch, t->own.rows, n);
     t->rows = mem_alloc((size_t)(t->own.rows * t->own.passes) * sizeof *t->rows);
     if (o->stream)
-        train_stream_room(o->stream, t->own.rows, n);
+        train_stream_room(o->stream, &t->own, n);
     return 0;
 }
 
@@ -145,18 +145,23 @@ void train_close(struct trainer *t)
 
 /* Takes the sequences of one step from the order, counts what is in all of them, and keeps this
  * process's. */
-static void train_take_rows(struct trainer *t, struct train_record *r)
+static int train_take_rows(struct trainer *t, struct train_record *r, struct err *e)
 {
     const struct train_rows *own = &t->own;
+    struct train_stream *stream = t->o.stream;
     int64_t kept = 0;
     for (int64_t i = 0; i < t->o.batch_size * t->o.accumulation; i++) {
         struct data_row row = data_sources_next(t->data);
         int64_t pass = i / t->o.batch_size - own->pass, at = i % t->o.batch_size - own->row;
+        int is_own = pass >= 0 && pass < own->passes && at >= 0 && at < own->rows;
         r->predictions += row.predictions;
         r->tokens += row.inputs;
-        if (pass >= 0 && pass < own->passes && at >= 0 && at < own->rows)
+        if (stream && train_stream_take(stream, &row, is_own, e))
+            return -1;
+        if (is_own)
             t->rows[kept++] = row;
     }
+    return 0;
 }
 
 /* Nothing here waits for the device: while it works on one batch, the next is prepared and
@@ -335,8 +340,7 @@ int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct trai
     int64_t position = t->data->position;
     *r = (struct train_record){.step = t->step + 1,
                                .learning_rate = schedule_rate(&t->o.schedule, t->step)};
-    train_take_rows(t, r);
-    int done = train_gradients(t, stop, r, e);
+    int done = train_take_rows(t, r, e) ? -1 : train_gradients(t, stop, r, e);
     if (done != 1) {
         t->data->position = position;
         return done;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../base/mem.h"
+#include "../base/world.h"
 
 /* ---- opening */
 
@@ -144,14 +145,56 @@ int train_stream_check_windows(const struct train_stream *s, const struct window
 
 /* ---- batches */
 
-int64_t train_stream_bytes(const struct train_stream *s, int64_t n_seq, int64_t n)
+static int is_shared(const struct train_stream *s)
 {
-    return s ? n_seq * (n - 1) * loss_token_bytes(s->form) : 0;
+    return logits_is_pipe(&s->in) && world_size() > 1;
 }
 
-void train_stream_room(struct train_stream *s, int64_t n_seq, int64_t n)
+static int64_t batch_bytes(const struct train_stream *s, const struct train_rows *own, int64_t n)
 {
-    s->data = mem_alloc((size_t)train_stream_bytes(s, n_seq, n));
+    return own->rows * (n - 1) * loss_token_bytes(s->form);
+}
+
+static int64_t step_bytes(const struct train_stream *s, const struct train_rows *own, int64_t n)
+{
+    return is_shared(s) ? own->passes * own->rows * n * logits_row_bytes(&s->in.spec) : 0;
+}
+
+int64_t train_stream_bytes(const struct train_stream *s, const struct train_rows *own, int64_t n)
+{
+    return s ? batch_bytes(s, own, n) + step_bytes(s, own, n) : 0;
+}
+
+void train_stream_room(struct train_stream *s, const struct train_rows *own, int64_t n)
+{
+    s->data = mem_alloc((size_t)batch_bytes(s, own, n));
+    s->taken = mem_alloc((size_t)step_bytes(s, own, n));
+}
+
+int train_stream_take(struct train_stream *s, const struct data_row *row, int is_own, struct err *e)
+{
+    if (!is_shared(s))
+        return 0;
+    if (s->used_bytes == s->taken_bytes) /* of the step before */
+        s->used_bytes = s->taken_bytes = 0;
+    const unsigned char *from = logits_read(&s->in, row->window, row->n, e);
+    int64_t bytes = row->n * logits_row_bytes(&s->in.spec);
+    if (from && is_own) {
+        memcpy(s->taken + s->taken_bytes, from, (size_t)bytes);
+        s->taken_bytes += bytes;
+    }
+    return from ? 0 : -1;
+}
+
+/* The window of a row: of a shared pipe, the next one that was taken. */
+static const unsigned char *window_read(struct train_stream *s, const struct data_row *row,
+                                        struct err *e)
+{
+    if (!is_shared(s))
+        return logits_read(&s->in, row->window, row->n, e);
+    const unsigned char *from = s->taken + s->used_bytes;
+    s->used_bytes += row->n * logits_row_bytes(&s->in.spec);
+    return from;
 }
 
 int train_stream_fill(struct train_stream *s, struct data_batch *b, const struct data_row *rows,
@@ -160,7 +203,7 @@ int train_stream_fill(struct train_stream *s, struct data_batch *b, const struct
     int64_t bytes = loss_token_bytes(s->form), row = logits_row_bytes(&s->in.spec);
     for (int64_t i = 0; i < b->b.n_seq; i++) {
         int64_t n = b->lengths[i];
-        const unsigned char *from = logits_read(&s->in, rows[i].window, n, e);
+        const unsigned char *from = window_read(s, &rows[i], e);
         if (!from)
             return -1;
         for (int64_t t = 0; t + 1 < n; t++)

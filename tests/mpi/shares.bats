@@ -120,3 +120,29 @@ refused() {
     done
     cmp of1 of2
 }
+
+@test "a student of several processes learns the same from a pipe as from a file" {
+    "$BIN/dump-logits" --quiet "$MODEL" tokens.tsz --top-k 4 -o file
+    learn() {
+        processes 2 "$BIN/kd-train" "$MODEL" --data tokens.tsz --teacher-logits "$1" \
+            --order sequential --batch-size 2 --gradient-accumulation-steps 2 --max-steps 3 \
+            --learning-rate 1e-2 "${@:2}" 2>> notes
+    }
+    weights() { "$BIN/ts-dump" --values norm.weight "$1"; }
+    learn file -o of_file
+    mkfifo pipe
+    cat file > pipe &
+    learn pipe -o of_pipe
+    wait $!
+    cmp <(weights of_file) <(weights of_pipe)
+    cat file | learn - --max-steps 2 --output-dir run
+    cat file | learn - --output-dir run --resume
+    cmp <(weights of_file) <(weights run/model.tsz)
+    [ "$(grep -c 'is a pipe: its sequences are taken in their order, once' notes)" = 3 ]
+    run learn - < /dev/null
+    [ "$status" = 1 ]
+    grep 'standard input is empty; expected a stream' notes
+    head -c 3000 file | { run learn - -o never; [ "$status" = 1 ]; }
+    grep 'standard input ends early' notes
+    [ ! -e never ]
+}
