@@ -86,14 +86,9 @@ static int64_t layers(const struct gguf_making *m)
     return m->e->set ? 0 : L;
 }
 
-static int has_mixers(const struct gguf_making *m)
-{
-    return config_key(m->family, "layers_block_type") != NULL;
-}
-
 static int64_t heads(const struct gguf_making *m)
 {
-    if (has_mixers(m))
+    if (gguf_has_mixers(m->family))
         return gguf_common_size(m, "attention.head_count", layers(m));
     return has_blocks(m) ? gguf_block_heads(m->g, m->arch, layers(m), m->e)
                          : gguf_size(m, "attention.head_count", -1);
@@ -133,7 +128,7 @@ static void put_layer_sizes(const struct gguf_making *m)
     }
     if (family_has_axis(m->family, AXIS_M))
         gguf_put_mamba(m);
-    if (has_mixers(m)) {
+    if (gguf_has_mixers(m->family)) {
         gguf_put_mixers(m, layers(m));
         return;
     }

@@ -28,12 +28,21 @@ static void put_real(struct writing *w, const char *name, double x)
     gguf_put_real(w->head, key(w, name), x);
 }
 
-/* A size of the layers: a number, or where layers have shapes of their own a list, with 0 for a
- * layer without the blocks that have it. */
+/* Have all layers blocks of the kind? */
+static int all_have(const struct model_spec *h, unsigned kind)
+{
+    int64_t l = 0;
+    while (l < h->num_hidden_layers && h->layers[l].kinds & kind)
+        l++;
+    return l == h->num_hidden_layers;
+}
+
+/* A size of the layers: a number, or where layers have shapes of their own or lack the blocks that
+ * have it a list, with 0 for a layer without. */
 static void put_layers(struct writing *w, const char *name, enum axis a, unsigned kind)
 {
     const struct model_spec *h = &w->f->as;
-    if (!gguf_has_lists(h->family)) {
+    if (!config_key(h->family, "block_configs") && all_have(h, kind)) {
         put_size(w, name, layer_size(&h->layers[0], a));
         return;
     }
@@ -149,7 +158,7 @@ void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
     put_size(&w, "context_length", h->max_position_embeddings);
     put_size(&w, "embedding_length", h->hidden_size);
     put_mlp(&w);
-    if (config_key(h->family, "layers_block_type")) /* llama.cpp goes by layer 0 */
+    if (gguf_has_mixers(h->family)) /* llama.cpp goes by layer 0 */
         put_size(&w, "attention.head_count", h->layers[0].num_attention_heads);
     else
         put_layers(&w, "attention.head_count", AXIS_H, KIND_attention);
@@ -166,4 +175,6 @@ void gguf_put_config(struct gguf_head *head, const struct gguf_form *f)
     put_windows(&w);
     put_facts(&w);
     gguf_put_rope(head, f->row->arch, &f->rope, h);
+    if (f->row->rope_switch)
+        gguf_put_flag(head, key(&w, "rope.scaling.finetuned"), h->n_ropes > 0);
 }

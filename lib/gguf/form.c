@@ -36,6 +36,33 @@ static int check_heads(const struct gguf_form *f, struct err *e)
         f->row->arch, E, H, D, H * D);
 }
 
+/* llama.cpp's hybrids need layers of both kinds. */
+static int check_mixture(const struct gguf_form *f, struct err *e)
+{
+    unsigned kinds = 0;
+    for (int64_t l = 0; l < f->as.num_hidden_layers; l++)
+        kinds |= f->as.layers[l].kinds;
+    if (!family_has_axis(f->as.family, AXIS_M) || (kinds & KIND_mixer) == KIND_mixer)
+        return 0;
+    return err_set(e,
+                   "llama.cpp cannot run a model of architecture %s without layers of %s: keep one",
+                   f->row->arch, block_kind_name(KIND_mixer & ~kinds));
+}
+
+static int check_mamba(const struct gguf_form *f, struct err *e)
+{
+    int64_t E = f->as.hidden_size, width = config_mixer_width(&f->as);
+    if (check_mixture(f, e))
+        return -1;
+    if (!f->row->mamba_twice || width == 2 * E)
+        return 0;
+    return err_set(e,
+                   "llama.cpp's architecture %s requires the Mamba heads of a layer to have twice "
+                   "as many channels as hidden_size: %" PRId64 " do not suit hidden_size %" PRId64
+                   ", %" PRId64 " would",
+                   f->row->arch, width, E, 2 * E);
+}
+
 static int check_head(const struct gguf_form *f, struct err *e)
 {
     if (!f->row->only_tied || f->as.tie_word_embeddings)
@@ -296,8 +323,8 @@ static int try_form(struct gguf_form *f, const struct model_spec *h, const struc
     model_spec_copy(&f->as, h);
     f->as.family = family;
     f->fold = mem_alloc((size_t)h->n_tensors * sizeof *f->fold);
-    if (!check_heads(f, e) && !check_head(f, e) && !check_biases(f, e) && !check_qk_norms(f, e) &&
-        !check_layers(f, e) && !gguf_rope_make(&f->rope, h, row, e)) {
+    if (!check_heads(f, e) && !check_mamba(f, e) && !check_head(f, e) && !check_biases(f, e) &&
+        !check_qk_norms(f, e) && !check_layers(f, e) && !gguf_rope_make(&f->rope, h, row, e)) {
         fold_scales(f);
         state_windows(f);
         state_time_steps(f);

@@ -59,8 +59,9 @@ int64_t gguf_block_heads(const struct gguf *g, const char *arch, int64_t layers,
 /* block_configs; new reference */
 json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, struct err *e);
 
-/* ---- layers of one block each (lib/gguf/mixers.c), for families of such layers: what they consist
- * of and the sizes of attention and MLP; sizes of Mamba layers */
+/* ---- layers of which some have Mamba mixers (lib/gguf/mixers.c), for families of such layers:
+ * what they consist of and the sizes of attention and MLP; sizes of Mamba layers */
+int gguf_has_mixers(const struct family *f);
 void gguf_put_mixers(const struct gguf_making *m, int64_t layers);
 void gguf_put_mamba(const struct gguf_making *m);
 /* The number of the layers for which it is not 0; 0: of all it is. An error if they differ. */

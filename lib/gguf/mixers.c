@@ -1,6 +1,7 @@
-/* Layers of one block each in GGUF metadata, as the hybrids of Mamba-2 and attention have them: the
- * lists of KV heads (0: no attention) and FFN widths (0: no MLP), a layer with neither being a
- * Mamba layer. Out: the facts of a config.json. Refused: layers with both. */
+/* The layers of hybrids of Mamba-2 and attention in GGUF metadata: the lists of KV heads (0: no
+ * attention) and FFN widths (0: no MLP). In families whose layers are one block each, a layer with
+ * neither is a Mamba layer; in those with an MLP in every layer, one without attention. Out: the
+ * facts of a config.json. Refused: layers with attention and MLP where each is one block. */
 #include <inttypes.h>
 
 #include "gguf_private.h"
@@ -43,14 +44,36 @@ static const char *block_of(const struct gguf_making *m, int64_t layer)
     return has_mlp ? "mlp" : "linear_attention";
 }
 
-void gguf_put_mixers(const struct gguf_making *m, int64_t layers)
+static void put_blocks(const struct gguf_making *m, int64_t layers)
 {
-    int64_t F = gguf_common_size(m, "feed_forward_length", layers),
-            K = gguf_common_size(m, "attention.head_count_kv", layers);
     json_t *list = json_array();
     for (int64_t l = 0; l < layers && !m->e->set; l++)
         json_array_append_new(list, json_string(block_of(m, l)));
     gguf_put_fact(m, "layers_block_type", list);
+}
+
+static void put_indices(const struct gguf_making *m, int64_t layers)
+{
+    json_t *list = json_array();
+    for (int64_t l = 0; l < layers && !m->e->set; l++)
+        if (of_layer(m, "attention.head_count_kv", l))
+            json_array_append_new(list, json_integer(l));
+    gguf_put_fact(m, "attn_layer_indices", list);
+}
+
+int gguf_has_mixers(const struct family *f)
+{
+    return config_key(f, "layers_block_type") || config_key(f, "attn_layer_indices");
+}
+
+void gguf_put_mixers(const struct gguf_making *m, int64_t layers)
+{
+    int64_t F = gguf_common_size(m, "feed_forward_length", layers),
+            K = gguf_common_size(m, "attention.head_count_kv", layers);
+    if (config_key(m->family, "layers_block_type"))
+        put_blocks(m, layers);
+    else
+        put_indices(m, layers);
     if (F)
         gguf_put_fact(m, "intermediate_size", json_integer(F));
     if (K)
@@ -60,7 +83,7 @@ void gguf_put_mixers(const struct gguf_making *m, int64_t layers)
 void gguf_put_mamba(const struct gguf_making *m)
 {
     int64_t heads = gguf_size(m, "ssm.time_step_rank", -1),
-            inner = gguf_size(m, "ssm.inner_size", -1);
+            inner = gguf_size(m, "ssm.inner_size", -1), E = gguf_size(m, "embedding_length", -1);
     if (!m->e->set && (!heads || inner % heads))
         err_set(m->e,
                 "'%s': %s.ssm.inner_size %" PRId64 " is not a multiple of the %" PRId64 " heads",
@@ -69,6 +92,8 @@ void gguf_put_mamba(const struct gguf_making *m)
         return;
     gguf_put_fact(m, "mamba_num_heads", json_integer(heads));
     gguf_put_fact(m, "mamba_head_dim", json_integer(inner / heads));
+    if (E && inner % E == 0)
+        gguf_put_fact(m, "mamba_expand", json_integer(inner / E));
     gguf_put_fact(m, "mamba_num_groups", json_integer(gguf_size(m, "ssm.group_count", -1)));
     gguf_put_fact(m, "mamba_state_size", json_integer(gguf_size(m, "ssm.state_size", -1)));
     gguf_put_fact(m, "time_step_min", json_real(0)); /* llama.cpp does not limit them */

@@ -88,11 +88,14 @@ json_t *gguf_rope_from_divisors(const double *divisor, int64_t n, double theta,
 /* ---- config.json */
 
 /* The number of rotating channels, as partial_rotary_factor if the family has that key; otherwise
- * all channels of a head must rotate. */
+ * as many must rotate as in all its models. */
 static int64_t put_rotating(const struct gguf_making *m, int64_t D)
 {
     int64_t R = gguf_size(m, "rope.dimension_count", D);
-    if (R < 2 || R > D || R % 2 || (R != D && !config_key(m->family, "partial_rotary_factor")))
+    const struct config c = {.family = m->family, .json = m->config, .e = m->e};
+    double usual = config_real(&c, "partial_rotary_factor", 0, 1, 1) * (double)D;
+    int fixed = !config_key(m->family, "partial_rotary_factor");
+    if (R < 2 || R > D || R % 2 || (fixed && (double)R != usual))
         err_set(m->e,
                 "'%s': %s.rope.dimension_count %" PRId64 " is not supported for heads of %" PRId64
                 " channels",
@@ -173,6 +176,9 @@ void gguf_config_rope(const struct gguf_making *m, int64_t D)
 {
     if (!config_key(m->family, "rope_theta") || m->e->set)
         return;
+    if (m->row->rope_switch && gguf_number(m, "rope.scaling.finetuned", 1) == 0)
+        err_set(m->e, "'%s': %s.rope.scaling.finetuned is false: llama.cpp runs it without rope",
+                gguf_path(m->g), m->arch);
     int64_t R = put_rotating(m, D);
     double theta = gguf_number(m, "rope.freq_base", 10000);
     if (!m->e->set)

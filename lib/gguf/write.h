@@ -43,10 +43,10 @@ int gguf_form_make(struct gguf_form *f, const struct model_spec *h, const char *
 /* Writes the tensors that no canonical one fills: biases of zeros and rope tables. */
 int gguf_form_write(const struct gguf_form *f, struct gguf_out *out, struct err *e);
 void gguf_form_free(struct gguf_form *f);
-/* Has an architecture of the family a list with the sizes of each layer? */
+/* May the layers of a model of the family consist of different blocks, which lists of sizes say? */
 static inline int gguf_has_lists(const struct family *f)
 {
-    return config_key(f, "block_configs") || config_key(f, "layers_block_type");
+    return config_key(f, "block_configs") || gguf_has_mixers(f);
 }
 
 /* ---- metadata (lib/gguf/config_write.c): all that gguf_config reads but the rope tables */

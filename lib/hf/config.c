@@ -72,6 +72,19 @@ static int check_common(const struct model_spec *h, struct err *e)
     return 0;
 }
 
+/* Refuses Mamba heads for whose channels the class has no whole number mamba_expand. */
+static int check_expand(const struct model_spec *h, struct err *e)
+{
+    int64_t E = h->hidden_size, width = config_mixer_width(h);
+    if (!width || width % E == 0 || !config_key(h->family, "mamba_expand"))
+        return 0;
+    return err_set(e,
+                   "config.json for %s states the channels of all Mamba heads of a layer as a "
+                   "multiple of hidden_size: %" PRId64 " do not suit hidden_size %" PRId64
+                   ", %" PRId64 " would; a model stream (.tsz) can hold that",
+                   h->family->name, width, E, (width / E + 1) * E);
+}
+
 /* Refuses what else no class of this family can express. */
 static int check_shape(const struct model_spec *h, struct err *e)
 {
@@ -90,6 +103,8 @@ static int check_shape(const struct model_spec *h, struct err *e)
             "; what would work: hidden size %" PRId64 " with %" PRId64
             " head%s, or any other multiple of %" PRId64 " with that many heads",
             h->family->name, width, heads, width, E, heads, H, D, H * D, H, H == 1 ? "" : "s", D);
+    if (check_expand(h, e))
+        return -1;
     if (has_blocks(h) && !(y->kinds & KIND_attention))
         return err_set(e,
                        "vLLM cannot run a model of model_type %s that has no attention in layer 0: "

@@ -100,12 +100,21 @@ static json_t *expression(const struct config *c, const char *fact, const char *
     return json_integer(value);
 }
 
+/* A value that is derived may be called "auto". */
+static int is_auto(const struct family_key *k, const json_t *said)
+{
+    return json_is_string(said) && !strcmp(json_string_value(said), "auto") && k->fallback &&
+           *k->fallback == '=';
+}
+
 json_t *config_value(const struct config *c, const char *fact)
 {
     const struct family_key *k = find_row(c, fact);
     if (!k)
         return NULL;
     json_t *said = k->key ? json_object_get(c->json, k->key) : NULL;
+    if (is_auto(k, said))
+        said = NULL;
     if (said && !json_is_null(said))
         return json_incref(said);
     const char *text = said && k->on_null ? k->on_null : k->fallback;

@@ -66,11 +66,13 @@ void config_read_experts(const struct config *c, struct model_spec *h);
 void config_write_experts(struct model_spec *h);
 /* Mamba layers (mixers.c), of a class that has some: how many layers the config lists by their
  * blocks, 0: such a class it is not; the blocks of each; the limits of time steps. Writing states
- * the blocks. */
+ * the blocks, and how many times as wide as the model the mixers are, if it is a whole number. */
 int64_t config_count_blocks(const struct config *c);
 void config_read_mixers(const struct config *c, struct model_spec *h);
 void config_read_time_steps(const struct config *c, struct model_spec *h);
 void config_write_mixers(struct model_spec *h);
+/* The channels of all Mamba heads of a layer; 0: no layer has any. */
+int64_t config_mixer_width(const struct model_spec *h);
 /* Are all FFN widths such as ffn_mult can express? Else they are written as intermediate_size,
  * which fewer readers know. */
 int config_widths_by_mult(const struct model_spec *h);

@@ -142,23 +142,45 @@
 #define FAMILY_DEF "nemotron_h.def"
 #include "families/expand.h"
 
-const struct family *const families[] = {&family_llama,      &family_mistral,
-                                         &family_qwen2,      &family_qwen3,
-                                         &family_nemotron,   &family_gpt2,
-                                         &family_phi3,       &family_olmo2,
-                                         &family_smollm3,    &family_gemma2,
-                                         &family_gemma3,     &family_gpt_neox,
-                                         &family_granite,    &family_starcoder2,
-                                         &family_mixtral,    &family_qwen2_moe,
-                                         &family_qwen3_moe,  &family_olmoe,
-                                         &family_granitemoe, &family_nemotron_nas,
-                                         &family_gemma,      &family_phi,
-                                         &family_stablelm,   &family_cohere,
-                                         &family_cohere2,    &family_falcon,
-                                         &family_glm,        &family_glm4,
-                                         &family_exaone4,    &family_ernie4_5,
-                                         &family_seed_oss,   &family_hunyuan_v1_dense,
-                                         &family_nemotron_h, NULL};
+#define FAMILY_ID family_bamba
+#define FAMILY_DEF "bamba.def"
+#include "families/expand.h"
+
+const struct family *const families[] = {&family_llama,
+                                         &family_mistral,
+                                         &family_qwen2,
+                                         &family_qwen3,
+                                         &family_nemotron,
+                                         &family_gpt2,
+                                         &family_phi3,
+                                         &family_olmo2,
+                                         &family_smollm3,
+                                         &family_gemma2,
+                                         &family_gemma3,
+                                         &family_gpt_neox,
+                                         &family_granite,
+                                         &family_starcoder2,
+                                         &family_mixtral,
+                                         &family_qwen2_moe,
+                                         &family_qwen3_moe,
+                                         &family_olmoe,
+                                         &family_granitemoe,
+                                         &family_nemotron_nas,
+                                         &family_gemma,
+                                         &family_phi,
+                                         &family_stablelm,
+                                         &family_cohere,
+                                         &family_cohere2,
+                                         &family_falcon,
+                                         &family_glm,
+                                         &family_glm4,
+                                         &family_exaone4,
+                                         &family_ernie4_5,
+                                         &family_seed_oss,
+                                         &family_hunyuan_v1_dense,
+                                         &family_nemotron_h,
+                                         &family_bamba,
+                                         NULL};
 
 const struct family *family_find(const char *model_type)
 {

@@ -72,8 +72,11 @@ struct family_gguf {
     int64_t qk_norm_layers;
     /* of mixtures of experts: divides the weights of the chosen experts by their sum */
     int renormalises;
-    /* reads divisors of the rope frequencies from tensors */
-    int rope_divisors;
+    /* reads divisors of the rope frequencies from tensors; rotates only if rope.scaling.finetuned
+     * is true, which it is unless the file says otherwise */
+    int rope_divisors, rope_switch;
+    /* Mamba heads must together have twice as many channels as the residual stream */
+    int mamba_twice;
     /* runs sliding windows: in all layers but every n-th, unless the file lists them */
     int windows;
     int64_t

@@ -210,9 +210,11 @@ static void add_tensor(struct layout *l, const struct model_spec *h, const struc
         const struct tensor *part = &h->tensors[x->part[k]];
         v.group_rows = rows_of(part) / x->units;
         v.rows = v.group_rows * units;
-        v.head = 0;
-        if (x->rotates[k] && h->layers[p->layer].head_dim > 1)
+        v.head = v.turning = 0;
+        if (x->rotates[k] && h->layers[p->layer].head_dim > 1) {
             v.head = h->layers[p->layer].head_dim;
+            v.turning = h->n_ropes ? h->ropes[0].dims : v.head;
+        }
         add_view(&l->of[x->part[k]], v);
         v.offset += v.group_rows;
         if (part->dtype != t->dtype)
@@ -272,9 +274,9 @@ int64_t layout_row(const struct layout *l, int i, int64_t r, const struct view *
     *view = v;
     *run = v->group_rows - r % v->group_rows;
     if (v->head) {
-        int64_t in = r % v->head, half = v->head / 2;
-        r += in % half * 2 + in / half - in;
-        *run = 1;
+        int64_t in = r % v->head, half = v->turning / 2, turns = in < v->turning;
+        *run = turns ? 1 : v->head - in;
+        r += turns ? in % half * 2 + in / half - in : 0;
     }
     return r / v->group_rows * v->stride + v->offset + r % v->group_rows;
 }

@@ -12,12 +12,12 @@
 /* Some rows of a canonical tensor [rows, cols] in a stored one. Row r of the view is row
  *   r' / group_rows * stride + offset + r' % group_rows
  * of the stored tensor, where r' is r; or with `head` > 0, where the file interleaves the two
- * halves of every head of that many rows, row j of half s is at 2 j + s. */
+ * halves of the first `turning` rows of every head of that many, row j of half s is at 2 j + s. */
 struct view {
     int stored;
     int64_t rows, cols;
     int64_t group_rows, stride, offset;
-    int64_t head;
+    int64_t head, turning;
     int64_t stored_rows; /* rows of the stored tensor, seen as [rows, cols] */
     int transposed;      /* stored as [cols, block], block by block of that many rows */
     int64_t block;

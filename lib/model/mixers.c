@@ -171,17 +171,34 @@ static void write_blocks(struct model_spec *h, const char *names, const char *pa
     free(letters);
 }
 
-void config_write_mixers(struct model_spec *h)
+/* The layers with attention. */
+static void write_indices(struct model_spec *h, const char *key)
 {
-    const char *names = config_key(h->family, "layers_block_type"),
-               *indices = config_key(h->family, "attn_layer_indices");
-    if (names)
-        write_blocks(h, names, config_key(h->family, "hybrid_override_pattern"));
-    if (!indices)
-        return;
     json_t *list = json_array();
     for (int64_t l = 0; l < h->num_hidden_layers; l++)
         if (h->layers[l].kinds & KIND_attention)
             json_array_append_new(list, json_integer(l));
-    json_object_set_new(h->config, indices, list);
+    json_object_set_new(h->config, key, list);
+}
+
+int64_t config_mixer_width(const struct model_spec *h)
+{
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (h->layers[l].kinds & KIND_mamba)
+            return layer_units(&h->layers[l], AXIS_R);
+    return 0;
+}
+
+void config_write_mixers(struct model_spec *h)
+{
+    const char *names = config_key(h->family, "layers_block_type"),
+               *indices = config_key(h->family, "attn_layer_indices"),
+               *expand = config_key(h->family, "mamba_expand");
+    if (names)
+        write_blocks(h, names, config_key(h->family, "hybrid_override_pattern"));
+    if (indices)
+        write_indices(h, indices);
+    int64_t width = config_mixer_width(h);
+    if (expand && width && width % h->hidden_size == 0)
+        json_object_set_new(h->config, expand, json_integer(width / h->hidden_size));
 }

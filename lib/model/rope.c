@@ -273,13 +273,15 @@ static void scale(struct rope *r)
 static int64_t rotating(const struct rope *r, int64_t head_dim)
 {
     double inside = number(r, "partial_rotary_factor", 0),
-           partial = config_real(r->c, "partial_rotary_factor", 0, 1, 1);
-    if (inside > 0 && inside != 1 && !config_key(r->c->family, "partial_rotary_factor"))
+           partial = config_real(r->c, "partial_rotary_factor", 0, 1, -1);
+    if (inside > 0 && inside != 1 && partial < 0)
         err_set(r->c->e,
                 "config.json: partial_rotary_factor %g changes the function and is not supported "
                 "for model_type %s",
                 inside, r->c->family->name);
-    double d = floor((inside > 0 ? inside : partial) * (double)head_dim);
+    if (inside > 0 || partial < 0)
+        partial = inside > 0 ? inside : 1;
+    double d = floor(partial * (double)head_dim);
     if (d < 2 || d > (double)head_dim || fmod(d, 2) != 0)
         err_set(r->c->e,
                 "config.json: rope would rotate %g of the %lld channels of a head; the number must "

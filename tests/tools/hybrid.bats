@@ -3,8 +3,8 @@
 bats_require_minimum_version 1.5.0
 
 setup() {
-    export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden PYTHONPATH=$PWD/tests/tools \
-        PYTHONDONTWRITEBYTECODE=1
+    export PATH=${PARE_BIN:-$PWD/bin}:$PATH GOLDEN=$PWD/tests/golden \
+        PYTHONPATH=$PWD/tests/tools:$PWD/tests/hf PYTHONDONTWRITEBYTECODE=1
     export OMP_NUM_THREADS=1            # the models are tiny
     cd "$BATS_TEST_TMPDIR"
 }
@@ -28,7 +28,7 @@ for row in json.load(open('$GOLDEN/hybrids/$1.json'))['input_ids']:
 }
 
 @test "scores and cuts are those of transformers" {
-    for family in nemotron_h; do
+    for family in nemotron_h bamba; do
         ranked $family
         python3 - "$GOLDEN/hybrids/$family.json" <<'P'
 import json, stream, struct, sys
@@ -84,11 +84,39 @@ P
     [ "$(wc -w < ids)" = 7 ]
 }
 
+@test "bamba: a directory has heads as wide as a multiple of the hidden size" {
+    ranked bamba
+    slice-model --quiet "$GOLDEN/families/bamba" --rank rank.tsz --mamba-num-groups 1 \
+        --drop-layers 0 --verify tokens.tsz -o cut.tsz
+    hf-export --quiet cut.tsz cut
+    python3 - <<'P'
+import json
+c = json.load(open("cut/config.json"))
+assert c["attn_layer_indices"] == [0] and c["num_hidden_layers"] == 2, c
+assert (c["mamba_n_groups"], c["mamba_n_heads"], c["mamba_d_head"]) == (1, 3, 4), c
+assert c["mamba_expand"] == 1 and c["head_dim"] == 8, c
+P
+    eval-ppl --quiet cut tokens.tsz > a
+    eval-ppl --quiet cut.tsz tokens.tsz > b
+    [ "$(grep -o '"nll":[0-9.]*' a)" = "$(grep -o '"nll":[0-9.]*' b)" ]
+    slice-model --quiet "$GOLDEN/families/bamba" --rank rank.tsz --mamba-head-dim 3 -o odd.tsz
+    run -1 --separate-stderr hf-export odd.tsz odd
+    [[ $stderr == *"18 do not suit hidden_size 12, 24 would"* ]] || { echo "$stderr"; false; }
+    run -1 --separate-stderr gguf-export cut.tsz x.gguf
+    [[ $stderr == *"granitehybrid requires the Mamba heads of a layer to have twice as many"* ]]
+    slice-model --quiet "$GOLDEN/families/bamba" --rank rank.tsz --drop-layers 1 -o plain.tsz
+    run -1 --separate-stderr gguf-export plain.tsz x.gguf
+    [[ $stderr == *"without layers of attention: keep one"* ]] || { echo "$stderr"; false; }
+}
+
 @test "a GGUF file holds the same function" {
-    ranked nemotron_h
-    for model in "$GOLDEN/families/nemotron_h"; do
+    for family in nemotron_h bamba; do
+        ranked $family
+        model=$GOLDEN/families/$family
         run --separate-stderr gguf-export "$model" m.gguf --type f32
-        [[ $stderr == *"does not keep the time steps of Mamba layers above 0.001"* ]]
+        if [ $family = nemotron_h ]; then
+            [[ $stderr == *"does not keep the time steps of Mamba layers above 0.001"* ]]
+        fi
         gguf-import --quiet m.gguf --compress none -o gguf.tsz
         eval-ppl --quiet "$model" tokens.tsz > a
         eval-ppl --quiet gguf.tsz tokens.tsz > b
@@ -100,6 +128,24 @@ P
     done
     run -1 --separate-stderr gguf-export "$GOLDEN/families/nemotron_h_bias" x.gguf
     [[ $stderr == *"has no bias of out_proj"* ]] || { echo "$stderr"; false; }
+    # only half of each head is interleaved for llama.cpp, and it must be told to rotate
+    python3 - "$GOLDEN/families/bamba" <<'P'
+import gguf, st, sys
+M, T = gguf.read("m.gguf")
+data = open("m.gguf", "rb").read()
+rows = st.load(sys.argv[1])["model.layers.1.self_attn.k_proj.weight"][2]
+at, n = [0, 2, 1, 3, 4, 5, 6, 7], 12 * 4
+stored = data[T["blk.1.attn_k.weight"][2]:]
+for r in range(16):
+    got = stored[(r // 8 * 8 + at[r % 8]) * n:][:n]
+    assert got[2::4] == rows[r * 24:][:24:2] and got[3::4] == rows[r * 24:][1:24:2], r
+assert M["granitehybrid.rope.scaling.finetuned"] and M["granitehybrid.rope.dimension_count"] == 4
+assert M["granitehybrid.attention.head_count_kv"] == [0, 2, 0]
+assert M["granitehybrid.feed_forward_length"] == 24
+key = b"granitehybrid.rope.scaling.finetuned\7\0\0\0"
+open("still.gguf", "wb").write(data.replace(key + b"\1", key + b"\0"))
+P
+    refused 1 "rope.scaling.finetuned is false" gguf-import still.gguf
 }
 
 @test "refused: heads that groups cannot share, sizes where no Mamba layer stays, repair" {

@@ -192,6 +192,18 @@ static void test_rules(void)
           "'use_conv_bias':false}",
           h.layers[0].kinds == KIND_attention && h.layers[2].kinds == KIND_mamba &&
               h.layers[2].mamba_num_groups == 2 && model_spec_find(&h, "layers.2.x_conv.bias") < 0);
+    READS("{'model_type':'bamba','attn_layer_indices':[9,18,27],'mamba_d_head':'auto',"
+          "'partial_rotary_factor':0.25}",
+          h.layers[0].kinds == (KIND_mamba | KIND_mlp) && h.layers[9].kinds == KIND_any &&
+              h.layers[0].mamba_head_dim == 64 && h.layers[0].mamba_num_groups == 1 &&
+              h.ropes[0].dims == 64 && h.layers[9].head_dim == 128 && h.dt_min == 0 &&
+              isinf(h.dt_max) && model_spec_find(&h, "layers.9.x_conv.bias") < 0 &&
+              model_spec_find(&h, "layers.0.up_proj.weight") >= 0);
+    READS(
+        "{'model_type':'bamba','time_step_limit':[0.25,{'__float__':'Infinity'}],'mamba_expand':1,"
+        "'rope_parameters':{'rope_theta':500,'partial_rotary_factor':0.25}}",
+        h.dt_min == 0.25 && isinf(h.dt_max) && h.layers[31].kinds == (KIND_mamba | KIND_mlp) &&
+            h.layers[0].mamba_head_dim == 32 && h.ropes[0].dims == 32);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -271,6 +283,17 @@ static void test_refusals(void)
          "mamba_hidden_act is \"gelu\"; that of Mamba layers must be \"silu\""},
         {"{'model_type':'nemotron_h','hybrid_override_pattern':'M','n_groups':7}",
          "mamba_num_heads 128, which is not a multiple of mamba_num_groups 7"},
+        {"{'model_type':'bamba','attn_layer_indices':[32]}",
+         "attn_layer_indices has 32, which is not a layer"},
+        {"{'model_type':'bamba','attn_layer_indices':9}",
+         "attn_layer_indices is 9; it must be a list of layers"},
+        {"{'model_type':'bamba','time_step_limit':[2,1]}",
+         "time_step_limit is [2,1]; it must be the least and the largest time step"},
+        {"{'model_type':'bamba','mamba_n_heads':7}",
+         "mamba_d_head is missing and cannot be derived: 8192 is not a multiple of mamba_n_heads "
+         "7"},
+        {"{'model_type':'llama','rope_parameters':{'partial_rotary_factor':0.5}}",
+         "partial_rotary_factor 0.5 changes the function"},
         {"{'hidden_size':8}", "no model_type, so the family is unknown (supported: llama, mistral"},
         {"{'model_type':'bert','hidden_size':8,'type_vocab_size':2}",
          "\"bert\" is not supported; 2 of its 3 keys are those of llama. CONTRIBUTING.md says how "

@@ -181,6 +181,10 @@ static void test_published_counts(void)
          "'num_attention_heads':40,'mamba_head_dim':80,'hybrid_override_pattern':"
          "'M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-'}",
          8888227328, 8888227328 - 2 * 131072 * 4480},
+        {"Bamba-9B",
+         "{'model_type':'bamba','vocab_size':128256,'attn_layer_indices':[9,18,27],"
+         "'mamba_d_state':128}",
+         9780235392, 9780235392 - 2 * 128256 * 4096},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct err e;

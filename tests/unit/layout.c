@@ -110,6 +110,35 @@ static void test_units(void)
     model_spec_free(&h);
 }
 
+/* Only half of each head rotates, and only that half is interleaved. */
+static void test_partly_rotary(void)
+{
+    static const struct family_stored rows[] = {{"x.{L}.q", "~q_proj", 0, NULL},
+                                                {"x.{L}.k", "~k_proj", 0, NULL},
+                                                {"x.{L}.v", "v_proj", 0, NULL},
+                                                {"x.{L}.o", "o_proj", 0, NULL},
+                                                {"x.{L}.u", "up_proj", 0, NULL},
+                                                {"x.{L}.d", "down_proj", 0, NULL},
+                                                OTHERS};
+    static const int64_t at[] = {0, 2, 1, 3, 4, 5, 6, 7}, run[] = {1, 1, 1, 1, 4, 3, 2, 1};
+    struct model_spec h;
+    struct layout l;
+    struct err e = {0};
+    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "model_type", "nemotron",
+                               "hidden_size", 16, "num_attention_heads", 2, "num_key_value_heads",
+                               2, "num_hidden_layers", 1, "intermediate_size", 10, "vocab_size",
+                               11);
+    CHECK(!model_spec_from_config(&h, config, &e), "%s", e.msg);
+    json_decref(config);
+    model_spec_list_tensors(&h, DT_F32);
+    CHECK(!layout_make(&l, &h, rows, 1, NULL, NULL, &e), "%s", e.msg);
+    for (int64_t r = 0; r < 16; r++)
+        check_row(&l, &h, "layers.0.q_proj.weight", r, "x.0.q.weight", r / 8 * 8 + at[r % 8],
+                  run[r % 8]);
+    layout_free(&l);
+    model_spec_free(&h);
+}
+
 /* The layouts of experts, with KV heads as units: [units, rows, cols] as one tensor per unit, as a
  * stack, and as a stack shared by two. */
 static void test_stacks(void)
@@ -174,6 +203,7 @@ int main(void)
 {
     test_groups();
     test_units();
+    test_partly_rotary();
     test_stacks();
     test_choice();
     return check_report();
