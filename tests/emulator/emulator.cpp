@@ -395,6 +395,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return keep(cudaErrorMemoryAllocation);
+    madvise(base, mapped, MADV_HUGEPAGE); /* protect() takes its time for each page */
     piece made = {(unsigned char *)base, mapped, bytes};
     unsigned char *at = made.base + mapped - PAGE - rounded;
     memset(at, NAN_BYTE, bytes);
