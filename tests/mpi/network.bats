@@ -41,3 +41,16 @@ SH
     [ "$(grep -c 'dump-logits: rank 1 on pare1 has not answered for 2 seconds' notes)" = 1 ]
     [ ! -e never ]
 }
+
+@test "training on two hosts ends in the bits of two processes of one, also after a resume" {
+    yes "$(seq -s ' ' 30)" | head -n 40 | "$BIN/tokenize" --ids --quiet -o tokens.tsz
+    train=("$BIN/kd-train" --quiet "$MODEL" --data tokens.tsz --loss ce --batch-size 4
+        --learning-rate 1e-2 --schedule constant)
+    "$ROOT/tests/mpi/processes" 2 "${train[@]}" --max-steps 3 -o one
+    for steps in 2 3; do
+        hosts mpirun -n 2 "${train[@]}" --max-steps $steps --output-dir run --resume
+        [ "$status" = 0 ] || { cat log; false; }
+    done
+    [ "$(ls run/checkpoint-*.part-1.tsz)" = "$(printf 'run/checkpoint-%s.part-1.tsz\n' 2 3)" ]
+    cmp one run/model.tsz
+}
