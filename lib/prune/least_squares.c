@@ -146,7 +146,7 @@ static void centre(struct least_squares *s)
     }
 }
 
-static double mean_diagonal(const struct least_squares *s)
+double least_squares_scale(const struct least_squares *s)
 {
     double sum = 0;
     for (int64_t i = 0; i < s->inputs; i++)
@@ -266,7 +266,7 @@ int least_squares_solve(struct least_squares *s, double ridge, struct err *e)
 {
     if (s->has_offset)
         centre(s);
-    double scale = mean_diagonal(s), lambda = scale > 0 ? ridge * scale : 1;
+    double scale = least_squares_scale(s), lambda = scale > 0 ? ridge * scale : 1;
     if (!isfinite(scale) || !isfinite(s->squares))
         return err_set(e, "activations are not finite");
     for (int64_t i = 0; i < s->inputs; i++)

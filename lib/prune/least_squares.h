@@ -30,6 +30,8 @@ int least_squares_open(struct least_squares *s, int64_t inputs, int64_t outputs,
                        struct err *e);
 /* z [rows, inputs], r [rows, outputs] */
 void least_squares_add(struct least_squares *s, const float *z, const float *r, int64_t rows);
+/* the mean diagonal of `gram` */
+double least_squares_scale(const struct least_squares *s);
 /* Once. -1: the inputs are linearly dependent and the ridge is too small, or a sum is not finite.
  */
 int least_squares_solve(struct least_squares *s, double ridge, struct err *e);

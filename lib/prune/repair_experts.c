@@ -115,7 +115,8 @@ static int fit_expert(struct experts *x, int64_t expert, double ridge, struct er
         return -1;
     for (int64_t token = 0, k; (k = take_batch(x, expert, &token));)
         least_squares_add(&sums, x->z, x->r, k);
-    if (sums.rows && !least_squares_solve(&sums, ridge, e)) {
+    double scale = least_squares_scale(&sums);
+    if (sums.rows && !least_squares_solve(&sums, scale > 0 ? ridge * x->scale / scale : 0, e)) {
         memcpy(x->change + expert * n, sums.cross, (size_t)n * sizeof *x->change);
         add_output(x, expert, -1);
         x->fewest = min64(x->fewest, sums.rows);
@@ -124,12 +125,22 @@ static int fit_expert(struct experts *x, int64_t expert, double ridge, struct er
     return e->set ? -1 : 0;
 }
 
-static double squares(const struct experts *x)
+static double squares(const float *x, int64_t n)
 {
     double sum = 0;
-    for (int64_t i = 0; i < x->tokens * x->hidden; i++)
-        sum += (double)x->missing[i] * x->missing[i];
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
     return sum;
+}
+
+/* least_squares_scale of the inputs of all experts together */
+static double scale_of_all(const struct experts *x)
+{
+    double sum = 0;
+    for (int64_t expert = 0; expert < x->count; expert++)
+        for (int64_t token = 0, n; (n = take_batch(x, expert, &token));)
+            sum += squares(x->z, n * x->neurons);
+    return sum / (double)(x->count * x->neurons);
 }
 
 int experts_fit(struct experts *x, double ridge, struct err *e)
@@ -137,9 +148,10 @@ int experts_fit(struct experts *x, double ridge, struct err *e)
     struct err why = {0};
     memset(x->change, 0, (size_t)(x->count * x->hidden * x->neurons) * sizeof *x->change);
     x->fewest = x->tokens;
-    x->squares = x->left = squares(x);
+    x->squares = x->left = squares(x->missing, x->tokens * x->hidden);
     if (!x->squares)
         return 0;
+    x->scale = scale_of_all(x);
     for (int i = 0; i < EXPERT_SWEEPS; i++)
         for (int64_t expert = 0; expert < x->count; expert++) {
             if (i)
@@ -147,6 +159,6 @@ int experts_fit(struct experts *x, double ridge, struct err *e)
             if (fit_expert(x, expert, ridge, &why))
                 return err_set(e, "expert %lld: %s", (long long)expert, why.msg);
         }
-    x->left = squares(x);
+    x->left = squares(x->missing, x->tokens * x->hidden);
     return 0;
 }

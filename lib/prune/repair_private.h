@@ -19,9 +19,9 @@ enum { BATCH = 1024, WRITERS = 4 };
  *   sum over tokens |missing - sum over experts of p D h|^2 + sum over experts of lambda |D|^2
  *
  * with p an expert's weight, h its neurons, D [hidden, neurons] its change, and lambda as in
- * least_squares.h, of its inputs p h. One expert is fitted after the other while the changes of the
- * others stay, EXPERT_SWEEPS times (block coordinate descent). An expert that works for no token
- * stays as it is. */
+ * least_squares.h, of the inputs p h of all experts, so that one with few tokens changes little.
+ * One expert is fitted after the other while the changes of the others stay, EXPERT_SWEEPS times
+ * (block coordinate descent). An expert that works for no token stays as it is. */
 enum { EXPERT_SWEEPS = 2 };
 struct experts {
     int64_t count, top, neurons, hidden, tokens;
@@ -30,6 +30,7 @@ struct experts {
     float *missing;       /* [tokens, hidden]: becomes what the changes leave of it */
     double *change;       /* [count, hidden, neurons] */
     double squares, left; /* of `missing`, before and after */
+    double scale;         /* of the inputs of all experts */
     int64_t fewest;       /* tokens of the expert that works for the fewest but not for none */
     int64_t batch;        /* working memory for that many tokens: */
     float *z, *r;         /* [batch, neurons], [batch, hidden] */
