@@ -1,6 +1,7 @@
 /* Modules with adapters: see peft_modules.h. */
 #include "peft_modules.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "../base/text.h"
@@ -29,10 +30,13 @@ void peft_modules_close(struct peft_modules *m)
 void peft_module_name(const struct peft_modules *m, int module, char name[TENSOR_NAME])
 {
     const struct tensor *t = &m->layout.stored[module];
-    int is_matrix = t->ndim == 2 && text_ends(t->name, ".weight");
-    size_t n = is_matrix ? strlen(t->name) - strlen(".weight") : 0;
-    memcpy(name, t->name, n);
-    name[n] = 0;
+    const struct family *f = m->spec.family;
+    int is_matrix = t->ndim == 2 && text_ends(t->name, ".weight"),
+        is_renamed = f->module_prefix && text_begins(t->name, f->base_prefix);
+    const char *begin = t->name + (is_renamed ? strlen(f->base_prefix) : 0);
+    size_t n = is_matrix ? strlen(begin) - strlen(".weight") : 0;
+    snprintf(name, TENSOR_NAME, "%s%.*s", is_renamed && is_matrix ? f->module_prefix : "", (int)n,
+             begin);
 }
 
 int peft_module_parts(const struct peft_modules *m, int module, int parts[PEFT_PARTS])

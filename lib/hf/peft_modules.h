@@ -19,7 +19,8 @@ int peft_modules_open(struct peft_modules *m, const struct model_spec *h, int as
                       struct err *e);
 void peft_modules_close(struct peft_modules *m);
 
-/* "model.layers.0.self_attn.q_proj"; "" for a tensor that is not a matrix. */
+/* "model.layers.0.self_attn.q_proj", as transformers names it in memory, whatever a checkpoint
+ * calls it; "" for a tensor that is not a matrix. */
 void peft_module_name(const struct peft_modules *m, int module, char name[TENSOR_NAME]);
 /* Rows and columns of its matrix, [out, in]. */
 int64_t peft_module_rows(const struct peft_modules *m, int module);

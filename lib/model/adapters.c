@@ -18,13 +18,20 @@ static int is_dense_among_experts(const struct model_spec *h, const struct famil
     return any && !h->layers[layer].num_experts && family_tensor_kinds(h->family, t) == KIND_mlp;
 }
 
+/* The matrix that a Mamba mixer ends in: its fused kernels multiply by it without the module that
+ * PEFT would wrap, so PEFT refuses it. */
+static int is_mamba_output(const struct model_spec *h, const struct family_tensor *t)
+{
+    return t->axes[0] == AXIS_E && family_tensor_kinds(h->family, t) == KIND_mamba;
+}
+
 const char *adapters_stem(const struct model_spec *h, int i)
 {
     struct tensor_parts name = tensor_take_apart(h->tensors[i].name);
     int64_t layer;
     const struct family_tensor *t = model_spec_axes(h, i, &layer);
     if (name.layer < 0 || strcmp(name.suffix, ".weight") || t->axes[0] == AXIS_X ||
-        is_dense_among_experts(h, t, layer))
+        is_dense_among_experts(h, t, layer) || is_mamba_output(h, t))
         return NULL;
     for (const struct family_line *l = h->family->block; l->out; l++)
         if (l->op == OP_linear && !strcmp(l->weight, name.stem))

@@ -136,6 +136,8 @@ struct family {
     const char *name, *architecture; /* model_type, architectures[0] */
     /* "model." : absent from checkpoints saved from the base model */
     const char *base_prefix;
+    /* what the modules of transformers have in its place; NULL: the same */
+    const char *module_prefix;
     const struct family_key *keys;       /* lists end with a NULL name */
     const struct family_tensor *tensors; /* in stream order: start, one layer, end */
     const struct family_stored *stored;

@@ -139,8 +139,8 @@ struct adapters {
 enum { ADAPTER_RANK_MOST = 4096 };
 
 /* Is tensor i the matrix of a linear line of a block, which is what can have an adapter? Its stem
- * ("q_proj"), or NULL, also of a router and, in a mixture, of the MLP of a layer without
- * experts: what PEFT could not tell from them. */
+ * ("q_proj"), or NULL, also of a router, in a mixture of the MLP of a layer without experts, which
+ * PEFT could not tell from them, and of the output of a Mamba mixer, which PEFT refuses. */
 const char *adapters_stem(const struct model_spec *h, int i);
 /* None yet: the caller sets rank and scale of each, then allocates them. */
 void adapters_open(struct adapters *s, const struct model_spec *h);

@@ -37,6 +37,7 @@ def export(tools, source, target, *options):
 def load(folder):
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64,
                                                        attn_implementation="eager",
+                                                       experts_implementation="eager",
                                                        output_loading_info=True)
     wrong = {
         k: sorted(map(str, info[k]))

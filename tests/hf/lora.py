@@ -63,8 +63,8 @@ def theirs(name, tmp, ids, before, kind, **settings):
     # experts and routers are parameters, not modules, which is refused
     has_experts = getattr(base.config, "_experts_implementation", None) and any(
         n.endswith(".experts") for n, _ in base.named_modules())
-    model = get_peft_model(base, LoraConfig(
-        task_type="CAUSAL_LM", r=3, lora_alpha=5, **settings,
+    model = get_peft_model(base, LoraConfig(        # PEFT refuses the out_proj of Mamba mixers
+        task_type="CAUSAL_LM", r=3, lora_alpha=5, **settings, exclude_modules=["out_proj"],
         target_modules=r".*\.[qkvo]_proj" if has_experts else "all-linear"))
     for key, value in model.named_parameters():
         if "lora_B" in key:

@@ -36,6 +36,12 @@ def near(got, want, what):
         print("FAILED %s: %.9g, not %.9g" % (what, got, want))
 
 
+def load(path):
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32,
+                                                attn_implementation="eager",
+                                                experts_implementation="eager").eval()
+
+
 def log_softmax(model, ids):
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
@@ -152,8 +158,7 @@ def check_divergence(path, model, documents, bos):
     subprocess.run([bin + "/slice-model", "--quiet", path, "--drop-layers", "0", "-o", "cut.tsz"],
                    check=True)
     subprocess.run([bin + "/hf-export", "--quiet", "cut.tsz", "cut"], check=True)
-    cut = AutoModelForCausalLM.from_pretrained("cut", dtype=torch.float32,
-                                               attn_implementation="eager").eval()
+    cut = load("cut")
     got = eval_ppl("cut", "tokens.tsz", "--against", path)[0]["against"]
     kl, same = [], {1: [], 5: [], 10: []}
     for d in documents:
@@ -176,8 +181,7 @@ with tempfile.TemporaryDirectory() as work:
     os.chdir(work)
     for path in models:
         rng = random.Random(path.rsplit("/", 1)[-1])
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32,
-                                                     attn_implementation="eager").eval()
+        model = load(path)
         vocab, bos = model.config.vocab_size, 1
         documents = [[rng.randrange(2, vocab) for _ in range(rng.randrange(20, 60))]
                      for _ in range(DOCUMENTS)]

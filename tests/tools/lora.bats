@@ -41,6 +41,26 @@ assert after < before - 0.1, (before, after)
 P
 }
 
+@test "a Mamba mixer has no adapter of its output; modules are named as in transformers" {
+    "$BIN/hf-export" --quiet "$G/families/nemotron_h" base --dtype f32
+    adapt base --lora 2 --adapter peft -o m.tsz
+    "$BIN/hf-export" --quiet m.tsz merged
+    "$BIN/hf-export" --quiet base again --merge peft
+    cmp merged/model.safetensors again/model.safetensors
+    python3 - <<'P'
+import json, struct
+with open("peft/adapter_model.safetensors", "rb") as f:
+    names = set(json.loads(f.read(struct.unpack("<Q", f.read(8))[0])))
+modules = {n.split(".lora_")[0].rsplit(".", 1)[1] for n in names - {"__metadata__"}}
+assert modules == {"in_proj", "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"}
+assert "base_model.model.model.layers.0.mixer.in_proj.lora_A.weight" in names, names
+P
+    run "$BIN/kd-train" base --loss ce --data data.tsz --max-steps 1 --lora 2 \
+        --lora-targets out_proj --adapter none -o none.tsz
+    [ "$status" = 1 ]
+    [[ $output == *'not "out_proj"'* ]]
+}
+
 @test "some matrices; a fused module has the ranks of all its parts, a Conv1D is transposed" {
     "$BIN/hf-export" --quiet "$G/families/phi3" phi3 --dtype f32
     adapt phi3 --lora 2 --lora-targets q_proj,v_proj,down_proj --adapter p3 -o p3.tsz
