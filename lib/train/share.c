@@ -265,6 +265,8 @@ static void spread_vectors(struct shards *s)
 {
     int64_t n = model_vector_values(s->m);
     float *vectors = s->m->kept.vectors;
+    if (!n) /* of adapters */
+        return;
     collect_vectors(s);
     if (s->is_direct) {
         exec_reduce(s->x, vectors, n);
