@@ -16,9 +16,9 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
-/* SHARED(float, tile, [32][33]); declares an array of the block. SHARED_DYNAMIC(T, name); declares
- * a T * to the launch's dynamic bytes, aligned to 128. */
-#define SHARED(type, name, dims) __shared__ type name dims
+/* SHARED(float, tile, [32][33]); declares an array of the block, aligned to 16 bytes.
+ * SHARED_DYNAMIC(T, name); declares a T * to the launch's dynamic bytes, aligned to 128. */
+#define SHARED(type, name, dims) __shared__ __align__(16) type name dims
 #define SHARED_DYNAMIC(type, name) \
     extern __shared__ __align__(128) unsigned char dynamic_bytes[]; \
     type *name = (type *)dynamic_bytes

@@ -1,13 +1,12 @@
 /* scan on CUDA: see kernels/cpu/scan.c. In chunks of CHUNK tokens, between which only states pass:
  *
  *   steps    step and decay of every token and head
- *   starts   the state before every chunk: an entry a thread, token after token, without a sum
+ *   states   the state before every chunk: ENTRIES of a channel a thread, token after token
  *   outputs  y of a chunk: a channel a thread, entry of the state after entry
  *
  * and backward also
  *
- *   ends     the gradient of the state after every chunk, as `starts` from the last token to the
- *            first
+ *   states   the gradient of the state after every chunk, from the last token to the first
  *   channels dx, and what dd, da and dD are sums of: a channel a thread, as `outputs`
  *   groups   dB and dC of a chunk: a state column n a thread, which takes all channels of the
  *            group's heads in turn
@@ -15,46 +14,9 @@
  * A thread has what belongs to the tokens of its chunk in registers. The states of as many
  * sequences as fit into STATES_BYTES are computed at a time. Everything is f32; sums over rows are
  * f64. */
+#include "scan.h"
+
 #include "weights.h"
-
-enum { CHUNK = 32, THREADS = 64, STATES_BYTES = 256 << 20 };
-
-/* `states` sequences from the first on at a time; pointers are those of the whole call. */
-template <class T> struct scan_call {
-    scan_params p;
-    const T *x, *B, *C, *dt, *dy;
-    const float *A_log, *dt_bias, *D;
-    T *y, *dx, *dB, *dC, *ddt;
-    float *state;                 /* of op_args */
-    float *step, *decay;          /* [rows, M]; decay -1: the document's first token */
-    float *of_A, *of_bias, *of_D; /* [rows, M], for the gradients of these */
-    float *starts, *ends;         /* [states, chunks, M, N, P] */
-    const int32_t *documents;
-    int64_t rows, seq_len, chunks, first_seq, states;
-    first_place pos0;
-
-    __device__ int64_t size() const { return p.heads * p.state * p.head_dim; }
-    __device__ int64_t group_of(int64_t m) const { return m / (p.heads / p.groups); }
-    __device__ int64_t channel_at(int64_t t, int64_t m, int64_t i) const
-    {
-        return (t * p.heads + m) * p.head_dim + i;
-    }
-    __device__ int64_t column_at(int64_t t, int64_t group, int64_t n) const
-    {
-        return (t * p.groups + group) * p.state + n;
-    }
-    /* sequence `s` of those at a time */
-    __device__ int64_t state_at(int64_t s, int64_t chunk, int64_t m, int64_t n, int64_t i) const
-    {
-        return (s * chunks + chunk) * size() + (m * p.state + n) * p.head_dim + i;
-    }
-};
-
-/* A value that passes a token. */
-static __device__ __forceinline__ float decayed(float decay, float h)
-{
-    return decay < 0 ? 0 : decay * h;
-}
 
 /* ---- the step of a token and head */
 
@@ -73,138 +35,105 @@ template <class T> struct scan_steps {
     }
 };
 
-/* ---- states between chunks. i: of [states, M, N, P] */
+/* ---- states between chunks: the state before every chunk or, BACK, the gradient of that after it.
+ * blockIdx.x: a sequence and ENTRIES columns of the state, blockIdx.y a head; a channel a thread */
 
-template <class T> struct scan_starts {
-    scan_call<T> k;
-    template <int N> __device__ void at(int64_t i) const
-    {
-        entry of = entry_of(i, k.size()), row = entry_of(of.column, k.p.head_dim);
-        entry head = entry_of(row.row, k.p.state);
-        int64_t m = head.row, n = head.column, t0 = (k.first_seq + of.row) * k.seq_len;
-        float *state = k.state ? k.state + k.first_seq * k.size() + i : NULL;
-        float h = state && k.pos0.get() ? *state : 0;
-        for (int64_t t = 0; t < k.seq_len; t++) {
-            int64_t at = (t0 + t) * k.p.heads + m;
-            if (t % CHUNK == 0)
-                k.starts[k.state_at(of.row, t / CHUNK, m, n, row.column)] = h;
-            float u = k.step[at] * widen(k.x[k.channel_at(t0 + t, m, row.column)]);
-            h = fmaf(widen(k.B[k.column_at(t0 + t, k.group_of(m), n)]), u, decayed(k.decay[at], h));
-        }
-        if (state)
-            *state = h;
-    }
-};
-
-template <class T> struct scan_ends {
-    scan_call<T> k;
-    template <int N> __device__ void at(int64_t i) const
-    {
-        entry of = entry_of(i, k.size()), row = entry_of(of.column, k.p.head_dim);
-        entry head = entry_of(row.row, k.p.state);
-        int64_t m = head.row, n = head.column, t0 = (k.first_seq + of.row) * k.seq_len;
-        float dh = 0;
-        for (int64_t t = k.seq_len - 1; t >= 0; t--) {
-            if (t % CHUNK == CHUNK - 1 || t == k.seq_len - 1)
-                k.ends[k.state_at(of.row, t / CHUNK, m, n, row.column)] = dh;
-            float dy = widen(k.dy[k.channel_at(t0 + t, m, row.column)]);
-            dh = fmaf(widen(k.C[k.column_at(t0 + t, k.group_of(m), n)]), dy, dh);
-            dh = decayed(k.decay[(t0 + t) * k.p.heads + m], dh);
-        }
-    }
-};
-
-/* ---- a chunk of a head: blockIdx.x a chunk of a sequence, blockIdx.y a head or group */
-
-/* Its tokens, and their steps and decays, which all threads of a block read. */
-struct chunk_tokens {
-    int64_t seq, chunk, t0, n; /* t0: the row of the first; n of them */
-};
-template <class T> static __device__ chunk_tokens tokens_of(const scan_call<T> &k)
+template <bool BACK>
+static __device__ __forceinline__ float after_token(float h, float weight, float value, float decay)
 {
-    entry at = entry_of(blockIdx.x, k.chunks);
-    int64_t first = at.column * CHUNK;
-    return {at.row, at.column, (k.first_seq + at.row) * k.seq_len + first,
-            min((int64_t)CHUNK, k.seq_len - first)};
+    return BACK ? decayed(decay, fmaf(weight, value, h)) : fmaf(weight, value, decayed(decay, h));
 }
-template <class T>
-static __device__ void read_steps(const scan_call<T> &k, const chunk_tokens &c, int64_t m,
-                                  float *step, float *decay)
+
+template <class T, bool BACK>
+static __global__ void __launch_bounds__(THREADS) scan_states(scan_call<T> k)
 {
-    __syncthreads(); /* those of an earlier head have been read */
-    if (threadIdx.x < c.n) {
-        step[threadIdx.x] = k.step[(c.t0 + threadIdx.x) * k.p.heads + m];
-        decay[threadIdx.x] = k.decay[(c.t0 + threadIdx.x) * k.p.heads + m];
+    SHARED(float, step, [CHUNK]);
+    SHARED(float, decay, [CHUNK]);
+    SHARED(float, weights, [ENTRIES][PITCH]); /* B; BACK: C */
+    entry at = entry_of(blockIdx.x, (k.p.state + ENTRIES - 1) / ENTRIES);
+    int64_t seq = at.row, n = at.column * ENTRIES, m = blockIdx.y, group = k.group_of(m),
+            i = (int64_t)blockIdx.z * THREADS + threadIdx.x, left = k.p.state - n,
+            width = k.p.heads * k.p.head_dim, columns = k.p.groups * k.p.state;
+    bool is_there = i < k.p.head_dim;
+    float h[ENTRIES] = {}, *kept = k.state ? k.state + k.kept_at(seq, m, n, i) : NULL;
+#pragma unroll
+    for (int e = 0; e < ENTRIES; e++)
+        if (!BACK && kept && k.pos0.get() && is_there && e < left)
+            h[e] = kept[e * k.p.head_dim];
+    for (int64_t j = 0; j < k.chunks; j++) {
+        chunk_tokens c = tokens_of(k, seq, BACK ? k.chunks - 1 - j : j);
+        const T *values = (BACK ? k.dy : k.x) + k.channel_at(c.t0, m, i);
+        float *to = (BACK ? k.ends : k.starts) + k.state_at(seq, c.chunk, m, n, i);
+        read_steps(k, c, m, step, decay);
+        read_tile<ENTRIES>(weights, (BACK ? k.C : k.B) + k.column_at(c.t0, group, n), columns, c.n,
+                           left, NULL);
+        __syncthreads();
+#pragma unroll
+        for (int e = 0; e < ENTRIES; e++)
+            if (is_there && e < left)
+                to[e * k.p.head_dim] = h[e];
+#pragma unroll 2
+        for (int t4 = 0; t4 < CHUNK; t4 += 4) {
+            int t = BACK ? CHUNK - 4 - t4 : t4;
+            float v[4], w[4], a[4], s[4];
+            load(decay + t, a);
+            load(step + t, s);
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                v[e] = is_there && t + e < c.n ? widen(values[(t + e) * width]) : 0;
+                v[e] *= BACK ? 1 : s[e];
+            }
+#pragma unroll
+            for (int e = 0; e < ENTRIES; e++) {
+                load(weights[e] + t, w);
+#pragma unroll
+                for (int b = 0; b < 4; b++) {
+                    int of = BACK ? 3 - b : b;
+                    h[e] = after_token<BACK>(h[e], w[of], v[of], a[of]);
+                }
+            }
+        }
     }
-    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < ENTRIES; e++)
+        if (!BACK && kept && is_there && e < left)
+            kept[e * k.p.head_dim] = h[e];
 }
+
+/* ---- outputs and gradients: blockIdx.x a chunk of a sequence, blockIdx.y a head or group */
 
 template <class T> static __global__ void __launch_bounds__(THREADS) scan_outputs(scan_call<T> k)
 {
     SHARED(float, step, [CHUNK]);
     SHARED(float, decay, [CHUNK]);
-    chunk_tokens c = tokens_of(k);
-    int64_t m = blockIdx.y, i = (int64_t)blockIdx.z * THREADS + threadIdx.x, group = k.group_of(m);
+    SHARED(float, B, [TILE][PITCH]);
+    SHARED(float, C, [TILE][PITCH]);
+    chunk_tokens c = tokens_of_block(k);
+    int64_t m = blockIdx.y, i = (int64_t)blockIdx.z * THREADS + threadIdx.x, group = k.group_of(m),
+            pitch = k.p.groups * k.p.state;
+    bool is_there = i < k.p.head_dim;
     float u[CHUNK], y[CHUNK];
     read_steps(k, c, m, step, decay);
-    if (i >= k.p.head_dim)
-        return;
 #pragma unroll
-    for (int t = 0; t < CHUNK; t++)
-        if (t < c.n) {
-            float x = widen(k.x[k.channel_at(c.t0 + t, m, i)]);
-            u[t] = step[t] * x;
-            y[t] = k.D[m] * x;
-        }
-    for (int64_t n = 0; n < k.p.state; n++) {
-        float h = k.starts[k.state_at(c.seq, c.chunk, m, n, i)];
-#pragma unroll
-        for (int t = 0; t < CHUNK; t++)
-            if (t < c.n) {
-                int64_t at = k.column_at(c.t0 + t, group, n);
-                h = fmaf(widen(k.B[at]), u[t], decayed(decay[t], h));
-                y[t] = fmaf(widen(k.C[at]), h, y[t]);
-            }
+    for (int t = 0; t < CHUNK; t++) {
+        float x = is_there && t < c.n ? widen(k.x[k.channel_at(c.t0 + t, m, i)]) : 0;
+        u[t] = step[t] * x;
+        y[t] = k.D[m] * x;
+    }
+    for (int64_t first = 0; first < k.p.state; first += TILE) {
+        int64_t left = min((int64_t)TILE, k.p.state - first), at = k.column_at(c.t0, group, first);
+        __syncthreads();
+        read_tile<TILE>(B, k.B + at, pitch, c.n, left, NULL);
+        read_tile<TILE>(C, k.C + at, pitch, c.n, left, NULL);
+        __syncthreads();
+        for (int n = 0; n < left && is_there; n++)
+            channel_forward(B[n], C[n], decay, u,
+                            k.starts[k.state_at(c.seq, c.chunk, m, first + n, i)], y);
     }
 #pragma unroll
     for (int t = 0; t < CHUNK; t++)
-        if (t < c.n)
+        if (is_there && t < c.n)
             k.y[k.channel_at(c.t0 + t, m, i)] = narrow<T>(y[t]);
-}
-
-/* One channel of the chunk, backward: sums over the entries of its state. */
-struct channel_sums {
-    float du[CHUNK], da[CHUNK];
-};
-template <class T>
-static __device__ void channel_backward(const scan_call<T> &k, const chunk_tokens &c, int64_t m,
-                                        int64_t i, const float *decay, const float *u,
-                                        const float *dy, channel_sums *sums)
-{
-    float carried[CHUNK];
-    int64_t group = k.group_of(m);
-#pragma unroll
-    for (int t = 0; t < CHUNK; t++)
-        sums->du[t] = sums->da[t] = 0;
-    for (int64_t n = 0; n < k.p.state; n++) {
-        float h = k.starts[k.state_at(c.seq, c.chunk, m, n, i)],
-              dh = k.ends[k.state_at(c.seq, c.chunk, m, n, i)];
-#pragma unroll
-        for (int t = 0; t < CHUNK; t++)
-            if (t < c.n) {
-                carried[t] = decayed(decay[t], h);
-                h = fmaf(widen(k.B[k.column_at(c.t0 + t, group, n)]), u[t], carried[t]);
-            }
-#pragma unroll
-        for (int t = CHUNK - 1; t >= 0; t--)
-            if (t < c.n) {
-                int64_t at = k.column_at(c.t0 + t, group, n);
-                dh = fmaf(widen(k.C[at]), dy[t], dh);
-                sums->du[t] = fmaf(widen(k.B[at]), dh, sums->du[t]);
-                sums->da[t] = fmaf(dh, carried[t], sums->da[t]);
-                dh = decayed(decay[t], dh);
-            }
-    }
 }
 
 /* All channels of a head, THREADS at a time. */
@@ -212,13 +141,15 @@ template <class T> static __global__ void __launch_bounds__(THREADS) scan_channe
 {
     SHARED(float, step, [CHUNK]);
     SHARED(float, decay, [CHUNK]);
-    chunk_tokens c = tokens_of(k);
-    int64_t m = blockIdx.y;
+    SHARED(float, B, [TILE][PITCH]);
+    SHARED(float, C, [TILE][PITCH]);
+    chunk_tokens c = tokens_of_block(k);
+    int64_t m = blockIdx.y, group = k.group_of(m), pitch = k.p.groups * k.p.state;
     float A = -expf(k.A_log[m]), u[CHUNK], dy[CHUNK];
     read_steps(k, c, m, step, decay);
-    for (int64_t first = 0; first < k.p.head_dim; first += THREADS) {
-        int64_t i = first + threadIdx.x;
-        int is_there = i < k.p.head_dim;
+    for (int64_t channel = 0; channel < k.p.head_dim; channel += THREADS) {
+        int64_t i = channel + threadIdx.x;
+        bool is_there = i < k.p.head_dim;
         channel_sums sums = {};
 #pragma unroll
         for (int t = 0; t < CHUNK; t++) {
@@ -226,8 +157,18 @@ template <class T> static __global__ void __launch_bounds__(THREADS) scan_channe
             u[t] = is_there && t < c.n ? step[t] * widen(k.x[at]) : 0;
             dy[t] = is_there && t < c.n ? widen(k.dy[at]) : 0;
         }
-        if (is_there)
-            channel_backward(k, c, m, i, decay, u, dy, &sums);
+        for (int64_t first = 0; first < k.p.state; first += TILE) {
+            int64_t left = min((int64_t)TILE, k.p.state - first),
+                    at = k.column_at(c.t0, group, first);
+            __syncthreads();
+            read_tile<TILE>(B, k.B + at, pitch, c.n, left, NULL);
+            read_tile<TILE>(C, k.C + at, pitch, c.n, left, NULL);
+            __syncthreads();
+            for (int n = 0; n < left && is_there; n++) {
+                int64_t state = k.state_at(c.seq, c.chunk, m, first + n, i);
+                channel_backward(B[n], C[n], decay, u, dy, k.starts[state], k.ends[state], &sums);
+            }
+        }
 #pragma unroll
         for (int t = 0; t < CHUNK; t++) {
             if (t >= c.n)
@@ -240,9 +181,9 @@ template <class T> static __global__ void __launch_bounds__(THREADS) scan_channe
                   dD = block_sum(dy[t] * x);
             if (threadIdx.x)
                 continue;
-            k.of_bias[head] = (first ? k.of_bias[head] : 0) + fmaf(A, da, dd);
-            k.of_A[head] = (first ? k.of_A[head] : 0) + A * step[t] * da;
-            k.of_D[head] = (first ? k.of_D[head] : 0) + dD;
+            k.of_bias[head] = (channel ? k.of_bias[head] : 0) + fmaf(A, da, dd);
+            k.of_A[head] = (channel ? k.of_A[head] : 0) + A * step[t] * da;
+            k.of_D[head] = (channel ? k.of_D[head] : 0) + dD;
         }
     }
 }
@@ -251,38 +192,33 @@ template <class T> static __global__ void __launch_bounds__(THREADS) scan_groups
 {
     SHARED(float, step, [CHUNK]);
     SHARED(float, decay, [CHUNK]);
-    chunk_tokens c = tokens_of(k);
+    SHARED(float, u, [TILE][PITCH]);
+    SHARED(float, dy, [TILE][PITCH]);
+    chunk_tokens c = tokens_of_block(k);
     int64_t group = blockIdx.y, n = (int64_t)blockIdx.z * THREADS + threadIdx.x,
-            each = k.p.heads / k.p.groups, is_there = n < k.p.state;
-    float B[CHUNK], C[CHUNK], dB[CHUNK], dC[CHUNK];
+            each = k.p.heads / k.p.groups, pitch = k.p.heads * k.p.head_dim;
+    bool is_there = n < k.p.state;
+    float B[CHUNK], C[CHUNK];
+    column_sums sums = {};
 #pragma unroll
     for (int t = 0; t < CHUNK; t++) {
         int64_t at = k.column_at(c.t0 + t, group, n);
         B[t] = is_there && t < c.n ? widen(k.B[at]) : 0;
         C[t] = is_there && t < c.n ? widen(k.C[at]) : 0;
-        dB[t] = dC[t] = 0;
     }
     for (int64_t m = group * each; m < (group + 1) * each; m++) {
         read_steps(k, c, m, step, decay);
-        for (int64_t i = 0; i < k.p.head_dim && is_there; i++) {
-            int64_t channel = k.channel_at(c.t0, m, i), width = k.p.heads * k.p.head_dim,
-                    at = k.state_at(c.seq, c.chunk, m, n, i);
-            float h = k.starts[at], dh = k.ends[at];
-#pragma unroll
-            for (int t = 0; t < CHUNK; t++)
-                if (t < c.n) {
-                    float u = step[t] * widen(k.x[channel + t * width]);
-                    h = fmaf(B[t], u, decayed(decay[t], h));
-                    dC[t] = fmaf(h, widen(k.dy[channel + t * width]), dC[t]);
-                }
-#pragma unroll
-            for (int t = CHUNK - 1; t >= 0; t--)
-                if (t < c.n) {
-                    float u = step[t] * widen(k.x[channel + t * width]);
-                    dh = fmaf(C[t], widen(k.dy[channel + t * width]), dh);
-                    dB[t] = fmaf(dh, u, dB[t]);
-                    dh = decayed(decay[t], dh);
-                }
+        for (int64_t first = 0; first < k.p.head_dim; first += TILE) {
+            int64_t left = min((int64_t)TILE, k.p.head_dim - first),
+                    at = k.channel_at(c.t0, m, first);
+            __syncthreads();
+            read_tile<TILE>(u, k.x + at, pitch, c.n, left, step);
+            read_tile<TILE>(dy, k.dy + at, pitch, c.n, left, NULL);
+            __syncthreads();
+            for (int i = 0; i < left && is_there; i++) {
+                int64_t state = k.state_at(c.seq, c.chunk, m, n, first + i);
+                column_backward(u[i], dy[i], decay, B, C, k.starts[state], k.ends[state], &sums);
+            }
         }
     }
 #pragma unroll
@@ -291,9 +227,9 @@ template <class T> static __global__ void __launch_bounds__(THREADS) scan_groups
         if (!is_there || t >= c.n)
             continue;
         if (k.dB)
-            k.dB[at] = narrow<T>(widen(k.dB[at]) + dB[t]);
+            k.dB[at] = narrow<T>(widen(k.dB[at]) + sums.dB[t]);
         if (k.dC)
-            k.dC[at] = narrow<T>(widen(k.dC[at]) + dC[t]);
+            k.dC[at] = narrow<T>(widen(k.dC[at]) + sums.dC[t]);
     }
 }
 
@@ -384,13 +320,19 @@ static dim3 grid_of(const scan_call<T> *k, const struct op_args *c, int64_t rows
                 blocks_of(columns, THREADS));
 }
 
+template <class T, bool BACK> static void run_states(const scan_call<T> *k, const struct op_args *c)
+{
+    dim3 grid((unsigned)sequences(k, c) * blocks_of(k->p.state, ENTRIES), (unsigned)k->p.heads,
+              blocks_of(k->p.head_dim, THREADS));
+    LAUNCH(c, (scan_states<T, BACK>), grid, THREADS, 0, *k);
+}
+
 template <class T> static void forward(const struct op_args *c)
 {
     scan_call<T> k = call_of<T>(c);
-    int64_t size = k.p.heads * k.p.state * k.p.head_dim;
     map<T>(c, (int64_t)head_values(c), 0, scan_steps<T>{k});
     for (; k.first_seq < c->batch->n_seq; k.first_seq += k.states) {
-        map<T>(c, sequences(&k, c) * size, 0, scan_starts<T>{k});
+        run_states<T, false>(&k, c);
         LAUNCH(c, scan_outputs<T>, grid_of(&k, c, k.p.heads, k.p.head_dim), THREADS, 0, k);
     }
 }
@@ -405,12 +347,11 @@ static void scan_fwd(const struct op_args *c)
 template <class T> static void backward(const struct op_args *c)
 {
     scan_call<T> k = call_of<T>(c);
-    int64_t size = k.p.heads * k.p.state * k.p.head_dim;
     const float *sums[] = {k.of_A, k.of_bias, k.of_D};
     map<T>(c, (int64_t)head_values(c), 0, scan_steps<T>{k});
     for (; k.first_seq < c->batch->n_seq; k.first_seq += k.states) {
-        map<T>(c, sequences(&k, c) * size, 0, scan_starts<T>{k});
-        map<T>(c, sequences(&k, c) * size, 0, scan_ends<T>{k});
+        run_states<T, false>(&k, c);
+        run_states<T, true>(&k, c);
         LAUNCH(c, scan_channels<T>, grid_of(&k, c, k.p.heads, 1), THREADS, 0, k);
         if (k.dB || k.dC)
             LAUNCH(c, scan_groups<T>, grid_of(&k, c, k.p.groups, k.p.state), THREADS, 0, k);
