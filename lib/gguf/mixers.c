@@ -32,16 +32,22 @@ int64_t gguf_common_size(const struct gguf_making *m, const char *name, int64_t 
     return size;
 }
 
+static int mlp_everywhere(const struct gguf_making *m)
+{
+    const struct config c = {.family = m->family, .json = m->config, .e = m->e};
+    return config_flag(&c, "mlp_everywhere", 0);
+}
+
 static const char *block_of(const struct gguf_making *m, int64_t layer)
 {
     int attends = of_layer(m, "attention.head_count_kv", layer) > 0,
         has_mlp = of_layer(m, "feed_forward_length", layer) > 0;
-    if (attends && has_mlp)
+    if (attends && has_mlp && !mlp_everywhere(m))
         err_set(m->e, "'%s': layer %" PRId64 " has attention and an MLP, which is not supported",
                 gguf_path(m->g), layer);
     if (attends)
         return "full_attention";
-    return has_mlp ? "mlp" : "linear_attention";
+    return has_mlp && !mlp_everywhere(m) ? "mlp" : "linear_attention";
 }
 
 static void put_blocks(const struct gguf_making *m, int64_t layers)
@@ -70,6 +76,7 @@ void gguf_put_mixers(const struct gguf_making *m, int64_t layers)
 {
     int64_t F = gguf_common_size(m, "feed_forward_length", layers),
             K = gguf_common_size(m, "attention.head_count_kv", layers);
+    gguf_put_fact(m, "num_experts", json_integer(0));
     if (config_key(m->family, "layers_block_type"))
         put_blocks(m, layers);
     else

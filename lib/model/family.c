@@ -146,6 +146,10 @@
 #define FAMILY_DEF "bamba.def"
 #include "families/expand.h"
 
+#define FAMILY_ID family_granitemoehybrid
+#define FAMILY_DEF "granitemoehybrid.def"
+#include "families/expand.h"
+
 const struct family *const families[] = {&family_llama,
                                          &family_mistral,
                                          &family_qwen2,
@@ -180,6 +184,7 @@ const struct family *const families[] = {&family_llama,
                                          &family_hunyuan_v1_dense,
                                          &family_nemotron_h,
                                          &family_bamba,
+                                         &family_granitemoehybrid,
                                          NULL};
 
 const struct family *family_find(const char *model_type)

@@ -69,12 +69,31 @@ int64_t config_count_blocks(const struct config *c)
     return known ? n : 0;
 }
 
+/* A layer is one block, or where the class has an MLP in every layer a mixer and that. */
 static void read_blocks(const struct config *c, struct model_spec *h, const json_t *list)
 {
     const char *letters = json_string_value(list);
-    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++)
-        h->layers[l].kinds = letters ? kind_of_letter(c, letters[l])
-                                     : kind_of_name(c, json_array_get(list, (size_t)l));
+    unsigned also = config_flag(c, "mlp_everywhere", 0) ? KIND_mlp : 0;
+    for (int64_t l = 0; l < h->num_hidden_layers && !c->e->set; l++) {
+        unsigned kind = letters ? kind_of_letter(c, letters[l])
+                                : kind_of_name(c, json_array_get(list, (size_t)l));
+        if (kind == also)
+            err_set(c->e,
+                    "config.json: %s has \"mlp\", but with model_type %s every layer has attention "
+                    "or a Mamba mixer besides its MLP",
+                    config_spelled(c, "layers_block_type"), c->family->name);
+        h->layers[l].kinds = kind | also;
+    }
+}
+
+/* Of a class that has experts beside Mamba layers: none, so far. */
+static void refuse_experts(const struct config *c)
+{
+    int64_t experts = config_int(c, "num_experts", 0, axis_rows[AXIS_X].most, 0);
+    if (experts && !family_has_axis(c->family, AXIS_X) && !c->e->set)
+        err_set(c->e,
+                "config.json: %s is %lld; model_type %s is not supported with experts, only with 0",
+                config_spelled(c, "num_experts"), (long long)experts, c->family->name);
 }
 
 /* attn_layer_indices: the layers listed have attention, the others Mamba. */
@@ -101,6 +120,7 @@ static void read_indices(const struct config *c, struct model_spec *h, const jso
 void config_read_mixers(const struct config *c, struct model_spec *h)
 {
     json_t *blocks = blocks_listed(c), *indices = config_value(c, "attn_layer_indices");
+    refuse_experts(c);
     if (blocks && !c->e->set)
         read_blocks(c, h, blocks);
     if (indices && !c->e->set)

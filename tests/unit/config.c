@@ -204,6 +204,13 @@ static void test_rules(void)
         "'rope_parameters':{'rope_theta':500,'partial_rotary_factor':0.25}}",
         h.dt_min == 0.25 && isinf(h.dt_max) && h.layers[31].kinds == (KIND_mamba | KIND_mlp) &&
             h.layers[0].mamba_head_dim == 32 && h.ropes[0].dims == 32);
+    READS("{'model_type':'granitemoehybrid','num_local_experts':0,'num_hidden_layers':2,"
+          "'layer_types':['mamba','attention'],'position_embedding_type':'nope',"
+          "'attention_multiplier':0.5,'residual_multiplier':0.25}",
+          h.num_hidden_layers == 2 && h.layers[0].kinds == (KIND_mamba | KIND_mlp) &&
+              h.layers[1].kinds == KIND_any && h.layers[1].rope == -1 &&
+              h.layers[1].attention_scale == 0.5 && h.residual_scale == 0.25 &&
+              h.layers[0].intermediate_size == 1024 && h.layers[0].mamba_head_dim == 64);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -289,6 +296,12 @@ static void test_refusals(void)
          "attn_layer_indices is 9; it must be a list of layers"},
         {"{'model_type':'bamba','time_step_limit':[2,1]}",
          "time_step_limit is [2,1]; it must be the least and the largest time step"},
+        {"{'model_type':'granitemoehybrid','layer_types':['mamba']}",
+         "num_local_experts is 8; model_type granitemoehybrid is not supported with experts"},
+        {"{'model_type':'granitemoehybrid','num_local_experts':0,'layer_types':['mlp']}",
+         "layer_types has \"mlp\", but with model_type granitemoehybrid every layer has attention"},
+        {"{'model_type':'granitemoehybrid','position_embedding_type':'rope'}",
+         "position_embedding_type \"rope\" changes the function"},
         {"{'model_type':'bamba','mamba_n_heads':7}",
          "mamba_d_head is missing and cannot be derived: 8192 is not a multiple of mamba_n_heads "
          "7"},

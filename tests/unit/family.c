@@ -109,6 +109,10 @@ static void test_golden_families(void)
 
 /* ---- parameter counts of published models; those of the Minitron papers: search.c */
 
+/* Ten layers of Granite 4.0-H, of which the sixth has attention. */
+#define MAMBAS "'mamba','mamba','mamba','mamba'"
+#define GRANITE_10 MAMBAS ",'mamba','attention'," MAMBAS
+
 static void test_published_counts(void)
 {
     static const struct {
@@ -181,6 +185,12 @@ static void test_published_counts(void)
          "'num_attention_heads':40,'mamba_head_dim':80,'hybrid_override_pattern':"
          "'M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-'}",
          8888227328, 8888227328 - 2 * 131072 * 4480},
+        {"Granite-4.0-H-Micro",
+         "{'model_type':'granitemoehybrid','vocab_size':100352,'hidden_size':2048,"
+         "'num_key_value_heads':8,'num_local_experts':0,'shared_intermediate_size':8192,"
+         "'mamba_n_heads':64,'mamba_d_state':128,'tie_word_embeddings':true,'layer_types':"
+         "[" GRANITE_10 "," GRANITE_10 "," GRANITE_10 "," GRANITE_10 "]}",
+         3191396096, 3191396096 - 100352 * 2048},
         {"Bamba-9B",
          "{'model_type':'bamba','vocab_size':128256,'attn_layer_indices':[9,18,27],"
          "'mamba_d_state':128}",
