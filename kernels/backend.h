@@ -40,6 +40,7 @@ struct backend {
     void (*spread)(struct exec *x, void *values, int64_t n, size_t size);
     void (*exchanged)(struct exec *x);
 
+    const char *(*algorithms_for)(const struct exec *x);
     struct slow_products (*slow_products)(const struct exec *x); /* NULL: none is slow */
     int64_t (*loss_chunk)(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                           int64_t hidden);

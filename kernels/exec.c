@@ -131,6 +131,12 @@ struct slow_products exec_slow_products(const struct exec *x)
     return b->slow_products ? b->slow_products(x) : (struct slow_products){0};
 }
 
+const char *exec_algorithms_for(const struct exec *x)
+{
+    const struct backend *b = backend_of(x);
+    return b->algorithms_for ? b->algorithms_for(x) : NULL;
+}
+
 int64_t loss_chunk(const struct exec *x, int64_t vocabulary, int64_t teacher_vocabulary,
                    int64_t hidden)
 {

@@ -67,9 +67,20 @@ struct exec {
      * library and computed by a plain kernel; NULL: nobody is told */
     void (*tell)(void *user, const char *what);
     void *tell_user;
+    /* how matrix products are computed; NULL: as the device's library suggests first */
+    const struct algorithms *algorithms;
     /* spent so far in each op, forward and backward (on a CUDA device: in launching it) */
     double seconds[OP_COUNT][2];
     struct err err;
+};
+/* Algorithms of matrix products by kind of product, both as text of one line; they are those of
+ * exec_algorithms_for. find: the algorithm as chosen before, or NULL. chosen: takes note that it
+ * was the fastest, by time, when the product first occurred; NULL: products that are not known get
+ * the library's first suggestion. */
+struct algorithms {
+    const char *(*find)(void *user, const char *product);
+    void (*chosen)(void *user, const char *product, const char *algorithm);
+    void *user;
 };
 /* Far more threads than is useful; OpenMP ends the process if it cannot start as many as requested.
  */
@@ -104,6 +115,9 @@ struct slow_products {
     int64_t size, multiple, refused;
 };
 struct slow_products exec_slow_products(const struct exec *x);
+/* The library, its release and the device that algorithms are of: "cuBLASLt 130100 on NVIDIA H200".
+ * NULL: there is no choice. */
+const char *exec_algorithms_for(const struct exec *x);
 /* memory of the matrix library besides operands: packed panels and generated code; measured with
  * oneDNN 2.6 */
 int64_t exec_library_bytes(const struct exec *x);

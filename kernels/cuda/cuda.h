@@ -45,10 +45,11 @@ struct gpu {
     size_t workspace_bytes;
     void *workspace; /* of matrix products */
     struct matmul_cache *products;
+    char algorithms_for[300]; /* see exec_algorithms_for */
     struct slow_products slow;
     struct exchange *exchange; /* with the devices of other processes, or NULL */
 };
-int matmul_open(struct gpu *g);
+int matmul_open(struct gpu *g, const char *card);
 void matmul_close(struct gpu *g);
 
 /* nccl.cu: see backend.h */

@@ -67,7 +67,7 @@ static int cuda_open(struct exec *x)
                    "make a stream"))
         return -1;
     g->major = p.major;
-    return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g);
+    return !device_fits(g, &p) || stages_open(g) ? -1 : matmul_open(g, p.name);
 }
 
 static void cuda_close(struct exec *x)
@@ -213,6 +213,8 @@ static void cuda_replay(struct exec *x, struct exec_graph *g)
 
 static struct slow_products cuda_slow_products(const struct exec *x) { return x->gpu->slow; }
 
+static const char *cuda_algorithms_for(const struct exec *x) { return x->gpu->algorithms_for; }
+
 static const struct kernel *const cuda_kernels[OP_COUNT] = {
 #define OP(name, inputs, weights, traits, reads, memo) &name##_cuda,
 #include "../ops.def"
@@ -241,6 +243,7 @@ const struct backend cuda_backend = {
     .reduce = exchange_reduce,
     .spread = exchange_spread,
     .exchanged = exchange_finish,
+    .algorithms_for = cuda_algorithms_for,
     .slow_products = cuda_slow_products,
     .loss_chunk = cuda_loss_chunk,
 };

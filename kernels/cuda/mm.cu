@@ -7,28 +7,9 @@
  * size works, but rows that are not a multiple of 16 bytes get slower algorithms: the first such
  * size is remembered for exec_slow_products. plain_product (mm_plain.cu) computes products for
  * which the library has no algorithm; these are remembered too. Factors of different types are
- * refused.
- *
- * The library's first suggestion is used, without timing the others: a choice by time would differ
- * from run to run, and the results with it. */
-#include <cublasLt.h>
+ * refused. */
+#include "mm.h"
 
-#include "cuda.h"
-
-struct shape {
-    int64_t M, N, K, lda, ldb, ldc;
-    /* in, out: enum dtype; alignment of A, B, C and D in bytes, at most 16 */
-    int32_t ta, tb, in, out, alignment[3];
-    int32_t has_beta;
-};
-struct product {
-    struct shape shape;
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t a, b, c;
-    cublasLtMatmulAlgo_t algo;
-    int plain; /* the library has no algorithm */
-    struct product *next;
-};
 enum { BUCKETS = 1024 };
 struct matmul_cache {
     cublasLtHandle_t library;
@@ -42,8 +23,12 @@ static int check(struct err *e, cublasStatus_t status, const char *what)
                : err_set(e, "cuBLASLt cannot %s: status %d", what, (int)status);
 }
 
-int matmul_open(struct gpu *g)
+cublasLtHandle_t products_library(const struct gpu *g) { return g->products->library; }
+
+int matmul_open(struct gpu *g, const char *card)
 {
+    snprintf(g->algorithms_for, sizeof g->algorithms_for, "cuBLASLt %zu on %s",
+             cublasLtGetVersion(), card);
     g->workspace_bytes = (size_t)(g->major >= 9 ? 32 : 4) << 20;
     g->products = (struct matmul_cache *)calloc(1, sizeof *g->products);
     if (!g->products)
@@ -97,7 +82,7 @@ static int layouts_create(struct product *p)
                                       s->ldc);
 }
 
-static void refuse(const struct op_args *c, struct product *p)
+void product_refuse(const struct op_args *c, struct product *p)
 {
     const struct shape *s = &p->shape;
     char what[160];
@@ -111,47 +96,8 @@ static void refuse(const struct op_args *c, struct product *p)
     c->x->tell(c->x->tell_user, what);
 }
 
-static int algo_choose(const struct op_args *c, struct product *p)
-{
-    const struct gpu *g = c->x->gpu;
-    const struct shape *s = &p->shape;
-    const struct {
-        cublasLtMatmulPreferenceAttributes_t name;
-        int32_t bytes;
-    } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, s->alignment[1]},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, s->alignment[0]},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, s->alignment[2]},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, s->alignment[2]}};
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t best = {};
-    uint64_t workspace = g->workspace_bytes;
-    /* split sums: in f32 */
-    uint32_t joined = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
-                      (s->out == DT_F32 ? CUBLASLT_REDUCTION_SCHEME_INPLACE : 0);
-    int found = 0;
-    if (cublasLtMatmulPreferenceCreate(&preference))
-        return -1;
-    int failed = cublasLtMatmulPreferenceSetAttribute(preference,
-                                                      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                      &workspace, sizeof workspace) ||
-                 cublasLtMatmulPreferenceSetAttribute(preference,
-                                                      CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                                      &joined, sizeof joined);
-    for (const auto &a : alignments) {
-        uint32_t bytes = (uint32_t)a.bytes;
-        failed |= cublasLtMatmulPreferenceSetAttribute(preference, a.name, &bytes, sizeof bytes);
-    }
-    if (!failed && (cublasLtMatmulAlgoGetHeuristic(g->products->library, p->desc, p->b, p->a, p->c,
-                                                   p->c, preference, 1, &best, &found) ||
-                    !found || best.state))
-        refuse(c, p);
-    else
-        p->algo = best.algo;
-    cublasLtMatmulPreferenceDestroy(preference);
-    return failed ? -1 : 0;
-}
-
-static struct product *product_new(const struct op_args *c, const struct shape *s)
+static struct product *product_new(const struct op_args *c, const struct shape *s,
+                                   const struct factors *f)
 {
     struct product *p = (struct product *)calloc(1, sizeof *p);
     cublasComputeType_t compute = s->in == DT_F32 && c->x->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
@@ -166,14 +112,15 @@ static struct product *product_new(const struct op_args *c, const struct shape *
                                        sizeof first) ||
         cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second,
                                        sizeof second) ||
-        layouts_create(p) || algo_choose(c, p)) {
+        layouts_create(p) || algorithm_choose(c, p, f)) {
         product_free(p);
         return NULL;
     }
     return p;
 }
 
-static struct product *product_get(const struct op_args *c, const struct shape *s)
+static struct product *product_get(const struct op_args *c, const struct shape *s,
+                                   const struct factors *f)
 {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof *s; i++)
@@ -182,7 +129,7 @@ static struct product *product_get(const struct op_args *c, const struct shape *
     for (struct product *p = *bucket; p; p = p->next)
         if (!memcmp(&p->shape, s, sizeof *s))
             return p;
-    struct product *p = product_new(c, s);
+    struct product *p = product_new(c, s, f);
     if (p) {
         p->next = *bucket;
         *bucket = p;
@@ -209,6 +156,14 @@ static void remember_odd(struct gpu *g, const struct shape *s)
         }
 }
 
+cublasStatus_t product_run(const struct gpu *g, const struct product *p,
+                           const cublasLtMatmulAlgo_t *algo, const struct factors *f, void *D)
+{
+    return cublasLtMatmul(g->products->library, p->desc, &f->alpha, f->B, p->b, f->A, p->a,
+                          &f->beta, f->C, p->c, D, p->c, algo, g->workspace, g->workspace_bytes,
+                          g->stream);
+}
+
 int cuda_mm_plus(const struct op_args *c, char ta, char tb, int64_t M, int64_t N, int64_t K,
                  float alpha, const void *A, enum dtype a, int64_t lda, const void *B, enum dtype b,
                  int64_t ldb, float beta, const void *C, void *D, enum dtype ct, int64_t ldc)
@@ -226,17 +181,16 @@ int cuda_mm_plus(const struct op_args *c, char ta, char tb, int64_t M, int64_t N
     s.alignment[0] = alignment_of(A), s.alignment[1] = alignment_of(B),
     s.alignment[2] = min(alignment_of(C), alignment_of(D));
     remember_odd(g, &s);
-    struct product *p = product_get(c, &s);
+    struct factors f = {A, B, C, alpha, beta};
+    struct product *p = product_get(c, &s, &f);
     if (!p)
         return err_set(&c->x->err, "cuBLASLt cannot describe a product of %lld x %lld x %lld (%s)",
                        (long long)M, (long long)N, (long long)K, dtype_name(a));
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     if (!p->plain)
-        status = cublasLtMatmul(g->products->library, p->desc, &alpha, B, p->b, A, p->a, &beta, C,
-                                p->c, D, p->c, &p->algo, g->workspace, g->workspace_bytes,
-                                g->stream);
+        status = product_run(g, p, &p->algo, &f, D);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH)
-        refuse(c, p);
+        product_refuse(c, p);
     if (p->plain)
         return plain_product(c, ta, tb, M, N, K, alpha, A, a, lda, B, ldb, beta, C, D, ct, ldc), 0;
     return check(&c->x->err, status, "multiply");

@@ -88,6 +88,8 @@ static void exec_begin(struct tool *t)
     t->exec.tf32 = !strcmp(t->compute, "tf32");
     if (t->exec.tf32 || !strcmp(t->compute, "f32"))
         t->exec.compute = DT_F32;
+    if (t->algorithms)
+        tool_algorithms(t);
     t->exec_is_open = 1;
 }
 

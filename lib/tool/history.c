@@ -17,6 +17,7 @@ static const char *const options[] = {
     "adam-beta1",
     "adam-beta2",
     "adam-epsilon",
+    "algorithms",
     "any-model",
     "any-tokenizer",
     "batch",

@@ -34,6 +34,11 @@ static void tool_common_options(struct tool *t)
           "arithmetic; auto: f32 on the CPU; on a GPU bf16, with f32 sums and f32 master weights",
           OPT_SILENT_ID}}, /* hist and id record what it resolves to, see step_id */
         {TOOL_COMPUTE | TOOL_MAY_COMPUTE,
+         {"algorithms", OPT_PATH, &t->algorithms, "FILE",
+          "on a GPU, compute matrix products by the fastest algorithms, which are timed once and "
+          "kept in FILE; without it as the library suggests, alike in every run",
+          0}}, /* in hist; it is no parent, since it changes rounding at most */
+        {TOOL_COMPUTE | TOOL_MAY_COMPUTE,
          {"force", OPT_FLAG, &t->force, NULL,
           "start even if the predicted memory is more than is left", OPT_SILENT_ID}},
         {TOOL_LAYERS,
@@ -109,6 +114,8 @@ static void tool_check_usage(struct tool *t)
     if (strcmp(t->device, "cpu") && strcmp(t->device, "cuda"))
         tool_usage(t, "--device must be cpu or cuda, not \"%s\"", t->device);
     tool_check_compute(t);
+    if (t->algorithms && strcmp(t->device, "cuda"))
+        tool_usage(t, "--algorithms is for --device cuda: the CPU has no choice of algorithms");
     if (t->threads < 0 || t->threads > EXEC_THREADS)
         tool_usage(t, "--threads must be from 0 to %d, not %lld", EXEC_THREADS,
                    (long long)t->threads);
@@ -227,6 +234,7 @@ int tool_finish(struct tool *t)
     json_decref(t->steps);
     json_decref(t->facts);
     json_decref(t->recorded);
+    json_decref(t->choices);
     options_free(&t->options);
     free(t);
     world_finish();

@@ -42,7 +42,7 @@ struct tool_desc {
 };
 enum {
     TOOL_OUTPUT = 1,      /* -o/--output FILE (default: stdout), --compress auto|none|N */
-    TOOL_COMPUTE = 2,     /* --threads N, --device cpu|cuda, --compute, --force */
+    TOOL_COMPUTE = 2,     /* --threads N, --device cpu|cuda, --compute, --algorithms, --force */
     TOOL_MAY_COMPUTE = 4, /* the same; provenance has them only if tool_exec was called */
     TOOL_MODEL = 8,       /* reads directories: --ignore-key K */
     TOOL_WORLD = 16,      /* works as several processes (lib/base/world.h): --deadline SECONDS */

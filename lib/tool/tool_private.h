@@ -1,5 +1,6 @@
 /* Shared by the files of the frame: tool.c (options, the end), messages.c, output.c (streams and
- * their provenance), compute.c (device, threads, memory), progress.c, world.c (several processes).
+ * their provenance), compute.c (device, threads, memory), algorithms.c, progress.c, world.c
+ * (several processes).
  */
 #ifndef PARE_TOOL_PRIVATE_H
 #define PARE_TOOL_PRIVATE_H
@@ -15,12 +16,14 @@ struct tool {
     struct exec exec;
     int exec_is_open, is_limited, quiet, force, stream_layers, help, version, stdin_taken;
     int64_t threads, deadline;
-    const char *output, *compress, *device, *compute;
-    struct opt common[13];
+    const char *output, *compress, *device, *compute, *algorithms;
+    struct opt common[14];
     struct opt_list ignored; /* keys of config.json */
     json_t *inputs, *steps;  /* [{path, id}], and the steps of all parents (steps.h) */
     json_t *facts;           /* see tool_identify; NULL: none */
     json_t *recorded;        /* see tool_record; NULL: none */
+    json_t *choices;         /* what the file of --algorithms holds */
+    struct algorithms choose;
     struct st_out *outputs[TOOL_OUTPUTS];
     int n_outputs;
     struct progress {
@@ -50,6 +53,8 @@ void tool_join(struct tool *t);
 void tool_agree(struct tool *t);
 /* threads unless --threads is given */
 int tool_threads(void);
+/* algorithms.c: the open device computes products as --algorithms says */
+void tool_algorithms(struct tool *t);
 /* What --compute resolves to: "f32", "tf32" or "bf16". */
 const char *tool_compute_name(struct tool *t);
 

@@ -3,6 +3,16 @@
 
 #include <vector>
 
+/* Of any product: one that sums in double, one in float, which is the fastest, and one that does
+ * not run. */
+enum { IN_DOUBLE, IN_FLOAT, BROKEN, ALGORITHMS };
+static const double milliseconds[ALGORITHMS] = {2, 1, 0};
+
+static double rounded(double sum, uint32_t number)
+{
+    return number == IN_FLOAT ? (double)(float)sum : sum;
+}
+
 struct emulated_library {
     int unused;
 };
@@ -113,11 +123,28 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (!has_types(d, a, b, out) ||
         (d->compute == CUBLAS_COMPUTE_32F && (a->ld % 2 || b->ld % 2 || out->ld % 2)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    *found = 1;
-    results[0] = cublasLtMatmulHeuristicResult_t{};
-    memcpy(results[0].algo.alignment, p->alignment, sizeof p->alignment);
+    for (; *found < wanted && *found < ALGORITHMS; ++*found) {
+        cublasLtMatmulHeuristicResult_t *r = &results[*found];
+        *r = cublasLtMatmulHeuristicResult_t{};
+        memcpy(r->algo.alignment, p->alignment, sizeof p->alignment);
+        r->algo.number = (uint32_t)*found;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t out,
+                                       const cublasLtMatmulAlgo_t *algo,
+                                       cublasLtMatmulHeuristicResult_t *result)
+{
+    *result = cublasLtMatmulHeuristicResult_t{};
+    return algo->number < ALGORITHMS && shapes_fit(d, a, b, out) && has_types(d, a, b, c)
+               ? CUBLAS_STATUS_SUCCESS
+               : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+size_t cublasLtGetVersion(void) { return 1; }
 
 static double value_at(const void *p, cudaDataType_t type, int64_t i)
 {
@@ -152,9 +179,9 @@ static std::vector<double> rows_of(const void *p, const emulated_layout &l, int 
     return v;
 }
 
-static void multiply(emulated_product d, float alpha, const void *A, emulated_layout a,
-                     const void *B, emulated_layout b, float beta, const void *C, emulated_layout c,
-                     void *D)
+static void multiply(emulated_product d, uint32_t number, float alpha, const void *A,
+                     emulated_layout a, const void *B, emulated_layout b, float beta, const void *C,
+                     emulated_layout c, void *D)
 {
     std::vector<double> x = rows_of(A, a, d.transposed[0]), y = rows_of(B, b, !d.transposed[1]);
     uint64_t k = d.transposed[0] ? a.rows : a.cols;
@@ -162,7 +189,7 @@ static void multiply(emulated_product d, float alpha, const void *A, emulated_la
         for (uint64_t i = 0; i < c.rows; i++) {
             double s = 0;
             for (uint64_t l = 0; l < k; l++)
-                s += x[i * k + l] * y[j * k + l];
+                s = rounded(s + x[i * k + l] * y[j * k + l], number);
             int64_t at = (int64_t)(j * (uint64_t)c.ld + i);
             value_set(D, c.type, at,
                       (double)alpha * s + (beta != 0 ? (double)beta * value_at(C, c.type, at) : 0));
@@ -188,9 +215,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
         !is_within(C, c, aligned[2]) || !is_within(D, c, aligned[3]) ||
         !emulated_is_device(workspace, workspace_bytes))
         return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (algo->number >= BROKEN)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    uint32_t number = algo->number;
     emulated_product product = *d;
     emulated_layout la = *a, lb = *b, lc = *c;
     float by = *(const float *)alpha, keep = *(const float *)beta;
-    emulated_enqueue([=] { multiply(product, by, A, la, B, lb, keep, C, lc, D); });
+    emulated_enqueue([=] {
+        emulated_milliseconds += milliseconds[number];
+        multiply(product, number, by, A, la, B, lb, keep, C, lc, D);
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

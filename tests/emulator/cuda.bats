@@ -53,6 +53,44 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     [[ $stderr == "bench: "*"no algorithm"* ]]
 }
 
+@test "--algorithms: products are timed once; the file that keeps them gives the same bits" {
+    golden_run --device cuda --max-steps 4 -o first.tsz
+    golden_run --device cuda --max-steps 4 --algorithms kept.json -o timed.tsz
+    cp kept.json before.json
+    [ "$(grep -c '"bf16 [NT] [NT] .* to ' kept.json)" -gt 10 ]
+    golden_run --device cuda --max-steps 4 --algorithms kept.json -o again.tsz
+    cmp kept.json before.json
+    cmp timed.tsz again.tsz
+    "$BIN/ts-dump" --hist timed.tsz | grep -q -e '--algorithms kept.json'
+    # rounding at most changes: not the id
+    id() { "$BIN/ts-dump" "$1" | grep '^id'; }
+    [ "$(id first.tsz)" = "$(id timed.tsz)" ]
+    # the emulator's fastest is its second, which ends in 1 and 0
+    nvidia-smi -L > /dev/null 2>&1 ||
+        [ "$(grep -c '0100000000000000"' kept.json)" = "$(grep -c ' to ' kept.json)" ]
+    # a run that ends early has kept what it timed
+    golden_run --device cuda --max-steps 2 --algorithms cut.json --output-dir cut
+    golden_run --device cuda --max-steps 4 --algorithms cut.json -o resumed.tsz
+    diff <(sort cut.json) <(sort kept.json)
+}
+
+@test "--algorithms: files of another card, of none, and of no algorithms are refused" {
+    of() {
+        run "-$1" --separate-stderr "$BIN/eval-ppl" "$TEACHER" data.tsz "${@:3}"
+        [[ $stderr == *"$2"* ]]
+    }
+    of 2 "--algorithms is for --device cuda" --algorithms a.json
+    of 0 "" --device cuda --algorithms a.json
+    sed 's/"for": "[^"]*"/"for": "another"/' a.json > b.json
+    of 1 "b.json is of another, not cuBLASLt" --device cuda --algorithms b.json
+    of 1 "not valid JSON" --device cuda --algorithms data.tsz
+    echo '{"products": {}}' > c.json
+    of 1 "c.json has no algorithms" --device cuda --algorithms c.json
+    sed 's/: "[0-9a-f]*"/: "00ff"/' a.json > d.json
+    of 1 "by the algorithm that was stored for it" --device cuda --algorithms d.json
+    of 1 "cannot write nowhere/a.json" --device cuda --algorithms nowhere/a.json
+}
+
 @test "packed weights are widened on their way to the device" {
     tiny="env PYTHONPATH=$G/../tools:$G/../hf python3 $G/../tools/gguf.py"
     $tiny tiny tiny

@@ -218,6 +218,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
+/* The clock of events: what matrix products are said to take, not what they do, so that a choice by
+ * time is the same in every run. */
+extern double emulated_milliseconds;
 cudaError_t emulated_allow_shared(const void *kernel, int bytes);
 template <class F>
 static inline cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute which, int value)

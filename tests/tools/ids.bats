@@ -186,8 +186,8 @@ setup() {
         ts-cat any-model
         kd-train any-tokenizer teacher-dtype recompute eval-data eval-steps log output-dir
         kd-train save-steps resume overwrite logging-steps adapter"
-    common=" output compress threads device compute force stream-layers deadline ignore-key quiet"
-    common+=" help version "
+    common=" output compress threads device compute algorithms force stream-layers deadline"
+    common+=" ignore-key quiet help version "
 }
 
 base() {        # base TOOL OPTION OPERAND: how the tool is run, but for that option

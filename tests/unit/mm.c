@@ -1,5 +1,8 @@
 /* What the ops stand on: the matrix product of the CPU against sums in double precision, and the
- * number of tokens that a loss takes at a time on each device. */
+ * number of tokens that a loss takes at a time on each device, and the algorithms of a device's
+ * products. */
+#include <string.h>
+
 #include "check.h"
 #include "reference/reference.h"
 
@@ -65,6 +68,92 @@ static void test_chunk(const struct exec *cpu, const struct exec *cuda)
     }
 }
 
+/* ---- algorithms */
+
+enum { ROWS = 24, SIDE = 640, KINDS = 2, TEXT = 300 };
+
+static struct {
+    char product[TEXT], algorithm[TEXT];
+} noted[KINDS];
+static int n_noted, n_sought;
+
+static const char *find(void *user, const char *product)
+{
+    (void)user;
+    n_sought++;
+    for (int i = 0; i < n_noted; i++)
+        if (!strcmp(noted[i].product, product))
+            return noted[i].algorithm;
+    return NULL;
+}
+
+static void note(void *user, const char *product, const char *algorithm)
+{
+    (void)user;
+    if (n_noted < KINDS) {
+        snprintf(noted[n_noted].product, TEXT, "%s", product);
+        snprintf(noted[n_noted].algorithm, TEXT, "%s", algorithm);
+    }
+    n_noted++;
+}
+
+/* x W^T, then added to y as x + x W^T is, on a device newly opened. Returns its error. */
+static struct err products_with(const struct algorithms *a, float y[ROWS * SIDE])
+{
+    static float values[SIDE * SIDE];
+    struct rng r = rng_open(7, 0);
+    struct arena room = {0};
+    struct exec x;
+    struct err e = {0};
+    exec_open(&x, DEVICE_CUDA, 1);
+    x.compute = DT_F32;
+    x.algorithms = a;
+    for (int i = 0; i < SIDE * SIDE; i++)
+        values[i] = (float)rng_normal(&r);
+    exec_arena(&x, &room, (SIDE * SIDE + 3 * ROWS * SIDE) * sizeof(float), &e);
+    float *w = arena_take(&room, SIDE * SIDE * sizeof *w),
+          *in = arena_take(&room, ROWS * SIDE * sizeof *in),
+          *once = arena_take(&room, ROWS * SIDE * sizeof *once),
+          *twice = arena_take(&room, ROWS * SIDE * sizeof *twice);
+    exec_put(&x, w, values, sizeof values);
+    exec_put(&x, in, values, ROWS * SIDE * sizeof *in);
+    struct op_args c = {.x = &x, .rows = ROWS};
+    c.w[0] = (struct operand){.dtype = DT_F32, .v = w, .rows = SIDE, .cols = SIDE};
+    c.in[0] = (struct operand){.dtype = DT_F32, .v = in, .rows = ROWS, .cols = SIDE};
+    c.out = (struct operand){.dtype = DT_F32, .v = once, .rows = ROWS, .cols = SIDE};
+    op_forward(OP_linear, &c);
+    c.in[1] = c.out;
+    c.out.v = twice;
+    op_forward(OP_linear, &c);
+    exec_get(&x, y, twice, ROWS * SIDE * sizeof *y);
+    e = x.err;
+    arena_close(&room);
+    exec_close(&x);
+    return e;
+}
+
+/* A kind of product is timed once, whatever it is added to; what was noted then is what is computed
+ * in another run, to the same bits; what does not work is refused. */
+static void test_algorithms(void)
+{
+    static float first[ROWS * SIDE], known[ROWS * SIDE], timed[ROWS * SIDE], again[ROWS * SIDE];
+    const struct algorithms choose = {find, note, NULL}, keep = {find, NULL, NULL};
+    CHECK(!products_with(NULL, first).set && !products_with(&keep, known).set &&
+              !memcmp(first, known, sizeof first) && n_sought == 2,
+          "algorithms that are only looked up change what is not known");
+    CHECK(!products_with(&choose, timed).set && n_noted == 1, "%d kinds of product timed, not 1",
+          n_noted);
+    CHECK(!products_with(&keep, again).set && !memcmp(timed, again, sizeof timed),
+          "a known algorithm gives other values than when it was chosen");
+    CHECK(!products_with(&choose, again).set && n_noted == 1, "a known product is timed again");
+    memset(noted[0].algorithm, 'f', strlen(noted[0].algorithm));
+    struct err e = products_with(&keep, again);
+    CHECK(e.set && strstr(e.msg, noted[0].product), "an impossible algorithm: %s", e.msg);
+    noted[0].algorithm[5] = 0;
+    e = products_with(&keep, again);
+    CHECK(e.set && strstr(e.msg, noted[0].product), "half of an algorithm: %s", e.msg);
+}
+
 int main(void)
 {
     struct exec cpu, device;
@@ -74,7 +163,9 @@ int main(void)
     CHECK(exec_open(&cpu, DEVICE_CPU, 1) == 0, "cannot open the CPU");
     test_product();
     test_chunk(&cpu, has_cuda ? &device : NULL);
-    if (has_cuda)
+    if (has_cuda) {
         exec_close(&device);
+        test_algorithms();
+    }
     return check_report();
 }
