@@ -57,7 +57,7 @@ static void run(struct tool_repair *r, const struct repair_io *io)
     if (!done.fitted)
         tool_note(r->t, "nothing was refitted: on these tokens the cut changes nothing that the "
                         "matrices could make up for; for removed layers only a layer before them "
-                        "can, and none behind which a norm or a gate follows");
+                        "can, and only if no norm or gate follows its matrices");
     else
         tool_note(r->t,
                   "refitted %" PRId64 " matri%s on %" PRId64
