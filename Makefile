@@ -209,8 +209,8 @@ check-hf: all           ## checks against transformers, tokenizers, peft (PYTHON
 check-smollm2: all      ## checks figures of SmolLM2-135M-Instruct (TEXTS= has wikitext-2 raw)
 	sh tests/smollm2/check $(TEXTS)
 
-check-gemma3: all       ## checks figures of Gemma 3 270M (TEXTS= has wikitext-2 raw)
-	sh tests/gemma3/check $(TEXTS)
+check-gemma3: all       ## checks figures of Gemma 3 270M (TEXTS= has wikitext-2 raw; LLAMA=)
+	LLAMA=$(wildcard $(LLAMA)) sh tests/gemma3/check $(TEXTS)
 
 check-lm-eval: all      ## checks eval-choice against lm-evaluation-harness (PYTHON= has lm_eval)
 	PYTHON=$(PYTHON) sh tests/lm_eval/check $(ITEMS)
