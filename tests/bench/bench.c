@@ -14,7 +14,8 @@
  *
  * With --device cuda (--compute) the shapes have the batches of GPU practice, FLOPs count half of
  * the square, and no FMA loop runs; --ops adds a line for each op, compared with the device's
- * limits measured in the same run. */
+ * limits measured in the same run, and --algorithms times the algorithms of products, as that of
+ * the tools does, but keeps none. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,20 @@ static void must(int failed)
         exit(1);
     }
 }
+
+/* No algorithm is known before, and none is kept after. */
+static const char *find_none(void *unused, const char *product)
+{
+    (void)unused, (void)product;
+    return NULL;
+}
+
+static void keep_none(void *unused, const char *product, const char *algorithm)
+{
+    (void)unused, (void)product, (void)algorithm;
+}
+
+static const struct algorithms timed = {find_none, keep_none, NULL};
 
 static void tell(void *unused, const char *what)
 {
@@ -83,7 +98,7 @@ static void make_model(struct model *m, const struct shape *s)
 
 struct options {
     char task[16], first[16], second[16];
-    int steps, recompute, threads, ops, profile;
+    int steps, recompute, threads, ops, profile, algorithms;
     int64_t batch, length;
     enum device device;
     const char *compute, *states; /* NULL: none */
@@ -276,16 +291,17 @@ static void print_device(struct row *r, const char *name, int steps, int with_op
                1e3 * (median - of_ops), (median - of_ops) / median);
     }
     const struct slow_products slow = exec_slow_products(&x);
+    const char *algorithms = x.algorithms ? "timed" : "first";
     const char *yes_or_no = recompute ? "true" : "false";
     printf("{\"row\":\"%s\",\"compute\":\"%s\",\"recompute\":%s,\"batch\":%lld,\"seq\":%lld,"
-           "\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
+           "\"algorithms\":\"%s\",\"tokens_per_second\":%.1f,\"step_ms\":%.2f,\"tflops\":%.2f,"
            "\"mfu_of_989\":%.4f,\"used_gb\":%.6f,\"predicted_gb\":%.6f,\"product_tflops\":%.1f,"
            "\"copy_gb_per_second\":%.1f,\"slow_size\":%lld,\"refused_products\":%lld}\n",
            name, x.tf32 ? "tf32" : dtype_name(x.compute), yes_or_no, (long long)r->s->B,
-           (long long)r->s->T, tokens / median, 1e3 * median, r->flops * tokens / median / 1e12,
-           r->flops * tokens / median / 989e12, 1e-9 * (double)(r->device - exec_available(&x)),
-           1e-9 * (double)r->predicted_there, c.product / 1e12, c.copy / 1e9, (long long)slow.size,
-           (long long)slow.refused);
+           (long long)r->s->T, algorithms, tokens / median, 1e3 * median,
+           r->flops * tokens / median / 1e12, r->flops * tokens / median / 989e12,
+           1e-9 * (double)(r->device - exec_available(&x)), 1e-9 * (double)r->predicted_there,
+           c.product / 1e12, c.copy / 1e9, (long long)slow.size, (long long)slow.refused);
     if (slow.refused)
         exit(1);
 }
@@ -374,7 +390,10 @@ static void parse(struct options *o, int argc, char **argv)
     const struct {
         const char *name;
         int *to;
-    } flags[] = {{"--recompute", &o->recompute}, {"--profile", &o->profile}, {"--ops", &o->ops}};
+    } flags[] = {{"--recompute", &o->recompute},
+                 {"--profile", &o->profile},
+                 {"--ops", &o->ops},
+                 {"--algorithms", &o->algorithms}};
     *o = (struct options){.steps = 5, .compute = ""};
     for (int i = 2; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -477,6 +496,7 @@ int main(int argc, char **argv)
     parse(&o, argc, argv);
     must(exec_open(&x, o.device, o.threads));
     x.tell = tell;
+    x.algorithms = o.algorithms ? &timed : NULL;
     if (!strcmp(o.task, "fma"))
         return printf("{\"fma_gflops\":%.1f}\n", fma_gflops(x.threads)) < 0;
     if (!strcmp(o.task, "bf16"))

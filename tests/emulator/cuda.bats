@@ -47,6 +47,7 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     [ "$(grep -c "no algorithm" <<< "$stderr")" = 1 ]
     bench=$BIN/../tests/bench/bench
     "$bench" "eval tiny" --device cuda --steps 1 | grep '"refused_products":0'
+    "$bench" "eval tiny" --device cuda --steps 1 --algorithms | grep '"algorithms":"timed"'
     "$bench" "train hybrid" --device cuda --steps 1 --ops > ops
     [ "$(grep -c -E '"op":"(conv|scan)","direction":"(for|back)ward","calls":[13],' ops)" = 4 ]
     run -1 --separate-stderr "$bench" "eval odd" --device cuda --steps 1
