@@ -28,7 +28,6 @@ static char *wait_to_speak(const char *message)
     enum { SECONDS = 2 };
     if (!world_rank())
         return mem_string(message);
-    unfinished_remove_all();
     signal(SIGTERM, SIG_DFL);
     sleep(SECONDS);
     return mem_format("rank %d on %s: %s", world_rank(), world_host(world_rank()), message);
@@ -41,6 +40,7 @@ _Noreturn void tool_exit(struct tool *t, int status, const char *message)
         if (t->outputs[i])
             st_abandon(t->outputs[i]);
     fflush(stdout);
+    unfinished_remove_all(); /* world_abort does not return */
     char *text = wait_to_speak(message);
     message_print(t, text);
     free(text);

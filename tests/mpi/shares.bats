@@ -70,6 +70,14 @@ refused() {
     same probe-layers "$MODEL" tokens.tsz --batch-size 2 --variants drop-layers
 }
 
+@test "an error leaves nothing unfinished" {
+    OMPI_MCA_btl=self,tcp run processes 2 bash -c 'ulimit -f 1; exec "$@"' - "$BIN/probe-layers" \
+        "$MODEL" tokens.tsz --batch-size 2 --variants 'drop-mlp drop-attention' -o table
+    [ "$status" = 1 ]
+    [[ $output == *"cannot write table.partial: File too large"* ]] || { echo "$output"; false; }
+    [ -z "$(find . -name '.table*')" ]
+}
+
 @test "eval-ppl gives the same figures, also of more processes than batches" {
     run="eval-ppl $MODEL $G/slice/llama/ffn tokens.tsz"
     cmp <(figures_of 2 $run --batch-size 2 --per-sequence) \
