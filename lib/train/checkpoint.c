@@ -99,6 +99,7 @@ static int find_parts(const char *dir, int64_t step, struct err *e)
 int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *head, struct err *e)
 {
     int is_first = world_rank() == 0;
+    struct err unsent = {0};
     char *path = checkpoint_path(dir, c->step, world_rank());
     struct st_out *out = write_part(path, c, head, e);
     if (out && (!is_first || e->set)) {
@@ -109,8 +110,13 @@ int checkpoint_save(const char *dir, const struct checkpoint *c, const json_t *h
         st_abandon(out);
     else if (out)
         st_publish(out);
+    int failed = world_agree(e);
+    /* the others' parts are of no use, and take room; unless it is messages that fail, when the
+     * first part may be there */
+    if (failed && !is_first && !world_wait(&unsent))
+        unlink(path);
     free(path);
-    return world_agree(e);
+    return failed;
 }
 
 /* ---- loading */

@@ -93,6 +93,14 @@ same_numbers() {
     done
 }
 
+@test "a checkpoint that cannot be written leaves no parts, which would take room" {
+    mkdir -p run/checkpoint-2.tsz
+    train 2 --loss ce --max-steps 4 --save-steps 2 --output-dir run --overwrite 2> notes
+    grep 'cannot write run/checkpoint-2.tsz: .*goes on without a checkpoint of step 2' notes
+    [ "$(ls run)" = "$(printf '%s\n' checkpoint-2.tsz checkpoint-4.part-1.tsz checkpoint-4.tsz \
+        log.jsonl model.tsz)" ]
+}
+
 @test "each process keeps its part of the moments" {
     train 1 --loss ce -o of1.tsz 2> of1
     train 4 --loss ce -o of4.tsz 2> of4
