@@ -150,8 +150,8 @@ static inline unsigned blocks_of(int64_t n, int64_t each)
     return (unsigned)((n + each - 1) / each);
 }
 
-/* ---- loads and stores: N values as f32, one by one (N 1) or 16 bytes at once (N == VECTOR<T>,
- * pointer aligned to 16) */
+/* ---- loads and stores: N values as f32, one by one (N 1) or 16 bytes at once (pointer aligned to
+ * 16); of two bytes each, four at once too (aligned to 8) */
 template <class T> constexpr int VECTOR = 16 / (int)sizeof(T);
 
 template <int N> static __device__ __forceinline__ void load(const float *p, float (&v)[N])
@@ -187,18 +187,46 @@ static __device__ __forceinline__ unsigned pack_bf16(float low, float high)
     return u;
 }
 
+template <int PAIRS> static __device__ __forceinline__ void load_pairs(const void *p, unsigned *u)
+{
+    static_assert(PAIRS == 2 || PAIRS == 4, "8 or 16 bytes at a time");
+    if constexpr (PAIRS == 2) {
+        uint2 q = *(const uint2 *)p;
+        u[0] = q.x, u[1] = q.y;
+    } else {
+        uint4 q = *(const uint4 *)p;
+        u[0] = q.x, u[1] = q.y, u[2] = q.z, u[3] = q.w;
+    }
+}
+
 template <int N> static __device__ __forceinline__ void load(const bf16 *p, float (&v)[N])
 {
     if constexpr (N == 1) {
         v[0] = __bfloat162float(*p);
     } else {
-        static_assert(N == 8, "16 bytes at a time");
-        uint4 q = *(const uint4 *)p;
-        const unsigned u[4] = {q.x, q.y, q.z, q.w};
+        unsigned u[N / 2];
+        load_pairs<N / 2>(p, u);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < N / 2; i++) {
             v[2 * i] = __uint_as_float(u[i] << 16);
             v[2 * i + 1] = __uint_as_float(u[i] & 0xffff0000u);
+        }
+    }
+}
+
+template <int N> static __device__ __forceinline__ void load(const __half *p, float (&v)[N])
+{
+    if constexpr (N == 1) {
+        v[0] = __half2float(*p);
+    } else {
+        unsigned u[N / 2];
+        load_pairs<N / 2>(p, u);
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            __half pair[2];
+            memcpy(pair, &u[i], sizeof pair);
+            v[2 * i] = __half2float(pair[0]);
+            v[2 * i + 1] = __half2float(pair[1]);
         }
     }
 }

@@ -14,11 +14,11 @@ template <class W, class T> struct embed_forward {
     template <int N> __device__ void at(int64_t i) const
     {
         entry at = entry_of(i, E);
-        const W *from = w + ids[at.row] * E + at.column;
         float v[N];
+        load(w + ids[at.row] * E + at.column, v);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] = scale * widen(from[k]);
+            v[k] *= scale;
         store(y + i, v);
     }
 };
@@ -28,7 +28,7 @@ template <class W, class T> static void forward(const struct op_args *c)
     int64_t E = c->w[0].cols;
     embed_forward<W, T> f = {(const W *)c->w[0].v, (T *)c->out.v, c->batch->ids, E,
                              c->p.scale.scale};
-    map<T>(c, c->rows * E, aligned16(c->out.v) && E % VECTOR<T> == 0, f);
+    map<T>(c, c->rows * E, aligned16(f.w) && aligned16(f.y) && E % VECTOR<T> == 0, f);
 }
 
 static void embed_fwd(const struct op_args *c)

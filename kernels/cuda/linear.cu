@@ -12,13 +12,13 @@ template <class T> struct fill_bias {
     int64_t M;
     template <int N> __device__ void at(int64_t i) const
     {
-        const float *row = bias + entry_of(i, M).column;
-        float v[N] = {0};
+        float v[N], more[N] = {0};
+        load(bias + entry_of(i, M).column, v);
         if (x)
-            load(x + i, v);
+            load(x + i, more);
 #pragma unroll
         for (int k = 0; k < N; k++)
-            v[k] += row[k];
+            v[k] += more[k];
         store(y + i, v);
     }
 };
@@ -65,7 +65,8 @@ static void linear_fwd(const struct op_args *c)
     if (bias)
         BY_DTYPE(d, T,
                  map<T>(c, c->rows * M,
-                        aligned16(c->in[1].v) && aligned16(c->out.v) && M % VECTOR<T> == 0,
+                        aligned16(bias) && aligned16(c->in[1].v) && aligned16(c->out.v) &&
+                            M % VECTOR<T> == 0,
                         fill_bias<T>{bias, (const T *)c->in[1].v, (T *)c->out.v, M}));
     for (int64_t first = 0; first < M; first += n) {
         n = min(M - first, step);

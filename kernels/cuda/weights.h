@@ -13,9 +13,7 @@ template <class W> struct widen_values {
     template <int N> __device__ void at(int64_t i) const
     {
         float v[N];
-#pragma unroll
-        for (int k = 0; k < N; k++)
-            v[k] = widen(from[i + k]);
+        load(from + i, v);
         store(to + i, v);
     }
 };
@@ -26,13 +24,15 @@ static inline const void *weight_panel(const struct op_args *c, const struct ope
                                        enum dtype activations, float *wide, int64_t first,
                                        int64_t n)
 {
-    int64_t at = first * w->cols;
+    const char *from = (const char *)w->v + first * w->cols * (w->dtype == DT_F32 ? 4 : 2);
     if (w->dtype == activations)
-        return (const char *)w->v + at * (w->dtype == DT_F32 ? 4 : 2);
+        return from;
     if (w->dtype == DT_BF16)
-        map<float>(c, n * w->cols, 1, widen_values<bf16>{(const bf16 *)w->v + at, wide});
+        map<float>(c, n * w->cols, aligned16(from),
+                   widen_values<bf16>{(const bf16 *)(const void *)from, wide});
     else
-        map<float>(c, n * w->cols, 1, widen_values<__half>{(const __half *)w->v + at, wide});
+        map<float>(c, n * w->cols, aligned16(from),
+                   widen_values<__half>{(const __half *)(const void *)from, wide});
     return wide;
 }
 
