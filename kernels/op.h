@@ -199,10 +199,12 @@ struct rope_params {
     int interleaved;
     const float *cos, *sin;
 };
-/* window: how many keys a query sees, up to its own; 0: all of them. cap 0: none */
+/* window: how many keys a query sees, up to its own; 0: all of them. cap 0: none. alibi: scores get
+ * what is due to the key's position in its document (alibi.h); not with a window or cap */
 struct attention_params {
     int64_t heads, kv_heads, head_dim, window;
     float scale, cap;
+    int alibi;
 };
 /* channels, and tokens that an output is made of, the token's own included */
 struct conv_params {

@@ -1,7 +1,8 @@
 /* attention: causal, grouped, windowed, blocked. in q[T,H*D], k[.,K*D], v[.,K*D] -> out [T,H*D];
  * memo: log-sum-exp of the scores, [T,H].
  *
- * score(t, j) = cap(scale * q_t . k_j), cap(s) = cap * tanh(s / cap) where a cap is set; a query at
+ * score(t, j) = cap(scale * q_t . k_j), cap(s) = cap * tanh(s / cap) where a cap is set; or with
+ * ALiBi scale * (q_t . k_j + slope * j), j counted from the start of the document. A query at
  * place p sees keys p - window + 1 .. p, those before the start of its document excepted. Forward
  * is the online softmax (Milakov and Gimelshein 2018; Dao et al. 2022, algorithm 1): a block of
  * queries of all heads that share a kv head is packed as R rows, runs over blocks of KEYS keys and
@@ -19,6 +20,9 @@
 #include "../../lib/base/minmax.h"
 #include "../op.h"
 #include "vecmath.h"
+
+#define FORMULA static inline
+#include "../alibi.h"
 
 enum { ROWS = 192, QUERIES_MIN = 16, QUERIES_MAX = 64, KEYS = 128, DIRECT_ROWS = 8 };
 /* below every score; finite, so that differences stay numbers */
@@ -202,6 +206,31 @@ static void cap_scores(float *restrict s, int64_t n, float cap)
         s[i] = cap * vec_tanh(s[i] * inverse);
 }
 
+/* ALiBi: what is due to the positions of keys from `key` on. Those that a row does not see get
+ * something finite. */
+static void add_positions(const struct shape *s, const struct block *b, float *restrict x,
+                          int64_t key, int64_t n)
+{
+    for (int64_t r = 0; r < b->rows; r++) {
+        int64_t head = b->g * s->group + r / b->n;
+        float slope = alibi_slope((int)head, (int)s->a->heads), scale = s->a->scale;
+        int first = (int)(key - first_key(s, b->seq, b->t0 + r % b->n));
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            x[r * n + j] += scale * alibi_bias(slope, first + (int)j);
+    }
+}
+
+/* From products of scaled queries with keys from `key` on. */
+static void finish_scores(const struct shape *s, const struct block *b, float *x, int64_t key,
+                          int64_t n)
+{
+    if (s->a->cap > 0)
+        cap_scores(x, b->rows * n, s->a->cap);
+    if (s->a->alibi)
+        add_positions(s, b, x, key, n);
+}
+
 static float row_max(const float *s, int64_t from, int64_t to, float max)
 {
 #pragma omp simd reduction(max : max)
@@ -262,8 +291,7 @@ static void forward_block(const struct op_args *c, const struct shape *s, const 
     for (int64_t key = b->first_key, n; key < b->end_key; key += n) {
         n = min64(KEYS, b->end_key - key);
         rows_dot_keys(s, b->rows, n, t.q, key_row(s, b, c->in[1].v, key), t.s);
-        if (s->a->cap > 0)
-            cap_scores(t.s, b->rows * n, s->a->cap);
+        finish_scores(s, b, t.s, key, n);
         softmax_step(s, b, &t, key, n);
         rows_add_keys(s, b->rows, n, t.s, key_row(s, b, c->in[2].v, key), t.y);
     }
@@ -339,8 +367,7 @@ static void backward_block(const struct op_args *c, const struct shape *s, const
         const float *k = key_row(s, b, c->in[1].v, key), *v = key_row(s, b, c->in[2].v, key);
         mm('N', 'T', R, n, D, t.q, D, k, s->ldk, 0, t.s, n);
         mm('N', 'T', R, n, D, t.x, D, v, s->ldk, 0, t.d, n);
-        if (s->a->cap > 0)
-            cap_scores(t.s, R * n, s->a->cap);
+        finish_scores(s, b, t.s, key, n);
         score_gradients(s, b, &t, key, n);
         if (dv)
             mm('T', 'N', n, D, R, t.s, n, t.x, D, 1, dv + key * ld, ld);

@@ -64,8 +64,9 @@ static attention_shape shape_of(const struct op_args *c)
     s.set_q = c->in[0].overwrite;
     s.set_k = c->in[1].overwrite;
     s.set_v = c->in[2].overwrite;
+    s.alibi = a->alibi;
     s.items = (int)(b->n_seq * a->kv_heads);
-    s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0;
+    s.aligned = a->head_dim % (c->out.dtype == DT_BF16 ? 8 : 4) == 0 && !a->alibi;
     const void *all[] = {c->in[0].v, c->in[1].v, c->in[2].v, c->out.v,
                          c->in[0].g, c->in[1].g, c->in[2].g, c->out.g};
     for (const void *p : all)

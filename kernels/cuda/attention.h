@@ -11,6 +11,9 @@
 
 #include "cuda.h"
 
+#define FORMULA static __device__ __forceinline__
+#include "../alibi.h"
+
 /* Weights are 2^(factor * x): x is the product of query and key or, with a cap, cap * tanh(scale *
  * product / cap) = cap * tanh(inner * product / (2 log2 e)). slope: 1 / cap. */
 struct score_rule {
@@ -29,7 +32,9 @@ struct attention_shape {
     score_rule rule;
     int items;                /* sequences * kv heads */
     bool set_q, set_k, set_v; /* gradients: set, not added to */
-    /* rows of every operand start at 16 bytes and hold whole 16 bytes */
+    bool alibi;
+    /* rows of every operand start at 16 bytes and hold whole 16 bytes, and there is no ALiBi: the
+     * kernels for this common case have no registers to spare */
     bool aligned;
 };
 
@@ -48,6 +53,13 @@ struct row_tile {
 static __device__ __forceinline__ int row_token(const attention_shape &s, int r)
 {
     return (int)(((uint64_t)(2 * (unsigned)r) * s.group_inverse) >> 32);
+}
+
+/* ALiBi: of row r, a query of one of the heads of kv head g; there is no window then, so that
+ * positions count from a row's first key. */
+static __device__ __forceinline__ float row_slope(const attention_shape &s, int g, int r)
+{
+    return alibi_slope(g * s.group + r - row_token(s, r) * s.group, s.heads);
 }
 
 static __device__ __forceinline__ int row_position(const attention_shape &s, int r)

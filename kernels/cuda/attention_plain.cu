@@ -131,6 +131,13 @@ static __device__ __forceinline__ float score_of(const attention_shape &s, float
     return s.cap > 0 ? s.cap * tanhf(s.scale * x / s.cap) : s.scale * x;
 }
 
+/* A product with what is due to the key's position: `place` keys are before it. */
+static __device__ __forceinline__ float with_position(const attention_shape &s, float x,
+                                                      float slope, int place)
+{
+    return s.alibi ? x + alibi_bias(slope, place) : x;
+}
+
 /* Sum or maximum over the 16 threads of a row. */
 static __device__ __forceinline__ float row_sum(float v)
 {
@@ -157,15 +164,16 @@ struct plain_softmax {
 template <int DP, int CT>
 static __device__ __forceinline__ void softmax_step(const attention_shape &s, float (&x)[4][CT],
                                                     plain_softmax &state, float (&o)[4][DP / 64][4],
-                                                    int seq, int first, int key, int end)
+                                                    int seq, int g, int first, int key, int end)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         int p = row_position(s, first + i), from = first_key(s, seq, first + i);
-        float old = state.max[i], max = old, sum = 0;
+        float old = state.max[i], max = old, sum = 0, slope = row_slope(s, g, first + i);
 #pragma unroll
         for (int j = 0; j < CT; j++) {
             int at = key + (int)threadIdx.x % 16 + 16 * j;
+            x[i][j] = with_position(s, x[i][j], slope, at - from);
             x[i][j] = at < end && is_seen(p, from, at) ? score_of(s, x[i][j]) : -INFINITY;
             max = fmaxf(max, x[i][j]);
         }
@@ -240,7 +248,7 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
         load_keys<DP, F::BN>(s, vs, v, t.seq, t.g, key, t.end);
         __syncthreads();
         rows_times_rows<DP>(x, qs, ks);
-        softmax_step<DP>(s, x, state, o, t.seq, first, key, t.end);
+        softmax_step<DP>(s, x, state, o, t.seq, t.g, first, key, t.end);
         share_weights<DP>(ws, x);
         weights_times_rows<DP>(o, ws, vs);
     }
@@ -307,9 +315,11 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int p = row_position(s, first + i), from = first_key(s, t.seq, first + i);
+            float slope = row_slope(s, t.g, first + i);
 #pragma unroll
             for (int j = 0; j < F::CT; j++) {
                 int at = key + (int)threadIdx.x % 16 + 16 * j;
+                x[i][j] = with_position(s, x[i][j], slope, at - from);
                 score_gradient(s, x[i][j], d[i][j], stats[i], at < t.end && is_seen(p, from, at));
             }
         }
@@ -352,9 +362,12 @@ static __global__ void __launch_bounds__(plain_tiling<DP>::THREADS)
             int r = row + (int)threadIdx.x % 16 + 16 * j;
             int p = row_position(s, r), from = first_key(s, seq, r);
             float2 stats = row_stats(s, all_stats, item, r);
+            float slope = row_slope(s, g, r);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < 4; i++) {
+                x[i][j] = with_position(s, x[i][j], slope, first + i - from);
                 score_gradient(s, x[i][j], d[i][j], stats, is_seen(p, from, first + i));
+            }
         }
         share_weights<DP>(ws, x);
         if (dv)

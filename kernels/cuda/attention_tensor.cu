@@ -179,6 +179,8 @@ static __global__ void __launch_bounds__(forward_tiling<DP>::WARPS *WARP)
         if (!busy)
             continue;
         cap_scores(s.rule, x);
+        if (!ALIGNED && s.alibi)
+            add_positions(s, x, first_keys, t.g, row, key);
         if (key + BN - 1 > p0 || key < first_keys[16 * MT - 1] || key + BN > t.end)
             hide_keys(s, x, first_keys, row, key, t.end, MINUS_INFINITY);
         softmax_step(s.rule.factor, x, state, o);
@@ -307,6 +309,8 @@ static __global__ void __launch_bounds__(query_tiling<DP>::WARPS *WARP)
         if (!busy)
             continue;
         cap_scores(s.rule, x);
+        if (!ALIGNED && s.alibi)
+            add_positions(s, x, first_keys, t.g, row, key);
         if (s.rule.cap > 0)
             query_gradients<true>(s.rule, x, d, stats + mine + lane / 4);
         else
@@ -434,6 +438,8 @@ static __global__ void __launch_bounds__(key_tiling<DP>::WARPS *WARP)
             rows_times_rows<MT, NT, DP / 16, LD>(x, ks + mine * LD, queries + stage * ROWS * LD);
             rows_times_rows<MT, NT, DP / 16, LD>(d, vs + mine * LD, dos);
             cap_scores(s.rule, x);
+            if (!ALIGNED && s.alibi)
+                add_key_positions(s, x, firsts, g, row, key);
             if (s.rule.cap > 0)
                 key_gradients<true>(s.rule, x, d, stats + stage * ROWS);
             else

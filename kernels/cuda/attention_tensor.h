@@ -211,6 +211,50 @@ static __device__ __forceinline__ void cap_scores(const score_rule &rule, float 
                 x[m][n][e] = capped(rule, x[m][n][e]);
 }
 
+/* ALiBi, for x [16 MT, 8 NT] of a warp whose rows start at `row`, keys at `key`; first_keys: of
+ * those rows. */
+template <int MT, int NT>
+static __device__ __forceinline__ void add_positions(const attention_shape &s,
+                                                     float (&x)[MT][NT][4], const int *first_keys,
+                                                     int g, int row, int key)
+{
+    int lane = (int)threadIdx.x % WARP;
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            int i = m * 16 + side * 8 + lane / 4, first = key + lane % 4 * 2 - first_keys[i];
+            float slope = row_slope(s, g, row + i);
+#pragma unroll
+            for (int n = 0; n < NT; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    x[m][n][2 * side + e] += alibi_bias(slope, first + n * 8 + e);
+        }
+}
+
+/* The same for x [16 MT, 8 NT] of keys from `key` on and rows from `row` on. */
+template <int MT, int NT>
+static __device__ __forceinline__ void add_key_positions(const attention_shape &s,
+                                                         float (&x)[MT][NT][4],
+                                                         const int *first_keys, int g, int row,
+                                                         int key)
+{
+    int lane = (int)threadIdx.x % WARP;
+#pragma unroll
+    for (int n = 0; n < NT; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            int i = n * 8 + lane % 4 * 2 + e, first = key + lane / 4 - first_keys[i];
+            float slope = row_slope(s, g, row + i);
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+#pragma unroll
+                for (int side = 0; side < 2; side++)
+                    x[m][n][2 * side + e] += alibi_bias(slope, first + m * 16 + side * 8);
+        }
+}
+
 /* row_stats to the base 2 */
 static __device__ __forceinline__ float2 row_stats2(const attention_shape &s, const float2 *stats,
                                                     int item, int r)

@@ -90,6 +90,13 @@ static int check_biases(const struct gguf_form *f, struct err *e)
            check_bias(f, "up_proj", f->row->mlp_bias, e) || check_bias(f, "out_proj", 0, e);
 }
 
+static int check_alibi(const struct gguf_form *f, struct err *e)
+{
+    if (!model_spec_flag(&f->as, "alibi"))
+        return 0;
+    return err_set(e, "llama.cpp's architecture %s has no ALiBi", f->row->arch);
+}
+
 /* Are there norms of q and k just where the architecture has them? */
 static int check_qk_norms(const struct gguf_form *f, struct err *e)
 {
@@ -324,7 +331,8 @@ static int try_form(struct gguf_form *f, const struct model_spec *h, const struc
     f->as.family = family;
     f->fold = mem_alloc((size_t)h->n_tensors * sizeof *f->fold);
     if (!check_heads(f, e) && !check_mamba(f, e) && !check_head(f, e) && !check_biases(f, e) &&
-        !check_qk_norms(f, e) && !check_layers(f, e) && !gguf_rope_make(&f->rope, h, row, e)) {
+        !check_alibi(f, e) && !check_qk_norms(f, e) && !check_layers(f, e) &&
+        !gguf_rope_make(&f->rope, h, row, e)) {
         fold_scales(f);
         state_windows(f);
         state_time_steps(f);

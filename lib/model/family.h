@@ -129,6 +129,7 @@ enum rope_rule {
     ROPE_BUT_EVERY_NTH, /* all but every no_rope_layer_interval-th */
     ROPE_WITH_WINDOW,   /* those that have the sliding window */
     ROPE_UNLESS_FULL,   /* the same; all layers if no window is in use */
+    ROPE_UNLESS_ALIBI,  /* all layers, or none if the flag alibi is set */
     ROPE_RULES
 };
 

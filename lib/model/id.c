@@ -45,6 +45,8 @@ static void add_function(struct digest *d, const struct model_spec *h)
         h->family->norm_plus1, (int)h->activation, h->norm_eps, h->embed_scale, h->logit_scale,
         h->logit_cap, h->residual_scale, !!h->tie_word_embeddings, !!h->learned_positions);
     add_conditions(d, h);
+    if (model_spec_flag(h, "alibi"))
+        add(d, "alibi\n");
     if (h->attention_cap > 0)
         add(d, "attention cap %.5g\n", h->attention_cap);
     if (h->experts_per_token)

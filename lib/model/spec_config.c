@@ -132,10 +132,17 @@ static int rope_unless_full(const struct config *c, const struct layer *y, int64
     return y->sliding_window > 0 || !config_window(c);
 }
 
+static int rope_unless_alibi(const struct config *c, const struct layer *y, int64_t l)
+{
+    (void)y, (void)l;
+    return !config_flag(c, "alibi", 0);
+}
+
 static layer_rule *const rope_rules[ROPE_RULES] = {
     [ROPE_BUT_EVERY_NTH] = rope_but_every_nth,
     [ROPE_WITH_WINDOW] = rope_with_window,
     [ROPE_UNLESS_FULL] = rope_unless_full,
+    [ROPE_UNLESS_ALIBI] = rope_unless_alibi,
 };
 
 static int window_all(const struct config *c, const struct layer *y, int64_t l)

@@ -327,6 +327,23 @@ static int shape_tensors(const struct planner *w, struct slice_plan *p)
                                               "follow from those of the model");
 }
 
+/* With ALiBi, a head's place among all of them says how it weighs distance. */
+static int check_alibi(const struct planner *w, const struct slice_plan *p)
+{
+    int fewer = 0;
+    if (!model_spec_flag(w->source, "alibi"))
+        return 0;
+    for (int64_t l = 0; l < p->kept[AXIS_L].n; l++)
+        fewer |= p->spec.layers[l].num_attention_heads !=
+                 w->source->layers[p->kept[AXIS_L].index[l]].num_attention_heads;
+    if (fewer || w->target->sort)
+        return err_set(w->e,
+                       "the heads of a model with ALiBi cannot be %s: how they weigh "
+                       "distance follows from their places among all heads",
+                       fewer ? "removed" : "sorted");
+    return 0;
+}
+
 /* Which layers stay, and the spec: everything but the units. */
 static int plan_shape(const struct planner *w, struct slice_plan *p)
 {
@@ -337,6 +354,7 @@ static int plan_shape(const struct planner *w, struct slice_plan *p)
         return -1;
     model_spec_copy(&p->spec, w->source);
     shape_sizes(w, p);
+    check_alibi(w, p);
     drop_kind(w, p, KIND_attention, "drop-attention", &w->target->drop_attention);
     drop_kind(w, p, KIND_mlp, "drop-mlp", &w->target->drop_mlp);
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)

@@ -185,15 +185,29 @@ static double *rope(const struct naive *w, const struct slot *in)
 
 static double capped(double x, double cap) { return cap > 0 ? cap * tanh(x / cap) : x; }
 
-static void attend(const struct layer *y, double cap, int64_t t, const double *q, const double *k,
-                   const double *v, double *score, double *out)
+static double bf16(double x) { return (double)bf16_to_f32(f32_to_bf16((float)x)); }
+
+/* ALiBi (kernels/alibi.h) of head h of n: 2^(-8 (h + 1) / n), and so on between those of a power of
+ * two. */
+static double slope_of(int64_t h, int64_t n)
+{
+    int64_t power = 1;
+    while (2 * power <= n)
+        power *= 2;
+    return h < power ? bf16(exp2(-8.0 * (double)(h + 1) / (double)power))
+                     : slope_of(2 * (h - power), 2 * power);
+}
+
+static void attend(const struct layer *y, double cap, double slope, int64_t t, const double *q,
+                   const double *k, const double *v, double *score, double *out)
 {
     int64_t D = y->head_dim,
             from = y->sliding_window && t >= y->sliding_window ? t - y->sliding_window + 1 : 0,
             stride = y->num_key_value_heads * D;
     double most = -INFINITY, sum = 0;
     for (int64_t j = from; j <= t; j++) {
-        score[j] = capped(y->attention_scale * dot64(q, k + j * stride, D), cap);
+        score[j] = dot64(q, k + j * stride, D) + bf16(slope * bf16((double)j));
+        score[j] = capped(y->attention_scale * score[j], cap);
         most = score[j] > most ? score[j] : most;
     }
     for (int64_t j = from; j <= t; j++)
@@ -208,11 +222,13 @@ static double *attention(const struct naive *w, const struct slot *q, const stru
 {
     const struct layer *y = &w->m->spec.layers[w->layer];
     int64_t H = y->num_attention_heads, D = y->head_dim, G = H / y->num_key_value_heads;
+    int has_alibi = model_spec_flag(&w->m->spec, "alibi");
     double *out = naive_value(w, H * D), *score = naive_value(w, 1);
     for (int64_t t = 0; t < w->T; t++)
         for (int64_t h = 0; h < H; h++)
-            attend(y, w->m->spec.attention_cap, t, q->v + (t * H + h) * D, k->v + h / G * D,
-                   v->v + h / G * D, score, out + (t * H + h) * D);
+            attend(y, w->m->spec.attention_cap, has_alibi ? slope_of(h, H) : 0, t,
+                   q->v + (t * H + h) * D, k->v + h / G * D, v->v + h / G * D, score,
+                   out + (t * H + h) * D);
     free(score);
     return out;
 }

@@ -100,7 +100,8 @@ static int64_t line_params(struct recorder *r, const struct family_line *f, stru
                                                    .head_dim = layer->head_dim,
                                                    .window = layer->sliding_window,
                                                    .scale = (float)layer->attention_scale,
-                                                   .cap = (float)h->attention_cap};
+                                                   .cap = (float)h->attention_cap,
+                                                   .alibi = model_spec_flag(h, "alibi")};
         return cols;
     case OP_conv:
         c->p.conv = (struct conv_params){.channels = cols, .width = l->w[0]->cols};

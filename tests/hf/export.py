@@ -35,8 +35,11 @@ def export(tools, source, target, *options):
                    check=True)
 
 def load(folder):
+    # transformers' eager attention adds ALiBi twice
+    alibi = json.load(open(f"{folder}/config.json")).get("alibi")
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64,
-                                                       attn_implementation="eager",
+                                                       attn_implementation="sdpa"
+                                                       if alibi else "eager",
                                                        experts_implementation="eager",
                                                        output_loading_info=True)
     wrong = {

@@ -43,7 +43,8 @@ C["attention_bias"], C["layer_types"] = False, ["sliding_attention"] * 3' ;;
 C["use_bias"] = False' ;;
     */exaone4) python3 "$ROOT/tests/hf/st.py" edit "$1" said-exaone4 \
         'C["sliding_window"], C["layer_types"] = None, ["full_attention"] * 3' ;;
-    */falcon_serial | */phi_norms | */stablelm2_12b) return ;; # llama.cpp has no such form
+    */falcon_rw | */falcon_serial | */phi_norms | */stablelm2_12b)
+        return ;; # llama.cpp has no such form
     */nemotron_h* | */bamba* | */*hybrid) return ;; # A_log comes back rounded: hybrid.bats
     */qwen[23]_moe)
         local dense=0

@@ -97,7 +97,7 @@ del T["embed_out.weight"]'
         grep -q '"tie_word_embeddings": true'
 }
 
-@test "norms of q and k: command-r has them from 64 layers on, phi2 never" {
+@test "norms of q and k: command-r has them from 64 layers on, phi2 never; falcon without ALiBi" {
     local deeper='
 C["num_hidden_layers"] = 64
 for name in [name for name in T if ".layers.0." in name]:
@@ -115,6 +115,12 @@ for name in [name for name in T if "_norm." in name]:
     T.pop(name)'
     refused plain "this model has 64 layers and no such norms"
     refused "$G/families/phi_norms" "architecture phi2 has no norms of q and k"
+    refused "$G/families/falcon_rw" "architecture falcon has no bias of o_proj"
+    edited "$G/families/falcon_rw" unbiased 'C["bias"] = False
+for name in list(T):
+    if name.endswith("bias") and "ln_f" not in name and "norm" not in name:
+        T.pop(name)'
+    refused unbiased "architecture falcon has no ALiBi"
 }
 
 @test "mixtures of experts: one tensor for all experts of a layer" {

@@ -116,6 +116,8 @@ static void test_rules(void)
           h.layers[0].num_key_value_heads == 1 && h.layers[0].intermediate_size == 4 * 4544 &&
               h.activation == ACT_GELU && h.tie_word_embeddings &&
               model_spec_find(&h, "layers.0.post_attention_layernorm.weight") < 0);
+    READS("{'model_type':'falcon','alibi':true}",
+          h.layers[0].rope == -1 && h.layers[31].rope == -1);
     READS("{'model_type':'falcon','new_decoder_architecture':true,'num_attention_heads':64,'num_kv_"
           "heads':8,'hidden_size':8192}",
           h.layers[0].num_key_value_heads == 8 &&
@@ -279,7 +281,6 @@ static void test_refusals(void)
     static const struct {
         const char *config, *says;
     } cases[] = {
-        {"{'model_type':'falcon','alibi':true}", "alibi true changes the function"},
         {"{'model_type':'cohere2','sliding_window':null}", "no sliding_window is in use"},
         {"{'model_type':'falcon','multi_query':1}", "multi_query is 1; it must be true or false"},
         {"{'model_type':'nemotron_h','layers_block_type':['mlp','moe']}",

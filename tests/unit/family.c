@@ -130,6 +130,11 @@ static void test_published_counts(void)
          2779683840, 2779683840 - 2 * 51200 * 2560},
         {"StableLM-3B-4E1T", "{'model_type':'stablelm'}", 2795443200,
          2795443200 - 2 * 50304 * 2560},
+        {"Falcon-RW-1B",
+         "{'model_type':'falcon','hidden_size':2048,'num_hidden_layers':24,"
+         "'num_attention_heads':32,'vocab_size':50304,'alibi':true,'bias':true,"
+         "'multi_query':false,'parallel_attn':false}",
+         1311625216, 1311625216 - 50304 * 2048},
         {"Falcon-7B", "{'model_type':'falcon'}", 6921720704, 6921720704 - 65024 * 4544},
         {"Command-R7B",
          "{'model_type':'cohere2','hidden_size':4096,'intermediate_size':14336,"

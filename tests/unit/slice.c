@@ -176,7 +176,7 @@ static void test_right_cuts(void)
         cut_open(&c, name, &none);
         const struct model_spec *h = &c.source.spec;
         int E = (int)h->hidden_size, K = (int)h->layers->num_key_value_heads,
-            X = smallest(h, AXIS_X, 1);
+            X = smallest(h, AXIS_X, 1), heads_stay = model_spec_flag(h, "alibi");
         for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
             if (axis_may_lack(x) && axis_rows[x].option && x != AXIS_X && x != AXIS_G &&
                 x != AXIS_M) {
@@ -184,18 +184,39 @@ static void test_right_cuts(void)
                 set_neurons(&uneven, h, x, 0);
             }
         set_mamba(&all, &uneven, h);
-        set(&uneven.size[AXIS_K], "%d:%d", first_with(h, AXIS_K, 1), K > 2 ? K - 1 : 1);
+        if (!heads_stay)
+            set(&uneven.size[AXIS_K], "%d:%d", first_with(h, AXIS_K, 1), K > 2 ? K - 1 : 1);
         cut_close(&c);
         if (X)
             set(&all.size[AXIS_X], "%d", X - 1);
         set(&all.size[AXIS_E], "%d", E - 5);
-        set(&all.size[AXIS_K], "%d", K > 2 ? K - 1 : 1);
+        if (!heads_stay)
+            set(&all.size[AXIS_K], "%d", K > 2 ? K - 1 : 1);
         CHECK(!ranges_parse(&all.drop_layers, "drop", "0", RANGES_PLAIN, &e), "%s", e.msg);
         CHECK(cut_agrees(name, &all), "%s: every axis", name);
         CHECK(cut_agrees(name, &uneven), "%s: other sizes in other layers", name);
         slice_target_free(&all);
         slice_target_free(&uneven);
     }
+}
+
+/* Slopes of ALiBi follow from the places of all heads. */
+static void test_heads_that_stay(void)
+{
+    struct slice_target fewer = {0}, sorted = {.sort = 1};
+    struct model_in *in = model_open("tests/golden/families/falcon_rw", NULL, &e);
+    stop_if(!in, "falcon_rw");
+    set(&fewer.size[AXIS_H], "1:5");
+    const struct slice_target *const targets[] = {&fewer, &sorted};
+    for (int i = 0; i < 2; i++) {
+        struct slice_plan plan;
+        struct err why = {0};
+        CHECK(slice_plan_shape(&plan, model_in_spec(in), NULL, NULL, targets[i], &why) &&
+                  strstr(why.msg, i ? "cannot be sorted" : "cannot be removed"),
+              "%s", why.msg);
+    }
+    slice_target_free(&fewer);
+    model_close(in);
 }
 
 /* Mistakes of a wrong cut, one at a time, in a slice of llama that loses some of everything. */
@@ -352,6 +373,7 @@ int main(void)
         ids[i] = (uint32_t)(i * 29 % 41);
     CHECK(!glob("tests/golden/families/*", 0, NULL, &families_found), "no golden families");
     test_right_cuts();
+    test_heads_that_stay();
     test_planted_mistakes();
     test_sections();
     test_golden_logits();

@@ -33,7 +33,8 @@ static void attention_shape(struct trial *t)
     if (t->number == 17)
         window = 66; /* ends one token after a tile of a device's kernel */
     t->call.p.attention = (struct attention_params){
-        H, K, D, window, 1 / sqrtf((float)D), t->number % 5 == 2 ? 3 : 0};
+        H, K, D, window, 1 / sqrtf((float)D), t->number % 5 == 2 ? 3 : 0, 0};
+    t->call.p.attention.alibi = !window && t->number % 5 != 2 && t->number % 2;
 }
 
 static double score(const struct trial *t, const double *q, const double *k)
@@ -46,16 +47,30 @@ static double score(const struct trial *t, const double *q, const double *k)
     return p->cap != 0 ? p->cap * tanh(s / p->cap) : s;
 }
 
+static double to_bf16(double x) { return (double)bf16_to_f32(f32_to_bf16((float)x)); }
+
+/* Of a head, as Press et al. 2022 describe it. */
+static double slope_of(int64_t head, int64_t heads)
+{
+    int64_t power = 1;
+    while (2 * power <= heads)
+        power *= 2;
+    if (head >= power)
+        return slope_of(2 * (head - power), 2 * power);
+    return to_bf16(pow(2, -8.0 * (double)(head + 1) / (double)power));
+}
+
 /* One query of one head, which sees keys first .. last; k and v point at key 0 of its sequence and
  * kv head. */
 static void attend(const struct trial *t, const double *q, const double *k, const double *v,
-                   int64_t first, int64_t last, double *w, double *out)
+                   int64_t first, int64_t last, double slope, double *w, double *out)
 {
     const struct attention_params *p = &t->call.p.attention;
     int64_t D = p->head_dim, stride = p->kv_heads * D;
     double max = -INFINITY, sum = 0;
     for (int64_t j = first; j <= last; j++)
-        max = fmax(max, w[j] = score(t, q, k + j * stride));
+        max = fmax(max, w[j] = score(t, q, k + j * stride) +
+                               (double)p->scale * to_bf16(slope * to_bf16((double)(j - first))));
     for (int64_t j = first; j <= last; j++)
         sum += w[j] = exp(w[j] - max);
     for (int64_t i = 0; i < D; i++)
@@ -78,7 +93,8 @@ static void attention_reference(const struct trial *t, double *out)
         for (int64_t h = 0; h < p->heads; h++) {
             int64_t q = (r * p->heads + h) * D,
                     kv = (r / T * length * p->kv_heads + h / (p->heads / p->kv_heads)) * D;
-            attend(t, t->v[IN0] + q, t->v[IN1] + kv, t->v[IN2] + kv, first, last, w, out + q);
+            attend(t, t->v[IN0] + q, t->v[IN1] + kv, t->v[IN2] + kv, first, last,
+                   p->alibi ? slope_of(h, p->heads) : 0, w, out + q);
         }
     }
     free(w);
