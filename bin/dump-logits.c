@@ -79,8 +79,9 @@ static void resolve_options(struct tool *t)
     if (!sample && spec.seed)
         tool_usage(t, "--seed has no effect without --sample");
     if (vocab_of && any_tokenizer)
-        tool_usage(t, "--vocab-of pairs tokens by their texts, --any-tokenizer by their ids: leave "
-                      "one out");
+        tool_usage(t,
+                   "--vocab-of matches tokens by their texts, --any-tokenizer by their ids: leave "
+                   "one out");
     if (seq_length == 1)
         tool_usage(t, "--seq-length must be at least 2 to predict a token, not 1");
     spec.form = full ? LOGITS_FULL : LOGITS_SAMPLE;

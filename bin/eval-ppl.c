@@ -59,8 +59,8 @@ static const struct opt opts[] = {
      "if --text holds JSON, the member of each object that has the text", 0},
     {"against", OPT_PATH, &against, "TEACHER|LOGITS",
      "compare every prediction with a teacher's: a model, or what dump-logits --full has written "
-     "for TOKENS (a pipe is taken for the latter); of a model from whose vocabulary that of the "
-     "first MODEL was cut, only the tokens that stay count",
+     "for TOKENS (a pipe is taken for the latter); if the vocabulary of the first MODEL was cut "
+     "from the teacher's, only the tokens that stayed count",
      0},
     {"Output", OPT_GROUP, NULL, NULL, NULL, 0},
     {"per-sequence", OPT_FLAG, &per_sequence, NULL,

@@ -34,9 +34,9 @@ static const struct opt opts[] = {
      "reap)",
      0},
     {"mamba", OPT_TEXT, &mamba, "mamba_first_x|mamba_first_z|mamba_in2",
-     "activation that scores the channels of Mamba heads, and by the L2 norm of theirs heads and "
-     "groups: output of the input projection, its x or z part, or the input of the output "
-     "projection (default mamba_first_x, as in Minitron-SSM)",
+     "activation that scores the channels of Mamba heads, and, by its L2 norm over their channels, "
+     "heads and groups: the x or z part of what the input projection gives, or the input of the "
+     "output projection (default mamba_first_x, as in Minitron-SSM)",
      0},
     {0}};
 

@@ -361,7 +361,7 @@ static void search_grid(struct tool *t, struct search *s, struct printing *p)
         tool_note(t, parameters || kv_bytes
                          ? "no shape of the grid is in the band"
                          : "no shape of the grid can be cut: sizes are at most the model's, query "
-                           "heads a multiple of the KV heads, Mamba heads of their groups, "
+                           "heads a multiple of the KV heads, Mamba heads one of their groups, "
                            "experts at least as many as work for a token, and some layer must "
                            "have what a size counts");
     if (n > 0 && table)

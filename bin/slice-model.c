@@ -357,7 +357,7 @@ int main(int argc, char **argv)
         (repair.tokens != repair_defaults.tokens || repair.ridge != repair_defaults.ridge))
         tool_usage(t, "--repair-tokens and --repair-ridge go with --repair TOKENS");
     if (tool_streams_layers(t) && (!verify_name || repair.path))
-        tool_usage(t, "--stream-layers is for --verify without --repair: leave one of them out");
+        tool_usage(t, "--stream-layers needs --verify TOKENS, and does not work with --repair");
     if (shape.dtype && !strcmp(shape.dtype, "keep"))
         shape.dtype = NULL; /* as if it were not given, also in the history */
     if (budget_read(&budget, &wanted, &shape, tool_err(t)) ||

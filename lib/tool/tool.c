@@ -49,8 +49,8 @@ static void tool_common_options(struct tool *t)
           "read a directory's config.json as if it did not have KEY; may be repeated", 0}},
         {TOOL_WORLD,
          {"deadline", OPT_INT, &t->deadline, "SECONDS",
-          "under mpirun or srun: end all processes when one has not answered for so long; 0: wait "
-          "for ever",
+          "under mpirun or srun: end all processes when one has not answered for this long; 0: "
+          "wait for ever",
           OPT_SILENT_ID | OPT_FROM_0}},
         {0, {"quiet", OPT_FLAG, &t->quiet, NULL, "print no notes and no progress", OPT_SILENT_ID}},
         {0, {"help", OPT_FLAG, &t->help, NULL, "print this help and exit", OPT_SILENT_ID}},

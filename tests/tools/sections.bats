@@ -89,9 +89,9 @@ evaluate() {    # evaluate MODEL...: all but what differs from run to run
         "$BIN/eval-ppl" "$MODEL" data.tsz --conventions --stream-layers
     refused 2 "give --against the logits of $MODEL" \
         "$BIN/eval-ppl" "$MODEL" data.tsz --against "$MODEL" --stream-layers
-    refused 2 "--stream-layers is for --verify without --repair" \
+    refused 2 "--stream-layers needs --verify TOKENS, and does not work with --repair" \
         "$BIN/slice-model" "$MODEL" --in-order --hidden-size 6 --stream-layers
-    refused 2 "--stream-layers is for --verify without --repair" \
+    refused 2 "--stream-layers needs --verify TOKENS, and does not work with --repair" \
         "$BIN/slice-model" "$MODEL" --in-order --hidden-size 6 --stream-layers --verify data.tsz \
         --repair data.tsz
 }
