@@ -39,8 +39,9 @@ static const struct opt last[] = {
     {"axes", OPT_TEXT, &wanted.axes, "LIST",
      "the axes that may shrink: of ffn (intermediate-size), hidden (hidden-size), layers "
      "(num-hidden-layers), vocab (vocab-size), heads (num-attention-heads) or kv-heads "
-     "(num-key-value-heads), and in mixtures of experts experts, expert-ffn and shared-ffn "
-     "(default ffn,expert-ffn,hidden)",
+     "(num-key-value-heads); in mixtures of experts experts, expert-ffn and shared-ffn; and "
+     "with Mamba layers mamba-head-dim, mamba-heads (mamba-num-heads) or mamba-groups "
+     "(mamba-num-groups) (default ffn,expert-ffn,hidden)",
      OPT_SILENT_ID},
     {"multiple-of", OPT_INT, &wanted.multiple_of, "N",
      "widths of FFNs, hidden and vocab become multiples of N (default 32, a block of GGUF's "
@@ -132,8 +133,9 @@ static const struct tool_desc desc = {
     "layer of both, and the slice in a file in TMPDIR. With --vocab-size, the tokenizer is cut "
     "too, and every id in the model's files follows; special tokens, bytes and what kept tokens "
     "are made of stay. Refuses a rank of another model, sizes larger than the "
-    "model's, sizes for layers that keep no such half, and heads that do not divide into KV "
-    "groups.\n\nSIZES is a number, the size of every layer, or LAYERS:SIZE for some of them, such "
+    "model's, sizes for layers that keep no such block, and heads that do not divide into KV "
+    "groups, or Mamba heads into theirs.\n\nSIZES is a number, the size of every layer, or "
+    "LAYERS:SIZE for some of them, such "
     "as 0-7:896,8-:1024; layers not named keep theirs. Layers are counted from 0 and always in "
     "MODEL, also beside --drop-layers and --num-hidden-layers. Sizes that differ between layers "
     "need a model stream, nemotron-nas from hf-export, or deci from gguf-export.\n\nA budget "

@@ -39,7 +39,8 @@ static int read_axes(struct budget *b, const char *list, const struct slice_opti
         if (!x)
             return err_set(e,
                            "--axes takes a list of ffn, hidden, layers, heads, kv-heads, vocab, "
-                           "experts, expert-ffn and shared-ffn, not \"%.*s\"",
+                           "experts, expert-ffn, shared-ffn, mamba-groups, mamba-heads and "
+                           "mamba-head-dim, not \"%.*s\"",
                            (int)n, list);
         if (has_size(o, x))
             return err_set(e, "--axes lets %s move, but another option sets it",
@@ -49,6 +50,10 @@ static int read_axes(struct budget *b, const char *list, const struct slice_opti
     if (b->moves[AXIS_H] && b->moves[AXIS_K])
         return err_set(e, "--axes: heads and kv-heads cannot move together: a KV head takes its "
                           "query heads along");
+    if (b->moves[AXIS_M] && b->moves[AXIS_G])
+        return err_set(e,
+                       "--axes: mamba-heads and mamba-groups cannot move together: a group takes "
+                       "its heads along");
     return 0;
 }
 
@@ -145,10 +150,11 @@ static struct move move_of(const struct fitting *w, enum axis x, int64_t layer)
         return (struct move){n, 1, w->source->experts_per_token, n};
     if (x == AXIS_E || x == AXIS_F || x == AXIS_N || x == AXIS_S)
         return (struct move){n, each_of, each_of, n};
-    if (x != AXIS_H)
+    if ((x != AXIS_H && x != AXIS_M) || !n)
         return (struct move){n, 1, 1, n};
-    int64_t groups = model_spec_size(w->source, AXIS_K, layer), each = n / groups;
-    const struct range *asked = ranges_find(&w->target->size[AXIS_K], layer);
+    enum axis of = x == AXIS_H ? AXIS_K : AXIS_G; /* whose units all keep as many */
+    int64_t groups = model_spec_size(w->source, of, layer), each = n / groups;
+    const struct range *asked = ranges_find(&w->target->size[of], layer);
     if (asked && asked->value < groups)
         groups = asked->value;
     int64_t step = each == 1 ? 1 : groups;

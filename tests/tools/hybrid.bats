@@ -106,7 +106,7 @@ P
     [[ $stderr == *"granitehybrid requires the Mamba heads of a layer to have twice as many"* ]]
     slice-model --quiet "$GOLDEN/families/bamba" --rank rank.tsz --drop-layers 1 -o plain.tsz
     run -1 --separate-stderr gguf-export plain.tsz x.gguf
-    [[ $stderr == *"without layers of attention: keep one"* ]] || { echo "$stderr"; false; }
+    [[ $stderr == *"without any attention layer: keep one"* ]] || { echo "$stderr"; false; }
 }
 
 @test "a GGUF file holds the same function" {
@@ -153,6 +153,17 @@ data, key = open("g.gguf", "rb").read(), b"granitehybrid.rope.scaling.finetuned\
 open("turns.gguf", "wb").write(data.replace(key + b"\0", key + b"\1"))
 P
     refused 1 "granitehybrid.attention.scale may change the function" gguf-import turns.gguf
+}
+
+@test "budgets: every group keeps as many heads; a group that goes takes its heads along" {
+    model=$GOLDEN/families/nemotron_h
+    chosen() { slice-model "$model" --in-order --dry-run "$@" 2>&1 | sed -n 's/^options: //p'; }
+    [ "$(chosen --ratio 0.9 --axes mamba-heads)" = "--mamba-num-heads 4" ]
+    [ "$(chosen --ratio 0.9 --axes mamba-heads --mamba-num-groups 1)" = \
+        "--mamba-num-groups 1 --mamba-num-heads 3" ]
+    [ "$(chosen --ratio 0.8 --axes mamba-groups)" = "--mamba-num-groups 1 --mamba-num-heads 3" ]
+    refused 2 "mamba-heads and mamba-groups cannot move together" slice-model "$model" --in-order \
+        --ratio 0.9 --axes mamba-heads,mamba-groups
 }
 
 @test "refused: heads that groups cannot share, sizes where no Mamba layer stays, repair" {
