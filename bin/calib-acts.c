@@ -39,7 +39,8 @@ static const struct tool_desc desc = {
     "Sum the activations of every unit of a model over calibration text.",
     "Reads a model and token streams; writes activation sums. One forward pass, without the "
     "output head, serves every axis, aggregation and target shape: FFN neurons, heads, KV groups, "
-    "hidden channels, layers and contiguous blocks of layers. Each sequence is one sample. Memory "
+    "experts, Mamba heads, hidden channels, layers and contiguous blocks of layers. Each sequence "
+    "is one sample. Memory "
     "does not grow with the number of samples; but with --stream-layers, what entered the last N "
     "layers (--block-size) is kept for all tokens, in a file in TMPDIR if memory does not hold "
     "it.\n\nTOKENS:N takes the first N sequences of a "

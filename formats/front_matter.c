@@ -37,7 +37,7 @@ static json_t *trimmed(const char *s, const char *end)
     return end > s ? json_stringn(s, (size_t)(end - s)) : NULL;
 }
 
-/* 'it''s': *at is the opening quote, and then behind the closing one. NULL: there is none. */
+/* 'it''s': *at is the opening quote, and then past the closing one. NULL: there is none. */
 static json_t *single_quoted(const char **at)
 {
     char *made = mem_string("");
@@ -90,7 +90,7 @@ static int is_plain(const char *s, const char *end)
     return 1;
 }
 
-/* The text at *at, which is moved behind it; NULL: something else, or nothing. */
+/* The text at *at, which is moved past it; NULL: something else, or nothing. */
 static json_t *read_text(const char **at, const char *stops)
 {
     *at += strspn(*at, blank);
@@ -111,7 +111,7 @@ static void append(json_t *list, json_t *text)
 
 /* ---- lists */
 
-/* [a, "b"], which may go on for several lines; s is behind the bracket. */
+/* [a, "b"], which may go on for several lines; s is just after the bracket. */
 static json_t *bracketed(const char *s)
 {
     json_t *list = json_array();

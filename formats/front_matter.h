@@ -1,7 +1,7 @@
 /* The front matter of a Markdown file, such as a model card: YAML between two lines "---" at its
- * beginning. Of YAML, what cards are written in is read: entries of the first level whose value is
- * a text, or a list of texts, one line each or in brackets. A text is plain or quoted, on one line.
- * Entries and members of any other kind are left out, as are comments. */
+ * beginning. Of YAML, only what cards are written in is read: entries of the first level whose
+ * value is a text, or a list of texts, one line each or in brackets. A text is plain or quoted, on
+ * one line. Entries and members of any other kind are left out, as are comments. */
 #ifndef PARE_FRONT_MATTER_H
 #define PARE_FRONT_MATTER_H
 

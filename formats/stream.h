@@ -41,8 +41,9 @@ enum {
  * damaged record, a missing end map: -1, never a short read. */
 struct st_in;
 struct st_in *st_open(const char *path, struct err *e); /* NULL on error */
-/* The same by several processes of what only rank 0 can read, or not twice: it gives all others the
- * bytes. From here on every rank makes the same calls in the same order. st_at: no file. */
+/* The same by several processes, of what only rank 0 can read, or what can be read only once: rank
+ * 0 gives the others the bytes. From here on every rank makes the same calls in the same order;
+ * st_at finds no file. */
 struct st_in *st_open_shared(const char *path, struct err *e);
 /* borrowed; the whole header map, "pare": 1 first, then "kind", "id", ..., "hist" */
 json_t *st_head(const struct st_in *in);

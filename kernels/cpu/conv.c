@@ -18,7 +18,7 @@
 
 enum { BLOCK = 64 }; /* channels */
 
-/* One block's channels first .. first + n - 1; w: [W, BLOCK], bias [BLOCK] behind it. */
+/* One block's channels first .. first + n - 1; w: [W, BLOCK], bias [BLOCK] after it. */
 struct block {
     const struct op_args *c;
     int64_t W, C, first, n;

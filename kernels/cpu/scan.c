@@ -12,9 +12,9 @@
  *   dx = d du + D dy,  dd = du . x + A da,  dA += d da,  dD += dy . x,  then dh = exp(d A) dh
  *
  * The recurrence is computed token by token: h stays in the cache, and a token takes 5 operations
- * an entry of it, no more than the products of the chunked form. What is vectorised are the
- * channels of a head, WIDE at a time, which do not depend on each other. Backward keeps h before
- * every CHUNK tokens, and computes those between again.
+ * an entry of it, no more than the products of the chunked form. The channels of a head, which do
+ * not depend on each other, are vectorised, WIDE at a time. Backward keeps h before every CHUNK
+ * tokens, and computes those between again.
  *
  * Work is split over sequences, groups and, where these are fewer than the threads, the heads of a
  * group in parts, which have their own dB and dC, summed in order: same number of threads, same

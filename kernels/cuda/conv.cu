@@ -144,7 +144,7 @@ static __global__ void __launch_bounds__(THREADS)
         parts[(blockIdx.y * (k.width + 1) + i) * k.C + c] = sums[i * THREADS];
 }
 
-/* i: of dw [C, width] and, behind it, of dbias. */
+/* i: of dw [C, width] and, after it, of dbias. */
 struct conv_join {
     const double *parts;
     float *dw, *dbias;

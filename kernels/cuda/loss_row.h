@@ -10,8 +10,8 @@
 #define formula_log logf
 #include "../loss_formulas.h"
 
-/* Long rows are walked by large blocks, of which a processor holds two: few enough for the second
- * reading to find the rows in the cache, and one works while the other waits. */
+/* Long rows are walked by large blocks, of which a multiprocessor holds two: few enough for the
+ * second reading to find the rows in the cache, and one works while the other waits. */
 enum { THREADS_FEW = 256, THREADS_MOST = 512, LONG_ROW = 32768 };
 
 /* ---- logits */

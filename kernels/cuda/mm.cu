@@ -91,7 +91,7 @@ void product_refuse(const struct op_args *c, struct product *p)
         return;
     snprintf(what, sizeof what,
              "cuBLASLt has no algorithm for a product of %lld x %lld x %lld in %s: a plain kernel "
-             "computes it, far slower",
+             "computes it, far more slowly",
              (long long)s->M, (long long)s->N, (long long)s->K, dtype_name((enum dtype)s->in));
     c->x->tell(c->x->tell_user, what);
 }

@@ -104,7 +104,7 @@ static void be_patient(double since, double *told)
     if (late)
         err_set(&w.trouble, "%s has not answered for %.0f seconds", who, spent);
     else if (w.say && speaks(rank)) {
-        char *text = mem_format("waiting for %s, since %.0f seconds", who, spent);
+        char *text = mem_format("has waited for %s for %.0f seconds", who, spent);
         w.say(text, w.user);
         free(text);
     }

@@ -37,8 +37,8 @@ int world_neighbours(void); /* processes on this host, this one included */
 int world_place(void);      /* of this one among them, from 0 */
 const char *world_host(int rank);
 
-/* say: called with a sentence, by another thread, once somebody has been waited for for a while,
- * then every minute; on rank 0, or where that is awaited, on rank 1. deadline: in seconds, 0: none
+/* say: called with a sentence, by another thread, once a wait has lasted a while, then every
+ * minute; on rank 0, or where rank 0 is awaited, on rank 1. deadline: in seconds, 0: none
  */
 void world_patience(double deadline, void (*say)(const char *text, void *user), void *user);
 

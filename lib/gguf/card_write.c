@@ -1,4 +1,4 @@
-/* The metadata of a model card -> general.* of a GGUF file, as llama.cpp's converter has it: see
+/* The metadata of a model card -> general.* of a GGUF file, as llama.cpp's converter writes it: see
  * gguf/write.h. Text that does not show is left out. */
 #include <stdlib.h>
 #include <string.h>

@@ -45,7 +45,7 @@ static int check_mixture(const struct gguf_form *f, struct err *e)
     if (!family_has_axis(f->as.family, AXIS_M) || (kinds & KIND_mixer) == KIND_mixer)
         return 0;
     return err_set(e,
-                   "llama.cpp cannot run a model of architecture %s without layers of %s: keep one",
+                   "llama.cpp cannot run a model of architecture %s without any %s layer: keep one",
                    f->row->arch, block_kind_name(KIND_mixer & ~kinds));
 }
 

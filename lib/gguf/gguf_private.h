@@ -64,7 +64,7 @@ json_t *gguf_blocks(const struct gguf *g, const char *arch, int64_t layers, stru
 int gguf_has_mixers(const struct family *f);
 void gguf_put_mixers(const struct gguf_making *m, int64_t layers);
 void gguf_put_mamba(const struct gguf_making *m);
-/* The number of the layers for which it is not 0; 0: of all it is. An error if they differ. */
+/* The number of the layers for which it is not 0; 0 if it is 0 for all. An error if they differ. */
 int64_t gguf_common_size(const struct gguf_making *m, const char *name, int64_t layers);
 
 /* ---- sliding windows (lib/gguf/windows.c): layer_types, or NULL if the metadata leave them to the

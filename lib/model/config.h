@@ -65,7 +65,7 @@ void config_write_blocks(struct model_spec *h);
 void config_read_experts(const struct config *c, struct model_spec *h);
 void config_write_experts(struct model_spec *h);
 /* Mamba layers (mixers.c), of a class that has some: how many layers the config lists by their
- * blocks, 0: such a class it is not; the blocks of each; the limits of time steps. Writing states
+ * blocks, 0: it is not such a class; the blocks of each; the limits of time steps. Writing states
  * the blocks, and how many times as wide as the model the mixers are, if it is a whole number. */
 int64_t config_count_blocks(const struct config *c);
 void config_read_mixers(const struct config *c, struct model_spec *h);

@@ -110,7 +110,7 @@ static int move_frozen(struct model *m, struct exec *x, struct arena *there, str
 }
 
 /* Params that are used in f32, all or with copies the vectors, have their values from `weights` on:
- * each in its place, or with `is_close` one behind the other. */
+ * each in its place, or with `is_close` one after the other. */
 static void lend(struct model *m, float *weights, char *copies, int is_close)
 {
     int64_t at = 0, used = 0;

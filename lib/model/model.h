@@ -35,7 +35,7 @@ struct model_run {
 };
 /* The f32 weights that one of several processes keeps where all compute with bf16 copies
  * (lib/train/share.h): n values in these runs, from m->weights.base on. Vectors, which have no
- * copies, are f32 in every process, one behind the other. */
+ * copies, are f32 in every process, one after the other. */
 struct model_kept {
     const struct model_run *runs; /* NULL: it keeps all, as one range; borrowed */
     int64_t n_runs, n;

@@ -1,6 +1,6 @@
 /* A model whose values come section by section: the tensors before the layers, those of each layer,
- * and those behind the last one. In memory are only the values of one section; and, where the
- * embeddings are the head too, those before the layers to the end. Every tensor is read once, in
+ * and those after the last one. Only the values of one section are in memory; and, where the
+ * embeddings are the head too, those before the layers until the end. Every tensor is read once, in
  * the order of the spec, so any source will do. */
 #ifndef PARE_SECTIONS_H
 #define PARE_SECTIONS_H
@@ -12,7 +12,7 @@ struct model;
 
 /* Sections are numbered as the layers are: SECTION_START, 0..L-1, L. */
 enum { SECTION_START = -1 };
-/* The section of tensor i, behind one of section `before`. */
+/* The section of tensor i, which comes after one of section `before`. */
 int64_t model_section_of(const struct model_spec *h, int i, int64_t before);
 
 /* Opens a frozen model without values, to be recorded on a tape, and takes the memory of the

@@ -41,8 +41,8 @@ int slice_verify(const struct slice_plan *p, const struct model *source, const s
 uint32_t *slice_verify_text(const struct slice_plan *p, const struct model_spec *source,
                             struct st_in *in, int64_t most, int64_t *n, struct err *e);
 /* The same of a model that is read section by section here, source and slice of one section in
- * memory at a time. The slice's values, rounded as the plan says, go to a file, `values`, which the
- * caller closes; of zeros before. */
+ * memory at a time. The slice's values, rounded as the plan says, go to a file, `values`, all zeros
+ * before, which the caller closes. */
 int slice_verify_sections(const struct slice_plan *p, struct model_in *in, const uint32_t *ids,
                           int64_t T, struct spill *values, struct verdict *v, struct err *e);
 /* The weights of the largest section, and logits. */

@@ -13,7 +13,7 @@
 /* tokens of a batch, unless a sequence is longer; matrices of a family that are fitted */
 enum { BATCH = 1024, WRITERS = 4 };
 
-/* The experts of a layer of the slice, and what they do with the text. What they write of a token
+/* The experts of a layer of the slice, and what they do with the text. What they write for a token
  * is linear in the matrices of all that work for it, so these are fitted together: to minimise
  *
  *   sum over tokens |missing - sum over experts of p D h|^2 + sum over experts of lambda |D|^2

@@ -156,7 +156,7 @@ static void section_bytes(const struct pair *k, int from, int to, size_t bytes[2
     }
 }
 
-/* The tensor behind those of the section. */
+/* The tensor after those of the section. */
 static int section_end(const struct model_spec *h, int from, int64_t section)
 {
     int i = from;

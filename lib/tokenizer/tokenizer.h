@@ -47,8 +47,9 @@ char *tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, int64_t n
 
 /* ---- cutting (cut.c): a part of a vocabulary as a tokenizer of its own */
 
-/* Refuses tokenizers whose texts could not all be expressed by fewer tokens: neither of bytes nor
- * with byte fallback; Unigram models without an unknown token, or with two tokens of one text. */
+/* Refuses tokenizers whose texts could not all be expressed by fewer tokens: those that neither
+ * work on bytes nor fall back to them; Unigram models without an unknown token, or with two tokens
+ * of one text. */
 int tokenizer_check_cut(const struct tokenizer *t, struct err *e);
 /* A token's text, as the vocabulary spells it; NULL: no token has the id. */
 const char *tokenizer_text(const struct tokenizer *t, int64_t id, int64_t *n);

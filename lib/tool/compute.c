@@ -133,7 +133,7 @@ static char *ways_out(const struct tool *t)
     return *text ? mem_append(text, "; ") : text;
 }
 
-/* All processes look before any of them goes on: those of a host need as much each. */
+/* All processes look before any of them goes on: each one on a host needs as much. */
 static void need_memory(struct tool *t, const char *what, int64_t bytes, const char *ways)
 {
     int64_t left = available_bytes(""), all = bytes * world_neighbours();

@@ -88,7 +88,7 @@ static int find_parts(const char *dir, int64_t step, struct err *e)
         char *path = checkpoint_path(dir, step, i);
         if (access(path, F_OK))
             err_set(e,
-                    "%s, written by rank %d on %s, is not to be seen on %s: the directory must "
+                    "%s, written by rank %d on %s, cannot be seen on %s: the directory must "
                     "be one that all hosts share",
                     path, i, world_host(i), world_host(0));
         free(path);
@@ -282,7 +282,7 @@ static int checkpoint_read(const char *dir, struct st_in *in, struct checkpoint 
     if (read_part(in, c, &taken, e) || read_other_parts(dir, c->step, parts, c, &taken, e))
         return -1;
     if (taken != 3 * s->owned)
-        return err_set(e, "%s: its %lld parts do not have all values", st_path(in),
+        return err_set(e, "%s: its %lld parts do not hold all values", st_path(in),
                        (long long)parts);
     return s->x->err.set ? err_set(e, "%s", s->x->err.msg) : 0;
 }

@@ -1,7 +1,7 @@
 /* Checkpoints of a training run: DIR/checkpoint-STEP.tsz, a stream of kind "checkpoint", written
  * whole or not at all. Of several processes each writes what it owns (share.h) into a part, the
  * first into the file of that name, which appears once all others, checkpoint-STEP.part-N.tsz, are
- * there; as many processes as one likes can go on from them.
+ * there; any number of processes can continue from them.
  *
  * Header: `step` (optimiser steps done), `position` (sequences taken from the data), `predictions`
  * (trained on so far), `run` (the resolved options and the ids of student, teacher and data; of a

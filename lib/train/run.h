@@ -58,7 +58,8 @@ struct train_run {
         OPT_SILENT_ID) \
     ROW("resume", OPT_FLAG, resume, NULL, \
         "continue from the newest checkpoint in --output-dir, also a finished run with more " \
-        "--max-steps; with the same number of threads the result has the same bits", \
+        "--max-steps; with the same numbers of threads and processes the result has the same " \
+        "bits", \
         OPT_SILENT_ID) \
     ROW("overwrite", OPT_FLAG, overwrite, NULL, \
         "replace the run in --output-dir; otherwise a directory that holds one is refused", \

@@ -20,11 +20,12 @@ int train_rows_of(struct train_rows *own, const struct train_options *o, struct 
 {
     int64_t n = world_size(), groups = common_divisor(n, o->accumulation), parts = n / groups;
     if (o->batch_size % parts)
-        return err_set(e,
-                       "%lld processes cannot share the --batch-size %lld x "
-                       "--gradient-accumulation-steps %lld sequences of a step evenly: one of both "
-                       "must be a multiple of their number",
-                       (long long)n, (long long)o->batch_size, (long long)o->accumulation);
+        return err_set(
+            e,
+            "%lld processes cannot share the --batch-size %lld x "
+            "--gradient-accumulation-steps %lld sequences of a step evenly: one of the two "
+            "must be a multiple of their number",
+            (long long)n, (long long)o->batch_size, (long long)o->accumulation);
     *own = (struct train_rows){
         .passes = o->accumulation / groups, .rows = o->batch_size / parts, .parts = parts};
     own->pass = world_rank() / parts * own->passes;

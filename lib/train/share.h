@@ -39,7 +39,7 @@ struct shards {
     int *open; /* by bucket: parameters that still get gradients in this pass; -1: it is queued */
     struct tape *tape; /* of that pass */
     int is_direct;     /* devices exchange without the host */
-    /* where the host exchanges for a device, else NULL: all values, behind them all of vectors */
+    /* where the host exchanges for a device, else NULL: all values, then all of vectors */
     float *host;
 };
 /* Decides who owns what, and unless all_whole, which f32 weights m keeps; needs the sizes of m

@@ -71,7 +71,7 @@ struct train_record {
     double states, alpha, state[TAPE_STATES];
 };
 /* One optimiser step: 1 done; 0 `*stop` became true between micro-batches, nothing has changed
- * (several processes finish the step, and have all heard of it); -1 error, for instance a loss or a
+ * (several processes finish the step, and then all know of it); -1 error, for instance a loss or a
  * gradient that is not finite: weights and moments are those of the step before. */
 int train_step(struct trainer *t, const volatile sig_atomic_t *stop, struct train_record *r,
                struct err *e);

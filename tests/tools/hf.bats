@@ -33,7 +33,7 @@ import json, os, st, sys
 for folder in sys.argv[1:]:
     name = os.path.basename(folder)
     assert not (wrong := st.same(folder, name)), (name, wrong)
-    said = lambda name: {"__float__": name}  # as transformers 5 writes numbers that JSON has not
+    said = lambda name: {"__float__": name}  # as transformers 5 writes what JSON lacks
     a, b = (json.load(open(d + "/config.json"), parse_constant=said) for d in (folder, name))
     free = {"max_window_layers"} | ({"num_kv_heads"} if a.get("multi_query") else set())  # not read
     wrong = [k for k in a if k not in free and (k not in b or a[k] != b[k])]

@@ -198,14 +198,14 @@ assert abs(r["dollars"] - 80 * r["hours"]) < 1e-9 and r["fits"]'
     run -1 "$SIMULATE" plan --set speed=3
     [[ $output == "simulate: --set: no assumption speed; "* ]]
     run -1 "$SIMULATE" plan --set price=dear
-    [ "$output" = "simulate: --set price: a number, not dear" ]
+    [ "$output" = "simulate: --set price must be a number, not dear" ]
     run -1 "$SIMULATE" plan --student none.json
     [[ $output == "simulate: none.json: neither a shape (llama-8b, "* ]]
     run -2 "$SIMULATE" plan --cards 0
-    [[ $output == *"numbers of cards are from 1"* ]]
+    [[ $output == *"numbers of cards must be at least 1"* ]]
     echo '{"processes": 1, "cores": 2, "step_seconds": 1, "gradient_bytes": 1}' > one
     run -1 "$SIMULATE" processes one
     [ "$output" = "simulate: processes: needs readings of 1 and of 2 processes" ]
     run -1 "$SIMULATE" threads one
-    [[ $output == "simulate: threads: one: not such readings: "* ]]
+    [[ $output == "simulate: threads: one does not have such readings: "* ]]
 }
