@@ -40,13 +40,11 @@ static const struct tool_desc desc = {
     "Reads a model and token streams; writes activation sums. One forward pass, without the "
     "output head, serves every axis, aggregation and target shape: FFN neurons, heads, KV groups, "
     "experts, Mamba heads, hidden channels, layers and contiguous blocks of layers. Each sequence "
-    "is one sample. Memory "
-    "does not grow with the number of samples; but with --stream-layers, what entered the last N "
-    "layers (--block-size) is kept for all tokens, in a file in TMPDIR if memory does not hold "
-    "it.\n\nTOKENS:N takes the first N sequences of a "
-    "stream (unless a file has that name), so that texts can be mixed.\n\nParts of a text may be "
-    "summed separately "
-    "and joined with ts-cat, which refuses to count a part twice.",
+    "is one sample. Memory does not grow with the number of samples; but with --stream-layers, "
+    "what entered the last N layers (--block-size) is kept for all tokens, in a file in TMPDIR if "
+    "memory does not hold it.\n\nTOKENS:N takes the first N sequences of a stream (unless a file "
+    "has that name), so that texts can be mixed.\n\nParts of a text may be summed separately and "
+    "joined with ts-cat, which refuses to count a part twice.",
     "  calib-acts teacher/ web.tsz:768 code.tsz:256 |\n      score-importance | rank > "
     "rank.tsz",
     opts,

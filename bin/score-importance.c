@@ -46,9 +46,8 @@ static const struct tool_desc desc = {
     "Turn activation sums into importance scores.",
     "Reads activation sums, from standard input if there is no FILE; writes a score for every "
     "hidden channel, FFN neuron, head, KV group, expert, Mamba head and layer. Higher is more "
-    "important. "
-    "Layers are scored by block importance, 1 minus the mean cosine of their input and output. "
-    "The defaults are those of the Minitron papers.",
+    "important. Layers are scored by block importance, 1 minus the mean cosine of their input and "
+    "output. The defaults are those of the Minitron papers.",
     "  calib-acts teacher/ train.tsz | score-importance | rank > rank.tsz",
     opts,
     0,

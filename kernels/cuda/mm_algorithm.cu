@@ -85,7 +85,7 @@ static float time_of(const struct op_args *c, const struct product *p,
 }
 
 /* Which of n suggestions is the fastest. Their results go to memory of their own; where there is
- * none left, the first suggestion it is. */
+ * none left, the first suggestion is used. */
 static int fastest(const struct op_args *c, const struct product *p, const struct factors *f,
                    const cublasLtMatmulHeuristicResult_t *results, int n)
 {
@@ -158,7 +158,7 @@ static int algorithm_known(const struct op_args *c, struct product *p, const cha
                                 &p->algo, &result) ||
         result.workspaceSize > c->x->gpu->workspace_bytes)
         return err_set(&c->x->err,
-                       "cuBLASLt cannot compute the product %s by the algorithm that "
+                       "cuBLASLt cannot compute the product %s with the algorithm that "
                        "was stored for it",
                        name);
     return 0;

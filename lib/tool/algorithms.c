@@ -49,7 +49,8 @@ static json_t *read_choices(struct tool *t, const char *made_for)
         tool_die(t, "--algorithms: %s is of %s, not %s: name another file", t->algorithms, was_for,
                  made_for);
     if (!was_for || !json_is_object(json_object_get(j, "products")))
-        tool_die(t, "--algorithms: %s has no algorithms of products", t->algorithms);
+        tool_die(t, "--algorithms: %s has no algorithms of matrix products: name another file",
+                 t->algorithms);
     return j;
 }
 
@@ -58,12 +59,14 @@ void tool_algorithms(struct tool *t)
     const char *made_for = exec_algorithms_for(&t->exec);
     int is_there = !access(t->algorithms, F_OK), several = world_size() > 1;
     if (several && !is_there)
-        tool_die(t, "--algorithms: %s is not there, and only one process alone makes it",
+        tool_die(t,
+                 "--algorithms: %s does not exist, and several processes do not make it: run one "
+                 "process first",
                  t->algorithms);
     t->choices = is_there ? read_choices(t, made_for)
                           : json_pack("{s:s, s:{}}", "for", made_for, "products");
     if (!several)
-        save(t); /* that it cannot be written is better known now */
+        save(t); /* if it cannot be written, better to know now */
     t->choose = (struct algorithms){find, several ? NULL : chosen, t};
     t->exec.algorithms = &t->choose;
 }

@@ -35,8 +35,8 @@ static void tool_common_options(struct tool *t)
           OPT_SILENT_ID}}, /* hist and id record what it resolves to, see step_id */
         {TOOL_COMPUTE | TOOL_MAY_COMPUTE,
          {"algorithms", OPT_PATH, &t->algorithms, "FILE",
-          "on a GPU, compute matrix products by the fastest algorithms, which are timed once and "
-          "kept in FILE; without it as the library suggests, alike in every run",
+          "on a GPU, compute matrix products with the fastest algorithms, which are timed once and "
+          "kept in FILE; without it, as the library suggests, the same in every run",
           0}}, /* in hist; it is no parent, since it changes rounding at most */
         {TOOL_COMPUTE | TOOL_MAY_COMPUTE,
          {"force", OPT_FLAG, &t->force, NULL,

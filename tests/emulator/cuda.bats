@@ -88,7 +88,7 @@ without_speed() { sed 's/,"tokens_per_second":[0-9]*,"peak_rss":[0-9]*//' "$1"; 
     echo '{"products": {}}' > c.json
     of 1 "c.json has no algorithms" --device cuda --algorithms c.json
     sed 's/: "[0-9a-f]*"/: "00ff"/' a.json > d.json
-    of 1 "by the algorithm that was stored for it" --device cuda --algorithms d.json
+    of 1 "with the algorithm that was stored for it" --device cuda --algorithms d.json
     of 1 "cannot write nowhere/a.json" --device cuda --algorithms nowhere/a.json
 }
 
