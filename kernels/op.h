@@ -115,7 +115,7 @@ struct slow_products {
     int64_t size, multiple, refused;
 };
 struct slow_products exec_slow_products(const struct exec *x);
-/* The library, its release and the device that algorithms are of: "cuBLASLt 130100 on NVIDIA H200".
+/* The library, its release and the device that algorithms are of: "cuBLASLt 130100 on NVIDIA H100".
  * NULL: there is no choice. */
 const char *exec_algorithms_for(const struct exec *x);
 /* memory of the matrix library besides operands: packed panels and generated code; measured with

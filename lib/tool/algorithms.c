@@ -1,6 +1,6 @@
 /* --algorithms FILE: how the products of a device are computed, kept from run to run.
  *
- *   {"for": "cuBLASLt 130100 on NVIDIA H200", "products": {"bf16 N T 4096 x ...": "1f00...", ...}}
+ *   {"for": "cuBLASLt 130100 on NVIDIA H100", "products": {"bf16 N T 4096 x ...": "1f00...", ...}}
  *
  * A product that FILE does not have is timed when it first occurs, and FILE is replaced at once, so
  * that a run that ends early can be resumed by the same algorithms. Several processes only read it:
