@@ -128,29 +128,52 @@ static int checkpoint_integer(const json_t *head, const char *key, int64_t *valu
     return json_is_integer(j) && *value >= 0 ? 0 : -1;
 }
 
-/* Values `first` and on: this rank's of the weights, or with `to` of these moments. Returns how
- * many it owns. */
-static int64_t take_values(const struct checkpoint *c, float *to, int64_t first, int64_t n,
-                           const float *values)
+/* Values `first` and on: this rank's of the weights, or with `to` of these moments. */
+static void take_values(const struct checkpoint *c, float *to, int64_t first, int64_t n,
+                        const float *values)
 {
     struct shards *s = c->shards;
     struct model_run run;
-    int64_t taken = 0, at = first;
+    int64_t at = first;
     for (; shards_find(s, at, first + n - at, &run); at = run.first + run.n) {
         const float *from = values + (run.first - first);
         if (to)
             exec_put(s->x, to + run.at, from, (size_t)run.n * sizeof *from);
         else
             model_weights_put(s->m, &run, from);
-        taken += run.n;
     }
-    return taken;
 }
 
-/* Which values a part has: [first, n] by turns. */
+/* Which values a part has, or all parts: [first, n] by turns. */
 struct part_ranges {
     int64_t (*of)[2], n, values;
 };
+
+static void ranges_add(struct part_ranges *all, const struct part_ranges *r)
+{
+    all->of = mem_grow(all->of, (size_t)(all->n + r->n) * sizeof *all->of);
+    memcpy(all->of + all->n, r->of, (size_t)r->n * sizeof *r->of);
+    all->n += r->n;
+}
+
+static int by_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Do they have every value once? */
+static int ranges_are_whole(struct part_ranges *all, int64_t n_values)
+{
+    int64_t at = 0;
+    qsort(all->of, (size_t)all->n, sizeof *all->of, by_first);
+    for (int64_t i = 0; i < all->n; i++) {
+        if (all->of[i][1] && all->of[i][0] != at)
+            return 0;
+        at += all->of[i][1];
+    }
+    return at == n_values;
+}
 
 static int read_ranges(struct part_ranges *r, const struct st_in *in, int64_t n_values,
                        struct err *e)
@@ -174,25 +197,25 @@ static int read_ranges(struct part_ranges *r, const struct st_in *in, int64_t n_
     return 0;
 }
 
-/* Reads the current record; returns how many of its values this rank owns, or -1. */
-static int64_t take_record(struct st_in *in, const struct checkpoint *c, float *to,
-                           const struct part_ranges *r)
+/* Reads the current record, and takes this rank's values. */
+static int take_record(struct st_in *in, const struct checkpoint *c, float *to,
+                       const struct part_ranges *r)
 {
     float *piece = mem_alloc(PIECE * sizeof *piece);
-    int64_t taken = 0, bytes = 1;
+    int64_t bytes = 1;
     for (int64_t i = 0; i < r->n && bytes > 0; i++)
         for (int64_t at = 0, k; at < r->of[i][1] && bytes > 0; at += k) {
             k = min64(PIECE, r->of[i][1] - at);
             bytes = st_read(in, piece, k * (int64_t)sizeof *piece);
             if (bytes > 0)
-                taken += take_values(c, to, r->of[i][0] + at, k, piece);
+                take_values(c, to, r->of[i][0] + at, k, piece);
         }
     free(piece);
-    return bytes < 0 ? -1 : taken;
+    return bytes < 0 ? -1 : 0;
 }
 
 static int read_records(struct st_in *in, const struct checkpoint *c, const struct part_ranges *r,
-                        int64_t *taken, struct err *e)
+                        struct err *e)
 {
     float *const moments[] = {NULL, c->m, c->v};
     struct tensor t;
@@ -204,10 +227,8 @@ static int read_records(struct st_in *in, const struct checkpoint *c, const stru
             t.shape[0] != r->values)
             return err_set(e, "%s: expected record %s of %lld numbers", st_path(in),
                            checkpoint_records[i], (long long)r->values);
-        int64_t n = take_record(in, c, moments[i], r);
-        if (n < 0)
+        if (take_record(in, c, moments[i], r))
             return -1;
-        *taken += n;
     }
     int more = st_next(in, &t);
     return more > 0 ? err_set(e, "%s has more records than a checkpoint", st_path(in)) : more;
@@ -223,11 +244,14 @@ static int is_wanted(const struct checkpoint *c, const struct part_ranges *r)
     return 0;
 }
 
-static int read_part(struct st_in *in, const struct checkpoint *c, int64_t *taken, struct err *e)
+static int read_part(struct st_in *in, const struct checkpoint *c, struct part_ranges *all,
+                     struct err *e)
 {
     struct part_ranges r = {0};
     int failed = read_ranges(&r, in, c->shards->m->n_values, e) ||
-                 (is_wanted(c, &r) && read_records(in, c, &r, taken, e));
+                 (is_wanted(c, &r) && read_records(in, c, &r, e));
+    if (!failed)
+        ranges_add(all, &r);
     free(r.of);
     return failed ? -1 : 0;
 }
@@ -247,19 +271,19 @@ static struct st_in *checkpoint_open(const char *dir, int64_t step, int part, ch
 }
 
 static int read_other_parts(const char *dir, int64_t step, int64_t parts,
-                            const struct checkpoint *c, int64_t *taken, struct err *e)
+                            const struct checkpoint *c, struct part_ranges *all, struct err *e)
 {
     for (int i = 1; i < parts && !e->set; i++) {
         char *path;
         struct st_in *in = checkpoint_open(dir, step, i, &path, e);
-        int64_t own_step, part, all;
+        int64_t own_step, part, count;
         if (in && (checkpoint_integer(st_head(in), "step", &own_step) || own_step != step ||
                    checkpoint_integer(st_head(in), "part", &part) || part != i ||
-                   checkpoint_integer(st_head(in), "parts", &all) || all != parts))
+                   checkpoint_integer(st_head(in), "parts", &count) || count != parts))
             err_set(e, "%s is not part %d of %lld of the checkpoint of step %lld", path, i,
                     (long long)parts, (long long)step);
         else if (in)
-            read_part(in, c, taken, e);
+            read_part(in, c, all, e);
         st_close(in);
         free(path);
     }
@@ -272,18 +296,21 @@ static int checkpoint_read(const char *dir, struct st_in *in, struct checkpoint 
 {
     const json_t *head = st_head(in);
     struct shards *s = c->shards;
-    int64_t taken = 0, parts = 1;
+    struct part_ranges all = {0};
+    int64_t parts = 1;
     if (checkpoint_integer(head, "step", &c->step) ||
         checkpoint_integer(head, "position", &c->position) ||
         checkpoint_integer(head, "predictions", &c->predictions))
         return err_set(e, "%s: step, position and predictions must be whole numbers", st_path(in));
     if (json_object_get(head, "parts") && checkpoint_integer(head, "parts", &parts))
         return err_set(e, "%s: parts must be a whole number", st_path(in));
-    if (read_part(in, c, &taken, e) || read_other_parts(dir, c->step, parts, c, &taken, e))
+    if (!read_part(in, c, &all, e) && !read_other_parts(dir, c->step, parts, c, &all, e) &&
+        !ranges_are_whole(&all, s->m->n_values))
+        err_set(e, "%s: its %lld parts do not hold every value once", st_path(in),
+                (long long)parts);
+    free(all.of);
+    if (e->set)
         return -1;
-    if (taken != 3 * s->owned)
-        return err_set(e, "%s: its %lld parts do not hold all values", st_path(in),
-                       (long long)parts);
     return s->x->err.set ? err_set(e, "%s", s->x->err.msg) : 0;
 }
 

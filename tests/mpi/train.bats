@@ -93,6 +93,22 @@ same_numbers() {
     done
 }
 
+@test "parts that overlap, and leave a hole of the same size, are refused" {
+    train 2 --quiet --loss ce --max-steps 2 --save-steps 2 --output-dir run
+    PYTHONPATH=$ROOT/formats python3 - << 'END'
+import stream
+path = "run/checkpoint-2.tsz"
+head, records = stream.read(open(path, "rb"))
+assert head["ranges"][0][1] == head["ranges"][1][1]
+head["ranges"][1] = head["ranges"][0]
+stream.write(open(path, "wb"), head, records)
+END
+    for n in 1 2; do
+        run -1 train $n --loss ce --output-dir run --resume
+        [[ $output == *"its 2 parts do not hold every value once"* ]] || { echo "$output"; false; }
+    done
+}
+
 @test "a checkpoint that cannot be written leaves no parts, which would take room" {
     mkdir -p run/checkpoint-2.tsz
     train 2 --loss ce --max-steps 4 --save-steps 2 --output-dir run --overwrite 2> notes
