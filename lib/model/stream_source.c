@@ -84,10 +84,14 @@ static int stream_next(void *self, int i, struct err *e)
     int more = st_next(s->in, &t);
     if (more < 0)
         return -1;
-    if (!more || !same_tensor(&t, &s->spec->tensors[i]))
-        return err_set(e, "%s: expected tensor %s, as listed in its header, found %s",
-                       st_path(s->in), s->spec->tensors[i].name, more ? t.name : "the end");
-    return 0;
+    const struct tensor *want = &s->spec->tensors[i];
+    if (more && same_tensor(&t, want))
+        return 0;
+    if (more && !strcmp(t.name, want->name))
+        return err_set(e, "%s: tensor %s has another dtype or shape than its header lists",
+                       st_path(s->in), t.name);
+    return err_set(e, "%s: expected tensor %s, as listed in its header, found %s", st_path(s->in),
+                   want->name, more ? t.name : "the end");
 }
 
 static int stream_read(void *self, int i, int64_t at, void *buf, int64_t n, struct err *e)

@@ -107,6 +107,23 @@ PY
     [[ $output == *"nowhere: No such file or directory" ]]
 }
 
+@test "tensors of another name, dtype or shape than the header lists" {
+    hf-import --quiet "$golden/llama" -o model.tsz
+    python3 - <<'PY'
+import stream
+head, records = stream.read(open("model.tsz", "rb"))
+at = next(i for i, r in enumerate(records) if r[0].endswith("q_proj.weight"))
+name, dtype, shape, data = records[at]
+for path, other in (("shape", (name, dtype, [1] + shape, data)), ("name", ("x", *records[at][1:]))):
+    stream.write(open(path, "wb"), head, records[:at] + [other] + records[at + 1:])
+PY
+    for words in 'shape: tensor layers.0.q_proj.weight has another dtype or shape than its header' \
+        'name: expected tensor layers.0.q_proj.weight, as listed in its header, found x'; do
+        run -1 slice-model "${words%%:*}" --drop-layers 0 -o never
+        [[ $output == *"$words"* ]] || { echo "$output"; false; }
+    done
+}
+
 @test "a stage with truncated input writes no end map" {
     tokens a.tsz aa t 0 3
     head -c -5 a.tsz | ts-cat - > out.tsz || true
