@@ -328,20 +328,19 @@ static int shape_tensors(const struct planner *w, struct slice_plan *p)
 }
 
 /* With ALiBi, a head's place among all of them says how it weighs distance. */
-static int check_alibi(const struct planner *w, const struct slice_plan *p)
+static void check_alibi(const struct planner *w, const struct slice_plan *p)
 {
     int fewer = 0;
     if (!model_spec_flag(w->source, "alibi"))
-        return 0;
+        return;
     for (int64_t l = 0; l < p->kept[AXIS_L].n; l++)
         fewer |= p->spec.layers[l].num_attention_heads !=
                  w->source->layers[p->kept[AXIS_L].index[l]].num_attention_heads;
     if (fewer || w->target->sort)
-        return err_set(w->e,
-                       "the heads of a model with ALiBi cannot be %s: how they weigh "
-                       "distance follows from their places among all heads",
-                       fewer ? "removed" : "sorted");
-    return 0;
+        err_set(w->e,
+                "the heads of a model with ALiBi cannot be %s: how they weigh distance follows "
+                "from their places among all heads",
+                fewer ? "removed" : "sorted");
 }
 
 /* Which layers stay, and the spec: everything but the units. */

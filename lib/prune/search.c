@@ -115,6 +115,10 @@ int search_list_read(struct search_list *l, enum axis axis, const char *text,
     if (most > l->largest)
         err_set(e, "--%s must be at most %" PRId64 ", that of the model, not %" PRId64,
                 axis_rows[axis].brief, l->largest, most);
+    if (!e->set && (axis == AXIS_H || axis == AXIS_K) && l->value[0] < l->largest &&
+        model_spec_flag(source, "alibi"))
+        err_set(e, "--%s must be %" PRId64 ": a model with ALiBi keeps all its heads",
+                axis_rows[axis].brief, l->largest);
     if (e->set)
         search_list_free(l);
     return e->set ? -1 : 0;

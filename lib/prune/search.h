@@ -26,7 +26,7 @@ struct search {
 
 /* "24,32,48" or "1024:4096:256", also joined by commas; for the FFN also "2.5x,4x", times the
  * hidden size. -1: malformed text, more than SEARCH_SIZES sizes, a size larger than the source's,
- * an axis of which no layer has units. */
+ * an axis of which no layer has units, fewer heads of a model that keeps all of them. */
 int search_list_read(struct search_list *l, enum axis axis, const char *text,
                      const struct model_spec *source, struct err *e);
 void search_list_free(struct search_list *l);

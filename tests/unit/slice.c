@@ -215,6 +215,13 @@ static void test_heads_that_stay(void)
                   strstr(why.msg, i ? "cannot be sorted" : "cannot be removed"),
               "%s", why.msg);
     }
+    for (enum axis x = AXIS_H; x <= AXIS_K; x++) {
+        struct search_list sizes;
+        struct err why = {0};
+        CHECK(search_list_read(&sizes, x, "5,6", model_in_spec(in), &why) &&
+                  strstr(why.msg, "heads must be 6: a model with ALiBi keeps all its heads"),
+              "%s", why.msg);
+    }
     slice_target_free(&fewer);
     model_close(in);
 }
