@@ -124,12 +124,22 @@ static json_t *bracketed(const char *s)
     return list;
 }
 
+/* Does the text of a line go on in the next? That is further to the right than `indent`, and does
+ * not begin with one of the signs. */
+static int goes_on(const char *s, size_t indent, const char *signs)
+{
+    const char *next = line_after(s);
+    size_t n = next ? strspn(next, " \t") : 0;
+    return n > indent && !strchr("\r\n#", next[n]) && !strchr(signs, next[n]);
+}
+
 /* "- a" line by line, all as far to the right as the first. NULL: there are none. */
 static json_t *members(const char *line)
 {
     json_t *list = NULL;
     size_t first = 0;
-    for (; line && (isspace((unsigned char)*line) || *line == '-'); line = line_after(line)) {
+    for (; line && (isspace((unsigned char)*line) || (*line && strchr("-#", *line)));
+         line = line_after(line)) {
         size_t n = strspn(line, " ");
         const char *s = line + n + 1;
         if (is_line(line, "---"))
@@ -138,20 +148,13 @@ static json_t *members(const char *line)
             continue;
         list = list ? list : json_array();
         first = n;
-        append(list, read_text(&s, ""));
+        if (!goes_on(s, n, "-"))
+            append(list, read_text(&s, ""));
     }
     return list;
 }
 
 /* ---- entries */
-
-/* Does the text of a line go on in the next? */
-static int goes_on(const char *s)
-{
-    const char *next = line_after(s);
-    size_t n = next ? strspn(next, " \t") : 0;
-    return n && !strchr("\r\n#", next[n]);
-}
 
 /* The value of an entry, whose first line is left at s. NULL: none that is read. */
 static json_t *value_of(const char *s)
@@ -159,9 +162,9 @@ static json_t *value_of(const char *s)
     s += strspn(s, blank);
     if (*s == '[')
         return bracketed(s + 1);
-    if (strchr("\n", *s))
+    if (strchr("\n#", *s))
         return members(line_after(s));
-    return goes_on(s) ? NULL : read_text(&s, "");
+    return goes_on(s, 0, "") ? NULL : read_text(&s, "");
 }
 
 json_t *front_matter_read(const char *text)

@@ -28,6 +28,8 @@ static const struct {
     {CARD(
          "url: https://a.b/c:d\nmap:\n  x: y\na: &b c\nd: >-\n  e\nf: g\n  h\ni: ~\nj: null\nk:\n"),
      "{'url': 'https://a.b/c:d'}"},
+    {CARD("a: # of these\n- x\n# not\n- y\n  and more\n- z\n  # not\nb: c\n"),
+     "{'a': ['x', 'z'], 'b': 'c'}"},
     {CARD("- x: y\n x: y\n: y\nlast: 1\nlast: 2\n\xff: y\nx: \xff\n"), "{'last': '2'}"},
 };
 
