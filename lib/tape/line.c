@@ -75,12 +75,13 @@ int tape_line_add(struct tape *t, struct line l, const char *out, int64_t cols, 
     return l.out;
 }
 
+/* Not where a is the line's input too: it adds to the gradients of both at the same time. */
 int tape_sum_join(struct tape *t, const struct line *sum, const char *out)
 {
     struct line *last = t->n_lines ? &t->lines[t->n_lines - 1] : NULL;
     const int a = sum->in[0], b = sum->in[1];
     if (!t->spec.train || !last || last->op != OP_linear || last->out != b || a == b ||
-        last->in[1] != NO_SLOT || sum->sizes.p.scale.scale != 1)
+        last->in[0] == a || last->in[1] != NO_SLOT || sum->sizes.p.scale.scale != 1)
         return NO_SLOT;
     last->in[1] = a;
     t->slots[b].name = out;
