@@ -295,7 +295,6 @@ template <class T> static scan_call<T> call_of(const struct op_args *c)
     k.y = (T *)c->out.v;
     k.state = c->state;
     k.documents = c->batch->starts;
-    k.rows = c->rows;
     k.seq_len = c->batch->seq_len;
     k.chunks = chunks_of(c);
     k.pos0 = first_place_of(c->batch);

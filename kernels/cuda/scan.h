@@ -27,7 +27,7 @@ template <class T> struct scan_call {
     float *of_A, *of_bias, *of_D; /* [rows, M], for the gradients of these */
     float *starts, *ends;         /* [states, chunks, M, N, P] */
     const int32_t *documents;
-    int64_t rows, seq_len, chunks, first_seq, states;
+    int64_t seq_len, chunks, first_seq, states;
     first_place pos0;
 
     __device__ int64_t size() const { return p.heads * p.state * p.head_dim; }

@@ -6,8 +6,6 @@
 #include "../base/text.h"
 #include "gguf_private.h"
 
-static const char hub[] = "https://huggingface.co/";
-
 /* Appends `before` and the text for each text of the metadata; addresses on the Hub as names. */
 static char *add(char *card, const struct gguf *g, const char *key, const char *before)
 {
@@ -15,7 +13,8 @@ static char *add(char *card, const struct gguf *g, const char *key, const char *
     struct gguf_text text;
     for (int64_t at = 0; v && gguf_next_text(v, &at, &text);) {
         char *word = mem_format("%.*s", (int)text.n, text.s),
-             *value = front_matter_value(text_begins(word, hub) ? word + strlen(hub) : word);
+             *value = front_matter_value(text_begins(word, GGUF_HUB) ? word + strlen(GGUF_HUB)
+                                                                     : word);
         if (value && *word)
             card = mem_append(card, "%s%s\n", before, value);
         free(value);

@@ -8,8 +8,6 @@
 #include "../base/utf8.h"
 #include "write.h"
 
-static const char hub[] = "https://huggingface.co/";
-
 /* The entry as a list of texts, whether it is one or a list; new reference. */
 static json_t *texts_of(const json_t *card, const char *key)
 {
@@ -68,11 +66,11 @@ static void put_part(struct gguf_head *head, const char *key, size_t i, const ch
  * another address, or by its name alone. */
 static void put_source(struct gguf_head *head, const char *key, size_t i, const char *source)
 {
-    const char *name = text_begins(source, hub) ? source + strlen(hub) : source;
+    const char *name = text_begins(source, GGUF_HUB) ? source + strlen(GGUF_HUB) : source;
     const char *slash = strchr(name, '/');
     int is_address = strstr(name, "://") != NULL;
     char *owner = slash ? mem_format("%.*s", (int)(slash - name), name) : mem_string(""),
-         *url = mem_format("%s%s", is_address ? "" : hub, name);
+         *url = mem_format("%s%s", is_address ? "" : GGUF_HUB, name);
     struct gguf_name named = gguf_name(slash ? slash + 1 : name, 0),
                      organization = gguf_name(owner, 0);
     if (!is_address) {

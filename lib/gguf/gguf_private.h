@@ -116,6 +116,8 @@ const char *gguf_pre_of(const json_t *tokenizer, struct err *e);
 /* ---- README.md (lib/gguf/card.c): licence, languages, tags, base models and data; NULL: the file
  * has none; free it */
 char *gguf_card(const struct gguf *g);
+/* before the name of a model, or of data, at Hugging Face */
+#define GGUF_HUB "https://huggingface.co/"
 
 /* ---- tensors (lib/gguf/tensors.c) */
 /* Which tensor of the file holds which canonical one. */
