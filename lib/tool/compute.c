@@ -248,7 +248,8 @@ void tool_predict_batches(struct tool *t, const char *what, const struct memory_
     int n = 0;
     for (; n < MOST - 2 && parts[n].name; n++)
         all[n] = parts[n];
-    b->in_file = b->bytes + bytes_ahead(t, parts) > available_bytes("");
+    /* need_memory counts those of all processes of this host */
+    b->in_file = (b->bytes + bytes_ahead(t, parts)) * world_neighbours() > available_bytes("");
     if (b->bytes && !b->in_file && t->exec.device == DEVICE_CPU)
         all[n] = (struct memory_part){"hidden states", b->bytes, 0};
     tool_predict_memory(t, what, all);

@@ -70,6 +70,16 @@ refused() {
     same probe-layers "$MODEL" tokens.tsz --batch-size 2 --variants drop-layers
 }
 
+@test "hidden states go to a file where memory does not suffice for those of all processes" {
+    echo 'MemAvailable: 16000 kB' > meminfo
+    with_little() { unshare -rm sh -c 'mount --bind meminfo /proc/meminfo; exec "$@"' - "$@"; }
+    with_little true 2> /dev/null || skip "no namespaces here"
+    yes "$(seq -s ' ' 50)" | head -n 2500 | "$BIN/tokenize" --ids --quiet -o long.tsz
+    with_little "$ROOT/tests/mpi/processes" 2 "$BIN/eval-ppl" "$MODEL" long.tsz --stream-layers \
+        --batch-size 8 2> notes || { cat notes; false; }
+    grep 'hidden states of all tokens, 8.8 MB, are kept in a file' notes
+}
+
 @test "an error leaves nothing unfinished" {
     OMPI_MCA_btl=self,tcp run processes 2 bash -c 'ulimit -f 1; exec "$@"' - "$BIN/probe-layers" \
         "$MODEL" tokens.tsz --batch-size 2 --variants 'drop-mlp drop-attention' -o table
