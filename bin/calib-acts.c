@@ -164,7 +164,9 @@ static void run_batch(struct job *j)
     struct batch b = {.n_seq = j->n_seq, .seq_len = j->len, .ids = j->ids};
     if (j->n_seq && calibrate_batch(j->c, &b, tool_err(j->t)))
         tool_check(j->t);
+    j->tokens_done += j->n_seq * j->len;
     j->n_seq = 0;
+    tool_progress(j->t, j->tokens_done, j->tokens > j->tokens_done ? j->tokens : 0, "tokens");
 }
 
 static void add_sequence(struct job *j, const struct sequences *s, const uint32_t *ids, int64_t n)
@@ -187,8 +189,6 @@ static void run_text(struct job *j, struct token_text *x)
         add_sequence(j, &x->s, ids, n);
         x->end = x->s.index;
         taken++;
-        j->tokens_done += n;
-        tool_progress(j->t, j->tokens_done, j->tokens > j->tokens_done ? j->tokens : 0, "tokens");
     }
     tool_check(j->t);
     if (x->most != sequences && taken < x->most)
