@@ -208,6 +208,14 @@ int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t lay
            layer_size(&h->layers[layer], axis) > 0;
 }
 
+int model_spec_uses(const struct model_spec *h, enum axis axis)
+{
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        if (model_spec_has_units(h, axis, l))
+            return 1;
+    return 0;
+}
+
 enum act model_spec_activation(const struct model_spec *h, const struct family_line *line)
 {
     return line->kinds == KIND_mamba ? ACT_SILU : h->activation;

@@ -79,6 +79,7 @@ int64_t layer_width(const struct layer *y, enum axis axis);
 /* Has the layer units of the axis? Not if it lacks the block whose axis it is, or has that block
  * without it. Always true of axes of the model. */
 int model_spec_has_units(const struct model_spec *h, enum axis axis, int64_t layer);
+int model_spec_uses(const struct model_spec *h, enum axis axis); /* has any layer? */
 /* entries of a tensor's dimension: units of the axis times their width */
 int64_t model_spec_dimension(const struct model_spec *h, enum axis axis, int64_t layer);
 /* The sizes of a per-layer axis as text for options and messages (ranges_text); number[l]: the

@@ -277,6 +277,11 @@ static void check_used(const struct planner *w, const struct slice_plan *p, enum
                        const struct range *r)
 {
     int64_t named = -1;
+    if (!model_spec_uses(w->source, axis)) {
+        err_set(w->e, "--%s must be left out: no layer of the model has any",
+                axis_rows[axis].option);
+        return;
+    }
     for (int64_t i = 0; i < p->kept[AXIS_L].n; i++) {
         int64_t l = p->kept[AXIS_L].index[i];
         if (l < r->from || l > r->to)

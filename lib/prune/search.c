@@ -66,15 +66,6 @@ static int add_range(struct search_list *l, const char **at, const char *text, e
     return l->n ? 0 : refuse_text(axis, text, e);
 }
 
-/* Has a layer units of the axis? */
-static int is_used(const struct model_spec *h, enum axis axis)
-{
-    for (int64_t l = 0; l < h->num_hidden_layers; l++)
-        if (model_spec_has_units(h, axis, l))
-            return 1;
-    return 0;
-}
-
 static int64_t largest(const struct model_spec *h, enum axis axis)
 {
     int64_t most = 0;
@@ -99,7 +90,7 @@ int search_list_read(struct search_list *l, enum axis axis, const char *text,
 {
     const char *at = text;
     *l = (struct search_list){0};
-    if (!is_used(source, axis))
+    if (!model_spec_uses(source, axis))
         return err_set(e, "--%s must be left out: no layer of the model has any",
                        axis_rows[axis].brief);
     for (int more = 1; more && !e->set; at += more) {
@@ -288,7 +279,7 @@ static void leaf(struct searching *w)
             return;
     }
     for (enum axis x = LAYER_AXES; x < AXIS_COUNT; x++)
-        if (is_listed(w, x) && !is_used(&w->h, x))
+        if (is_listed(w, x) && !model_spec_uses(&w->h, x))
             return;
     struct footprint f = model_footprint(&w->h, &w->s->at);
     if (w->s->kv_most && f.kv_bytes > w->s->kv_most)

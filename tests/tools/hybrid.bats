@@ -172,6 +172,8 @@ P
     refused 1 "--mamba-num-heads must be a multiple of 2" slice-model "$model" --rank rank.tsz \
         --mamba-num-heads 3
     refused 1 "no mamba stays there" slice-model "$model" --rank rank.tsz --mamba-num-heads 1:4
+    refused 1 "--mamba-num-heads must be left out: no layer of the model has any" slice-model \
+        "$GOLDEN/families/llama" --in-order --mamba-num-heads 1
     refused 1 "not yet those of Mamba layers" slice-model "$model" --rank rank.tsz \
         --mamba-num-heads 4 --repair tokens.tsz
     refused 2 "--mamba must be mamba_first_x, mamba_first_z or mamba_in2" score-importance \
