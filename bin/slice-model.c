@@ -63,7 +63,8 @@ static const struct opt last[] = {
      0},
     {"repair", OPT_PATH, &repair.path, "TOKENS",
      "refit the matrices that write to the hidden state (o_proj, down_proj, those of experts) by "
-     "least squares, so that on TOKENS they write what the uncut model writes; computed in f32",
+     "least squares, so that on TOKENS they write what the uncut model writes; computed in f32; "
+     "not in models with Mamba layers, and not together with --vocab-size",
      0},
     {"repair-tokens", OPT_INT, &repair.tokens, "N",
      "use at most N tokens, several times as many as a matrix has inputs", OPT_FROM_1},
