@@ -140,6 +140,7 @@ int main(int argc, char **argv)
                    (long long)o.context);
     if (!(o.seconds > 0 && o.seconds <= 3600))
         tool_usage(t, "--seconds must be more than 0 and at most 3600, not %g", o.seconds);
+    tool_models_there(t, tool_operands(t));
     for (int i = 0; i < tool_operands(t); i++)
         bench(t, tool_operand(t, i), &rows);
     tool_table_end(&rows);

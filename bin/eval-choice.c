@@ -242,6 +242,7 @@ int main(int argc, char **argv)
         tool_usage(t, "--fewshot N and --fewshot-file FILE go together");
     if (run.batch_size > 4096)
         tool_usage(t, "--batch-size must be from 0 to 4096, not %lld", (long long)run.batch_size);
+    tool_models_there(t, n);
     read_items(t, tool_operand(t, n));
     if (world_rank())
         items_file = NULL; /* rank 0 writes it */

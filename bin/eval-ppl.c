@@ -358,9 +358,7 @@ static void read_text(struct tool *t, const struct tokens *tokens)
         text_size_check(&text_size, text_name, tokens, &made_from, tool_err(t));
     tool_check(t);
     if (made_from > 0 && made_from != text_size.bytes)
-        tool_note(t,
-                  "--text %s, whose size harness divides by, has %lld bytes; %s was made from "
-                  "%lld",
+        tool_note(t, "--text %s has %lld bytes, by which harness divides; %s was made from %lld",
                   text_name, (long long)text_size.bytes, tokens->file.path, (long long)made_from);
 }
 
@@ -370,6 +368,7 @@ int main(int argc, char **argv)
     struct tokens tokens;
     int n = tool_operands(t) - 1, failed = 0, no_numbers = 0;
     check_options(t);
+    tool_models_there(t, n);
     const char *tokens_name = tool_operand(t, n);
     struct st_in *in = tool_in(t, tokens_name, "tokens");
     if (!tokens_load(&tokens, in, max_tokens, tool_err(t)) && (o.windows.context || conventions))

@@ -29,14 +29,25 @@ int model_is_foreign(const char *path)
     return S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && is_gguf(path));
 }
 
+static int look(const char *operand, struct stat *st, struct err *e)
+{
+    return stat(operand, st) ? err_set(e, "cannot open model '%s':", operand) : 0;
+}
+
+int model_is_there(const char *operand, struct err *e)
+{
+    struct stat st;
+    return strcmp(operand, "-") ? look(operand, &st, e) : 0;
+}
+
 static int open_operand(struct model_in *in, const char *operand, const char *const *ignored,
                         struct err *e)
 {
     struct stat st;
     if (!strcmp(operand, "-"))
         return stream_source_open(in, operand, e);
-    if (stat(operand, &st) < 0)
-        return err_set(e, "cannot open model '%s':", operand);
+    if (look(operand, &st, e))
+        return -1;
     if (S_ISDIR(st.st_mode))
         return hf_source_open(in, operand, ignored, e);
     if (S_ISREG(st.st_mode) && is_gguf(operand))

@@ -9,6 +9,9 @@
  * pytorch_model.bin or tokenizer.model. */
 struct model_in *model_open(const char *operand, const char *const *ignored, struct err *e);
 
+/* An error if there is nothing by that name; "-" is there. */
+int model_is_there(const char *operand, struct err *e);
+
 /* A directory or a GGUF file: a model that is no stream. Pipes are not looked into, since the bytes
  * read would be lost. */
 int model_is_foreign(const char *path);

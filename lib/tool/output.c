@@ -132,6 +132,15 @@ void tool_read_config(struct tool *t, const char *path, struct model_spec *h)
     note_unread(t, path, h);
 }
 
+void tool_models_there(struct tool *t, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (model_is_there(tool_operand(t, i), &t->err))
+            operand_explain(t, tool_operand(t, i), "model");
+        tool_check(t);
+    }
+}
+
 struct model_in *tool_model(struct tool *t, const char *operand)
 {
     tool_stdin_once(t, operand);

@@ -84,7 +84,10 @@ struct st_in *tool_in(struct tool *t, const char *path, const char *kind);
 struct st_in *tool_in_shared(struct tool *t, const char *path, const char *kind);
 /* the same as tool_in for a stream that does not affect what is made, which is no parent */
 struct st_in *tool_in_aside(struct tool *t, const char *path, const char *kind);
-/* the same for a MODEL operand; notes which keys of a directory's config.json nothing reads */
+/* before work on the first of several MODELs: ends the tool if one of n operands is missing */
+void tool_models_there(struct tool *t, int n);
+/* the same as tool_in for a MODEL operand; notes which keys of a directory's config.json nothing
+ * reads */
 struct model_in *tool_model(struct tool *t, const char *operand);
 /* the spec of a config.json alone, by the same options; ends the tool on an error */
 void tool_read_config(struct tool *t, const char *path, struct model_spec *h);

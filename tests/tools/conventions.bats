@@ -150,7 +150,7 @@ assert all(j["against"]["kl"] == 0 for j in r if "convention" in j)'
     refused 1 "other has 8 bytes" record "$LLAMA" tokens.tsz --conventions --text other
     printf '%36s' x > text
     "$BIN/eval-ppl" "$LLAMA" tokens.tsz --conventions --context 4 --text text 2> notes > records
-    grep -q "text, whose size harness divides by, has 36 bytes; tokens.tsz was made from 18" notes
+    grep -q "text has 36 bytes, by which harness divides; tokens.tsz was made from 18" notes
     refused 2 "can be read only once" record "$LLAMA" - --conventions --text - < tokens.tsz
     refused 2 "leave one out" record "$LLAMA" tokens.tsz --conventions --text text --max-tokens 9
     refused 2 "give --conventions too" record "$LLAMA" tokens.tsz --text text

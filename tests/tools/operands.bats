@@ -73,3 +73,12 @@ refused() {     # refused WORDS COMMAND...: one line on stderr that ends with th
         refused "cannot open model '$path': No such file or directory" "$BIN/hf-import" "$path"
     done
 }
+
+@test "a missing model is found before work on those before it" {
+    echo '{"text": "4 5", "choices": ["6", "7"], "answer": 0}' > items.jsonl
+    for command in "eval-ppl $LLAMA m.tsz tokens.tsz" "eval-choice $LLAMA m.tsz items.jsonl" \
+        "bench-model $LLAMA m.tsz"; do
+        refused "cannot open model 'm.tsz': No such file or directory" $BIN/$command
+        [ -z "$output" ]
+    done
+}
