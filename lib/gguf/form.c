@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../base/text.h"
 #include "write.h"
 
 /* The least time step of published models of nemotron_h. */
