@@ -210,7 +210,8 @@ for l, n in enumerate((20, 20, 45, 31)):
 }
 
 @test "a sorted model is the same function; its first units are the best, in all families" {
-    for family in $(cd "$GOLDEN/slice" && ls -d -- */all | cut -d/ -f1); do
+    # but falcon_rw, whose ALiBi gives each place among the heads a meaning
+    for family in $(cd "$GOLDEN/slice" && ls -d -- */all | cut -d/ -f1 | grep -v falcon_rw); do
         ranked "$family"
         model=$GOLDEN/families/$family rank=$family.rank.tsz
         sizes=$($prune target "$family" all | tr ' ' '\n' | grep -v layers)
