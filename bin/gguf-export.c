@@ -138,8 +138,7 @@ int main(int argc, char **argv)
     char *path = is_dir(file) ? gguf_path_in(file, &o, h) : mem_string(file);
     struct model_out *out = gguf_sink_open(h, path, &o, tool_err(t));
     tool_check(t);
-    model_copy(out, in);
-    tool_check(t);
+    tool_copy(t, out, in);
     if (model_out_note(out))
         tool_note(t, "%s", model_out_note(out));
     if (is_dir(file))

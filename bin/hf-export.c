@@ -223,8 +223,7 @@ int main(int argc, char **argv)
     struct model_out *out = hf_sink_open(model_in_spec(in), dir, &o, tool_err(t));
     tool_check(t);
     add_files(t, in, out);
-    model_copy(out, in);
-    tool_check(t);
+    tool_copy(t, out, in);
     if (model_out_note(out))
         tool_note(t, "%s", model_out_note(out));
     if (push_layout)

@@ -115,15 +115,20 @@ static int copy_tensor(struct model_out *out, struct model_in *in, void *block)
     return 0;
 }
 
-int model_copy(struct model_out *out, struct model_in *in)
+int model_copy(struct model_out *out, struct model_in *in, model_copy_progress *show, void *user)
 {
     struct tensor t;
     if (model_copy_files(out, in))
         return -1;
     void *block = mem_alloc(ST_BLOCK);
     int more = 0, failed = 0;
-    while (!failed && (more = model_next(in, &t)) > 0)
+    for (int64_t n = 0; !failed; n++) {
+        if (show)
+            show(user, n, in->spec.n_tensors);
+        if ((more = model_next(in, &t)) <= 0)
+            break;
         failed = copy_tensor(out, in, block);
+    }
     free(block);
     return failed || more < 0 ? -1 : model_out_end(out);
 }

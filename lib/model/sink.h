@@ -44,8 +44,10 @@ const char *model_out_note(const struct model_out *out);
 
 /* Copies the files of out's spec from `in`. */
 int model_copy_files(struct model_out *out, struct model_in *in);
-/* Copies files and tensors of `in`, which has out's spec, and ends out. */
-int model_copy(struct model_out *out, struct model_in *in);
+typedef void model_copy_progress(void *user, int64_t tensors, int64_t of);
+/* Copies files and tensors of `in`, which has out's spec, and ends out. show: called before the
+ * first tensor and after each, NULL: not */
+int model_copy(struct model_out *out, struct model_in *in, model_copy_progress *show, void *user);
 
 /* ---- for sinks */
 /* spec: copied; the caller sets sink and self */

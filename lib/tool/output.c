@@ -280,14 +280,24 @@ struct model_out *tool_model_out(struct tool *t, const char *path, const struct 
     return stream_sink_open(st, spec, &t->err);
 }
 
+static void show_tensors(void *t, int64_t done, int64_t of)
+{
+    tool_progress(t, done, of, "tensors");
+}
+
+void tool_copy(struct tool *t, struct model_out *out, struct model_in *in)
+{
+    model_copy(out, in, show_tensors, t);
+    tool_check(t);
+}
+
 int tool_import(struct tool *t, struct model_in *in)
 {
     const char *note = model_in_note(in);
     if (note && *note)
         tool_note(t, "%s", note);
     struct model_out *out = tool_model_out(t, NULL, model_in_spec(in));
-    model_copy(out, in);
-    tool_check(t);
+    tool_copy(t, out, in);
     model_out_close(out);
     model_close(in);
     return tool_finish(t);

@@ -64,8 +64,8 @@ static void test_pieces(const char *model)
     for (int64_t piece = 0; piece <= 4096; piece = piece ? piece * 585 : 7) {
         struct model_in *in = model_open(operand, NULL, &e);
         struct model_out *out = open_dir(model_in_spec(in));
-        CHECK(out && !(piece ? copy_pieces(out, in, piece) : model_copy(out, in)), "%s: %s", model,
-              e.msg);
+        CHECK(out && !(piece ? copy_pieces(out, in, piece) : model_copy(out, in, NULL, NULL)),
+              "%s: %s", model, e.msg);
         model_out_close(out);
         model_close(in);
         copied = weights(&n);
