@@ -322,12 +322,27 @@ static int prove(const struct gguf_form *f, const char *path, struct err *e)
 
 /* ---- choosing */
 
+/* Makes h a model of the twin, which may lack axes of which no layer of h has units: those of
+ * Mamba layers, and the limits of their time steps. */
+static void become(struct model_spec *h, const struct family *twin)
+{
+    for (enum axis a = LAYER_AXES; a < AXIS_COUNT; a++) {
+        unsigned kinds = family_axis_kinds(h->family, a);
+        for (int64_t l = 0; l < h->num_hidden_layers && !family_has_axis(twin, a); l++)
+            if (!(h->layers[l].kinds & kinds))
+                layer_set_size(&h->layers[l], a, 0);
+    }
+    if (!family_has_axis(twin, AXIS_M))
+        h->dt_min = h->dt_max = 0;
+    h->family = twin;
+}
+
 static int try_form(struct gguf_form *f, const struct model_spec *h, const struct family *family,
                     const struct family_gguf *row, const char *path, struct err *e)
 {
     *f = (struct gguf_form){.row = row};
     model_spec_copy(&f->as, h);
-    f->as.family = family;
+    become(&f->as, family);
     f->fold = mem_alloc((size_t)h->n_tensors * sizeof *f->fold);
     if (!check_heads(f, e) && !check_mamba(f, e) && !check_head(f, e) && !check_biases(f, e) &&
         !check_alibi(f, e) && !check_qk_norms(f, e) && !check_layers(f, e) &&

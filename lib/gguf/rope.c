@@ -174,11 +174,14 @@ static json_t *rope_scaling(const struct gguf_making *m, int64_t R, double theta
 
 void gguf_config_rope(const struct gguf_making *m, int64_t D)
 {
-    int rotates = config_key(m->family, "rope_theta") != NULL;
-    if (m->row->rope_switch && (gguf_number(m, "rope.scaling.finetuned", 1) != 0) != rotates)
-        err_set(m->e, "'%s': family %s runs %s rope, but %s.rope.scaling.finetuned says otherwise",
-                gguf_path(m->g), m->family->name, rotates ? "with" : "without", m->arch);
-    if (!rotates || m->e->set)
+    if (!config_key(m->family, "rope_theta") || m->e->set)
+        return;
+    int turns = !m->row->rope_switch || gguf_number(m, "rope.scaling.finetuned", 1) != 0;
+    if (!turns && !config_key(m->family, "position_embedding"))
+        err_set(m->e, "'%s': %s.rope.scaling.finetuned is false: llama.cpp runs it without rope",
+                gguf_path(m->g), m->arch);
+    gguf_put_fact(m, "position_embedding", json_string(turns ? "rope" : "nope"));
+    if (!turns)
         return;
     int64_t R = put_rotating(m, D);
     double theta = gguf_number(m, "rope.freq_base", 10000);

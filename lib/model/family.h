@@ -130,6 +130,7 @@ enum rope_rule {
     ROPE_WITH_WINDOW,   /* those that have the sliding window */
     ROPE_UNLESS_FULL,   /* the same; all layers if no window is in use */
     ROPE_UNLESS_ALIBI,  /* all layers, or none if the flag alibi is set */
+    ROPE_IF_NAMED,      /* all, if position_embedding_type is "rope" */
     ROPE_RULES
 };
 

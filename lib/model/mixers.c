@@ -209,6 +209,21 @@ int64_t config_mixer_width(const struct model_spec *h)
     return 0;
 }
 
+/* Classes with mamba_expand demand that all Mamba heads together are such a multiple of hidden_size
+ * wide, even where no layer has any: the heads that the config states then become hidden_size wide
+ * unless theirs suits. */
+static void write_expand(struct model_spec *h, const char *expand)
+{
+    int64_t E = h->hidden_size, used = config_mixer_width(h),
+            width = used ? used : layer_units(&h->layers[0], AXIS_R);
+    if (!used && width % E) {
+        width = h->layers[0].mamba_num_heads * E;
+        json_object_set_new(h->config, config_key(h->family, "mamba_head_dim"), json_integer(E));
+    }
+    if (width % E == 0)
+        json_object_set_new(h->config, expand, json_integer(width / E));
+}
+
 void config_write_mixers(struct model_spec *h)
 {
     const char *names = config_key(h->family, "layers_block_type"),
@@ -218,7 +233,6 @@ void config_write_mixers(struct model_spec *h)
         write_blocks(h, names, config_key(h->family, "hybrid_override_pattern"));
     if (indices)
         write_indices(h, indices);
-    int64_t width = config_mixer_width(h);
-    if (expand && width && width % h->hidden_size == 0)
-        json_object_set_new(h->config, expand, json_integer(width / h->hidden_size));
+    if (expand)
+        write_expand(h, expand);
 }

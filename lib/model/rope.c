@@ -350,9 +350,18 @@ struct rope_said config_rope_said(const struct model_spec *h, int table)
     return said;
 }
 
+/* Does the model need tables? Where position_embedding_type decides, only if a layer rotates. */
+static int rotates(const struct config *c, const struct model_spec *h)
+{
+    int any = c->family->ropes != ROPE_IF_NAMED;
+    for (int64_t l = 0; l < h->num_hidden_layers; l++)
+        any |= h->layers[l].rope >= 0;
+    return any;
+}
+
 int config_ropes(const struct config *c, struct model_spec *h, int64_t head_dim)
 {
-    h->n_ropes = config_rope_tables(c->family);
+    h->n_ropes = rotates(c, h) ? config_rope_tables(c->family) : 0;
     h->ropes = mem_alloc((size_t)h->n_ropes * sizeof *h->ropes);
     for (int i = 0; i < h->n_ropes && !c->e->set; i++)
         fill_table(c, h, i, head_dim);

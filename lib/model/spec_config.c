@@ -138,11 +138,19 @@ static int rope_unless_alibi(const struct config *c, const struct layer *y, int6
     return !config_flag(c, "alibi", 0);
 }
 
+static int rope_if_named(const struct config *c, const struct layer *y, int64_t l)
+{
+    json_t *name = config_value(c, "position_embedding");
+    int named = json_is_string(name) && !strcmp(json_string_value(name), "rope");
+    (void)y, (void)l;
+    json_decref(name);
+    return named;
+}
+
 static layer_rule *const rope_rules[ROPE_RULES] = {
-    [ROPE_BUT_EVERY_NTH] = rope_but_every_nth,
-    [ROPE_WITH_WINDOW] = rope_with_window,
-    [ROPE_UNLESS_FULL] = rope_unless_full,
-    [ROPE_UNLESS_ALIBI] = rope_unless_alibi,
+    [ROPE_BUT_EVERY_NTH] = rope_but_every_nth, [ROPE_WITH_WINDOW] = rope_with_window,
+    [ROPE_UNLESS_FULL] = rope_unless_full,     [ROPE_UNLESS_ALIBI] = rope_unless_alibi,
+    [ROPE_IF_NAMED] = rope_if_named,
 };
 
 static int window_all(const struct config *c, const struct layer *y, int64_t l)

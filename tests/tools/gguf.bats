@@ -45,7 +45,8 @@ C["use_bias"] = False' ;;
         'C["sliding_window"], C["layer_types"] = None, ["full_attention"] * 3' ;;
     */falcon_rw | */falcon_serial | */phi_norms | */stablelm2_12b)
         return ;; # llama.cpp has no such form
-    */nemotron_h* | */bamba* | */*hybrid) return ;; # A_log comes back rounded: hybrid.bats
+    */nemotron_h* | */bamba* | */granitemoehybrid*)
+        return ;; # A_log comes back rounded: hybrid.bats
     */qwen[23]_moe)
         local dense=0
         [[ $1 == */qwen3_moe ]] || dense=0,2-3

@@ -129,7 +129,7 @@ P
     run -1 --separate-stderr gguf-export "$GOLDEN/families/nemotron_h_bias" x.gguf
     [[ $stderr == *"has no bias of out_proj"* ]] || { echo "$stderr"; false; }
     # only half of each head is interleaved for llama.cpp, and it must be told to rotate: Granite
-    # does not, and no class of such a model has Granite's multipliers and rope
+    # does not, unless the file says so
     python3 - "$GOLDEN/families/bamba" <<'P'
 import gguf, st, sys
 M, T = gguf.read("m.gguf")
@@ -152,7 +152,41 @@ P
 data, key = open("g.gguf", "rb").read(), b"granitehybrid.rope.scaling.finetuned\7\0\0\0"
 open("turns.gguf", "wb").write(data.replace(key + b"\0", key + b"\1"))
 P
-    refused 1 "granitehybrid.attention.scale may change the function" gguf-import turns.gguf
+    gguf-import --quiet turns.gguf --compress none -o turns.tsz
+    gguf-export --quiet turns.tsz again.gguf --type f32
+    python3 -c "
+import gguf
+assert gguf.read('again.gguf')[0]['granitehybrid.rope.scaling.finetuned']"
+}
+
+@test "granitemoehybrid without Mamba layers: a GGUF file of granite, directories after cuts" {
+    model=$GOLDEN/families/granitemoehybrid_rope
+    echo "1 5 9 2 7 3 8 4 6 11 30 12" | tokenize --quiet --ids -o tokens.tsz
+    run --separate-stderr gguf-export "$model" m.gguf --type f32
+    [[ $stderr == *"written as architecture granite, which computes the same"* ]] ||
+        { echo "$stderr"; false; }
+    gguf-import --quiet m.gguf --compress none -o gguf.tsz
+    rank --quiet --magnitude "$model" -o rank.tsz
+    for width in 10 8; do       # the class checks the Mamba heads that no layer has
+        slice-model --quiet "$model" --rank rank.tsz --hidden-size $width \
+            --num-attention-heads 2 -o $width.tsz
+        hf-export --quiet $width.tsz $width
+    done
+    for m in "$model" gguf.tsz 10.tsz 10 8.tsz 8; do
+        eval-ppl --quiet "$m" tokens.tsz
+    done > losses
+    python3 - <<'P'
+import gguf, json
+M, _ = gguf.read("m.gguf")
+assert M["granite.rope.freq_base"] == 500 and not any(".ssm." in key for key in M), M
+losses = [json.loads(line)["nll"] for line in open("losses")]
+for a, b in zip(losses[::2], losses[1::2]):
+    assert abs(a - b) < 1e-6, losses
+for width in 10, 8:
+    c = json.load(open(f"{width}/config.json"))
+    assert c["hidden_size"] == width and c["position_embedding_type"] == "rope", c
+    assert c["mamba_n_heads"] * c["mamba_d_head"] == c["mamba_expand"] * width, c
+P
 }
 
 @test "budgets: every group keeps as many heads; a group that goes takes its heads along" {

@@ -213,6 +213,9 @@ static void test_rules(void)
               h.layers[1].kinds == KIND_any && h.layers[1].rope == -1 &&
               h.layers[1].attention_scale == 0.5 && h.residual_scale == 0.25 &&
               h.layers[0].intermediate_size == 1024 && h.layers[0].mamba_head_dim == 64);
+    READS("{'model_type':'granitemoehybrid','num_local_experts':0,'layer_types':['attention'],"
+          "'position_embedding_type':'rope'}",
+          h.layers[0].kinds == KIND_any && h.layers[0].rope == 0);
     READS("{'model_type':'phi3'}", h.norm_eps == 1e-5 && !h.layers[0].sliding_window);
     READS("{'model_type':'phi3','sliding_window':2047}", h.layers[5].sliding_window == 2047);
     READS("{'model_type':'gpt2'}",
@@ -301,8 +304,6 @@ static void test_refusals(void)
          "num_local_experts is 8; model_type granitemoehybrid is not supported with experts"},
         {"{'model_type':'granitemoehybrid','num_local_experts':0,'layer_types':['mlp']}",
          "layer_types has \"mlp\", but with model_type granitemoehybrid every layer has attention"},
-        {"{'model_type':'granitemoehybrid','position_embedding_type':'rope'}",
-         "position_embedding_type \"rope\" changes the function"},
         {"{'model_type':'bamba','mamba_n_heads':7}",
          "mamba_d_head is missing and cannot be derived: 8192 is not a multiple of mamba_n_heads "
          "7"},
