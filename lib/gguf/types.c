@@ -144,9 +144,10 @@ static void suggest(const struct gguf_form *f, int k, int block, char text[100])
             continue;
         enum axis a = model_spec_axes(h, i, &layer)->axes[!v->transposed];
         int64_t width = a == AXIS_H ? h->layers[0].head_dim : 1,
+                groups = a == AXIS_H ? layer_size(&h->layers[layer], AXIS_K) : 1,
                 near = (cols + block / 2) / block * block;
         near = near < block ? block : near;
-        while (near % width)
+        while (near % (width * groups))
             near += block;
         if (a != AXIS_NONE && axis_rows[a].option)
             snprintf(text, 100, " (--%s %" PRId64 " would suit)", axis_rows[a].option,

@@ -224,6 +224,19 @@ for l in range(8):
     [ "$($GGUF show m.gguf token_embd)" = "token_embd.weight Q4_0" ]
     run --separate-stderr "$BIN/gguf-export" "$G/families/llama" m.gguf --type q8_0
     [[ $stderr == *" rows of 36 are F16, since Q8_0 takes multiples of 32 (--hidden-size 32 "* ]]
+    # heads that the KV heads can share
+    python3 "$ROOT/tests/hf/st.py" sparse three '
+C.update(model_type="llama", hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+    num_attention_heads=3, num_key_value_heads=3, head_dim=16, vocab_size=40, rms_norm_eps=1e-5,
+    max_position_embeddings=64, rope_theta=10000.0, tie_word_embeddings=True)
+T["model.embed_tokens.weight"], T["model.norm.weight"] = ("F32", [40, 32]), ("F32", [32])
+for name, *shape in (("input_layernorm", 32), ("post_attention_layernorm", 32),
+        ("self_attn.q_proj", 48, 32), ("self_attn.k_proj", 48, 32),
+        ("self_attn.v_proj", 48, 32), ("self_attn.o_proj", 32, 48),
+        ("mlp.gate_proj", 32, 32), ("mlp.up_proj", 32, 32), ("mlp.down_proj", 32, 32)):
+    T["model.layers.0.%s.weight" % name] = "F32", shape'
+    run --separate-stderr "$BIN/gguf-export" three m.gguf --type q8_0
+    [[ $stderr == *"rows of 48 are F16"*"(--num-attention-heads 6 would suit)" ]]
 }
 
 @test "tokenizers: vocabulary, merges and scores come back with the same ids" {
