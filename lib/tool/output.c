@@ -287,7 +287,9 @@ static void show_tensors(void *t, int64_t done, int64_t of)
 
 void tool_copy(struct tool *t, struct model_out *out, struct model_in *in)
 {
+    t->progress.is_copy = 1;
     model_copy(out, in, show_tensors, t);
+    t->progress.is_copy = 0;
     tool_check(t);
 }
 

@@ -94,7 +94,7 @@ static int line_is_due(const struct progress *p, double now, int on_terminal)
     if (p->every || on_terminal)
         return passed(p, p->every);
     if (!p->lines)
-        return now - p->start >= 0.9; /* the first sign of life */
+        return now - p->start >= (p->is_copy ? LEAST : 0.9); /* the first sign of life */
     return now - p->shown >= MINUTE ||
            (now - p->shown >= LEAST && passed(p, (p->total + 99) / 100));
 }
@@ -174,7 +174,8 @@ void tool_progress_with(struct tool *t, int64_t done, int64_t total, const char 
     pthread_mutex_lock(&lock);
     if (!p->unit || strcmp(p->unit, unit) || done < p->done) { /* another model begins */
         int is_shown = p->is_shown;
-        *p = (struct progress){.unit = unit, .start = now, .first = done, .every = p->every};
+        *p = (struct progress){
+            .unit = unit, .start = now, .first = done, .every = p->every, .is_copy = p->is_copy};
         p->said = done;
         p->is_shown = is_shown;
     }

@@ -151,7 +151,7 @@ struct memory_part tool_weights(const struct model *m);
  * any, go to a file where memory does not hold them too. */
 void tool_predict_batches(struct tool *t, const char *what, const struct memory_part *parts,
                           struct batches *b);
-/* model_copy with a progress line; ends the tool on an error */
+/* model_copy with progress, in a log from the tenth second on; ends the tool on an error */
 void tool_copy(struct tool *t, struct model_out *out, struct model_in *in);
 /* Finishes an import: writes the model unchanged to the output and closes it. Returns the
  * exit status. */

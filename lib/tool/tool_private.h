@@ -33,6 +33,7 @@ struct tool {
         int64_t every, said; /* lines that remain: how often; `done` at the last one */
         char more[200];
         int lines, is_shown; /* printed so far; a line that will be replaced */
+        int is_copy;         /* of a model: in a log, silent for longer */
     } progress;
 };
 
