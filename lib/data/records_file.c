@@ -66,11 +66,14 @@ int records_file_read(const struct records_file *f, int64_t place, int64_t offse
                       int64_t n, struct err *e)
 {
     struct stat s;
+    struct err why = {0};
+    int failed = st_pread(f->fd, f->path, place, offset, to, n, &why);
     if (f->size >= 0 && fstat(f->fd, &s))
         return err_set(e, "cannot read %s:", f->path);
+    /* after the read, which a change may have made fail */
     if (f->size >= 0 && (s.st_size != f->size || modified_at(&s) != f->modified))
         return err_set(e, "%s has changed while it was read", f->path);
-    return st_pread(f->fd, f->path, place, offset, to, n, e);
+    return failed ? err_set(e, "%s", why.msg) : 0;
 }
 
 void records_file_close(struct records_file *f)
