@@ -225,11 +225,14 @@ static int train_update(struct trainer *t, double learning_rate, double clip, st
     return t->x->err.set ? err_set(e, "%s", t->x->err.msg) : 0;
 }
 
+/* In the first step, weights and text alone are to blame. */
 static int train_finite(double value, const char *what, int64_t step, struct err *e)
 {
-    return isfinite(value) ? 0
-                           : err_set(e, "step %lld: the %s is %s", (long long)step, what,
-                                     isnan(value) ? "not a number" : "infinite");
+    if (isfinite(value))
+        return 0;
+    return err_set(e, "step %lld: the %s is %s%s", (long long)step, what,
+                   isnan(value) ? "not a number" : "infinite",
+                   step > 1 ? ": --learning-rate may be too high" : "");
 }
 
 /* The sums of the step over all processes, fetched in one copy; and whether any is to stop. */

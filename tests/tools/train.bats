@@ -398,8 +398,9 @@ P
     }
     run -1 --separate-stderr hot --quiet --save-steps 1 --log hot.log
     local what="(loss|gradient's norm) is (infinite|not a number)"
+    local hint="--learning-rate may be too high"
     local kept="the checkpoint of step ([0-9]+) remains in hot"
-    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "$what"; "$kept$ ]]
+    [[ $stderr =~ ^"kd-train: step "([0-9]+)": the "$what": "$hint"; "$kept$ ]]
     [ "${BASH_REMATCH[1]}" = $((BASH_REMATCH[4] + 1)) ]
     [ -e "hot/checkpoint-${BASH_REMATCH[4]}.tsz" ]
     [ ! -e hot/model.tsz ]
