@@ -53,17 +53,22 @@ kl() {
     eval-ppl --quiet "$1" tokens.tsz --against "$model" | sed 's/.*"kl":\([^,]*\),.*/\1/'
 }
 
+# nearer OPTION...: the cut of $model is nearer to it when it is repaired on tokens.tsz
+nearer() {
+    slice-model --quiet "$model" --in-order "$@" -o cut.tsz
+    slice-model --quiet "$model" --in-order "$@" --repair tokens.tsz -o repaired.tsz
+    before=$(kl cut.tsz) after=$(kl repaired.tsz)
+    echo "$model $*: $before $after"
+    holds "$after < $before"
+}
+
 @test "a repaired cut is nearer to the model on the text it was fitted to" {
     for family in llama gpt2 granite; do
         model=$GOLDEN/families/$family
         $prune tokens $family tokens.tsz
         for cut in '--intermediate-size 30' '--drop-layers 1' '--drop-attention 1' \
             '--drop-mlp 0'; do
-            slice-model --quiet "$model" --in-order $cut -o cut.tsz
-            slice-model --quiet "$model" --in-order $cut --repair tokens.tsz -o repaired.tsz
-            before=$(kl cut.tsz) after=$(kl repaired.tsz)
-            echo "$family $cut: $before $after"
-            holds "$after < $before"
+            nearer $cut
         done
     done
 }
@@ -95,11 +100,7 @@ for row in json.load(open('$GOLDEN/experts/$1.json'))['input_ids']:
         for cut in '--num-experts 3' '--moe-intermediate-size 5' '--drop-layers 1' '--drop-mlp 1' \
             '--shared-expert-intermediate-size 3'; do
             [[ $family$cut != mixtral--shared* ]] || continue
-            slice-model --quiet "$model" --in-order $cut -o cut.tsz
-            slice-model --quiet "$model" --in-order $cut --repair tokens.tsz -o repaired.tsz
-            before=$(kl cut.tsz) after=$(kl repaired.tsz)
-            echo "$family $cut: $before $after"
-            holds "$after < $before"
+            nearer $cut
         done
     done
 }

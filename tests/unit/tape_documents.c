@@ -10,6 +10,7 @@
 #include "../../lib/base/rng.h"
 #include "../../lib/tape/tape.h"
 #include "device.h"
+#include "distance.h"
 
 /* TIMES: from the second time on a device replays a graph */
 enum { N_SEQ = 2, SEQ_LEN = 37, T = N_SEQ * SEQ_LEN, CUTS = 3, TIMES = 3 };
@@ -47,16 +48,6 @@ static struct batch document_at(int i)
     while (i % SEQ_LEN + b.seq_len < SEQ_LEN && starts[i + b.seq_len] == starts[i])
         b.seq_len++;
     return b;
-}
-
-static double distance(const float *a, const float *b, int64_t n)
-{
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return sqrt(difference / norm);
 }
 
 static struct tape *open_tape(struct tape_spec s, struct model *m)

@@ -9,6 +9,7 @@
 #include "../../lib/base/rng.h"
 #include "../../lib/tape/tape.h"
 #include "device.h"
+#include "distance.h"
 
 struct size {
     const char *name;
@@ -85,16 +86,6 @@ static float *run(const struct size *s, struct exec *x, const struct batch *b, d
     tape_close(t);
     model_free(&m);
     return g;
-}
-
-static double distance(const float *a, const float *b, int64_t n)
-{
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return isfinite(difference) ? sqrt(difference / norm) : 1;
 }
 
 static double mean(const double *losses, int64_t n)

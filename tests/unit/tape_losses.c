@@ -6,6 +6,7 @@
 
 #include "../../lib/tape/tape.h"
 #include "device.h"
+#include "distance.h"
 
 enum { N_SEQ = 4, SEQ_LEN = 7, T = N_SEQ * SEQ_LEN, STEPS = 3 };
 
@@ -54,15 +55,7 @@ static float *step_of(struct tape *t, const struct batch *b)
 
 static float *step(struct tape *t) { return step_of(t, &batch); }
 
-static double distance(const float *a, const float *b)
-{
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < student.n_values; i++) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return sqrt(difference / norm);
-}
+static double apart(const float *a, const float *b) { return distance(a, b, student.n_values); }
 
 /* Uses a tape recorded with the weights, for several steps, so that a device replays it. */
 static float *recorded(unsigned set, const float weights[LOSS_COUNT])
@@ -102,8 +95,8 @@ static void check_weights_change(void)
     for (int i = 0; i < CASES; i++) {
         float *want = recorded(all, weights[i]);
         CHECK(!memcmp(now[i], want, (size_t)student.n_values * sizeof *want),
-              "weights %d set between steps: the gradient is off by %g", i, distance(now[i], want));
-        CHECK(i == 0 || distance(now[i - 1], want) > 1e-3, "weights %d make no difference", i);
+              "weights %d set between steps: the gradient is off by %g", i, apart(now[i], want));
+        CHECK(i == 0 || apart(now[i - 1], want) > 1e-3, "weights %d make no difference", i);
         free(want);
     }
     for (int i = 0; i < CASES; i++)
@@ -120,7 +113,7 @@ static void check_lines(void)
         memcpy(s.losses[i].weights, weights, sizeof weights);
     struct tape *two = open_tape(s);
     float *g = step(two), *want = recorded(ce | both, weights);
-    CHECK(distance(g, want) < 1e-5, "two lines: the gradient is off by %g", distance(g, want));
+    CHECK(apart(g, want) < 1e-5, "two lines: the gradient is off by %g", apart(g, want));
     struct arena a;
     double sums[3] = {0}, by_hand[3] = {0};
     exec_arena(&x, &a, sizeof sums, &e);
@@ -243,8 +236,8 @@ static void check_given(void)
         free(g);
         g = step_of(t, &with);
     }
-    CHECK(distance(g, want) < 1e-5, "logits with the tokens: the gradient is off by %g",
-          distance(g, want));
+    CHECK(apart(g, want) < 1e-5, "logits with the tokens: the gradient is off by %g",
+          apart(g, want));
     tape_close(t);
     s.given.form = TEACHER_TERMS;
     check_refused(s, &with, "loss jsd needs more of the teacher");
